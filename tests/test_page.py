@@ -1,0 +1,228 @@
+"""What a reader can rely on: the page stands alone, says what its images show, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import unquote
+
+import matplotlib as mpl
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+mpl.use("Agg")
+from matplotlib.figure import Figure
+
+from tpsnet_lib.config import parse
+from tpsnet_lib.files import TpsnetError
+from tpsnet_lib.publish import page
+
+META = {
+    "title": "A report",
+    "question": "How good?",
+    "started": "2026-11-23",
+    "stamp": "shapes10",
+    "footer": "made here",
+}
+
+
+def drawing() -> Figure:
+    fig = Figure(figsize=(3, 2))
+    fig.subplots().plot([1, 2])
+    return fig
+
+
+def png(**saved: Any) -> str:
+    buffer = io.BytesIO()
+    drawing().savefig(buffer, format="png", dpi=40, **saved)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def shown(data: dict[str, str], metadata: dict[str, Any] | None = None, source: str = "show()", **cell: Any) -> Any:
+    output = new_output("display_data", data=data, metadata=metadata or {})
+    return new_code_cell(source, outputs=[output], metadata=cell)
+
+
+def notebook(folder: Path, name: str, *cells: Any) -> Path:
+    path = folder / f"{name}.ipynb"
+    nbformat.write(new_notebook(cells=list(cells), metadata={"papermill": {"duration": 75.0}}), path)
+    return path
+
+
+def record(seed: int, accuracy: float, **metrics: Any) -> Any:
+    config = parse({"model": "model1", "train": {"epochs": 30, "precision": "bf16"}, "seed": seed})
+    return SimpleNamespace(
+        id=config.id,
+        group_id=config.group_id,
+        config=config,
+        metrics={"validation_accuracy": accuracy, "parameters": 4865580, "seconds": 75.0, **metrics},
+        hardware="two cores",
+        stamp="CIFAR-10",
+        history=lambda: [{"epoch": 1, "train_loss": 2.25}, {"epoch": 2, "train_loss": 1.5}],
+    )
+
+
+def soup_of(*notebooks: Path, sections: Any = (), records: Any = ()) -> BeautifulSoup:
+    html = page.render(sections, notebooks, records, META)
+    assert page.faults(html) == []
+    return BeautifulSoup(html, "html.parser")
+
+
+def test_the_page_stands_alone_and_shows_every_part(tmp_path):
+    run = record(0, 0.88)
+    rows = [{"claim": "<b>deep</b> & narrow", "n": 4959770, "ours": page.record_link(run.id)}]
+    figure = page.figure(drawing(), "A rising line.", "Rises.", records=[run.id])
+    answer = page.Section(
+        "The answer", page.table(rows, {"claim": "Claim", "n": "Parameters", "ours": "Ours"}) + figure, "answer"
+    )
+    first = notebook(
+        tmp_path,
+        "01_data",
+        new_markdown_cell("# Data\n\n## Split\n\nText."),
+        shown({"image/png": png()}, alt="A line."),
+    )
+    path = page.write(tmp_path / "out" / "index.html", page.render([answer], [first], [run], META))
+    soup = BeautifulSoup(path.read_text("utf-8"), "html.parser")
+    assert soup.title.text == "A report"
+    assert [heading.text for heading in soup("h2")] == ["The answer", "Data", "Records"]
+    assert [link["href"] for link in soup.nav("a")] == ["#answer", "#nb01", "#nb01-split", "#records"]
+    assert "shapes10" in soup.select_one(".facts").text
+    assert "ran for 1:15 min" in soup.select_one(".notebook .eyebrow").text
+    assert "<b>deep</b> & narrow" in soup.table.text
+    assert soup.select_one("td.number").text == "4,959,770"
+    assert len(soup.select(f'a[href="#record-{run.id}"]')) == 2
+    assert not re.search("https?:", path.read_text("utf-8"))
+
+
+def test_headings_of_two_notebooks_with_one_name_have_ids_of_their_own(tmp_path):
+    text = "# Title\n\n## Same\n\n## Same\n\n[up](#Same) [other](02_b.ipynb) [file](../README.md)"
+    soup = soup_of(*(notebook(tmp_path, name, new_markdown_cell(text)) for name in ("01_a", "02_b")))
+    assert [heading["id"] for heading in soup("h3")] == ["nb01-same", "nb01-same-2", "nb02-same", "nb02-same-2"]
+    assert [link["href"] for link in soup.main("a")][:2] == ["#nb01-same-2", "#nb02"]
+
+
+def test_formulas_become_mathml_and_dollars_in_code_stay(tmp_path):
+    text = "# M\n\nInline $x_l^2$ and\n\n$$\\sum_{i=1}^n x_i$$\n\n`$HOME$`"
+    soup = soup_of(notebook(tmp_path, "01_m", new_markdown_cell(text)))
+    assert [math["display"] for math in soup("math")] == ["inline", "block"]
+    assert soup.munderover is not None
+    assert soup.main.code.text == "$HOME$"
+    assert "$x" not in soup.main.text
+
+
+@pytest.mark.parametrize("tex", ["x^", "\\left(x", "\\nosuch x"])
+def test_a_formula_that_cannot_be_read_is_refused_by_name(tmp_path, tex):
+    path = notebook(tmp_path, "01_m", new_markdown_cell(f"${tex}$"))
+    with pytest.raises(TpsnetError, match=r"01_m.ipynb: formula"):
+        page.render([], [path], [], META)
+
+
+def test_outside_links_are_printed_as_text(tmp_path):
+    text = "# L\n\n[He 2015](https://arxiv.org/abs/1512.03385), https://example.org/"
+    soup = soup_of(notebook(tmp_path, "01_l", new_markdown_cell(text)))
+    assert soup.select("main .notebook a") == []
+    assert "He 2015 (arxiv.org/abs/1512.03385), example.org" in soup.main.text
+
+
+@pytest.mark.parametrize(
+    ("data", "metadata", "cell"),
+    [
+        ({"image/png": png()}, {"image/png": {"alt": "said"}}, {}),
+        ({"image/png": png()}, {"alt": "said"}, {}),
+        ({"image/png": png()}, {}, {"alt": "said"}),
+        ({"image/png": png(metadata={"Title": "said"})}, {}, {}),
+        ({"image/svg+xml": "<svg><title>said</title></svg>"}, {}, {}),
+    ],
+)
+def test_alternative_text_comes_from_output_cell_or_the_image_itself(tmp_path, data, metadata, cell):
+    soup = soup_of(notebook(tmp_path, "01_i", shown(data, metadata, **cell)))
+    assert soup.img["alt"] == "said"
+
+
+def test_images_without_alternative_text_are_refused_with_their_cells(tmp_path):
+    bare = shown({"image/png": png()})
+    text = new_markdown_cell(f"![](data:image/png;base64,{png()})")
+    with pytest.raises(TpsnetError, match=r"2 fault\(s\): 01_i.ipynb, cell 1: .*; 01_i.ipynb, cell 2: "):
+        page.render([], [notebook(tmp_path, "01_i", bare, text)], [], META)
+    with pytest.raises(TpsnetError, match="no alternative text"):
+        page.figure(drawing(), "")
+
+
+def test_code_is_folded_under_its_first_line_and_noise_is_left_out(tmp_path):
+    outputs = [
+        new_output("stream", name="stderr", text="progress 1%"),
+        new_output("stream", name="stdout", text="10%\r100%\nkept\n"),
+        new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}, "text/plain": "a widget"}),
+        new_output("display_data", data={"application/javascript": "alert(1)"}),
+        new_output("display_data", data={"text/html": "<script>alert(1)</script><p onclick='x()'>shown</p>"}),
+    ]
+    cell = new_code_cell("first = 1\nsecond = 2", outputs=outputs)
+    soup = soup_of(notebook(tmp_path, "01_c", cell))
+    assert soup.details.summary.code.text == "first = 1"
+    assert not soup.details.has_attr("open")
+    assert "second" in soup.details.select_one(".highlight").text
+    assert soup.select_one("pre.output").text.strip() == "100%\nkept"
+    assert "shown" in soup.main.text
+    assert "progress" not in soup.main.text
+    assert "widget" not in soup.main.text
+
+
+def test_a_pandas_table_scrolls_and_its_numbers_stand_to_the_right(tmp_path):
+    html = (
+        '<div><style scoped>th {color: red}</style><table border="1" class="dataframe"><thead>'
+        '<tr style="text-align: right;"><th></th><th>class</th><th>n</th></tr></thead>'
+        "<tbody><tr><th>0</th><td>cat</td><td>4,500</td></tr></tbody></table></div>"
+    )
+    soup = soup_of(notebook(tmp_path, "01_t", shown({"text/html": html, "text/plain": "no"})))
+    assert soup.table.parent["class"] == ["scroll"]
+    assert soup.table.attrs == {}
+    assert [cell.text for cell in soup.table.select(".number")] == ["n", "4,500"]
+    assert soup.main.style is None
+
+
+def test_the_appendix_groups_records_by_all_but_the_seed_and_carries_their_histories():
+    runs = [record(seed, accuracy) for seed, accuracy in ((1, 0.89), (0, 0.88))]
+    soup = soup_of(records=runs)
+    group = soup.select_one(".group").text
+    assert "model=model1 train.epochs=30 train.precision=bf16" in group
+    assert "n = 2, validation accuracy 88.50%" in group
+    assert [row["id"] for row in soup.select("tr[id]")] == [f"record-{runs[1].id}", f"record-{runs[0].id}"]
+    csv = unquote(soup.select_one("a[download]")["href"].removeprefix("data:text/csv,"))
+    assert csv == "epoch,train_loss\n1,2.25\n2,1.5\n"
+
+
+def test_a_link_to_a_record_that_is_not_listed_becomes_text(tmp_path):
+    cell = shown({"image/png": png()}, {"alt": "a", "caption": "Rises.", "records": ["abc123"]})
+    soup = soup_of(notebook(tmp_path, "01_r", cell))
+    assert soup.figcaption.text.split() == ["Rises.", "Records", "abc123"]
+    assert soup.figcaption.a is None
+
+
+@pytest.mark.parametrize(
+    ("html", "fault"),
+    [
+        ("<script>1</script>", "script"),
+        ("<img alt='a' src='https://example.org/a.png'>", "outside address"),
+        ("<a href='javascript:1'>x</a>", "outside address"),
+        ("<p onclick='x()'></p>", "script"),
+        ("<style>p {background: url(//example.org/a)}</style>", "outside address"),
+        ("<img src='data:,'>", "without alternative text"),
+        ("<p id='a'></p><p id='a'></p>", "twice"),
+    ],
+)
+def test_a_page_that_does_not_stand_alone_is_not_written(tmp_path, html, fault):
+    with pytest.raises(TpsnetError, match=fault):
+        page.write(tmp_path / "index.html", html)
+    assert not (tmp_path / "index.html").exists()
+
+
+def test_a_page_over_the_limit_is_written_with_a_warning(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(page, "SIZE_LIMIT", 10)
+    page.write(tmp_path / "index.html", "<p>more than ten bytes</p>")
+    assert "use smaller figures" in capsys.readouterr().err

@@ -1,0 +1,282 @@
+"""Augmentation of whole batches on the device they live on; every draw is a hash, so batch size changes none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tpsnet_lib.config import IMAGE_SIZE, TrainConfig
+from tpsnet_lib.data import MEAN
+
+# Which of an image's random numbers each step takes. A new step takes a new number, so old runs stay as they are.
+CROP_Y, CROP_X, ROTATION, FLIP, CUTOUT_Y, CUTOUT_X = range(6)
+TRIVIAL_OP, TRIVIAL_LEVEL, TRIVIAL_SIGN = range(6, 9)
+MIX_KIND, MIX_RADIUS, MIX_ANGLE, MIX_Y, MIX_X = range(9, 14)
+ORDER = 14
+
+
+# Random draws -------------------------------------------------------------------------------------------------------
+
+_GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # splitmix64's constants
+_WORD = (1 << 64) - 1
+
+
+def _signed(word: int) -> int:
+    """A 64-bit word as the int64 with the same bits."""
+    return word - (1 << 64) if word >> 63 else word
+
+
+def _mix_word(word: int) -> int:
+    """splitmix64's finaliser (Steele et al. 2014) on a Python integer."""
+    word = ((word ^ (word >> 30)) * _FIRST) & _WORD
+    word = ((word ^ (word >> 27)) * _SECOND) & _WORD
+    return word ^ (word >> 31)
+
+
+def _mix_tensor(words: Tensor) -> Tensor:
+    """The same on int64 tensors, whose products wrap and whose right shifts need a mask to be logical."""
+    words = (words ^ ((words >> 30) & ((1 << 34) - 1))) * _signed(_FIRST)
+    words = (words ^ ((words >> 27) & ((1 << 37) - 1))) * _signed(_SECOND)
+    return words ^ ((words >> 31) & ((1 << 33) - 1))
+
+
+def _hash(seed: int, epoch: int, indices: Tensor, draws: tuple[int, ...]) -> Tensor:
+    """64 random bits an index and draw, as int64 [draws, B]."""
+    key = _mix_word((_mix_word((seed + _GOLDEN) & _WORD) + epoch) & _WORD)
+    keys = [_signed(_mix_word((key + draw * _GOLDEN) & _WORD)) for draw in draws]
+    words = torch.tensor(keys, device=indices.device).unsqueeze(1) + indices * _signed(_GOLDEN)
+    return _mix_tensor(words)
+
+
+def uniform(seed: int, epoch: int, indices: Tensor, draw: int) -> Tensor:
+    """A random number for each image: a hash of (seed, epoch, index, draw), so neither batch nor device matters.
+
+    `indices` is int64 [B]; the result float32 [B] in [0, 1), of 24 bits."""
+    return _uniforms(seed, epoch, indices, draw)[0]
+
+
+def _uniforms(seed: int, epoch: int, indices: Tensor, *draws: int) -> Tensor:
+    bits = (_hash(seed, epoch, indices, draws) >> 40) & ((1 << 24) - 1)
+    return bits.to(torch.float32) * 2.0**-24
+
+
+def permutation(seed: int, epoch: int, n: int, device: torch.device | str = "cpu") -> Tensor:
+    """The order of an epoch: positions 0 to n - 1 sorted by their hash, int64 [n]."""
+    positions = torch.arange(n, device=device)
+    return _hash(seed, epoch, positions, (ORDER,))[0].argsort(stable=True)
+
+
+# Steps: each takes what was drawn, so that each can be compared with torchvision's -----------------------------------
+
+
+def crop(images: Tensor, top: Tensor, left: Tensor, padding: int, mode: str = "zero") -> Tensor:
+    """The window of the images' own size at (top, left) of each image padded by `padding` pixels (zero or reflect).
+
+    `images` is uint8 [B,C,H,W]; `top` and `left` int64 [B] from 0 to 2 * padding."""
+    count, channels, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4) if mode == "zero" else _reflected(images, padding)
+    padded = padded.contiguous()
+    high, wide = padded.shape[-2:]
+    # Every run of `width` pixels as a row of an overlapping view: index_select copies whole rows, 10 times as fast as
+    # advanced indexing, which goes pixel by pixel.
+    runs = padded.as_strided((padded.numel() - width + 1, width), (1, 1))
+    planes = torch.arange(count * channels, device=images.device).view(count, channels, 1) * (high * wide)
+    rows = (top.view(-1, 1, 1) + torch.arange(height, device=images.device)) * wide + left.view(-1, 1, 1)
+    return runs.index_select(0, (planes + rows).flatten()).view(images.shape)
+
+
+def _reflected(images: Tensor, padding: int) -> Tensor:
+    """The images continued by reflection without repeating the edge (F.pad has this for uint8 on the CPU alone)."""
+    for side in (2, 3):
+        before = images.narrow(side, 1, padding).flip(side)
+        after = images.narrow(side, images.shape[side] - padding - 1, padding).flip(side)
+        images = torch.cat((before, images, after), side)
+    return images
+
+
+def flip(images: Tensor, chosen: Tensor) -> Tensor:
+    """Mirror the chosen images (bool [B]) left to right."""
+    either = torch.cat((images, images.flip(3)))  # then whole images are copied, faster than a choice for each pixel
+    return either.index_select(0, torch.arange(len(images), device=images.device) + len(images) * chosen)
+
+
+def rotate(images: Tensor, degrees: Tensor) -> Tensor:
+    """Turn each image counter-clockwise about its centre; nearest neighbour, zero fill (torchvision's defaults).
+
+    `images` is uint8 [B,C,H,W], `degrees` float [B]."""
+    radians = degrees * (math.pi / 180)
+    cos, sin = radians.cos(), radians.sin()
+    return _warp(images, xx=cos, xy=-sin, yx=sin, yy=cos)
+
+
+def _warp(
+    images: Tensor,
+    xx: Tensor | float = 1.0,
+    xy: Tensor | float = 0.0,
+    x0: Tensor | float = 0.0,
+    yx: Tensor | float = 0.0,
+    yy: Tensor | float = 1.0,
+    y0: Tensor | float = 0.0,
+) -> Tensor:
+    """Fill pixel (x, y) from the one nearest to (xx x + xy y + x0, yx x + yy y + y0), with zero from outside.
+
+    Coordinates are pixels from the centre; coefficients are numbers or float [B]."""
+    count, channels, height, width = images.shape
+    xx, xy, x0, yx, yy, y0 = (c.view(-1, 1, 1) if isinstance(c, Tensor) else c for c in (xx, xy, x0, yx, yy, y0))
+    x = (torch.arange(width, device=images.device) - (width - 1) / 2).view(1, 1, -1)
+    y = (torch.arange(height, device=images.device) - (height - 1) / 2).view(1, -1, 1)
+    # A border of one black pixel stands for all that is outside, so positions are clamped into it, not masked.
+    columns = (xx * x + xy * y + x0 + (width + 1) / 2).round_().clamp_(0, width + 1)
+    rows = (yx * x + yy * y + y0 + (height + 1) / 2).round_().clamp_(0, height + 1)
+    sources = (rows * (width + 2) + columns).to(torch.int64).expand(count, -1, -1).reshape(count, 1, -1)
+    bordered = F.pad(images, (1,) * 4).reshape(count, channels, -1)
+    return bordered.gather(2, sources.expand(-1, channels, -1)).view(images.shape)
+
+
+def cutout(images: Tensor, y: Tensor, x: Tensor, side: int) -> Tensor:
+    """Fill a square around (y, x), int64 [B], clipped at the border, with the mean colour (DeVries & Taylor 2017)."""
+    inside = _box(y, x, torch.full_like(y, side), images.shape[-1])
+    colour = torch.tensor([round(255 * value) for value in MEAN], dtype=torch.uint8, device=images.device)
+    return torch.where(inside, colour.view(1, 3, 1, 1), images)
+
+
+def _box(y: Tensor, x: Tensor, side: Tensor, size: int) -> Tensor:
+    """The pixels of a square of `side` centred on (y, x) that are in an image of `size`: bool [B,1,size,size]."""
+    places = torch.arange(size, device=y.device)
+    above, before = ((places - (centre - side // 2).unsqueeze(1)) for centre in (y, x))
+    rows, columns = ((part >= 0) & (part < side.unsqueeze(1)) for part in (above, before))
+    return (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
+
+
+# TrivialAugment (Mueller & Hutter 2021, arXiv 2103.10158), the wide space, as torchvision's TrivialAugmentWide --------
+
+
+def trivial(images: Tensor, op: Tensor, level: Tensor, negative: Tensor) -> Tensor:
+    """One op of `TRIVIAL_OPS` an image, at one of its 31 strengths.
+
+    `images` is uint8 [B,3,H,W]; `op` (0 to 13) and `level` (0 to 30) int64 [B]; `negative` bool [B] turns the strength
+    of ops that have a direction round."""
+    result = images.clone()
+    for number, (first, last, signed, apply) in enumerate(TRIVIAL_OPS.values()):
+        chosen = (op == number).nonzero()[:, 0]
+        if len(chosen):
+            strength = torch.linspace(first, last, TRIVIAL_LEVELS, device=images.device)[level[chosen]]
+            if signed:
+                strength = torch.where(negative[chosen], -strength, strength)
+            result.index_copy_(0, chosen, apply(images.index_select(0, chosen), strength))
+    return result
+
+
+def _blend(other: Tensor, images: Tensor, strength: Tensor) -> Tensor:
+    """Away from `other` (strength above 0) or towards it (down to -1), within 0 to 255."""
+    return (images + (images - other) * strength.view(-1, 1, 1, 1)).clamp_(0, 255).to(torch.uint8)
+
+
+def _grey(images: Tensor) -> Tensor:
+    red, green, blue = images.float().unbind(1)
+    return (0.2989 * red + 0.587 * green + 0.114 * blue).floor_().unsqueeze(1)
+
+
+def _smooth(images: Tensor) -> Tensor:
+    """The mean of each pixel's neighbourhood, the pixel itself counting five times; the edge stays."""
+    kernel = torch.full((3, 1, 3, 3), 1 / 13, device=images.device)
+    kernel[:, :, 1, 1] = 5 / 13
+    smooth = images.float()
+    smooth[:, :, 1:-1, 1:-1] = F.conv2d(smooth, kernel, groups=3).round_()
+    return smooth
+
+
+def _posterize(images: Tensor, dropped: Tensor) -> Tensor:
+    lowest = 1 << dropped.round().to(torch.int64)
+    return images & (256 - lowest).to(torch.uint8).view(-1, 1, 1, 1)
+
+
+def _torchvision(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """A torchvision function that has no strength and so takes a batch as it is (imported at need: it is slow to)."""
+
+    def apply(images: Tensor, _: Tensor) -> Tensor:
+        from torchvision.transforms.v2 import functional
+
+        result: Tensor = getattr(functional, name)(images)
+        return result
+
+    return apply
+
+
+TRIVIAL_LEVELS = 31
+# op: (weakest, strongest, whether it has a direction, (uint8 [k,3,H,W], strength float [k]) -> uint8 [k,3,H,W]).
+# Shears are about the top left corner, half an image from the centre.
+TRIVIAL_OPS: dict[str, tuple[float, float, bool, Callable[[Tensor, Tensor], Tensor]]] = {
+    "Identity": (0.0, 0.0, False, lambda images, _: images),
+    "ShearX": (0.0, 0.99, True, lambda images, s: _warp(images, xy=s, x0=s * (images.shape[2] / 2))),
+    "ShearY": (0.0, 0.99, True, lambda images, s: _warp(images, yx=s, y0=s * (images.shape[3] / 2))),
+    "TranslateX": (0.0, 32.0, True, lambda images, s: _warp(images, x0=-s.trunc())),
+    "TranslateY": (0.0, 32.0, True, lambda images, s: _warp(images, y0=-s.trunc())),
+    "Rotate": (0.0, 135.0, True, rotate),
+    "Brightness": (0.0, 0.99, True, lambda images, s: _blend(torch.zeros_like(s).view(-1, 1, 1, 1), images, s)),
+    "Color": (0.0, 0.99, True, lambda images, s: _blend(_grey(images), images, s)),
+    "Contrast": (0.0, 0.99, True, lambda images, s: _blend(_grey(images).mean((1, 2, 3), keepdim=True), images, s)),
+    "Sharpness": (0.0, 0.99, True, lambda images, s: _blend(_smooth(images), images, s)),
+    "Posterize": (0.0, 6.0, False, _posterize),
+    "Solarize": (1.0, 0.0, False, lambda images, s: torch.where(images >= 255 * s.view(-1, 1, 1, 1), ~images, images)),
+    "AutoContrast": (0.0, 0.0, False, _torchvision("autocontrast")),
+    "Equalize": (0.0, 0.0, False, _torchvision("equalize")),
+}
+
+
+# The recipe ---------------------------------------------------------------------------------------------------------
+
+
+def augment(images: Tensor, indices: Tensor, recipe: TrainConfig, seed: int, epoch: int) -> Tensor:
+    """The images as an epoch shows them: crop, rotation, flip, TrivialAugment, cutout, those the recipe asks for.
+
+    `images` is uint8 [B,3,32,32], `indices` int64 [B] their positions in the data set; the result has the same form."""
+    draws = _uniforms(seed, epoch, indices, *range(TRIVIAL_SIGN + 1))
+    if recipe.crop:
+        top, left = (draws[CROP_Y : CROP_X + 1] * (2 * recipe.crop + 1)).to(torch.int64)
+        images = crop(images, top, left, recipe.crop, recipe.crop_padding)
+    if recipe.rotation:
+        images = rotate(images, (2 * draws[ROTATION] - 1) * recipe.rotation)
+    if recipe.flip == "random":
+        images = flip(images, draws[FLIP] < 0.5)
+    elif recipe.flip == "alternate":  # every other epoch, the first drawn by chance (Jordan 2024, arXiv 2404.00498)
+        images = flip(images, (uniform(seed, 0, indices, FLIP) < 0.5) ^ bool(epoch % 2))
+    if recipe.trivial:
+        op = (draws[TRIVIAL_OP] * len(TRIVIAL_OPS)).to(torch.int64)
+        level = (draws[TRIVIAL_LEVEL] * TRIVIAL_LEVELS).to(torch.int64)
+        images = trivial(images, op, level, draws[TRIVIAL_SIGN] < 0.5)
+    if recipe.cutout:
+        y, x = (draws[CUTOUT_Y : CUTOUT_X + 1] * IMAGE_SIZE).to(torch.int64)
+        images = cutout(images, y, x, recipe.cutout)
+    return images
+
+
+def mix(
+    images: Tensor, targets: Tensor, indices: Tensor, recipe: TrainConfig, seed: int, epoch: int
+) -> tuple[Tensor, Tensor]:
+    """Blend each image with its neighbour in the batch, and their targets in the same fraction.
+
+    mixup (Zhang 2018) blends all pixels by lambda, CutMix (Yun 2019) replaces a box of 1 - lambda of them; lambda is
+    Beta(alpha, alpha); with both set, each image draws one. `images` is float [B,3,32,32], `targets` float [B,10]."""
+    if not recipe.mixup and not recipe.cutmix:
+        return images, targets
+    kind, radius, angle, y, x = _uniforms(seed, epoch, indices, MIX_KIND, MIX_RADIUS, MIX_ANGLE, MIX_Y, MIX_X)
+    cuts = kind < 0.5 if recipe.mixup and recipe.cutmix else torch.full_like(kind, bool(recipe.cutmix)).bool()
+    share = _beta(torch.where(cuts, recipe.cutmix, recipe.mixup), radius, angle)
+    side = (IMAGE_SIZE * (1 - share).sqrt()).to(torch.int64)
+    outside = ~_box((y * IMAGE_SIZE).to(torch.int64), (x * IMAGE_SIZE).to(torch.int64), side, IMAGE_SIZE)
+    kept = torch.where(cuts.view(-1, 1, 1, 1), outside, share.view(-1, 1, 1, 1))  # float [B,1,32,32]
+    fraction = torch.where(cuts, outside.float().mean((1, 2, 3)), share).unsqueeze(1)
+    partners, partner_targets = (torch.cat((value[-1:], value[:-1])) for value in (images, targets))
+    return torch.lerp(partners, images, kept.to(images.dtype)), torch.lerp(partner_targets, targets, fraction)
+
+
+def _beta(alpha: Tensor, radius: Tensor, angle: Tensor) -> Tensor:
+    """Beta(alpha, alpha) from two uniforms, exactly: Student's t by the polar method (Bailey 1994), put into (0, 1)."""
+    squared = torch.expm1(-radius.log() / alpha).clamp(max=1e30)
+    t = squared.sqrt() * (2 * math.pi * angle).cos()
+    return 0.5 + 0.5 * t / (1 + t * t).sqrt()

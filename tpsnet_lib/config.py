@@ -1,0 +1,364 @@
+"""What a run is: frozen dataclasses, their validation, named members and recipes, and the id a run is known by."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tpsnet_lib.files import ConfigError
+
+PARAMETER_BUDGET = 5_000_000
+CLASSES = 10
+IMAGE_SIZE = 32
+
+
+def _field(default: Any, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()) -> Any:
+    """A dataclass field with the range or the choices its value is checked against."""
+    return field(default=default, metadata={"low": low, "high": high, "choices": tuple(choices)})
+
+
+class _Checked:
+    """Validation shared by the config dataclasses: types are those of the defaults, ranges those of the metadata."""
+
+    section = ""
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):  # type: ignore[arg-type]
+            value = _checked(f"{self.section}.{spec.name}", getattr(self, spec.name), spec.default, spec.metadata)
+            object.__setattr__(self, spec.name, value)
+
+
+def _checked(name: str, value: Any, default: Any, limits: Mapping[str, Any]) -> Any:
+    if isinstance(default, tuple):
+        values = value if isinstance(value, (list, tuple)) else (value,)
+        if not values:
+            raise ConfigError(f"{name} is empty: give one value a layer, such as {list(default)}")
+        return tuple(_checked(name, item, 1, limits) for item in values)
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name} is {value!r}: give true or false")
+        return value
+    if isinstance(default, str):
+        if value not in limits["choices"]:
+            raise ConfigError(f"{name} is {value!r}: choose one of {', '.join(limits['choices'])}")
+        return value
+    try:  # YAML reads 1e-3 as a string: a number written so is still a number
+        number = float(value) if isinstance(default, float) else int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or isinstance(value, bool) or (isinstance(default, int) and number != float(value)):
+        kind = "a number" if isinstance(default, float) else "a whole number"
+        raise ConfigError(f"{name} is {value!r}: give {kind}")
+    low, high = limits["low"], limits["high"]
+    if not (low is None or number >= low) or not (high is None or number <= high) or number != number:
+        raise ConfigError(f"{name} is {value!r}: give a value from {low:g} to {high:g}")
+    return number
+
+
+@dataclass(frozen=True)
+class ModelConfig(_Checked):
+    """A member of the residual family: N layers of B_i blocks of C_i channels, kernels F_i and K_i, average pool P."""
+
+    section = "model"
+
+    blocks: tuple[int, ...] = _field((13, 13, 13), 1, 128)  # B_i, residual blocks of layer i; N is its length
+    channels: tuple[int, ...] = _field((32, 64, 128), 1, 4096)  # C_i, output channels of layer i
+    kernels: tuple[int, ...] = _field((3,), 1, 9)  # F_i, odd; one value stands for all layers
+    skip_kernels: tuple[int, ...] = _field((1,), 1, 9)  # K_i of the projection skips, odd; one stands for all
+    pool: int = _field(8, 1, 32)  # P, side of the pool over the last feature map; then the mean of what is left
+    stem: int = _field(16, 1, 1024)  # output channels of the first convolution
+    block: str = _field("basic", choices=("basic", "preact"))  # conv-BN-ReLU order (He 2015), BN-ReLU-conv (He 2016)
+    residual: bool = _field(True)  # False: the plain network of the same layers, no skips
+    dropout: float = _field(0.0, 0, 0.9)  # before the classifier
+    block_dropout: float = _field(0.0, 0, 0.9)  # between the two convolutions of a block
+    stem_kind: str = _field("conv", choices=("conv", "whiten"))  # whiten: frozen 2x2 patch whitening to 24 channels
+    downsample: str = _field("stride", choices=("stride", "pool"))  # pool: a conv + max-pool 2 opens every layer
+    activation: str = _field("relu", choices=("relu", "gelu"))
+    head_pool: str = _field("avg", choices=("avg", "max"))
+    init: str = _field("kaiming", choices=("kaiming", "dirac"))  # dirac: convolutions begin as the identity
+    logit_scale: float = _field(1.0, 0.001, 100)  # logits are multiplied by it
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        layers = len(self.blocks)
+        if not 1 <= layers <= 5:
+            raise ConfigError(f"model.blocks has {layers} layers: give 1 to 5")
+        if len(self.channels) != layers:
+            raise ConfigError(f"model.channels has {len(self.channels)} values for {layers} layers: give one a layer")
+        for name in ("kernels", "skip_kernels"):
+            values = getattr(self, name)
+            if len(values) not in (1, layers):
+                raise ConfigError(
+                    f"model.{name} has {len(values)} values for {layers} layers: give one, or one a layer"
+                )
+            if any(value % 2 == 0 for value in values):
+                raise ConfigError(f"model.{name} is {list(values)}: give odd kernels")
+            if len(set(values)) == 1:  # (3, 3, 3) and (3,) are one network and so one id
+                object.__setattr__(self, name, values[:1])
+        if self.stem_kind == "whiten" and self.stem != 24:
+            raise ConfigError(f"model.stem is {self.stem}: a whitened stem has 24 channels (2 x 3 colours x 2 x 2)")
+        if self.pool > self.last_side:
+            raise ConfigError(
+                f"model.pool is {self.pool}: the last feature map is {self.last_side} x {self.last_side},"
+                f" give at most {self.last_side}"
+            )
+
+    @property
+    def last_side(self) -> int:
+        """Height and width of the last feature map, in pixels."""
+        side = IMAGE_SIZE - 1 if self.stem_kind == "whiten" else IMAGE_SIZE
+        for index in range(len(self.blocks)):
+            if self.downsample == "pool":
+                side = side // 2
+            elif index > 0:
+                side = (side + 1) // 2
+        return side
+
+    def kernel(self, layer: int) -> int:
+        """F of a layer, counted from 0."""
+        return self.kernels[layer if len(self.kernels) > 1 else 0]
+
+    def skip_kernel(self, layer: int) -> int:
+        """K of a layer, counted from 0."""
+        return self.skip_kernels[layer if len(self.skip_kernels) > 1 else 0]
+
+
+@dataclass(frozen=True)
+class TrainConfig(_Checked):
+    """A recipe; the defaults are the original's: 300 epochs of SGD, cosine to 0, crop, rotation and flip."""
+
+    section = "train"
+
+    epochs: float = _field(300.0, 0.001, 10_000)  # may be a fraction: the run ends inside an epoch
+    schedule_epochs: float = _field(0.0, 0, 10_000)  # length of the schedule; 0: the run's own (matched annealing)
+    batch_size: int = _field(128, 1, 8192)
+    optimizer: str = _field("sgd", choices=("sgd", "adam", "adamax", "adamw"))
+    lr: float = _field(0.01, 0.0, 100)
+    momentum: float = _field(0.9, 0, 0.9999)  # SGD's; beta1 of the Adam family
+    nesterov: bool = _field(False)
+    weight_decay: float = _field(5e-4, 0, 1)
+    decay_norms: bool = _field(True)  # False: no weight decay on norms and biases
+    norm_lr_scale: float = _field(1.0, 0, 1000)  # learning rate of norms and biases, relative to lr
+    schedule: str = _field("cosine", choices=("cosine", "onecycle", "linear", "constant"))
+    warmup_epochs: float = _field(0.0, 0, 1000)  # linear from 0; onecycle: the rise, 0 stands for 30% of the run
+    label_smoothing: float = _field(0.0, 0, 0.9)
+    clip_norm: float = _field(0.0, 0, 1e6)  # largest gradient norm; 0: no clipping
+    ema_decay: float = _field(0.0, 0, 0.99999)  # exponential moving average of the weights, used at the end; 0: none
+    precision: str = _field("auto", choices=("auto", "fp32", "bf16"))  # auto is resolved before a run has an id
+    crop: int = _field(4, 0, 16)  # padding of the random crop, in pixels; 0: none
+    crop_padding: str = _field("zero", choices=("zero", "reflect"))
+    flip: str = _field("random", choices=("none", "random", "alternate"))  # alternate: every image every other epoch
+    rotation: float = _field(5.0, 0, 180)  # degrees to either side
+    cutout: int = _field(0, 0, 32)  # side of the erased square, in pixels
+    trivial: bool = _field(False)  # TrivialAugment (wide), one draw an image
+    mixup: float = _field(0.0, 0, 10)  # alpha of the Beta distribution; 0: none
+    cutmix: float = _field(0.0, 0, 10)  # alpha; with mixup also set, each batch draws one of the two
+    mix_off_epochs: float = _field(0.0, 0, 10_000)  # mixing is off for this many epochs at the end
+
+
+@dataclass(frozen=True)
+class DataConfig(_Checked):
+    """Which images: the data set, how many of its training images are fitted, and whether validation is kept out."""
+
+    section = "data"
+
+    dataset: str = _field("cifar10", choices=("cifar10", "shapes10"))
+    train_size: int = _field(0, 0, 50_000)  # fit on the first so many of the split, equal classes; 0: all
+    validation_size: int = _field(0, 0, 50_000)  # validate on so many; 0: all
+    fit_on: str = _field("split", choices=("split", "all"))  # all: validation images too, for a frozen recipe
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run. Its id is a hash of what differs from the defaults, so a new field orphans no record."""
+
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    data: DataConfig = DataConfig()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        limits = {"low": 0, "high": 2**31 - 1, "choices": ()}
+        object.__setattr__(self, "seed", _checked("seed", self.seed, 0, limits))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What differs from the defaults, by section; empty sections and a seed of 0 are left out."""
+        sections = {name: _differences(getattr(self, name)) for name in ("model", "train", "data")}
+        return {
+            **{name: value for name, value in sections.items() if value},
+            **({"seed": self.seed} if self.seed else {}),
+        }
+
+    @property
+    def id(self) -> str:
+        """The first 12 hex digits of the SHA-256 of the canonical JSON. Raises `ConfigError` while precision is auto."""
+        return _digest(self._resolved_dict())
+
+    @property
+    def group_id(self) -> str:
+        """The id without the seed: runs of one group differ by chance alone."""
+        return _digest({key: value for key, value in self._resolved_dict().items() if key != "seed"})
+
+    def with_precision(self, precision: str) -> RunConfig:
+        """The same run with an `auto` precision replaced by `fp32` or `bf16`; a precision already chosen stays."""
+        if self.train.precision != "auto":
+            return self
+        return replace(self, train=replace(self.train, precision=precision))
+
+    def with_seed(self, seed: int) -> RunConfig:
+        """The same run from another seed."""
+        return replace(self, seed=seed)
+
+    def _resolved_dict(self) -> dict[str, Any]:
+        if self.train.precision == "auto":
+            raise ConfigError("train.precision is 'auto': a run has an id once its precision is resolved")
+        return self.to_dict()
+
+
+def _differences(config: Any) -> dict[str, Any]:
+    defaults = asdict(type(config)())
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(config).items()
+        if value != defaults[name]
+    }
+
+
+def _digest(value: Any) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:12]
+
+
+SPRINT_RECIPE: dict[str, Any] = {  # a short one-cycle run in the manner of airbench (Jordan 2024, arXiv 2404.00498)
+    "epochs": 3.0,
+    "batch_size": 250,
+    "lr": 0.2,
+    "nesterov": True,
+    "weight_decay": 1.0e-3,
+    "norm_lr_scale": 4.0,
+    "schedule": "onecycle",
+    "warmup_epochs": 0.6,
+    "label_smoothing": 0.2,
+    "crop": 2,
+    "crop_padding": "reflect",
+    "flip": "alternate",
+    "rotation": 0.0,
+}
+
+MEMBERS: dict[str, ModelConfig] = {
+    "tpsnet": ModelConfig(),
+    "model1": ModelConfig(blocks=(3, 3, 3), channels=(68, 136, 272), stem=34),
+    "model2": ModelConfig(blocks=(7, 7, 7), channels=(44, 88, 176), stem=22),
+    "deep17": ModelConfig(blocks=(17, 17, 17), channels=(28, 56, 112), stem=14),
+    "deep23": ModelConfig(blocks=(23, 23, 23), channels=(24, 48, 96), stem=12),
+    "classroom": ModelConfig(blocks=(1, 1, 1), channels=(16, 32, 64), stem=16),
+    "sprint": ModelConfig(
+        blocks=(1, 1, 1),
+        channels=(64, 192, 256),
+        stem=24,
+        stem_kind="whiten",
+        downsample="pool",
+        activation="gelu",
+        head_pool="max",
+        pool=3,
+        init="dirac",
+        logit_scale=0.125,
+    ),
+}
+
+RECIPES: dict[str, TrainConfig] = {"original": TrainConfig(), "sprint": TrainConfig(**SPRINT_RECIPE)}
+
+_SECTIONS: dict[str, tuple[type[Any], str, Mapping[str, Any]]] = {
+    "model": (ModelConfig, "member", MEMBERS),
+    "train": (TrainConfig, "recipe", RECIPES),
+    "data": (DataConfig, "dataset", {}),
+}
+
+
+def parse(tree: Mapping[str, Any]) -> RunConfig:
+    """A nested mapping as a run config. A section may be a name (`model: tpsnet`), or name its base
+    (`model: {member: tpsnet, dropout: 0.1}`, `train: {recipe: sprint, epochs: 2}`).
+
+    Raises `ConfigError` that names the field, its value and what is allowed."""
+    _refuse_unknown("", tree, [*_SECTIONS, "seed"])
+    parts = {name: _parse_section(name, tree.get(name) or {}) for name in _SECTIONS}
+    return RunConfig(seed=tree.get("seed", 0), **parts)
+
+
+def _parse_section(name: str, given: Any) -> Any:
+    kind, key, bases = _SECTIONS[name]
+    if isinstance(given, str):
+        given = {key: given}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{name} is {given!r}: give fields, such as {{{fields(kind)[0].name}: ...}}, or a name")
+    values = dict(given)
+    base = kind()
+    if bases and key in values:
+        chosen = values.pop(key)
+        if chosen not in bases:
+            raise ConfigError(f"{name}.{key} is {chosen!r}: choose one of {', '.join(bases)}")
+        base = bases[chosen]
+    _refuse_unknown(name, values, [spec.name for spec in fields(kind)] + ([key] if bases else []))
+    if name == "model" and "blocks" in values and "channels" in values:  # another depth: per-layer values start anew
+        base = replace(base, kernels=base.kernels[:1], skip_kernels=base.skip_kernels[:1])
+    return replace(base, **values)
+
+
+def _refuse_unknown(section: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise ConfigError(f"{section + '.' if section else ''}{key} is not a field: {hint}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as a mapping of plain values; one that builds objects, or is no mapping, is a `ConfigError`."""
+    try:
+        value = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} is missing") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not plain YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} holds {type(value).__name__}: give a mapping of fields")
+    return value
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """`model.blocks=[3,3,3]` as the dotted name and its value, read as YAML."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"--set {text!r}: give it as section.field=value, such as model.blocks=[3,3,3]")
+    try:
+        return name.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: the value is not plain YAML") from error
+
+
+def merged(*trees: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings laid over each other, later ones on top; a dotted key (`train.epochs`) is a path.
+
+    A section given as a name in a lower layer is its base when a higher layer sets fields of it; a name given in a
+    higher layer starts the section anew."""
+    result: dict[str, Any] = {}
+    for tree in trees:
+        for dotted, value in tree.items():
+            section, _, name = str(dotted).partition(".")
+            key = _SECTIONS[section][1] if section in _SECTIONS else ""
+            if name:
+                value = {name: value}
+            elif isinstance(value, str) and key:
+                value = {key: value}
+            if isinstance(value, Mapping):
+                lower = {} if key in value and key != "dataset" else result.get(section, {})
+                value = {**(lower if isinstance(lower, Mapping) else {}), **value}
+            result[section] = value
+    return result

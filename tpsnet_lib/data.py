@@ -1,0 +1,178 @@
+"""The images as a network meets them: whole sets of tensors, the split, the fingerprint, the normalised input.
+
+The split (assets/cifar10_split.npy, uint16 [50000]) was drawn once from the official training labels and is only ever
+read: the positions of each class were permuted by numpy's PCG64(20241), dealt out in tens that hold every class once
+(in an order drawn anew for each ten), and written down. The first 45,000 are fitted, the last 5,000 validate. So each
+part is stratified, and so is every prefix of either whose length is a multiple of ten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tpsnet_lib import cifar10, shapes10
+from tpsnet_lib.cifar10 import ARCHIVE_MD5, Fingerprint, archive_urls, download, find_root, inexact_indices
+from tpsnet_lib.config import DataConfig
+from tpsnet_lib.files import ConfigError
+
+__all__ = [
+    "ARCHIVE_MD5",
+    "MEAN",
+    "STD",
+    "Fingerprint",
+    "ImageSet",
+    "archive_urls",
+    "class_names",
+    "download",
+    "find_root",
+    "fingerprint",
+    "fit_and_validation",
+    "inexact_indices",
+    "load_test",
+    "load_train",
+    "normalise",
+    "split",
+    "test_fingerprint",
+]
+
+MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training pixels by channel, in [0, 1]; used for every data set
+STD = (0.2023, 0.1994, 0.2010)  # the original's: the mean of the images' own deviations, not the pixels' deviation
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images with their labels, held whole in the memory of one device.
+
+    `images` uint8 [N, 3, 32, 32]; `labels` int64 [N]; `indices` int64 [N], each image's position in the official
+    train or test order; `stamp` names the data set wherever a result is shown."""
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    stamp: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, positions: Tensor) -> ImageSet:
+        """The images at the given positions (int64 [M], in this set), in that order."""
+        where = positions.to(self.labels.device)
+        return replace(self, images=self.images[where], labels=self.labels[where], indices=self.indices[where])
+
+    def to(self, device: torch.device | str) -> ImageSet:
+        """The same images on a device."""
+        return replace(
+            self, images=self.images.to(device), labels=self.labels.to(device), indices=self.indices.to(device)
+        )
+
+
+def class_names(dataset: str) -> tuple[str, ...]:
+    """The names of the ten classes, in the order of their labels."""
+    return shapes10.CLASSES if dataset == "shapes10" else cifar10.CLASSES
+
+
+def load_train(dataset: str, root: str | Path | None = None) -> ImageSet:
+    """All training images (CIFAR-10: 50,000; shapes10: 10,000) in the official order; the test file is not touched.
+
+    Raises `DataError` when a file is missing, damaged or not what it claims to be."""
+    return _load(dataset, "train", root)
+
+
+def load_test(dataset: str, root: str | Path | None = None) -> ImageSet:
+    """All test images (CIFAR-10: 10,000; shapes10: 2,000). Nothing else opens the test file.
+
+    Raises `DataError` as `load_train` does."""
+    return _load(dataset, "test", root)
+
+
+def fingerprint(dataset: str, root: str | Path | None = None) -> Fingerprint:
+    """Which copy the training images are. The layout makes no difference: labels, then pixels, are hashed."""
+    return _fingerprint(dataset, "train", root)
+
+
+def test_fingerprint(dataset: str, root: str | Path | None = None) -> Fingerprint:  # noqa: PT028 - no test
+    """Which copy the test images are; opens the test file."""
+    return _fingerprint(dataset, "test", root)
+
+
+@lru_cache
+def _committed_split() -> Tensor:
+    path = Path(__file__).parent / "assets" / "cifar10_split.npy"
+    return torch.from_numpy(np.load(path, allow_pickle=False).astype(np.int64))
+
+
+def split(dataset: str) -> tuple[Tensor, Tensor]:
+    """The positions that are fitted and those that validate, int64 [45000] and [5000] (shapes10: [9000], [1000]).
+
+    Every prefix of a multiple of ten holds each class equally often."""
+    if dataset == "shapes10":
+        positions, count = torch.arange(shapes10.SIZES["train"]), shapes10.FIT_SIZE
+    else:
+        positions, count = _committed_split(), 45_000
+    return positions[:count].clone(), positions[count:].clone()
+
+
+def fit_and_validation(config: DataConfig, root: str | Path | None = None) -> tuple[ImageSet, ImageSet]:
+    """The images that a run fits and those that it is validated on, each a prefix of its part of the split.
+
+    With `fit_on: all` the validation images are fitted too, after the others; they are still evaluated, and their
+    score is then not held out. Raises `ConfigError` for a size that the data set does not have."""
+    fit, validation = split(config.dataset)
+    if config.fit_on == "all":
+        fit = torch.cat([fit, validation])
+    fit = _prefix("data.train_size", config.train_size, fit, config.dataset)
+    validation = _prefix("data.validation_size", config.validation_size, validation, config.dataset)
+    if config.dataset == "shapes10":  # drawn as asked for: a few images take milliseconds
+        return _shapes("train", fit), _shapes("train", validation)
+    train = load_train(config.dataset, root)
+    return train.subset(fit), train.subset(validation)
+
+
+def _prefix(name: str, size: int, positions: Tensor, dataset: str) -> Tensor:
+    if size > len(positions):
+        raise ConfigError(f"{name} is {size}, {dataset} has {len(positions)} for it: give at most that, or 0 for all")
+    return positions[:size] if size else positions
+
+
+def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(x / 255 - MEAN) / STD of uint8 images [N, 3, H, W]: the network's input, in channels_last, on their device."""
+    count, channels, height, width = images.shape
+    scale, offset = _affine(images.device, height * width)
+    rows = images.permute(0, 2, 3, 1).reshape(count, -1).float()  # laid out as bytes, which are the least to move
+    torch.addcmul(offset, rows, scale, out=rows)
+    return rows.view(count, height, width, channels).permute(0, 3, 1, 2).to(dtype)
+
+
+@lru_cache
+def _affine(device: torch.device, pixels: int) -> tuple[Tensor, Tensor]:
+    mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
+    return (1 / (255 * std)).repeat(pixels), (-mean / std).repeat(pixels)
+
+
+def _shapes(part: str, positions: Tensor) -> ImageSet:
+    images, labels = shapes10.draw(part, positions.numpy())
+    return ImageSet(torch.from_numpy(images), torch.from_numpy(labels), positions, "shapes10")
+
+
+def _load(dataset: str, part: str, root: str | Path | None) -> ImageSet:
+    if dataset == "shapes10":
+        return _shapes(part, torch.arange(shapes10.SIZES[part]))
+    labels, pixels, found = cifar10.read(part, root)
+    images = torch.from_numpy(pixels.reshape(-1, 3, 32, 32))
+    return ImageSet(images, torch.from_numpy(labels.astype(np.int64)), torch.arange(len(labels)), found.stamp)
+
+
+def _fingerprint(dataset: str, part: str, root: str | Path | None) -> Fingerprint:
+    return _drawn_fingerprint(part) if dataset == "shapes10" else cifar10.identify(part, root)
+
+
+@lru_cache
+def _drawn_fingerprint(part: str) -> Fingerprint:
+    drawn = _load("shapes10", part, None)
+    return Fingerprint("shapes10", cifar10.content_sum(drawn.labels.numpy(), drawn.images.numpy()), True)

@@ -1,0 +1,153 @@
+"""Where things are kept: the project's errors, its root, writes that are whole or absent, and a lock."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+class TpsnetError(Exception):
+    """Something a user can mend; its message is one line that names the thing, its value and the way out."""
+
+
+class ConfigError(TpsnetError):
+    """A field of a config that is unknown, out of range, or describes a network that cannot be built."""
+
+
+class DataError(TpsnetError):
+    """A data set that is missing, damaged, or not what it claims to be."""
+
+
+class RecordError(TpsnetError):
+    """A record or checkpoint that is missing, torn, altered, or of another network."""
+
+
+class TrainingError(TpsnetError):
+    """A run that cannot go on (a loss that is not a number, a device that is not there)."""
+
+
+class Interrupted(TpsnetError):  # noqa: N818 - a stop on request, not a fault
+    """A run that was asked to stop and left a checkpoint behind."""
+
+
+def project_root() -> Path:
+    """The nearest parent folder whose `pyproject.toml` is tpsnet's, looked for from the working directory and then
+    from this file; else `$TPSNET_HOME`; else a one-line `TpsnetError`."""
+    for start in (Path.cwd(), Path(__file__).resolve().parent):
+        for folder in (start, *start.parents):
+            marker = folder / "pyproject.toml"
+            if marker.is_file() and re.search(r'^name = "tpsnet"', marker.read_text("utf-8"), re.MULTILINE):
+                return folder
+    if home := os.environ.get("TPSNET_HOME"):
+        return Path(home)
+    raise TpsnetError("no tpsnet project found above the working directory: run inside a clone, or set TPSNET_HOME")
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader sees the old content or all of the new, also after a crash.
+
+    Raises `OSError` (disk full, read-only folder) with the old file untouched and nothing left behind."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+@contextlib.contextmanager
+def folder_whole(path: Path, replace: bool = False) -> Iterator[Path]:
+    """Yield a fresh folder beside `path`; it takes that name only when the block ends without an error.
+
+    Raises `RecordError` if `path` exists already, unless it may be replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield work
+        os.chmod(work, 0o755)
+        if path.exists():
+            if not replace:
+                raise RecordError(f"{path} exists already and is not overwritten")
+            path.rename(work.with_name(work.name + ".old"))
+        work.rename(path)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(work.with_name(work.name + ".old"), ignore_errors=True)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line to a log file in a single write, and flush it to the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line.rstrip("\n") + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON with sorted keys, whole or not at all."""
+    write_whole(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a torn or missing one is a `RecordError` that names it."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise RecordError(f"{path} is missing") from error
+    except (ValueError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} is not whole JSON ({error})") from error
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def lock(path: Path, on_wait: Callable[[], None] | None = None, poll: float = 0.2) -> Iterator[None]:
+    """Hold an exclusive lock between processes; the system frees it when its holder dies, however it dies.
+
+    `on_wait` is called once if another process holds it. The lock file itself stays, empty."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        waited = False
+        while not _try_lock(file.fileno()):
+            if not waited and on_wait is not None:
+                on_wait()
+            waited = True
+            time.sleep(poll)
+        yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,84 @@
+"""Progress of long work: a bar in a terminal and in Jupyter, one line a stage elsewhere; time left always."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people write them: `9 s`, `4:05 min`, `2:03:00 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d} h"
+
+
+class Progress:
+    """Counts units of work towards a total; `stage` ends an epoch, a trial or a notebook with a line of its figures.
+
+    `mode` is `auto` (a bar where one can be drawn, lines elsewhere), `lines` or `none`; `$TPSNET_PROGRESS` overrides
+    auto. Everything goes to standard error, so standard output stays free for results."""
+
+    def __init__(self, total: int, label: str, *, start: int = 0, mode: str = "auto") -> None:
+        self.label, self.total, self.start, self.done = label, total, start, start
+        self.began = time.monotonic()
+        mode = os.environ.get("TPSNET_PROGRESS", "auto") if mode == "auto" else mode
+        self.lines = mode == "lines" or (mode == "auto" and not _can_draw())
+        self.bar: Any = None
+        if mode == "auto" and not self.lines:
+            self.bar = _bar_class()(total=total, initial=start, desc=label, leave=False)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def advance(self, units: int = 1) -> None:
+        """Count units that are done."""
+        self.done += units
+        if self.bar is not None:
+            self.bar.update(units)
+
+    def time_left(self) -> str:
+        """The time the rest will take at the rate so far."""
+        worked = self.done - self.start
+        if worked <= 0:
+            return "?"
+        return duration((time.monotonic() - self.began) / worked * (self.total - self.done))
+
+    def stage(self, text: str) -> None:
+        """Say what a stage came to, with the time left."""
+        if self.bar is not None:
+            self.bar.set_postfix_str(text)
+        elif self.lines:
+            print(f"{self.label}: {text}, {self.time_left()} left", file=sys.stderr, flush=True)
+
+
+def _in_jupyter() -> bool:
+    shell = sys.modules.get("IPython")
+    kernel = shell.get_ipython() if shell is not None else None
+    return type(kernel).__name__ == "ZMQInteractiveShell"
+
+
+def _can_draw() -> bool:
+    return _in_jupyter() or sys.stderr.isatty()
+
+
+def _bar_class() -> Any:
+    if _in_jupyter():
+        from tqdm.auto import tqdm as notebook_bar
+
+        return notebook_bar
+    return tqdm

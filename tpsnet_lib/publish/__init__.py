@@ -1,0 +1,1 @@
+"""What people look at: figures, executed notebooks, the report's page."""

@@ -1,0 +1,233 @@
+"""An executed notebook as a chapter of the page: through nbconvert, without scripts, addresses or loose ends."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import jinja2
+from bs4 import BeautifulSoup, Tag
+from markupsafe import Markup
+
+from tpsnet_lib.progress import duration
+
+ASSETS = Path(__file__).resolve().parent / "assets"
+NO_ALT = ("", "No description has been provided for this image")  # the latter is nbconvert's
+ACTIVE = ("script", "iframe", "object", "embed", "link", "meta", "base", "form")  # what a page that only shows lacks
+MARKS = "papermill-error-cell-tag"  # of the cells that papermill adds to a failed notebook
+NUMBER = re.compile(r"[-+−±]?\s*[\d.,]+(e[-+]?\d+)?\s*(%|s|ms|M)?|nan|–|", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """An executed notebook as HTML, with what the table of contents needs: ids and texts of its headings."""
+
+    id: str
+    title: str
+    eyebrow: str
+    html: Markup
+    headings: list[tuple[str, str]]
+
+
+def slim_svg(text: str) -> str:
+    """Without prolog, doctype and metadata, which a browser does not need and which hold addresses and dates."""
+    return re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL).strip()
+
+
+def chapter(path: Path, problems: list[str]) -> Chapter:
+    """One executed notebook through nbconvert, its headings one level down and its ids its own."""
+    import nbformat
+
+    number, _, name = path.stem.partition("_")
+    prefix = f"nb{number}" if number.isdigit() else f"nb-{_slug(path.stem)}"
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    _prepare(notebook)
+    html, _ = _exporter(path.name, problems).from_notebook_node(notebook)
+    soup = BeautifulSoup(html, "html.parser")
+    tidy(soup, path.name, problems)
+    title, headings = _headings(soup, prefix)
+    seconds = notebook.metadata.get("papermill", {}).get("duration")
+    eyebrow = f"Notebook {path.name}" + (f", ran for {duration(seconds)}" if seconds else "")
+    return Chapter(prefix, title or name.replace("_", " ").capitalize(), eyebrow, Markup(soup), headings)
+
+
+def _prepare(notebook: Any) -> None:
+    """Leave out what a page cannot show (widgets, progress, papermill's marks) and find the images' descriptions."""
+    notebook.cells = [cell for cell in notebook.cells if MARKS not in cell.metadata.get("tags", [])]
+    for position, cell in enumerate(notebook.cells, 1):
+        cell.metadata["position"] = position
+        if cell.cell_type != "code":
+            continue
+        outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        cell.outputs = [output for output in outputs if not any("widget" in kind for kind in output.get("data", {}))]
+        for output in cell.outputs:
+            if "text" in output:  # of a line that was rewritten in place, what stood last
+                output.text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)
+            for kind in [kind for kind in output.get("data", {}) if kind.startswith("image/")]:
+                output.metadata.update(_image_metadata(cell, output, kind))
+                if kind == "image/svg+xml":
+                    output.data[kind] = slim_svg(output.data[kind])
+
+
+def _image_metadata(cell: Any, output: Any, kind: str) -> dict[str, Any]:
+    """Alt text, caption, records and width of an image: from the output's metadata, else the cell's, else its title."""
+    layers = [output.metadata.get(kind, {}), output.metadata, cell.metadata]
+    found = {
+        name: next((layer[name] for layer in layers if layer.get(name)), "")
+        for name in ("alt", "caption", "records", "width")
+    }
+    title, wide = _look_inside(kind, output.data[kind])
+    return {**found, "alt": found["alt"] or title, "wide": wide}
+
+
+def _look_inside(kind: str, data: str) -> tuple[str, bool]:
+    """An image's own title (`<title>` of an SVG, the text chunk `Title` of a PNG: matplotlib's `savefig` writes them
+    from `metadata={"Title": ...}`), and whether it is at least twice as wide as high."""
+    if kind == "image/svg+xml":
+        title = re.search(r"<(?:dc:)?title>\s*(.+?)\s*</", data, re.DOTALL)
+        box = re.search(r'viewBox="\S+ \S+ (\S+) (\S+)"', data)
+        return title[1] if title else "", box is not None and float(box[1]) >= 2 * float(box[2])
+    from PIL import Image
+
+    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+        return str(image.info.get("Title", "")), image.width >= 2 * image.height
+
+
+def _exporter(name: str, problems: list[str]) -> Any:
+    """nbconvert's `basic` template under ours, with formulas turned into MathML, which needs no script."""
+    from nbconvert import HTMLExporter
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    class Renderer(IPythonRenderer):
+        def inline_math(self, body: str) -> str:
+            return _mathml(body, "inline", name, problems)
+
+        def block_math(self, body: str) -> str:
+            return f'<span class="formula">{_mathml(body, "block", name, problems)}</span>'
+
+        def latex_environment(self, name: str, body: str) -> str:
+            return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")
+
+    @jinja2.pass_context
+    def markdown2html(context: Any, source: str) -> str:
+        attachments = context.get("cell", {}).get("attachments", {})
+        renderer = Renderer(escape=False, attachments=attachments, exclude_anchor_links=True)
+        return MarkdownWithMath(renderer=renderer).render(source)
+
+    return HTMLExporter(  # type: ignore[no-untyped-call]
+        template_name="basic",
+        template_file=str(ASSETS / "notebook.html.j2"),
+        filters={"markdown2html": markdown2html},
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+    )
+
+
+def _mathml(tex: str, display: str, name: str, problems: list[str]) -> str:
+    from latex2mathml.converter import convert
+
+    try:
+        math = BeautifulSoup(convert(tex.strip(), display=display), "html.parser")
+    except Exception as error:  # latex2mathml raises a dozen types
+        problems.append(f"{name}: formula {tex.strip()!r} cannot be read ({type(error).__name__})")
+        return f"<code>{escape(tex)}</code>"
+    if unknown := re.search(r"\\[a-zA-Z]+", math.get_text()):  # what it does not know it sets as it stands
+        problems.append(f"{name}: formula {tex.strip()!r} has the unknown command {unknown[0]}")
+    for tag in math("math"):
+        del tag["xmlns"]  # an address, which HTML does not need
+    for tag in math(["msub", "msubsup"]) if display == "block" else []:
+        if tag.contents[0].get_text() in "∑∏":  # latex2mathml sets the limits of a displayed sum beside it
+            tag.name = {"msub": "munder", "msubsup": "munderover"}[tag.name]
+    return str(math)
+
+
+def tidy(soup: BeautifulSoup, name: str, problems: list[str]) -> None:
+    """In place: nothing active, addresses as text, tables that scroll with numbers to the right; faults are noted."""
+    for tag in soup([*ACTIVE, "style"]):
+        if tag.name != "style" or tag.has_attr("scoped"):  # pandas' scoped style is ours to set; a Styler's stays
+            tag.decompose()
+    for image in soup("img"):
+        if str(image.get("alt", "")).strip() in NO_ALT:
+            cell = image.find_parent(attrs={"data-cell": True})
+            place = f"{name}, cell {cell['data-cell']}" if cell else name
+            problems.append(f"{place}: an image without alternative text")
+    for tag in soup.find_all(True):
+        for attribute in [key for key in tag.attrs if key.startswith("on")]:
+            del tag[attribute]
+    for link in soup("a", href=True):
+        _local_link(soup, link)
+    for found in soup("table"):
+        _tidy_table(soup, found)
+
+
+def _local_link(soup: BeautifulSoup, link: Tag) -> None:
+    """A link to another notebook leads to its chapter; an outside address is printed after its text."""
+    href = str(link["href"])
+    if href.startswith(("#", "data:")):
+        return
+    if other := re.fullmatch(r"(?:\./)?(\d\d)_\w+\.ipynb(#.*)?", href):
+        link["href"] = f"#nb{other[1]}"
+        return
+    address = re.sub(r"^(https?://|mailto:)", "", href).rstrip("/")
+    link.name, link.attrs = "span", {}
+    if address == href:  # a file beside the notebook
+        return
+    if address in link.get_text():
+        link["class"] = "address"
+        link.string = address
+    else:
+        printed = soup.new_tag("span", attrs={"class": "address"})
+        printed.string = f" ({address})"
+        link.append(printed)
+
+
+def _tidy_table(soup: BeautifulSoup, found: Tag) -> None:
+    for tag in [found, *found("tr")]:
+        for attribute in ("border", "style", "class"):
+            tag.attrs.pop(attribute, None)
+    body = [row.find_all(["td", "th"]) for row in found("tr") if row.find("td")]
+    heads = [row.find_all("th") for row in found("tr") if not row.find("td")]
+    for column in range(max((len(row) for row in body), default=0)):
+        cells = [row[column] for row in body if len(row) > column and row[column].name == "td"]
+        if cells and all(NUMBER.fullmatch(cell.get_text(strip=True)) for cell in cells):
+            for cell in [*cells, *(row[column] for row in heads if len(row) > column)]:
+                cell["class"] = " ".join([*(cell.get("class") or ()), "number"])
+    if found.find_parent(class_="scroll") is None:
+        found.wrap(soup.new_tag("div", attrs={"class": "scroll"}))
+
+
+def _headings(soup: BeautifulSoup, prefix: str) -> tuple[str, list[tuple[str, str]]]:
+    """Make every id the notebook's own, lower its headings by a level, and return its title and sections."""
+    for tag in soup.find_all(id=True):
+        tag["id"] = f"{prefix}-{tag['id']}"
+    for style in soup("style"):  # a Styler's, which speaks of its cells by id
+        style.string = style.get_text().replace("#T_", f"#{prefix}-T_")
+    title, taken, headings = "", {prefix}, []
+    known: dict[str, str] = {}
+    for tag in soup(re.compile("^h[1-6]$")):
+        text, level = tag.get_text(" ", strip=True), int(tag.name[1])
+        if level == 1 and not title:
+            title, known[text.replace(" ", "-")] = text, prefix
+            tag.decompose()
+            continue
+        base = f"{prefix}-{_slug(text)}"
+        chosen = next(name for n in range(1, 1000) if (name := f"{base}-{n}" if n > 1 else base) not in taken)
+        taken.add(chosen)
+        known[text.replace(" ", "-")] = tag["id"] = chosen
+        tag.name = f"h{min(6, level + 1)}"
+        if level <= 2:
+            headings.append((chosen, text))
+    for link in soup("a", href=re.compile("^#(?!record-|nb)")):
+        target = unquote(str(link["href"])[1:])
+        link["href"] = f"#{known.get(target, f'{prefix}-{target}')}"
+    return title, headings
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "part"

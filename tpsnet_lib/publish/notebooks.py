@@ -1,0 +1,344 @@
+"""Running the notebooks: papermill with a profile, parameters that are checked first, and a failure that is kept."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import logging
+import os
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tpsnet_lib.config import read_yaml
+from tpsnet_lib.files import ConfigError, TpsnetError, lock, project_root
+
+KERNEL = "python3"
+BAR = "{desc} {percentage:3.0f}%|{bar}| cell {n_fmt}/{total_fmt}, {elapsed}"  # cells differ too much to foretell an end
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one profile of `report/profiles.yaml` asks: common and per-notebook parameters, seconds expected of each
+    notebook on the reference machine, and the seconds after which a cell is stopped."""
+
+    name: str
+    parameters: dict[str, Any]
+    notebooks: dict[str, dict[str, Any]]
+    seconds: dict[str, float]
+    cell_timeout: int
+    reference: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one notebook: `ok`, `failed` or `skipped`; `cell` counts from 1 in the notebook's own cells."""
+
+    name: str
+    status: str
+    seconds: float = 0.0
+    path: Path | None = None  # the executed copy, of a failure the partial one
+    cell: int | None = None
+    error: str = ""  # of a failure: the cell's first line and the last line of what it raised
+
+    def __str__(self) -> str:
+        if self.status == "skipped":
+            return f"{self.name}: skipped"
+        if self.status == "ok":
+            return f"{self.name}: done in {self.seconds:.0f} s"
+        place = f" in cell {self.cell}" if self.cell else ""
+        return f"{self.name}: failed{place} after {self.seconds:.0f} s, {self.error}; kept as {self.path}"
+
+
+def load_profile(name: str, path: Path | None = None) -> Profile:
+    """A profile by name, from `report/profiles.yaml` unless another file is given.
+
+    Raises `ConfigError` that names the profile or key and what is known."""
+    path = path or project_root() / "report" / "profiles.yaml"
+    tree = read_yaml(path)
+    _known(f"{path.name}:", tree, ("reference", "profiles"))
+    profiles = tree.get("profiles") or {}
+    if name not in profiles:
+        raise ConfigError(f"profile {name!r} is not in {path.name}: choose one of {', '.join(profiles)}")
+    asked = profiles[name]
+    _known(f"{path.name}: {name}.", asked, ("cell_timeout", "parameters", "notebooks"))
+    notebooks = asked.get("notebooks") or {}
+    for notebook, entry in notebooks.items():
+        _known(f"{path.name}: {name}.{notebook}.", entry, ("seconds", "parameters"))
+    return Profile(
+        name=name,
+        parameters=dict(asked.get("parameters") or {}),
+        notebooks={notebook: dict(entry.get("parameters") or {}) for notebook, entry in notebooks.items()},
+        seconds={notebook: float(entry["seconds"]) for notebook, entry in notebooks.items() if "seconds" in entry},
+        cell_timeout=int(asked.get("cell_timeout", 3600)),
+        reference=dict(tree.get("reference") or {}),
+    )
+
+
+def _known(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    for key in given:
+        if key not in known:
+            raise ConfigError(f"{where}{key} is not known here: {_near(key, known)}")
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}" if known else "none are known"
+
+
+def choose(only: Sequence[str] = (), folder: Path | None = None) -> list[Path]:
+    """The notebooks, in order; `only` keeps those whose name is given or begins so (`02`, `04_final_training`).
+
+    Raises `ConfigError` for a choice that fits none, and if the folder holds no notebook."""
+    folder = folder or project_root() / "notebooks"
+    paths = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        raise ConfigError(f"{folder} holds no notebook: give a folder with files such as 01_explore_data.ipynb")
+    wanted = [choice.removesuffix(".ipynb") for choice in only]
+    for choice in wanted:
+        if not choice or not any(path.stem.startswith(choice) for path in paths):
+            raise ConfigError(f"no notebook is called {choice!r}: {_near(choice, [path.stem for path in paths])}")
+    return [path for path in paths if not wanted or any(path.stem.startswith(choice) for choice in wanted)]
+
+
+def parameters_for(notebook: Path, profile: Profile, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The parameters one notebook gets: the profile's common ones, its own, then `extra`.
+
+    Raises `ConfigError` for one that the notebook's `parameters` cell does not declare (papermill only warns), or
+    whose type is not that of the default there."""
+    import papermill
+
+    _quiet()
+    given = {**profile.parameters, **profile.notebooks.get(notebook.stem, {}), **(extra or {})}
+    try:
+        declared = papermill.inspect_notebook(_plain(notebook))
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{notebook} is not a notebook that can run: {_last_line(str(error))}") from error
+    for name, value in given.items():
+        if name not in declared:
+            raise ConfigError(f"{notebook.name} has no parameter {name!r}: {_near(name, sorted(declared))}")
+        default = declared[name]["default"]
+        if not _fits(value, default):
+            raise ConfigError(
+                f"{notebook.name}: parameter {name} is {value!r}: give a value like its default, {default}"
+            )
+    return given
+
+
+def _fits(value: Any, default: str) -> bool:
+    try:
+        expected = ast.literal_eval(default)
+    except (ValueError, SyntaxError):  # an expression: any value may be right
+        return True
+    if expected is None:
+        return True
+    if isinstance(expected, bool) or isinstance(value, bool):
+        return isinstance(expected, bool) and isinstance(value, bool)
+    if isinstance(expected, float):
+        return isinstance(value, (int, float))
+    if isinstance(expected, (list, tuple)):
+        return isinstance(value, (list, tuple))
+    return isinstance(value, type(expected))
+
+
+def run(
+    profile: str | Profile,
+    *,
+    only: Sequence[str] = (),
+    keep_going: bool = False,
+    out: Path | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
+    progress: str = "auto",
+) -> list[Result]:
+    """Execute the notebooks in order and keep the executed copies as `out/<name>.ipynb` (default: report/local).
+
+    All parameters are checked before anything starts. A failing notebook stops the rest unless `keep_going`; its
+    partial copy is `out/<name>.failed.ipynb`, and the copy of an earlier success stays. `progress`: `auto` shows a bar
+    in a terminal and prints a line a notebook on standard error, `none` is silent."""
+    profile = load_profile(profile) if isinstance(profile, str) else profile
+    plan = [(path, parameters_for(path, profile, parameters)) for path in choose(only, folder)]
+    out = _folder(out or project_root() / "report" / "local" / "notebooks")
+    results: list[Result] = []
+    with lock(out / ".lock", on_wait=lambda: _say(progress, f"waiting for the notebooks that run into {out}")):
+        for position, (path, given) in enumerate(plan, 1):
+            if not keep_going and any(result.status == "failed" for result in results):
+                results.append(Result(path.stem, "skipped"))
+            else:
+                bar = {
+                    "desc": f"{position}/{len(plan)} {path.stem}",
+                    "leave": False,
+                    "disable": None,
+                    "bar_format": BAR,
+                }
+                shown = bar if progress == "auto" else False
+                results.append(_execute(path, given, out, profile.cell_timeout, shown))
+            _say(progress, f"{results[-1]} ({position}/{len(plan)})")
+    return results
+
+
+def _execute(path: Path, given: dict[str, Any], out: Path, timeout: int, bar: dict[str, Any] | bool) -> Result:
+    import papermill
+    from papermill.exceptions import PapermillException
+
+    running, done, failed = (out / name.format(path.stem) for name in (".{}.ipynb", "{}.ipynb", "{}.failed.ipynb"))
+    start = time.monotonic()
+    try:
+        papermill.execute_notebook(
+            _plain(path),
+            _plain(running),
+            given,
+            kernel_name=KERNEL,
+            kernel_manager_class=_kernel_of_this_interpreter(),
+            progress_bar=bar,
+            execution_timeout=timeout,
+        )
+    except (
+        PapermillException,
+        OSError,
+        RuntimeError,
+    ) as error:  # a cell's, or disk, time-out, kernel
+        cell, said = _where(running, error)
+        if running.exists():
+            os.replace(running, failed)
+        return Result(path.stem, "failed", time.monotonic() - start, failed, cell, said)
+    except BaseException:  # Ctrl-C: what ran until here is kept, and the interrupt goes on
+        if running.exists():
+            os.replace(running, failed)
+        raise
+    os.replace(running, done)
+    failed.unlink(missing_ok=True)
+    return Result(path.stem, "ok", time.monotonic() - start, done)
+
+
+def _where(partial: Path, error: Exception) -> tuple[int | None, str]:
+    """The failing cell, counted from 1 as in the source notebook, with its first line and the error's last."""
+    import nbformat
+    from nbclient.exceptions import CellTimeoutError
+
+    said = f"{type(error).__name__}: {_last_line(str(error))}"
+    try:
+        cells = nbformat.read(partial, as_version=4).cells  # type: ignore[no-untyped-call]
+    except (OSError, ValueError):
+        return None, said
+    cells = [cell for cell in cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    begun = [index for index, cell in enumerate(cells) if cell.metadata.get("papermill", {}).get("start_time")]
+    if not begun:
+        return None, said
+    cell = cells[begun[-1]]
+    injected = sum("injected-parameters" in earlier.metadata.get("tags", []) for earlier in cells[: begun[-1]])
+    for output in cell.get("outputs", []):
+        if output.output_type == "error":
+            said = f"{output.ename}: {_last_line(output.evalue)}"
+    if isinstance(error, CellTimeoutError):
+        said = "stopped at the profile's cell_timeout"
+    first = next((line.strip() for line in cell.source.splitlines() if line.strip()), "")
+    return begun[-1] + 1 - injected, f"`{first}`: {said}"
+
+
+def prepare(
+    profile: str | Profile,
+    out: Path,
+    *,
+    only: Sequence[str] = (),
+    parameters: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
+) -> list[Path]:
+    """Copies of the notebooks with the profile's parameters injected and nothing run, for nbval to execute."""
+    import papermill
+
+    profile = load_profile(profile) if isinstance(profile, str) else profile
+    plan = [(path, parameters_for(path, profile, parameters)) for path in choose(only, folder)]
+    out = _folder(out)
+    for path, given in plan:
+        target = _plain(out / path.name)
+        papermill.execute_notebook(
+            _plain(path), target, given, kernel_name=KERNEL, prepare_only=True, progress_bar=False
+        )
+    return [out / path.name for path, _ in plan]
+
+
+def calibrate(seconds: float = 2.0) -> float:
+    """How fast this machine trains, in GFLOP/s: the median time of a 3x3 convolution of 64 channels, forward and
+    backward, in the precision it would train in. The scale of `estimate`, not a benchmark."""
+    import torch
+
+    from tpsnet_lib.train import native_precision, resolve_device
+
+    device = resolve_device("auto")
+    dtype = torch.bfloat16 if native_precision(device) == "bf16" else torch.float32
+    layer = torch.nn.Conv2d(64, 64, 3, padding=1, bias=False, device=device, dtype=dtype)
+    layer = layer.to(memory_format=torch.channels_last)
+    images = torch.ones(64, 64, 32, 32, dtype=dtype, device=device).to(memory_format=torch.channels_last)
+    images.requires_grad_()
+    operations = 3 * 2 * (64 * 64 * 9) * (64 * 32 * 32)  # forward, and backward to the images and to the weights
+    times: list[float] = []
+    begin = time.perf_counter()
+    while len(times) < 5 or time.perf_counter() - begin < seconds:
+        start = time.perf_counter()
+        layer(images).sum().backward()
+        if images.grad is not None:
+            images.grad.flatten()[0].item()  # waits for the device
+        times.append(time.perf_counter() - start)
+    return operations / statistics.median(times[2:]) / 1e9
+
+
+def expected_seconds(profile: Profile, names: Sequence[str], gflops: float | None = None) -> float:
+    """Seconds the named notebooks should take on a machine of so many GFLOP/s (default: the reference machine)."""
+    slower = 1.0 if gflops is None else float(profile.reference["gflops"]) / gflops
+    fixed = float(profile.reference.get("fixed_seconds", 0))
+    known = [profile.seconds[name] for name in names if name in profile.seconds]
+    return sum(min(fixed, each) + max(0.0, each - fixed) * slower for each in known)
+
+
+def estimate(profile: str | Profile, *, only: Sequence[str] = (), folder: Path | None = None) -> str:
+    """How long the notebooks will take here, after a calibration of some seconds: 'about 9 minutes on this machine'."""
+    profile = load_profile(profile) if isinstance(profile, str) else profile
+    seconds = expected_seconds(profile, [path.stem for path in choose(only, folder)], calibrate())
+    minutes = max(1, round(seconds / 60))
+    return f"about {minutes} minute{'s' if minutes > 1 else ''} on this machine"
+
+
+def _kernel_of_this_interpreter() -> Any:
+    """A kernel manager that starts this very Python, whatever kernels are registered here and whatever PATH says."""
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class ThisInterpreter(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            spec = get_kernel_dict()
+            return KernelSpec(**{**spec, "argv": [*spec["argv"], "--log-level=CRITICAL"]})
+
+    return ThisInterpreter
+
+
+def _folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TpsnetError(f"{path} cannot be written ({error.strerror}): give another output folder") from error
+    return path.resolve()
+
+
+def _plain(path: Path) -> str:
+    """A path as papermill wants it: it fills `{...}` in paths, so braces in a folder's name are doubled."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _last_line(text: str) -> str:
+    return ([line.strip() for line in text.splitlines() if line.strip()] or ["no message"])[-1]
+
+
+def _quiet() -> None:
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it has to say is in the notebook and the result
+
+
+def _say(progress: str, line: str) -> None:
+    if progress != "none":
+        print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,242 @@
+"""One self-contained HTML page: a landing part, the executed notebooks, and the records behind their figures."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from bs4 import BeautifulSoup
+from markupsafe import Markup
+
+from tpsnet_lib.config import MEMBERS
+from tpsnet_lib.files import TpsnetError, write_whole
+from tpsnet_lib.metrics import mean_interval
+from tpsnet_lib.progress import duration
+from tpsnet_lib.publish.chapters import ACTIVE, ASSETS, NO_ALT, chapter, slim_svg, tidy
+
+SIZE_LIMIT = 5 * 2**20  # bytes of a page, above which it warns
+HISTORY_LIMIT = 2**20  # bytes of embedded histories; those beyond are left to the record store
+ADDRESSES = ("src", "href", "srcset", "poster", "action", "data", "background", "xlink:href")
+FACTS = {"started": "Started", "stamp": "Data set", "fingerprint": "Fingerprint (SHA-256)", "minutes": "Minutes taken"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the landing page: its heading, its HTML (see `table`, `figure`) and the id that links point to."""
+
+    title: str
+    html: str
+    id: str
+
+
+def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | Mapping[str, str], caption: str = "") -> str:
+    """Rows as an HTML table; `columns` are keys, or keys with their headings. Values are escaped unless `Markup`."""
+    heads = dict(columns) if isinstance(columns, Mapping) else {name: name for name in columns}
+    parts = [Markup("<table>"), Markup("<caption>{}</caption>").format(caption) if caption else Markup("")]
+    parts += [Markup("<thead><tr>"), *(Markup("<th>{}</th>").format(head) for head in heads.values())]
+    parts.append(Markup("</tr></thead><tbody>"))
+    for row in rows:
+        cells = (Markup("<td>{}</td>").format(_shown(row.get(key))) for key in heads)
+        parts.append(Markup("<tr>{}</tr>").format(Markup("").join(cells)))
+    return str(Markup("").join([*parts, Markup("</tbody></table>")]))
+
+
+def _shown(value: Any) -> Any:
+    if value is None:
+        return "–"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def record_link(record_id: str) -> Markup:
+    """A link to a record of the appendix; where the page does not list it, the id stays as text."""
+    return Markup('<a href="#record-{0}"><code>{0}</code></a>').format(record_id)
+
+
+def figure(fig: Any, alt: str, caption: str = "", fmt: str = "svg", records: Sequence[str] = ()) -> str:
+    """A matplotlib figure as an embedded image, SVG or PNG at 2x, with its alternative text and caption."""
+    if not alt.strip():
+        raise TpsnetError(f"figure {caption!r} has no alternative text: say in a sentence what it shows")
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format=fmt, dpi=200, bbox_inches="tight")
+    data = slim_svg(buffer.getvalue().decode()).encode() if fmt == "svg" else buffer.getvalue()
+    kind = {"svg": "image/svg+xml", "png": "image/png"}[fmt]
+    width = Markup("") if fmt == "svg" else Markup(' width="{}"').format(int.from_bytes(data[16:20], "big") // 2)
+    links = Markup(" ").join(record_link(record) for record in records)
+    sources = Markup(' <span class="sources">Records {}</span>').format(links) if records else Markup("")
+    text = Markup("<figcaption>{}{}</figcaption>").format(caption, sources) if caption or records else Markup("")
+    source = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    image = Markup('<div class="scroll"><img alt="{}"{} src="{}"></div>').format(alt, width, source)
+    across, down = fig.get_size_inches()
+    opening = Markup('<figure class="wide">' if across >= 2 * down else "<figure>")
+    return str(Markup("{}{}{}</figure>").format(opening, image, text))
+
+
+def render(
+    sections: Sequence[Section], notebooks: Sequence[Path], records: Sequence[Any], meta: Mapping[str, Any]
+) -> str:
+    """The whole page as HTML. `meta` has `title`, and may have `question`, `footer`, and facts for the header
+    (`started`, `host`, `profile`, `stamp`, `fingerprint`, `hardware`, `minutes`, ...), shown in the order given.
+
+    Raises `TpsnetError` that lists every image without alternative text and every formula that cannot be read."""
+    problems: list[str] = []
+    chapters = [chapter(path, problems) for path in notebooks]
+    shown = []
+    for section in sections:
+        soup = BeautifulSoup(section.html, "html.parser")
+        tidy(soup, f"section {section.id}", problems)
+        shown.append(Section(section.title, Markup(soup), section.id))
+    if problems:
+        raise TpsnetError(f"the page has {len(problems)} fault(s): {'; '.join(problems)}")
+    facts = [(FACTS.get(key, key.capitalize()), value) for key, value in meta.items() if value not in (None, "")]
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True)
+    html = environment.get_template("page.html.j2").render(
+        title=meta["title"],
+        question=meta.get("question"),
+        footer=meta.get("footer", ""),
+        facts=[fact for fact in facts if fact[0] not in ("Title", "Question", "Footer")],
+        css=Markup((ASSETS / "page.css").read_text("utf-8")),
+        sections=shown,
+        chapters=chapters,
+        groups=_groups(records),
+    )
+    return _without_dangling_links(html)
+
+
+def write(path: Path, html: str) -> Path:
+    """Write the page, whole or not at all, after checking that it stands alone; says so on standard error if it is
+    over 5 MB. Raises `TpsnetError` that lists what keeps it from standing alone."""
+    if found := faults(html):
+        raise TpsnetError(f"{path.name} would not stand alone: {'; '.join(found)}")
+    size = len(html.encode("utf-8"))
+    if size > SIZE_LIMIT:
+        limit = SIZE_LIMIT / 2**20
+        print(f"{path.name} has {size / 2**20:.1f} MB, over {limit:.0f} MB: use smaller figures", file=sys.stderr)
+    write_whole(path, html)
+    return path.resolve()
+
+
+def faults(html: str) -> list[str]:
+    """What keeps a page from standing alone: scripts, outside addresses, images without alternative text, ids twice."""
+    soup = BeautifulSoup(html, "html.parser")
+    found = [f"a <{tag.name}> element" for tag in soup(ACTIVE) if tag.name != "meta" or tag.get("http-equiv")]
+    ids: set[str] = set()
+    for tag in soup.find_all(True):
+        for name, value in tag.attrs.items():
+            text = str(value).strip()
+            if name in ADDRESSES and not text.startswith(("#", "data:")):
+                found.append(f"an outside address in <{tag.name} {name}={text[:80]!r}>")
+            if name.startswith("on"):
+                found.append(f"a script in <{tag.name} {name}>")
+            if name == "id" and text in ids:
+                found.append(f"the id {text!r} twice")
+        ids.add(str(tag.get("id", "")))
+        if tag.name == "img" and str(tag.get("alt", "")).strip() in NO_ALT:
+            found.append("an image without alternative text")
+        styles = str(tag.get("style", "")) + (tag.get_text() if tag.name == "style" else "")
+        if re.search(r"@import|url\((?!\s*['\"]?(data:|#))", styles):
+            found.append(f"an outside address in the style of <{tag.name}>")
+    return found
+
+
+def _without_dangling_links(html: str) -> str:
+    """Links into the page that lead nowhere (a record that is not listed) become plain text."""
+    ids = set(re.findall(r'\bid="([^"]+)"', html))
+
+    def kept(match: re.Match[str]) -> str:
+        return match[0] if match[1] in ids else match[2]
+
+    return re.sub(r'<a href="#([^"]+)">(.*?)</a>', kept, html, flags=re.DOTALL)
+
+
+def _groups(records: Sequence[Any]) -> list[dict[str, Any]]:
+    """The appendix: records grouped by everything but the seed, best validation accuracy first."""
+    groups: dict[str, list[Any]] = {}
+    for record in records:
+        groups.setdefault(record.group_id, []).append(record)
+    room = HISTORY_LIMIT
+    result = []
+    for members in sorted(groups.values(), key=lambda group: -_mean(group)):
+        rows = []
+        for record in sorted(members, key=lambda record: record.config.seed):
+            history = _history_link(record.history())
+            room -= len(history)
+            rows.append(
+                {
+                    "id": record.id,
+                    "numbers": _numbers(record),
+                    "hardware": record.hardware,
+                    "stamp": record.stamp,
+                    "history": history if room >= 0 else "",
+                }
+            )
+        result.append({"config": _settings(members[0].config), "summary": _summary(members), "records": rows})
+    return result
+
+
+def _accuracies(records: Sequence[Any]) -> list[float]:
+    found = (record.metrics.get("validation_accuracy") for record in records)
+    return [float(value) for value in found if isinstance(value, (int, float))]
+
+
+def _mean(records: Sequence[Any]) -> float:
+    values = _accuracies(records)
+    return sum(values) / len(values) if values else -1.0
+
+
+def _summary(records: Sequence[Any]) -> str:
+    values = _accuracies(records)
+    if len(values) < 2:
+        return f"n = {len(records)}"
+    mean, low, high = (100 * value for value in mean_interval(values))
+    return f"n = {len(records)}, validation accuracy {mean:.2f}% ({low:.2f} to {high:.2f})"
+
+
+def _numbers(record: Any) -> list[str]:
+    metrics = record.metrics
+
+    def shown(name: str, form: str, scale: float = 1) -> str:
+        value = metrics.get(name)
+        return format(scale * value, form) if isinstance(value, (int, float)) else "–"
+
+    seconds = metrics.get("seconds")
+    return [
+        str(record.config.seed),
+        shown("epochs", "g"),
+        shown("validation_accuracy", ".2f", 100),
+        shown("train_accuracy", ".2f", 100),
+        shown("parameters", ","),
+        duration(seconds) if isinstance(seconds, (int, float)) else "–",
+    ]
+
+
+def _settings(config: Any) -> str:
+    """What differs from the defaults, as `tpsnet train --set` takes it; a named member by its name."""
+    tree = {name: value for name, value in config.to_dict().items() if isinstance(value, Mapping)}
+    member = next((name for name, model in MEMBERS.items() if model == config.model), "")
+    parts = [f"model={member}"] if member else []
+    for section, values in tree.items():
+        if section != "model" or not member:
+            parts += [f"{section}.{key}={_setting(value)}" for key, value in values.items()]
+    return " ".join(parts)
+
+
+def _setting(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
+
+
+def _history_link(rows: Sequence[Mapping[str, float]]) -> str:
+    """An epoch a line as a CSV `data:` link; empty if there is no history."""
+    if not rows:
+        return ""
+    lines = [",".join(rows[0]), *(",".join(f"{value:.6g}" for value in row.values()) for row in rows)]
+    return "data:text/csv," + quote("\n".join(lines) + "\n", safe=",.:-_+")

@@ -1,0 +1,1 @@
+"""The study: what asks many networks (records, experiments, search, evaluation, analysis)."""

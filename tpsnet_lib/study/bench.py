@@ -1,0 +1,191 @@
+"""How fast our loop and our augmentation are beside the original's way: by turns, in one run, on one machine."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import torch
+from PIL import Image
+
+from tpsnet_lib import train
+from tpsnet_lib.augment import augment
+from tpsnet_lib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from tpsnet_lib.data import Fingerprint, ImageSet, fit_and_validation, normalise
+from tpsnet_lib.study import baseline
+from tpsnet_lib.study.provenance import now, provenance
+
+LOOP_CASES: dict[str, ModelConfig] = {  # what `tpsnet bench loop` measures
+    "[3,3,3] at 16/32/64": ModelConfig(blocks=(3, 3, 3), channels=(16, 32, 64), stem=16),
+    "[3,3,3] at 32/64/128": ModelConfig(blocks=(3, 3, 3), channels=(32, 64, 128), stem=16),
+    "TPSNet": ModelConfig(),
+}
+WARM_UP = 3  # steps before the clock starts; a DataLoader's prefetched batches are used up besides
+LEAST = 3  # steps in a turn, however long they take
+
+
+def bench_loop(
+    model: ModelConfig | None = None,
+    recipe: TrainConfig | None = None,
+    images: ImageSet | None = None,
+    repeats: int = 5,
+    device: torch.device | None = None,
+    seconds: float = 5.0,
+    workers: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """Images a second of our training loop and of `baseline`: one network, batch size and number of threads.
+
+    Each precision the device has natively and each number of `workers` (default 0, 1, 2, 4 ... up to the cores) is
+    first tried on the baseline, `seconds` each; then its best and our loop take turns, `repeats` times."""
+    device = device or train.resolve_device()
+    images = images or sample()
+    recipe = recipe or TrainConfig()
+    recipe = replace(recipe, batch_size=min(recipe.batch_size, len(images)))
+    native = train.native_precision(device)
+    config = RunConfig(model or LOOP_CASES["[3,3,3] at 16/32/64"], recipe).with_precision(native)
+    result = _opening("loop", images, recipe.batch_size, device)
+
+    def turn(steps: Iterator[float], count: int) -> float:
+        return recipe.batch_size * _rate(lambda: next(steps), seconds, WARM_UP + 2 * count, device)
+
+    variants: list[dict[str, Any]] = []
+    for precision in dict.fromkeys(("fp32", native)):
+        for count in _worker_counts() if workers is None else workers:
+            with closing(baseline.train(config, images, device, precision, count)) as steps:
+                rate = turn(steps, count)
+            variants.append({"precision": precision, "workers": count, "images_per_second": rate})
+    best = max(variants, key=lambda variant: float(variant["images_per_second"]))
+    run, ours, theirs = train._Run(config, images, images, device), [], []
+    with closing(baseline.train(config, images, device, best["precision"], best["workers"])) as steps:
+        for _ in range(repeats):
+            ours.append(recipe.batch_size * _rate(run.take_step, seconds, WARM_UP, device))
+            theirs.append(turn(steps, best["workers"]))
+    return {
+        **result,
+        "config": config.to_dict(),
+        "ours": {**_summary(ours), "precision": config.train.precision},
+        "baseline": {**_summary(theirs), "precision": best["precision"], "workers": best["workers"]},
+        "ratio": _summary([mine / other for mine, other in zip(ours, theirs, strict=True)]),
+        "variants": variants,
+    }
+
+
+def bench_augment(
+    repeats: int = 20,
+    batch_size: int = 500,
+    images: ImageSet | None = None,
+    recipe: TrainConfig | None = None,
+    singles: int = 200,
+) -> dict[str, Any]:
+    """Images a second of crop, flip and normalise: whole batches, and torchvision's transforms an image at a time.
+
+    On the CPU. The baseline starts from PIL images that are there already, and its results are not put together to a
+    batch, though a DataLoader must do both. `one_thread` is our figure with one thread, which the baseline has too."""
+    images = images or sample()
+    recipe = recipe or TrainConfig(rotation=0.0)
+    batch_size = min(batch_size, len(images))
+    device = torch.device("cpu")
+    batch, indices = images.images[:batch_size].to(device), images.indices[:batch_size].to(device)
+    pictures = [Image.fromarray(pixels) for pixels in batch[:singles].permute(0, 2, 3, 1).contiguous().numpy()]
+    transform = baseline.transform(recipe.rotation)
+    result = _opening("augment", images, batch_size, device)
+    threads = torch.get_num_threads()
+
+    def our_rate(count: int) -> float:
+        torch.set_num_threads(count)
+        try:
+            return batch_size * _rate(lambda: normalise(augment(batch, indices, recipe, 0, 1)), 0.02, WARM_UP, device)
+        finally:
+            torch.set_num_threads(threads)
+
+    rows = []
+    for _ in range(repeats):
+        theirs = len(pictures) * _rate(lambda: [transform(picture) for picture in pictures], 0.02, 1, device)
+        rows.append((our_rate(threads), our_rate(1), theirs))
+    ours, alone, others = zip(*rows, strict=True)
+    return {
+        **result,
+        "ours": _summary(ours),
+        "baseline": _summary(others),
+        "ratio": _summary([mine / other for mine, _, other in rows]),
+        "one_thread": {**_summary(alone), "ratio": _summary([mine / other for _, mine, other in rows])},
+    }
+
+
+def sample(dataset: str = "shapes10", size: int = 2000) -> ImageSet:
+    """Images to measure on; which ones makes no difference to speed."""
+    return fit_and_validation(DataConfig(dataset=dataset, train_size=size, validation_size=10))[0]
+
+
+def table(result: dict[str, Any]) -> str:
+    """A result for people: medians with their range, the ratio, and what they were measured on."""
+    ours, theirs, ratio, versions = (result[key] for key in ("ours", "baseline", "ratio", "versions"))
+    rows = [("ours", ours, ours.get("precision", "")), ("the original's way", theirs, _variant(theirs))]
+    if alone := result.get("one_thread"):
+        rows.insert(1, ("ours, one thread", alone, f"ratio {alone['ratio']['median']:.2f}"))
+    lines = [f"{name:<20}{_spread(values, '.0f'):>32}  {note}".rstrip() for name, values, note in rows]
+    return "\n".join(
+        [
+            f"bench {result['kind']}: images/s, median (min to max) of {ratio['n']} turns each",
+            *lines,
+            f"{'ratio':<20}{_spread(ratio, '.2f'):>32}",
+            f"batches of {result['batch_size']}, {result['data']}; {result['hardware']}, {result['threads']} threads;"
+            f" torch {versions['torch']}, torchvision {versions['torchvision']}, Python {versions['python']}",
+        ]
+    )
+
+
+def _variant(values: dict[str, Any]) -> str:
+    return f"{values['precision']}, {values['workers']} workers" if "workers" in values else ""
+
+
+def _spread(values: dict[str, Any], form: str) -> str:
+    return f"{values['median']:{form}} ({values['min']:{form}} to {values['max']:{form}})"
+
+
+def _summary(values: Sequence[float]) -> dict[str, Any]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
+
+
+def _rate(step: Callable[[], object], seconds: float, skip: int, device: torch.device) -> float:
+    """Steps a second over `seconds`, after `skip` steps that do not count."""
+    for _ in range(skip):
+        step()
+    _wait(device)
+    began, steps = time.perf_counter(), 0
+    while steps < LEAST or time.perf_counter() - began < seconds:
+        step()
+        steps += 1
+    _wait(device)
+    return steps / (time.perf_counter() - began)
+
+
+def _wait(device: torch.device) -> None:
+    """Let the device finish what it was given, as the clock is the processor's."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _worker_counts() -> list[int]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return [0, *(2**k for k in range(cores.bit_length()))]
+
+
+def _opening(kind: str, images: ImageSet, batch_size: int, device: torch.device) -> dict[str, Any]:
+    """What was measured, on what and when."""
+    origin = provenance(device, Fingerprint(images.stamp, "", False), now())
+    kept = ("started", "commit", "hardware", "threads", "versions")
+    return {
+        "kind": kind,
+        "unit": "images/s",
+        "data": images.stamp,
+        "batch_size": batch_size,
+        **{key: origin[key] for key in kept},
+    }

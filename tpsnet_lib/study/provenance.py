@@ -1,0 +1,78 @@
+"""Where a measurement comes from: machine, versions, command, commit and data, as found while it is taken."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+import torchvision
+
+import tpsnet_lib
+from tpsnet_lib.data import Fingerprint
+from tpsnet_lib.files import TpsnetError, project_root
+
+
+def now() -> str:
+    """The time, in UTC, to the second, in ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def hardware(device: torch.device) -> str:
+    """The device in words, such as `AMD EPYC, 2 cores`."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {os.cpu_count()} cores" + (" (MPS)" if device.type == "mps" else "")
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """The project's commit, with `+` where tracked files differ from it; `unknown` outside git."""
+    try:
+        call = ["git", "-C", str(project_root()), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+        done = subprocess.run(call, capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip() or "unknown"
+    except (OSError, subprocess.SubprocessError, TpsnetError):
+        return "unknown"
+
+
+def command() -> str:
+    """The command line without the folder of its program."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def provenance(device: torch.device, data: Fingerprint, started: str) -> dict[str, Any]:
+    """What a record says of its making, at the end of it."""
+    return {
+        "started": started,
+        "finished": now(),
+        "host": socket.gethostname(),
+        "command": command(),
+        "commit": commit(),
+        "device": device.type,
+        "hardware": hardware(device),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "tpsnet": tpsnet_lib.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "numpy": numpy.__version__,
+        },
+        "fingerprint": {"stamp": data.stamp, "sha256": data.sha256, "verified": data.verified},
+    }

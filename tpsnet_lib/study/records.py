@@ -1,0 +1,383 @@
+"""The record store: what was measured, one folder a run, each part whole and checked, two stores read as one."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from tpsnet_lib.config import RunConfig, parse
+from tpsnet_lib.data import fingerprint, fit_and_validation
+from tpsnet_lib.files import (
+    RecordError,
+    TrainingError,
+    folder_whole,
+    lock,
+    project_root,
+    read_json,
+    sha256_of,
+    write_json,
+    write_whole,
+)
+from tpsnet_lib.model import ResidualNetwork, build, count_macs, count_parameters
+from tpsnet_lib.study.provenance import now, provenance
+from tpsnet_lib.train import Fitted, fit, native_precision, resolve_device
+
+WEIGHTS = "weights.safetensors"
+SUMS = "SHA256SUMS"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run, read from its folder, or from its row in a file of trials."""
+
+    path: Path
+    config: RunConfig
+    metrics: dict[str, Any]
+    provenance: dict[str, Any]
+    curve: tuple[dict[str, float], ...]
+
+    @property
+    def id(self) -> str:
+        """The run's id, which is its folder's name."""
+        return self.config.id
+
+    @property
+    def group_id(self) -> str:
+        """The id that it shares with the same run from other seeds."""
+        return self.config.group_id
+
+    @property
+    def stamp(self) -> str:
+        """The data set as a figure names it, such as `CIFAR-10` or `shapes10`."""
+        return str(self.provenance["fingerprint"]["stamp"])
+
+    @property
+    def hardware(self) -> str:
+        """The device that it ran on, in words."""
+        return str(self.provenance["hardware"])
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the trained weights were kept."""
+        return self.path.is_dir() and (self.path / WEIGHTS).is_file()
+
+    def history(self) -> list[dict[str, float]]:
+        """A row of figures an epoch."""
+        return [dict(row) for row in self.curve]
+
+    @property
+    def failed(self) -> str:
+        """Why the run could not be finished; empty for one that was."""
+        return str(self.metrics.get("failed", ""))
+
+    def load_model(self, device: str | torch.device = "cpu") -> ResidualNetwork:
+        """The trained network in evaluation mode, in fp32; `RecordError` if its weights are missing, altered or of
+        another network."""
+        path = self.path / WEIGHTS
+        if not path.is_file():
+            raise RecordError(f"{path} is missing: this record was kept without weights; train it again with them")
+        check_sums(self.path, [WEIGHTS])
+        model = build(self.config.model, budget=None)
+        try:
+            with safe_open(path, "pt") as file:
+                said = (file.metadata() or {}).get("id", "unnamed")
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except SafetensorError as error:
+            raise RecordError(f"{path} is not a whole safetensors file ({error})") from error
+        if said != self.id:
+            raise RecordError(f"{path} holds the weights of run {said}, not of {self.id}")
+        expected = {name: value.shape for name, value in model.state_dict().items()}
+        if {name: value.shape for name, value in state.items()} != expected:
+            raise RecordError(f"{path} does not fit the network in config.json: its tensors have other names or shapes")
+        model.load_state_dict(
+            {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+        )
+        return model.eval().to(device)
+
+
+class Store:
+    """Folders of records read as one; the first takes new records, the others are only read."""
+
+    def __init__(self, *folders: Path) -> None:
+        self.folders = folders
+
+    @property
+    def writable(self) -> Path:
+        """The folder that new records go to."""
+        return self.folders[0]
+
+    def find(self, run_id: str) -> Record | None:
+        """The record of an id, or None where there is none; one that is damaged is a `RecordError`."""
+        for folder in self.folders:
+            if (folder / run_id / "config.json").is_file():
+                return read_record(folder / run_id)
+            for trials in folder.glob("*.jsonl"):
+                if run_id in (known := read_trials(trials)):
+                    return known[run_id]
+        return None
+
+    def load(self, run_id: str) -> Record:
+        """The record of an id; a missing one is a `RecordError`."""
+        record = self.find(run_id)
+        if record is None:
+            raise RecordError(f"no record {run_id} in {' or '.join(str(folder) for folder in self.folders)}")
+        return record
+
+    def all(self) -> list[Record]:
+        """Every record, by id; where both stores hold one, the first store's."""
+        found: dict[str, Record] = {}
+        for folder in reversed(self.folders):
+            for trials in folder.glob("*.jsonl"):
+                found.update(read_trials(trials))
+            found.update({path.parent.name: read_record(path.parent) for path in folder.glob("[0-9a-f]*/config.json")})
+        return [found[run_id] for run_id in sorted(found)]
+
+
+def local_folder() -> Path:
+    """The store that takes new records; git ignores it."""
+    return project_root() / "report" / "local" / "records"
+
+
+def committed_folder() -> Path:
+    """The store that ships with the project."""
+    return project_root() / "report" / "records"
+
+
+def default_store(out: str | Path | None = None) -> Store:
+    """The local store (or `out` in its place) over the committed one."""
+    return Store(Path(out).resolve() if out else local_folder(), committed_folder())
+
+
+def read_record(path: Path) -> Record:
+    """A record's folder, checked: its sums hold and its config hashes to its name. `RecordError` says what does not."""
+    path = path.resolve()
+    modified = (path / SUMS).stat().st_mtime_ns if (path / SUMS).is_file() else 0
+    return _read_record(path, modified)
+
+
+@functools.lru_cache(maxsize=4096)
+def _read_record(path: Path, modified: int) -> Record:
+    check_sums(path, ["config.json", "history.csv", "metrics.json", "provenance.json"])
+    config = parse(read_json(path / "config.json")["config"])
+    if config.id != path.name:
+        raise RecordError(f"{path} is altered: its config hashes to {config.id}")
+    with (path / "history.csv").open(encoding="utf-8", newline="") as file:
+        curve = tuple({key: float(value) for key, value in row.items()} for row in csv.DictReader(file))
+    return Record(path, config, read_json(path / "metrics.json"), read_json(path / "provenance.json"), curve)
+
+
+def read_trials(path: Path) -> dict[str, Record]:
+    """The trials of a search by id, from the rows of its file; a torn or altered row is a `RecordError`."""
+    return _read_trials(path.resolve(), path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _read_trials(path: Path, modified: int) -> dict[str, Record]:
+    found = {}
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            content, said = row["trial"], row["sha256"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordError(f"{path}: row {number} is torn ({error})") from error
+        if said != _row_sum(content):
+            raise RecordError(f"{path}: row {number} is altered: its SHA-256 is not the one that it carries")
+        record = Record(
+            path, parse(content["config"]), content["metrics"], content["provenance"], tuple(content["curve"])
+        )
+        found[record.id] = record
+    return found
+
+
+def write_trials(path: Path, records: Iterable[Record]) -> None:
+    """Write records as the rows of one file, whole or not at all, each row under the digest of its content."""
+    lines = []
+    for record in records:
+        content = {
+            "config": record.config.to_dict(),
+            "metrics": record.metrics,
+            "provenance": record.provenance,
+            "curve": record.history(),
+        }
+        lines.append(json.dumps({"sha256": _row_sum(content), "trial": content}, sort_keys=True))
+    write_whole(path, "".join(f"{line}\n" for line in lines))
+
+
+def _row_sum(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def check_sums(folder: Path, names: Iterable[str]) -> None:
+    """Compare files with the sums written beside them; the first that differs is a `RecordError` that names it."""
+    sums = folder / SUMS
+    if not sums.is_file():
+        raise RecordError(f"{folder} is half-written: it has no {SUMS}; delete it and run it again")
+    expected = {name: digest for digest, name in (line.split("  ", 1) for line in sums.read_text("utf-8").splitlines())}
+    for name in names:
+        if not (folder / name).is_file():
+            raise RecordError(f"{folder / name} is missing: the record is not whole")
+        if expected.get(name) != sha256_of(folder / name):
+            raise RecordError(f"{folder / name} is altered: its SHA-256 is not the one in {SUMS}")
+
+
+def write_sums(folder: Path) -> None:
+    """Write the sums of all files that lie directly in a folder."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != SUMS)
+    write_whole(folder / SUMS, "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names))
+
+
+def load_or_run(
+    config: RunConfig,
+    *,
+    root: str | Path | None = None,
+    device: str = "auto",
+    store: Store | None = None,
+    progress: str = "auto",
+    keep_weights: bool = False,
+    resume: bool = True,
+    deadline: float | None = None,
+) -> Record:
+    """The record of a run, trained only if it is missing (or kept without the weights that are wanted).
+
+    Of two processes that ask for the same run, one trains and the other waits and reads. A run that was interrupted
+    is taken up from its checkpoint if `resume`; else its checkpoint is a `RecordError`: nothing is lost unasked."""
+    store = store or default_store()
+    where = resolve_device(device)
+    config = config.with_precision(native_precision(where))
+    work = store.writable / ".work" / config.id
+
+    def found() -> Record | None:
+        record = store.find(config.id)
+        if record is not None and record.failed:
+            raise TrainingError(f"run {config.id} failed before: {record.failed}; delete {record.path} to try again")
+        return record if record is None or record.has_weights or not keep_weights else None
+
+    if (record := found()) is not None:
+        return record
+    with lock(store.writable / ".locks" / config.id):
+        if (record := found()) is not None:
+            return record
+        checkpoint = work / "checkpoint"
+        if checkpoint.exists() and not resume:
+            raise RecordError(f"this run was interrupted: give --resume to go on, or delete {checkpoint}")
+        fit_set, validation = fit_and_validation(config.data, root)
+        data, started = fingerprint(config.data.dataset, root), now()
+        fitted = fit(
+            config,
+            fit_set,
+            validation,
+            device=where,
+            checkpoint=checkpoint,
+            resume=resume,
+            progress=progress,
+            deadline=deadline,
+        )
+        path = write_record(store.writable, config, fitted, provenance(where, data, started), keep_weights)
+        shutil.rmtree(work, ignore_errors=True)
+        return read_record(path)
+
+
+def write_record(
+    folder: Path, config: RunConfig, fitted: Fitted, made: dict[str, Any], keep_weights: bool = True
+) -> Path:
+    """Write a finished run as the folder `folder/<id>`, whole or not at all; one kept without weights is replaced."""
+    last = fitted.history[-1]
+    kept = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    measured = {
+        **{name: last[name] for name in kept},
+        "epochs": last["epoch"],
+        "seconds": fitted.seconds,
+        "images_per_second": fitted.images_per_second,
+    }
+    model = fitted.model if keep_weights else None
+    return _write_parts(folder / config.id, config, fitted.history, measured, made, model)
+
+
+def write_failure(folder: Path, config: RunConfig, reason: str, made: dict[str, Any]) -> Path:
+    """Write a run that cannot be finished as a record that says why, so that no search tries it again."""
+    return _write_parts(folder / config.id, config, [], {"failed": reason}, made, None)
+
+
+def _write_parts(
+    path: Path,
+    config: RunConfig,
+    history: Sequence[dict[str, float]],
+    measured: dict[str, Any],
+    made: dict[str, Any],
+    model: torch.nn.Module | None,
+) -> Path:
+    measured = {**measured, "parameters": count_parameters(config.model), "macs": count_macs(config.model)}
+    with folder_whole(path, replace=True) as work:
+        write_json(work / "config.json", {"id": config.id, "group_id": config.group_id, "config": config.to_dict()})
+        _write_history(work / "history.csv", history)
+        write_json(work / "metrics.json", measured)
+        write_json(work / "provenance.json", made)
+        if model is not None:
+            write_weights(work / WEIGHTS, model, config)
+        write_sums(work)
+    return path
+
+
+def _write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(history[0]) if history else [], lineterminator="\n")
+    table.writeheader()
+    table.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
+    write_whole(path, text.getvalue())
+
+
+def write_weights(path: Path, model: torch.nn.Module, config: RunConfig, half: bool = False) -> None:
+    """Write a network's weights as safetensors with its config in the metadata; `half` keeps matrices and kernels in
+    half precision (norms and biases stay in fp32)."""
+    state = {
+        name: value.detach().cpu().contiguous().half() if half and value.ndim > 1 else value.detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
+    save_file(state, path, {"id": config.id, "config": json.dumps(config.to_dict()), "format": "pt"})
+
+
+def publish(record: Record, folder: Path, *, weights: bool = False) -> Path:
+    """Copy a record to another store, with its weights in half precision if asked for; its test part goes along.
+
+    A record that is there already with the same content is left; one that differs is a `RecordError`."""
+    target = folder / record.id
+    if target.exists():
+        there = read_record(target)
+        if (there.metrics, there.has_weights) == (record.metrics, weights):
+            return target
+        raise RecordError(f"{target} exists already with other content and is not overwritten")
+    with folder_whole(target) as work:
+        for name in ("config.json", "history.csv", "metrics.json", "provenance.json"):
+            shutil.copyfile(record.path / name, work / name)
+        if weights:
+            write_weights(work / WEIGHTS, record.load_model(), record.config, half=True)
+        write_sums(work)
+        if (record.path / "test").is_dir():
+            shutil.copytree(record.path / "test", work / "test")
+    return target
+
+
+def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """One flat mapping a record (`id`, `seed`, `model.blocks`, `train.lr`, ..., metrics, `stamp`), for a data frame."""
+    table = []
+    for record in records:
+        fields = {
+            f"{section}.{name}": value
+            for section in ("model", "train", "data")
+            for name, value in asdict(getattr(record.config, section)).items()
+        }
+        names = {"id": record.id, "group_id": record.group_id, "seed": record.config.seed}
+        table.append({**names, **fields, **record.metrics, "stamp": record.stamp, "hardware": record.hardware})
+    return table

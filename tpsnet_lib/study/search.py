@@ -1,0 +1,150 @@
+"""Random search: spaces as data, and draws from them that are the same on every machine."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from tpsnet_lib.config import (
+    IMAGE_SIZE,
+    PARAMETER_BUDGET,
+    ModelConfig,
+    RunConfig,
+    TrainConfig,
+    merged,
+    parse,
+    read_yaml,
+)
+from tpsnet_lib.files import ConfigError, project_root
+from tpsnet_lib.model import count_macs, count_parameters
+
+_SHAPE = ("layers", "blocks", "width", "factor", "kernels", "skip_kernels", "pool")
+_MODEL = {spec.name for spec in fields(ModelConfig)} - {"blocks", "channels", "stem"}
+_TRAIN = {spec.name for spec in fields(TrainConfig)}
+MAX_TRIES = 1000  # draws for one member under the budget before the space is called empty
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is drawn: variables with their dimensions, those drawn anew for each layer, and the budget."""
+
+    name: str
+    variables: Mapping[str, Any]
+    each: Sequence[str]
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Drawn configs, the values behind each, and how many draws it took to stay under the budget."""
+
+    configs: list[RunConfig]
+    values: list[dict[str, Any]]
+    tries: int
+
+    @property
+    def acceptance(self) -> float:
+        """The share of draws that the budget let pass."""
+        return len(self.configs) / self.tries
+
+
+def load_spaces(path: Path | None = None) -> dict[str, Space]:
+    """The named spaces of `report/spaces.yaml`."""
+    tree = read_yaml(path or project_root() / "report" / "spaces.yaml")
+    return {name: parse_space(name, given) for name, given in tree.items()}
+
+
+def parse_space(name: str, given: Mapping[str, Any]) -> Space:
+    """A mapping as a space; a variable or dimension that is not known is a `ConfigError` that names it."""
+    variables, budget = given.get("variables", {}), given.get("budget", {})
+    for variable, dimension in variables.items():
+        if variable not in {*_SHAPE, *_MODEL, *_TRAIN}:
+            raise ConfigError(f"space {name}: {variable} is not a variable that can be drawn")
+        _draw(random.Random(0), f"space {name}: {variable}", dimension, IMAGE_SIZE)
+    return Space(
+        name,
+        variables,
+        tuple(given.get("each", ())),
+        int(budget.get("parameters", PARAMETER_BUDGET)),
+        int(budget.get("macs", 0)),
+    )
+
+
+def sample(space: Space, seed: int, n: int, base: Mapping[str, Any] | None = None) -> Draws:
+    """The first `n` draws of a space from a seed: a pure function, so that every machine and backend draws the same,
+    and a longer search continues a shorter one. Draws over the budget, or that cannot be built, are drawn again.
+
+    `base` holds what is not drawn (`train`, `data`, fields of `model`). `ConfigError` if nothing fits the budget."""
+    configs: list[RunConfig] = []
+    values: list[dict[str, Any]] = []
+    tries = 0
+    for index in range(n):
+        for attempt in range(MAX_TRIES):
+            tries += 1
+            drawn = _draw_values(space, random.Random(f"{space.name}/{seed}/{index}/{attempt}"))
+            config = _config(drawn, base or {})
+            if config is not None and _fits(config, space):
+                configs.append(config)
+                values.append(drawn)
+                break
+        else:
+            raise ConfigError(f"space {space.name}: no draw of {MAX_TRIES} is under its budget; widen it or the budget")
+    return Draws(configs, values, tries)
+
+
+def _draw_values(space: Space, rng: random.Random) -> dict[str, Any]:
+    drawn: dict[str, Any] = {}
+    layers = _draw(rng, "layers", space.variables.get("layers", [3]), 0)
+    drawn["layers"] = layers
+    for name, dimension in space.variables.items():
+        if name == "layers":
+            continue
+        last_side = IMAGE_SIZE // 2 ** (layers - 1)
+        draw = [_draw(rng, name, dimension, last_side) for _ in range(layers if name in space.each else 1)]
+        drawn[name] = draw if name in space.each else draw[0]
+    return drawn
+
+
+def _draw(rng: random.Random, name: str, dimension: Any, last_side: int) -> Any:
+    if dimension == "fits":
+        return rng.choice([side for side in range(1, last_side + 1) if last_side % side == 0])
+    if isinstance(dimension, Sequence) and not isinstance(dimension, str) and dimension:
+        return rng.choice(list(dimension))
+    if isinstance(dimension, Mapping) and len(dimension) == 1:
+        ((kind, bounds),) = dimension.items()
+        if kind in ("int", "uniform", "log") and len(bounds) == 2 and bounds[0] <= bounds[1]:
+            low, high = bounds
+            if kind == "int":
+                return rng.randint(low, high)
+            if kind == "uniform":
+                return round(rng.uniform(low, high), 4)
+            return float(f"{math.exp(rng.uniform(math.log(low), math.log(high))):.4g}")
+    raise ConfigError(f"{name} is {dimension!r}: give choices, or {{int|uniform|log: [low, high]}}")
+
+
+def _config(drawn: Mapping[str, Any], base: Mapping[str, Any]) -> RunConfig | None:
+    layers, width, factor = drawn["layers"], drawn.get("width", 16), drawn.get("factor", 2)
+    blocks = drawn.get("blocks", 1)
+    model: dict[str, Any] = {
+        "blocks": blocks if isinstance(blocks, list) else [blocks] * layers,
+        "channels": [round(width * factor ** (i + 1)) for i in range(layers)],
+        "stem": width,
+        "pool": drawn.get("pool", IMAGE_SIZE // 2 ** (layers - 1)),
+    }
+    model |= {name: drawn[name] for name in drawn if name in _MODEL and name != "pool"}
+    train = {name: drawn[name] for name in drawn if name in _TRAIN}
+    try:
+        return parse(merged(base, {"model": model, "train": train}))
+    except ConfigError:
+        return None  # such as a kernel that is even: no member of the family
+
+
+def _fits(config: RunConfig, space: Space) -> bool:
+    if space.macs and count_macs(config.model) > space.macs:
+        return False
+    return count_parameters(config.model) <= space.parameters

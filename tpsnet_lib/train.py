@@ -1,0 +1,305 @@
+"""One training loop: from a run config and two sets of images to a trained network, resumable at any step."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tpsnet_lib import metrics, optim
+from tpsnet_lib.augment import augment, mix, permutation
+from tpsnet_lib.config import CLASSES, RunConfig
+from tpsnet_lib.data import ImageSet, normalise
+from tpsnet_lib.files import Interrupted, RecordError, TrainingError, write_whole
+from tpsnet_lib.model import ResidualNetwork, build, whiten
+from tpsnet_lib.progress import Progress
+
+CHECKPOINT_SECONDS = 60.0  # between checkpoints that are written at the end of an epoch
+_MAGIC = b"tpsnet-checkpoint-1\n"
+
+
+@dataclass
+class Fitted:
+    """What training gives: the network, a row of figures an epoch, and what it took."""
+
+    model: ResidualNetwork
+    history: list[dict[str, float]]
+    seconds: float
+    images_per_second: float
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """A device by name; `auto` takes CUDA, then MPS, then the CPU. One that is not there is a `TrainingError`."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, is_there in there.items() if is_there))
+    if name not in there:
+        raise TrainingError(f"--device {name}: choose one of auto, cpu, cuda, mps")
+    if not there[name]:
+        raise TrainingError(f"--device {name}: this machine has no {name} device that torch can use; give cpu or auto")
+    return torch.device(name)
+
+
+def native_precision(device: torch.device) -> str:
+    """`bf16` where the device computes in it natively (there it is faster at equal accuracy), else `fp32`."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
+    if device.type == "cpu":
+        has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") or _cpu_flag("bf16") else "fp32"
+    return "fp32"
+
+
+def _cpu_flag(word: str) -> bool:
+    cpu = Path("/proc/cpuinfo")  # torch before 2.15 does not say what the processor can do
+    return cpu.is_file() and any(word in line for line in cpu.read_text().splitlines() if line.startswith("flags"))
+
+
+def fit(
+    config: RunConfig,
+    fit_set: ImageSet,
+    validation: ImageSet,
+    *,
+    device: torch.device | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: str = "auto",
+    deadline: float | None = None,
+) -> Fitted:
+    """Train the network of `config` on `fit_set`, scoring it on `validation` after every epoch.
+
+    All images live on the device; a batch is augmented there. Every random draw is keyed by (seed, epoch, image) or
+    (seed, step), so a run resumed from `checkpoint` ends in the weights of the uninterrupted one, bit for bit on the
+    CPU. An epoch leaves out the images that do not fill its last batch; the next epoch's order is another.
+
+    Raises `Interrupted` after Ctrl-C, SIGTERM or the `deadline` (of `time.monotonic`), with the checkpoint written;
+    `TrainingError` when the loss is no longer a number (the last good checkpoint stays); `RecordError` for a
+    checkpoint that is torn or of another run."""
+    device = device or resolve_device()
+    run = _Run(config, fit_set.to(device), validation.to(device), device)
+    if resume and checkpoint is not None and checkpoint.exists():
+        run.restore(read_checkpoint(checkpoint, config))
+    saved_at = time.monotonic()
+    with _stop_requests() as stop, Progress(run.steps, "training", start=run.step, mode=progress) as bar:
+        while run.step < run.steps:
+            run.take_step()
+            bar.advance()
+            if run.epoch_ended:
+                bar.stage(run.end_epoch())
+            ended = run.step == run.steps
+            if deadline is not None and time.monotonic() > deadline:
+                stop.set()
+            due = run.epoch_ended and time.monotonic() - saved_at > CHECKPOINT_SECONDS and not ended
+            if checkpoint is not None and (due or (stop.is_set() and not ended)):
+                run.require_finite()
+                write_checkpoint(checkpoint, run.state())
+                saved_at = time.monotonic()
+            if stop.is_set() and not ended:
+                kept = f"; {checkpoint} holds it, --resume goes on" if checkpoint else ""
+                raise Interrupted(f"stopped at step {run.step} of {run.steps}{kept}")
+    return run.finish()
+
+
+class _Run:
+    """The state of one training run and what changes it; everything in it goes into a checkpoint."""
+
+    def __init__(self, config: RunConfig, fit_set: ImageSet, validation: ImageSet, device: torch.device) -> None:
+        self.config, self.recipe, self.device = config, config.train, device
+        self.images, self.validation = fit_set, validation
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.model = build(config.model)
+        whiten(self.model, normalise(fit_set.images[:5000].cpu()))
+        self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = optim.optimizer(self.model, self.recipe)
+        self.ema = optim.Ema(self.model, self.recipe.ema_decay) if self.recipe.ema_decay else None
+        self.batch = min(self.recipe.batch_size, len(fit_set))
+        self.epoch_steps = len(fit_set) // self.batch
+        self.steps = max(1, round(self.recipe.epochs * self.epoch_steps))
+        self.rate = optim.schedule(self.recipe, self.epoch_steps, self.steps)
+        self.mix_until = self.steps - self.recipe.mix_off_epochs * self.epoch_steps
+        self.bf16 = self.recipe.precision == "bf16"
+        self.step, self.seconds, self.began = 0, 0.0, time.monotonic()
+        self.history: list[dict[str, float]] = []
+        self.loss_sum = torch.zeros((), device=device)
+        self.correct = torch.zeros((), device=device)
+        self.first_bad = torch.full((), self.steps + 1, device=device)  # a step's number, or past the end
+        self.order, self.order_epoch = torch.empty(0), -1
+
+    def take_step(self) -> None:
+        """One batch: draw, augment, forward, backward, update. Nothing in it waits for the device."""
+        epoch, k = divmod(self.step, self.epoch_steps)
+        if self.order_epoch != epoch:
+            self.order, self.order_epoch = permutation(self.config.seed, epoch, len(self.images), self.device), epoch
+        positions = self.order[k * self.batch : (k + 1) * self.batch]
+        indices, labels = self.images.indices[positions], self.images.labels[positions]
+        images = augment(self.images.images[positions], indices, self.recipe, self.config.seed, epoch)
+        inputs, targets = normalise(images), F.one_hot(labels, CLASSES).float()
+        if self.step < self.mix_until:
+            inputs, targets = mix(inputs, targets, indices, self.recipe, self.config.seed, epoch)
+        optim.set_rate(self.optimizer, self.recipe.lr * self.rate(self.step))
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # dropout's draws, the same after a resume
+        self.model.train()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.model(inputs).float()
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update(self.model)
+        self._count(loss.detach(), logits.detach(), labels)
+        if self.device.type == "cpu":
+            self.require_finite()
+
+    def _count(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        self.step += 1
+        self.loss_sum += loss
+        self.correct += (logits.argmax(1) == labels).sum()
+        here = torch.full_like(self.first_bad, self.step)
+        self.first_bad = torch.where(torch.isfinite(loss), self.first_bad, torch.minimum(self.first_bad, here))
+
+    def require_finite(self) -> None:
+        """Raise `TrainingError` if any loss so far was not a number."""
+        bad = int(self.first_bad)
+        if bad <= self.steps:
+            raise TrainingError(
+                f"the loss is not a number at step {bad} of {self.steps} (epoch {(bad - 1) // self.epoch_steps + 1}):"
+                f" lower train.lr (now {self.recipe.lr:g}) or set train.clip_norm"
+            )
+
+    @property
+    def epoch_ended(self) -> bool:
+        """Whether the step just taken was the last of its epoch or of the run."""
+        return self.step % self.epoch_steps == 0 or self.step == self.steps
+
+    def end_epoch(self) -> str:
+        """Score the network on validation and add the epoch's row; returns it in a few words."""
+        self.require_finite()
+        seen = (self.step - 1) % self.epoch_steps + 1
+        with self._averaged():
+            logits = metrics.predict(self.model, self.validation.images, precision=self.recipe.precision)
+        labels = self.validation.labels.cpu()
+        self._clock()
+        row = {
+            "epoch": self.step / self.epoch_steps,
+            "steps": float(self.step),
+            "lr": self.recipe.lr * self.rate(self.step - 1),
+            "train_loss": float(self.loss_sum) / seen,
+            "train_accuracy": float(self.correct) / (seen * self.batch),
+            "validation_loss": float(F.cross_entropy(logits, labels)),
+            "validation_accuracy": metrics.accuracy(logits, labels),
+            "seconds": self.seconds,
+        }
+        self.history.append(row)
+        self.loss_sum.zero_()
+        self.correct.zero_()
+        total = self.steps / self.epoch_steps
+        return (
+            f"epoch {row['epoch']:.4g}/{total:.4g}, loss {row['train_loss']:.3f},"
+            f" validation {100 * row['validation_accuracy']:.2f}%"
+        )
+
+    def _clock(self) -> None:
+        now = time.monotonic()
+        self.seconds, self.began = self.seconds + now - self.began, now
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in place of the trained ones, for as long as the block lasts."""
+        if self.ema is None:
+            yield
+            return
+        trained = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.ema.average)
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(trained)
+
+    def finish(self) -> Fitted:
+        """The trained network in evaluation mode, with the averaged weights if there are any."""
+        if self.ema is not None:
+            self.model.load_state_dict(self.ema.average)
+        self.model.eval()
+        rate = self.steps * self.batch / max(self.seconds, 1e-9)
+        return Fitted(self.model, self.history, self.seconds, rate)
+
+    def state(self) -> dict[str, Any]:
+        """All that a later process needs to go on from here."""
+        self._clock()
+        return {
+            "config": self.config.to_dict(),
+            "id": self.config.id,
+            "images": len(self.images),
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+            "sums": [self.loss_sum, self.correct],
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state() if self.ema is not None else {},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a checkpoint's state, which `read_checkpoint` has found to be of this run."""
+        if state["images"] != len(self.images):
+            raise RecordError(f"the checkpoint was fitted on {state['images']} images, this run has {len(self.images)}")
+        self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
+        self.loss_sum.copy_(state["sums"][0])
+        self.correct.copy_(state["sums"][1])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            self.ema.restore(state["ema"])
+        self.began = time.monotonic()
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a run's state whole or not at all, under the digest of its bytes."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getvalue()
+    write_whole(path, _MAGIC + hashlib.sha256(payload).digest() + payload)
+
+
+def read_checkpoint(path: Path, config: RunConfig) -> dict[str, Any]:
+    """The state in a checkpoint of this very run; a torn file, or one of another run, is a `RecordError`."""
+    content = path.read_bytes()
+    digest, payload = content[len(_MAGIC) : len(_MAGIC) + 32], content[len(_MAGIC) + 32 :]
+    if not content.startswith(_MAGIC) or hashlib.sha256(payload).digest() != digest:
+        raise RecordError(f"{path} is torn or not a checkpoint: delete it to train from the start")
+    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    if state["id"] != config.id:
+        raise RecordError(f"{path} belongs to run {state['id']}, not to {config.id}: its config or network is another")
+    return state
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set while the block lasts, so that a step is never cut in two."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
