@@ -167,10 +167,23 @@ def test_code_is_folded_under_its_first_line_and_noise_is_left_out(tmp_path):
     assert soup.details.summary.code.text == "first = 1"
     assert not soup.details.has_attr("open")
     assert "second" in soup.details.select_one(".highlight").text
-    assert soup.select_one("pre.output").text.strip() == "100%\nkept"
+    assert soup.select_one(".output pre").text.strip() == "100%\nkept"
     assert "shown" in soup.main.text
     assert "progress" not in soup.main.text
     assert "widget" not in soup.main.text
+
+
+def test_an_italic_line_under_a_figure_is_its_caption(tmp_path):
+    image = new_output(
+        "display_data", data={"image/png": png(), "text/plain": "a"}, metadata={"image/png": {"alt": "a"}}
+    )
+    said = [
+        new_output("display_data", data={"text/markdown": text}) for text in ("*CIFAR-10, n = 3.*", "*Not* a caption.")
+    ]
+    soup = soup_of(notebook(tmp_path, "01_f", new_code_cell("show()", outputs=[image, *said])))
+    assert soup.figcaption.text == "CIFAR-10, n = 3."
+    assert soup.main.text.count("n = 3") == 1
+    assert soup.select_one(".output_markdown").text.strip() == "Not a caption."
 
 
 def test_a_pandas_table_scrolls_and_its_numbers_stand_to_the_right(tmp_path):
@@ -198,9 +211,11 @@ def test_the_appendix_groups_records_by_all_but_the_seed_and_carries_their_histo
 
 
 def test_a_link_to_a_record_that_is_not_listed_becomes_text(tmp_path):
-    cell = shown({"image/png": png()}, {"alt": "a", "caption": "Rises.", "records": ["abc123"]})
+    ids = ["abc123", *(f"b{n}" for n in range(7))]
+    cell = shown({"image/png": png()}, {"alt": "a", "caption": "Rises.", "records": ids})
     soup = soup_of(notebook(tmp_path, "01_r", cell))
-    assert soup.figcaption.text.split() == ["Rises.", "Records", "abc123"]
+    assert soup.figcaption.text.split()[:3] == ["Rises.", "Records", "abc123"]
+    assert soup.figcaption.text.endswith("b4 and 2 more")
     assert soup.figcaption.a is None
 
 

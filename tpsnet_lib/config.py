@@ -104,6 +104,8 @@ class ModelConfig(_Checked):
                 object.__setattr__(self, name, values[:1])
         if self.stem_kind == "whiten" and self.stem != 24:
             raise ConfigError(f"model.stem is {self.stem}: a whitened stem has 24 channels (2 x 3 colours x 2 x 2)")
+        if self.last_side < 1:
+            raise ConfigError(f"model.blocks has {layers} layers: they pool the feature map away, give fewer layers")
         if self.pool > self.last_side:
             raise ConfigError(
                 f"model.pool is {self.pool}: the last feature map is {self.last_side} x {self.last_side},"
@@ -159,7 +161,7 @@ class TrainConfig(_Checked):
     cutout: int = _field(0, 0, 32)  # side of the erased square, in pixels
     trivial: bool = _field(False)  # TrivialAugment (wide), one draw an image
     mixup: float = _field(0.0, 0, 10)  # alpha of the Beta distribution; 0: none
-    cutmix: float = _field(0.0, 0, 10)  # alpha; with mixup also set, each batch draws one of the two
+    cutmix: float = _field(0.0, 0, 10)  # alpha; with mixup also set, each image draws one of the two
     mix_off_epochs: float = _field(0.0, 0, 10_000)  # mixing is off for this many epochs at the end
 
 
@@ -198,7 +200,7 @@ class RunConfig:
 
     @property
     def id(self) -> str:
-        """The first 12 hex digits of the SHA-256 of the canonical JSON. Raises `ConfigError` while precision is auto."""
+        """The first 12 hex digits of the SHA-256 of the canonical JSON; `ConfigError` while precision is `auto`."""
         return _digest(self._resolved_dict())
 
     @property

@@ -144,7 +144,8 @@ class _Run:
             self.order, self.order_epoch = permutation(self.config.seed, epoch, len(self.images), self.device), epoch
         positions = self.order[k * self.batch : (k + 1) * self.batch]
         indices, labels = self.images.indices[positions], self.images.labels[positions]
-        images = augment(self.images.images[positions], indices, self.recipe, self.config.seed, epoch)
+        batch = self.images.images.index_select(0, positions)
+        images = augment(batch, indices, self.recipe, self.config.seed, epoch)
         inputs, targets = normalise(images), F.one_hot(labels, CLASSES).float()
         if self.step < self.mix_until:
             inputs, targets = mix(inputs, targets, indices, self.recipe, self.config.seed, epoch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import re
 from dataclasses import dataclass
 from html import escape
@@ -66,6 +67,7 @@ def _prepare(notebook: Any) -> None:
             continue
         outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         cell.outputs = [output for output in outputs if not any("widget" in kind for kind in output.get("data", {}))]
+        _captions(cell)
         for output in cell.outputs:
             if "text" in output:  # of a line that was rewritten in place, what stood last
                 output.text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)
@@ -73,6 +75,15 @@ def _prepare(notebook: Any) -> None:
                 output.metadata.update(_image_metadata(cell, output, kind))
                 if kind == "image/svg+xml":
                     output.data[kind] = slim_svg(output.data[kind])
+
+
+def _captions(cell: Any) -> None:
+    """An image that is followed by one line in italics (so a notebook shows a caption) takes it as its caption."""
+    for image, after in itertools.pairwise(list(cell.outputs)):
+        line = re.fullmatch(r"\*([^*\n]+)\*", after.get("data", {}).get("text/markdown", "").strip())
+        if line and any(kind.startswith("image/") for kind in image.get("data", {})):
+            image.metadata["caption"] = line[1]
+            cell.outputs.remove(after)
 
 
 def _image_metadata(cell: Any, output: Any, kind: str) -> dict[str, Any]:

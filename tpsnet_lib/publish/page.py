@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ from tpsnet_lib.publish.chapters import ACTIVE, ASSETS, NO_ALT, chapter, slim_sv
 
 SIZE_LIMIT = 5 * 2**20  # bytes of a page, above which it warns
 HISTORY_LIMIT = 2**20  # bytes of embedded histories; those beyond are left to the record store
+SOURCES = 6  # record ids under a figure, as in notebook.html.j2; the appendix has them all
 ADDRESSES = ("src", "href", "srcset", "poster", "action", "data", "background", "xlink:href")
 FACTS = {"started": "Started", "stamp": "Data set", "fingerprint": "Fingerprint (SHA-256)", "minutes": "Minutes taken"}
 
@@ -63,22 +63,26 @@ def record_link(record_id: str) -> Markup:
 
 
 def figure(fig: Any, alt: str, caption: str = "", fmt: str = "svg", records: Sequence[str] = ()) -> str:
-    """A matplotlib figure as an embedded image, SVG or PNG at 2x, with its alternative text and caption."""
+    """A matplotlib figure as an embedded image, `svg` or `png` at 2x, with its alternative text and caption."""
+    from tpsnet_lib.publish.plots import style
+
     if not alt.strip():
         raise TpsnetError(f"figure {caption!r} has no alternative text: say in a sentence what it shows")
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format=fmt, dpi=200, bbox_inches="tight")
-    data = slim_svg(buffer.getvalue().decode()).encode() if fmt == "svg" else buffer.getvalue()
-    kind = {"svg": "image/svg+xml", "png": "image/png"}[fmt]
-    width = Markup("") if fmt == "svg" else Markup(' width="{}"').format(int.from_bytes(data[16:20], "big") // 2)
-    links = Markup(" ").join(record_link(record) for record in records)
-    sources = Markup(' <span class="sources">Records {}</span>').format(links) if records else Markup("")
-    text = Markup("<figcaption>{}{}</figcaption>").format(caption, sources) if caption or records else Markup("")
-    source = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-    image = Markup('<div class="scroll"><img alt="{}"{} src="{}"></div>').format(alt, width, source)
     across, down = fig.get_size_inches()
-    opening = Markup('<figure class="wide">' if across >= 2 * down else "<figure>")
-    return str(Markup("{}{}{}</figure>").format(opening, image, text))
+    data = slim_svg(style.svg(fig)).encode() if fmt == "svg" else style.png(fig)
+    kind = "image/svg+xml" if fmt == "svg" else "image/png"
+    width = Markup("") if fmt == "svg" else Markup(' width="{}"').format(round(100 * across))
+    source = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    links = Markup(" ").join(record_link(record) for record in records[:SOURCES])
+    more = f" and {len(records) - SOURCES} more" if len(records) > SOURCES else ""
+    sources = Markup(' <span class="sources">Records {}{}</span>').format(links, more) if records else ""
+    parts = [
+        Markup('<figure class="wide">' if across >= 2 * down else "<figure>"),
+        Markup('<div class="scroll"><img alt="{}"{} src="{}"></div>').format(alt, width, source),
+        Markup("<figcaption>{}{}</figcaption>").format(caption, sources) if caption or records else "",
+        Markup("</figure>"),
+    ]
+    return str(Markup("").join(parts))
 
 
 def render(

@@ -126,6 +126,16 @@ def openings_file(store: Store) -> Path:
     return (store.writable.parent if store.writable == local_folder() else store.writable) / "openings.jsonl"
 
 
+def publish_openings(run_id: str) -> None:
+    """Copy a record's lines from the local log of openings to the committed one."""
+    committed = committed_folder() / "openings.jsonl"
+    there = committed.read_text("utf-8").splitlines() if committed.is_file() else []
+    local = local_folder().parent / "openings.jsonl"
+    for line in local.read_text("utf-8").splitlines() if local.is_file() else []:
+        if json.loads(line)["record"] == run_id and line not in there:
+            append_line(committed, line)
+
+
 def openings() -> list[dict[str, Any]]:
     """Every opening of the test set that is known, the committed ones first."""
     files = (committed_folder() / "openings.jsonl", local_folder().parent / "openings.jsonl")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
 import os
 import platform
 import socket
@@ -13,7 +14,6 @@ from typing import Any
 
 import numpy
 import torch
-import torchvision
 
 import tpsnet_lib
 from tpsnet_lib.data import Fingerprint
@@ -71,7 +71,7 @@ def provenance(device: torch.device, data: Fingerprint, started: str) -> dict[st
             "tpsnet": tpsnet_lib.__version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
+            "torchvision": importlib.metadata.version("torchvision"),
             "numpy": numpy.__version__,
         },
         "fingerprint": {"stamp": data.stamp, "sha256": data.sha256, "verified": data.verified},

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -248,6 +248,7 @@ def load_or_run(
     keep_weights: bool = False,
     resume: bool = True,
     deadline: float | None = None,
+    on_wait: Callable[[], None] | None = None,
 ) -> Record:
     """The record of a run, trained only if it is missing (or kept without the weights that are wanted).
 
@@ -266,7 +267,7 @@ def load_or_run(
 
     if (record := found()) is not None:
         return record
-    with lock(store.writable / ".locks" / config.id):
+    with lock(store.writable / ".locks" / config.id, on_wait):
         if (record := found()) is not None:
             return record
         checkpoint = work / "checkpoint"

@@ -1,0 +1,49 @@
+"""Small runs on built-in images, so that a test takes a second and needs no data."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from tpsnet_lib.config import RunConfig, merged, parse
+from tpsnet_lib.study.records import Record, Store, load_or_run
+
+TINY = {
+    "model": {"blocks": [1, 1], "channels": [4, 8], "stem": 4, "block_dropout": 0.1},
+    "train": {"epochs": 2, "batch_size": 50, "lr": 0.05, "precision": "fp32"},
+    "data": {"dataset": "shapes10", "train_size": 200, "validation_size": 100},
+}
+
+
+def tiny(**changes: object) -> RunConfig:
+    """A config that trains in a second; `changes` are dotted names with `__` for the dot."""
+    return parse(merged(TINY, {name.replace("__", "."): value for name, value in changes.items()}))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store that holds one finished tiny run with weights; tests only read it."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    load_or_run(tiny(), store=store, device="cpu", progress="none", keep_weights=True)
+    return store
+
+
+@pytest.fixture(scope="session")
+def tiny_record(tiny_store: Store) -> Record:
+    """The finished tiny run."""
+    return tiny_store.load(tiny().id)
+
+
+@pytest.fixture
+def record_copy(tiny_record: Record, tmp_path: Path) -> Path:
+    """A copy of the tiny record's folder, to be damaged."""
+    import shutil
+
+    return Path(shutil.copytree(tiny_record.path, tmp_path / "copy" / tiny_record.id))

@@ -1,0 +1,138 @@
+"""The command line: what programs rely on, and one clear line for what a user can mend."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tpsnet_lib import cli
+from tpsnet_lib.config import MEMBERS
+
+SMALL = ["--set", "data.dataset=shapes10", "--set", "data.train_size=100", "--set", "data.validation_size=50",
+         "--set", "train.epochs=1", "--set", "train.batch_size=50", "--set", "model.blocks=[1]", "--set",
+         "model.channels=[4]", "--set", "model.stem=4", "--device", "cpu"]  # fmt: skip
+COUNTS = {"tpsnet": 4_959_770, "model1": 4_865_580, "model2": 4_971_680, "deep17": 4_987_384, "deep23": 4_976_470}
+
+
+def call(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    code = cli.main(arguments)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize(("name", "count"), COUNTS.items())
+def test_describe_gives_the_exact_counts(name: str, count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call("describe", name, "--json", capsys=capsys)
+    said = json.loads(out)
+    assert (code, said["parameters"]) == (0, count)
+    assert said["macs"] == sum(layer["macs"] for layer in said["layers"])
+    model = MEMBERS[name]
+    spelled = ["--blocks", *map(str, model.blocks), "--channels", *map(str, model.channels), "--stem", str(model.stem)]
+    assert json.loads(call("describe", *spelled, "--json", capsys=capsys)[1])["parameters"] == count
+
+
+def test_describe_refuses_what_is_over_the_budget_and_shows_the_count(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = call(
+        "describe", "--blocks", "50", "50", "50", "--channels", "32", "64", "128", "--json", capsys=capsys
+    )
+    assert code == 1
+    assert f"{json.loads(out)['parameters']:,} parameters" in err
+
+
+def test_train_and_test_are_drivable_by_a_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = tmp_path / "réc ords"
+    code, out, _ = call("train", *SMALL, "--out", str(store), "--json", capsys=capsys)
+    said = json.loads(out.splitlines()[-1])
+    folder = Path(said["record"])
+    assert (code, folder.is_absolute(), folder.parent) == (0, True, store)
+    assert 0 <= said["validation_accuracy"] <= 1
+    assert json.loads(call("train", *SMALL, "--out", str(store), "--json", capsys=capsys)[1]) == said
+    code, _, err = call("test", str(folder), capsys=capsys)
+    assert (code, "the test set stays shut" in err) == (1, True)
+    code, out, _ = call("test", str(folder), "--not-choosing", "--json", capsys=capsys)
+    assert (code, json.loads(out)["n"]) == (0, 2000)
+    code, out, _ = call("test", str(folder), "--not-choosing", capsys=capsys)
+    assert "95% interval" in out
+    assert "recorded when it was opened" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "train.lrr=1"], "did you mean lr?"),
+        (["--set", "train.lr=-1"], "train.lr is -1: give a value from 0 to 100"),
+        (["--set", "train.epochs"], "give it as section.field=value"),
+        (["--set", "model.pool=9"], "model.pool is 9: the last feature map is 8 x 8"),
+        (["--set", "model.blocks=[99,99,99]"], "over the budget of 5,000,000"),
+        (["--set", "data.train_size=60000"], "data.train_size is 60000"),
+        (["--device", "tpu"], "--device tpu: choose one of"),
+        (["missing.yaml"], "missing.yaml is missing"),
+        (["--profile", "none"], "--profile none: choose one of"),
+        (["--data", "/nowhere", "--set", "train.epochs=1"], "/nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_and_not_a_traceback(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = call("train", *arguments, capsys=capsys)
+    assert code == 1
+    assert message in err
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+def test_a_config_file_that_builds_objects_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("train: !!python/object/apply:os.system ['touch owned']")
+    code, _, err = call("train", str(path), capsys=capsys)
+    assert (code, "is not plain YAML" in err) == (1, True)
+
+
+def test_a_config_file_lies_under_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: classroom\ntrain: {epochs: 7}\nseed: 3\n")
+    code, out, _ = call("train", str(path), *SMALL, "--out", str(tmp_path / "s"), "--json", capsys=capsys)
+    config = json.loads((Path(json.loads(out)["record"]) / "config.json").read_text())["config"]
+    assert (code, config["seed"], config["train"]["epochs"], config["model"]["blocks"]) == (0, 3, 1.0, [1])
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path.chmod(0o500)
+    code, _, err = call("train", *SMALL, "--out", str(tmp_path / "store"), capsys=capsys)
+    assert (code, "permission denied" in err) == (1, True)
+
+
+def test_a_full_disk_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import errno
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, err = call("train", *SMALL, "--out", str(tmp_path), capsys=capsys)
+    assert (code, "the disk is full" in err) == (1, True)
+    assert not list(tmp_path.glob("[0-9a-f]*"))
+
+
+@pytest.mark.parametrize(
+    "command", ["describe", "data", "train", "test", "run", "records", "bench", "notebooks", "report", "figures",
+                "setup", "check", "lab"]
+)  # fmt: skip
+def test_every_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    assert "Example: " in capsys.readouterr().out
+
+
+def test_the_original_names_work() -> None:
+    root = Path(__file__).parent.parent
+    for name in ("train.py", "test.py"):
+        done = subprocess.run([sys.executable, root / name, "--help"], capture_output=True, text=True, check=True)
+        assert "Example: " in done.stdout

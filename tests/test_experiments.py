@@ -1,0 +1,131 @@
+"""Experiments are data; many runs go side by side; what fails is said and the rest goes on; the test set stays shut."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import TINY, tiny
+
+from tpsnet_lib.files import ConfigError, DataError, RecordError
+from tpsnet_lib.study import evaluate, experiments
+from tpsnet_lib.study.experiments import all_experiments, collect, load_experiment, pending, run_all
+from tpsnet_lib.study.records import Record, Store
+
+TINY_BASE = {"model": TINY["model"], "train": {**TINY["train"], "epochs": 0.5}, "data": TINY["data"]}
+
+
+def declare(path: Path, **tree: object) -> Path:
+    path.write_text(yaml.safe_dump({"question": "?", "base": TINY_BASE, **tree}))
+    return path
+
+
+def test_every_declared_experiment_is_valid_and_under_the_budget() -> None:
+    found = all_experiments()
+    assert found
+    assert [e.priority for e in found] == sorted(e.priority for e in found)
+    for experiment in found:
+        ids = [run.config.with_precision("fp32").id for run in experiment.runs]
+        assert len(ids) == len(set(ids)), f"{experiment.name} asks for one run twice"
+        assert experiment.question
+
+
+def test_runs_grids_and_seeds_multiply(tmp_path: Path) -> None:
+    path = declare(tmp_path / "e.yaml", grid={"train.lr": [0.1, 0.2], "model.stem": [4, 8, 16]}, seeds=[0, 1])
+    assert len(load_experiment(path).runs) == 12
+    labelled = declare(tmp_path / "f.yaml", runs=[{"label": "wide", "model": {"channels": [8, 16]}}])
+    (run,) = load_experiment(labelled).runs
+    assert (run.label, run.config.model.channels) == ("wide", (8, 16))
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"sedes": [1]}, "sedes is not a field"),
+        ({"needs": "tpu"}, "give cpu or gpu"),
+        ({"runs": [{"train.lr": -1}]}, "train.lr is -1"),
+        ({"runs": [{"model": {"member": "tpsnet", "blocks": [99, 99, 99]}}]}, "over the budget of 5,000,000"),
+        ({"search": {"space": "nowhere", "draws": 3}}, "search.space is 'nowhere'"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(tree: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_experiment(declare(tmp_path / "e.yaml", **tree))
+
+
+def test_two_workers_fill_the_store_and_a_diverging_run_is_recorded_as_failed(tmp_path: Path) -> None:
+    path = declare(
+        tmp_path / "e.yaml",
+        runs=[
+            {"label": "good"},
+            {"label": "bad", "train.lr": 100, "train.weight_decay": 1},
+            {"label": "ok", "train.lr": 0.1},
+        ],
+    )
+    experiment, store = load_experiment(path), Store(tmp_path / "store")
+    records = run_all(pending([experiment], store), device="cpu", store=store, workers=2, progress="none")
+    assert len(records) == 3
+    by_label = {run.label: record for run, record in collect(experiment, store) if record is not None}
+    assert "not a number at step" in by_label["bad"].failed
+    assert not by_label["good"].failed
+    assert not pending([experiment], store)
+
+
+def test_minutes_that_are_too_few_leave_jobs_pending(tmp_path: Path) -> None:
+    experiment = load_experiment(declare(tmp_path / "e.yaml", minutes=10))
+    store = Store(tmp_path / "store")
+    assert run_all(pending([experiment], store), store=store, minutes=1, progress="none") == []
+    assert len(pending([experiment], store)) == 1
+
+
+def test_the_test_set_opens_once_for_what_is_declared_final(
+    tiny_record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tpsnet_lib.study.records import publish
+
+    store = Store(publish(tiny_record, tmp_path / "store", weights=True).parent)
+    record = store.load(tiny_record.id)
+    monkeypatch.setattr(experiments, "experiments_folder", lambda: tmp_path)
+    declare(tmp_path / "e.yaml", base=tiny().to_dict())
+    with pytest.raises(RecordError, match="the test set stays shut"):
+        evaluate.open_test(record, store=store, device="cpu")
+    declare(tmp_path / "e.yaml", base=tiny().to_dict(), final=True)
+    result = evaluate.open_test(record, store=store, device="cpu")
+    assert (result.metrics["n"], result.metrics["experiment"], result.metrics["not_choosing"]) == (2000, "e", False)
+    assert result.metrics["low"] < result.metrics["accuracy"] < result.metrics["high"]
+    again = evaluate.open_test(record, store=store, device="cpu")
+    assert again.metrics == result.metrics
+    lines = [json.loads(line) for line in evaluate.openings_file(store).read_text().splitlines()]
+    assert [line["record"] for line in lines] == [record.id]
+    fresh = evaluate.score(record, device="cpu")[1]
+    assert fresh["correct"] == result.metrics["correct"]
+
+
+def test_an_opening_that_nothing_is_chosen_by_says_so(tiny_record: Record, tmp_path: Path) -> None:
+    from tpsnet_lib.study.records import publish
+
+    store = Store(publish(tiny_record, tmp_path / "store", weights=True).parent)
+    result = evaluate.open_test(store.load(tiny_record.id), store=store, device="cpu", not_choosing=True)
+    assert result.metrics["not_choosing"] is True
+    (result.path / "metrics.json").write_text("{}")
+    with pytest.raises(RecordError, match="altered"):
+        evaluate.find_test(tiny_record, store)
+
+
+def test_training_needs_no_test_file(tmp_path: Path) -> None:
+    from tpsnet_lib import data
+
+    root = data.find_root()
+    if root is None:
+        pytest.skip("needs CIFAR-10 (TPSNET_DATA)")
+    source = next(
+        path for path in (root, root / "cifar-10-batches-bin", root / "cifar-10-batches-py") if path.glob("data_batch*")
+    )
+    source = root / "cifar-10-batches-bin" if (root / "cifar-10-batches-bin").is_dir() else source
+    folder = tmp_path / source.name
+    folder.mkdir()
+    for file in source.glob("data_batch*"):
+        (folder / file.name).symlink_to(file)
+    assert len(data.fit_and_validation(tiny(data__dataset="cifar10").data, tmp_path)[0]) == 200
+    with pytest.raises(DataError, match="test_batch"):
+        data.load_test("cifar10", tmp_path)

@@ -1,0 +1,75 @@
+"""Files are written whole or not at all, and a lock outlives no holder."""
+
+import errno
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tpsnet_lib.files import RecordError, folder_whole, lock, project_root, read_json, write_json, write_whole
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "metrics.json"
+    write_whole(path, "old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert [item.name for item in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), folder_whole(tmp_path / "record") as work:
+        (work / "missing" / "part").write_text("1")
+    assert list(tmp_path.iterdir()) == []
+    with folder_whole(tmp_path / "record") as work:
+        (work / "part").write_text("1")
+    with pytest.raises(RecordError, match="not overwritten"), folder_whole(tmp_path / "record"):
+        pass
+    with folder_whole(tmp_path / "record", replace=True) as work:
+        (work / "part").write_text("2")
+    assert (tmp_path / "record" / "part").read_text() == "2"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_torn_json_names_the_file(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": 1})
+    assert read_json(tmp_path / "a.json") == {"x": 1}
+    (tmp_path / "a.json").write_text('{"x": ')
+    with pytest.raises(RecordError, match=r"a\.json is not whole JSON"):
+        read_json(tmp_path / "a.json")
+
+
+def _hold(path: Path, held: "multiprocessing.synchronize.Event") -> None:
+    with lock(path):
+        held.set()
+        signal.pause()
+
+
+def test_a_lock_is_free_again_when_its_holder_was_killed(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    held = context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path / "lock", held))
+    holder.start()
+    assert held.wait(30)
+    waited = []
+
+    def on_wait() -> None:
+        waited.append(True)
+        holder.kill()
+
+    with lock(tmp_path / "lock", on_wait, poll=0.01):
+        assert waited == [True]
+    holder.join()
+
+
+def test_the_project_is_found_from_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (project_root() / "tpsnet_lib" / "files.py").is_file()

@@ -1,0 +1,148 @@
+"""A record is whole and true, or it is refused in one line; nothing that was measured is lost or measured twice."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny
+
+from tpsnet_lib import train
+from tpsnet_lib.data import fit_and_validation
+from tpsnet_lib.files import RecordError, TrainingError
+from tpsnet_lib.metrics import accuracy, predict
+from tpsnet_lib.study.records import (
+    Record,
+    Store,
+    check_sums,
+    load_or_run,
+    publish,
+    read_record,
+    read_trials,
+    rows,
+    write_failure,
+    write_sums,
+    write_trials,
+)
+
+
+def test_a_record_reads_back_what_was_measured(tiny_record: Record) -> None:
+    config = tiny()
+    assert tiny_record.config == config
+    assert tiny_record.id == config.id == tiny_record.path.name
+    assert (tiny_record.stamp, len(tiny_record.history())) == ("shapes10", 2)
+    _, validation = fit_and_validation(config.data)
+    logits = predict(tiny_record.load_model(), validation.images)
+    assert accuracy(logits, validation.labels) == tiny_record.metrics["validation_accuracy"]
+    for key in ("started", "finished", "host", "command", "commit", "hardware", "threads", "versions"):
+        assert tiny_record.provenance[key]
+    (row,) = rows([tiny_record])
+    assert (row["model.blocks"], row["train.lr"], row["seed"]) == ((1, 1), 0.05, 0)
+
+
+def test_a_run_that_has_a_record_is_not_trained_again(tiny_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tpsnet_lib.study.records.fit", lambda *_, **__: pytest.fail("trained again"))
+    assert load_or_run(tiny(), store=tiny_store, device="cpu", keep_weights=True).id == tiny().id
+
+
+@pytest.mark.parametrize("name", ["config.json", "history.csv", "metrics.json", "provenance.json"])
+def test_an_altered_part_is_named(name: str, record_copy: Path) -> None:
+    path = record_copy / name
+    path.write_text(path.read_text().replace("0", "1", 1))
+    with pytest.raises(RecordError, match=f"{name} is altered"):
+        read_record(record_copy)
+
+
+def test_a_half_written_record_is_refused(record_copy: Path) -> None:
+    (record_copy / "metrics.json").unlink()
+    with pytest.raises(RecordError, match=r"metrics\.json is missing"):
+        read_record(record_copy)
+    (record_copy / "SHA256SUMS").unlink()
+    with pytest.raises(RecordError, match="half-written"):
+        read_record(record_copy)
+
+
+def test_a_record_under_another_id_is_refused(record_copy: Path) -> None:
+    other = record_copy.rename(record_copy.with_name("0123456789ab"))
+    with pytest.raises(RecordError, match="its config hashes to"):
+        read_record(other)
+
+
+def test_weights_that_do_not_fit_are_refused(record_copy: Path, tmp_path: Path) -> None:
+    other = load_or_run(
+        tiny(train__epochs=0.25), store=Store(tmp_path / "other"), device="cpu", progress="none", keep_weights=True
+    )
+    weights = record_copy / "weights.safetensors"
+    weights.write_bytes((other.path / "weights.safetensors").read_bytes())
+    with pytest.raises(RecordError, match="is altered"):
+        read_record(record_copy).load_model()
+    write_sums(record_copy)
+    with pytest.raises(RecordError, match=f"holds the weights of run {other.id}"):
+        read_record(record_copy).load_model()
+    weights.write_bytes(weights.read_bytes()[:50])
+    write_sums(record_copy)
+    with pytest.raises(RecordError, match="not a whole safetensors file"):
+        read_record(record_copy).load_model()
+
+
+def test_publishing_keeps_the_numbers_and_halves_the_weights(tiny_record: Record, tmp_path: Path) -> None:
+    path = publish(tiny_record, tmp_path, weights=True)
+    published = read_record(path)
+    check_sums(path, ["weights.safetensors"])
+    assert published.metrics == tiny_record.metrics
+    for name, value in published.load_model().state_dict().items():
+        assert torch.allclose(value.float(), tiny_record.load_model().state_dict()[name].float(), rtol=1e-3, atol=1e-4)
+    assert publish(tiny_record, tmp_path, weights=True) == path
+    with pytest.raises(RecordError, match="not overwritten"):
+        publish(tiny_record, tmp_path, weights=False)
+
+
+def test_trials_are_rows_that_answer_like_records(tiny_record: Record, tmp_path: Path) -> None:
+    path = tmp_path / "search.jsonl"
+    write_trials(path, [tiny_record])
+    found = Store(tmp_path / "empty", tmp_path).load(tiny_record.id)
+    assert (found.metrics, found.history(), found.config) == (tiny_record.metrics, tiny_record.history(), tiny())
+    assert not found.has_weights
+    assert [record.id for record in Store(tmp_path).all()] == [tiny_record.id]
+    row = json.loads(path.read_text())
+    row["trial"]["metrics"]["validation_accuracy"] = 0.99
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(RecordError, match="row 1 is altered"):
+        read_trials(path)
+
+
+def test_a_failure_is_kept_with_its_reason_and_not_tried_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_failure(tmp_path, tiny(), "the loss is not a number at step 3", {"fingerprint": {"stamp": "shapes10"}})
+    assert store.load(tiny().id).failed == "the loss is not a number at step 3"
+    with pytest.raises(TrainingError, match="failed before: the loss"):
+        load_or_run(tiny(), store=store, device="cpu")
+
+
+def _train(store: Path, results: "multiprocessing.Queue[float]") -> None:
+    torch.set_num_threads(1)
+    record = load_or_run(tiny(), store=Store(store), device="cpu", progress="none", keep_weights=True)
+    results.put(record.metrics["seconds"])
+
+
+def test_of_two_processes_that_ask_for_one_run_one_trains_and_the_other_reads(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [context.Process(target=_train, args=(tmp_path, results)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    seconds = [results.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join()
+    assert seconds[0] == seconds[1]  # one measurement, read twice
+
+
+def test_an_interrupted_run_needs_resume(tmp_path: Path) -> None:
+    config = tiny()
+    run = train._Run(config, *fit_and_validation(config.data), torch.device("cpu"))
+    checkpoint = tmp_path / ".work" / config.id / "checkpoint"
+    train.write_checkpoint(checkpoint, run.state())
+    with pytest.raises(RecordError, match="give --resume to go on, or delete"):
+        load_or_run(config, store=Store(tmp_path), device="cpu", resume=False)
+    assert checkpoint.exists()

@@ -1,0 +1,195 @@
+"""The door: `tpsnet ...`, the same as `python -m tpsnet_lib ...`. It reads arguments; `commands` does the work."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from tpsnet_lib import __version__
+from tpsnet_lib.files import Interrupted, TpsnetError
+
+Add = Callable[[str, str, str], argparse.ArgumentParser]
+
+_MENDABLE = {  # what the system may refuse, in words
+    errno.ENOSPC: "the disk is full",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "not permitted",
+    errno.EDQUOT: "the disk quota is used up",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. What a user can mend is one line on standard error, never a traceback
+    (unless `--debug`)."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.run in ("setup", "check", "lab"):  # before anything is installed
+            from tpsnet_lib import develop
+
+            done: object = getattr(develop, options.run)()
+            return done if isinstance(done, int) else 0
+        from tpsnet_lib import commands
+
+        return int(getattr(commands, options.run)(options))
+    except Interrupted as error:
+        _say(error, options.debug)
+        return 130
+    except KeyboardInterrupt:
+        print("tpsnet: stopped", file=sys.stderr)
+        return 130
+    except TpsnetError as error:
+        _say(error, options.debug)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if options.debug or error.errno not in _MENDABLE:
+            raise
+        print(f"tpsnet: {error.filename or 'write'}: {_MENDABLE[error.errno]}; nothing was changed", file=sys.stderr)
+        return 1
+
+
+def _say(error: Exception, debug: bool) -> None:
+    if debug:
+        raise error
+    print(f"tpsnet: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tpsnet",
+        description="Residual networks under 5,000,000 parameters on CIFAR-10: train, search, test, report.",
+        epilog="Example: tpsnet train --set model=classroom --set train.epochs=2 --set data.train_size=2000",
+    )
+    parser.add_argument("--version", action="version", version=f"tpsnet {__version__}")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, about: str, example: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=about,
+            description=about[0].upper() + about[1:] + ".",
+            epilog=f"Example: {example}",
+            parents=[shared],
+        )
+        command.set_defaults(run=name)
+        return command
+
+    _add_engine(add)
+    _add_study(add)
+    _add_publish(add)
+    return parser
+
+
+def _add_data_options(command: argparse.ArgumentParser, device: bool = True) -> None:
+    command.add_argument("--data", metavar="DIR", help="folder that holds CIFAR-10 (else $TPSNET_DATA, else ./data)")
+    if device:
+        command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="end standard output with one JSON object on a line")
+
+
+def _add_engine(add: Add) -> None:
+    command = add(
+        "describe",
+        "a network's layers, shapes, parameters and MACs",
+        "tpsnet describe --blocks 3 3 3 --channels 68 136 272 --stem 34",
+    )
+    command.add_argument("name", nargs="?", help="a named member, such as tpsnet, model1, model2, classroom")
+    command.add_argument("--blocks", nargs="+", metavar="B", help="residual blocks of each layer")
+    command.add_argument("--channels", nargs="+", metavar="C", help="output channels of each layer")
+    command.add_argument("--kernels", nargs="+", metavar="F", help="convolution kernel, of all layers or of each")
+    command.add_argument("--skip-kernels", nargs="+", metavar="K", help="skip kernel, of all layers or of each")
+    command.add_argument("--pool", metavar="P", help="average-pool kernel over the last feature map")
+    command.add_argument("--stem", metavar="W", help="output channels of the first convolution")
+    command.add_argument("--set", action="append", default=[], metavar="model.FIELD=VALUE", help="any other field")
+    _add_json(command)
+
+    command = add("data", "what data there is; download CIFAR-10", "tpsnet data download --data ./data")
+    command.add_argument("verb", nargs="?", choices=("status", "download"), default="status")
+    _add_data_options(command, device=False)
+    command.add_argument(
+        "--mirror", action="append", default=[], metavar="URL", help="an archive's address to try first"
+    )
+
+    command = add(
+        "train",
+        "train one network and keep its record",
+        "tpsnet train --set model.blocks=[3,3,3] --set train.epochs=2 --set data.train_size=2000",
+    )
+    command.add_argument(
+        "config", nargs="?", metavar="CONFIG.yaml", help="model, train, data and seed; default: the original"
+    )
+    command.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="goes over the file")
+    command.add_argument("--profile", help="a profile whose `train` settings lie under the file")
+    _add_data_options(command)
+    command.add_argument("--out", metavar="STORE", help="folder that takes the record (default: report/local/records)")
+    command.add_argument("--resume", action="store_true", help="go on from the checkpoint of this run, if there is one")
+    _add_json(command)
+
+    command = add("test", "open the test set for a record, once", "tpsnet test 0b25b88ff21a")
+    command.add_argument("record", nargs="?", help="a record's id or folder (default: the best one that was opened)")
+    command.add_argument("--not-choosing", action="store_true", help="open a record that no experiment declares final")
+    _add_data_options(command)
+    command.add_argument("--out", metavar="STORE", help="the store that holds the record, if not the default")
+    _add_json(command)
+
+
+def _add_study(add: Add) -> None:
+    command = add("run", "run experiments, or whatever is pending", "tpsnet run effects_layers --workers 2")
+    command.add_argument("experiment", nargs="*", help="names in report/experiments (without: a list of them)")
+    command.add_argument("--pending", action="store_true", help="all that have no record and suit this machine")
+    command.add_argument("--minutes", type=float, metavar="M", help="stop after so long, with checkpoints")
+    command.add_argument("--workers", type=int, default=1, metavar="N", help="runs side by side (default: %(default)s)")
+    _add_data_options(command)
+    command.add_argument("--out", metavar="STORE", help="folder that takes the records")
+
+    command = add("records", "list, verify or publish records", "tpsnet records publish search_classroom")
+    command.add_argument("verb", nargs="?", choices=("list", "verify", "publish"), default="list")
+    command.add_argument("names", nargs="*", help="ids or experiments (publish: what to copy to report/records)")
+    command.add_argument("--weights", action="store_true", help="publish weights too, in half precision")
+    command.add_argument("--out", metavar="STORE", help="the store to read, if not the default")
+    _add_json(command)
+
+    command = add("bench", "measure our loop or augmentation beside the original's way", "tpsnet bench augment")
+    command.add_argument("what", choices=("loop", "augment"))
+    command.add_argument(
+        "--repeats", type=int, default=5, metavar="N", help="turns of each side (default: %(default)s)"
+    )
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    _add_json(command)
+
+
+def _add_publish(add: Add) -> None:
+    for name, about, example in (
+        ("notebooks", "execute the notebooks in order", "tpsnet notebooks --profile smoke --only 02"),
+        ("report", "execute the notebooks and write the report, one HTML file", "tpsnet report --profile quick"),
+    ):
+        command = add(name, about, example)
+        command.add_argument("--profile", default="quick", help="smoke, quick or full (default: %(default)s)")
+        command.add_argument("--only", action="append", default=[], metavar="NN", help="this notebook; may be repeated")
+        command.add_argument("--keep-going", action="store_true", help="run the rest after a failure")
+        command.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
+        _add_data_options(command, device=False)
+        command.add_argument("--out", metavar="PATH", help="where it goes (default: under report/local)")
+        if name == "notebooks":
+            command.add_argument(
+                "--prepare", action="store_true", help="only write copies with the parameters, for nbval"
+            )
+        else:
+            command.add_argument("--no-run", action="store_true", help="of the notebooks executed before")
+
+    add("setup", "create .venv from the pins", "python3 -m tpsnet_lib setup")
+    add("check", "run ruff, mypy, the tests and nbval over the notebooks", "tpsnet check")
+    add("lab", "open JupyterLab on the first notebook", "tpsnet lab")
+    command = add("figures", "make the README's figure again from the records", "tpsnet figures")
+    command.add_argument("--out", metavar="DIR", help="folder (default: figures)")

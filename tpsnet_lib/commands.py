@@ -1,0 +1,310 @@
+"""What each command of the command line does; `cli` has its arguments. Results go to standard output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from tpsnet_lib.config import (
+    MEMBERS,
+    PARAMETER_BUDGET,
+    RunConfig,
+    assignment,
+    merged,
+    parse,
+    read_yaml,
+)
+from tpsnet_lib.files import ConfigError, DataError, RecordError, project_root
+from tpsnet_lib.progress import duration
+
+Options = argparse.Namespace
+
+
+def describe(options: Options) -> int:
+    """Print a network's layers and costs; over the budget it is an error, after they are printed."""
+    from tpsnet_lib.model import check_budget, count_macs, count_parameters
+    from tpsnet_lib.model import describe as rows_of
+
+    given: dict[str, Any] = {}
+    for name in ("blocks", "channels", "kernels", "skip_kernels"):
+        if (values := getattr(options, name)) is not None:
+            given[name] = [_whole(f"--{name}", item) for text in values for item in text.strip("[]").split(",") if item]
+    for name in ("pool", "stem"):
+        if (value := getattr(options, name)) is not None:
+            given[name] = _whole(f"--{name}", value)
+    if options.name is not None and options.name not in MEMBERS:
+        raise ConfigError(f"no member is called {options.name!r}: known are {', '.join(MEMBERS)}")
+    tree = merged({"model": options.name or "tpsnet"}, {"model": given}, *(dict([assignment(s)]) for s in options.set))
+    model = parse(tree).model
+    rows, parameters, macs = rows_of(model), count_parameters(model), count_macs(model)
+    if options.json:
+        layers = [{**asdict(row), "shape": list(row.shape)} for row in rows]
+        shown = {spec.name: getattr(model, spec.name) for spec in fields(model)}
+        costs = {"parameters": parameters, "macs": macs, "budget": PARAMETER_BUDGET}
+        print(json.dumps({**costs, "within_budget": parameters <= PARAMETER_BUDGET, "layers": layers, "model": shown}))
+    else:
+        print(f"{'layer':10}{'what':46}{'output':>14}{'parameters':>14}{'MACs':>16}")
+        for row in rows:
+            print(f"{row.name:10}{row.kind:46}{' x '.join(map(str, row.shape)):>14}{row.parameters:14,}{row.macs:16,}")
+        left = PARAMETER_BUDGET - parameters
+        room = f"{left:,} left of {PARAMETER_BUDGET:,}" if left >= 0 else f"{-left:,} over {PARAMETER_BUDGET:,}"
+        print(f"{'total':10}{room:46}{'':14}{parameters:14,}{macs:16,}")
+    check_budget(model)
+    return 0
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"{name} is {text!r}: give whole numbers") from None
+
+
+def data(options: Options) -> int:
+    """Say what data is found, or download it."""
+    from tpsnet_lib import data as images
+
+    if options.verb == "download":
+        root = Path(options.data or "data")
+        print(images.download(root, [*options.mirror, *images.archive_urls()]))
+        return 0
+    root_found = images.find_root(options.data)
+    if root_found is None:
+        raise DataError(
+            "no CIFAR-10 found: `tpsnet data download` gets it, --data or TPSNET_DATA names a copy;"
+            " data.dataset=shapes10 needs none"
+        )
+    found = images.fingerprint("cifar10", options.data)
+    print(f"{found.stamp} in {root_found}, training images {found.sha256[:12]}")
+    return 0
+
+
+def _config(options: Options) -> RunConfig:
+    """Default < profile < file < --set."""
+    trees: list[dict[str, Any]] = []
+    if options.profile:
+        profiles = read_yaml(project_root() / "report" / "profiles.yaml")["profiles"]
+        if options.profile not in profiles:
+            raise ConfigError(f"--profile {options.profile}: choose one of {', '.join(profiles)}")
+        trees.append(profiles[options.profile].get("train", {}))
+    if options.config:
+        trees.append(read_yaml(Path(options.config)))
+    trees += [dict([assignment(text)]) for text in options.set]
+    return parse(merged(*trees))
+
+
+def train(options: Options) -> int:
+    """Train one network, or read its record where it has been trained before."""
+    from tpsnet_lib.model import check_budget
+    from tpsnet_lib.study.records import default_store, load_or_run
+
+    config = _config(options)
+    check_budget(config.model)
+    record = load_or_run(
+        config,
+        root=options.data,
+        device=options.device,
+        store=default_store(options.out),
+        keep_weights=True,
+        resume=options.resume,
+        on_wait=lambda: print("another process trains this very run: waiting for its record", file=sys.stderr),
+    )
+    if options.json:
+        print(json.dumps({"record": str(record.path), "id": record.id, "stamp": record.stamp, **record.metrics}))
+        return 0
+    found = record.metrics
+    print(
+        f"validation accuracy {100 * found['validation_accuracy']:.2f}% on {record.stamp} after {found['epochs']:.4g}"
+        f" epochs, {found['parameters']:,} parameters, {duration(found['seconds'])} on {record.hardware}\n{record.path}"
+    )
+    return 0
+
+
+def test(options: Options) -> int:
+    """Score a record's weights on the test set, opening it if that has not been done; then say whether they agree."""
+    from tpsnet_lib.study.evaluate import find_test, open_test, score
+    from tpsnet_lib.study.records import Store, default_store
+
+    store = default_store(options.out)
+    name = options.record or _best_opened(store)
+    if (folder := Path(name)).is_dir():
+        store, name = Store(folder.resolve().parent, *store.folders), folder.resolve().name
+    record = store.load(name)
+    opened_before = find_test(record, store) is not None
+    result = open_test(record, root=options.data, device=options.device, store=store, not_choosing=options.not_choosing)
+    said = result.metrics
+    if opened_before:
+        _, said = score(record, root=options.data, device=options.device)
+    if options.json:
+        print(json.dumps({"record": str(record.path), "id": record.id, "recorded": result.metrics, **said}))
+        return 0
+    print(f"{_accuracy(said, '')} on the {said['n']:,} test images of {said['fingerprint']['stamp']}")
+    if "exact_n" in said:
+        print(f"{_accuracy(said, 'exact_')} on the {said['exact_n']:,} exact ones")
+    if opened_before:
+        print(f"recorded when it was opened, {result.metrics['opened'][:10]}: {result.metrics['correct']:,} correct")
+    return 0
+
+
+def _accuracy(said: dict[str, Any], kind: str) -> str:
+    low, high = 100 * said[f"{kind}low"], 100 * said[f"{kind}high"]
+    correct = said[f"{kind}correct"]
+    return f"accuracy {100 * said[f'{kind}accuracy']:.2f}% (95% interval {low:.2f} to {high:.2f}), {correct:,} correct"
+
+
+def _best_opened(store: Any) -> str:
+    from tpsnet_lib.study.evaluate import find_test
+
+    opened = [(found.metrics["accuracy"], record.id) for record in store.all() if (found := find_test(record, store))]
+    if not opened:
+        raise RecordError("no record has been opened on the test set: name one, as `tpsnet records` lists them")
+    return str(max(opened)[1])
+
+
+def run(options: Options) -> int:
+    """Run experiments by name, or all that are pending on this machine; without either, list them."""
+    from tpsnet_lib.study import experiments
+    from tpsnet_lib.study.records import default_store
+    from tpsnet_lib.train import resolve_device
+
+    store = default_store(options.out)
+    if options.workers < 1:
+        raise ConfigError(f"--workers is {options.workers}: give at least 1")
+    needs = "gpu" if resolve_device(options.device).type == "cuda" else "cpu"
+    if options.pending:
+        chosen = [e for e in experiments.all_experiments() if e.needs == needs]
+    elif options.experiment:
+        chosen = [experiments.load_experiment(name) for name in options.experiment]
+    else:
+        for e in experiments.all_experiments():
+            left = len(experiments.pending([e], store))
+            minutes = f"about {left * e.minutes:.0f} min" if left else "done"
+            print(
+                f"{e.priority:4} {e.name:28} {e.needs}  {left:4} of {len(e.runs):4} pending  {minutes:14} {e.question}"
+            )
+        return 0
+    jobs = experiments.pending(chosen, store)
+    done = experiments.run_all(
+        jobs, root=options.data, device=options.device, store=store, workers=options.workers, minutes=options.minutes
+    )
+    failed = [record for record in done if record.failed]
+    left = len(experiments.pending(chosen, store))
+    print(f"{len(done) - len(failed)} runs recorded in {store.writable}, {len(failed)} failed, {left} pending")
+    return 0
+
+
+def records(options: Options) -> int:
+    """List, verify or publish records."""
+    from tpsnet_lib.study import records as stores
+
+    store = stores.default_store(options.out)
+    if options.verb == "publish":
+        return _publish(options, store)
+    found = store.all()
+    if options.verb == "verify":
+        for record in found:
+            for folder in (record.path, *(base / record.id / "test" for base in store.folders)):
+                if (sums := folder / stores.SUMS).is_file():
+                    names = [line.split("  ", 1)[1] for line in sums.read_text("utf-8").splitlines()]
+                    stores.check_sums(folder, names)
+        print(f"{len(found)} records are whole")
+        return 0
+    if options.json:
+        print(json.dumps(stores.rows(found)))
+        return 0
+    for record in found:
+        score = record.failed or f"{100 * record.metrics['validation_accuracy']:6.2f}%"
+        model = record.config.model
+        shape = f"{list(model.blocks)} x {list(model.channels)}"
+        print(f"{record.id}  {score:8} {record.metrics['parameters']:9,}  {shape:36} {record.stamp}")
+    return 0
+
+
+def _publish(options: Options, store: Any) -> int:
+    from tpsnet_lib.study import experiments
+    from tpsnet_lib.study import records as stores
+    from tpsnet_lib.study.evaluate import publish_openings
+
+    target = stores.committed_folder()
+    if not options.names:
+        raise ConfigError("records publish: name an experiment or the ids of records")
+    known = {path.stem for path in experiments.experiments_folder().glob("*.yaml")}
+    for name in options.names:
+        if name in known and not options.weights:
+            experiment = experiments.load_experiment(name)
+            found = [record for _, record in experiments.collect(experiment, store) if record is not None]
+            stores.write_trials(target / f"{name}.jsonl", found)
+            print(f"{len(found)} of {len(experiment.runs)} runs in {target / f'{name}.jsonl'}")
+            continue
+        ids = [name]
+        if name in known:
+            ids = [r.id for _, r in experiments.collect(experiments.load_experiment(name), store) if r is not None]
+        for run_id in ids:
+            record = store.load(run_id)
+            print(stores.publish(record, target, weights=options.weights))
+            publish_openings(record.id)
+    return 0
+
+
+def bench(options: Options) -> int:
+    """Measure, side by side, and print a table."""
+    from tpsnet_lib.study import bench as benches
+    from tpsnet_lib.train import resolve_device
+
+    device = resolve_device(options.device)
+    if options.what == "augment":
+        results = [benches.bench_augment(repeats=options.repeats)]
+    else:
+        results = [benches.bench_loop(m, repeats=options.repeats, device=device) for m in benches.LOOP_CASES.values()]
+    for result in results:
+        print(json.dumps(result) if options.json else benches.table(result))
+    return 0
+
+
+def notebooks(options: Options) -> int:
+    """Execute the notebooks; 1 if one failed."""
+    from tpsnet_lib.publish import notebooks as runner
+
+    out = Path(options.out) if options.out else None
+    if options.prepare:
+        if out is None:
+            raise ConfigError("notebooks --prepare needs --out: the folder that takes the copies")
+        print(*runner.prepare(options.profile, out, only=options.only, parameters=_parameters(options)), sep="\n")
+        return 0
+    results = runner.run(
+        options.profile, only=options.only, keep_going=options.keep_going, out=out, parameters=_parameters(options)
+    )
+    return 1 if any(result.status == "failed" for result in results) else 0
+
+
+def _parameters(options: Options) -> dict[str, Any]:
+    given = dict(assignment(f"{name}={value}") for name, value in options.p)
+    return {**given, "data": str(Path(options.data).resolve())} if options.data else given
+
+
+def report(options: Options) -> int:
+    """Execute the notebooks and write the report; the last line printed is its path."""
+    from tpsnet_lib.publish.report import make
+
+    path = make(
+        options.profile,
+        only=options.only,
+        keep_going=options.keep_going,
+        parameters=_parameters(options),
+        out=Path(options.out) if options.out else None,
+        run=not options.no_run,
+    )
+    print(path)
+    return 0
+
+
+def figures(options: Options) -> int:
+    """Make the README's figure from the records."""
+    from tpsnet_lib.publish.report import readme_figure
+
+    print(readme_figure(Path(options.out) if options.out else project_root() / "figures"))
+    return 0

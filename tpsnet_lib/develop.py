@@ -1,0 +1,86 @@
+"""What the Makefile calls, on every system: set up `.venv` from the pins, run all checks, open JupyterLab.
+
+Only the standard library is imported here: `python3 -m tpsnet_lib setup` runs before anything is installed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tpsnet_lib.files import TpsnetError, project_root, write_whole
+
+UV = "uv==0.13.9"
+OLDEST, TOO_NEW = (3, 11), (3, 14)
+
+
+def setup() -> Path:
+    """Create `.venv` from `pins.txt` if it is not there or the pins have changed; returns its Python.
+
+    uv, installed into it, says how long downloading ("Prepared") and installing ("Installed") took."""
+    if not OLDEST <= sys.version_info[:2] < TOO_NEW:
+        found = ".".join(map(str, sys.version_info[:2]))
+        raise TpsnetError(f"Python {found} runs this: tpsnet needs 3.11 to 3.13; try `make PYTHON=python3.12 setup`")
+    root = project_root()
+    venv = root / ".venv"
+    python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    wanted = hashlib.sha256((root / "pins.txt").read_bytes() + (root / "pyproject.toml").read_bytes()).hexdigest()
+    ready = venv / ".tpsnet-ready"
+    if python.exists() and ready.is_file() and ready.read_text() == wanted:
+        return python
+    print("setting up .venv from pins.txt (some 6 GB with torch)", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    if not python.exists():
+        _call([sys.executable, "-m", "venv", str(venv)], "cannot create .venv; on Debian: apt install python3-venv")
+    _call([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV], "cannot install uv")
+    install = [str(python), "-m", "uv", "pip", "install", "--python", str(python)]
+    _call([*install, "-r", str(root / "pins.txt")], "cannot install the pins")
+    _call([*install, "--quiet", "--no-deps", "-e", str(root)], "cannot install tpsnet")
+    write_whole(ready, wanted)
+    print(f".venv is ready after {time.monotonic() - began:.0f} s", file=sys.stderr)
+    return python
+
+
+def check(paths: Sequence[str] = ()) -> int:
+    """Run everything that must pass: ruff, mypy, the tests, and nbval over the smoke notebooks; 1 if one fails."""
+    python, root = str(setup()), project_root()
+    prepared = root / "report" / "local" / "nbval"
+    tests = [python, "-m", "pytest", "-n", "2", "--dist", "loadscope"]
+    steps = [
+        ("ruff check", [python, "-m", "ruff", "check", "."]),
+        ("ruff format", [python, "-m", "ruff", "format", "--check", "."]),
+        ("mypy", [python, "-m", "mypy"]),
+        ("pytest", [*tests, *(paths or ["tests"])]),
+        (
+            "prepare",
+            [python, "-m", "tpsnet_lib", "notebooks", "--prepare", "--profile", "smoke", "--out", str(prepared)],
+        ),
+        ("nbval", [*tests, "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env", str(prepared)]),
+    ]
+    failed = []
+    for name, command in steps:
+        began = time.monotonic()
+        code = subprocess.run(command, cwd=root, check=False).returncode
+        print(f"-- {name}: {'ok' if code == 0 else 'FAILED'} in {time.monotonic() - began:.0f} s", flush=True)
+        failed += [name] if code else []
+    print(f"-- failed: {', '.join(failed)}" if failed else "-- all checks passed")
+    return 1 if failed else 0
+
+
+def lab() -> int:
+    """Open JupyterLab on notebook 01."""
+    root = project_root()
+    return _run([str(setup()), "-m", "jupyterlab", str(root / "notebooks" / "01_explore_data.ipynb")])
+
+
+def _run(command: Sequence[str]) -> int:
+    return subprocess.run(command, check=False).returncode
+
+
+def _call(command: Sequence[str], failure: str) -> None:
+    if _run(command) != 0:
+        raise TpsnetError(f"{failure}: `{' '.join(command)}` failed")

@@ -1,0 +1,248 @@
+"""What accuracy costs: where the time of a step goes, what a run took, and what others paid."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from tpsnet_lib import train
+from tpsnet_lib.config import PARAMETER_BUDGET, RunConfig
+from tpsnet_lib.data import ImageSet
+from tpsnet_lib.files import ConfigError, project_root
+from tpsnet_lib.model import count_macs
+from tpsnet_lib.progress import duration
+from tpsnet_lib.study.evaluate import TestResult
+from tpsnet_lib.study.experiments import Run, load_experiment
+from tpsnet_lib.study.provenance import hardware
+from tpsnet_lib.study.records import Record, Store
+
+# Where an operator belongs, by the first pattern found in its name; those before the forward pass are `data`.
+GROUPS: dict[str, str] = {
+    "convolution, forward": r"conv(?!.*backward)",
+    "convolution, backward": r"conv.*backward",
+    "norm": r"batch_?norm",
+    "activation": r"gelu|relu|threshold",
+    "pool": r"pool",
+    "optimizer": r"sgd|adam|optimizer|foreach",
+    "copies and casts": r"copy_|_to_copy|clone",
+}
+DATA, OTHER = "data and augmentation", "other"
+FLOPS_PER_MAC = 6  # a multiplication and an addition, once forward and twice backward (to the inputs, to the weights)
+
+
+@dataclass(frozen=True)
+class StepProfile:
+    """Where the time of one training step went: seconds by group, the largest first; a step's images; the machine."""
+
+    seconds: dict[str, float]
+    batch_size: int
+    steps: int
+    threads: int
+    hardware: str
+
+    @property
+    def total(self) -> float:
+        """Seconds of a step, as the profiler counts them."""
+        return sum(self.seconds.values())
+
+    def share(self, group: str) -> float:
+        """The fraction of a step that a group takes."""
+        return self.seconds.get(group, 0.0) / self.total
+
+
+def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: str = "auto") -> StepProfile:
+    """Take some steps of a run under torch.profiler, after two to warm up, and add the operators up by group.
+
+    Nothing is kept of the run. A profiled step is a little slower than a free one; the shares are what counts."""
+    where = train.resolve_device(device)
+    config = config.with_precision(train.native_precision(where))
+    run = train._Run(config, images.to(where), images, where)
+    opened: list[record_function] = []
+
+    def begin(*_: Any) -> None:
+        opened.append(record_function("tpsnet: forward").__enter__())
+
+    def end(*_: Any) -> None:
+        opened.pop().__exit__(None, None, None)
+
+    for _ in range(2):
+        run.take_step()
+    hooks = [run.model.register_forward_pre_hook(begin), run.model.register_forward_hook(end)]
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if where.type == "cuda" else [])
+    with profile(activities=activities, acc_events=True) as profiler:
+        for _ in range(steps):
+            with record_function("tpsnet: step"):
+                run.take_step()
+    for hook in hooks:
+        hook.remove()
+    found = profiler.events() or []
+    events = [
+        (event.name, event.time_range.start, event.self_cpu_time_total, event.self_device_time_total) for event in found
+    ]
+    on_device = where.type == "cuda"
+    seconds = group_events([(name, at, device_us if on_device else cpu_us) for name, at, cpu_us, device_us in events])
+    each = {group: value / steps for group, value in seconds.items()}
+    return StepProfile(each, run.batch, steps, torch.get_num_threads(), hardware(where))
+
+
+def group_events(events: Iterable[tuple[str, float, float]]) -> dict[str, float]:
+    """Seconds by group, largest first, of events (name, start, self time in microseconds) of whole steps.
+
+    What begins after a step's start and before its forward pass made the batch: `DATA`."""
+    ordered = sorted(events, key=lambda event: event[1])
+    seconds = dict.fromkeys([*GROUPS, DATA, OTHER], 0.0)
+    preparing = False
+    for name, _, microseconds in ordered:
+        if name.startswith("tpsnet: "):
+            preparing = name == "tpsnet: step"
+            group = OTHER  # the Python in between
+        elif preparing:
+            group = DATA
+        else:
+            group = next((group for group, pattern in GROUPS.items() if re.search(pattern, name, re.I)), OTHER)
+        seconds[group] += microseconds / 1e6
+    return dict(sorted(seconds.items(), key=lambda item: -item[1]))
+
+
+def said_of_profile(step: StepProfile) -> str:
+    """A sentence on where a step's time goes."""
+    convolutions = step.share("convolution, forward") + step.share("convolution, backward")
+    others = {group: value for group, value in step.seconds.items() if not group.startswith("convolution")}
+    largest = max(others, key=lambda group: others[group])
+    return (
+        f"A step of {step.batch_size} images takes {1000 * step.total:.0f} ms here ({step.threads} threads):"
+        f" **{convolutions:.0%} of it is convolutions**, {step.share(DATA):.1%} is drawing and augmenting the batch."
+        f" The largest of the rest is {largest}, {step.share(largest):.0%}."
+    )
+
+
+# What a run took ----------------------------------------------------------------------------------------------------
+
+
+def training_flops(config: RunConfig, images: float) -> float:
+    """Floating-point operations of training on so many images (an image counts each time it is shown)."""
+    return FLOPS_PER_MAC * count_macs(config.model) * images
+
+
+def cost(record: Record) -> dict[str, float]:
+    """What a run took: `minutes`, `images` shown, `petaflop` in all, and `gflops`, the rate it sustained."""
+    seconds = record.metrics["seconds"]
+    images = seconds * record.metrics["images_per_second"]
+    flops = training_flops(record.config, images)
+    return {"minutes": seconds / 60, "images": images, "petaflop": flops / 1e15, "gflops": flops / seconds / 1e9}
+
+
+def said_of_cost(record: Record, original: RunConfig, images: int) -> str:
+    """What the run took, and what the original's would take at the same rate, in a sentence.
+
+    `images`: training images of the original's epoch."""
+    spent = cost(record)
+    theirs = training_flops(original, images * original.train.epochs)
+    days = theirs / (spent["gflops"] * 1e9) / 86400
+    return (
+        f"This run showed {spent['images']:,.0f} images in {duration(record.metrics['seconds'])}:"
+        f" {spent['petaflop']:.3g} PFLOP at {spent['gflops']:,.0f} GFLOP/s on {record.hardware}. The original's"
+        f" {original.train.epochs:.0f} epochs of {images:,} images come to {theirs / 1e15:.0f} PFLOP,"
+        f" **{theirs / 1e15 / spent['petaflop']:,.0f} times as much**; at the same rate, {24 * days:.0f} hours."
+    )
+
+
+# A fresh run --------------------------------------------------------------------------------------------------------
+
+
+def fresh_store(folder: str | Path | None = None) -> Store:
+    """A store that is empty and this moment's own, so that what is asked of it is trained anew.
+
+    It lies in `folder`, by default the project's `report/local/fresh`, under the time in UTC."""
+    base = Path(folder) if folder else project_root() / "report" / "local" / "fresh"
+    return Store(base.resolve() / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ"))
+
+
+def latest_fresh(folder: str | Path | None = None) -> Record | None:
+    """The newest record that was trained afresh, or None."""
+    base = Path(folder) if folder else project_root() / "report" / "local" / "fresh"
+    found = [
+        store.find(path.parent.name)
+        for path in sorted(base.glob("*/*/config.json"))
+        for store in [Store(path.parents[1])]
+    ]
+    return found[-1] if found else None
+
+
+def declared_run(experiment: str, dataset: str) -> Run:
+    """The first run of an experiment on a data set; without one, a `ConfigError` that names the experiment."""
+    for run in load_experiment(experiment).runs:
+        if run.config.data.dataset == dataset:
+            return run
+    raise ConfigError(f"experiment {experiment} declares no run on {dataset}: give another experiment or data set")
+
+
+# Beside others ------------------------------------------------------------------------------------------------------
+
+_NUMBERS = ("parameters", "macs", "accuracy", "n", "epochs", "minutes")
+
+
+def published(path: Path | None = None) -> list[dict[str, Any]]:
+    """The published results that ours are beside, from `report/published.csv`; a number that is not known is None.
+
+    `accuracy` is a fraction, `n` the number of test images or runs as `n_of` says, `minutes` those of training."""
+    path = path or project_root() / "report" / "published.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{name: _number(value) if name in _NUMBERS else value for name, value in row.items()} for row in rows]
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def our_row(record: Record, test: TestResult | None, name: str) -> dict[str, Any]:
+    """A record in the form of `published`'s rows: its test accuracy with the interval, None while that is not open."""
+    said: Mapping[str, Any] = test.metrics if test is not None else {}
+    return {
+        "model": name,
+        "parameters": record.metrics["parameters"],
+        "macs": record.metrics["macs"],
+        "accuracy": said.get("accuracy"),
+        "low": said.get("low"),
+        "high": said.get("high"),
+        "epochs": record.metrics["epochs"],
+        "minutes": record.metrics["seconds"] / 60,
+        "hardware": record.hardware,
+        "source": f"record {record.id}",
+        "stamp": record.stamp,
+    }
+
+
+def frontier(rows: Sequence[Mapping[str, Any]], cost_name: str) -> list[Mapping[str, Any]]:
+    """The rows that no other beats at equal or lower cost, by rising cost (Pareto); rows without both are left out."""
+    known = [row for row in rows if row.get(cost_name) is not None and row.get("accuracy") is not None]
+    best: list[Mapping[str, Any]] = []
+    for row in sorted(known, key=lambda row: (row[cost_name], -row["accuracy"])):
+        if not best or row["accuracy"] > best[-1]["accuracy"]:
+            best.append(row)
+    return best
+
+
+def said_of_rank(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+    """Where a result stands among published ones within the budget of parameters, in a sentence."""
+    rivals = [other for other in others if other["accuracy"] is not None and other["parameters"] <= PARAMETER_BUDGET]
+    if row["accuracy"] is None or not str(row["stamp"]).startswith("CIFAR-10"):
+        return (
+            f"The {len(rivals)} published networks of the table have no rival here: no CIFAR-10 test result was opened."
+        )
+    ahead = [other for other in rivals if other["accuracy"] > row["accuracy"]]
+    within = [other for other in rivals if row["low"] <= other["accuracy"] <= row["high"]]
+    return (
+        f"{row['model']} reaches {100 * row['accuracy']:.2f}% on the test images ({100 * row['low']:.2f} to"
+        f" {100 * row['high']:.2f}) in {row['minutes']:.1f} minutes: {len(ahead)} of the {len(rivals)} published results"
+        f" within the budget are above it, {len(within)} within its interval."
+    )

@@ -1,0 +1,179 @@
+"""What the error analysis found, in sentences: numbers in, Markdown out, so that a finding changes when they change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tpsnet_lib import metrics
+from tpsnet_lib.study.explain import BlockNorms
+from tpsnet_lib.study.predictions import Bin, ClassScores, Interval, Paired, Standing, coverage_for, share
+
+
+def percent(value: Interval, digits: int = 2) -> str:
+    """A fraction and its interval as people read them: `94.84% (94.39 to 95.26)`."""
+    middle, low, high = (100 * number for number in value)
+    return f"{middle:.{digits}f}% ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def points(value: Interval, digits: int = 2) -> str:
+    """A difference of fractions and its interval, in points of percent: `+0.35 points (+0.10 to +0.60)`."""
+    middle, low, high = (100 * number for number in value)
+    return f"{middle:+.{digits}f} points ({low:+.{digits}f} to {high:+.{digits}f})"
+
+
+def say_accuracy(hits: int, n: int, stamp: str, exact: tuple[int, int] | None = None) -> str:
+    """The headline: accuracy with its Wilson interval, and on the exact images alone where some are not."""
+    text = f"On the {n:,} test images of {stamp} the network is right on **{percent(share(hits, n))}**"
+    if exact is not None and exact[1] < n:
+        text += f"; on the {exact[1]:,} whose pixels are exactly the official ones, on {percent(share(*exact))}"
+    return f"{text}. It misses {n - hits:,} images."
+
+
+def say_confusion(confusion: Tensor, names: Sequence[str]) -> str:
+    """Which two classes are mixed up most, in both directions, and what share of all errors that is."""
+    wrong = confusion - confusion.diagonal().diag()
+    errors = int(wrong.sum())
+    if errors == 0:
+        return "There is no error to look at."
+    both = (wrong + wrong.T).triu()
+    row, column = divmod(int(both.argmax()), len(names))
+    part = percent(share(int(both[row, column]), errors), 0)
+    return (
+        f"**{names[row]} and {names[column]}** are mixed up most: {int(wrong[row, column])} times the first is taken"
+        f" for the second, {int(wrong[column, row])} times the other way round; together {part} of all"
+        f" {errors:,} errors."
+    )
+
+
+def say_classes(scores: Sequence[ClassScores], names: Sequence[str]) -> str:
+    """The easiest and the hardest class by recall, and whether their intervals are apart; classes never predicted."""
+    named = list(zip(scores, names, strict=True))
+    seen = [(score.recall, name) for score, name in named if not math.isnan(score.recall[0])]
+    (worst, hardest), (best, easiest) = min(seen), max(seen)
+    apart = "do not overlap" if worst[2] < best[1] else "overlap, so this many images do not settle it"
+    never = [name for score, name in named if math.isnan(score.precision[0])]
+    return (
+        f"Hardest is **{hardest}**, recall {percent(worst, 1)}, easiest **{easiest}**, {percent(best, 1)}: the"
+        f" intervals {apart}." + (f" Never predicted: {', '.join(never)}." if never else "")
+    )
+
+
+def say_calibration(before: Sequence[Bin], ece: Interval, scaled: Interval | None, heat: float) -> str:
+    """Whether the network is too sure or not sure enough, and what one temperature mends."""
+    total = sum(part.n for part in before)
+    gap = sum((part.confidence - part.accuracy[0]) * part.n for part in before) / total
+    kind = "too sure of itself" if gap > 0 else "not sure enough"
+    text = (
+        f"On average the network is **{kind}** by {100 * abs(gap):.1f} points; its calibration error is"
+        f" {percent(ece, 1)}."
+    )
+    if scaled is None:
+        return text
+    does = "lowers" if scaled[2] < ece[1] else "raises" if scaled[1] > ece[2] else "does not clearly change"
+    return f"{text} Dividing the logits by T = {heat:.2f} **{does}** it: {percent(scaled, 1)}."
+
+
+def say_coverage(confidence: Tensor, correct: Tensor, goal: float = 0.99) -> str:
+    """What the network reaches on the half it is surest of, and how much it can answer at an accuracy aimed at."""
+    half = confidence.argsort(descending=True, stable=True)[: max(1, len(correct) // 2)]
+    surest = percent(share(int(correct[half].sum()), len(half)))
+    covered = coverage_for(confidence, correct, goal)
+    reach = f"it could answer {100 * covered:.0f}% of the images" if covered else "no share of the images is enough"
+    return f"On the half it is surest of it is right on **{surest}**; to be right on {100 * goal:g}%, {reach}."
+
+
+def say_standing(rows: Sequence[Standing], accuracy: float) -> str:
+    """Where ours stands among the published models: how many are clearly better, clearly worse, not told apart."""
+    better = sum(row.ours.difference[2] < 0 for row in rows)
+    worse = sum(row.ours.difference[1] > 0 for row in rows)
+    nearest = min(rows, key=lambda row: abs(row.accuracy - accuracy))
+    return (
+        f"Of {len(rows)} published models, **{worse} are clearly worse** than ours on the same images, {better} clearly"
+        f" better, and {len(rows) - better - worse} cannot be told apart from it. Nearest is `{nearest.name}` with"
+        f" {100 * nearest.accuracy:.2f}%: ours minus it is {points(nearest.ours.difference)}, McNemar"
+        f" p = {nearest.ours.p:.2g}."
+    )
+
+
+def say_shared(correct: Tensor, right: Tensor) -> str:
+    """How many images nobody gets right, and how far our errors are the others' too; ours bool [N], theirs [M, N]."""
+    theirs = (~right).double().mean(0)  # the share of models that miss an image
+    nobody = int(((theirs == 1) & ~correct).sum())
+    on_errors, on_others = theirs[~correct], theirs[correct]
+    if not len(on_errors) or not len(on_others):
+        return f"{nobody} images are missed by all {len(right)} published models and by ours."
+    return (
+        f"**{nobody}** images are missed by all {len(right)} published models and by ours. An image that ours misses is"
+        f" missed by {100 * on_errors.mean().item():.0f}% of them on average, one that ours gets right by"
+        f" {100 * on_others.mean().item():.1f}%: were errors independent, the two would be equal."
+    )
+
+
+def say_label_errors(correct: Tensor, label_errors: Tensor) -> str:
+    """Accuracy with and without the images whose label is wrong; `correct` bool [N], positions int64 [K]."""
+    kept = torch.ones(len(correct), dtype=torch.bool)
+    kept[label_errors] = False
+    without = share(int(correct[kept].sum()), int(kept.sum()))
+    missed = int((~correct[label_errors]).sum())
+    return (
+        f"Without the {len(label_errors)} images whose label had no majority among five people, accuracy is"
+        f" **{percent(without)}** instead of {100 * correct.double().mean().item():.2f}%. It disagrees with the label"
+        f" on {percent(share(missed, len(label_errors)), 0)} of those, where the label may be what is wrong."
+    )
+
+
+def say_people(correlation: Interval, easy: Interval, hard: Interval) -> str:
+    """Whether the network hesitates where people disagree; `easy`, `hard`: its error where people agree and do not."""
+    if math.isnan(correlation[0]):
+        return "People's disagreement and the network's cannot be compared: one of them is the same for all images."
+    clear = "more" if hard[1] > easy[2] else "less" if hard[2] < easy[1] else "not clearly more"
+    return (
+        f"The rank correlation of the network's uncertainty with people's is **{correlation[0]:.2f}**"
+        f" ({correlation[1]:.2f} to {correlation[2]:.2f}). Where all people agree it errs on {percent(easy, 1)} of the"
+        f" images, where fewer than 80% agree with the label on {percent(hard, 1)}: **{clear}** often."
+    )
+
+
+def say_views(change: Paired, n: int) -> str:
+    """What test-time augmentation changes on the same images."""
+    _, low, high = change.difference
+    verdict = "helps" if low > 0 else "hurts" if high < 0 else "makes no difference that these images could show"
+    return f"Six views instead of one change the accuracy by {points(change.difference)}, n = {n:,}: it **{verdict}**."
+
+
+def say_corruptions(hits: dict[str, list[int]], clean: int, n: int) -> str:
+    """Which corruption costs most at its worst, and what is left of the accuracy under it."""
+    name = min(hits, key=lambda key: hits[key][-1])
+    left, whole = percent(share(hits[name][-1], n), 1), percent(share(clean, n), 1)
+    return f"At severity 5 **{name}** costs most: {left} is left of {whole} on the same {n:,} images."
+
+
+def say_skips(norms: Sequence[BlockNorms]) -> str:
+    """Whether the skips carry more than the branches add, and where the branches add most."""
+    shares = {norm.name: norm.share for norm in norms if not norm.share.isnan().any()}
+    if not shares:
+        return "This network is plain: it has no skips to carry anything."
+    means = {name: metrics.mean_interval(values.double().numpy()) for name, values in shares.items()}
+    more = sum(high < 0.5 for _, _, high in means.values())
+    name, mean = max(means.items(), key=lambda item: item[1][0])
+    return (
+        f"In **{more} of {len(means)}** blocks the skip carries clearly more than the branch adds. The branch's part of"
+        f" the two is largest in `{name}`: {percent(mean, 0)}, over {len(shares[name])} images."
+    )
+
+
+def say_neighbours(agreement: float, labels_of_nearest: Tensor, labels: Tensor, predicted: Tensor) -> str:
+    """Whether the training images nearest to the worst errors side with the label or with the prediction.
+
+    `labels_of_nearest` int64 [M, k]; `labels`, `predicted` int64 [M]."""
+    with_prediction = (labels_of_nearest == predicted[:, None]).double().mean().item()
+    with_label = (labels_of_nearest == labels[:, None]).double().mean().item()
+    return (
+        f"In feature space {100 * agreement:.0f}% of a test image's ten nearest test images have its label. The"
+        f" training images nearest to the {len(labels)} worst errors have the predicted class in"
+        f" {100 * with_prediction:.0f}% of the cases and the label in {100 * with_label:.0f}%."
+    )

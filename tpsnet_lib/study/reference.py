@@ -1,0 +1,162 @@
+"""What others said of the same test images: people (CIFAR-10H), label checkers, and 30 published models.
+
+None of it is stored in the project; it is read from a folder that the user has. Order of images: the official test
+order. Sources and licences: `SOURCES`."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tpsnet_lib.config import CLASSES
+from tpsnet_lib.data import find_root
+from tpsnet_lib.files import DataError, sha256_of
+
+HUMANS, LABEL_CHECKS, PUBLISHED = "cifar10h-counts.npy", "cifar10_mturk.json", "published-predictions.npz"
+SOURCES = {
+    HUMANS: "CIFAR-10H, Peterson et al. 2019 (github.com/jcpeterson/cifar-10h, CC BY-NC-SA 4.0)",
+    LABEL_CHECKS: "Northcutt et al. 2021 (github.com/cleanlab/label-errors, Apache-2.0)",
+    PUBLISHED: "Recht et al. 2018 (github.com/modestyachts/CIFAR-10.1, MIT)",
+}
+SHA256 = {  # of the files as their sources have them; the predictions were gathered from many files and have none
+    HUMANS: "9b36b4550349af56c79083356312eb4af856cc5fd3caf1f669d40b9d0bbb69ff",
+    LABEL_CHECKS: "81b2c16c9eee060d6cc2390f6bbce1e0e7be0a050574be5177c9428f3596b5b5",
+}
+IMAGES = 10_000
+WAY_OUT = "give --reference DIR or set TPSNET_REFERENCE to a folder that has it"
+Loaded = TypeVar("Loaded")
+
+
+@dataclass(frozen=True)
+class LabelCheck:
+    """What five people answered when asked about one test image whose label was doubted."""
+
+    index: int  # position in the test order
+    label: int  # the given one
+    guessed: int  # the class proposed instead
+    votes: dict[str, int]  # given, guessed, both, neither
+
+    @property
+    def is_error(self) -> bool:
+        """Whether fewer than three of the five stood by the given label alone."""
+        return self.votes["given"] < 3
+
+
+@dataclass(frozen=True)
+class Published:
+    """Predicted classes of published models: `original` int64 [M, 10000] on the CIFAR-10 test images, `v6` int64
+    [M, 2000] on those of CIFAR-10.1 v6, whose labels are `v6_labels` [2000]."""
+
+    names: tuple[str, ...]
+    original: Tensor
+    v6: Tensor
+    v6_labels: Tensor
+
+
+def find_reference(given: str | Path | None = None, data: str | Path | None = None) -> Path | None:
+    """The folder of reference files: `given` alone if named, else `$TPSNET_REFERENCE` alone if set, else a folder
+    `reference` in or beside the data set's; None where there is none."""
+    if named := given or os.environ.get("TPSNET_REFERENCE"):
+        return Path(named).expanduser()
+    root = find_root(data)
+    if root is None:
+        return None
+    root = root.expanduser().resolve()
+    places = (root / "reference", root.parent / "reference", root.parent.parent / "reference")
+    return next((place for place in places if place.is_dir()), None)
+
+
+def load_humans(folder: Path | None) -> Tensor:
+    """How many of about 51 people chose each class for each test image: int64 [10000, 10].
+
+    Raises `DataError` when the file is missing, altered, or not such a table."""
+    path = _checked(folder, HUMANS)
+    counts = _read(path, lambda: np.load(path, allow_pickle=False))
+    if not (isinstance(counts, np.ndarray) and counts.shape == (IMAGES, CLASSES) and counts.dtype.kind in "iu"):
+        raise DataError(f"{path} is not a table of {IMAGES:,} x {CLASSES} counts: {WAY_OUT}")
+    if counts.min() < 0 or counts.sum(1).min() < 1:
+        raise DataError(f"{path} has an image without votes or with fewer than none: {WAY_OUT}")
+    return torch.from_numpy(counts.astype(np.int64))
+
+
+def load_label_checks(folder: Path | None) -> list[LabelCheck]:
+    """The 275 test images whose labels were doubted, with the votes of five people on each.
+
+    Raises `DataError` when the file is missing, altered, or not such a list."""
+    path = _checked(folder, LABEL_CHECKS)
+    listed = _read(path, lambda: json.loads(path.read_text("utf-8")))
+    try:
+        return [
+            LabelCheck(
+                int(row["id"]),
+                int(row["given_original_label"]),
+                int(row["our_guessed_label"]),
+                {answer: int(row["mturk"][answer]) for answer in ("given", "guessed", "both", "neither")},
+            )
+            for row in listed
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is not a list of checked labels ({error}): {WAY_OUT}") from error
+
+
+def load_published(folder: Path | None) -> Published:
+    """The predictions of 30 published models on the same test images, and on CIFAR-10.1 v6.
+
+    Raises `DataError` when the file is missing or its arrays are not of those names, shapes and values."""
+    path = _checked(folder, PUBLISHED)
+
+    def arrays() -> dict[str, Any]:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in ("names", "original", "v6", "v6_labels")}
+
+    read = _read(path, arrays)
+    models, others = len(read["names"]), read["v6_labels"].shape
+    for name, shape in {"original": (models, IMAGES), "v6": (models, *others), "v6_labels": others}.items():
+        if read[name].shape != shape or read[name].dtype.kind not in "iu" or read[name].max() >= CLASSES:
+            raise DataError(f"{path}: {name} is not {shape} class numbers from 0 to {CLASSES - 1}: {WAY_OUT}")
+    classes = {name: torch.from_numpy(read[name].astype(np.int64)) for name in ("original", "v6", "v6_labels")}
+    return Published(tuple(str(name) for name in read["names"]), **classes)
+
+
+def or_reason(load: Callable[[Path | None], Loaded], folder: Path | None, dataset: str) -> tuple[Loaded | None, str]:
+    """What a loader gives and '', or None and the one line that says why not; a notebook shows it and goes on."""
+    if dataset != "cifar10":
+        return None, f"{dataset} has no published predictions, human votes or checked labels"
+    try:
+        return load(folder), ""
+    except DataError as error:
+        return None, str(error)
+
+
+def error_positions(checks: Sequence[LabelCheck]) -> Tensor:
+    """The positions of the test images whose label had no majority, int64 [54] of the published votes."""
+    return torch.tensor([check.index for check in checks if check.is_error], dtype=torch.int64)
+
+
+def _checked(folder: Path | None, name: str) -> Path:
+    """The path of a reference file, its SHA-256 compared where one is known."""
+    if folder is None:
+        raise DataError(f"no folder of reference data for {name}: {WAY_OUT}; it comes from {SOURCES[name]}")
+    path = folder / name
+    if not path.is_file():
+        raise DataError(f"{path} is missing: {WAY_OUT}; it comes from {SOURCES[name]}")
+    if name in SHA256 and (found := _read(path, lambda: sha256_of(path))) != SHA256[name]:
+        raise DataError(f"{path} has SHA-256 {found[:12]}..., not {SHA256[name][:12]}...: {WAY_OUT}")
+    return path
+
+
+def _read(path: Path, load: Callable[[], Loaded]) -> Loaded:
+    try:
+        return load()
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path} cannot be read ({said}): {WAY_OUT}") from error
