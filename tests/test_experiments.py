@@ -58,7 +58,7 @@ def test_two_workers_fill_the_store_and_a_diverging_run_is_recorded_as_failed(tm
         tmp_path / "e.yaml",
         runs=[
             {"label": "good"},
-            {"label": "bad", "train.lr": 100, "train.weight_decay": 1},
+            {"label": "bad", "train.lr": 100, "train.weight_decay": 1, "train.epochs": 8},
             {"label": "ok", "train.lr": 0.1},
         ],
     )

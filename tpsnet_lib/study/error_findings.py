@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tpsnet_lib import metrics
 from tpsnet_lib.study.explain import BlockNorms
-from tpsnet_lib.study.predictions import Bin, ClassScores, Interval, Paired, Standing, coverage_for, share
+from tpsnet_lib.study.predictions import Agreement, Bin, ClassScores, Interval, Paired, Standing, coverage_for, share
 
 
 def percent(value: Interval, digits: int = 2) -> str:
@@ -126,15 +126,26 @@ def say_label_errors(correct: Tensor, label_errors: Tensor) -> str:
     )
 
 
-def say_people(correlation: Interval, easy: Interval, hard: Interval) -> str:
-    """Whether the network hesitates where people disagree; `easy`, `hard`: its error where people agree and do not."""
-    if math.isnan(correlation[0]):
+def say_people(correlation: Interval, groups: Sequence[Agreement]) -> str:
+    """Whether the network hesitates where people disagree; `groups` from most to least agreement."""
+    if math.isnan(correlation[0]) or len(groups) < 2:
         return "People's disagreement and the network's cannot be compared: one of them is the same for all images."
-    clear = "more" if hard[1] > easy[2] else "less" if hard[2] < easy[1] else "not clearly more"
+    most, least = groups[0], groups[-1]
+    clear = "more often" if least.error[1] > most.error[2] else "not clearly more often"
     return (
         f"The rank correlation of the network's uncertainty with people's is **{correlation[0]:.2f}**"
-        f" ({correlation[1]:.2f} to {correlation[2]:.2f}). Where all people agree it errs on {percent(easy, 1)} of the"
-        f" images, where fewer than 80% agree with the label on {percent(hard, 1)}: **{clear}** often."
+        f" ({correlation[1]:.2f} to {correlation[2]:.2f}). Of the images on which {most.name} of the people agree with"
+        f" the label it misses {percent(most.error, 1)}, of those with {least.name} {percent(least.error, 1)}:"
+        f" **{clear}** where people hesitate too."
+    )
+
+
+def say_v6(expected: Interval, accuracy: float) -> str:
+    """What the published models' line foretells for ours on images collected anew."""
+    return (
+        f"On CIFAR-10.1, images collected anew in the same way, the published models' line foretells"
+        f" **{percent(expected, 1)}** for a network of {100 * accuracy:.2f}% here: a drop of"
+        f" {100 * (accuracy - expected[0]):.1f} points."
     )
 
 
@@ -177,3 +188,10 @@ def say_neighbours(agreement: float, labels_of_nearest: Tensor, labels: Tensor, 
         f" training images nearest to the {len(labels)} worst errors have the predicted class in"
         f" {100 * with_prediction:.0f}% of the cases and the label in {100 * with_label:.0f}%."
     )
+
+
+def say_answer(given: float | None, right: float, tolerance: float, hint: str) -> str:
+    """What to tell someone who answered an exercise with a number: right, or a hint, or that nothing was given yet."""
+    if given is None:
+        return "Not answered yet."
+    return "Right." if abs(given - right) <= tolerance else f"Not quite: {hint}"

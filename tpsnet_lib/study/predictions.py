@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib import metrics
+from tpsnet_lib.data import ImageSet
 from tpsnet_lib.files import RecordError
 from tpsnet_lib.study.evaluate import find_test
 from tpsnet_lib.study.experiments import final_ids
@@ -53,6 +54,18 @@ def split_siblings(record: Record, store: Store) -> list[Record]:
 def _held_out(record: Record, store: Store) -> float:
     siblings = split_siblings(record, store) or [record]
     return float(np.mean([other.metrics["validation_accuracy"] for other in siblings]))
+
+
+def held_out_temperature(
+    record: Record, store: Store, validation: ImageSet, device: torch.device, precision: str
+) -> float | None:
+    """The temperature that suits a record best on validation images its network was not trained on; for a network
+    fitted on all images, that of its `split` sibling. None where no sibling has weights."""
+    sibling = next((other for other in split_siblings(record, store) if other.has_weights), None)
+    if sibling is None:
+        return None
+    logits = metrics.predict(sibling.load_model(device), validation.images, precision=precision)
+    return metrics.temperature(logits, validation.labels.cpu())
 
 
 def require_length(logits: Tensor, labels: Tensor, record: Record) -> None:
@@ -210,6 +223,37 @@ def entropy(probabilities: Tensor) -> Tensor:
     """The uncertainty of each row of probabilities [N, 10], in nats: 0 for a certain one, ln 10 for no idea at all."""
     exact = probabilities.double()
     return -(exact * exact.clamp(min=1e-300).log()).sum(1)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Images on which about the same share of people agree with the label: the network's error and mean uncertainty
+    there, and people's uncertainty."""
+
+    name: str
+    n: int
+    error: Interval
+    ours: Interval
+    people: float
+
+
+AGREEMENTS = {"all": (1.0, 1.1), "95 to 99%": (0.95, 1.0), "80 to 95%": (0.8, 0.95), "under 80%": (-1.0, 0.8)}
+
+
+def by_agreement(counts: Tensor, probabilities: Tensor, labels: Tensor) -> list[Agreement]:
+    """The network beside people, by how many of them agree with the label; groups without images are left out.
+
+    `counts` int64 [N, 10] votes, `probabilities` [N, 10], `labels` int64 [N]."""
+    votes = counts / counts.sum(1, keepdim=True)
+    agree = votes.gather(1, labels[:, None])[:, 0]
+    wrong, unsure, split = probabilities.argmax(1) != labels, entropy(probabilities), entropy(votes)
+    groups = []
+    for name, (low, high) in AGREEMENTS.items():
+        here = (agree >= low) & (agree < high)
+        if n := int(here.sum()):
+            error, ours = share(int(wrong[here].sum()), n), metrics.mean_interval(unsure[here].numpy())
+            groups.append(Agreement(name, n, error, ours, split[here].mean().item()))
+    return groups
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> Interval:

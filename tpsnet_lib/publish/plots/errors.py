@@ -14,7 +14,7 @@ from torch import Tensor
 from tpsnet_lib import metrics
 from tpsnet_lib.publish.plots.style import GRID, INK, MUTED, PALETTE, WIDTH, figure
 from tpsnet_lib.study.explain import BlockNorms
-from tpsnet_lib.study.predictions import Bin, ClassScores, Interval, Standing
+from tpsnet_lib.study.predictions import Agreement, Bin, ClassScores, Interval, Standing
 
 TEN = (*PALETTE, "#000000", "#882255", "#B8A000")  # one a class, each also named beside its points
 HEAT = LinearSegmentedColormap.from_list("heat", ["#FFFFFF", "#FBD9B5", PALETTE[1], "#7A2E00"])
@@ -153,23 +153,21 @@ def _error(accuracy: float, n: int) -> Interval:
     return 1 - accuracy, 1 - high, 1 - low
 
 
-def people(
-    groups: Sequence[str], errors: Sequence[Interval], ours: Sequence[Interval], theirs: Sequence[float]
-) -> Figure:
+def people(groups: Sequence[Agreement]) -> Figure:
     """By how many people agree with the label: the network's error, and its uncertainty beside people's."""
     fig, (left, right) = figure(1, 2, height=3.1)
     places = np.arange(len(groups))
-    _points(left, errors, places, fmt="o", color=PALETTE[1])
+    _points(left, [group.error for group in groups], places, fmt="o", color=PALETTE[1])
     left.set_ylabel("network's error, %")
-    left.set_ylim(0, None)
-    _points(right, ours, places - 0.08, fmt="o", color=PALETTE[1], label="network", scale=1)
+    _points(right, [group.ours for group in groups], places - 0.08, fmt="o", color=PALETTE[1], label="network", scale=1)
+    theirs = [group.people for group in groups]
     right.plot(places + 0.08, theirs, "s", color=PALETTE[0], markersize=5, label="people")
     right.set_ylabel("mean uncertainty (entropy), nats")
-    right.set_ylim(0, None)
     right.legend(loc="upper left")
     for ax in (left, right):
-        ax.set_xticks(places, groups, fontsize=8)
-        ax.set_xlabel("people who agree with the label")
+        ax.set_ylim(0, None)
+        ax.set_xticks(places, [f"{group.name}\n{group.n:,}" for group in groups], fontsize=8)
+        ax.set_xlabel("people who agree with the label; images")
     return fig
 
 

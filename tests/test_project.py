@@ -1,0 +1,86 @@
+"""What the project promises of its own files: pins, environments, rooms, sizes."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+ROOMS = [
+    "files", "progress", "config", "cifar10", "shapes10", "data", "augment", "model", "metrics", "optim", "train",
+    "study", "publish", "commands", "develop", "cli", "__main__",
+]  # fmt: skip
+
+
+def pins() -> dict[str, str]:
+    """Name and version of each pin, as Python 3.12 takes them."""
+    found = {}
+    for line in (ROOT / "pins.txt").read_text().splitlines():
+        name, version, marker = re.fullmatch(r"(\S+?)==([^ ;]+)(?: ; (.*))?", line).groups()  # type: ignore[union-attr]
+        if "< '3.12'" not in (marker or ""):
+            found[name] = version
+    return found
+
+
+def requirements() -> list[str]:
+    """What the project itself asks for, by name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = project["dependencies"] + [item for group in project["optional-dependencies"].values() for item in group]
+    return [re.match(r"[\w.-]+", item)[0] for item in asked]  # type: ignore[index]
+
+
+def test_everything_asked_for_is_pinned() -> None:
+    assert set(requirements()) <= set(pins())
+
+
+def test_the_conda_environment_names_the_pins() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+    named = dict(item.split("=") for item in environment["dependencies"] if isinstance(item, str) and "=" in item)
+    assert named.pop("python") == "3.12"
+    named["torch"] = named.pop("pytorch")  # its name on conda-forge
+    assert named == {name: pins()[name] for name in requirements()}
+
+
+def test_a_room_imports_only_rooms_above_it() -> None:
+    for path in sorted((ROOT / "tpsnet_lib").rglob("*.py")):
+        if path.name == "__init__.py":
+            continue
+        place = path.relative_to(ROOT / "tpsnet_lib").parts[0].removesuffix(".py")
+        top = path.read_text().split("\ndef ")[0]
+        for imported in re.findall(r"^from tpsnet_lib\.?(\w*)(?:\.\w+)* import (.+)", top, re.MULTILINE):
+            room = imported[0] or imported[1].split(",")[0].split()[0]
+            if room in ROOMS:
+                assert ROOMS.index(room) <= ROOMS.index(place), f"{path.name} imports {room}, which is below it"
+
+
+def test_the_engine_runs_where_only_its_six_packages_are() -> None:
+    """Ray, pandas, plotting and papermill may be absent on a GPU image; the engine, the pool and the command line run."""
+    code = (
+        "import sys\n"
+        "for name in ('pandas','matplotlib','seaborn','papermill','nbformat','nbconvert','sklearn','IPython','scipy'):\n"
+        "    sys.modules[name] = None\n"
+        "from tpsnet_lib import cli, commands\n"
+        "from tpsnet_lib.study import evaluate, experiments, records, search\n"
+        "sys.exit(cli.main(['run']))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT)
+
+
+def test_tracked_files_stay_small_and_name_no_machine() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    paths = [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+    if listed.returncode or not paths:
+        pytest.skip("not a git checkout")
+    assert sum(path.stat().st_size for path in paths) < 12 * 2**20
+    forbidden = re.compile(rb"/(work|root|farm)/|pypi\.org|pythonhosted|registry\.npmjs|deb\.debian")
+    for path in paths:
+        if (
+            path.suffix in (".py", ".md", ".ipynb", ".yaml", ".yml", ".toml", ".txt", ".html", ".json")
+            and path.name != Path(__file__).name
+        ):
+            assert not forbidden.search(path.read_bytes()), f"{path} names a machine's path or a registry"
