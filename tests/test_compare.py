@@ -189,7 +189,12 @@ def test_the_spread_between_seeds_is_pooled() -> None:
 @pytest.fixture
 def recorded() -> list[Group]:
     """Twelve networks whose accuracy is a plane over log parameters, log MACs and log depth."""
-    models = [widest((blocks,) * layers, macs=macs) for blocks in (1, 2, 4) for layers in (2, 3) for macs in (3_000_000, 20_000_000)]
+    models = [
+        widest((blocks,) * layers, macs=macs)
+        for blocks in (1, 2, 4)
+        for layers in (2, 3)
+        for macs in (3_000_000, 20_000_000)
+    ]
     values = [0.3 + 0.1 * surrogate.features(model)[1] - 0.05 * surrogate.features(model)[2] for model in models]
     return [
         group(f"network {at}", {0: value, 1: value}, model)

@@ -303,8 +303,9 @@ def report(options: Options) -> int:
 
 
 def figures(options: Options) -> int:
-    """Make the README's figure from the records."""
-    from tpsnet_lib.publish.report import readme_figure
+    """Make the README's figure and findings from the records."""
+    from tpsnet_lib.publish.report import readme
 
-    print(readme_figure(Path(options.out) if options.out else project_root() / "figures"))
+    root = project_root()
+    print(readme(root, Path(options.out) if options.out else root / "figures"))
     return 0

@@ -6,9 +6,12 @@ import datetime
 import os
 import socket
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from bs4 import BeautifulSoup
 
 from tpsnet_lib import data
 from tpsnet_lib.config import PARAMETER_BUDGET
@@ -210,10 +213,20 @@ def _pending(store: Store) -> str:
     )
 
 
-def readme_figure(folder: Path) -> Path:
-    """The README's figure: published networks and the best committed record, accuracy against parameters."""
+def readme(root: Path, figures: Path) -> Path:
+    """Make the README's figure, and its findings between their two markers, from the committed records."""
     finals = final_records(Store(committed_folder()))
     rows = [cost.our_row(record, result, f"ours, {name}") for name, record, result in finals[:1]]
-    path = folder / "accuracy.svg"
+    path = figures / "accuracy.svg"
     write_whole(path, style.svg(training.pareto([*rows, *cost.published()], "parameters")))
+    text = (root / "README.md").read_text("utf-8")
+    write_whole(root / "README.md", with_findings(text, finals))
     return path
+
+
+def with_findings(text: str, finals: Sequence[tuple[str, Record, TestResult]]) -> str:
+    """A README's text with its findings as these records give them."""
+    start, end = "from the records -->\n", "<!-- end of findings -->"
+    before, _, rest = text.partition(start)
+    answer = " ".join(BeautifulSoup(_answer(finals), "html.parser").get_text().split())
+    return f"{before}{start}{textwrap.fill(answer, 118)}\n{end}{rest.partition(end)[2]}"

@@ -258,9 +258,7 @@ def regret(
 ) -> Array:
     """What a search of k trials loses by choosing with one measurement where another counts: the best by the other
     less the chosen one's, on average over searches; rows mean, low, high (bootstrap over trials) for each size k."""
-    return _over_searches(
-        chosen_by, scored_by, sizes, repeats, seed, lambda x, y, best: y.max(1) - _at(y, best)
-    )
+    return _over_searches(chosen_by, scored_by, sizes, repeats, seed, lambda x, y, best: y.max(1) - _at(y, best))
 
 
 def surprise(
@@ -272,9 +270,7 @@ def surprise(
 ) -> Array:
     """How much better the winner of k trials looked when it was chosen than when it is measured again: the winner's
     curse, from trials that were run twice; rows mean, low, high (bootstrap over trials) for each size k."""
-    return _over_searches(
-        chosen_by, scored_by, sizes, repeats, seed, lambda x, y, best: _at(x, best) - _at(y, best)
-    )
+    return _over_searches(chosen_by, scored_by, sizes, repeats, seed, lambda x, y, best: _at(x, best) - _at(y, best))
 
 
 def _at(values: Array, columns: NDArray[np.int64]) -> Array:

@@ -1,0 +1,68 @@
+"""What the README tells a newcomer to type works, and what it says was measured is what the records say."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+
+
+def test_every_command_is_one_that_is_tested_here_or_run_by_ci() -> None:
+    ci = (ROOT / ".ci" / "run").read_text()
+    for line in LINES:
+        if line.startswith("make "):
+            target = line.split()[1]
+            assert f"\n{target}:" in (ROOT / "Makefile").read_text()
+            assert target == "lab" or f"make {target}" in ci
+        else:
+            assert line.startswith("tpsnet ")
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("tpsnet ")])
+def test_the_commands_run(line: str, tmp_path: Path) -> None:
+    words = shlex.split(line)[1:]
+    if words[0] in ("train", "notebooks"):
+        words += ["--out", str(tmp_path)]
+    call = [sys.executable, "-m", "tpsnet_lib", *words]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout or words[0] == "notebooks"
+
+
+def test_the_options_it_names_exist() -> None:
+    for command, options in {"run": ["--workers", "--pending", "--minutes"], "train": ["--resume", "--set"]}.items():
+        call = [sys.executable, "-m", "tpsnet_lib", command, "--help"]
+        text = subprocess.run(call, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+        assert all(option in text for option in options)
+
+
+def test_the_papermill_line_names_a_notebook_and_parameter_that_exist() -> None:
+    import papermill
+
+    notebook, name = re.search(r"`papermill (\S+) \S+ -p (\w+) ", README).groups()  # type: ignore[union-attr]
+    assert name in papermill.inspect_notebook(str(ROOT / notebook))
+
+
+def test_jupyterlab_is_there_to_open() -> None:
+    call = [sys.executable, "-m", "jupyterlab", "--version"]
+    assert subprocess.run(call, capture_output=True, check=True).returncode == 0
+    assert (ROOT / "notebooks" / "01_explore_data.ipynb").is_file()
+
+
+def test_its_findings_and_figure_are_those_of_the_committed_records() -> None:
+    from tpsnet_lib.publish.report import final_records, with_findings
+    from tpsnet_lib.study.records import Store, committed_folder
+
+    finals = final_records(Store(committed_folder()))
+    assert with_findings(README, finals) == README, "run `tpsnet figures`"
+    assert (ROOT / "figures" / "accuracy.svg").is_file()
+    if finals:  # other records, another sentence
+        assert with_findings(README, []) != README
