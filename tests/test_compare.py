@@ -11,7 +11,7 @@ import pytest
 from tpsnet_lib.config import MEMBERS, DataConfig, ModelConfig, RunConfig
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model import count_macs, widest
-from tpsnet_lib.study import compare, surrogate
+from tpsnet_lib.study import compare, original, surrogate
 from tpsnet_lib.study.compare import FAILS, HOLDS, OPEN, PENDING, Claim, Group, Key
 from tpsnet_lib.study.experiments import load_experiment
 from tpsnet_lib.study.records import Record, Store, write_failure
@@ -169,18 +169,33 @@ def test_a_live_pair_agrees_only_in_sign_and_only_on_the_same_data() -> None:
 
 
 def test_table_1_tells_image_noise_from_more() -> None:
-    assert "more than the choice" in compare.said_of_table_1("model1", "tpsnet", 30)
-    assert "within what the choice" in compare.said_of_table_1("model2", "model1", 300)
-    assert "no figure" in compare.said_of_table_1("deep17", "tpsnet", 300)
-    mean, low, high = compare.difference_of_fractions(0.56, 0.48, 100)
+    assert "more than the choice" in original.said_of_table_1("model1", "tpsnet", 30)
+    assert "within what the choice" in original.said_of_table_1("model2", "model1", 300)
+    assert "no figure" in original.said_of_table_1("deep17", "tpsnet", 300)
+    mean, low, high = original.difference_of_fractions(0.56, 0.48, 100)
     assert (mean, low, high) == pytest.approx((0.08, -0.0576, 0.2134), abs=1e-4)  # worked by hand from Wilson's ends
-    assert len(compare.table_1_rows()) == 8
+    assert len(original.table_1_rows()) == 8
 
 
 def test_the_spread_between_seeds_is_pooled() -> None:
     groups = [group("a", {0: 0.5, 1: 0.52}), group("b", {0: 0.6, 1: 0.6}), group("c", {0: 0.7})]
     assert compare.seeds_spread(groups) == pytest.approx((0.01, 2))
     assert math.isnan(compare.seeds_spread(groups[2:])[0])
+
+
+def test_an_inexact_match_is_priced() -> None:
+    found = all_groups()
+    widths = [
+        group(f"w={w}", {0: a}, widest((1, 1, 1), parameters=n)) for w, n, a in ((4, 20_000, 0.4), (8, 80_000, 0.5))
+    ]
+    blocks = [
+        group("B=1", {}, widest((1, 1, 1), parameters=80_000)),
+        group("B=2", {}, widest((2, 2, 2), parameters=70_000)),
+    ]
+    said = compare.said_of_match(blocks, widths)
+    assert "even networks have −" in said
+    assert "worth −" in said
+    assert "worth" not in compare.said_of_match(blocks, compare.levels(found, "width")[:1])
 
 
 # The surrogate ------------------------------------------------------------------------------------------------------

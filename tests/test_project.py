@@ -59,10 +59,10 @@ def test_a_room_imports_only_rooms_above_it() -> None:
 
 
 def test_the_engine_runs_where_only_its_six_packages_are() -> None:
-    """Ray, pandas, plotting and papermill may be absent on a GPU image; the engine, the pool and the command line run."""
+    """Ray, pandas, plotting and papermill may be absent, as on a GPU image: the engine and the command line run."""
     code = (
         "import sys\n"
-        "for name in ('pandas','matplotlib','seaborn','papermill','nbformat','nbconvert','sklearn','IPython','scipy'):\n"
+        "for name in 'pandas matplotlib seaborn papermill nbformat nbconvert sklearn IPython scipy'.split():\n"
         "    sys.modules[name] = None\n"
         "from tpsnet_lib import cli, commands\n"
         "from tpsnet_lib.study import evaluate, experiments, records, search\n"

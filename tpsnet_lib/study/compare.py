@@ -7,13 +7,12 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import Any
 
 import numpy as np
 
-from tpsnet_lib.config import MEMBERS, DataConfig, RunConfig
+from tpsnet_lib.config import DataConfig, RunConfig
 from tpsnet_lib.metrics import _t_quantile as t_quantile
-from tpsnet_lib.metrics import mean_interval, wilson
+from tpsnet_lib.metrics import mean_interval
 from tpsnet_lib.model import count_macs, count_parameters
 from tpsnet_lib.study.experiments import Experiment, Run, collect
 from tpsnet_lib.study.records import Record, Store
@@ -72,15 +71,6 @@ CLAIMS: dict[str, tuple[str, list[tuple[tuple[str, str], tuple[str, str]]]]] = {
     ),
 }
 ODD = "Odd block counts beat even ones, at matched parameters"
-
-TABLE_1: dict[str, tuple[float, float | None]] = {  # the original's test accuracy after 30 and after 300 epochs
-    "model1": (0.8820, 0.9402),
-    "model2": (0.8716, 0.9424),
-    "tpsnet": (0.8465, 0.9484),
-    "deep17": (0.8409, None),
-    "deep23": (0.8132, None),
-}
-TABLE_1_IMAGES = 10_000  # test images behind each of its figures, and one seed
 
 
 @dataclass(frozen=True)
@@ -211,6 +201,15 @@ def width(n: int, deviation: float, level: float = 0.95) -> float:
     return 2 * t_quantile(n - 1, level) * deviation / math.sqrt(n)
 
 
+def seeds_spread(groups: Iterable[Group]) -> tuple[float, int]:
+    """The standard deviation of accuracy between seeds of one network, pooled over groups, and its degrees of
+    freedom; nan where no group has two."""
+    several = [list(group.values.values()) for group in groups if len(group.values) > 1]
+    freedom = sum(len(values) - 1 for values in several)
+    squares = sum((value - fmean(values)) ** 2 for values in several for value in values)
+    return (math.sqrt(squares / freedom) if freedom else math.nan), freedom
+
+
 @dataclass(frozen=True)
 class Claim:
     """A claim and the comparisons that it stands or falls with."""
@@ -299,52 +298,15 @@ def said_of_live(live: float, recorded: Comparison, same_data: bool) -> str:
     )
 
 
-# The original's table -----------------------------------------------------------------------------------------------
-
-
-def difference_of_fractions(a: float, b: float, n: int, level: float = 0.95) -> tuple[float, float, float]:
-    """a - b and its interval, of two fractions of n images each, taken as independent (Newcombe 1998, method 10)."""
-    (low_a, high_a), (low_b, high_b) = wilson(round(a * n), n, level), wilson(round(b * n), n, level)
-    difference = a - b
-    return (
-        difference,
-        difference - math.hypot(a - low_a, high_b - b),
-        difference + math.hypot(high_a - a, b - low_b),
-    )
-
-
-def table_1_rows() -> list[dict[str, Any]]:
-    """The original's Table 1 with what its 10,000 test images allow: accuracy and Wilson interval at each length."""
-    rows: list[dict[str, Any]] = []
-    for name, accuracies in TABLE_1.items():
-        for epochs, accuracy in zip((30, 300), accuracies, strict=True):
-            if accuracy is not None:
-                low, high = wilson(round(accuracy * TABLE_1_IMAGES), TABLE_1_IMAGES)
-                depth = MEMBERS[name].blocks[0]
-                rows.append(
-                    {"name": name, "blocks": depth, "epochs": epochs, "accuracy": accuracy, "low": low, "high": high}
-                )
-    return rows
-
-
-def said_of_table_1(first: str, second: str, epochs: int) -> str:
-    """What Table 1 can say about two of its networks: whether image noise alone explains their difference."""
-    at = 0 if epochs == 30 else 1
-    a, b = TABLE_1[first][at], TABLE_1[second][at]
-    if a is None or b is None:
-        return f"{first} against {second} at {epochs} epochs: the table has no figure."
-    mean, low, high = difference_of_fractions(a, b, TABLE_1_IMAGES)
-    beyond = "within what" if low <= 0 <= high else "more than"
-    return (
-        f"{first} against {second}, {epochs} epochs: {100 * mean:+.2f} points ({100 * low:+.2f} to {100 * high:+.2f}),"
-        f" **{beyond} the choice of {TABLE_1_IMAGES:,} test images explains**."
-    ).replace("-", "−")
-
-
-def seeds_spread(groups: Iterable[Group]) -> tuple[float, int]:
-    """The standard deviation of accuracy between seeds of one network, pooled over groups, and its degrees of
-    freedom; nan where no group has two."""
-    several = [list(group.values.values()) for group in groups if len(group.values) > 1]
-    freedom = sum(len(values) - 1 for values in several)
-    squares = sum((value - fmean(values)) ** 2 for values in several for value in values)
-    return (math.sqrt(squares / freedom) if freedom else math.nan), freedom
+def said_of_match(blocks: Sequence[Group], widths: Sequence[Group]) -> str:
+    """How exact a match of odd with even block counts is, and what the rest of it is worth in points of accuracy, by
+    the slope of accuracy over log parameters in the groups of `widths`."""
+    sizes = [[group.parameters for group in blocks[start::2]] for start in (0, 1)]  # odd counts, even counts
+    gap = fmean(sizes[1]) / fmean(sizes[0]) - 1
+    said = f"Channels are whole numbers, so no match is exact: the even networks have {100 * gap:+.1f}% parameters."
+    known = [group for group in widths if group.records]
+    if len(known) < 2:
+        return said.replace("-", "−")
+    slope = np.polyfit(np.log([group.parameters for group in known]), [group.interval()[0] for group in known], 1)[0]
+    worth = points(float(slope) * math.log1p(gap))
+    return f"{said} By the slope of the width experiment, that alone is worth {worth} points.".replace("-", "−")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,15 +17,15 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from tpsnet_lib import train
-from tpsnet_lib.config import PARAMETER_BUDGET, RunConfig
+from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, RunConfig
 from tpsnet_lib.data import ImageSet
 from tpsnet_lib.files import ConfigError, project_root
-from tpsnet_lib.model import count_macs
+from tpsnet_lib.model import count_macs, count_parameters
 from tpsnet_lib.progress import duration
 from tpsnet_lib.study.evaluate import TestResult
 from tpsnet_lib.study.experiments import Run, load_experiment
 from tpsnet_lib.study.provenance import hardware
-from tpsnet_lib.study.records import Record, Store
+from tpsnet_lib.study.records import Record, Store, read_record
 
 # Where an operator belongs, by the first pattern found in its name; those before the forward pass are `data`.
 GROUPS: dict[str, str] = {
@@ -68,7 +71,7 @@ def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: st
     opened: list[record_function] = []
 
     def begin(*_: Any) -> None:
-        opened.append(record_function("tpsnet: forward").__enter__())
+        opened.append(record_function("tpsnet: forward").__enter__())  # type: ignore[no-untyped-call]
 
     def end(*_: Any) -> None:
         opened.pop().__exit__(None, None, None)
@@ -77,7 +80,7 @@ def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: st
         run.take_step()
     hooks = [run.model.register_forward_pre_hook(begin), run.model.register_forward_hook(end)]
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if where.type == "cuda" else [])
-    with profile(activities=activities, acc_events=True) as profiler:
+    with _quiet(), profile(activities=activities, acc_events=True) as profiler:
         for _ in range(steps):
             with record_function("tpsnet: step"):
                 run.take_step()
@@ -91,6 +94,20 @@ def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: st
     seconds = group_events([(name, at, device_us if on_device else cpu_us) for name, at, cpu_us, device_us in events])
     each = {group: value / steps for group, value in seconds.items()}
     return StepProfile(each, run.batch, steps, torch.get_num_threads(), hardware(where))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing on standard error, not even from the profiler's own library, which greets there."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def group_events(events: Iterable[tuple[str, float, float]]) -> dict[str, float]:
@@ -169,12 +186,8 @@ def fresh_store(folder: str | Path | None = None) -> Store:
 def latest_fresh(folder: str | Path | None = None) -> Record | None:
     """The newest record that was trained afresh, or None."""
     base = Path(folder) if folder else project_root() / "report" / "local" / "fresh"
-    found = [
-        store.find(path.parent.name)
-        for path in sorted(base.glob("*/*/config.json"))
-        for store in [Store(path.parents[1])]
-    ]
-    return found[-1] if found else None
+    newest = max(base.glob("*/*/config.json"), key=str, default=None)
+    return None if newest is None else read_record(newest.parent)
 
 
 def declared_run(experiment: str, dataset: str) -> Run:
@@ -193,15 +206,16 @@ _NUMBERS = ("parameters", "macs", "accuracy", "n", "epochs", "minutes")
 def published(path: Path | None = None) -> list[dict[str, Any]]:
     """The published results that ours are beside, from `report/published.csv`; a number that is not known is None.
 
-    `accuracy` is a fraction, `n` the number of test images or runs as `n_of` says, `minutes` those of training."""
+    `accuracy` is a fraction, `n` the number of test images or of runs as `n_of` says, `minutes` those of training,
+    `checked` whether the figure was read at its source. Counts of a named member of the family are computed."""
     path = path or project_root() / "report" / "published.csv"
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{name: _number(value) if name in _NUMBERS else value for name, value in row.items()} for row in rows]
-
-
-def _number(text: str) -> float | None:
-    return float(text) if text else None
+        rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    for row in rows:
+        row.update({name: float(row[name]) if row[name] else None for name in _NUMBERS})
+        if member := MEMBERS.get(row["member"]):
+            row.update(parameters=count_parameters(member), macs=count_macs(member))
+    return rows
 
 
 def our_row(record: Record, test: TestResult | None, name: str) -> dict[str, Any]:
@@ -243,6 +257,6 @@ def said_of_rank(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) ->
     within = [other for other in rivals if row["low"] <= other["accuracy"] <= row["high"]]
     return (
         f"{row['model']} reaches {100 * row['accuracy']:.2f}% on the test images ({100 * row['low']:.2f} to"
-        f" {100 * row['high']:.2f}) in {row['minutes']:.1f} minutes: {len(ahead)} of the {len(rivals)} published results"
-        f" within the budget are above it, {len(within)} within its interval."
+        f" {100 * row['high']:.2f}) in {row['minutes']:.1f} minutes: {len(ahead)} of the {len(rivals)} published"
+        f" results within the budget are above it, {len(within)} within its interval."
     )

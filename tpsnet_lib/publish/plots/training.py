@@ -1,0 +1,230 @@
+"""Figures of the final training: schedules, learning curves, a step's time, the climb, two habits, the frontier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from torch import Tensor
+
+from tpsnet_lib import metrics
+from tpsnet_lib.publish.plots.style import INK, MUTED, PALETTE, figure
+from tpsnet_lib.study.cost import StepProfile, frontier
+from tpsnet_lib.study.gains import Halves, Step
+from tpsnet_lib.study.records import Record
+
+BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY = PALETTE
+DASHES = ("-", "--", "-.", ":")
+
+
+def schedules(shapes: Mapping[str, Sequence[float]], trials: Mapping[str, Sequence[float]], epochs: int) -> Figure:
+    """Learning rates as shares of their peak: `shapes` over a whole run, and short `trials` of so many epochs."""
+    fig, (left, right) = figure(1, 2, height=2.9, sharey=True)
+    for axes, curves, length in ((left, shapes, 100), (right, trials, epochs)):
+        for (name, values), dash in zip(curves.items(), DASHES, strict=False):
+            axes.plot(np.linspace(0, length, len(values)), values, dash, label=name)
+    left.set(xlabel="share of the run (%)", ylabel="learning rate / its peak", title="Schedules of a whole run")
+    right.set(xlabel="epoch", title=f"A trial of {epochs} epochs")
+    left.legend(fontsize=8, loc="lower left")
+    right.legend(fontsize=8, loc="lower left")
+    return fig
+
+
+def learning_curves(record: Record, n: int) -> Figure:
+    """Accuracy, with the Wilson band of the n validation images, and loss, by epoch."""
+    rows = record.history()
+    epochs = [row["epoch"] for row in rows]
+    fig, (left, right) = figure(1, 2, height=3.0)
+    seen = [100 * row["validation_accuracy"] for row in rows]
+    bands = [metrics.wilson(round(row["validation_accuracy"] * n), n) for row in rows]
+    left.fill_between(epochs, [100 * low for low, _ in bands], [100 * high for _, high in bands], color=BLUE, alpha=0.2)
+    left.plot(epochs, seen, "o-", color=BLUE, markersize=4, label="validation")
+    left.plot(
+        epochs, [100 * row["train_accuracy"] for row in rows], "s--", color=VERMILION, markersize=4, label="training"
+    )
+    right.plot(epochs, [row["validation_loss"] for row in rows], "o-", color=BLUE, markersize=4, label="validation")
+    right.plot(epochs, [row["train_loss"] for row in rows], "s--", color=VERMILION, markersize=4, label="training")
+    left.annotate(f"{seen[-1]:.1f}%", (epochs[-1], seen[-1]), xytext=(-4, 8), textcoords="offset points", ha="right")
+    left.set(xlabel="epoch", ylabel="accuracy (%)", title="Accuracy")
+    right.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Loss")
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlim(0, None)
+    left.legend(loc="lower right")
+    return fig
+
+
+def step_time(step: StepProfile) -> Figure:
+    """One horizontal bar: the shares of a training step, largest first, named beneath."""
+    fig, axes = figure(height=1.9)
+    colours = dict(zip(sorted(step.seconds), [*PALETTE, "#1F2328", "#B8C0C8"], strict=False))
+    left = 0.0
+    for group in step.seconds:
+        share = 100 * step.share(group)
+        axes.barh(
+            0, share, left=left, height=0.6, color=colours[group], edgecolor="white", label=f"{group}, {share:.1f}%"
+        )
+        if share >= 6:
+            axes.text(left + share / 2, 0, f"{share:.0f}%", ha="center", va="center", color="white", fontweight="bold")
+        left += share
+    axes.set(xlim=(0, 100), ylim=(-0.4, 0.4), yticks=[], xlabel="share of a step (%)")
+    axes.spines["left"].set_visible(False)
+    axes.grid(False)
+    fig.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3, fontsize=8)
+    return fig
+
+
+def climb(steps: Sequence[Step]) -> Figure:
+    """Left, each row's accuracy with its seeds; right, what it gains over the row above, paired, with the interval."""
+    fig, (left, right) = figure(1, 2, height=0.9 + 0.42 * len(steps), sharey=True)
+    colours = {"gain": GREEN, "loss": VERMILION, "not settled": MUTED, "start": INK}
+    for row, step in enumerate(steps):
+        colour = colours[step.verdict]
+        left.plot(
+            [100 * value for value in step.accuracy.values()], [row] * len(step.accuracy), "o", color=colour, alpha=0.35
+        )
+        left.plot(100 * step.mean, row, "|", color=colour, markersize=16, markeredgewidth=2.5)
+        if step.gains:
+            mean, low, high = (100 * value for value in step.gain)
+            right.plot([low, high], [row, row], color=colour, linewidth=2.2)
+            right.plot([100 * value for value in step.gains], [row] * len(step.gains), "o", color=colour, alpha=0.35)
+            right.plot(mean, row, "D", color=colour, markersize=5)
+            right.annotate(
+                f"{mean:+.1f}", (mean, row), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8
+            )
+    right.axvline(0, color=INK, linewidth=1)
+    left.set_yticks(range(len(steps)), [_wrapped(step.label) for step in steps], fontsize=8)
+    left.invert_yaxis()
+    left.set(xlabel="validation accuracy (%)", title="Accuracy, each seed a dot")
+    right.set(xlabel="points over the row above", title="Gain, paired, 95% interval")
+    spread = [100 * value for step in steps for value in (*step.gains, *step.gain) if np.isfinite(value)]
+    small = sorted(abs(value) for value in spread)
+    if small and small[-1] > 30:  # one row dwarfs the others
+        right.set_xscale("symlog", linthresh=2)
+        right.xaxis.set_major_locator(FixedLocator([-20, -5, -2, -1, 0, 1, 2, 5, 20]))
+        right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.0f}" if value else "0"))
+    return fig
+
+
+def _wrapped(label: str, width: int = 30) -> str:
+    if len(label) <= width:
+        return label
+    cut = label.rfind(" ", 0, len(label) // 2 + 8)
+    return f"{label[:cut]}\n{label[cut + 1 :]}"
+
+
+def halves(correct: Tensor, result: Halves) -> Figure:
+    """Left, accuracy by epoch with the epochs that the halves chose; right, the chosen epoch on both halves."""
+    fig, (left, right) = figure(1, 2, height=3.0)
+    accuracy = 100 * correct.double().mean(1).numpy()
+    epochs = np.arange(1, len(accuracy) + 1)
+    counts = np.bincount(result.epoch, minlength=len(accuracy)) / len(result.epoch)
+    bars = left.twinx()
+    bars.bar(epochs, 100 * counts, color=ORANGE, alpha=0.55, width=0.7)
+    bars.set(ylabel="chosen in (% of divisions)", ylim=(0, 100))
+    bars.grid(False)
+    left.set_zorder(bars.get_zorder() + 1)
+    left.patch.set_visible(False)
+    left.plot(epochs, accuracy, "o-", color=BLUE, markersize=4)
+    left.set(xlabel="epoch", ylabel="accuracy on all images (%)", title="Which epoch is best?")
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    edges = np.histogram_bin_edges(100 * np.concatenate([result.chosen, result.honest]), 24)
+    named = ((result.chosen, "on the half that chose it", VERMILION), (result.honest, "on the other half", BLUE))
+    for values, name, colour in named:
+        right.hist(100 * values, edges, histtype="stepfilled", color=colour, alpha=0.45, label=name)
+        right.axvline(100 * values.mean(), color=colour, linewidth=2)
+    right.set(xlabel="accuracy of the chosen epoch (%)", ylabel="divisions", title="What it is said to reach")
+    right.set_ylim(0, 1.35 * right.get_ylim()[1])
+    right.legend(fontsize=8, loc="upper left")
+    return fig
+
+
+def seeds(groups: Mapping[str, Sequence[float]], difference: float) -> Figure:
+    """Each run's distance from the mean of its group, whose runs differ by seed alone, with a published difference."""
+    fig, axes = figure(height=0.9 + 0.33 * len(groups))
+    axes.axvspan(-50 * difference, 50 * difference, color=ORANGE, alpha=0.3, linewidth=0)
+    for row, values in enumerate(groups.values()):
+        apart = 100 * (np.asarray(values) - np.mean(values))
+        axes.plot([apart.min(), apart.max()], [row, row], color=MUTED, linewidth=1)
+        axes.plot(apart, [row] * len(apart), "o", color=BLUE, alpha=0.7)
+    axes.set_yticks(range(len(groups)), [_wrapped(name, 44) for name in groups], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("points from the mean of the group's runs")
+    axes.set_title(f"Runs that differ by seed alone; the band is {100 * difference:.2f} points wide", fontsize=9.5)
+    return fig
+
+
+COSTS: dict[str, tuple[str, float]] = {  # of a row: the axis that shows it, and its unit
+    "parameters": ("parameters (millions)", 1e6),
+    "macs": ("MACs an image (millions)", 1e6),
+    "minutes": ("minutes of training (each on its own machine)", 1.0),
+}
+
+
+def pareto(rows: Sequence[Mapping[str, Any]], *costs: str) -> Figure:
+    """Test accuracy against one cost a panel, ours and the published, with the frontier; rows as of `cost.published`.
+
+    A row with `low` and `high` is ours: it is drawn larger, with its interval. What is not known is left out."""
+    fig, panels = figure(1, len(costs), height=3.9, sharey=True, squeeze=False)
+    for axes, name in zip(panels[0], costs, strict=True):
+        label, unit = COSTS[name]
+        shown = [row for row in rows if row.get(name) is not None and row.get("accuracy") is not None]
+        edge = frontier(shown, name)
+        axes.step(
+            [row[name] / unit for row in edge],
+            [100 * row["accuracy"] for row in edge],
+            where="post",
+            color=SKY,
+            zorder=1,
+        )
+        for row in shown:
+            _point(axes, row, row[name] / unit)
+        axes.set_xscale("linear" if name == "parameters" else "log")
+        if name != "parameters":
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xlabel(label)
+        axes.margins(x=0.22 if name != "parameters" else 0.12, y=0.08)
+        _names(axes, shown, name, unit)
+    panels[0][0].set_ylabel("test accuracy (%)")
+    return fig
+
+
+def _point(axes: Axes, row: Mapping[str, Any], x: float) -> None:
+    y = 100 * row["accuracy"]
+    if row.get("low") is not None:
+        axes.errorbar(
+            x, y, [[y - 100 * row["low"]], [100 * row["high"] - y]], color=VERMILION, fmt="D", capsize=3, zorder=3
+        )
+    else:
+        filled = row.get("checked") != "no"
+        axes.plot(x, y, "o", color=BLUE, markerfacecolor=BLUE if filled else "white", markersize=5, zorder=2)
+
+
+def _names(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, unit: float) -> None:
+    """Names beside their points, on the side with room; one that would lie on the last is pushed down."""
+    middle = np.mean(axes.get_xlim()) if axes.get_xscale() == "linear" else np.sqrt(np.prod(axes.get_xlim()))
+    low, high = axes.get_ylim()
+    step = 0.038 * (high - low)
+    for left in (True, False):
+        side = sorted((row for row in rows if (row[name] / unit > middle) == left), key=lambda row: -row["accuracy"])
+        y = np.inf
+        for row in side:
+            at = 100 * row["accuracy"]
+            y = min(at, y - step)
+            offset = (-7, 0) if left else (7, 0)
+            place = (row[name] / unit, y)
+            colour = VERMILION if row.get("low") is not None else INK
+            axes.annotate(
+                row["model"],
+                place,
+                xytext=offset,
+                textcoords="offset points",
+                ha="right" if left else "left",
+                va="center",
+                fontsize=7,
+                color=colour,
+            )

@@ -1,0 +1,216 @@
+"""What a change gains, and two habits that make it look larger: the best epoch, and the single seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tpsnet_lib import metrics, train
+from tpsnet_lib.config import RunConfig
+from tpsnet_lib.data import ImageSet
+from tpsnet_lib.study.experiments import Run
+from tpsnet_lib.study.records import Record
+
+Values = NDArray[np.float64]
+
+# One ingredient at a time -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """A row of the climb: its accuracy by seed, and what it gains over the row before it, paired by seed.
+
+    `gain` is (mean, low, high) as fractions; nan for the first row and for the ends where fewer than two seeds pair."""
+
+    label: str
+    config: RunConfig
+    accuracy: dict[int, float]
+    gains: tuple[float, ...]
+    gain: tuple[float, float, float]
+
+    @property
+    def mean(self) -> float:
+        """The mean accuracy over seeds."""
+        return float(np.mean(list(self.accuracy.values())))
+
+    @property
+    def verdict(self) -> str:
+        """`gain`, `loss`, or `not settled` where the interval holds 0 or there is none; `start` for the first row."""
+        if not self.gains:
+            return "start"
+        _, low, high = self.gain
+        return "gain" if low > 0 else "loss" if high < 0 else "not settled"
+
+
+def climb(found: Iterable[tuple[Run, Record | None]]) -> list[Step]:
+    """The rows of a climb in their declared order, from its runs and their records; rows without any are left out."""
+    rows: dict[str, tuple[RunConfig, dict[int, float]]] = {}
+    for run, record in found:
+        if record is not None and not record.failed:
+            _, scores = rows.setdefault(run.label, (run.config, {}))
+            scores[run.config.seed] = float(record.metrics["validation_accuracy"])
+    steps: list[Step] = []
+    for label, (config, scores) in rows.items():
+        before = steps[-1].accuracy if steps else {}
+        seeds = sorted(before.keys() & scores.keys())
+        gain = metrics.paired_difference([scores[seed] for seed in seeds], [before[seed] for seed in seeds])
+        steps.append(Step(label, config, scores, tuple(scores[seed] - before[seed] for seed in seeds), gain))
+    return steps
+
+
+def said_of_climb(steps: Sequence[Step]) -> str:
+    """What the climb comes to in all, and which rows gain, lose, or are not told from nothing."""
+    if len(steps) < 2:
+        return "The climb has no two rows with records yet: `tpsnet run climb` makes them."
+    seeds = sorted(set.intersection(*(set(step.accuracy) for step in steps)))
+    first, last = steps[0], steps[-1]
+    total = metrics.paired_difference([last.accuracy[s] for s in seeds], [first.accuracy[s] for s in seeds])
+    said = [
+        f"From {100 * first.mean:.1f}% to {100 * last.mean:.1f}% in {len(steps) - 1} steps:"
+        f" **{points(total)}** over {len(seeds)} seeds."
+    ]
+    for verdict, words in (("gain", "Gains"), ("loss", "Losses"), ("not settled", "Not told from nothing")):
+        named = [f"{step.label} ({100 * step.gain[0]:+.1f})" for step in steps if step.verdict == verdict]
+        if named:
+            said.append(f"{words}: {'; '.join(named)}.")
+    return " ".join(said)
+
+
+def points(value: tuple[float, float, float]) -> str:
+    """A difference of accuracies with its interval, in percentage points; without ends where there are none."""
+    mean, low, high = (100 * each for each in value)
+    return f"{mean:+.2f} points" + ("" if math.isnan(low) else f" ({low:+.2f} to {high:+.2f})")
+
+
+# The best epoch -----------------------------------------------------------------------------------------------------
+
+
+def correct_by_epoch(
+    config: RunConfig,
+    fit_set: ImageSet,
+    validation: ImageSet,
+    device: str = "auto",
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Train a run without a record and say after each epoch which validation images it gets right: bool [E, N].
+
+    `progress` is called with the number of epochs done."""
+    where = train.resolve_device(device)
+    config = config.with_precision(train.native_precision(where))
+    run = train._Run(config, fit_set.to(where), validation.to(where), where)
+    labels, rows = validation.labels.cpu(), []
+    while run.step < run.steps:
+        run.take_step()
+        if run.epoch_ended:
+            logits = metrics.predict(run.model, run.validation.images, precision=config.train.precision)
+            rows.append(logits.argmax(1) == labels)
+            if progress is not None:
+                progress(len(rows))
+    return torch.stack(rows)
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The best epoch chosen on one half of the images and read on the other, over many random halves.
+
+    Arrays of one value a division: the epoch (from 0), its accuracy on the half that chose it and on the other half,
+    and the last epoch's accuracy on the other half."""
+
+    epoch: NDArray[np.int64]
+    chosen: Values
+    honest: Values
+    last: Values
+
+
+def best_epoch_on_halves(correct: Tensor, repeats: int = 400, seed: int = 0) -> Halves:
+    """Divide the images at random into halves A and B, take the epoch that is best on A, and read it on both.
+
+    `correct` bool [E, N], epochs by images. The first of equally good epochs is taken."""
+    right, draw = correct.numpy().astype(np.float64), np.random.default_rng(seed)
+    rows = []
+    for _ in range(repeats):
+        order = draw.permutation(right.shape[1])
+        a, b = order[: len(order) // 2], order[len(order) // 2 :]
+        on_a, on_b = right[:, a].mean(1), right[:, b].mean(1)
+        best = int(on_a.argmax())
+        rows.append((best, on_a[best], on_b[best], on_b[-1]))
+    epoch, chosen, honest, last = (np.array(column) for column in zip(*rows, strict=True))
+    return Halves(epoch, chosen, honest, last)
+
+
+def said_of_halves(halves: Halves) -> str:
+    """By how much the best epoch flatters itself on the images that chose it, in a sentence."""
+    flattery = 100 * float(np.mean(halves.chosen - halves.honest))
+    gain = 100 * float(np.mean(halves.honest - halves.last))
+    optimistic = float(np.mean(halves.chosen > halves.honest))
+    return (
+        f"On the images that chose it, the best epoch scores {100 * np.mean(halves.chosen):.2f}% on average, on the"
+        f" other half {100 * np.mean(halves.honest):.2f}%: **{flattery:+.2f} points of it are the choosing**. The half"
+        f" that chose is the kinder one in {optimistic:.0%} of {len(halves.chosen)} divisions. What the choice truly"
+        f" brings over the last epoch is {gain:+.2f} points."
+    )
+
+
+# The single seed ----------------------------------------------------------------------------------------------------
+
+
+def pooled_deviation(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """The standard deviation between runs that differ by seed alone, pooled over groups, and its degrees of freedom.
+
+    nan where no group has two runs."""
+    squares = [(float(np.var(values, ddof=1)), len(values) - 1) for values in groups if len(values) > 1]
+    freedom = sum(count for _, count in squares)
+    return (math.sqrt(sum(value * count for value, count in squares) / freedom) if freedom else math.nan), freedom
+
+
+def pairs_apart(groups: Sequence[Sequence[float]], difference: float) -> tuple[int, int]:
+    """How many pairs of runs within a group differ by at least so much, and how many pairs there are."""
+    gaps = [abs(a - b) for values in groups for a, b in combinations(values, 2)]
+    return sum(gap >= difference for gap in gaps), len(gaps)
+
+
+def said_of_seeds(groups: Sequence[Sequence[float]], better: Mapping[str, Any], worse: Mapping[str, Any]) -> str:
+    """What a difference between two published runs of one seed each is worth beside runs that differ by seed alone.
+
+    `better` and `worse` are rows of `cost.published`, with `accuracy` and the number `n` of test images."""
+    deviation, _ = pooled_deviation(groups)
+    gap, n = better["accuracy"] - worse["accuracy"], int(worse["n"])
+    apart, pairs = pairs_apart(groups, gap)
+    low, high = metrics.wilson(round(worse["accuracy"] * n), n)
+    inside = "holds" if low <= better["accuracy"] <= high else "does not hold"
+    return (
+        f"{better['model']} beats {worse['model']} by {100 * gap:.2f} points, one seed each. Of our {pairs} pairs of"
+        f" runs that differ in **nothing but the seed, {apart} differ by at least as much** (standard deviation"
+        f" {100 * deviation:.2f} points in these small runs). And {n:,} test images alone leave"
+        f" {100 * worse['accuracy']:.2f}% uncertain from {100 * low:.2f} to {100 * high:.2f}, which {inside}"
+        f" {100 * better['accuracy']:.2f}%."
+    )
+
+
+def seeds_needed(deviation: float, difference: float, power: float = 0.8, level: float = 0.95) -> int:
+    """Seeds a side that show a difference of means with such a power, by the normal approximation; at least 2.
+
+    n = 2 ((z_level + z_power) deviation / difference)^2, both in the same unit."""
+    z = NormalDist().inv_cdf((1 + level) / 2) + NormalDist().inv_cdf(power)
+    return max(2, math.ceil(2 * (z * deviation / difference) ** 2))
+
+
+# Exercises ----------------------------------------------------------------------------------------------------------
+
+
+def checked(given: float | None, truth: float, hint: str, within: float = 0.02) -> str:
+    """What to say of a student's number: not answered yet, right (within a fraction of the truth), or a hint."""
+    if given is None:
+        return "Not answered yet: put a number in place of None and run the cell again."
+    if abs(given - truth) <= within * max(abs(truth), 1e-12):
+        return f"Right: {truth:,.4g}."
+    return f"Not yet. {hint}"
