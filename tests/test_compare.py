@@ -112,7 +112,7 @@ def test_a_claim_stands_only_if_all_its_parts_do() -> None:
     assert verdicts == [HOLDS, FAILS, OPEN, PENDING]
 
 
-@pytest.mark.parametrize("name", [*compare.CLAIMS, "odd", "odd at matched MACs"])
+@pytest.mark.parametrize("name", [*compare.CLAIMS, "odd", "odd at matched MACs", "growth"])
 def test_every_claim_can_be_judged_and_said_also_with_nothing_run(name: str) -> None:
     full, empty = all_groups(), {key: replace(each, records=()) for key, each in all_groups().items()}
     assert compare.judge(full, name).verdict == FAILS  # equal everywhere: no advantage of a point
@@ -266,3 +266,23 @@ def test_the_outcome_says_whether_the_guess_held() -> None:
     guess = surrogate.Prediction(0.5, 0.45, 0.55, True, ())
     assert "within the interval" in surrogate.said_of_outcome(guess, 0.54)
     assert "outside the interval" in surrogate.said_of_outcome(guess, 0.56)
+
+
+def test_the_cost_that_follows_latency_best_is_named(recorded: list[Group]) -> None:
+    by_depth = [surrogate.Timing(float(sum(each.config.model.blocks)), 0, 0, 5) for each in recorded]
+    by_macs = [surrogate.Timing(float(each.macs), 0, 0, 5) for each in recorded]
+    assert "What tells most about it: depth" in surrogate.said_of_latency(recorded, by_depth)
+    assert "What tells most about it: MACs" in surrogate.said_of_latency(recorded, by_macs)
+    assert "MACs +1.00" in surrogate.said_of_latency(recorded, by_macs)
+    assert "Too few" in surrogate.said_of_latency(recorded[:2], by_macs[:2])
+
+
+def test_a_design_over_the_budget_is_refused_with_its_count() -> None:
+    assert "4,959,770 parameters** (99% of the budget)" in surrogate.said_of_design("TPSNet", MEMBERS["tpsnet"])
+    with pytest.raises(ConfigError, match="over the budget"):
+        surrogate.said_of_design("too wide", widest((1, 1, 1), parameters=9_000_000))
+
+
+def test_the_spread_is_said_only_where_a_network_has_two_seeds() -> None:
+    assert "standard deviation between seeds is 1.4 points" in compare.said_of_seeds([group("a", {0: 0.5, 1: 0.52})])
+    assert compare.said_of_seeds([group("a", {0: 0.5})]) == ""

@@ -70,6 +70,7 @@ CLAIMS: dict[str, tuple[str, list[tuple[tuple[str, str], tuple[str, str]]]]] = {
         [(("residual", level), ("plain", level)) for level in ("B=1", "B=3", "B=5")],
     ),
 }
+GROWTH = "Skips are worth more in deeper networks"
 ODD = "Odd block counts beat even ones, at matched parameters"
 
 
@@ -120,7 +121,7 @@ def smaller(
     """The same experiment on other, fewer images, in shorter runs: a rehearsal, not a result."""
     runs = []
     for run in experiment.runs:
-        train = replace(run.config.train, epochs=epochs, batch_size=batch_size)
+        train = replace(run.config.train, epochs=epochs, batch_size=batch_size, precision="auto")
         if run.config.seed in seeds:
             runs.append(Run(run.label, replace(run.config, data=data, train=train), run.factors))
     return replace(experiment, runs=runs)
@@ -147,8 +148,12 @@ def pending(found: Mapping[Key, Group], factor: str) -> str:
 
 def paired(better: Group, worse: Group) -> list[float]:
     """The difference in accuracy of two groups, one value for each seed that both have."""
+    return list(_by_seed(better, worse).values())
+
+
+def _by_seed(better: Group, worse: Group) -> dict[int, float]:
     a, b = better.values, worse.values
-    return [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+    return {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
 
 
 def odd_minus_even(groups: Mapping[int, Group]) -> list[float]:
@@ -225,15 +230,19 @@ class Claim:
 
 
 def judge(found: Mapping[Key, Group], name: str, matters: float = MATTERS) -> Claim:
-    """A claim of `CLAIMS` by its name, or `odd` or `odd at matched MACs`, from the groups found."""
+    """A claim of `CLAIMS` by its name, or `odd`, `odd at matched MACs` or `growth`, from the groups found."""
+    if name == "growth":
+        pairs = zip(levels(found, "residual"), levels(found, "plain"), strict=True)
+        gains = [_by_seed(residual, plain) for residual, plain in pairs]
+        more = [gains[-1][seed] - gains[0][seed] for seed in sorted(gains[0].keys() & gains[-1].keys())]
+        return Claim(GROWTH, (compare("gain from skips at B=5 minus the gain at B=1", more, matters),))
     if name.startswith("odd"):
         factor = "blocks at matched MACs" if "MACs" in name else "blocks"
         groups = dict(enumerate(levels(found, factor), 1))
         part = compare("odd B minus even B", odd_minus_even(groups), matters)
         return Claim(ODD.replace("parameters", "MACs") if "MACs" in name else ODD, (part,))
-    text, pairs = CLAIMS[name]
-    parts = []
-    for (factor_a, level_a), (factor_b, level_b) in pairs:
+    text, parts = CLAIMS[name][0], []
+    for (factor_a, level_a), (factor_b, level_b) in CLAIMS[name][1]:
         better, worse = found[FACTORS[factor_a][level_a]], found[FACTORS[factor_b][level_b]]
         label = f"{level_a} minus {level_b}" if factor_a == factor_b else f"{factor_a} minus {factor_b}, {level_a}"
         parts.append(compare(label, paired(better, worse), matters))
@@ -281,6 +290,19 @@ def said_of_group(group: Group) -> str:
     if math.isnan(low):
         return f"{group.label}: {100 * mean:.1f}% (one seed)"
     return f"{group.label}: {100 * mean:.1f}% ({100 * low:.1f} to {100 * high:.1f}, {len(group.records)} seeds)"
+
+
+def said_of_seeds(groups: Iterable[Group]) -> str:
+    """How far apart two runs of one network are by chance alone; empty where no network has two."""
+    spread, freedom = seeds_spread({group.config.model: group for group in groups}.values())
+    if not freedom:
+        return ""
+    return (
+        "Two runs of one network differ by chance: **the standard deviation between seeds is"
+        f" {100 * spread:.1f} points** (pooled, {freedom} degrees of freedom). Between single runs of two equal"
+        f" networks, chance alone gives up to {100 * t_quantile(freedom, 0.95) * math.sqrt(2) * spread:.1f} points, 19"
+        " times in 20."
+    )
 
 
 def said_of_live(live: float, recorded: Comparison, same_data: bool) -> str:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tpsnet_lib.config import ModelConfig
+from tpsnet_lib.config import PARAMETER_BUDGET, ModelConfig
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.metrics import _t_quantile as t_quantile
-from tpsnet_lib.model import build, count_macs, count_parameters
+from tpsnet_lib.model import build, check_budget, count_macs, count_parameters
 from tpsnet_lib.study.compare import Group, points
 
 Array = NDArray[np.float64]
@@ -153,6 +153,41 @@ def latency(config: ModelConfig, seconds: float = 0.2) -> Timing:
 
 
 # Sentences ----------------------------------------------------------------------------------------------------------
+
+
+def said_of_latency(groups: Sequence[Group], timings: Sequence[Timing]) -> str:
+    """How well each cost goes with the latency measured, by rank correlation, over the networks timed."""
+    if len(groups) < 3:
+        return "Too few networks have records to compare their costs."
+    measured = [timing.median for timing in timings]
+    measures = {
+        "parameters": [float(group.parameters) for group in groups],
+        "MACs": [float(group.macs) for group in groups],
+        "depth": [float(sum(group.config.model.blocks)) for group in groups],
+    }
+    ranked = {name: _rank_correlation(values, measured) for name, values in measures.items()}
+    best = max(ranked, key=lambda name: ranked[name])
+    each = ", ".join(f"{name} {value:+.2f}" for name, value in ranked.items()).replace("-", "−")
+    return f"Rank correlation with the latency of one image, here: {each}. **What tells most about it: {best}.**"
+
+
+def _rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Spearman's, with ties at their mean rank; 0 where one does not vary."""
+    ranks = []
+    for values in (np.asarray(a), np.asarray(b)):
+        ranks.append((values[:, None] > values).sum(1) + (values[:, None] == values).sum(1) / 2)
+    if any(rank.std() == 0 for rank in ranks):
+        return 0.0
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def said_of_design(name: str, config: ModelConfig, timing: Timing | None = None) -> str:
+    """What a design costs; one over the budget of parameters is a `ConfigError` with the count."""
+    check_budget(config)
+    count, macs = count_parameters(config), count_macs(config)
+    share = f"{count / PARAMETER_BUDGET:.0%} of the budget"
+    here = f", about {timing.median:.1f} ms for one image here" if timing else ""
+    return f"{name}: **{count:,} parameters** ({share}), {macs / 1e6:,.1f} million MACs{here}."
 
 
 def said_of_errors(surrogate: Surrogate) -> str:

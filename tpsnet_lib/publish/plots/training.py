@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 from torch import Tensor
 
 from tpsnet_lib import metrics
-from tpsnet_lib.publish.plots.style import INK, MUTED, PALETTE, figure
+from tpsnet_lib.publish.plots.style import INK, MUTED, PALETTE, STYLE, figure
 from tpsnet_lib.study.cost import StepProfile, frontier
 from tpsnet_lib.study.gains import Halves, Step
 from tpsnet_lib.study.records import Record
 
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY = PALETTE
 DASHES = ("-", "--", "-.", ":")
+LEADER = "#B8C0C8"
+P = ParamSpec("P")
 
 
+def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Titles and legends take their style when they are made, so a figure is drawn with the sheet on."""
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **options: P.kwargs) -> Figure:
+        with mpl.rc_context(STYLE):
+            return draw(*args, **options)
+
+    return drawn
+
+
+@_styled
 def schedules(shapes: Mapping[str, Sequence[float]], trials: Mapping[str, Sequence[float]], epochs: int) -> Figure:
     """Learning rates as shares of their peak: `shapes` over a whole run, and short `trials` of so many epochs."""
     fig, (left, right) = figure(1, 2, height=2.9, sharey=True)
@@ -34,6 +50,7 @@ def schedules(shapes: Mapping[str, Sequence[float]], trials: Mapping[str, Sequen
     return fig
 
 
+@_styled
 def learning_curves(record: Record, n: int) -> Figure:
     """Accuracy, with the Wilson band of the n validation images, and loss, by epoch."""
     rows = record.history()
@@ -58,10 +75,11 @@ def learning_curves(record: Record, n: int) -> Figure:
     return fig
 
 
+@_styled
 def step_time(step: StepProfile) -> Figure:
     """One horizontal bar: the shares of a training step, largest first, named beneath."""
     fig, axes = figure(height=1.9)
-    colours = dict(zip(sorted(step.seconds), [*PALETTE, "#1F2328", "#B8C0C8"], strict=False))
+    colours = dict(zip(sorted(step.seconds), [*PALETTE, INK, LEADER], strict=False))
     left = 0.0
     for group in step.seconds:
         share = 100 * step.share(group)
@@ -78,6 +96,7 @@ def step_time(step: StepProfile) -> Figure:
     return fig
 
 
+@_styled
 def climb(steps: Sequence[Step]) -> Figure:
     """Left, each row's accuracy with its seeds; right, what it gains over the row above, paired, with the interval."""
     fig, (left, right) = figure(1, 2, height=0.9 + 0.42 * len(steps), sharey=True)
@@ -101,12 +120,6 @@ def climb(steps: Sequence[Step]) -> Figure:
     left.invert_yaxis()
     left.set(xlabel="validation accuracy (%)", title="Accuracy, each seed a dot")
     right.set(xlabel="points over the row above", title="Gain, paired, 95% interval")
-    spread = [100 * value for step in steps for value in (*step.gains, *step.gain) if np.isfinite(value)]
-    small = sorted(abs(value) for value in spread)
-    if small and small[-1] > 30:  # one row dwarfs the others
-        right.set_xscale("symlog", linthresh=2)
-        right.xaxis.set_major_locator(FixedLocator([-20, -5, -2, -1, 0, 1, 2, 5, 20]))
-        right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.0f}" if value else "0"))
     return fig
 
 
@@ -117,6 +130,7 @@ def _wrapped(label: str, width: int = 30) -> str:
     return f"{label[:cut]}\n{label[cut + 1 :]}"
 
 
+@_styled
 def halves(correct: Tensor, result: Halves) -> Figure:
     """Left, accuracy by epoch with the epochs that the halves chose; right, the chosen epoch on both halves."""
     fig, (left, right) = figure(1, 2, height=3.0)
@@ -143,6 +157,7 @@ def halves(correct: Tensor, result: Halves) -> Figure:
     return fig
 
 
+@_styled
 def seeds(groups: Mapping[str, Sequence[float]], difference: float) -> Figure:
     """Each run's distance from the mean of its group, whose runs differ by seed alone, with a published difference."""
     fig, axes = figure(height=0.9 + 0.33 * len(groups))
@@ -165,30 +180,32 @@ COSTS: dict[str, tuple[str, float]] = {  # of a row: the axis that shows it, and
 }
 
 
+@_styled
 def pareto(rows: Sequence[Mapping[str, Any]], *costs: str) -> Figure:
-    """Test accuracy against one cost a panel, ours and the published, with the frontier; rows as of `cost.published`.
+    """Test accuracy, on a scale of the error's logarithm, against one cost a panel, with the frontier.
 
-    A row with `low` and `high` is ours: it is drawn larger, with its interval. What is not known is left out."""
-    fig, panels = figure(1, len(costs), height=3.9, sharey=True, squeeze=False)
+    Rows are those of `cost.published` and `cost.our_row`: one with `low` and `high` is ours, and drawn with its
+    interval; one that is not `checked` is drawn hollow. What is not known of a row is left out."""
+    fig, panels = figure(1, len(costs), height=4.0, sharey=True, squeeze=False)
     for axes, name in zip(panels[0], costs, strict=True):
         label, unit = COSTS[name]
         shown = [row for row in rows if row.get(name) is not None and row.get("accuracy") is not None]
         edge = frontier(shown, name)
-        axes.step(
-            [row[name] / unit for row in edge],
-            [100 * row["accuracy"] for row in edge],
-            where="post",
-            color=SKY,
-            zorder=1,
-        )
+        corners = [row[name] / unit for row in edge], [100 * row["accuracy"] for row in edge]
+        axes.step(*corners, where="post", color=SKY, zorder=1)
         for row in shown:
             _point(axes, row, row[name] / unit)
+        axes.set_yscale("function", functions=(lambda y: -np.log10(100.001 - y), lambda y: 100.001 - 10**-y))
         axes.set_xscale("linear" if name == "parameters" else "log")
-        if name != "parameters":
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(label)
-        axes.margins(x=0.22 if name != "parameters" else 0.12, y=0.08)
-        _names(axes, shown, name, unit)
+        axes.margins(x=0.12, y=0.06)
+    for axes, name in zip(panels[0], costs, strict=True):  # once the shared axis is settled
+        axes.yaxis.set_major_locator(FixedLocator([0, 50, 70, 80, 85, 90, 92, 94, 95, 96, 97, 98, 99]))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        _names(axes, [row for row in rows if row.get(name) is not None and row.get("accuracy") is not None], name)
     panels[0][0].set_ylabel("test accuracy (%)")
     return fig
 
@@ -196,35 +213,42 @@ def pareto(rows: Sequence[Mapping[str, Any]], *costs: str) -> Figure:
 def _point(axes: Axes, row: Mapping[str, Any], x: float) -> None:
     y = 100 * row["accuracy"]
     if row.get("low") is not None:
-        axes.errorbar(
-            x, y, [[y - 100 * row["low"]], [100 * row["high"] - y]], color=VERMILION, fmt="D", capsize=3, zorder=3
-        )
+        ends = [[y - 100 * row["low"]], [100 * row["high"] - y]]
+        axes.errorbar(x, y, ends, color=VERMILION, fmt="D", capsize=3, zorder=3)
     else:
         filled = row.get("checked") != "no"
         axes.plot(x, y, "o", color=BLUE, markerfacecolor=BLUE if filled else "white", markersize=5, zorder=2)
 
 
-def _names(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, unit: float) -> None:
-    """Names beside their points, on the side with room; one that would lie on the last is pushed down."""
-    middle = np.mean(axes.get_xlim()) if axes.get_xscale() == "linear" else np.sqrt(np.prod(axes.get_xlim()))
-    low, high = axes.get_ylim()
-    step = 0.038 * (high - low)
-    for left in (True, False):
-        side = sorted((row for row in rows if (row[name] / unit > middle) == left), key=lambda row: -row["accuracy"])
-        y = np.inf
-        for row in side:
-            at = 100 * row["accuracy"]
-            y = min(at, y - step)
-            offset = (-7, 0) if left else (7, 0)
-            place = (row[name] / unit, y)
-            colour = VERMILION if row.get("low") is not None else INK
-            axes.annotate(
-                row["model"],
-                place,
-                xytext=offset,
-                textcoords="offset points",
-                ha="right" if left else "left",
-                va="center",
-                fontsize=7,
-                color=colour,
-            )
+def _names(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, gap: float = 0.052) -> None:
+    """Names in a column right of the panel, by accuracy, each as near its point's height as the others let it be."""
+    low, high = (axes.transScale.transform((1, end))[1] for end in axes.get_ylim())
+    points = [(row, (axes.transScale.transform((1, 100 * row["accuracy"]))[1] - low) / (high - low)) for row in rows]
+    points.sort(key=lambda point: (-point[1], -point[0][name]))
+    heights = [at for _, at in points]
+    for _ in range(500):  # neighbours that overlap give way to either side
+        for above in range(len(heights) - 1):
+            push = max(0.0, gap - (heights[above] - heights[above + 1])) / 2
+            heights[above] += push
+            heights[above + 1] -= push
+    for (row, _), height in zip(points, heights, strict=True):
+        ours = row.get("low") is not None
+        axes.annotate(
+            row["model"],
+            (row[name] / COSTS[name][1], 100 * row["accuracy"]),
+            xytext=(1.02, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=7,
+            color=VERMILION if ours else INK,
+            fontweight="bold" if ours else "normal",
+            arrowprops={
+                "arrowstyle": "-",
+                "color": LEADER,
+                "linewidth": 0.6,
+                "shrinkA": 0,
+                "shrinkB": 3,
+                "relpos": (0, 0.5),
+            },
+            zorder=0,
+        )
