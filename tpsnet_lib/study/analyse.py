@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpsnet_lib.config import CLASSES, ModelConfig, RunConfig, TrainConfig
-from tpsnet_lib.data import fingerprint
+from tpsnet_lib.data import fingerprint, split
 from tpsnet_lib.files import TrainingError
+from tpsnet_lib.metrics import wilson
 from tpsnet_lib.model import count_parameters
 from tpsnet_lib.study.experiments import Run, find_record
 from tpsnet_lib.study.provenance import now, provenance
@@ -40,6 +41,16 @@ VARIABLES: dict[str, str] = {  # what a search draws, with the words and units o
 }
 LOGARITHMIC = ("lr", "batch_size")
 OPTIMIZERS = ("sgd", "adam", "adamw", "adamax")
+CHOICES: dict[str, Callable[[Mapping[str, Any]], bool]] = {  # kinds of draws that a budget may favour
+    "2 layers": lambda values: values["layers"] == 2,
+    "3 layers": lambda values: values["layers"] == 3,
+    "4 layers": lambda values: values["layers"] == 4,
+    "no kernel above 1x1": lambda values: values["kernel"] == 1,
+    "mean kernel up to 3": lambda values: 1 < values["kernel"] <= 3,
+    "mean kernel above 3": lambda values: values["kernel"] > 3,
+    "width below 16": lambda values: values["width"] < 16,
+    "more than 10 blocks": lambda values: values["depth"] > 10,
+}
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,25 @@ def varied(found: Sequence[Trial]) -> list[str]:
     return [name for name in VARIABLES if len({trial.values[name] for trial in found}) > 1]
 
 
+def shares(configs: Sequence[RunConfig]) -> dict[str, float]:
+    """The share of drawn configs that are of each kind of `CHOICES`."""
+    values = [values_of(config) for config in configs]
+    return {name: sum(map(test, values)) / len(values) for name, test in CHOICES.items()}
+
+
+def questions(found: Sequence[Trial]) -> dict[str, dict[str, NDArray[np.bool_]]]:
+    """Two groups of trials for each of four questions: by variable, the groups' names and which trials are in them."""
+    column = {name: np.array([trial.values[name] for trial in found]) for name in VARIABLES}
+    half = float(np.median(column["block_dropout"]))
+    tests = {
+        "optimizer": ("SGD", "the Adam family", column["optimizer"] == "sgd"),
+        "layers": ("2 layers", "3 or 4 layers", column["layers"] == 2),
+        "kernel": ("1x1 kernels only", "some larger", column["kernel"] == 1),
+        "block_dropout": (f"at most {half:.2f}", f"above {half:.2f}", column["block_dropout"] <= half),
+    }
+    return {variable: {one: picked, other: ~picked} for variable, (one, other, picked) in tests.items()}
+
+
 def accuracies(found: Sequence[Trial]) -> Array:
     """The validation accuracies of trials, [N]."""
     return np.array([trial.accuracy for trial in found], dtype=float)
@@ -118,6 +148,17 @@ def run_here(
             record = found or read_record(write_failure(store.writable, config, str(error), made_by))
         pairs.append((run, record))
     return pairs
+
+
+def images(trial: Trial) -> int:
+    """How many validation images a trial was scored on."""
+    return trial.record.config.data.validation_size or len(split(trial.record.config.data.dataset)[1])
+
+
+def scored(trial: Trial) -> Interval:
+    """A trial's accuracy with the Wilson interval of its validation images."""
+    count = images(trial)
+    return trial.accuracy, *wilson(round(trial.accuracy * count), count)
 
 
 def under_budget(space: Space, blocks: Sequence[int], widths: Sequence[int], factor: float = 2) -> NDArray[np.bool_]:
@@ -307,55 +348,3 @@ def optimism(
         best = scores.argmax(1)
         gaps.append(float((_at(scores, best) - _at(chosen, best)).mean()))
     return np.array(gaps)
-
-
-@dataclass(frozen=True)
-class Importance:
-    """How much a forest's error grows where a variable's column is shuffled, in points of accuracy, with its interval
-    over resamples of the trials."""
-
-    variable: str
-    points: Interval
-
-
-def importance(found: Sequence[Trial], resamples: int = 30, seed: int = 0) -> tuple[list[Importance], Interval]:
-    """The permutation importance of each varied variable in a random forest (Breiman 2001), and the forest's R^2.
-
-    Each resample of the trials trains a forest; errors are of the trials that it left out. The variable `(noise)` is a
-    column of random numbers: what is not above it cannot be told from nothing. Empty below six trials."""
-    from sklearn.ensemble import RandomForestRegressor
-    from sklearn.inspection import permutation_importance
-    from sklearn.metrics import r2_score
-
-    names, y, draw = [*varied(found), "(noise)"], 100 * accuracies(found), np.random.default_rng(seed)
-    table = np.array([[_number(name, trial) for name in names[:-1]] + [draw.random()] for trial in found])
-    grown, quality = [], []
-    for resample in range(resamples):
-        chosen = draw.integers(0, len(y), len(y))
-        left = np.setdiff1d(np.arange(len(y)), chosen)
-        if len(y) < 6 or len(left) < 2:
-            continue
-        forest = RandomForestRegressor(60, min_samples_leaf=2, max_features=0.5, random_state=resample)
-        forest.fit(table[chosen], y[chosen])
-        shuffled = permutation_importance(
-            forest, table[left], y[left], scoring="neg_mean_absolute_error", n_repeats=4, random_state=resample
-        )
-        grown.append(shuffled.importances_mean)
-        quality.append(r2_score(y[left], forest.predict(table[left])))
-    if not grown:
-        return [], (math.nan,) * 3
-    rows = np.array(grown).T
-    found_importances = [Importance(name, _spread(row)) for name, row in zip(names, rows, strict=True)]
-    return sorted(found_importances, key=lambda each: -each.points[0]), _spread(np.array(quality))
-
-
-def _number(name: str, trial: Trial) -> float:
-    value = trial.values[name]
-    if isinstance(value, str):
-        return float(OPTIMIZERS.index(value))
-    return math.log(value) if name in LOGARITHMIC else float(value)
-
-
-def _spread(values: Array) -> Interval:
-    low, middle, high = np.quantile(values, [0.025, 0.5, 0.975])
-    return float(middle), float(low), float(high)

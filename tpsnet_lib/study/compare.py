@@ -259,12 +259,20 @@ def points(value: float) -> str:
 
 def said_of_part(part: Comparison) -> str:
     """One comparison in a sentence: mean, interval, pairs."""
+    label = part.label[0].upper() + part.label[1:]
     if part.n == 0:
-        return f"{part.label}: no pair of runs yet."
+        return f"{label}: no pair of runs yet."
     if part.n == 1:
-        return f"{part.label}: {points(part.mean)} points from one pair, which has no interval."
+        return f"{label}: {points(part.mean)} points from one pair, which has no interval."
     interval = f"95% interval {points(part.low)} to {points(part.high)}"
-    return f"{part.label}: {points(part.mean)} points ({interval}; {part.n} seeds, paired)."
+    return f"{label}: {points(part.mean)} points ({interval}; {part.n} seeds, paired)."
+
+
+def in_short(part: Comparison) -> str:
+    """One comparison for a table: mean and interval in points."""
+    if part.n < 2:
+        return f"{part.label}: " + (points(part.mean) if part.n else "no pair yet")
+    return f"{part.label}: {points(part.mean)} ({points(part.low)} to {points(part.high)})"
 
 
 def said_of_claim(claim: Claim, matters: float = MATTERS) -> str:

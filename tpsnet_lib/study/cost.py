@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from tpsnet_lib import train
+from tpsnet_lib import metrics, train
 from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, RunConfig
 from tpsnet_lib.data import ImageSet
-from tpsnet_lib.files import ConfigError, project_root
+from tpsnet_lib.files import project_root
 from tpsnet_lib.model import count_macs, count_parameters
 from tpsnet_lib.progress import duration
-from tpsnet_lib.study.evaluate import TestResult
-from tpsnet_lib.study.experiments import Run, load_experiment
+from tpsnet_lib.study.evaluate import TestResult, find_test
+from tpsnet_lib.study.experiments import all_experiments, collect, load_experiment
 from tpsnet_lib.study.provenance import hardware
 from tpsnet_lib.study.records import Record, Store, read_record
 
@@ -190,12 +190,42 @@ def latest_fresh(folder: str | Path | None = None) -> Record | None:
     return None if newest is None else read_record(newest.parent)
 
 
-def declared_run(experiment: str, dataset: str) -> Run:
-    """The first run of an experiment on a data set; without one, a `ConfigError` that names the experiment."""
-    for run in load_experiment(experiment).runs:
-        if run.config.data.dataset == dataset:
-            return run
-    raise ConfigError(f"experiment {experiment} declares no run on {dataset}: give another experiment or data set")
+def declared_run(experiment: str, dataset: str) -> RunConfig:
+    """The first run that an experiment declares on a data set.
+
+    Where it declares none, its first run moved there: no experiment declares that, so its test set stays shut."""
+    configs = [run.config for run in load_experiment(experiment).runs]
+    moved = replace(configs[0], data=replace(configs[0].data, dataset=dataset))
+    return next((config for config in configs if config.data.dataset == dataset), moved)
+
+
+def said_of_run(record: Record, n: int) -> str:
+    """What a run reached on the n validation images, with its Wilson interval, in how long, in a sentence."""
+    reached = float(record.metrics["validation_accuracy"])
+    low, high = metrics.wilson(round(reached * n), n)
+    return (
+        f"After {record.metrics['epochs']:g} epochs and {duration(record.metrics['seconds'])}, a network of"
+        f" {record.metrics['parameters']:,} parameters gets **{100 * reached:.2f}%** of {n:,} {record.stamp} validation"
+        f" images right (95% interval {100 * low:.2f} to {100 * high:.2f}; one seed)."
+    )
+
+
+def said_of_test(record: Record, test: TestResult, n: int) -> str:
+    """What the test set said, with its interval, beside what n validation images had said, in a sentence."""
+    said = test.metrics
+    expected = float(record.metrics["validation_accuracy"])
+    low, high = metrics.wilson(round(expected * n), n)
+    inside = "within" if low <= said["accuracy"] <= high else "outside"
+    text = (
+        f"On the {said['n']:,} test images of {said['fingerprint']['stamp']}, opened once:"
+        f" **{100 * said['accuracy']:.2f}%** ({100 * said['low']:.2f} to {100 * said['high']:.2f}). Validation had said"
+        f" {100 * expected:.2f}%; the test result lies {inside} that one's interval."
+    )
+    if "exact_n" in said:
+        text += (
+            f" On the {said['exact_n']:,} images with exactly the original pixels: {100 * said['exact_accuracy']:.2f}%."
+        )
+    return text
 
 
 # Beside others ------------------------------------------------------------------------------------------------------
@@ -234,6 +264,39 @@ def our_row(record: Record, test: TestResult | None, name: str) -> dict[str, Any
         "source": f"record {record.id}",
         "stamp": record.stamp,
     }
+
+
+def final_rows(store: Store, but: str = "") -> list[dict[str, Any]]:
+    """A row for every CIFAR-10 record of an experiment declared final, except the one of id `but`."""
+    rows = []
+    for experiment in all_experiments():
+        for run, record in collect(experiment, store) if experiment.final else ():
+            if record is None or record.failed or record.id == but or not record.stamp.startswith("CIFAR-10"):
+                continue
+            rows.append(our_row(record, find_test(record, store), f"ours, {experiment.name} (seed {run.config.seed})"))
+    return rows
+
+
+def as_table(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Rows of published and own results as a table's text, best first; what is not known, or not opened, is a dash."""
+
+    def said(row: Mapping[str, Any], name: str, form: str, scale: float = 1.0) -> str:
+        return "–" if row.get(name) is None else format(row[name] / scale, form)
+
+    return [
+        {
+            "model": row["model"],
+            "parameters (M)": said(row, "parameters", ".2f", 1e6),
+            "MACs (M)": said(row, "macs", ".0f", 1e6),
+            "test accuracy (%)": said(row, "accuracy", ".2f", 0.01)
+            + (f" ({100 * row['low']:.2f} to {100 * row['high']:.2f})" if row.get("low") is not None else ""),
+            "epochs": said(row, "epochs", "g"),
+            "minutes": said(row, "minutes", ".3g"),
+            "hardware": row.get("hardware") or "–",
+            "source": row["source"],
+        }
+        for row in sorted(rows, key=lambda row: -(row["accuracy"] or 0))
+    ]
 
 
 def frontier(rows: Sequence[Mapping[str, Any]], cost_name: str) -> list[Mapping[str, Any]]:

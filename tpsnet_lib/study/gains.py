@@ -214,3 +214,22 @@ def checked(given: float | None, truth: float, hint: str, within: float = 0.02) 
     if abs(given - truth) <= within * max(abs(truth), 1e-12):
         return f"Right: {truth:,.4g}."
     return f"Not yet. {hint}"
+
+
+def check_steps(given: float | None, images: int, batch_size: int, epochs: float) -> str:
+    """Whether a student's number of optimizer steps is that of a run."""
+    return checked(
+        given,
+        round(images // batch_size * epochs),
+        f"An epoch of {images:,} images has {images:,} / {batch_size} steps, without the batch that is not full.",
+        within=0,
+    )
+
+
+def said_of_pairs(changed: Sequence[Record], plain: Sequence[Record]) -> str:
+    """What a change brought, from runs with it and without it, in the order of the same seeds."""
+    accuracies = [[float(run.metrics["validation_accuracy"]) for run in runs] for runs in (changed, plain)]
+    gain = metrics.paired_difference(*accuracies)
+    _, low, high = gain
+    verdict = "it helps" if low > 0 else "it harms" if high < 0 else "not told from nothing"
+    return f"{points(gain)}, {len(plain)} pairs: {verdict}."

@@ -164,7 +164,8 @@ def _detail(images: Tensor) -> Tensor:
 def across(pairs: Pairs, validation: Tensor) -> Tensor:
     """The validation positions, sorted, that make a pair with an image that is fitted, int64 [M]."""
     first, second = torch.isin(pairs.first, validation), torch.isin(pairs.second, validation)
-    return torch.unique(torch.cat([pairs.first[first & ~second], pairs.second[second & ~first]]))
+    found: Tensor = torch.unique(torch.cat([pairs.first[first & ~second], pairs.second[second & ~first]]))
+    return found
 
 
 # A map --------------------------------------------------------------------------------------------------------------
@@ -191,12 +192,18 @@ def principal_components(vectors: Tensor, count: int = 30) -> Components:
     return Components(centred @ directions.T, directions.reshape(-1, 3, 8, 8), explained)
 
 
-def tsne(coordinates: Tensor, seed: int = 0) -> Tensor:
-    """A map on which neighbours stay neighbours, float [N, 2] (t-SNE, van der Maaten & Hinton 2008)."""
+def maps(coordinates: Tensor, embedding: str = "tsne", seed: int = 0) -> dict[str, Tensor]:
+    """Two maps of points [N, k], each float [N, 2]: the first two principal components, and beside them t-SNE, on which
+    neighbours stay neighbours (van der Maaten & Hinton 2008), or the next two components (`embedding`: `pca`)."""
+    if embedding == "pca":
+        return {"components 1 and 2": coordinates[:, :2], "components 3 and 4": coordinates[:, 2:4]}
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
-    fitted = TSNE(perplexity=30, init="pca", random_state=seed, n_jobs=1)  # with more it crawls on a busy machine
-    return torch.tensor(fitted.fit_transform(coordinates.numpy()))
+    with threadpool_limits(1):  # its threads wait for each other at every turn: on a busy machine more are slower
+        fitted = TSNE(perplexity=30, init="pca", random_state=seed).fit_transform(coordinates.numpy())
+    points = torch.tensor(fitted)
+    return {"components 1 and 2": coordinates[:, :2], "t-SNE": points}
 
 
 def neighbour_agreement(points: Tensor, labels: Tensor) -> float:
@@ -223,6 +230,18 @@ def pixel_change(images: Tensor, recipe: TrainConfig, seed: int = 0) -> tuple[fl
     return float((difference.amax(1) > 0).double().mean()), float(difference.double().mean())
 
 
+def both_ways(recipe: TrainConfig, epochs: int, count: int = 2000, seed: int = 0) -> float:
+    """The fraction of images that a flip has shown in both directions after so many epochs."""
+    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    image[:, :, 16:] = 255  # light on the right, so that a corner tells the direction
+    indices = torch.arange(count)
+    left = [
+        augment(image.expand(count, -1, -1, -1), indices, recipe, seed, epoch)[:, 0, 0, 0] for epoch in range(epochs)
+    ]
+    seen = torch.stack(left) > 0
+    return float((seen.any(0) & ~seen.all(0)).double().mean())
+
+
 def mixed(images: Tensor, labels: Tensor, recipe: TrainConfig, seed: int = 0) -> tuple[Tensor, Tensor]:
     """A batch after mixup or CutMix: images float [B, 3, 32, 32] in [0, 1] and targets float [B, 10].
 
@@ -245,20 +264,16 @@ def hypergeometric_deviation(of_class: int, total: int, size: int) -> float:
     return float(np.sqrt(size * share * (1 - share) * (total - size) / (total - 1)))
 
 
-def validation_scores(
-    correct: Tensor, labels: Tensor, size: int, draws: int, stratified: bool, seed: int = 0
-) -> np.ndarray[Any, Any]:
-    """Scores that one classifier would get on validation sets of `size` images drawn anew each time, float [draws].
+def score_deviation(correct: Tensor, labels: Tensor, size: int, stratified: bool) -> float:
+    """The standard deviation of one classifier's score over validation sets of `size` images drawn anew each time.
 
-    `correct` bool [N] says which of all images it gets right. The number right in a random subset is hypergeometric;
-    in a stratified one it is a sum of ten such numbers, so nothing has to be drawn image by image."""
+    `correct` bool [N] says which of all images it gets right. How many of them are drawn is hypergeometric; in a
+    stratified set it is a sum of ten such numbers, one a class."""
     groups = [labels == label for label in range(CLASSES)] if stratified else [torch.ones_like(labels).bool()]
-    draw = np.random.default_rng(seed)
-    right = np.zeros(draws)
-    for group in groups:
-        good, all_of_them = int(correct[group].sum()), int(group.sum())
-        right += draw.hypergeometric(good, all_of_them - good, size // len(groups), draws)
-    return right / (size // len(groups) * len(groups))
+    each = [
+        hypergeometric_deviation(int(correct[group].sum()), int(group.sum()), size // len(groups)) for group in groups
+    ]
+    return float(np.linalg.norm(each)) / size
 
 
 def difference_scores(

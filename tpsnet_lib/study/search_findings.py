@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from tpsnet_lib.metrics import wilson
-from tpsnet_lib.study.analyse import CHANCE, VARIABLES, Importance, Interval, Trial
+from tpsnet_lib.study.analyse import CHANCE, VARIABLES, Interval, Trial, images, scored
+from tpsnet_lib.study.importance import Importance
 
 
 def percent(fraction: float, digits: int = 1) -> str:
@@ -52,21 +53,13 @@ def say_trials(found: Sequence[Trial], declared: int) -> str:
     failed = sum(bool(trial.record.failed) for trial in found)
     scores = sorted(trial.accuracy for trial in found)
     best = max(found, key=lambda trial: trial.accuracy)
-    n = images(best)
-    low, high = wilson(round(best.accuracy * n), n)
+    _, low, high = scored(best)
     spoiled = f"**{failed} failed** and count as chance level, {percent(CHANCE, 0)}" if failed else "none failed"
     return (
         f"{len(found)} of {declared} declared trials have a record; {spoiled}. The median validation accuracy is"
-        f" {percent(scores[len(scores) // 2])}, the best {percent(best.accuracy)} ({best.label}; on {n:,} images its"
-        f" 95% interval is {percent(low)} to {percent(high)}, before any thought of having been chosen)."
+        f" {percent(scores[len(scores) // 2])}, the best {percent(best.accuracy)} ({best.label}; on {images(best):,} images"
+        f" its 95% interval is {percent(low)} to {percent(high)}, before any thought of having been chosen)."
     )
-
-
-def images(trial: Trial) -> int:
-    """How many validation images a trial was scored on."""
-    data = trial.record.config.data
-    whole = 5_000 if data.dataset == "cifar10" else 1_000
-    return data.validation_size or whole
 
 
 def say_live(live: Sequence[float], recorded: Sequence[float], alike: tuple[int, int]) -> str:

@@ -185,7 +185,7 @@ def said_of_design(name: str, config: ModelConfig, timing: Timing | None = None)
     """What a design costs; one over the budget of parameters is a `ConfigError` with the count."""
     check_budget(config)
     count, macs = count_parameters(config), count_macs(config)
-    share = f"{count / PARAMETER_BUDGET:.0%} of the budget"
+    share = f"{count / PARAMETER_BUDGET:.1%} of the budget"
     here = f", about {timing.median:.1f} ms for one image here" if timing else ""
     return f"{name}: **{count:,} parameters** ({share}), {macs / 1e6:,.1f} million MACs{here}."
 

@@ -24,7 +24,7 @@ def cost_map(costs: Mapping[tuple[int, int], tuple[int, int]], members: Mapping[
     fig, axes = figure(1, 2, height=3.6, sharey=True)
     titles = ("Parameters, millions", "MACs of one image, millions")
     for which, (ax, title, lines) in enumerate(
-        zip(axes, titles, ([0.1, 0.5, 1, 2, 5, 10], [10, 50, 100, 250, 500, 1000]), strict=True)
+        zip(axes, titles, ([0.1, 0.5, 1, 2, 10], [10, 50, 100, 250, 500, 1000]), strict=True)
     ):
         values = np.array([[costs[b, w][which] / 1e6 for w in widths] for b in blocks])
         drawn = ax.contour(widths, blocks, values, levels=lines, colors=MUTED, linewidths=0.8)
@@ -35,12 +35,17 @@ def cost_map(costs: Mapping[tuple[int, int], tuple[int, int]], members: Mapping[
         for name, member in members.items():
             ax.plot(member.stem, member.blocks[0], "o", color=PALETTE[0], ms=5)
             ax.annotate(name, (member.stem, member.blocks[0]), (6, 3), textcoords="offset points", fontsize=8)
-        ax.set(title=title, xlabel="width w (channels of the stem)", xscale="log")
+        _title(ax, title)
+        ax.set(xlabel="width w (channels of the stem)", xscale="log")
         ax.set_xticks([4, 8, 16, 32, 64], ["4", "8", "16", "32", "64"])
         ax.minorticks_off()
         ax.grid(False)
     axes[0].set_ylabel("blocks in each of 3 layers, B")
     return fig
+
+
+def _title(ax: Any, text: str) -> None:
+    ax.set_title(text, loc="left", fontsize=10.5, fontweight="bold")
 
 
 def _size(count: float) -> str:
@@ -119,7 +124,7 @@ def two_lines(first: Sequence[Group], second: Sequence[Group], names: tuple[str,
     ax.set_xticks(range(len(first)), [group.label for group in first])
     ax.set_xlim(-0.6, len(first) - 0.4)
     ax.set(xlabel=xlabel, ylabel="validation accuracy (%)")
-    ax.legend()
+    ax.legend(frameon=False)
     return fig
 
 
@@ -146,13 +151,12 @@ def costs(groups: Sequence[Group], timings: Sequence[Timing]) -> Figure:
         ax.minorticks_off()
         _plain_log_ticks(ax, values)
     _zoom(axes[0], groups)
-    for ax, timing_error in ((axes[2], timings),):
-        spread = [
-            [timing.median - timing.low for timing in timing_error],
-            [timing.high - timing.median for timing in timing_error],
-        ]
-        means = [100 * group.interval()[0] for group in groups]
-        ax.errorbar(latencies, means, xerr=spread, fmt="none", ecolor=MUTED, lw=0.8)
+    below, above = (
+        [timing.median - timing.low for timing in timings],
+        [timing.high - timing.median for timing in timings],
+    )
+    means = [100 * group.interval()[0] for group in groups]
+    axes[2].errorbar(latencies, means, xerr=[below, above], fmt="none", ecolor=MUTED, lw=0.8)
     axes[0].set_ylabel("validation accuracy (%)")
     return fig
 
@@ -178,7 +182,8 @@ def table_1(rows: Sequence[Mapping[str, Any]]) -> Figure:
             [100 * (row["high"] - row["accuracy"]) for row in chosen],
         ]
         ax.errorbar(depth, accuracy, yerr=spread, fmt="o-", lw=1, ms=5, capsize=3, color=colour)
-        ax.set(title=f"{epochs} epochs", xlabel="blocks in each of 3 layers, B", xticks=depth)
+        _title(ax, f"{epochs} epochs")
+        ax.set(xlabel="blocks in each of 3 layers, B", xticks=depth)
     axes[0].set_ylabel("test accuracy (%), one seed")
     return fig
 
@@ -191,7 +196,7 @@ def live_beside_records(live: Mapping[str, Record], recorded: Mapping[str, Group
             ax.plot(*_curve(old), color=colour, lw=0.8, alpha=0.55)
         ax.plot(*_curve(record), "o-", ms=4, color=colour, lw=2.2, label=f"{name}, live")
     ax.set(xlabel="training images seen (thousands)", ylabel="validation accuracy (%)")
-    ax.legend()
+    ax.legend(frameon=False)
     return fig
 
 
@@ -216,5 +221,5 @@ def guesses(surrogate: Surrogate, prediction: Prediction | None = None, measured
         ends = [min(ends[0], at - 2), max(ends[1], at + 2)]
     ax.plot(ends, ends, color=MUTED, lw=1)
     ax.set(xlabel="guessed accuracy (%)", ylabel="measured accuracy (%)")
-    ax.legend(loc="upper left")
+    ax.legend(loc="upper left", frameon=False)
     return fig

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -16,7 +16,6 @@ from tpsnet_lib.study.analyse import (
     OPTIMIZERS,
     VARIABLES,
     Array,
-    Importance,
     Interval,
     Trial,
     accuracies,
@@ -24,6 +23,7 @@ from tpsnet_lib.study.analyse import (
     distribution,
     good_range,
 )
+from tpsnet_lib.study.importance import Importance
 
 SCORES = plt.get_cmap("cividis")  # readable without colour vision, and in grey
 
@@ -35,7 +35,7 @@ def budget(
 
     `drawn`: for `before` and `after` the drawn blocks and widths; `points`: (blocks, width, name) to mark."""
     fig, (ax, left, right) = figure(1, 3, height=2.9, width_ratios=(1.25, 1, 1))
-    ax.pcolormesh(widths, blocks, np.where(fits, 1.0, np.nan), cmap="Blues", vmin=0, vmax=3)
+    ax.pcolormesh(widths, blocks, np.where(fits, 1.0, np.nan), cmap="Blues", vmin=0, vmax=3, rasterized=True)
     for depth, width, name in points:
         ax.plot(width, depth, "o", color=PALETTE[1], markersize=4)
         ax.annotate(name, (width, depth), (5, 1), textcoords="offset points", fontsize=7.5)
@@ -118,7 +118,7 @@ class _Axis:
             )
         return self._height(self.values)
 
-    def _height(self, values: Sequence[Any]) -> Array:
+    def _height(self, values: Any) -> Array:
         numbers = np.log(values) if self.log else np.asarray(values, dtype=float)
         whole = np.arange(len(self.choices)) if self.choices else np.log(self.values) if self.log else self.values
         low, high = float(np.min(whole)), float(np.max(whole))
@@ -161,23 +161,20 @@ def best_of(found: Sequence[Trial]) -> Figure:
     return fig
 
 
-def error_distributions(
-    found: Sequence[Trial], choices: Sequence[tuple[str, Mapping[str, Callable[[Trial], bool]]]]
-) -> Figure:
-    """Error distribution functions: for each choice a panel, with a curve and bootstrap band for each group of trials
-    that its test picks; a curve further left is a better choice. Groups below two trials are left out."""
-    rows = -(-len(choices) // 2)
+def error_distributions(found: Sequence[Trial], questions: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Error distribution functions: a panel a question, a curve and bootstrap band for each group of trials (given as
+    flags, see `analyse.questions`); a curve further left is a better choice. Groups below two trials are left out."""
+    rows = -(-len(questions) // 2)
     fig, axes = figure(rows, 2, height=2.5 * rows + 0.2, sharex=True, sharey=True)
     errors = 100 * (1 - accuracies(found))
     grid = np.linspace(errors.min() - 1, errors.max() + 1, 120)
-    for ax, (title, groups) in zip(axes.flat, choices, strict=False):
-        for (name, test), colour, line in zip(groups.items(), PALETTE, ("-", "--", "-."), strict=False):
-            chosen = errors[[test(trial) for trial in found]]
-            if len(chosen) >= 2:
-                share, low, high = distribution(chosen, grid)
+    for ax, (variable, groups) in zip(axes.flat, questions.items(), strict=False):
+        for (name, picked), colour, line in zip(groups.items(), PALETTE, ("-", "--"), strict=False):
+            if picked.sum() >= 2:
+                share, low, high = distribution(errors[picked], grid)
                 ax.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
-                ax.plot(grid, share, color=colour, linestyle=line, label=f"{name} (n = {len(chosen)})")
-        ax.set_title(title)
+                ax.plot(grid, share, color=colour, linestyle=line, label=f"{name} (n = {picked.sum()})")
+        ax.set_title(VARIABLES[variable].partition(",")[0])
         ax.legend(fontsize=7.5, loc="upper left")
     for ax in axes[-1]:
         ax.set_xlabel("validation error, %")

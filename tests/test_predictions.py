@@ -1,0 +1,288 @@
+"""What predictions come to: scores that agree with scikit-learn's, and findings that turn with their numbers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tpsnet_lib import metrics
+from tpsnet_lib.config import DataConfig, RunConfig, TrainConfig
+from tpsnet_lib.files import RecordError
+from tpsnet_lib.study import error_findings as say
+from tpsnet_lib.study import predictions
+from tpsnet_lib.study.explain import BlockNorms
+from tpsnet_lib.study.records import Record
+from tpsnet_lib.study.reference import Published
+
+GENERATOR = torch.Generator().manual_seed(0)
+LABELS = torch.randint(0, 10, (600,), generator=GENERATOR)
+LOGITS = 2 * torch.randn(600, 10, generator=GENERATOR) + 4 * torch.nn.functional.one_hot(LABELS, 10)
+PROBABILITIES = LOGITS.softmax(1)
+CONFIDENCE, PREDICTED = PROBABILITIES.max(1)
+CORRECT = PREDICTED == LABELS
+NAMES = tuple("abcdefghij")
+
+
+# Scores
+
+
+def test_class_scores_agree_with_scikit_learn_and_lie_in_their_intervals():
+    from sklearn.metrics import precision_recall_fscore_support
+
+    scores = predictions.class_scores(metrics.confusion(PREDICTED, LABELS))
+    theirs = precision_recall_fscore_support(LABELS, PREDICTED)
+    for kind, expected in zip(("precision", "recall", "f1"), theirs, strict=False):
+        values = [getattr(score, kind) for score in scores]
+        assert [value[0] for value in values] == pytest.approx(expected, abs=1e-12)
+        assert all(low <= middle <= high for middle, low, high in values)
+
+
+def test_a_class_that_never_occurs_has_no_score_and_stops_nothing():
+    few = LABELS[LABELS < 8]
+    scores = predictions.class_scores(metrics.confusion(few, few))
+    assert scores[0].f1[0] == 1.0
+    assert np.isnan(scores[9].recall[0])
+    assert np.isnan(scores[9].f1).all()
+    assert "Never predicted: i, j" in say.say_classes(scores, NAMES)
+
+
+def test_calibration_gives_the_metrics_with_intervals_around_them():
+    found = predictions.calibration(PROBABILITIES, LABELS)
+    assert found["NLL"][0] == metrics.nll(PROBABILITIES, LABELS)
+    assert found["Brier"][0] == metrics.brier(PROBABILITIES, LABELS)
+    assert found["ECE"][0] == metrics.ece(PROBABILITIES, LABELS)
+    assert all(low < value < high for value, low, high in (found["NLL"], found["Brier"]))
+    rows = torch.stack([CONFIDENCE.double(), CONFIDENCE.double() - CORRECT.double()], 1).numpy()
+    assert predictions._binned_gap(rows) == pytest.approx(metrics.ece(PROBABILITIES, LABELS), abs=1e-7)
+
+
+def test_reliability_bins_hold_all_images_once_and_their_mean_gap_is_the_ece():
+    bins = predictions.reliability(PROBABILITIES, LABELS)
+    assert sum(part.n for part in bins) == 600
+    assert [part.confidence for part in bins] == sorted(part.confidence for part in bins)
+    gap = sum(part.n * abs(part.confidence - part.accuracy[0]) for part in bins) / 600
+    assert gap == pytest.approx(metrics.ece(PROBABILITIES, LABELS), abs=1e-9)
+
+
+def test_risk_coverage_ends_in_the_accuracy_and_begins_with_the_surest():
+    coverage, reached = predictions.risk_coverage(CONFIDENCE, CORRECT)
+    assert (coverage[-1].item(), reached[-1].item()) == pytest.approx((1.0, CORRECT.double().mean().item()))
+    assert reached[0] == CORRECT[CONFIDENCE.argmax()].double()
+    assert predictions.coverage_for(CONFIDENCE, CORRECT, 0.0) == 1.0
+    assert predictions.coverage_for(CONFIDENCE, torch.zeros(600, dtype=torch.bool), 0.5) == 0.0
+
+
+def test_worst_errors_are_errors_the_surest_first():
+    worst = predictions.worst_errors(PROBABILITIES, LABELS, 12)
+    assert not CORRECT[worst].any()
+    assert (CONFIDENCE[worst].diff() <= 0).all()
+    assert len(predictions.worst_errors(PROBABILITIES, PREDICTED, 12)) == 0
+
+
+# Two networks, people
+
+
+def test_the_paired_interval_is_that_of_a_bootstrap_over_images():
+    second = CORRECT & (torch.rand(600, generator=GENERATOR) > 0.1)
+    found = predictions.paired(CORRECT, second)
+    assert (found.only_second, found.difference[0]) == (0, pytest.approx(found.only_first / 600))
+    assert found.p == metrics.mcnemar(CORRECT, second)
+    low, high = metrics.bootstrap((CORRECT.int() - second.int()).numpy(), np.mean)
+    assert found.difference[1:] == pytest.approx((low, high), abs=0.006)
+    assert predictions.paired(CORRECT, CORRECT).difference == (0.0, 0.0, 0.0)
+
+
+def published(*accuracies, v6=0.9):
+    """Models that miss the last images: all nested, so that differences are known."""
+    n, m = len(LABELS), 200
+    shift = torch.stack([torch.arange(n) >= round(accuracy * n) for accuracy in accuracies]).long()
+    shift_v6 = torch.stack([torch.arange(m) >= round(v6 * accuracy * m) for accuracy in accuracies]).long()
+    v6_labels = torch.zeros(m, dtype=torch.int64)
+    names = tuple(f"model {i}" for i in range(len(accuracies)))
+    return Published(names, (LABELS + shift) % 10, shift_v6, v6_labels)
+
+
+def test_standings_are_sorted_and_say_who_is_clearly_better():
+    ours = torch.arange(600) < 540
+    rows = predictions.standings(ours, published(0.5, 0.99, 0.9), LABELS)
+    assert [row.name for row in rows] == ["model 1", "model 2", "model 0"]
+    text = say.say_standing(rows, 0.9)
+    assert "**1 are clearly worse**" in text
+    assert "1 clearly better" in text
+    assert "1 cannot be told apart" in text
+
+
+def test_the_line_of_published_models_foretells_the_other_test_set():
+    models = published(*torch.linspace(0.5, 0.9, 12).tolist())
+    value, low, high = predictions.expected_v6(0.7, models, LABELS)
+    assert value == pytest.approx(0.63, abs=0.01)
+    assert low <= value <= high
+
+
+def test_rank_correlation_agrees_with_scipy_also_with_ties():
+    from scipy.stats import spearmanr
+
+    first, second = torch.randint(0, 5, (300,), generator=GENERATOR), torch.rand(300, generator=GENERATOR)
+    found = predictions.rank_correlation(first, second)
+    assert found[0] == pytest.approx(spearmanr(first, second).statistic, abs=1e-12)
+    assert found[1] <= found[0] <= found[2]
+    assert np.isnan(predictions.rank_correlation(torch.ones(5), torch.arange(5.0))[0])
+
+
+def test_entropy_is_0_for_certain_and_ln_10_for_no_idea():
+    rows = torch.stack([torch.eye(10)[3], torch.full((10,), 0.1)])
+    assert predictions.entropy(rows).tolist() == pytest.approx([0.0, np.log(10)], abs=1e-6)
+
+
+def test_groups_by_agreement_hold_each_image_once():
+    counts = torch.nn.functional.one_hot(LABELS, 10) * 50
+    counts[::3, 0] += 10
+    groups = predictions.by_agreement(counts, PROBABILITIES, LABELS)
+    assert sum(group.n for group in groups) == 600
+    assert groups[0].name == "all"
+    assert groups[0].people == 0.0
+    assert [group.people for group in groups] == sorted(group.people for group in groups)
+
+
+# Which record
+
+
+class Shelf:
+    """As much of a store as the choice of a record looks at."""
+
+    def __init__(self, *records):
+        self.records = records
+
+    def all(self):
+        return list(self.records)
+
+
+def record(tmp_path, accuracy=0.9, weights=True, finished="1", **fields):
+    data = DataConfig(**{"dataset": "shapes10", **fields})
+    config = RunConfig(train=TrainConfig(precision="fp32", epochs=1 + accuracy), data=data)
+    path = tmp_path / config.id
+    path.mkdir()
+    if weights:
+        (path / "weights.safetensors").touch()
+    return Record(path, config, {"validation_accuracy": accuracy}, {"finished": finished}, ())
+
+
+@pytest.fixture
+def choose(monkeypatch):
+    def chosen(records, final, opened=()):
+        monkeypatch.setattr(predictions, "final_ids", lambda: {record.id: "x" for record in final})
+        monkeypatch.setattr(predictions, "find_test", lambda record, store: record if record in opened else None)
+        return predictions.choose_record(Shelf(*records), "shapes10")
+
+    return chosen
+
+
+def test_the_best_final_record_that_was_opened_is_chosen_else_the_newest(tmp_path, choose):
+    good, better = record(tmp_path, 0.8, finished="2"), record(tmp_path, 0.9)
+    bare, other = record(tmp_path, 0.95, weights=False), record(tmp_path, 0.99, dataset="cifar10")
+    everything = [good, better, bare, other]
+    assert choose(everything, everything, everything) is better
+    assert choose(everything, everything, [good]) is good
+    assert choose(everything, everything) is good
+    assert choose(everything, [better]) is better
+    assert choose(everything, []) is None
+
+
+def test_a_network_fitted_on_all_images_counts_by_its_siblings_validation(tmp_path, choose):
+    split = record(tmp_path, 0.9)
+    whole = record(tmp_path, 0.7, fit_on="all")
+    whole = replace(whole, config=replace(split.config, data=replace(split.config.data, fit_on="all")))
+    whole = replace(whole, metrics={"validation_accuracy": 0.999})
+    middle = record(tmp_path, 0.95)
+    assert predictions.split_siblings(whole, Shelf(split, whole)) == [split]
+    assert predictions.split_siblings(split, Shelf(whole)) == [split]
+    assert choose([split, whole, middle], [whole, middle], [whole, middle]) is middle
+    assert predictions.held_out_temperature(whole, Shelf(whole), None, None, "fp32") is None
+
+
+def test_predictions_of_another_length_are_refused_in_one_line(tmp_path):
+    known = record(tmp_path)
+    predictions.require_length(LOGITS, LABELS, known)
+    with pytest.raises(RecordError, match=r"\(599, 10\) predictions for 600"):
+        predictions.require_length(LOGITS[1:], LABELS, known)
+
+
+# Findings change when their numbers do
+
+
+def test_accuracy_names_the_exact_images_only_where_some_are_not():
+    assert "94.84% (94.39 to 95.26)" in say.say_accuracy(9484, 10_000, "CIFAR-10")
+    assert "exactly" not in say.say_accuracy(9484, 10_000, "CIFAR-10", (9484, 10_000))
+    assert "9,979" in say.say_accuracy(9484, 10_000, "CIFAR-10 (x)", (9470, 9979))
+
+
+def test_confusion_names_the_darkest_pair():
+    matrix = torch.diag(torch.full((10,), 90))
+    assert "no error" in say.say_confusion(matrix, NAMES)
+    matrix[2, 5], matrix[5, 2], matrix[0, 1] = 4, 3, 6
+    text = say.say_confusion(matrix, NAMES)
+    assert "**c and f**" in text
+    assert "4 times" in text
+    assert "all 13 errors" in text
+
+
+def test_calibration_says_which_way_and_whether_the_temperature_helps():
+    sure = [predictions.Bin(0.9, (0.8, 0.7, 0.9), 100)]
+    text = say.say_calibration(sure, (0.1, 0.08, 0.12), (0.02, 0.01, 0.03), 1.5)
+    assert "too sure" in text
+    assert "**lowers**" in text
+    modest = [predictions.Bin(0.7, (0.8, 0.7, 0.9), 100)]
+    text = say.say_calibration(modest, (0.1, 0.08, 0.12), (0.11, 0.09, 0.13), 0.8)
+    assert "not sure enough" in text
+    assert "does not clearly change" in text
+    assert "T =" not in say.say_calibration(sure, (0.1, 0.08, 0.12), None, 1.0)
+
+
+def test_coverage_says_what_could_be_answered():
+    sorted_hits = torch.arange(100) < 60
+    assert "60% of the images" in say.say_coverage(-torch.arange(100.0), sorted_hits, 1.0)
+    assert "no share" in say.say_coverage(torch.arange(100.0), sorted_hits, 1.0)
+
+
+def test_shared_errors_and_label_errors_are_counted():
+    right = torch.ones(3, 600, dtype=torch.bool)
+    right[:, 7] = False
+    ours = torch.ones(600, dtype=torch.bool)
+    ours[7] = False
+    text = say.say_shared(ours, right)
+    assert "**1** images" in text
+    assert "100% of them" in text
+    assert "100.00%" in say.say_label_errors(ours, torch.tensor([7]))
+
+
+def test_people_views_and_corruptions_say_more_less_or_not_settled():
+    groups = [
+        predictions.Agreement(name, 100, error, (0.1, 0.0, 0.2), 0.1)
+        for name, error in (("all", (0.1, 0.05, 0.2)), ("under 80%", (0.4, 0.3, 0.5)))
+    ]
+    assert "**more often**" in say.say_people((0.3, 0.2, 0.4), groups)
+    assert "not clearly" in say.say_people((0.3, 0.2, 0.4), groups[::-1])
+    assert "cannot be compared" in say.say_people((np.nan, np.nan, np.nan), groups)
+    for low, high, word in ((0.001, 0.01, "helps"), (-0.01, -0.001, "hurts"), (-0.01, 0.01, "no difference")):
+        assert word in say.say_views(predictions.Paired((0.0, low, high), 0.1, 1, 1), 100)
+    assert "**blur**" in say.say_corruptions({"noise": [9, 5], "blur": [9, 4]}, 10, 10)
+    assert "**noise**" in say.say_corruptions({"noise": [9, 3], "blur": [9, 4]}, 10, 10)
+    assert "drop of 5.0" in say.say_v6((0.9, 0.89, 0.91), 0.95)
+
+
+def test_skips_and_neighbours_follow_their_numbers():
+    big, small = torch.full((20,), 2.0), torch.linspace(0.5, 0.6, 20)
+    norms = [BlockNorms("layers.0.0", 1, False, big, small), BlockNorms("layers.1.0", 2, True, small, big)]
+    assert "**1 of 2**" in say.say_skips(norms)
+    assert "`layers.1.0`" in say.say_skips(norms)
+    plain = BlockNorms("layers.0.0", 1, False, torch.full((20,), torch.nan), small)
+    assert "plain" in say.say_skips([plain])
+    text = say.say_neighbours(0.5, torch.tensor([[1, 1]]), torch.tensor([0]), torch.tensor([1]))
+    assert "predicted class in 100%" in text
+
+
+def test_an_exercise_is_unanswered_right_or_hinted_at():
+    assert say.say_answer(None, 3, 0.1, "count") == "Not answered yet."
+    assert say.say_answer(3.05, 3, 0.1, "count") == "Right."
+    assert "count" in say.say_answer(4, 3, 0.1, "count")
