@@ -61,6 +61,12 @@ def test_features_are_the_models_own_in_any_batch(monkeypatch):
     torch.testing.assert_close(explain.features(model, IMAGES), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_no_image_is_no_picture_and_no_point():
+    model = network()
+    assert explain.features(model, IMAGES[:0]).shape == (0, 8)
+    assert explain.grad_cam(model, IMAGES[:0]).shape == (0, 32, 32)
+
+
 def test_looking_leaves_the_network_as_it_was():
     model = network().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -113,9 +119,9 @@ def test_what_the_skip_and_the_branch_carry_sums_to_what_the_block_gives(block):
     """On one image at a time: the norms are those of the two summands, taken from the block's own modules."""
     model = network(replace(SMALL, block=block, blocks=(1, 1)))
     norms = explain.block_norms(model, IMAGES)
-    assert [(norm.name, norm.layer, norm.projects) for norm in norms] == [
-        ("layers.0.0", 1, False),
-        ("layers.1.0", 2, True),
+    assert [(norm.name, norm.layer, norm.position, norm.projects) for norm in norms] == [
+        ("layers.0.0", 1, 1, False),
+        ("layers.1.0", 2, 1, True),
     ]
     first = model.layers[0][0]
     assert isinstance(first, Block)

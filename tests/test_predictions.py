@@ -242,7 +242,7 @@ def test_calibration_says_which_way_and_whether_the_temperature_helps():
 def test_coverage_says_what_could_be_answered():
     sorted_hits = torch.arange(100) < 60
     assert "60% of the images" in say.say_coverage(-torch.arange(100.0), sorted_hits, 1.0)
-    assert "no share" in say.say_coverage(torch.arange(100.0), sorted_hits, 1.0)
+    assert "hundredth" in say.say_coverage(torch.arange(100.0), sorted_hits, 1.0)
 
 
 def test_shared_errors_and_label_errors_are_counted():
@@ -269,14 +269,15 @@ def test_people_views_and_corruptions_say_more_less_or_not_settled():
     assert "**blur**" in say.say_corruptions({"noise": [9, 5], "blur": [9, 4]}, 10, 10)
     assert "**noise**" in say.say_corruptions({"noise": [9, 3], "blur": [9, 4]}, 10, 10)
     assert "drop of 5.0" in say.say_v6((0.9, 0.89, 0.91), 0.95)
+    assert "guess" in say.say_v6((0.9, 0.89, 0.91), 0.95, 0.96)
 
 
 def test_skips_and_neighbours_follow_their_numbers():
     big, small = torch.full((20,), 2.0), torch.linspace(0.5, 0.6, 20)
-    norms = [BlockNorms("layers.0.0", 1, False, big, small), BlockNorms("layers.1.0", 2, True, small, big)]
+    norms = [BlockNorms("layers.0.0", 1, 1, False, big, small), BlockNorms("layers.1.0", 2, 1, True, small, big)]
     assert "**1 of 2**" in say.say_skips(norms)
-    assert "`layers.1.0`" in say.say_skips(norms)
-    plain = BlockNorms("layers.0.0", 1, False, torch.full((20,), torch.nan), small)
+    assert "block 1 of layer 2" in say.say_skips(norms)
+    plain = BlockNorms("layers.0.0", 1, 1, False, torch.full((20,), torch.nan), small)
     assert "plain" in say.say_skips([plain])
     text = say.say_neighbours(0.5, torch.tensor([[1, 1]]), torch.tensor([0]), torch.tensor([1]))
     assert "predicted class in 100%" in text

@@ -46,6 +46,12 @@ def test_the_conda_environment_names_the_pins() -> None:
     assert named == {name: pins()[name] for name in requirements()}
 
 
+def test_every_folder_of_the_library_is_packaged() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "tpsnet_lib").rglob("__init__.py")}
+    assert {".".join(folder.parts) for folder in folders} == set(project["tool"]["setuptools"]["packages"])
+
+
 def test_a_room_imports_only_rooms_above_it() -> None:
     for path in sorted((ROOT / "tpsnet_lib").rglob("*.py")):
         if path.name == "__init__.py":

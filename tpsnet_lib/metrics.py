@@ -73,7 +73,7 @@ def mean_interval(values: Values, level: float = 0.95) -> tuple[float, float, fl
     if n < 2:
         return (float(values[0]) if n else math.nan), math.nan, math.nan
     mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
-    half = _t_quantile(n - 1, level) * deviation / math.sqrt(n)
+    half = t_quantile(n - 1, level) * deviation / math.sqrt(n)
     return mean, mean - half, mean + half
 
 
@@ -162,7 +162,7 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
     return math.exp((low + high) / 2)
 
 
-def _t_quantile(freedom: int, level: float) -> float:
+def t_quantile(freedom: int, level: float) -> float:
     """t with P(|T| < t) = level for Student's T, from its finite series (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
 
     def inside(angle: float) -> float:  # P(|T| < sqrt(freedom) tan(angle))

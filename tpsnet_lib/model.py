@@ -137,12 +137,23 @@ def _norm_activation(config: ModelConfig, channels: int) -> tuple[nn.Module, nn.
     return nn.BatchNorm2d(channels), ACTIVATIONS[config.activation]()
 
 
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution with a stride, as the stride of its input: the same sums.
+
+    oneDNN's own backward pass of a strided 1x1 convolution corrupts memory at some small widths (torch 2.15, CPU)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__(inputs, outputs, 1, bias=False)
+        self.step = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x[:, :, :: self.step, :: self.step], self.weight, None)
+
+
 def _projection(config: ModelConfig, layer: int, inputs: int, stride: int) -> nn.Sequential:
-    outputs = config.channels[layer]
-    return nn.Sequential(
-        _convolution(inputs, outputs, config.skip_kernel(layer), stride),
-        nn.BatchNorm2d(outputs),
-    )
+    outputs, kernel = config.channels[layer], config.skip_kernel(layer)
+    convolution = Pointwise(inputs, outputs, stride) if kernel == 1 else _convolution(inputs, outputs, kernel, stride)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
 
 
 class Whitening(nn.Conv2d):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tpsnet_lib.config import CLASSES, ModelConfig, RunConfig, TrainConfig
@@ -134,20 +135,31 @@ def accuracies(found: Sequence[Trial]) -> Array:
 def run_here(
     runs: Sequence[Run], *, store: Store, root: str | Path | None = None, progress: str = "auto"
 ) -> list[tuple[Run, Record]]:
-    """Runs with their records, trained one after another in this process where missing: for a few small runs, which
-    are done before `experiments.run_all` has started its workers. One that diverges is recorded as failed."""
-    pairs = []
-    for run in runs:
-        started, device = now(), resolve_device()
-        try:
-            record = load_or_run(run.config, root=root, store=store, progress=progress)
-        except TrainingError as error:
-            config = run.config.with_precision(native_precision(device))
-            found = find_record(run, store)
-            made_by = provenance(device, fingerprint(config.data.dataset, root), started)
-            record = found or read_record(write_failure(store.writable, config, str(error), made_by))
-        pairs.append((run, record))
+    """Runs with their records, trained one after another in this process where missing, on one thread: for a few small
+    runs, too small to share between threads and done before `experiments.run_all` would have started its workers.
+
+    One that diverges is recorded as failed."""
+    threads, pairs = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        for run in runs:
+            started = now()
+            try:
+                record = load_or_run(run.config, root=root, store=store, progress=progress)
+            except TrainingError as error:
+                record = find_record(run, store) or _failed(run, store, root, str(error), started)
+            pairs.append((run, record))
+    finally:
+        torch.set_num_threads(threads)
     return pairs
+
+
+def _failed(run: Run, store: Store, root: str | Path | None, reason: str, started: str) -> Record:
+    device = resolve_device()
+    made_by = provenance(device, fingerprint(run.config.data.dataset, root), started)
+    return read_record(
+        write_failure(store.writable, run.config.with_precision(native_precision(device)), reason, made_by)
+    )
 
 
 def images(trial: Trial) -> int:

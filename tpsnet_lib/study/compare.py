@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 import numpy as np
 
 from tpsnet_lib.config import DataConfig, RunConfig
-from tpsnet_lib.metrics import _t_quantile as t_quantile
+from tpsnet_lib.metrics import t_quantile as t_quantile
 from tpsnet_lib.metrics import mean_interval
 from tpsnet_lib.model import count_macs, count_parameters
 from tpsnet_lib.study.experiments import Experiment, Run, collect
@@ -143,7 +143,7 @@ def pending(found: Mapping[Key, Group], factor: str) -> str:
     if not said:
         return ""
     command = "`, `".join(f"tpsnet run {name}" for name, (short, _) in gaps.items() if short)
-    return f"**Pending:** {' and '.join(said)}. `{command}` adds them; what is said here is from those there are."
+    return f"**Pending:** {' and '.join(said)}. To add them: `{command}`; what is said here is from those there are."
 
 
 def paired(better: Group, worse: Group) -> list[float]:
@@ -239,7 +239,8 @@ def judge(found: Mapping[Key, Group], name: str, matters: float = MATTERS) -> Cl
     if name.startswith("odd"):
         factor = "blocks at matched MACs" if "MACs" in name else "blocks"
         groups = dict(enumerate(levels(found, factor), 1))
-        part = compare("odd B minus even B", odd_minus_even(groups), matters)
+        label = "odd B minus even B" + (", matched MACs" if "MACs" in name else "")
+        part = compare(label, odd_minus_even(groups), matters)
         return Claim(ODD.replace("parameters", "MACs") if "MACs" in name else ODD, (part,))
     text, parts = CLAIMS[name][0], []
     for (factor_a, level_a), (factor_b, level_b) in CLAIMS[name][1]:
@@ -259,7 +260,7 @@ def points(value: float) -> str:
 
 def said_of_part(part: Comparison) -> str:
     """One comparison in a sentence: mean, interval, pairs."""
-    label = part.label[0].upper() + part.label[1:]
+    label = part.label if "=" in part.label[:2] else part.label[0].upper() + part.label[1:]  # w=8 keeps its w
     if part.n == 0:
         return f"{label}: no pair of runs yet."
     if part.n == 1:

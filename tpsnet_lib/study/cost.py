@@ -17,13 +17,13 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from tpsnet_lib import metrics, train
-from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, RunConfig
+from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, RunConfig, read_yaml
 from tpsnet_lib.data import ImageSet
 from tpsnet_lib.files import project_root
 from tpsnet_lib.model import count_macs, count_parameters
 from tpsnet_lib.progress import duration
 from tpsnet_lib.study.evaluate import TestResult, find_test
-from tpsnet_lib.study.experiments import all_experiments, collect, load_experiment
+from tpsnet_lib.study.experiments import collect, experiments_folder, load_experiment
 from tpsnet_lib.study.provenance import hardware
 from tpsnet_lib.study.records import Record, Store, read_record
 
@@ -135,7 +135,8 @@ def said_of_profile(step: StepProfile) -> str:
     others = {group: value for group, value in step.seconds.items() if not group.startswith("convolution")}
     largest = max(others, key=lambda group: others[group])
     return (
-        f"A step of {step.batch_size} images takes {1000 * step.total:.0f} ms here ({step.threads} threads):"
+        f"A step of {step.batch_size} images takes {1000 * step.total:.0f} ms here (on {step.threads}"
+        f" thread{'s' if step.threads > 1 else ''}):"
         f" **{convolutions:.0%} of it is convolutions**, {step.share(DATA):.1%} is drawing and augmenting the batch."
         f" The largest of the rest is {largest}, {step.share(largest):.0%}."
     )
@@ -269,8 +270,11 @@ def our_row(record: Record, test: TestResult | None, name: str) -> dict[str, Any
 def final_rows(store: Store, but: str = "") -> list[dict[str, Any]]:
     """A row for every CIFAR-10 record of an experiment declared final, except the one of id `but`."""
     rows = []
-    for experiment in all_experiments():
-        for run, record in collect(experiment, store) if experiment.final else ():
+    for path in sorted(experiments_folder().glob("*.yaml")):
+        if not read_yaml(path).get("final"):  # a search takes seconds to draw
+            continue
+        experiment = load_experiment(path)
+        for run, record in collect(experiment, store):
             if record is None or record.failed or record.id == but or not record.stamp.startswith("CIFAR-10"):
                 continue
             rows.append(our_row(record, find_test(record, store), f"ours, {experiment.name} (seed {run.config.seed})"))
@@ -287,13 +291,12 @@ def as_table(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
         {
             "model": row["model"],
             "parameters (M)": said(row, "parameters", ".2f", 1e6),
-            "MACs (M)": said(row, "macs", ".0f", 1e6),
             "test accuracy (%)": said(row, "accuracy", ".2f", 0.01)
             + (f" ({100 * row['low']:.2f} to {100 * row['high']:.2f})" if row.get("low") is not None else ""),
             "epochs": said(row, "epochs", "g"),
-            "minutes": said(row, "minutes", ".3g"),
-            "hardware": row.get("hardware") or "–",
-            "source": row["source"],
+            "minutes": said(row, "minutes", ".2g") + (f" ({row['hardware']})" if row.get("minutes") else ""),
+            "with": row.get("what") or "–",
+            "source": row["source"] + ("" if row.get("checked") != "no" else ", not read"),
         }
         for row in sorted(rows, key=lambda row: -(row["accuracy"] or 0))
     ]

@@ -33,7 +33,7 @@ def grad_cam(model: ResidualNetwork, images: Tensor, classes: Tensor | None = No
     if layer is None and len(model.final):
         module = model.final
     device = next(model.parameters()).device
-    heat = []
+    heat = [torch.zeros(0, *images.shape[-2:])]
     with _evaluation(model), torch.enable_grad():
         for start in range(0, len(images), BATCH):
             inputs = normalise(images[start : start + BATCH].to(device))
@@ -62,7 +62,7 @@ def _submodule(model: nn.Module, name: str) -> nn.Module:
 def features(model: ResidualNetwork, images: Tensor, precision: str = "fp32") -> Tensor:
     """What the classifier sees of images (uint8 [N, 3, 32, 32]): float32 [N, C_N], on the CPU."""
     device = next(model.parameters()).device
-    parts = []
+    parts = [torch.zeros(0, model.head.in_features)]
     with _evaluation(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for start in range(0, len(images), BATCH):
             parts.append(model.features(normalise(images[start : start + BATCH].to(device))).float().cpu())
@@ -110,8 +110,9 @@ class BlockNorms:
     """What comes into the sum of one block, as the root mean square over a feature map, a number an image: along the
     skip (nan in a plain network) and out of the branch."""
 
-    name: str
+    name: str  # of the module, as `grad_cam` takes it
     layer: int  # counted from 1
+    position: int  # in its layer, counted from 1
     projects: bool
     skip: Tensor  # float32 [N]
     branch: Tensor  # float32 [N]
@@ -138,16 +139,13 @@ def block_norms(model: ResidualNetwork, images: Tensor) -> list[BlockNorms]:
                 model(normalise(images[start : start + BATCH].to(device)))
             for name, values in sizes.items():
                 values.append(found.get(name, torch.full((len(images[start : start + BATCH]),), torch.nan)).cpu())
-    return [
-        BlockNorms(
-            name,
-            int(name.split(".")[1]) + 1,
-            block.projects,
-            torch.cat(sizes[f"{name} skip"]),
-            torch.cat(sizes[f"{name} branch"]),
-        )
-        for name, block in blocks.items()
-    ]
+    norms: list[BlockNorms] = []
+    for name, block in blocks.items():
+        layer = int(name.split(".")[1]) + 1
+        position = 1 + sum(norm.layer == layer for norm in norms)
+        skip, branch = (torch.cat(sizes[f"{name} {kind}"]) for kind in ("skip", "branch"))
+        norms.append(BlockNorms(name, layer, position, block.projects, skip, branch))
+    return norms
 
 
 def _root_mean_square(maps: Tensor) -> Tensor:

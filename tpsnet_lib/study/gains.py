@@ -204,6 +204,15 @@ def seeds_needed(deviation: float, difference: float, power: float = 0.8, level:
     return max(2, math.ceil(2 * (z * deviation / difference) ** 2))
 
 
+def said_of_pairs(changed: Sequence[Record], plain: Sequence[Record]) -> str:
+    """What a change brought, from runs with it and without it, in the order of the same seeds."""
+    with_it, without = ([run.metrics["validation_accuracy"] for run in runs] for runs in (changed, plain))
+    gain = metrics.paired_difference(with_it, without)
+    _, low, high = gain
+    verdict = "it helps" if low > 0 else "it harms" if high < 0 else "not told from nothing"
+    return f"{points(gain)}, {len(plain)} pairs: {verdict}."
+
+
 # Exercises ----------------------------------------------------------------------------------------------------------
 
 
@@ -224,12 +233,3 @@ def check_steps(given: float | None, images: int, batch_size: int, epochs: float
         f"An epoch of {images:,} images has {images:,} / {batch_size} steps, without the batch that is not full.",
         within=0,
     )
-
-
-def said_of_pairs(changed: Sequence[Record], plain: Sequence[Record]) -> str:
-    """What a change brought, from runs with it and without it, in the order of the same seeds."""
-    accuracies = [[float(run.metrics["validation_accuracy"]) for run in runs] for runs in (changed, plain)]
-    gain = metrics.paired_difference(*accuracies)
-    _, low, high = gain
-    verdict = "it helps" if low > 0 else "it harms" if high < 0 else "not told from nothing"
-    return f"{points(gain)}, {len(plain)} pairs: {verdict}."

@@ -96,8 +96,8 @@ def say_map(components: Components, agreement: Mapping[str, float], n: int) -> s
     )
     return (
         f"The first component holds {100 * float(first[0]):.0f}% of the variance, the first two"
-        f" {100 * float(first[:2].sum()):.0f}%, all {len(first)} together {100 * float(first.sum()):.0f}%. Of {n:,} images,"
-        f" the nearest other one has the same label for {parts} (by chance 10%). {lesson}"
+        f" {100 * float(first[:2].sum()):.0f}%, all {len(first)} together {100 * float(first.sum()):.0f}%. Of {n:,}"
+        f" images, the nearest other one has the same label for {parts} (by chance 10%). {lesson}"
     )
 
 

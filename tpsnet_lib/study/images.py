@@ -198,7 +198,7 @@ def maps(coordinates: Tensor, embedding: str = "tsne", seed: int = 0) -> dict[st
     if embedding == "pca":
         return {"components 1 and 2": coordinates[:, :2], "components 3 and 4": coordinates[:, 2:4]}
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     with threadpool_limits(1):  # its threads wait for each other at every turn: on a busy machine more are slower
         fitted = TSNE(perplexity=30, init="pca", random_state=seed).fit_transform(coordinates.numpy())

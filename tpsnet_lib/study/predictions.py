@@ -29,12 +29,9 @@ def choose_record(store: Store, dataset: str) -> Record | None:
     whose test part was opened, else the newest; None where there is none.
 
     The best is chosen by held-out validation accuracy, never by the test result."""
-    finals = final_ids()
-    there = [
-        record
-        for record in store.all()
-        if record.id in finals and record.has_weights and record.config.data.dataset == dataset
-    ]
+    fitting = [record for record in store.all() if record.has_weights and record.config.data.dataset == dataset]
+    finals = final_ids() if fitting else {}
+    there = [record for record in fitting if record.id in finals]
     opened = [record for record in there if find_test(record, store) is not None]
     if opened:
         return max(opened, key=lambda record: _held_out(record, store))

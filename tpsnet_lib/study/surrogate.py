@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tpsnet_lib.config import PARAMETER_BUDGET, ModelConfig
 from tpsnet_lib.files import ConfigError
-from tpsnet_lib.metrics import _t_quantile as t_quantile
+from tpsnet_lib.metrics import t_quantile as t_quantile
 from tpsnet_lib.model import build, check_budget, count_macs, count_parameters
 from tpsnet_lib.study.compare import Group, points
 
@@ -137,17 +137,22 @@ class Timing:
 
 @torch.inference_mode()
 def latency(config: ModelConfig, seconds: float = 0.2) -> Timing:
-    """How long this machine's CPU takes for one image alone, in fp32, weights untrained (they make no difference).
+    """How long one core of this machine takes for one image, in fp32, weights untrained (they make no difference).
 
     At least five passes are timed, after two that are not."""
     model = build(config, budget=None).eval().to(memory_format=torch.channels_last)
     image = torch.zeros(1, 3, 32, 32).to(memory_format=torch.channels_last)
     times: list[float] = []
-    began = time.perf_counter()
-    while len(times) < 7 or time.perf_counter() - began < seconds:
-        start = time.perf_counter()
-        model(image)
-        times.append(1000 * (time.perf_counter() - start))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # one image keeps no second core busy, and cores that wait for each other blur the time
+    try:
+        began = time.perf_counter()
+        while len(times) < 7 or time.perf_counter() - began < seconds:
+            start = time.perf_counter()
+            model(image)
+            times.append(1000 * (time.perf_counter() - start))
+    finally:
+        torch.set_num_threads(threads)
     low, median, high = statistics.quantiles(times[2:], n=4)
     return Timing(median, low, high, len(times) - 2)
 

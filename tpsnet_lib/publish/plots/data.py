@@ -55,7 +55,8 @@ def channels(found: ChannelStatistics) -> Figure:
         ax.axvline(255 * mean, color=colour, label=f"mean {mean:.4f}")
         ax.axvline(255 * constant, color=INK, linestyle=":", label=f"constant {constant:.4f}")
         ax.set_xlabel(f"{name}, pixel value")
-        ax.legend(fontsize=7, loc="upper right", handlelength=1.2)
+        ax.legend(fontsize=7, loc="upper right", handlelength=1.2, frameon=False)
+        ax.set_ylim(0, 1.4 * float(share.max()))
     axes[0].set_ylabel("pixels (%)")
     return fig
 
@@ -91,7 +92,7 @@ def detail_of_pairs(pairs: Pairs) -> Figure:
     ax.axvline(SAME_PHOTOGRAPH, color=PALETTE[1], label=f"near-duplicates: {SAME_PHOTOGRAPH} or more")
     ax.set_xlabel("correlation of detail")
     ax.set_ylabel("pairs")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, frameon=False)
     return fig
 
 
@@ -107,31 +108,37 @@ def components(found: Components, count: int = 8) -> Figure:
 def maps(points: Mapping[str, Tensor], labels: Tensor, names: Sequence[str]) -> Figure:
     """Two-dimensional maps of the same images, side by side; colour and marker tell the class."""
     fig, axes = figure(1, len(points), height=3.9)
-    fig.set_dpi(130)  # of the points, which are pixels within the SVG: thousands of shapes would be megabytes
+    fig.set_dpi(120)
     for ax, (title, where) in zip(axes, points.items(), strict=True):
         for label, (name, (colour, marker)) in enumerate(zip(names, LOOKS, strict=True)):
             x, y = where[labels == label].T.numpy()
-            ax.scatter(x, y, s=8, color=colour, marker=marker, linewidths=0.8, label=name, rasterized=True)
-        ax.set_title(title)
+            ax.scatter(x, y, s=8, color=colour, marker=marker, linewidths=0.8, label=name)
+        ax.set_rasterization_zorder(3)  # all points as one picture within the SVG: as shapes they would be megabytes
+        ax.grid(False)
+        ax.set_title(title, fontsize=9.5, loc="left")
         ax.set_xticks([])
         ax.set_yticks([])
     handles, words = axes[0].get_legend_handles_labels()
-    fig.legend(handles, words, loc="outside lower center", ncols=5, fontsize=8, markerscale=1.6)
+    fig.legend(handles, words, loc="outside lower center", ncols=5, fontsize=8, markerscale=1.6, frameon=False)
     return fig
 
 
 def strips(rows: Mapping[str, Tensor], original: Tensor) -> Figure:
-    """One image as the first epochs of each augmentation show it, a row an augmentation."""
+    """One image as the first epochs of each augmentation show it, a row an augmentation; the original on the left."""
     columns = 1 + max(len(row) for row in rows.values())
-    fig, axes = figure(len(rows), columns, height=0.98 * len(rows) + 0.2, width=6.6)
+    fig, axes = figure(len(rows), columns, height=0.98 * len(rows) + 0.2, width=5.4)
+    for ax in axes[:, 0]:
+        ax.set_axis_off()
+    _tile(axes[0, 0], original, "original")
     for number, (name, row) in enumerate(rows.items()):
-        for column, image in enumerate([original, *row]):
-            head = "original" if column == 0 else f"epoch {column - 1}"
-            _tile(axes[number, column], image, head if number == 0 else "")
-        axes[number, 0].text(
-            -0.12, 0.5, name, transform=axes[number, 0].transAxes, ha="right", va="center", fontsize=8.5
-        )
+        for epoch, image in enumerate(row):
+            _tile(axes[number, 1 + epoch], image, f"epoch {epoch}" if number == 0 else "")
+        _name_row(axes[number, 1], name)
     return fig
+
+
+def _name_row(ax: Axes, name: str) -> None:
+    ax.text(-0.1, 0.5, name.replace(" ", "\n"), transform=ax.transAxes, ha="right", va="center", fontsize=8)
 
 
 def mixes(rows: Mapping[str, tuple[Tensor, Tensor]], names: Sequence[str]) -> Figure:
@@ -141,9 +148,7 @@ def mixes(rows: Mapping[str, tuple[Tensor, Tensor]], names: Sequence[str]) -> Fi
     for number, (name, (images, targets)) in enumerate(rows.items()):
         for ax, image, target in zip(axes[number], images, targets, strict=True):
             _tile(ax, image, target_words(target, names))
-        axes[number, 0].text(
-            -0.12, 0.5, name, transform=axes[number, 0].transAxes, ha="right", va="center", fontsize=8.5
-        )
+        _name_row(axes[number, 0], name)
     return fig
 
 
@@ -167,12 +172,12 @@ def split_noise(counts: np.ndarray[Any, Any], stratified: int, deviation: float,
     left.axvline(stratified, color=PALETTE[1], label="stratified")
     left.set_xlabel("validation images of one class")
     left.set_ylabel("density")
-    left.legend(fontsize=8)
+    left.legend(fontsize=8, frameon=False)
     for colour, (name, values) in zip((PALETTE[1], MUTED), scores.items(), strict=True):
-        right.hist(100 * values, bins=40, density=True, histtype="step", color=colour, linewidth=1.6, label=name)
+        right.hist(100 * values, bins=20, density=True, histtype="step", color=colour, linewidth=1.6, label=name)
     right.set_xlabel("difference of two scores (points)")
     right.set_yticks([])
-    right.legend(fontsize=8)
+    right.legend(fontsize=8, frameon=False)
     return fig
 
 
@@ -192,7 +197,7 @@ def interval_width(accuracies: Sequence[float], marks: Mapping[str, int]) -> Fig
     ax.minorticks_off()
     ax.set_xlabel("images the accuracy is measured on")
     ax.set_ylabel("half-width (points)")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, frameon=False)
     return fig
 
 
@@ -220,5 +225,5 @@ def inflation(choices: Mapping[str, Sequence[Choice]], accuracy: float) -> Figur
     ax.minorticks_off()
     ax.set_xlabel("models among which the best was chosen")
     ax.set_ylabel("accuracy of the chosen (%)")
-    ax.legend(fontsize=8, loc="upper left")
+    fig.legend(loc="outside upper center", ncols=2, fontsize=8, frameon=False)
     return fig

@@ -75,14 +75,14 @@ def _zoom(ax: Any, groups: Sequence[Group]) -> None:
         ax.set_ylim(max(0.0, min(seen) - room), min(100.0, max(seen) + room))
 
 
-def _mean_and_dots(ax: Any, at: float, group: Group, colour: str, label: str = "") -> None:
+def _mean_and_dots(ax: Any, at: float, group: Group, colour: str) -> None:
     values = [100 * value for value in group.values.values()]
     if not values:
-        ax.annotate("pending", (at, 0.5), xycoords=("data", "axes fraction"), ha="center", color=MUTED)
+        ax.annotate("pending", (at, 0.06), xycoords=("data", "axes fraction"), ha="center", color=MUTED)
         return
     mean, low, high = (100 * value for value in group.interval())
     spread = [[0.0], [0.0]] if math.isnan(low) else [[mean - low], [high - mean]]
-    ax.errorbar([at], [mean], yerr=spread, fmt="_", ms=16, mew=2, capsize=3, color=colour, label=label or None)
+    ax.errorbar([at], [mean], yerr=spread, fmt="_", ms=16, mew=2, capsize=3, color=colour)
     ax.plot(at + 0.14 + 0.05 * np.arange(len(values)), values, "o", ms=4, mfc="none", color=colour)
 
 
@@ -117,9 +117,9 @@ def two_lines(first: Sequence[Group], second: Sequence[Group], names: tuple[str,
     fig, ax = figure(height=3.1)
     for groups, name, colour, shift in ((first, names[0], PALETTE[0], -0.12), (second, names[1], PALETTE[1], 0.12)):
         for at, group in enumerate(groups):
-            _mean_and_dots(ax, at + shift, group, colour, name if at == 0 else "")
+            _mean_and_dots(ax, at + shift, group, colour)
         known = [(at + shift, 100 * group.interval()[0]) for at, group in enumerate(groups) if group.records]
-        ax.plot([x for x, _ in known], [y for _, y in known], color=colour, alpha=0.5, lw=1)
+        ax.plot([x for x, _ in known], [y for _, y in known], color=colour, alpha=0.5, lw=1, label=name)
     _zoom(ax, [*first, *second])
     ax.set_xticks(range(len(first)), [group.label for group in first])
     ax.set_xlim(-0.6, len(first) - 0.4)
@@ -167,6 +167,9 @@ def _plain_log_ticks(ax: Any, values: Sequence[float]) -> None:
     low, high = min(values), max(values)
     steps = [base * 10.0**power for power in range(-3, 7) for base in (1, 2, 5)]
     ticks = [step for step in steps if low / 1.1 <= step <= high * 1.1]
+    if len(ticks) < 2:  # too narrow a range for a logarithmic axis
+        ax.set_xscale("linear")
+        return
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.colors import LinearSegmentedColormap
@@ -12,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tpsnet_lib import metrics
-from tpsnet_lib.publish.plots.style import GRID, INK, MUTED, PALETTE, WIDTH, figure
+from tpsnet_lib.publish.plots.style import GRID, INK, MUTED, PALETTE, STYLE, WIDTH, figure
 from tpsnet_lib.study.explain import BlockNorms
 from tpsnet_lib.study.predictions import Agreement, Bin, ClassScores, Interval, Standing
 
@@ -20,6 +22,7 @@ TEN = (*PALETTE, "#000000", "#882255", "#B8A000")  # one a class, each also name
 HEAT = LinearSegmentedColormap.from_list("heat", ["#FFFFFF", "#FBD9B5", PALETTE[1], "#7A2E00"])
 
 
+@mpl.rc_context(STYLE)
 def confusion_matrix(confusion: Tensor, names: Sequence[str]) -> Figure:
     """Counts of label (row) against prediction (column); only the errors are coloured, the diagonal is in grey."""
     fig, ax = figure(height=4.9, width=6.2)
@@ -44,6 +47,7 @@ def confusion_matrix(confusion: Tensor, names: Sequence[str]) -> Figure:
     return fig
 
 
+@mpl.rc_context(STYLE)
 def scores_by_class(scores: Sequence[ClassScores], names: Sequence[str]) -> Figure:
     """Precision, recall and F1 of each class with their intervals, the hardest class (by F1) at the bottom."""
     fig, ax = figure(height=4.0)
@@ -60,6 +64,7 @@ def scores_by_class(scores: Sequence[ClassScores], names: Sequence[str]) -> Figu
     return fig
 
 
+@mpl.rc_context(STYLE)
 def reliability(panels: Sequence[tuple[str, Sequence[Bin]]]) -> Figure:
     """Accuracy against confidence in bins of equal counts, a panel for each (title, bins); the line is calibrated."""
     fig, axes = figure(1, len(panels), height=3.3, sharey=True, squeeze=False)
@@ -76,6 +81,7 @@ def reliability(panels: Sequence[tuple[str, Sequence[Bin]]]) -> Figure:
     return fig
 
 
+@mpl.rc_context(STYLE)
 def risk_coverage(coverage: Tensor, accuracy: Tensor) -> Figure:
     """The error on the images answered, against the share answered, the surest first, with its Wilson band."""
     fig, ax = figure(height=3.0)
@@ -89,27 +95,30 @@ def risk_coverage(coverage: Tensor, accuracy: Tensor) -> Figure:
     overall = 100 * (1 - float(accuracy[-1]))
     ax.axhline(overall, color=MUTED, linewidth=1, linestyle="--", label="in any order")
     ax.set_xlim(0, 100)
-    ax.set_ylim(0, None)
+    ax.set_ylim(0, 1.25 * max(overall, 1))
     ax.set_xlabel("coverage: images answered, %")
     ax.set_ylabel("error on them, %")
-    ax.legend(loc="upper left")
+    _legend_above(ax)
     return fig
 
 
-def gallery(images: Tensor, lines: Sequence[str], columns: int = 8) -> Figure:
-    """Thumbnails (uint8 [N, 3, H, W]) in a grid, each with its lines of text beneath."""
-    rows = -(-len(images) // columns)
+@mpl.rc_context(STYLE)
+def gallery(images: Tensor, lines: Sequence[str], columns: int = 6, side: float = 0.8) -> Figure:
+    """Thumbnails (uint8 [N, 3, H, W]) of so many inches in a grid, each with its lines of text beneath."""
+    rows = max(1, -(-len(images) // columns))
     deepest = max((text.count("\n") + 1 for text in lines), default=1)
-    side = WIDTH / columns
-    fig, axes = figure(rows, columns, height=rows * (side + 0.13 * deepest), squeeze=False)
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, image, text in zip(axes.flat, images, lines, strict=False):
+    wide, high = WIDTH / columns, side + 0.13 * deepest + 0.12
+    fig = plt.figure(figsize=(WIDTH, rows * high), layout="none")
+    for position, (image, text) in enumerate(zip(images, lines, strict=True)):
+        row, column = divmod(position, columns)
+        left, bottom = (column + 0.5) * wide - side / 2, (rows - row) * high - side
+        ax = fig.add_axes((left / WIDTH, bottom / (rows * high), side / WIDTH, side / (rows * high)))
         _picture(ax, image)
-        ax.text(0.5, -0.05, text, transform=ax.transAxes, ha="center", va="top", fontsize=6.5, color=INK)
+        ax.text(0.5, -0.05, text, transform=ax.transAxes, ha="center", va="top", fontsize=7, color=INK)
     return fig
 
 
+@mpl.rc_context(STYLE)
 def standings(rows: Sequence[Standing], accuracy: Interval, name: str) -> Figure:
     """The error of published models and of ours on the same images, with Wilson intervals; the colour says whether
     the paired difference is clear."""
@@ -153,6 +162,7 @@ def _error(accuracy: float, n: int) -> Interval:
     return 1 - accuracy, 1 - high, 1 - low
 
 
+@mpl.rc_context(STYLE)
 def people(groups: Sequence[Agreement]) -> Figure:
     """By how many people agree with the label: the network's error, and its uncertainty beside people's."""
     fig, (left, right) = figure(1, 2, height=3.1)
@@ -163,7 +173,7 @@ def people(groups: Sequence[Agreement]) -> Figure:
     theirs = [group.people for group in groups]
     right.plot(places + 0.08, theirs, "s", color=PALETTE[0], markersize=5, label="people")
     right.set_ylabel("mean uncertainty (entropy), nats")
-    right.legend(loc="upper left")
+    _legend_above(right)
     for ax in (left, right):
         ax.set_ylim(0, None)
         ax.set_xticks(places, [f"{group.name}\n{group.n:,}" for group in groups], fontsize=8)
@@ -171,9 +181,11 @@ def people(groups: Sequence[Agreement]) -> Figure:
     return fig
 
 
+@mpl.rc_context(STYLE)
 def heat_maps(images: Tensor, heat: Tensor, lines: Sequence[str]) -> Figure:
     """Images above, the same with what speaks for the class laid over them (heat [N, H, W] in 0 to 1) below."""
-    fig, axes = figure(2, len(images), height=2 * WIDTH / len(images) + 0.45, squeeze=False)
+    width = min(WIDTH, 0.95 * len(images))
+    fig, axes = figure(2, len(images), height=2 * width / len(images) + 0.45, width=width, squeeze=False)
     for column, (image, where, text) in enumerate(zip(images, heat, lines, strict=True)):
         _picture(axes[0][column], image)
         _picture(axes[1][column], image, grey=True)
@@ -182,6 +194,7 @@ def heat_maps(images: Tensor, heat: Tensor, lines: Sequence[str]) -> Figure:
     return fig
 
 
+@mpl.rc_context(STYLE)
 def embedding(points: Tensor, labels: Tensor, correct: Tensor, names: Sequence[str], axes: tuple[str, str]) -> Figure:
     """Images as points in a plane (float [N, 2]), coloured and named by label, with the errors crossed."""
     fig, ax = figure(height=4.6)
@@ -198,10 +211,11 @@ def embedding(points: Tensor, labels: Tensor, correct: Tensor, names: Sequence[s
     ax.set_ylabel(axes[1])
     ax.set_xticks([])
     ax.set_yticks([])
-    ax.legend(loc="lower right", frameon=True, facecolor="white", edgecolor="none", framealpha=0.8)
+    _legend_above(ax)
     return fig
 
 
+@mpl.rc_context(STYLE)
 def block_norms(norms: Sequence[BlockNorms]) -> Figure:
     """What comes along the skip and out of the branch of each block, mean over images and the middle 90% of them."""
     fig, ax = figure(height=3.0)
@@ -217,14 +231,15 @@ def block_norms(norms: Sequence[BlockNorms]) -> Figure:
         if place and norm.layer != norms[place - 1].layer:
             ax.axvline(place - 0.5, color=MUTED, linewidth=0.8, linestyle=":")
     ticks = places[:: max(1, len(norms) // 20)]
-    ax.set_xticks(ticks, [norms[place].name.removeprefix("layers.") for place in ticks], fontsize=7.5)
+    ax.set_xticks(ticks, [f"{norms[place].layer}.{norms[place].position}" for place in ticks], fontsize=8)
     ax.set_xlabel("block (layer.position); a dotted line opens a layer")
     ax.set_ylabel("root mean square")
     ax.set_ylim(0, None)
-    ax.legend(loc="upper left")
+    _legend_above(ax)
     return fig
 
 
+@mpl.rc_context(STYLE)
 def filters(kernels: Tensor) -> Figure:
     """First-layer kernels (float [C, 3, k, k] in 0 to 1) side by side, grey for a weight of zero."""
     columns = min(16, len(kernels))
@@ -237,6 +252,7 @@ def filters(kernels: Tensor) -> Figure:
     return fig
 
 
+@mpl.rc_context(STYLE)
 def corruption_curves(hits: dict[str, list[int]], clean: int, n: int) -> Figure:
     """Accuracy under each corruption by severity, from the undamaged images (severity 0) on, with Wilson intervals."""
     fig, ax = figure(height=3.2)
@@ -247,7 +263,7 @@ def corruption_curves(hits: dict[str, list[int]], clean: int, n: int) -> Figure:
         _points(ax, values, places, fmt="osD^"[offset % 4], color=PALETTE[offset], label=name)
     ax.set_xlabel("severity (0: the images as they are)")
     ax.set_ylabel("accuracy, %")
-    ax.legend(loc="lower left")
+    _legend_above(ax)
     return fig
 
 

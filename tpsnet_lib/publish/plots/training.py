@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from torch import Tensor
 
 from tpsnet_lib import metrics
@@ -150,7 +150,7 @@ def halves(correct: Tensor, result: Halves) -> Figure:
     named = ((result.chosen, "on the half that chose it", VERMILION), (result.honest, "on the other half", BLUE))
     for values, name, colour in named:
         right.hist(100 * values, edges, histtype="stepfilled", color=colour, alpha=0.45, label=name)
-        right.axvline(100 * values.mean(), color=colour, linewidth=2)
+        right.axvline(100 * values.mean(), 0, 0.74, color=colour, linewidth=2)
     right.set(xlabel="accuracy of the chosen epoch (%)", ylabel="divisions", title="What it is said to reach")
     right.set_ylim(0, 1.35 * right.get_ylim()[1])
     right.legend(fontsize=8, loc="upper left")
@@ -196,7 +196,10 @@ def pareto(rows: Sequence[Mapping[str, Any]], *costs: str) -> Figure:
         for row in shown:
             _point(axes, row, row[name] / unit)
         axes.set_yscale("function", functions=(lambda y: -np.log10(100.001 - y), lambda y: 100.001 - 10**-y))
-        axes.set_xscale("linear" if name == "parameters" else "log")
+        values = [row[name] for row in shown]
+        if values and max(values) > 8 * min(values):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(label)

@@ -1,0 +1,193 @@
+"""What a run costs, and where it stands: the profile of a step, fresh records, the table beside published results."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig, read_yaml
+from tpsnet_lib.data import fit_and_validation
+from tpsnet_lib.files import project_root
+from tpsnet_lib.model import count_macs
+from tpsnet_lib.study import cost
+from tpsnet_lib.study.evaluate import TestResult
+from tpsnet_lib.study.experiments import load_experiment
+from tpsnet_lib.study.records import Record, Store, load_or_run
+
+TINY = RunConfig(
+    ModelConfig(blocks=(1,), channels=(4,), stem=2, pool=32),
+    TrainConfig(epochs=1, batch_size=20, precision="fp32"),
+    DataConfig("shapes10", 40, 20),
+)
+
+
+def record(accuracy: float = 0.9, stamp: str = "CIFAR-10", config: RunConfig = TINY) -> Record:
+    measured = {"validation_accuracy": accuracy, "seconds": 120.0, "images_per_second": 500.0, "epochs": 2.0}
+    measured |= {"parameters": 1_000_000, "macs": 50_000_000}
+    made = {"fingerprint": {"stamp": stamp}, "hardware": "a machine"}
+    return Record(Path("nowhere"), config, measured, made, ())
+
+
+def opened(accuracy: float, low: float, high: float) -> TestResult:
+    said = {"accuracy": accuracy, "low": low, "high": high, "n": 10_000, "fingerprint": {"stamp": "CIFAR-10"}}
+    return TestResult(Path("nowhere"), said, torch.empty(0, 10))
+
+
+def test_operators_are_grouped_by_name_and_what_comes_before_the_forward_pass_is_data() -> None:
+    events = [
+        ("tpsnet: step", 0.0, 1e6),
+        ("aten::index_select", 1.0, 2e6),
+        ("tpsnet: forward", 2.0, 0.0),
+        ("aten::mkldnn_convolution", 3.0, 3e6),
+        ("aten::index_select", 4.0, 0.5e6),
+        ("aten::convolution_backward", 5.0, 4e6),
+        ("aten::native_batch_norm_backward", 6.0, 5e6),
+        ("aten::max_pool2d_with_indices", 7.0, 6e6),
+        ("aten::_fused_sgd_", 8.0, 7e6),
+    ]
+    found = cost.group_events(reversed(events))
+    assert found[cost.DATA] == pytest.approx(2)
+    assert found[cost.OTHER] == pytest.approx(1.5)
+    assert found["convolution, forward"] == pytest.approx(3)
+    assert found["convolution, backward"] == pytest.approx(4)
+    assert (found["norm"], found["pool"], found["optimizer"]) == pytest.approx((5, 6, 7))
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+def test_profile_of_a_step_accounts_for_all_of_it(capfd: pytest.CaptureFixture[str]) -> None:
+    step = cost.profile_step(TINY, fit_and_validation(TINY.data)[0], steps=2, device="cpu")
+    os.write(2, b"standard error works again\n")
+    assert sum(step.share(group) for group in step.seconds) == pytest.approx(1)
+    assert step.share("convolution, forward") > 0
+    assert step.share(cost.DATA) > 0
+    assert step.share("optimizer") > 0
+    assert step.batch_size == 20
+    assert "20 images" in cost.said_of_profile(step)
+    assert capfd.readouterr().err == "standard error works again\n"
+
+
+def test_training_costs_six_operations_a_mac_and_image() -> None:
+    config = RunConfig(MEMBERS["classroom"])
+    assert cost.training_flops(config, 1000) == 6000 * count_macs(config.model)
+    spent = cost.cost(record())
+    assert spent["minutes"] == 2
+    assert spent["images"] == 60_000
+    assert spent["petaflop"] == pytest.approx(cost.training_flops(TINY, 60_000) / 1e15)
+    assert "60,000 images in 2:00 min" in cost.said_of_cost(record(), RunConfig(), 50_000)
+
+
+def test_a_fresh_store_is_empty_and_its_record_is_found_as_the_latest(tmp_path: Path) -> None:
+    assert cost.latest_fresh(tmp_path) is None
+    first, second = cost.fresh_store(tmp_path), cost.fresh_store(tmp_path)
+    assert first.writable != second.writable
+    assert first.all() == []
+    for store, run in ((first, TINY), (second, TINY.with_seed(1))):
+        load_or_run(run, store=store, progress="none")
+    latest = cost.latest_fresh(tmp_path)
+    assert latest is not None
+    assert latest.config.seed == 1
+
+
+@pytest.mark.parametrize("experiment", ["quick", "smoke"])
+def test_what_notebook_4_trains_is_declared_final(experiment: str) -> None:
+    declared = load_experiment(experiment)
+    assert declared.final
+    assert declared.weights
+    profiles = read_yaml(project_root() / "report" / "profiles.yaml")["profiles"]
+    given = profiles[experiment]["notebooks"]["04_final_training"]["parameters"]
+    assert given["experiment"] == experiment
+    for dataset in {run.config.data.dataset for run in declared.runs}:
+        config = cost.declared_run(experiment, dataset)
+        trained = replace(config, train=replace(config.train, epochs=given["epochs"]))
+        assert trained in [run.config for run in declared.runs]
+
+
+def test_the_defaults_of_notebook_4_are_those_of_the_quick_profile() -> None:
+    notebook = json.loads((project_root() / "notebooks" / "04_final_training.ipynb").read_text("utf-8"))
+    cell = next(cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", []))
+    defaults: dict[str, object] = {}
+    exec("".join(cell["source"]), defaults)
+    quick = read_yaml(project_root() / "report" / "profiles.yaml")["profiles"]["quick"]
+    for name, value in quick["notebooks"]["04_final_training"]["parameters"].items():
+        assert defaults[name] == value
+
+
+def test_on_a_data_set_that_no_run_is_declared_for_the_run_is_another() -> None:
+    moved = cost.declared_run("smoke", "cifar10")
+    assert moved.data.dataset == "cifar10"
+    assert moved not in [run.config for run in load_experiment("smoke").runs]
+
+
+def test_published_results_are_numbers_within_reason_with_a_source() -> None:
+    rows = cost.published()
+    by_name = {row["model"]: row for row in rows}
+    assert by_name["TPSNet"]["parameters"] == 4_959_770
+    assert by_name["TPSNet"]["accuracy"] == 0.9484
+    assert by_name["TPSNet"]["macs"] == count_macs(MEMBERS["tpsnet"])
+    assert by_name["DARTS"]["macs"] is None
+    for row in rows:
+        assert 0.9 < row["accuracy"] < 1
+        assert 5e5 < row["parameters"] < 5e6
+        assert row["source"]
+        assert row["checked"] in ("yes", "no")
+
+
+def test_frontier_keeps_what_nothing_beats_at_its_cost() -> None:
+    rows = [
+        {"model": "a", "parameters": 1, "accuracy": 0.9},
+        {"model": "b", "parameters": 2, "accuracy": 0.8},
+        {"model": "c", "parameters": 3, "accuracy": 0.95},
+        {"model": "d", "parameters": 3, "accuracy": 0.94},
+        {"model": "e", "parameters": None, "accuracy": 0.99},
+        {"model": "f", "parameters": 1, "accuracy": None},
+    ]
+    assert [row["model"] for row in cost.frontier(rows, "parameters")] == ["a", "c"]
+
+
+def test_rank_counts_the_published_results_above_and_within_the_interval() -> None:
+    rows = cost.published()
+    mine = cost.our_row(record(), opened(0.9484, 0.9439, 0.9526), "ours")
+    ahead = sum(row["accuracy"] > 0.9484 for row in rows)
+    assert f"{ahead} of the {len(rows)} published results" in cost.said_of_rank(mine, rows)
+    assert "95.00" not in cost.said_of_rank(mine, rows)
+    best = cost.our_row(record(), opened(0.99, 0.985, 0.993), "ours")
+    assert f"0 of the {len(rows)} published" in cost.said_of_rank(best, rows)
+
+
+def test_a_result_on_other_images_or_unopened_has_no_rank() -> None:
+    for row in (
+        cost.our_row(record(stamp="shapes10"), opened(0.99, 0.985, 0.993), "ours"),
+        cost.our_row(record(), None, "ours"),
+    ):
+        assert "no rival" in cost.said_of_rank(row, cost.published())
+
+
+def test_the_table_shows_the_best_first_and_a_dash_for_what_is_not_known() -> None:
+    rows = [cost.our_row(record(), None, "unopened"), cost.our_row(record(), opened(0.9, 0.89, 0.91), "ours")]
+    table = cost.as_table([*rows, *cost.published()])
+    assert table[-1]["model"] == "unopened"
+    assert table[-1]["test accuracy (%)"] == "–"
+    assert table[-2]["test accuracy (%)"] == "90.00 (89.00 to 91.00)"
+    assert table[-2]["minutes"] == "2 (a machine)"
+
+
+def test_findings_follow_their_records() -> None:
+    assert "90.00%" in cost.said_of_run(record(0.9), 5000)
+    assert "80.00%" in cost.said_of_run(record(0.8), 5000)
+    assert "lies within" in cost.said_of_test(record(0.9), opened(0.9, 0.89, 0.91), 5000)
+    assert "lies outside" in cost.said_of_test(record(0.9), opened(0.8, 0.79, 0.81), 5000)
+
+
+def test_a_store_without_final_records_adds_no_row(tmp_path: Path) -> None:
+    assert cost.final_rows(Store(tmp_path)) == []
+
+
+def test_the_climb_ends_with_ingredients_of_the_recipe_it_climbs_to() -> None:
+    first, *_, last = load_experiment("climb").runs
+    assert replace(first.config.train, epochs=300.0, precision="auto") == RECIPES["original"]
+    ours = RECIPES["sprint"]
+    for name in ("schedule", "nesterov", "flip", "crop_padding", "rotation"):
+        assert getattr(last.config.train, name) == getattr(ours, name)
