@@ -11,8 +11,7 @@ from statistics import fmean, stdev
 import numpy as np
 
 from tpsnet_lib.config import DataConfig, RunConfig
-from tpsnet_lib.metrics import t_quantile as t_quantile
-from tpsnet_lib.metrics import mean_interval
+from tpsnet_lib.metrics import mean_interval, t_quantile
 from tpsnet_lib.model import count_macs, count_parameters
 from tpsnet_lib.study.experiments import Experiment, Run, collect
 from tpsnet_lib.study.records import Record, Store
@@ -27,6 +26,9 @@ _BASE = ("effects_blocks", "B=1")  # the network that every factor but N, B and 
 
 FACTORS: dict[str, dict[str, Key]] = {  # level -> where its runs are declared; a level is declared only once
     "layers": {f"N={n}": ("effects_layers", f"N={n}") for n in (2, 3, 4)},
+    "layers at matched MACs": {
+        f"N={n}": ("effects_layers" if n == 3 else "effects_layers_macs", f"N={n}") for n in (2, 3, 4)
+    },
     "blocks": {f"B={b}": ("effects_blocks", f"B={b}") for b in range(1, 6)},
     "blocks at matched MACs": {
         f"B={b}": ("effects_blocks_macs" if b in (2, 3, 4) else "effects_blocks", f"B={b}") for b in range(1, 6)
@@ -44,6 +46,10 @@ CLAIMS: dict[str, tuple[str, list[tuple[tuple[str, str], tuple[str, str]]]]] = {
     "layers": (
         "Three residual layers beat two and four, at matched parameters",
         [(("layers", "N=3"), ("layers", other)) for other in ("N=2", "N=4")],
+    ),
+    "layers at matched MACs": (
+        "Three residual layers beat two and four, at matched MACs",
+        [(("layers at matched MACs", "N=3"), ("layers at matched MACs", other)) for other in ("N=2", "N=4")],
     ),
     "depth": (
         "In a short run at matched parameters, shallow and wide beats deep and narrow",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tpsnet_lib.config import PARAMETER_BUDGET, ModelConfig
 from tpsnet_lib.files import ConfigError
-from tpsnet_lib.metrics import t_quantile as t_quantile
+from tpsnet_lib.metrics import t_quantile
 from tpsnet_lib.model import build, check_budget, count_macs, count_parameters
 from tpsnet_lib.study.compare import Group, points
 
