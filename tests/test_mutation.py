@@ -23,6 +23,8 @@ def compared_cells(target: Path) -> None:
         and ("nbval-check-output" in cell.metadata.get("tags", []) or cell.source.startswith(("import ", "from ")))
     ]
     assert sum("nbval-check-output" in cell.metadata.get("tags", []) for cell in kept) >= 3
+    for number, cell in enumerate(kept, 1):
+        cell.execution_count = number  # as a notebook that was run has it; outputs without it are an error to nbval
     notebook.cells = kept
     nbformat.write(notebook, target)
 

@@ -99,7 +99,7 @@ def test_publishing_keeps_the_numbers_and_halves_the_weights(tiny_record: Record
 
 
 def test_trials_are_rows_that_answer_like_records(tiny_record: Record, tmp_path: Path) -> None:
-    path = tmp_path / "search.jsonl"
+    path = tmp_path / "search.trials.jsonl"
     write_trials(path, [tiny_record])
     found = Store(tmp_path / "empty", tmp_path).load(tiny_record.id)
     assert (found.metrics, found.history(), found.config) == (tiny_record.metrics, tiny_record.history(), tiny())

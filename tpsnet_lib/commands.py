@@ -237,8 +237,8 @@ def _publish(options: Options, store: Any) -> int:
         if name in known and not options.weights:
             experiment = experiments.load_experiment(name)
             found = [record for _, record in experiments.collect(experiment, store) if record is not None]
-            stores.write_trials(target / f"{name}.jsonl", found)
-            print(f"{len(found)} of {len(experiment.runs)} runs in {target / f'{name}.jsonl'}")
+            stores.write_trials(target / f"{name}.trials.jsonl", found)
+            print(f"{len(found)} of {len(experiment.runs)} runs in {target / f'{name}.trials.jsonl'}")
             continue
         ids = [name]
         if name in known:

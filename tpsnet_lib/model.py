@@ -147,7 +147,8 @@ class Pointwise(nn.Conv2d):
         self.step = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x[:, :, :: self.step, :: self.step], self.weight, None)
+        out: Tensor = self._conv_forward(x[:, :, :: self.step, :: self.step], self.weight, None)
+        return out
 
 
 def _projection(config: ModelConfig, layer: int, inputs: int, stride: int) -> nn.Sequential:

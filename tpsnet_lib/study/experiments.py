@@ -141,11 +141,11 @@ def collect(experiment: Experiment, store: Store | None = None) -> list[tuple[Ru
 
 def final_ids() -> dict[str, str]:
     """The ids that may be opened on the test set, with the experiment that declares each `final`."""
+    declared = [path for path in sorted(experiments_folder().glob("*.yaml")) if read_yaml(path).get("final")]
     return {
-        run.config.with_precision(precision).id: experiment.name
-        for experiment in all_experiments()
-        if experiment.final
-        for run in experiment.runs
+        run.config.with_precision(precision).id: path.stem
+        for path in declared
+        for run in load_experiment(path).runs
         for precision in ("bf16", "fp32")
     }
 

@@ -29,7 +29,7 @@ def importance(found: Sequence[Trial], resamples: int = 30, seed: int = 0) -> tu
     from sklearn.inspection import permutation_importance
     from sklearn.metrics import r2_score
 
-    names, y, draw = [*varied(found), "(noise)"], 100 * accuracies(found), np.random.default_rng(seed)
+    names, y, draw = [*varied(found), "(noise)"], 100 * accuracies(found), np.random.default_rng([2001, seed])
     table = np.array([[_number(name, trial) for name in names[:-1]] + [draw.random()] for trial in found])
     grown, quality = [], []
     for resample in range(resamples):
@@ -37,7 +37,7 @@ def importance(found: Sequence[Trial], resamples: int = 30, seed: int = 0) -> tu
         left = np.setdiff1d(np.arange(len(y)), chosen)
         if len(y) < 6 or len(left) < 2:
             continue
-        forest = RandomForestRegressor(60, min_samples_leaf=2, max_features=0.5, random_state=resample)
+        forest = RandomForestRegressor(50, min_samples_leaf=2, max_features=0.5, random_state=resample)
         forest.fit(table[chosen], y[chosen])
         shuffled = permutation_importance(
             forest, table[left], y[left], scoring="neg_mean_absolute_error", n_repeats=4, random_state=resample

@@ -123,7 +123,7 @@ class Store:
         for folder in self.folders:
             if (folder / run_id / "config.json").is_file():
                 return read_record(folder / run_id)
-            for trials in folder.glob("*.jsonl"):
+            for trials in folder.glob("*.trials.jsonl"):
                 if run_id in (known := read_trials(trials)):
                     return known[run_id]
         return None
@@ -139,7 +139,7 @@ class Store:
         """Every record, by id; where both stores hold one, the first store's."""
         found: dict[str, Record] = {}
         for folder in reversed(self.folders):
-            for trials in folder.glob("*.jsonl"):
+            for trials in folder.glob("*.trials.jsonl"):
                 found.update(read_trials(trials))
             found.update({path.parent.name: read_record(path.parent) for path in folder.glob("[0-9a-f]*/config.json")})
         return [found[run_id] for run_id in sorted(found)]

@@ -57,8 +57,8 @@ def say_trials(found: Sequence[Trial], declared: int) -> str:
     spoiled = f"**{failed} failed** and count as chance level, {percent(CHANCE, 0)}" if failed else "none failed"
     return (
         f"{len(found)} of {declared} declared trials have a record; {spoiled}. The median validation accuracy is"
-        f" {percent(scores[len(scores) // 2])}, the best {percent(best.accuracy)} ({best.label}; on {images(best):,} images"
-        f" its 95% interval is {percent(low)} to {percent(high)}, before any thought of having been chosen)."
+        f" {percent(scores[len(scores) // 2])}, the best {percent(best.accuracy)} ({best.label}; on {images(best):,}"
+        f" images its 95% interval is {percent(low)} to {percent(high)}, before any thought of having been chosen)."
     )
 
 

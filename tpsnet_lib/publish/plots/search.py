@@ -39,7 +39,7 @@ def budget(
     for depth, width, name in points:
         ax.plot(width, depth, "o", color=PALETTE[1], markersize=4)
         ax.annotate(name, (width, depth), (5, 1), textcoords="offset points", fontsize=7.5)
-    ax.set(xlabel="base width w, channels", ylabel="blocks a layer B", title="What fits")
+    ax.set(xlabel="base width w, channels", ylabel="blocks a layer B")
     for axis, number, values, label in ((left, 0, blocks, "blocks a layer B"), (right, 1, widths, "base width w")):
         bins = np.linspace(min(values) - 0.5, max(values) + 0.5, 13)
         for (name, sides), colour, filled in zip(drawn.items(), (MUTED, PALETTE[0]), (False, True), strict=True):
@@ -54,7 +54,7 @@ def budget(
                 label=f"{name} the budget",
             )
         axis.set(xlabel=label, ylabel="share of draws, %")
-    left.legend(fontsize=7.5)
+    fig.legend(*left.get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=8)
     return fig
 
 
@@ -79,7 +79,8 @@ def parallel(found: Sequence[Trial], names: Sequence[str]) -> Figure:
     Lines are spread a little about a value that many share; failed trials end at chance level, dashed."""
     fig, ax = figure(height=3.6)
     scores = 100 * accuracies(found)
-    norm = Normalize(scores.min(), max(scores.max(), scores.min() + 1))
+    worst = float(np.quantile(scores, 0.1))  # the few that failed would take most of the colours
+    norm = Normalize(worst, max(scores.max(), worst + 1))
     axes = [_Axis(VARIABLES[name], name, [trial.values[name] for trial in found]) for name in names]
     axes.append(_Axis("validation\naccuracy, %", "accuracy", list(scores)))
     draw = np.random.default_rng(0)
@@ -91,14 +92,15 @@ def parallel(found: Sequence[Trial], names: Sequence[str]) -> Figure:
         ax.axvline(position, color=INK, linewidth=0.8)
         for height, text in axis.ticks():
             ax.plot([position - 0.012, position], [height, height], color=INK, linewidth=0.8)
-            ax.text(position - 0.025, height, text, ha="right", va="center", fontsize=7.5, color=MUTED)
+            box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8}  # readable over the lines
+            ax.text(position - 0.025, height, text, ha="right", va="center", fontsize=7.5, color=INK, bbox=box)
     ax.set_xticks(range(len(axes)), [axis.label for axis in axes])
     ax.tick_params(length=0, labelcolor=INK)
     ax.set_yticks([])
     ax.grid(False)
     ax.set_xlim(-0.3, len(axes) - 0.98)
     ax.spines[:].set_visible(False)
-    fig.colorbar(plt.cm.ScalarMappable(norm, SCORES), ax=ax, pad=0.02, label="validation accuracy, %")
+    fig.colorbar(plt.cm.ScalarMappable(norm, SCORES), ax=ax, pad=0.02, extend="min", label="validation accuracy, %")
     return fig
 
 
@@ -167,14 +169,14 @@ def error_distributions(found: Sequence[Trial], questions: Mapping[str, Mapping[
     rows = -(-len(questions) // 2)
     fig, axes = figure(rows, 2, height=2.5 * rows + 0.2, sharex=True, sharey=True)
     errors = 100 * (1 - accuracies(found))
-    grid = np.linspace(errors.min() - 1, errors.max() + 1, 120)
+    grid = np.linspace(errors.min() - 1, errors.max() + 1, 70)
     for ax, (variable, groups) in zip(axes.flat, questions.items(), strict=False):
         for (name, picked), colour, line in zip(groups.items(), PALETTE, ("-", "--"), strict=False):
             if picked.sum() >= 2:
                 share, low, high = distribution(errors[picked], grid)
                 ax.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
                 ax.plot(grid, share, color=colour, linestyle=line, label=f"{name} (n = {picked.sum()})")
-        ax.set_title(VARIABLES[variable].partition(",")[0])
+        ax.set_title(VARIABLES[variable].partition(",")[0], loc="left", fontsize=9.5)
         ax.legend(fontsize=7.5, loc="upper left")
     for ax in axes[-1]:
         ax.set_xlabel("validation error, %")
@@ -200,6 +202,9 @@ def good_ranges(found: Sequence[Trial], names: Sequence[str]) -> Figure:
         ax.set_xlabel(VARIABLES[name])
         if name in LOGARITHMIC:
             ax.set_xscale("log")
+        if len(set(values)) <= 6:
+            ax.set_xticks(sorted(set(values)), [f"{value:g}" for value in sorted(set(values))])
+            ax.minorticks_off()
     for ax in axes[:, 0]:
         ax.set_ylabel("validation accuracy, %")
     return fig
@@ -234,9 +239,9 @@ def budgets(panels: Mapping[str, tuple[Array, Array, Interval]], xlabels: Sequen
                 100 * short[best], 100 * long[best], "o", color=PALETTE[1], markersize=7, label="chosen by the short"
             )
             ax.legend(loc="upper left", fontsize=8)
-        said = f"rank correlation {rho[0]:.2f} ({rho[1]:.2f} to {rho[2]:.2f})" if rho[0] == rho[0] else "too few"
-        ax.text(0.98, 0.04, said, transform=ax.transAxes, ha="right", fontsize=8.5)
-        ax.set(title=title, xlabel=xlabel)
+        said = f"{rho[0]:.2f} ({rho[1]:.2f} to {rho[2]:.2f})" if rho[0] == rho[0] else "too few draws"
+        ax.set_title(f"{title}: {said}", loc="left", fontsize=9)
+        ax.set_xlabel(xlabel)
     axes[0, 0].set_ylabel(ylabel)
     return fig
 
