@@ -155,8 +155,8 @@ def say_annealing(names: Sequence[str], matched: Sequence[float], stretched: Seq
         else ""
     )
     return (
-        f"Matched: {told[0]}. Not annealed: {told[1]}. Leaving out the end of the schedule costs"
-        f" {100 * cost:.1f} points on average and {turned}.{doubt}"
+        f"Matched: {told[0]}. Not annealed: {told[1]}. Leaving out the end of the schedule changes"
+        f" the accuracy by {-100 * cost:+.1f} points on average and {turned}.{doubt}"
     )
 
 
@@ -176,7 +176,10 @@ def say_surprise(sizes: Sequence[int], gap: Interval, n: int) -> str:
             " falls back."
         )
     verdict = "it falls back" if gap[1] > 0 else "that it falls back is not settled by so few"
-    return f"The best of {sizes[-1]} scores {points(gap)} less from a fresh seed (n = {n} draws run twice): {verdict}."
+    return (
+        f"The best of {sizes[-1]}, trained again from a fresh seed, scores lower by {points(gap)};"
+        f" n = {n} draws run twice: {verdict}."
+    )
 
 
 def say_regret(sizes: Sequence[int], annealed: Interval, cut: Interval, n: int) -> str:
