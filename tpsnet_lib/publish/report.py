@@ -73,6 +73,10 @@ def make(
         "commit": commit(),
     }
     fresh = cost.latest_fresh() if run else None
+    if fresh is not None and datetime.datetime.fromisoformat(fresh.provenance["started"]) < began.replace(
+        microsecond=0
+    ):
+        fresh = None  # of an earlier report
     sections = landing(facts, store, fresh, synthetic=not dataset.startswith("CIFAR-10"))
     shown = [record for record in store.all() if not record.failed]
     html = page.render(sections, executed, shown, {"title": TITLE, "question": QUESTION, **facts})
