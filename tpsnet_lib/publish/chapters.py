@@ -38,7 +38,11 @@ class Chapter:
 
 def slim_svg(text: str) -> str:
     """Without prolog, doctype and metadata, which a browser does not need and which hold addresses and dates."""
-    return re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL).strip()
+    slim = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL).strip()
+    # matplotlib writes a path's points to a millionth of a pixel, a line each
+    return re.sub(
+        r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", " ".join(path[0].split())).join((" ", "")), slim
+    )
 
 
 def chapter(path: Path, problems: list[str]) -> Chapter:
