@@ -116,11 +116,17 @@ def say_importance(found: Sequence[Importance], quality: Interval, n: int) -> st
     above = [each for each in found if each.variable != "(noise)" and each.points[1] > max(0.0, floor)]
     named = [f"**{VARIABLES[each.variable]}** ({each.points[0]:.1f} points)" for each in above]
     said = f"surely above a column of noise are {', '.join(named)}" if named else "no variable is surely above noise"
-    worth = "so it knows something" if quality[1] > 0 else "so do not trust it far"
-    return (
-        f"From {n} trials, {said}. On trials it has not seen the forest explains {percent(quality[0], 0)} of the"
-        f" variance ({percent(quality[1], 0)} to {percent(quality[2], 0)}), {worth}."
+    explained = (
+        f"explains {percent(quality[0], 0)} of the variance ({percent(quality[1], 0)} to {percent(quality[2], 0)})"
     )
+    worth = (
+        f"{explained}, so it knows something"
+        if quality[1] > 0
+        else f"{explained}, so do not trust it far"
+        if quality[0] > 0
+        else "does no better than their mean, so do not trust it"
+    )
+    return f"From {n} trials, {said}. On trials it has not seen the forest {worth}."
 
 
 def say_ranking(annealed: Interval, cut: Interval, n: int, short: float, long: float) -> str:
