@@ -42,7 +42,7 @@ def test_the_conda_environment_names_the_pins() -> None:
     assert environment["channels"] == ["conda-forge", "nodefaults"]
     named = dict(item.split("=") for item in environment["dependencies"] if isinstance(item, str) and "=" in item)
     assert named.pop("python") == "3.12"
-    named["torch"] = named.pop("pytorch")  # its name on conda-forge
+    named["torch"], named["ray"] = named.pop("pytorch"), named.pop("ray-tune")  # their names on conda-forge
     assert named == {name: pins()[name] for name in requirements()}
 
 

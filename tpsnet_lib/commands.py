@@ -257,11 +257,12 @@ def bench(options: Options) -> int:
 
     device = resolve_device(options.device)
     if options.what == "augment":
-        results = [benches.bench_augment(repeats=options.repeats)]
+        results = iter([benches.bench_augment(repeats=options.repeats)])
     else:
-        results = [benches.bench_loop(m, repeats=options.repeats, device=device) for m in benches.LOOP_CASES.values()]
-    for result in results:
-        print(json.dumps(result) if options.json else benches.table(result))
+        cases = benches.LOOP_CASES.values()
+        results = (benches.bench_loop(model, repeats=options.repeats, device=device) for model in cases)
+    for result in results:  # each as soon as it is measured
+        print(json.dumps(result) if options.json else benches.table(result), flush=True)
     return 0
 
 
