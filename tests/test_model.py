@@ -14,7 +14,7 @@ from torchvision.models.resnet import BasicBlock
 
 from tpsnet_lib.config import MEMBERS, ModelConfig
 from tpsnet_lib.files import ConfigError
-from tpsnet_lib.model import Block, PreactBlock, build, count_macs, count_parameters, describe, whiten, widest
+from tpsnet_lib.model import Block, Dropout, PreactBlock, build, count_macs, count_parameters, describe, whiten, widest
 
 EXACT = {"tpsnet": 4_959_770, "model1": 4_865_580, "model2": 4_971_680, "deep17": 4_987_384, "deep23": 4_976_470}
 WHITENED: dict[str, Any] = {"blocks": (1,), "channels": (8,), "stem": 24, "stem_kind": "whiten"}
@@ -199,6 +199,20 @@ def test_dropout_acts_in_training_only(field: str) -> None:
         assert torch.equal(network(images), network(images)) != differ
         network.eval()
         assert torch.equal(network(images), network(images))
+
+
+@pytest.mark.parametrize("shape", [(64, 25, 9, 9), (500, 333)])
+def test_dropout_drops_at_its_rate_each_element_alone_and_keeps_the_mean(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    out = Dropout(0.3)(torch.ones(shape, requires_grad=True))
+    dropped = (out == 0).float()
+    assert dropped.mean().item() == pytest.approx(0.3, abs=0.01)
+    assert out.mean().item() == pytest.approx(1, abs=0.01)
+    assert out.unique().tolist() == pytest.approx([0, 1 / 0.7], abs=1e-3)
+    flat = dropped.permute(0, 2, 3, 1).flatten() if len(shape) == 4 else dropped.flatten()  # as they lie in memory
+    for apart in (1, 2, 3, 4):
+        together = (flat[apart:] * flat[:-apart]).mean().item()
+        assert together == pytest.approx(0.09, abs=0.01)
 
 
 @pytest.mark.parametrize(("head_pool", "pool"), [("avg", 16), ("avg", 4), ("max", 8), ("max", 5)])
