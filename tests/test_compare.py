@@ -12,9 +12,9 @@ from tpsnet_lib.config import MEMBERS, DataConfig, ModelConfig, RunConfig
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model import count_macs, widest
 from tpsnet_lib.study import compare, original, surrogate
-from tpsnet_lib.study.compare import FAILS, HOLDS, OPEN, PENDING, Claim, Group, Key
+from tpsnet_lib.study.compare import FAILS, HOLDS, OPEN, PENDING, Claim, Group
 from tpsnet_lib.study.experiments import load_experiment
-from tpsnet_lib.study.records import Record, Store, write_failure
+from tpsnet_lib.study.records import Record
 
 PROVENANCE = {"fingerprint": {"stamp": "shapes10"}, "hardware": "a machine"}
 
@@ -27,30 +27,6 @@ def group(label: str, values: Mapping[int, float], model: ModelConfig = MEMBERS[
         for seed, value in values.items()
     )
     return Group(label, config, records, len(values))
-
-
-def all_groups(accuracy: float = 0.5) -> dict[Key, Group]:
-    """Every group that a factor asks for, with two seeds of the same accuracy."""
-    keys = {key for levels in compare.FACTORS.values() for key in levels.values()}
-    return {key: group(key[1], {0: accuracy, 1: accuracy + 0.001}) for key in keys}
-
-
-def test_every_level_and_claim_is_declared_by_an_experiment() -> None:
-    names = {name for levels in compare.FACTORS.values() for name, _ in levels.values()}
-    declared = {(name, run.label) for name in names for run in load_experiment(name).runs}
-    assert {key for levels in compare.FACTORS.values() for key in levels.values()} <= declared
-    for _, pairs in compare.CLAIMS.values():
-        for pair in pairs:
-            assert all(level in compare.FACTORS[factor] for factor, level in pair)
-
-
-def test_levels_at_matched_cost_differ_by_less_than_a_tenth() -> None:
-    store = Store()
-    for factor, cost in (("layers", "parameters"), ("blocks", "parameters"), ("blocks at matched MACs", "macs")):
-        names = {name for name, _ in compare.FACTORS[factor].values()}
-        found = compare.gather([load_experiment(name) for name in names], store)
-        costs = [getattr(each, cost) for each in compare.levels(found, factor)]
-        assert max(costs) < 1.12 * min(costs), factor
 
 
 def test_pairs_are_of_the_same_seed_and_a_seed_that_one_lacks_is_left_out() -> None:
@@ -112,46 +88,6 @@ def test_a_claim_stands_only_if_all_its_parts_do() -> None:
     assert verdicts == [HOLDS, FAILS, OPEN, PENDING]
 
 
-@pytest.mark.parametrize("name", [*compare.CLAIMS, "odd", "odd at matched MACs", "growth"])
-def test_every_claim_can_be_judged_and_said_also_with_nothing_run(name: str) -> None:
-    full, empty = all_groups(), {key: replace(each, records=()) for key, each in all_groups().items()}
-    assert compare.judge(full, name).verdict == FAILS  # equal everywhere: no advantage of a point
-    assert compare.judge(empty, name).verdict == PENDING
-    assert "pending" in compare.said_of_claim(compare.judge(empty, name))
-    assert "nan" not in compare.said_of_claim(compare.judge(empty, name))
-
-
-def test_swapping_two_groups_of_records_turns_the_sentence_round() -> None:
-    found = all_groups()
-    wide, narrow = ("effects_width", "w=12"), ("effects_width", "w=4")
-    found[wide], found[narrow] = group("w=12", {0: 0.6, 1: 0.601}), group("w=4", {0: 0.4, 1: 0.401})
-    before = compare.said_of_claim(compare.judge(found, "width"))
-    found[wide], found[narrow] = replace(found[narrow], label="w=12"), replace(found[wide], label="w=4")
-    after = compare.said_of_claim(compare.judge(found, "width"))
-    assert "holds.**" in before
-    assert "does not hold.**" in after
-    assert "+10.0 points" in before
-    assert "−10.0 points" in after
-
-
-def test_what_is_not_settled_says_what_it_would_take() -> None:
-    found = all_groups()
-    found["effects_skip_kernels", "K=3"] = group("K=3", {0: 0.53, 1: 0.49})
-    said = compare.said_of_claim(compare.judge(found, "skip kernel"))
-    assert "not settled" in said
-    assert "four times in five" in said
-    assert "would settle 1 point" in said
-
-
-def test_a_gap_names_its_experiment_and_the_command(tmp_path: Path) -> None:
-    experiment = load_experiment("effects_width")
-    write_failure(tmp_path, experiment.runs[0].config, "the loss is not a number", PROVENANCE)
-    found = compare.gather([experiment], Store(tmp_path))
-    assert compare.pending(found, "width").startswith("**Pending:** `effects_width` (9 of 9 runs)")
-    assert "`tpsnet run effects_width`" in compare.pending(found, "width")
-    assert compare.pending(all_groups(), "width") == ""
-
-
 def test_a_rehearsal_keeps_the_networks_and_asks_for_less() -> None:
     experiment = load_experiment("effects_plain")
     small = compare.smaller(experiment, DataConfig("shapes10", 100, 100), 1.0, 20, [0, 1])
@@ -184,7 +120,6 @@ def test_the_spread_between_seeds_is_pooled() -> None:
 
 
 def test_an_inexact_match_is_priced() -> None:
-    found = all_groups()
     widths = [
         group(f"w={w}", {0: a}, widest((1, 1, 1), parameters=n)) for w, n, a in ((4, 20_000, 0.4), (8, 80_000, 0.5))
     ]
@@ -195,7 +130,43 @@ def test_an_inexact_match_is_priced() -> None:
     said = compare.said_of_match(blocks, widths)
     assert "even networks have −" in said
     assert "worth −" in said
-    assert "worth" not in compare.said_of_match(blocks, compare.levels(found, "width")[:1])
+    assert "worth" not in compare.said_of_match(blocks, widths[:1])
+
+
+def test_an_interval_made_elsewhere_is_judged_by_the_same_rule() -> None:
+    verdicts = [compare.settle("", 100, each, "trials").verdict for each in ((2, 1, 3), (0, -3, 0.005), (0, -3, 3))]
+    assert verdicts == [HOLDS, FAILS, OPEN]
+    part = compare.settle("", 100, (0.005, -0.005, 0.015), "trials")
+    assert part.needed == pytest.approx(401, abs=1)  # twice as wide as a point: four times the trials
+    assert part.seen == pytest.approx(0.0143, abs=1e-4)  # (1.96 + 0.84) standard errors
+    doubt = compare.said_of_doubt(Claim("", (part,)))
+    assert "100 trials show a true difference of 1.4 points" in doubt
+    assert f"about {part.needed} would settle" in doubt
+
+
+def test_a_value_is_among_the_best_only_where_the_range_leaves_something_out() -> None:
+    ranges = [compare.contains("rate", 50, found, (0.001, 0.1), 0.01) for found in ((0.005, 0.05), (0.02, 0.1), (0, 1))]
+    assert [part.verdict for part in ranges] == [HOLDS, FAILS, OPEN]
+    assert "0.005 to 0.05, of 0.001 to 0.1 drawn" in compare.said_of_part(ranges[0])
+
+
+def test_the_map_holds_the_networks_that_differ_in_depth_and_width_alone() -> None:
+    base = group("base", {0: 0.5}, ModelConfig(blocks=(1, 1, 1), channels=(16, 32, 64), stem=8))
+    deep = group("deep", {0: 0.6, 1: 0.62}, replace(base.config.model, blocks=(2, 2, 2)))
+    narrow = group("narrow", {0: 0.3}, replace(base.config.model, channels=(8, 16, 32), stem=4))
+    others = [
+        group("plain", {0: 0.5}, replace(base.config.model, residual=False)),
+        group("two layers", {0: 0.5}, replace(base.config.model, blocks=(1, 1), channels=(32, 64))),
+        group("uneven", {0: 0.5}, replace(base.config.model, blocks=(1, 2, 1))),
+        replace(deep, records=(), config=replace(deep.config, model=replace(deep.config.model, blocks=(3, 3, 3)))),
+    ]
+    points = compare.plane([base, deep, narrow, *others], base)
+    assert set(points) == {(1, 8.0), (2, 8.0), (1, 4.0)}
+    assert "best is B = 2, w = 8 with 61.0%" in compare.said_of_plane(points, base.parameters)
+    same = group("same cost", {0: 0.7}, replace(deep.config.model, channels=(11, 22, 43), stem=5))
+    assert "from 50.0% at B = 1 to 70.0% at B = 2: +20.0 points" in compare.said_of_plane(
+        compare.plane([base, same], base), base.parameters
+    )
 
 
 # The surrogate ------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,8 @@ from tpsnet_lib.files import TpsnetError, write_whole
 from tpsnet_lib.metrics import mean_interval
 from tpsnet_lib.progress import duration
 from tpsnet_lib.publish.chapters import ACTIVE, ASSETS, NO_ALT, chapter, slim_svg, tidy
+from tpsnet_lib.study import compare
+from tpsnet_lib.study.answers import Answer
 
 SIZE_LIMIT = 5 * 2**20  # bytes of a page, above which it warns
 HISTORY_LIMIT = 2**20  # bytes of embedded histories; those beyond are left to the record store
@@ -60,6 +63,53 @@ def _shown(value: Any) -> Any:
 def record_link(record_id: str) -> Markup:
     """A link to a record of the appendix; where the page does not list it, the id stays as text."""
     return Markup('<a href="#record-{0}"><code>{0}</code></a>').format(record_id)
+
+
+def claims(found: Sequence[Answer], caption: str = "") -> str:
+    """The original's claims as an HTML table, for the landing page and for notebooks: under each claim and what the
+    original says, the cases that it was tested in, each with its verdict, grounds, budget and records."""
+    heads = Markup("").join(
+        Markup("<th>{}</th>").format(head) for head in ("tested", "verdict", "the records", "budget")
+    )
+    parts = [Markup('<div class="claims scroll"><table><caption>{}</caption>').format(caption)]
+    parts.append(Markup("<thead><tr>{}</tr></thead>").format(heads))
+    for letter, group in itertools.groupby(found, key=lambda answer: answer.case.claim):
+        answers = list(group)
+        if about := answers[0].original:
+            head = Markup('<tbody><tr><th colspan="4">({}) {} <small>The original: {}</small></th></tr>')
+            parts.append(head.format(letter, about.text, about.said))
+        parts += [*map(_claim_row, answers), Markup("</tbody>")]
+    return str(Markup("").join([*parts, Markup("</table></div>")]))
+
+
+def _claim_row(answer: Answer) -> Markup:
+    claim = answer.claim
+    grounds = [compare.in_short(part) for part in claim.parts if part.n]
+    counts = " and ".join(dict.fromkeys(f"{part.n:,} {part.of}" for part in claim.parts if part.n))
+    grounds += [f"n = {counts}"] if grounds else []
+    more = [*filter(None, [compare.said_of_doubt(claim)]), *claim.notes]
+    links = Markup(" ").join(record_link(record.id) for record in answer.records[:2])
+    others = f" and {len(answer.records) - 2} more" if len(answer.records) > 2 else ""
+    where = [answer.budget] if grounds else []
+    where += [Markup('<span class="sources">{}{}</span>').format(links, others)] if grounds and links else []
+    where += [Markup("Pending: {}").format(_code(answer.waiting))] if answer.waiting else []
+    cells = (
+        answer.case.says,
+        Markup('<strong class="{}">{}</strong>').format(answer.verdict.replace(" ", "-"), answer.verdict),
+        _lines([*grounds, *(Markup("<small>{}</small>").format(line) for line in more)]),
+        _lines(where),
+    )
+    return Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(cell) for cell in cells))
+
+
+def _lines(parts: Iterable[Any]) -> Markup:
+    return Markup("<br>").join(parts)
+
+
+def _code(text: str) -> Markup:
+    """Text with its parts in backticks as code."""
+    parts = [Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(text.split("`"))]
+    return Markup("").join(parts)
 
 
 def figure(fig: Any, alt: str, caption: str = "", fmt: str = "svg", records: Sequence[str] = ()) -> str:

@@ -20,7 +20,8 @@ from tpsnet_lib.progress import duration
 from tpsnet_lib.publish import notebooks, page
 from tpsnet_lib.publish.page import Section
 from tpsnet_lib.publish.plots import style, training
-from tpsnet_lib.study import cost, experiments
+from tpsnet_lib.study import answers, cost, experiments
+from tpsnet_lib.study.compare import MATTERS
 from tpsnet_lib.study.evaluate import TestResult, find_test
 from tpsnet_lib.study.provenance import commit, hardware
 from tpsnet_lib.study.records import Record, Store, committed_folder, default_store
@@ -118,17 +119,19 @@ def final_records(store: Store) -> list[tuple[str, Record, TestResult]]:
 
 
 def landing(facts: Mapping[str, Any], store: Store, fresh: Record | None, synthetic: bool) -> list[Section]:
-    """The sections before the notebooks: the answer so far, this machine's run, where that stands, what is pending."""
+    """The sections before the notebooks: the answer so far, the original's claims, where that stands among published
+    networks, this machine's run, what is pending."""
     finals = final_records(store)
-    sections = [Section("The answer so far", _answer(finals), "answer")]
+    sections = [
+        Section("The answer so far", _answer(finals), "answer"),
+        Section("The original's claims, tested", _claims(store), "claims"),
+    ]
     if synthetic:
         note = (
             "<p><strong>The notebooks below ran on shapes10, small synthetic pictures that the library draws"
             " itself.</strong> Their figures show that everything works; they say nothing about CIFAR-10.</p>"
         )
         sections.insert(0, Section("Synthetic images", note, "synthetic"))
-    if fresh is not None:
-        sections.append(Section("This machine's own run", _own_run(fresh, facts), "own"))
     rows = [cost.our_row(record, result, f"ours, {name}") for name, record, result in finals[:1]]
     figure = training.pareto([*rows, *cost.published()], "parameters")
     alt = "Test accuracy against parameters: the published networks, and the best of this report's records."
@@ -142,6 +145,8 @@ def landing(facts: Mapping[str, Any], store: Store, fresh: Record | None, synthe
             "pareto",
         )
     )
+    if fresh is not None:
+        sections.append(Section("This machine's own run", _own_run(fresh, facts), "own"))
     return [*sections, Section("What is still to be run", _pending(store), "pending")]
 
 
@@ -167,6 +172,18 @@ def _answer(finals: Sequence[tuple[str, Record, TestResult]]) -> str:
         f" {100 * original['accuracy']:.2f}% after {original['epochs']:g} epochs on a {original['hardware']}: this is"
         f" {abs(gap):.2f} points {'above' if gap >= 0 else 'below'} it.</p>"
     )
+
+
+def _claims(store: Store) -> str:
+    found = answers.judged("abcdefgh", store)
+    records = {record.id: record for answer in found for record in answer.records}
+    caption = style.caption("Differences in points of accuracy, with 95% intervals.", list(records.values()))
+    about = (
+        "A claim holds if the interval of the difference lies above 0. It does not hold if the interval leaves no room"
+        f" for an advantage of {100 * MATTERS:.0f} point. Else it is not settled. Each verdict is about networks of"
+        " that size in runs of that length, and of intervals at 95% one in twenty misses."
+    )
+    return f"<p>{answers.said_of_answers(found)}</p>{page.claims(found, caption)}<p>{about}</p>"
 
 
 def _percent(said: Mapping[str, Any], kind: str) -> str:

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, stdev
+from statistics import NormalDist, fmean, stdev
 
 import numpy as np
 
@@ -22,62 +22,6 @@ MOST = 1000  # pairs; a question that needs more is not for this experiment
 HOLDS, FAILS, OPEN, PENDING = "holds", "does not hold", "not settled", "pending"
 
 Key = tuple[str, str]  # the name of an experiment and the label of one of its runs
-_BASE = ("effects_blocks", "B=1")  # the network that every factor but N, B and w starts from
-
-FACTORS: dict[str, dict[str, Key]] = {  # level -> where its runs are declared; a level is declared only once
-    "layers": {f"N={n}": ("effects_layers", f"N={n}") for n in (2, 3, 4)},
-    "layers at matched MACs": {
-        f"N={n}": ("effects_layers" if n == 3 else "effects_layers_macs", f"N={n}") for n in (2, 3, 4)
-    },
-    "blocks": {f"B={b}": ("effects_blocks", f"B={b}") for b in range(1, 6)},
-    "blocks at matched MACs": {
-        f"B={b}": ("effects_blocks_macs" if b in (2, 3, 4) else "effects_blocks", f"B={b}") for b in range(1, 6)
-    },
-    "width": {f"w={w}": ("effects_width", f"w={w}") for w in (4, 8, 12)},
-    "kernel": {"F=1": ("effects_kernels", "F=1"), "F=3": _BASE, "F=5": ("effects_kernels", "F=5")},
-    "skip kernel": {"K=1": _BASE, "K=3": ("effects_skip_kernels", "K=3")},
-    "pool": {"P=3": ("effects_pool", "P=3"), "P=5": ("effects_pool", "P=5"), "P=8": _BASE},
-    "residual": {f"B={b}": ("effects_blocks", f"B={b}") for b in (1, 3, 5)},
-    "plain": {f"B={b}": ("effects_plain", f"plain B={b}") for b in (1, 3, 5)},
-}
-
-# A claim is one comparison or several, each (factor, level) expected to be better than (factor, level).
-CLAIMS: dict[str, tuple[str, list[tuple[tuple[str, str], tuple[str, str]]]]] = {
-    "layers": (
-        "Three residual layers beat two and four, at matched parameters",
-        [(("layers", "N=3"), ("layers", other)) for other in ("N=2", "N=4")],
-    ),
-    "layers at matched MACs": (
-        "Three residual layers beat two and four, at matched MACs",
-        [(("layers at matched MACs", "N=3"), ("layers at matched MACs", other)) for other in ("N=2", "N=4")],
-    ),
-    "depth": (
-        "In a short run at matched parameters, shallow and wide beats deep and narrow",
-        [(("blocks", "B=1"), ("blocks", "B=3")), (("blocks", "B=3"), ("blocks", "B=5"))],
-    ),
-    "width": (
-        "Wider is better, at a fixed depth",
-        [(("width", "w=8"), ("width", "w=4")), (("width", "w=12"), ("width", "w=8"))],
-    ),
-    "kernel": (
-        "3x3 kernels beat 1x1 and 5x5, at matched parameters",
-        [(("kernel", "F=3"), ("kernel", other)) for other in ("F=1", "F=5")],
-    ),
-    "skip kernel": (
-        "A 3x3 kernel on the projection skips beats 1x1",
-        [(("skip kernel", "K=3"), ("skip kernel", "K=1"))],
-    ),
-    "pool": (
-        "Averaging the whole last map beats a pool that drops its border",
-        [(("pool", "P=8"), ("pool", other)) for other in ("P=5", "P=3")],
-    ),
-    "residual": (
-        "Skips help at every depth tried",
-        [(("residual", level), ("plain", level)) for level in ("B=1", "B=3", "B=5")],
-    ),
-}
-GROWTH = "Skips are worth more in deeper networks"
-ODD = "Odd block counts beat even ones, at matched parameters"
 
 
 @dataclass(frozen=True)
@@ -133,31 +77,18 @@ def smaller(
     return replace(experiment, runs=runs)
 
 
-def levels(found: Mapping[Key, Group], factor: str) -> list[Group]:
-    """The groups of a factor, one a level, under the level's label."""
-    return [replace(found[key], label=level) for level, key in FACTORS[factor].items()]
-
-
-def pending(found: Mapping[Key, Group], factor: str) -> str:
-    """Which experiments a factor still waits for, in a sentence; empty if all of its runs have records."""
-    gaps: dict[str, list[int]] = {}
-    for key in FACTORS[factor].values():
-        counts = gaps.setdefault(key[0], [0, 0])
-        counts[0] += found[key].declared - len(found[key].records)
-        counts[1] += found[key].declared
-    said = [f"`{name}` ({short} of {declared} runs)" for name, (short, declared) in gaps.items() if short]
-    if not said:
-        return ""
-    command = "`, `".join(f"tpsnet run {name}" for name, (short, _) in gaps.items() if short)
-    return f"**Pending:** {' and '.join(said)}. To add them: `{command}`; what is said here is from those there are."
+def levels(found: Mapping[Key, Group], factor: Mapping[str, Key]) -> list[Group]:
+    """The groups of a factor (level -> where its runs are declared), one a level, under the level's label."""
+    return [replace(found[key], label=level) for level, key in factor.items()]
 
 
 def paired(better: Group, worse: Group) -> list[float]:
     """The difference in accuracy of two groups, one value for each seed that both have."""
-    return list(_by_seed(better, worse).values())
+    return list(by_seed(better, worse).values())
 
 
-def _by_seed(better: Group, worse: Group) -> dict[int, float]:
+def by_seed(better: Group, worse: Group) -> dict[int, float]:
+    """The difference in accuracy of two groups, by the seeds that both have."""
     a, b = better.values, worse.values
     return {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
 
@@ -189,6 +120,24 @@ class Comparison:
     seen: float  # the smallest true difference that so many pairs show in POWER of all cases
     needed: int  # pairs for an interval so narrow that it cannot hold both 0 and `matters`; MOST + 1: more than MOST
     verdict: str
+    of: str = "seeds, paired"  # what n counts
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which values of a variable the best trials have, and whether the claimed one is among them."""
+
+    label: str
+    n: int
+    low: float
+    high: float
+    drawn: tuple[float, float]  # least and largest value of all trials
+    value: float  # the claimed one
+    verdict: str
+    of: str = "trials"
+
+
+Part = Comparison | Range
 
 
 def compare(label: str, differences: Sequence[float], matters: float = MATTERS, level: float = 0.95) -> Comparison:
@@ -203,8 +152,34 @@ def compare(label: str, differences: Sequence[float], matters: float = MATTERS, 
     spread = stdev(differences)
     seen = (t_quantile(n - 1, level) + t_quantile(n - 1, 2 * POWER - 1)) * spread / math.sqrt(n)
     needed = 2 + bisect_left(range(2, MOST + 1), True, key=lambda pairs: width(pairs, spread, level) < matters)
-    verdict = HOLDS if low > 0 else FAILS if high < matters else OPEN
-    return Comparison(label, n, mean, low, high, seen, needed, verdict)
+    return Comparison(label, n, mean, low, high, seen, needed, verdict_of(low, high, matters))
+
+
+def verdict_of(low: float, high: float, matters: float = MATTERS) -> str:
+    """The verdict on an advantage, from the 95% interval of it."""
+    return HOLDS if low > 0 else FAILS if high < matters else OPEN
+
+
+def settle(
+    label: str, n: int, interval: tuple[float, float, float], of: str, matters: float = MATTERS, level: float = 0.95
+) -> Comparison:
+    """The verdict from an interval (middle, low, high) that is made already, by bootstrap or from counts.
+
+    What could have been seen, and the n that would settle it, take the interval to shrink as 1 / sqrt(n)."""
+    middle, low, high = interval
+    normal = NormalDist()
+    reach = 1 + normal.inv_cdf(POWER) / normal.inv_cdf((1 + level) / 2)
+    needed = math.ceil(n * ((high - low) / matters) ** 2) + 1
+    verdict = verdict_of(low, high, matters)
+    return Comparison(label, n, middle, low, high, reach * (high - low) / 2, needed, verdict, of)
+
+
+def contains(label: str, n: int, found: tuple[float, float], drawn: tuple[float, float], value: float) -> Range:
+    """The verdict on 'this value is among the best trials': their range holds it, and leaves out some of what was
+    drawn; where it leaves out nothing, the question is not settled."""
+    low, high = found
+    verdict = FAILS if not low <= value <= high else OPEN if low <= drawn[0] and high >= drawn[1] else HOLDS
+    return Range(label, n, low, high, drawn, value, verdict)
 
 
 def width(n: int, deviation: float, level: float = 0.95) -> float:
@@ -226,7 +201,8 @@ class Claim:
     """A claim and the comparisons that it stands or falls with."""
 
     text: str
-    parts: tuple[Comparison, ...]
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...] = ()  # sentences that say more and decide nothing
 
     @property
     def verdict(self) -> str:
@@ -235,25 +211,18 @@ class Claim:
         return next((each for each in (FAILS, PENDING, OPEN) if each in verdicts), HOLDS)
 
 
-def judge(found: Mapping[Key, Group], name: str, matters: float = MATTERS) -> Claim:
-    """A claim of `CLAIMS` by its name, or `odd`, `odd at matched MACs` or `growth`, from the groups found."""
-    if name == "growth":
-        pairs = zip(levels(found, "residual"), levels(found, "plain"), strict=True)
-        gains = [_by_seed(residual, plain) for residual, plain in pairs]
-        more = [gains[-1][seed] - gains[0][seed] for seed in sorted(gains[0].keys() & gains[-1].keys())]
-        return Claim(GROWTH, (compare("gain from skips at B=5 minus the gain at B=1", more, matters),))
-    if name.startswith("odd"):
-        factor = "blocks at matched MACs" if "MACs" in name else "blocks"
-        groups = dict(enumerate(levels(found, factor), 1))
-        label = "odd B minus even B" + (", matched MACs" if "MACs" in name else "")
-        part = compare(label, odd_minus_even(groups), matters)
-        return Claim(ODD.replace("parameters", "MACs") if "MACs" in name else ODD, (part,))
-    text, parts = CLAIMS[name][0], []
-    for (factor_a, level_a), (factor_b, level_b) in CLAIMS[name][1]:
-        better, worse = found[FACTORS[factor_a][level_a]], found[FACTORS[factor_b][level_b]]
-        label = f"{level_a} minus {level_b}" if factor_a == factor_b else f"{factor_a} minus {factor_b}, {level_a}"
-        parts.append(compare(label, paired(better, worse), matters))
-    return Claim(text, tuple(parts))
+def plane(found: Iterable[Group], base: Group) -> dict[tuple[int, float], Group]:
+    """The networks of `base`'s recipe and data that differ from it only in depth and width and have records, by blocks
+    a layer and width (half the channels of the first layer)."""
+    recipe, model = (base.config.train, base.config.data), base.config.model
+    points: dict[tuple[int, float], Group] = {}
+    for group in found:
+        other = group.config.model
+        alike = replace(other, blocks=model.blocks, channels=model.channels, stem=model.stem) == model
+        alike = alike and other.blocks == other.blocks[:1] * len(model.blocks)
+        if alike and group.records and recipe == (group.config.train, group.config.data):
+            points[other.blocks[0], other.channels[0] / 2] = group
+    return points
 
 
 # Sentences ----------------------------------------------------------------------------------------------------------
@@ -264,21 +233,28 @@ def points(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "−")
 
 
-def said_of_part(part: Comparison) -> str:
+def said_of_part(part: Part) -> str:
     """One comparison in a sentence: mean, interval, pairs."""
+    if isinstance(part, Range):
+        return f"{in_short(part)}" + (f" ({part.n:,} {part.of})." if part.n else ".")
     label = part.label if "=" in part.label[:2] else part.label[0].upper() + part.label[1:]  # w=8 keeps its w
     if part.n == 0:
-        return f"{label}: no pair of runs yet."
+        return f"{label}: no runs yet."
     if part.n == 1:
         return f"{label}: {points(part.mean)} points from one pair, which has no interval."
     interval = f"95% interval {points(part.low)} to {points(part.high)}"
-    return f"{label}: {points(part.mean)} points ({interval}; {part.n} seeds, paired)."
+    return f"{label}: {points(part.mean)} points ({interval}; {part.n:,} {part.of})."
 
 
-def in_short(part: Comparison) -> str:
+def in_short(part: Part) -> str:
     """One comparison for a table: mean and interval in points."""
+    if isinstance(part, Range):
+        if not part.n:
+            return f"{part.label}: no runs yet"
+        drawn = f"{part.drawn[0]:.2g} to {part.drawn[1]:.2g}"
+        return f"{part.label}: the best have {part.low:.2g} to {part.high:.2g}, of {drawn} drawn"
     if part.n < 2:
-        return f"{part.label}: " + (points(part.mean) if part.n else "no pair yet")
+        return f"{part.label}: " + (points(part.mean) if part.n else "no runs yet")
     return f"{part.label}: {points(part.mean)} ({points(part.low)} to {points(part.high)})"
 
 
@@ -286,15 +262,22 @@ def said_of_claim(claim: Claim, matters: float = MATTERS) -> str:
     """A claim's verdict and its grounds, as Markdown; for what is not settled, what could have been seen and the
     number of seeds that would settle it."""
     sentences = [f"**{claim.text}: {claim.verdict}.**", *(said_of_part(part) for part in claim.parts)]
-    still_open = [part for part in claim.parts if part.verdict == OPEN and part.n > 1]
-    if claim.verdict == OPEN and still_open:
-        worst = max(still_open, key=lambda part: part.needed)
-        many = f"more than {MOST}" if worst.needed > MOST else f"about {worst.needed}"
-        sentences.append(
-            f"{worst.n} seeds show a true difference of {100 * worst.seen:.1f} points four times in five;"
-            f" {many} would settle {100 * matters:.0f} point."
-        )
-    return " ".join(sentences)
+    return " ".join([*sentences, *filter(None, [said_of_doubt(claim, matters)]), *claim.notes])
+
+
+def said_of_doubt(claim: Claim, matters: float = MATTERS) -> str:
+    """For a claim that is not settled, the difference that could have been seen and the n that would settle it; else
+    nothing."""
+    unsure = [part for part in claim.parts if isinstance(part, Comparison) and part.verdict == OPEN and part.n > 1]
+    if claim.verdict != OPEN or not unsure:
+        return ""
+    worst = max(unsure, key=lambda part: part.needed)
+    most = max(MOST, 10 * worst.n)
+    many = f"more than {most:,}" if worst.needed > most else f"about {worst.needed:,}"
+    return (
+        f"{worst.n:,} {worst.of.split(',')[0]} show a true difference of {100 * worst.seen:.1f} points four times in"
+        f" five; {many} would settle {100 * matters:.0f} point."
+    )
 
 
 def said_of_group(group: Group) -> str:
@@ -305,6 +288,19 @@ def said_of_group(group: Group) -> str:
     if math.isnan(low):
         return f"{group.label}: {100 * mean:.1f}% (one seed)"
     return f"{group.label}: {100 * mean:.1f}% ({100 * low:.1f} to {100 * high:.1f}, {len(group.records)} seeds)"
+
+
+def said_of_plane(plane: Mapping[tuple[int, float], Group], parameters: int) -> str:
+    """Which network of a map is the best, and what depth costs or brings where the parameters stay within a tenth."""
+    (b, w), best = max(plane.items(), key=lambda item: item[1].interval()[0])
+    said = f"Of {len(plane)} networks the best is B = {b}, w = {w:g} with {100 * best.interval()[0]:.1f}%."
+    alike = {key: group for key, group in plane.items() if abs(group.parameters / parameters - 1) < 0.1}
+    if len(alike) < 2:
+        return said
+    ends = [(blocks, 100 * alike[blocks, width].interval()[0]) for blocks, width in (min(alike), max(alike))]
+    change = points((ends[1][1] - ends[0][1]) / 100)
+    steps = f"from {ends[0][1]:.1f}% at B = {ends[0][0]} to {ends[1][1]:.1f}% at B = {ends[1][0]}"
+    return f"{said} At equal parameters, accuracy goes {steps}: {change} points."
 
 
 def said_of_seeds(groups: Iterable[Group]) -> str:

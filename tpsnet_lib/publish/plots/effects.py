@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from tpsnet_lib.config import PARAMETER_BUDGET, ModelConfig
+from tpsnet_lib.model import count_parameters
 from tpsnet_lib.publish.plots.style import INK, MUTED, PALETTE, figure
 from tpsnet_lib.study.compare import MATTERS, Comparison, Group
 from tpsnet_lib.study.records import Record
@@ -42,6 +44,34 @@ def cost_map(costs: Mapping[tuple[int, int], tuple[int, int]], members: Mapping[
         ax.grid(False)
     axes[0].set_ylabel("blocks in each of 3 layers, B")
     return fig
+
+
+def accuracy_map(points: Mapping[tuple[int, float], Group], like: ModelConfig) -> Figure:
+    """Validation accuracy over depth and width: a dot a network, with its mean and its number of seeds; the line joins
+    networks with the parameters of `like`."""
+    fig, ax = figure(height=3.9, width=6.4)
+    blocks, widths = range(1, max(b for b, _ in points) + 1), np.arange(2.5, 2 + max(w for _, w in points), 0.5)
+    models = [[replace(like, blocks=(b,) * 3, **_channels(w)) for w in widths] for b in blocks]
+    sizes = np.array([[count_parameters(model) for model in row] for row in models])
+    if len(blocks) > 1:
+        ax.contour(widths, blocks, sizes, levels=[count_parameters(like)], colors=PALETTE[1], linewidths=1.4)
+    means = [100 * group.interval()[0] for group in points.values()]
+    where = [list(axis) for axis in zip(*points, strict=True)]
+    drawn = ax.scatter(where[1], where[0], c=means, s=150, cmap="viridis", zorder=3)
+    below: dict[int, bool] = {}  # in each row one label above its dot, the next below
+    for (b, w), group in sorted(points.items()):
+        below[b] = not below.get(b, True)
+        text, shift = f"{100 * group.interval()[0]:.1f} ({len(group.records)})", -19 if below[b] else 10
+        ax.annotate(text, (w, b), (0, shift), textcoords="offset points", ha="center", fontsize=8.5)
+    ax.set(xlabel="width w (half the channels of the first layer)", ylabel="blocks in each of 3 layers, B")
+    ax.set(yticks=list(blocks), ylim=(0.5, max(blocks) + 0.5), xlim=(min(where[1]) - 1.5, max(where[1]) + 1.5))
+    fig.colorbar(drawn, ax=ax, label="validation accuracy (%)")
+    ax.grid(False)
+    return fig
+
+
+def _channels(width: float) -> dict[str, Any]:
+    return {"channels": tuple(round(width * 2**layer) for layer in (1, 2, 3)), "stem": max(1, round(width))}
 
 
 def _title(ax: Any, text: str) -> None:
