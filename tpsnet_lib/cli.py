@@ -98,6 +98,15 @@ def _add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="end standard output with one JSON object on a line")
 
 
+def _add_wandb(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--wandb",
+        choices=("off", "offline", "online"),
+        default="off",
+        help="mirror the runs in Weights & Biases, or in report/local/wandb for `wandb sync` (default: %(default)s)",
+    )
+
+
 def _add_engine(add: Add) -> None:
     command = add(
         "describe",
@@ -134,6 +143,7 @@ def _add_engine(add: Add) -> None:
     _add_data_options(command)
     command.add_argument("--out", metavar="STORE", help="folder that takes the record (default: report/local/records)")
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint of this run, if there is one")
+    _add_wandb(command)
     _add_json(command)
 
     command = add("test", "open the test set for a record, once", "tpsnet test 0b25b88ff21a")

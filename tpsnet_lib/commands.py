@@ -101,18 +101,25 @@ def train(options: Options) -> int:
     """Train one network, or read its record where it has been trained before."""
     from tpsnet_lib.model import check_budget
     from tpsnet_lib.study.records import default_store, load_or_run
+    from tpsnet_lib.study.tracking import Mirror
+    from tpsnet_lib.train import native_precision, resolve_device
 
     config = _config(options)
     check_budget(config.model)
-    record = load_or_run(
-        config,
-        root=options.data,
-        device=options.device,
-        store=default_store(options.out),
-        keep_weights=True,
-        resume=options.resume,
-        on_wait=lambda: print("another process trains this very run: waiting for its record", file=sys.stderr),
-    )
+    config = config.with_precision(native_precision(resolve_device(options.device)))
+    label = Path(options.config).stem if options.config else config.id
+    with Mirror(options.wandb) as mirror:
+        record = load_or_run(
+            config,
+            root=options.data,
+            device=options.device,
+            store=default_store(options.out),
+            keep_weights=True,
+            resume=options.resume,
+            on_wait=lambda: print("another process trains this very run: waiting for its record", file=sys.stderr),
+            on_epoch=lambda row: mirror.epoch(config, "train", label, row),
+        )
+        mirror.record(record, "train", label)
     if options.json:
         print(json.dumps({"record": str(record.path), "id": record.id, "stamp": record.stamp, **record.metrics}))
         return 0

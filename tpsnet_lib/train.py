@@ -8,7 +8,7 @@ import io
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,12 +76,14 @@ def fit(
     resume: bool = False,
     progress: str = "auto",
     deadline: float | None = None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> Fitted:
     """Train the network of `config` on `fit_set`, scoring it on `validation` after every epoch.
 
     All images live on the device; a batch is augmented there. Every random draw is keyed by (seed, epoch, image) or
     (seed, step), so a run resumed from `checkpoint` ends in the weights of the uninterrupted one, bit for bit on the
     CPU. An epoch leaves out the images that do not fill its last batch; the next epoch's order is another.
+    `on_epoch` is called with each row of the history, first with those of the checkpoint; its time is not counted.
 
     Raises `Interrupted` after Ctrl-C, SIGTERM or the `deadline` (of `time.monotonic`), with the checkpoint written;
     `TrainingError` when the loss is no longer a number (the last good checkpoint stays); `RecordError` for a
@@ -90,6 +92,7 @@ def fit(
     run = _Run(config, fit_set.to(device), validation.to(device), device)
     if resume and checkpoint is not None and checkpoint.exists():
         run.restore(read_checkpoint(checkpoint, config))
+        run.tell(on_epoch, run.history)
     saved_at = time.monotonic()
     with _stop_requests() as stop, Progress(run.steps, "training", start=run.step, mode=progress) as bar:
         while run.step < run.steps:
@@ -97,6 +100,7 @@ def fit(
             bar.advance()
             if run.epoch_ended:
                 bar.stage(run.end_epoch())
+                run.tell(on_epoch, run.history[-1:])
             ended = run.step == run.steps
             if deadline is not None and time.monotonic() > deadline:
                 stop.set()
@@ -213,6 +217,13 @@ class _Run:
             f"epoch {row['epoch']:.4g}/{total:.4g}, loss {row['train_loss']:.3f},"
             f" validation {100 * row['validation_accuracy']:.2f}%"
         )
+
+    def tell(self, on_epoch: Callable[[dict[str, float]], None] | None, rows: list[dict[str, float]]) -> None:
+        """Hand out rows of the history, right after the clock was read; the time that this takes is not the run's."""
+        if on_epoch is not None:
+            for row in rows:
+                on_epoch(row)
+            self.began = time.monotonic()
 
     def _clock(self) -> None:
         now = time.monotonic()

@@ -249,6 +249,7 @@ def load_or_run(
     resume: bool = True,
     deadline: float | None = None,
     on_wait: Callable[[], None] | None = None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> Record:
     """The record of a run, trained only if it is missing (or kept without the weights that are wanted).
 
@@ -284,6 +285,7 @@ def load_or_run(
             resume=resume,
             progress=progress,
             deadline=deadline,
+            on_epoch=on_epoch,
         )
         path = write_record(store.writable, config, fitted, provenance(where, data, started), keep_weights)
         shutil.rmtree(work, ignore_errors=True)
