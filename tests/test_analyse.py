@@ -12,12 +12,13 @@ import pytest
 from conftest import tiny
 
 from tpsnet_lib.config import MEMBERS, RunConfig
+from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model import count_parameters
 from tpsnet_lib.study import analyse
 from tpsnet_lib.study import search_findings as say
 from tpsnet_lib.study.analyse import Trial
 from tpsnet_lib.study.experiments import Run
-from tpsnet_lib.study.importance import Importance, importance
+from tpsnet_lib.study.importance import NOISE, TREES, Importance, importance
 from tpsnet_lib.study.records import Record, Store
 from tpsnet_lib.study.search import load_spaces
 
@@ -119,63 +120,102 @@ def test_good_values_are_found_where_they_are_and_everywhere_if_they_do_not_matt
     assert high - low > 0.5
 
 
-def test_ranks_share_ties_and_rank_correlation_agrees_with_the_formula() -> None:
-    assert analyse.ranks(np.array([3.0, 1.0, 3.0, 7.0])).tolist() == [2.5, 1, 2.5, 4]
-    a, b = [1, 2, 3, 4, 5], [2, 1, 4, 3, 5]
-    rho, low, high = analyse.rank_correlation(a, b)
-    assert rho == pytest.approx(1 - 6 * 4 / (5 * 24))  # 1 - 6 sum d^2 / (n (n^2 - 1))
-    assert low <= rho <= high
-    assert analyse.rank_correlation(a, np.exp(a))[0] == pytest.approx(1), "only the order counts"
-    assert math.isnan(analyse.rank_correlation([1, 2], [1, 2])[0])
-    assert math.isnan(analyse.rank_correlation([1, 1, 1], [1, 2, 3])[0])
-
-
-def test_pairs_in_the_same_order_are_counted_and_ties_are_not() -> None:
-    assert analyse.ordered_alike([1, 2, 3], [1, 3, 2]) == (2, 3)
-    assert analyse.ordered_alike([1, 1], [1, 2]) == (0, 1)
-
-
-def test_choosing_by_the_score_that_counts_costs_nothing_and_by_another_it_does() -> None:
-    draw = np.random.default_rng(0)
-    truth = draw.normal(0.6, 0.05, 40)
-    noisy = truth + draw.normal(0, 0.05, 40)
-    assert analyse.regret(truth, truth, [1, 5], repeats=20)[0].tolist() == [0, 0]
-    mean, low, high = analyse.regret(noisy, truth, [10], repeats=60)[:, 0]
-    assert 0 < low < high
-    assert 0 < mean < 0.1
-
-
-def test_a_winner_falls_back_when_it_is_measured_again_and_one_chosen_beforehand_does_not() -> None:
-    draw = np.random.default_rng(0)
-    first, second = (0.6 + draw.normal(0, 0.02, 400) for _ in range(2))
-    gap = analyse.surprise(first, second, [1, 20], repeats=40)[0]
-    assert abs(gap[0]) < 0.004
-    assert 0.025 < gap[1] < 0.05  # the best of 20 normal scores lies 1.87 deviations up
-
-
-def test_the_curse_grows_with_the_choice_and_shrinks_with_the_images() -> None:
-    truth = [0.8] * 40
-    small = analyse.optimism(truth, 500, [1, 10, 40])
-    large = analyse.optimism(truth, 5000, [1, 10, 40])
-    deviation = math.sqrt(0.8 * 0.2 / 500)
-    assert abs(small[0]) < 0.002
-    assert small[0] < small[1] < small[2]
-    assert small[2] == pytest.approx(2.16 * deviation, rel=0.1)  # the expected best of 40 normal draws
-    assert large[2] == pytest.approx(small[2] / math.sqrt(10), rel=0.1)
-
-
-def test_a_forest_finds_the_variable_that_decides_and_puts_noise_near_zero() -> None:
+def deciding_rates() -> list[Trial]:
+    """Fifty trials whose accuracy the learning rate decides, and dropout not at all."""
     draw = np.random.default_rng(0)
     rates, drops = 10 ** draw.uniform(-4, -1, 50), draw.uniform(0, 0.5, 50)
-    found = trials(
-        [0.6 - 0.1 * abs(math.log10(r) + 2) for r in rates], train__lr=list(rates), model__dropout=list(drops)
-    )
-    ordered, quality = importance(found, resamples=3)
+    scores = [0.6 - 0.1 * abs(math.log10(rate) + 2) for rate in rates]
+    optimizers = [("sgd", "adam", "adamw")[index % 3] for index in range(50)]
+    return trials(scores, train__lr=list(rates), model__dropout=list(drops), train__optimizer=optimizers)
+
+
+def test_importance_finds_the_variable_that_decides_and_puts_the_others_no_higher_than_noise() -> None:
+    ordered, unseen = importance(deciding_rates(), resamples=3)
     assert ordered[0].variable == "lr"
-    assert {each.variable for each in ordered} == {"lr", "dropout", "(noise)"}
-    assert ordered[0].points[1] > 3 * max(abs(each.points[0]) for each in ordered[1:])
-    assert quality[0] > 0.5
-    assert importance(found[:4]) == ([], pytest.approx((math.nan,) * 3, nan_ok=True))
+    assert {each.variable for each in ordered} == {"lr", "dropout", "optimizer", NOISE}
+    assert ordered[0].share[1] > 0.5 > 10 * max(each.share[0] for each in ordered[1:])
+    assert all(each.share[1] <= each.share[0] <= each.share[2] for each in ordered)
+    assert unseen > 0.5
+    assert "**learning rate**" in say.say_importance(ordered, unseen, 50)
+    assert "**dropout**" not in say.say_importance(ordered, unseen, 50)
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_importance_on_all_trials_is_optunas_own_figure() -> None:
+    import optuna
+
+    found = deciding_rates()
+    study = optuna.create_study(direction="maximize")
+    for trial in found:
+        study.enqueue_trial({**trial.values, "lr": math.log10(trial.values["lr"])}, skip_if_exists=False)
+    rates, drops = ([trial.values[name] for trial in found] for name in ("lr", "dropout"))
+
+    def objective(trial: optuna.Trial) -> float:
+        trial.suggest_float("dropout", min(drops), max(drops))
+        trial.suggest_categorical("optimizer", ["adam", "adamw", "sgd"])
+        trial.suggest_float("lr", math.log10(min(rates)), math.log10(max(rates)))
+        return found[trial.number].accuracy
+
+    study.optimize(objective, n_trials=len(found))
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, seed=0)
+    theirs = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
+    ours = {each.variable: each.share[0] for each in importance(found, resamples=1)[0]}
+    assert {name: ours[name] for name in theirs} == pytest.approx(theirs)
+    assert sum(theirs.values()) > 0.5
+
+
+def test_importance_says_nothing_of_too_few_or_of_equal_trials() -> None:
+    for found in (deciding_rates()[:4], trials([0.5] * 20, train__lr=list(np.linspace(0.01, 0.1, 20)))):
+        ordered, unseen = importance(found, resamples=1)
+        assert ordered == []
+        assert math.isnan(unseen)
+        assert "too few" in say.say_importance(ordered, unseen, len(found))
+
+
+def test_a_space_is_found_by_name_or_written_out_and_a_fault_is_one_line() -> None:
+    spaces = load_spaces()
+    assert analyse.space_of("classroom", spaces) is spaces["classroom"]
+    written = analyse.space_of("variables: {lr: {log: [0.001, 0.1]}}", spaces)
+    assert written == analyse.space_of({"variables": {"lr": {"log": [0.001, 0.1]}}}, spaces)
+    for wrong, named in {
+        "clasroom": "clasroom",
+        "variables: {lr: [": "not YAML",
+        "": "no space",
+        "variables: {}": "no variables",
+        "variables: {speed: [1]}": "speed",
+        "variables: {lr: []}": "lr",
+        "varables: {lr: [0.1]}": "varables",
+    }.items():
+        with pytest.raises(ConfigError, match=named) as caught:
+            analyse.space_of(wrong, spaces)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_error_of_ours_in_a_notebook_is_its_line_alone() -> None:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell()
+    shell.user_ns["give"] = lambda: analyse.space_of("clasroom", load_spaces())
+    shown: list[str] = []
+    shell._showtraceback = lambda kind, value, lines: shown.extend(lines)  # type: ignore[method-assign]
+    shell.run_cell("give()")
+    assert len(shown) == 1
+    assert shown[0].startswith("ConfigError: there is no space 'clasroom'")
+
+
+def test_the_originals_search_stands_beside_ours_and_turns_with_the_records() -> None:
+    spaces = load_spaces()
+    changes = {"train__optimizer": ["sgd", "adam"], "train__lr": [0.02, 0.003]}
+    rows = {}
+    for scores in ([0.7, 0.4], [0.4, 0.7]):
+        table = say.beside_original(trials(scores, **changes), spaces["original_rates"], spaces["classroom"])
+        rows[scores[0]] = {row[""]: row for row in table}
+    assert rows[0.7]["optimizer"]["it chose"] == "sgd"
+    assert rows[0.7]["learning rate"]["it chose"] == "0.01"
+    assert rows[0.7]["blocks a layer"]["it chose"] == "[13, 13, 13]"
+    assert rows[0.7]["blocks a layer"]["the original drew"] == "1 to 23"
+    assert (rows[0.7]["optimizer"]["best here"], rows[0.4]["optimizer"]["best here"]) == ("sgd", "adam")
+    assert (rows[0.7]["learning rate"]["best here"], rows[0.4]["learning rate"]["best here"]) == ("0.02", "0.003")
 
 
 def test_a_diverging_run_is_recorded_as_failed_and_the_next_goes_on(tmp_path: Path) -> None:
@@ -214,8 +254,8 @@ def test_findings_turn_when_their_numbers_do() -> None:
 
 
 def test_a_variable_counts_only_above_the_column_of_noise() -> None:
-    noise = Importance("(noise)", (0.1, -0.1, 0.4))
-    quality = (0.5, 0.3, 0.7)
-    assert "**learning rate**" in say.say_importance([Importance("lr", (2.0, 1.0, 3.0)), noise], quality, 50)
-    assert "no variable" in say.say_importance([Importance("lr", (2.0, 0.2, 3.0)), noise], quality, 50)
-    assert "do not trust" in say.say_importance([noise], (0.1, -0.2, 0.3), 50)
+    noise = Importance(NOISE, (0.02, 0.01, 0.08))
+    assert "**learning rate**" in say.say_importance([Importance("lr", (0.4, 0.2, 0.6)), noise], 0.5, 50)
+    assert "no variable" in say.say_importance([Importance("lr", (0.4, 0.05, 0.6)), noise], 0.5, 50)
+    assert "no variable" in say.say_importance([Importance("lr", (0.4, 0.2, 0.6)), noise], -0.1, 50)
+    assert "do not trust" in say.say_importance([noise], 0.1, 50)

@@ -18,6 +18,9 @@ from typing import Any
 class TpsnetError(Exception):
     """Something a user can mend; its message is one line that names the thing, its value and the way out."""
 
+    def _render_traceback_(self) -> list[str]:  # what IPython asks for: a notebook shows the line and no traceback
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ConfigError(TpsnetError):
     """A field of a config that is unknown, out of range, or describes a network that cannot be built."""

@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 
 from tpsnet_lib.config import CLASSES, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data import fingerprint, split
-from tpsnet_lib.files import TrainingError
+from tpsnet_lib.files import ConfigError, TrainingError
 from tpsnet_lib.metrics import wilson
 from tpsnet_lib.model import count_parameters
 from tpsnet_lib.study.experiments import Run, find_record
 from tpsnet_lib.study.provenance import now, provenance
 from tpsnet_lib.study.records import Record, Store, load_or_run, read_record, write_failure
-from tpsnet_lib.study.search import Space
+from tpsnet_lib.study.search import Space, parse_space
 from tpsnet_lib.train import native_precision, resolve_device
 
 Array = NDArray[np.float64]
@@ -46,11 +47,10 @@ CHOICES: dict[str, Callable[[Mapping[str, Any]], bool]] = {  # kinds of draws th
     "2 layers": lambda values: values["layers"] == 2,
     "3 layers": lambda values: values["layers"] == 3,
     "4 layers": lambda values: values["layers"] == 4,
-    "no kernel above 1x1": lambda values: values["kernel"] == 1,
-    "mean kernel up to 3": lambda values: 1 < values["kernel"] <= 3,
+    "mean kernel up to 2": lambda values: values["kernel"] <= 2,
     "mean kernel above 3": lambda values: values["kernel"] > 3,
-    "width below 16": lambda values: values["width"] < 16,
-    "more than 10 blocks": lambda values: values["depth"] > 10,
+    "width above 8": lambda values: values["width"] > 8,
+    "more than 6 blocks": lambda values: values["depth"] > 6,
 }
 
 
@@ -65,9 +65,10 @@ class Trial:
 
     @property
     def key(self) -> tuple[ModelConfig, TrainConfig]:
-        """What was drawn: the same for the trials of one draw at different budgets, data sets and precisions."""
-        plain = replace(self.record.config.train, epochs=1.0, schedule_epochs=0.0, precision="auto")
-        return self.record.config.model, plain
+        """What was drawn: the same for the trials of one draw at different budgets (with the warm-up that goes along),
+        data sets and precisions."""
+        train = replace(self.record.config.train, epochs=1.0, schedule_epochs=0.0, warmup_epochs=0.0, precision="auto")
+        return self.record.config.model, train
 
 
 def trials(pairs: Iterable[tuple[Run, Record | None]]) -> list[Trial]:
@@ -115,21 +116,42 @@ def shares(configs: Sequence[RunConfig]) -> dict[str, float]:
 
 
 def questions(found: Sequence[Trial]) -> dict[str, dict[str, NDArray[np.bool_]]]:
-    """Two groups of trials for each of four questions: by variable, the groups' names and which trials are in them."""
+    """Two groups of trials for each of four questions: by variable, the groups' names and which trials are in them.
+
+    Kernel and dropout part at the median of these trials, so that the groups are of nearly one size."""
     column = {name: np.array([trial.values[name] for trial in found]) for name in VARIABLES}
-    half = float(np.median(column["block_dropout"]))
-    tests = {
-        "optimizer": ("SGD", "the Adam family", column["optimizer"] == "sgd"),
-        "layers": ("2 layers", "3 or 4 layers", column["layers"] == 2),
-        "kernel": ("1x1 kernels only", "some larger", column["kernel"] == 1),
-        "block_dropout": (f"at most {half:.2f}", f"above {half:.2f}", column["block_dropout"] <= half),
-    }
+    tests = {"optimizer": ("SGD", "the Adam family", column["optimizer"] == "sgd")}
+    tests["layers"] = ("2 layers", "3 or 4 layers", column["layers"] == 2)
+    for name in ("kernel", "block_dropout"):
+        half = float(np.median(column[name]))
+        tests[name] = (f"at most {half:.3g}", f"above {half:.3g}", column[name] <= half)
     return {variable: {one: picked, other: ~picked} for variable, (one, other, picked) in tests.items()}
 
 
 def accuracies(found: Sequence[Trial]) -> Array:
     """The validation accuracies of trials, [N]."""
     return np.array([trial.accuracy for trial in found], dtype=float)
+
+
+def space_of(given: str | Mapping[str, Any], spaces: Mapping[str, Space], name: str = "mine") -> Space:
+    """The space that is meant: one of `spaces` by its name, or one written out, as YAML text or as a mapping.
+
+    A name that is not there, text that is no YAML, and a space without variables are a `ConfigError` of one line."""
+    if isinstance(given, str) and given in spaces:
+        return spaces[given]
+    known = f"give one of {', '.join(spaces)}, or the space itself: variables: {{lr: {{log: [0.001, 0.1]}}}}"
+    try:
+        tree = yaml.safe_load(given) if isinstance(given, str) else given
+    except yaml.YAMLError as error:
+        raise ConfigError(f"space {name}: not YAML ({' '.join(str(error).split())}); {known}") from None
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"there is no space {given!r}: {known}")
+    strange = [str(key) for key in tree if key not in ("about", "variables", "each", "budget")]
+    variables, budget = tree.get("variables"), tree.get("budget", {})
+    if strange or not isinstance(variables, Mapping) or not variables or not isinstance(budget, Mapping):
+        fault = f"{strange[0]} is no part of a space" if strange else "it has no variables to draw"
+        raise ConfigError(f"space {name}: {fault}; {known}")
+    return parse_space(name, tree)
 
 
 def run_here(
@@ -264,99 +286,3 @@ def good_range(
     kept = x[np.take_along_axis(chosen, y[chosen].argmax(1)[:, None], 1)[:, 0]]
     low, middle, high = np.quantile(kept, [0.025, 0.5, 0.975])
     return float(middle), float(low), float(high)
-
-
-def ranks(values: Array) -> Array:
-    """Ranks from 1 along the last axis; equal values share the mean of theirs."""
-    one, other = values[..., :, None], values[..., None, :]
-    smaller: Array = (other < one).sum(-1) + ((other == one).sum(-1) + 1) / 2
-    return smaller
-
-
-def rank_correlation(
-    a: Sequence[float] | Array, b: Sequence[float] | Array, repeats: int = 1000, seed: int = 0
-) -> Interval:
-    """Spearman's rank correlation of paired values with its bootstrap interval over the pairs; nan below three."""
-    pairs = np.stack([np.asarray(a, dtype=float), np.asarray(b, dtype=float)])
-    count = pairs.shape[1]
-    if count < 3:
-        return math.nan, math.nan, math.nan
-    chosen = np.random.default_rng(seed).integers(0, count, (repeats, count))
-    resampled = _correlation(ranks(pairs[0][chosen]), ranks(pairs[1][chosen]))
-    resampled = resampled[np.isfinite(resampled)]  # a resample of one pair alone has no correlation
-    low, high = np.quantile(resampled, [0.025, 0.975]) if len(resampled) else (math.nan, math.nan)
-    return float(_correlation(ranks(pairs[0]), ranks(pairs[1]))), float(low), float(high)
-
-
-def _correlation(a: Array, b: Array) -> Array:
-    a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
-    scale = np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
-    correlation: Array = (a * b).sum(-1) / np.where(scale > 0, scale, math.nan)
-    return correlation
-
-
-def ordered_alike(a: Sequence[float] | Array, b: Sequence[float] | Array) -> tuple[int, int]:
-    """How many pairs of trials two measurements put in the same order, and how many pairs there are; a tie is not."""
-    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    upper = np.triu_indices(len(x), 1)
-    alike = np.sign(x[:, None] - x)[upper] * np.sign(y[:, None] - y)[upper]
-    return int((alike > 0).sum()), len(upper[0])
-
-
-def regret(
-    chosen_by: Sequence[float] | Array,
-    scored_by: Sequence[float] | Array,
-    sizes: Sequence[int],
-    repeats: int = 300,
-    seed: int = 0,
-) -> Array:
-    """What a search of k trials loses by choosing with one measurement where another counts: the best by the other
-    less the chosen one's, on average over searches; rows mean, low, high (bootstrap over trials) for each size k."""
-    return _over_searches(chosen_by, scored_by, sizes, repeats, seed, lambda x, y, best: y.max(1) - _at(y, best))
-
-
-def surprise(
-    chosen_by: Sequence[float] | Array,
-    scored_by: Sequence[float] | Array,
-    sizes: Sequence[int],
-    repeats: int = 300,
-    seed: int = 0,
-) -> Array:
-    """How much better the winner of k trials looked when it was chosen than when it is measured again: the winner's
-    curse, from trials that were run twice; rows mean, low, high (bootstrap over trials) for each size k."""
-    return _over_searches(chosen_by, scored_by, sizes, repeats, seed, lambda x, y, best: _at(x, best) - _at(y, best))
-
-
-def _at(values: Array, columns: NDArray[np.int64]) -> Array:
-    return np.take_along_axis(values, columns[:, None], 1)[:, 0]
-
-
-def _over_searches(a: Any, b: Any, sizes: Sequence[int], repeats: int, seed: int, measure: Any) -> Array:
-    x, y, draw = np.asarray(a, dtype=float), np.asarray(b, dtype=float), np.random.default_rng(seed)
-    result = np.empty((3, len(sizes)))
-
-    def mean_over_searches(population: NDArray[np.int64], size: int) -> float:
-        searches = population[draw.random((100, len(population))).argsort(1)[:, :size]]
-        return float(measure(x[searches], y[searches], x[searches].argmax(1)).mean())
-
-    for column, size in enumerate(sizes):
-        everyone = np.arange(len(x))
-        means = [mean_over_searches(draw.choice(everyone, len(x)), size) for _ in range(repeats)]
-        whole = np.mean([mean_over_searches(everyone, size) for _ in range(20)])
-        result[:, column] = whole, *np.quantile(means, [0.025, 0.975])
-    return result
-
-
-def optimism(
-    truth: Sequence[float] | Array, images: int, sizes: Sequence[int], repeats: int = 4000, seed: int = 0
-) -> Array:
-    """The winner's curse of validation noise alone, simulated: networks of known accuracy are scored on `images`
-    random images, the best of k wins, and its score less its true accuracy is averaged: [sizes]."""
-    p, draw = np.asarray(truth, dtype=float), np.random.default_rng(seed)
-    gaps = []
-    for size in sizes:
-        chosen = p[draw.random((repeats, len(p))).argsort(1)[:, :size]]
-        scores = draw.binomial(images, chosen) / images
-        best = scores.argmax(1)
-        gaps.append(float((_at(scores, best) - _at(chosen, best)).mean()))
-    return np.array(gaps)

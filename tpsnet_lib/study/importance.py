@@ -1,63 +1,110 @@
-"""Which variable matters: permutation importance in a random forest over the trials of a search, with intervals."""
+"""Which variable matters: fANOVA (optuna's) over the trials of a search, with bootstrap intervals."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from tpsnet_lib.study.analyse import LOGARITHMIC, OPTIMIZERS, Array, Interval, Trial, accuracies, varied
+from tpsnet_lib.study.analyse import LOGARITHMIC, Array, Interval, Trial, accuracies, varied
+
+TREES = 32
+LEAST = 6  # trials; a forest of fewer says nothing
+NOISE = "(noise)"  # the name of a column of random numbers
+Column = Sequence[str] | Array
 
 
 @dataclass(frozen=True)
 class Importance:
-    """How much a forest's error grows where a variable's column is shuffled, in points of accuracy, with its interval
-    over resamples of the trials."""
+    """The share of the accuracy's variance over the drawn ranges that a variable explains by itself, 0 to 1, with its
+    interval over resamples of the trials."""
 
     variable: str
-    points: Interval
+    share: Interval
 
 
-def importance(found: Sequence[Trial], resamples: int = 30, seed: int = 0) -> tuple[list[Importance], Interval]:
-    """The permutation importance of each varied variable in a random forest (Breiman 2001), and the forest's R^2.
+def importance(found: Sequence[Trial], resamples: int = 30, seed: int = 0) -> tuple[list[Importance], float]:
+    """The importance of each varied variable, the greatest first, and how much of the variance (R^2) such a forest
+    explains of trials that its trees have not seen. Empty and nan below `LEAST` trials or where all are equally good.
 
-    Each resample of the trials trains a forest; errors are of the trials that it left out. The variable `(noise)` is a
-    column of random numbers: what is not above it cannot be told from nothing. Empty below six trials."""
-    from sklearn.ensemble import RandomForestRegressor
-    from sklearn.inspection import permutation_importance
-    from sklearn.metrics import r2_score
-
-    names, y, draw = [*varied(found), "(noise)"], 100 * accuracies(found), np.random.default_rng([2001, seed])
-    table = np.array([[_number(name, trial) for name in names[:-1]] + [draw.random()] for trial in found])
-    grown, quality = [], []
-    for resample in range(resamples):
+    The share is optuna's fANOVA on all trials (Hutter, Hoos & Leyton-Brown 2014); what no variable explains by itself,
+    several explain together. Its interval is from resamples of the trials. In these a column of random numbers goes
+    along, new in each: the variable `(noise)`, whose share is the median; what is not above it may be nothing."""
+    names, y, draw = varied(found), accuracies(found), np.random.default_rng([2014, seed])
+    if len(y) < LEAST or np.ptp(y) == 0 or not names:
+        return [], math.nan
+    columns = {name: column(found, name) for name in names}
+    whole = fanova(columns, y, seed)
+    shares: dict[str, list[float]] = {name: [] for name in (*names, NOISE)}
+    while len(shares[NOISE]) < resamples:
         chosen = draw.integers(0, len(y), len(y))
-        left = np.setdiff1d(np.arange(len(y)), chosen)
-        if len(y) < 6 or len(left) < 2:
-            continue
-        forest = RandomForestRegressor(50, min_samples_leaf=2, max_features=0.5, random_state=resample)
-        forest.fit(table[chosen], y[chosen])
-        shuffled = permutation_importance(
-            forest, table[left], y[left], scoring="neg_mean_absolute_error", n_repeats=4, random_state=resample
-        )
-        grown.append(shuffled.importances_mean)
-        quality.append(r2_score(y[left], forest.predict(table[left])))
-    if not grown:
-        return [], (math.nan,) * 3
-    rows = np.array(grown).T
-    found_importances = [Importance(name, _spread(row)) for name, row in zip(names, rows, strict=True)]
-    return sorted(found_importances, key=lambda each: -each.points[0]), _spread(np.array(quality))
+        if np.ptp(y[chosen]) == 0:
+            continue  # a forest of equals has no variance to share out
+        with_noise = {**columns, NOISE: draw.random(len(y))}
+        for name, share in fanova(with_noise, y, int(draw.integers(2**31)), chosen, TREES // 2).items():
+            shares[name].append(share)
+    whole[NOISE] = float(np.median(shares[NOISE]))
+    ordered = sorted(whole, key=lambda name: -whole[name])
+    return [Importance(name, _interval(whole[name], shares[name])) for name in ordered], explained(columns, y)
 
 
-def _number(name: str, trial: Trial) -> float:
-    value = trial.values[name]
-    if isinstance(value, str):
-        return float(OPTIMIZERS.index(value))
-    return math.log(value) if name in LOGARITHMIC else float(value)
+def column(found: Sequence[Trial], name: str) -> Column:
+    """What was drawn of a variable, a value a trial: names, or numbers, as logarithms where they were so drawn.
+
+    fANOVA weighs a range evenly. Told of learning rates as they are, it would give the upper of three decades nine
+    tenths of the weight."""
+    values = [trial.values[name] for trial in found]
+    if isinstance(values[0], str):
+        return values
+    return np.log10(values) if name in LOGARITHMIC else np.asarray(values, dtype=float)
 
 
-def _spread(values: Array) -> Interval:
-    low, middle, high = np.quantile(values, [0.025, 0.5, 0.975])
-    return float(middle), float(low), float(high)
+def fanova(columns: dict[str, Any], y: Array, seed: int, chosen: Any = None, trees: int = TREES) -> dict[str, float]:
+    """Each column's share of the variance of `y` by optuna's fANOVA, of the `chosen` rows (all of them if None).
+
+    The ranges are those of all rows, so that resamples answer one question."""
+    import optuna
+
+    spans = {name: _span(values) for name, values in columns.items()}
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it tells of each study and of what is experimental in it
+    study = optuna.create_study(direction="maximize")
+    for row in range(len(y)) if chosen is None else chosen:
+        drawn = {name: values[row] for name, values in columns.items()}
+        study.add_trial(optuna.create_trial(params=drawn, distributions=spans, value=float(y[row])))
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=trees, seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # so it calls `normalize`
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
+    return dict(shares)
+
+
+def _span(values: Column) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    if isinstance(values[0], str):
+        return CategoricalDistribution(sorted({str(value) for value in values}))
+    return FloatDistribution(float(np.min(values)), float(np.max(values)))
+
+
+def explained(columns: dict[str, Any], y: Array) -> float:
+    """R^2 of a forest's guesses for trials that the guessing trees have not seen; 0 is no better than the mean."""
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.metrics import r2_score
+    from sklearn.preprocessing import OneHotEncoder
+
+    table = []
+    for values in columns.values():
+        named = isinstance(values[0], str)
+        shaped = np.asarray(values).reshape(-1, 1)
+        table.append(OneHotEncoder(sparse_output=False).fit_transform(shaped) if named else shaped)
+    forest = RandomForestRegressor(4 * TREES, oob_score=True, random_state=0).fit(np.hstack(table), y)
+    return float(r2_score(y, forest.oob_prediction_))
+
+
+def _interval(share: float, resampled: Sequence[float]) -> Interval:
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return share, min(share, float(low)), max(share, float(high))  # of few trials, a resample may always miss the whole

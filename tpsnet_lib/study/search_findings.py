@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from tpsnet_lib.config import MEMBERS, RECIPES
 from tpsnet_lib.metrics import wilson
-from tpsnet_lib.study.analyse import CHANCE, VARIABLES, Interval, Trial, images, scored
-from tpsnet_lib.study.importance import Importance
+from tpsnet_lib.study.analyse import CHANCE, VARIABLES, Interval, Trial, good_range, images, scored
+from tpsnet_lib.study.budgets import LEAST_PAIRS, Contest
+from tpsnet_lib.study.importance import NOISE, Importance
+from tpsnet_lib.study.search import Space
 
 
 def percent(fraction: float, digits: int = 1) -> str:
@@ -54,11 +59,15 @@ def say_trials(found: Sequence[Trial], declared: int) -> str:
     scores = sorted(trial.accuracy for trial in found)
     best = max(found, key=lambda trial: trial.accuracy)
     _, low, high = scored(best)
+    config = best.record.config
+    asked = counted(config.train.epochs, "epoch")
+    asked += f" of {config.data.train_size:,} images" if config.data.train_size else ""
     spoiled = f"**{failed} failed** and count as chance level, {percent(CHANCE, 0)}" if failed else "none failed"
     return (
-        f"{len(found)} of {declared} declared trials have a record; {spoiled}. The median validation accuracy is"
-        f" {percent(scores[len(scores) // 2])}, the best {percent(best.accuracy)} ({best.label}; on {images(best):,}"
-        f" images its 95% interval is {percent(low)} to {percent(high)}, before any thought of having been chosen)."
+        f"{len(found)} of {declared} declared trials have a record, {asked} each; {spoiled}. The median"
+        f" validation accuracy is {percent(scores[len(scores) // 2])}, the best {percent(best.accuracy)} ({best.label};"
+        f" on {images(best):,} images its 95% interval is {percent(low)} to {percent(high)}, before any thought of"
+        " having been chosen)."
     )
 
 
@@ -108,25 +117,32 @@ def say_range(variable: str, value: Interval, whole: tuple[float, float]) -> str
     return f"{VARIABLES[variable]}: the best trials have {low:.3g} to {high:.3g}, {told}."
 
 
-def say_importance(found: Sequence[Importance], quality: Interval, n: int) -> str:
-    """Which variables matter to the forest beyond a column of noise, and whether the forest is worth asking."""
+def say_importance(found: Sequence[Importance], unseen: float, n: int) -> str:
+    """Which variables matter to the forest beyond a column of noise, and whether the forest is worth asking; `unseen`
+    is the share of the variance that it explains of trials it has not seen."""
     if not found:
-        return f"{n} trials are too few for a forest."
-    floor = next(each.points[2] for each in found if each.variable == "(noise)")
-    above = [each for each in found if each.variable != "(noise)" and each.points[1] > max(0.0, floor)]
-    named = [f"**{VARIABLES[each.variable]}** ({each.points[0]:.1f} points)" for each in above]
-    said = f"surely above a column of noise are {', '.join(named)}" if named else "no variable is surely above noise"
-    explained = (
-        f"explains {percent(quality[0], 0)} of the variance ({percent(quality[1], 0)} to {percent(quality[2], 0)})"
-    )
+        return f"{n} trials are too few for a forest, or all are equally good."
+    floor = next(each.share[2] for each in found if each.variable == NOISE)
+    real = [each for each in found if each.variable != NOISE]
+    named = [
+        f"**{VARIABLES[each.variable]}** ({percent(each.share[0], 0)} of the variance,"
+        f" {percent(each.share[1], 0)} to {percent(each.share[2], 0)})"
+        for each in real
+        if each.share[1] > floor and unseen > 0
+    ]
+    said = f"surely above a column of noise: {', '.join(named)}" if named else "no variable is surely above noise"
+    alone = sum(each.share[0] for each in real)
     worth = (
-        f"{explained}, so it knows something"
-        if quality[1] > 0
-        else f"{explained}, so do not trust it far"
-        if quality[0] > 0
-        else "does no better than their mean, so do not trust it"
+        f"explains {percent(unseen, 0)} of the variance: it knows something"
+        if unseen > 0.3
+        else f"explains only {percent(unseen, 0)} of the variance: do not trust it far"
+        if unseen > 0
+        else "does no better than their mean: do not trust it"
     )
-    return f"From {n} trials, {said}. On trials it has not seen the forest {worth}."
+    return (
+        f"From {n} trials, {said}. One at a time the variables explain {percent(alone, 0)} of what the forest sees, the"
+        f" rest only together. Of trials that it has not seen, such a forest {worth}."
+    )
 
 
 def say_ranking(annealed: Interval, cut: Interval, n: int, short: float, long: float) -> str:
@@ -141,9 +157,9 @@ def say_ranking(annealed: Interval, cut: Interval, n: int, short: float, long: f
         else f"the {better} one is ahead, but the intervals overlap"
     )
     return (
-        f"Between {short:g} and {long:g} epochs the rank correlation over {n} draws is **{correlation(annealed)}** with"
-        f" the schedule matched to the budget, and {correlation(cut)} where the long schedule is cut at {short:g}"
-        f" epochs: {verdict}."
+        f"Between {short:g} and {counted(long, 'epoch')} the rank correlation over {n} draws is"
+        f" **{correlation(annealed)}** with the schedule matched to the budget, and {correlation(cut)} where"
+        f" the long schedule is cut at {counted(short, 'epoch')}: {verdict}."
     )
 
 
@@ -197,3 +213,78 @@ def say_regret(sizes: Sequence[int], annealed: Interval, cut: Interval, n: int) 
         f" ({100 * annealed[1]:.1f} to {100 * annealed[2]:.1f}) below the best long one; from trials cut off a longer"
         f" schedule, {100 * cut[0]:.1f} ({100 * cut[1]:.1f} to {100 * cut[2]:.1f}), n = {n} draws."
     )
+
+
+def say_contest(found: Contest | None, n: int, budgets: tuple[float, float]) -> str:
+    """Random search or successive halving at equal compute, told where each has used no more than half of the draws."""
+    if found is None:
+        return (
+            f"{n} draws have a record at both budgets: {LEAST_PAIRS} or more, with the long budget at least twice the"
+            " short one, would let random search and successive halving be compared."
+        )
+    at = max(0, found.n // (2 * found.rate) - 1)
+    long, first, promoted = found.draws(at)
+    gain = (float(found.gain[0, at]), float(found.gain[1, at]), float(found.gain[2, at]))
+    verdict = (
+        "**halving is the better use of the time**"
+        if gain[1] > 0
+        else "**random search is the better use of the time**"
+        if gain[2] < 0
+        else "which one is better is not settled by these draws"
+    )
+    return (
+        f"With {found.epochs[at]:g} epochs in all, random search trains {counted(long, 'draw')} for {budgets[1]:g}"
+        f" epochs; halving trains {counted(first, 'draw')} for {budgets[0]:g} and the best {promoted} of them anew for"
+        f" {budgets[1]:g}. The network chosen is expected at {percent(found.random[0, at])} and"
+        f" {percent(found.halving[0, at])}; halving less random is {points(gain)}, n = {found.n} draws at both budgets:"
+        f" {verdict}."
+    )
+
+
+def counted(count: float, noun: str) -> str:
+    """A count with its noun: `1 draw`, `2 draws`."""
+    return f"{count:g} {noun}" + ("" if count == 1 else "s")
+
+
+def beside_original(found: Sequence[Trial], theirs: Space, ours: Space) -> list[dict[str, str]]:
+    """What the original drew and chose in its searches beside what was drawn and won here: a row a variable."""
+    best = max(found, key=lambda trial: trial.accuracy)
+    tpsnet, recipe, scores = MEMBERS["tpsnet"], RECIPES["original"], [trial.accuracy for trial in found]
+    chosen = {"blocks": tpsnet.blocks, "width": tpsnet.stem, "optimizer": recipe.optimizer, "lr": recipe.lr}
+    rows = []
+    for name, value in chosen.items():
+        here = best.record.config.model.blocks if name == "blocks" else best.values[name]
+        numbers = [float(trial.values["depth" if name == "blocks" else name]) for trial in found if name != "optimizer"]
+        low, high = good_range(numbers, scores)[1:] if numbers else (0.0, 0.0)
+        unit = " in all" if name == "blocks" else ""
+        rows.append(
+            {
+                "": VARIABLES.get(name, "blocks a layer").partition(",")[0],
+                "the original drew": dimension(theirs.variables.get(name)),
+                "it chose": _shown(value),
+                "drawn here": dimension(ours.variables.get(name)),
+                "best here": _shown(here),
+                "95% of winners here": f"{low:.3g} to {high:.3g}{unit}" if numbers else _winners(found, name),
+            }
+        )
+    return rows
+
+
+def dimension(given: Any) -> str:
+    """A dimension of a space in words: `1 to 23`, `sgd, adam`; a dash where the variable is not drawn."""
+    if given is None:
+        return "–"
+    if isinstance(given, Mapping):
+        ((kind, bounds),) = given.items()
+        return f"{bounds[0]:g} to {bounds[1]:g}" + (", log" if kind == "log" else "")
+    return given if isinstance(given, str) else ", ".join(str(value) for value in dict.fromkeys(given))
+
+
+def _winners(found: Sequence[Trial], name: str) -> str:
+    top = sorted(found, key=lambda trial: -trial.accuracy)[: max(1, len(found) // 10)]
+    counts = Counter(str(trial.values[name]) for trial in top).most_common()
+    return ", ".join(f"{value} {count}" for value, count in counts) + f" of the best {len(top)}"
+
+
+def _shown(value: Any) -> str:
+    return str(list(value)) if isinstance(value, tuple) else f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -23,7 +23,8 @@ from tpsnet_lib.study.analyse import (
     distribution,
     good_range,
 )
-from tpsnet_lib.study.importance import Importance
+from tpsnet_lib.study.budgets import Contest
+from tpsnet_lib.study.importance import NOISE, Importance
 
 SCORES = plt.get_cmap("cividis")  # readable without colour vision, and in grey
 
@@ -152,6 +153,7 @@ def best_of(found: Sequence[Trial]) -> Figure:
     ax.fill_between(n, low, high, color=PALETTE[0], alpha=0.18, linewidth=0, label="95% bootstrap band")
     ax.plot(n, mean, color=PALETTE[0], label="expected best")
     ax.step(n, exceeded, where="post", color=PALETTE[1], linewidth=1.3, label="reached by 95% of searches")
+    ax.set_ylim(bottom=low[0] - 4)  # the first steps of the last curve lie far below, where trials failed
     top = 100 * float(np.quantile(accuracies(found), 0.95))
     ax.axhline(top, color=MUTED, linestyle="--", linewidth=1)
     ax.text(n[-1], top, "border of the top 5% ", ha="right", va="bottom", fontsize=8, color=MUTED)
@@ -177,7 +179,7 @@ def error_distributions(found: Sequence[Trial], questions: Mapping[str, Mapping[
                 ax.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
                 ax.plot(grid, share, color=colour, linestyle=line, label=f"{name} (n = {picked.sum()})")
         ax.set_title(VARIABLES[variable].partition(",")[0], loc="left", fontsize=9.5)
-        ax.legend(fontsize=7.5, loc="upper left")
+        ax.legend(fontsize=7.5, loc="lower right")
     for ax in axes[-1]:
         ax.set_xlabel("validation error, %")
     for ax in axes[:, 0]:
@@ -211,18 +213,17 @@ def good_ranges(found: Sequence[Trial], names: Sequence[str]) -> Figure:
 
 
 def importance_bars(found: Sequence[Importance]) -> Figure:
-    """Permutation importance of each variable, the greatest on top, with the interval over resamples."""
+    """The importance of each variable, the greatest on top, with the interval over resamples of the trials."""
     fig, ax = figure(height=0.8 + 0.26 * len(found))
     rows = np.arange(len(found))[::-1]
     for row, each in zip(rows, found, strict=True):
-        noise = each.variable == "(noise)"
-        middle, low, high = each.points
-        ax.barh(row, middle, color=MUTED if noise else PALETTE[0], alpha=0.75, height=0.62)
+        middle, low, high = (100 * end for end in each.share)
+        ax.barh(row, middle, color=MUTED if each.variable == NOISE else PALETTE[0], alpha=0.75, height=0.62)
         ax.plot([low, high], [row, row], color=INK, linewidth=1.2)
     labels = [VARIABLES.get(each.variable, "a column of noise").partition(",")[0] for each in found]
     ax.set_yticks(rows, labels)
-    ax.axvline(0, color=INK, linewidth=0.8)
-    ax.set_xlabel("growth of the forest's mean error when shuffled, points of accuracy (95% of resamples)")
+    ax.set_xlim(left=0)
+    ax.set_xlabel("variance of the accuracy explained by the variable alone, % (95% of resamples)")
     ax.grid(axis="y", visible=False)
     return fig
 
@@ -243,6 +244,25 @@ def budgets(panels: Mapping[str, tuple[Array, Array, Interval]], xlabels: Sequen
         ax.set_title(f"{title}: {said}", loc="left", fontsize=9)
         ax.set_xlabel(xlabel)
     axes[0, 0].set_ylabel(ylabel)
+    return fig
+
+
+def contest(found: Contest) -> Figure:
+    """Random search against successive halving over the epochs that both spend: the accuracy to expect of the network
+    chosen on the left, what halving gains on the right, each with its bootstrap band."""
+    fig, (left, right) = figure(1, 2, height=3.1, width_ratios=(1.25, 1))
+    sides = {"successive halving": found.halving, "random search": found.random}
+    for (name, curve), colour, line in zip(sides.items(), PALETTE, ("-", "--"), strict=False):
+        left.fill_between(found.epochs, 100 * curve[1], 100 * curve[2], color=colour, alpha=0.15, linewidth=0)
+        left.plot(found.epochs, 100 * curve[0], color=colour, linestyle=line, marker="o", markersize=3, label=name)
+    right.fill_between(found.epochs, 100 * found.gain[1], 100 * found.gain[2], color=MUTED, alpha=0.25, linewidth=0)
+    right.plot(found.epochs, 100 * found.gain[0], color=INK, marker="o", markersize=3)
+    right.axhline(0, color=INK, linewidth=0.8)
+    left.set_ylabel("accuracy of the chosen, %")
+    right.set_ylabel("halving less random, points")
+    for ax in (left, right):
+        ax.set_xlabel("epochs trained in all")
+    left.legend(loc="lower right")
     return fig
 
 
