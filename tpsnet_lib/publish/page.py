@@ -65,9 +65,13 @@ def record_link(record_id: str) -> Markup:
     return Markup('<a href="#record-{0}"><code>{0}</code></a>').format(record_id)
 
 
-def claims(found: Sequence[Answer], caption: str = "") -> str:
+def claims(found: Sequence[Answer]) -> str:
     """The original's claims as an HTML table, for the landing page and for notebooks: under each claim and what the
     original says, the cases that it was tested in, each with its verdict, grounds, budget and records."""
+    from tpsnet_lib.publish.plots import style
+
+    records = {record.id: record for answer in found for record in answer.records}
+    caption = style.caption("Differences in points of accuracy, with 95% intervals.", list(records.values()))
     heads = Markup("").join(
         Markup("<th>{}</th>").format(head) for head in ("tested", "verdict", "the records", "budget")
     )

@@ -176,14 +176,12 @@ def _answer(finals: Sequence[tuple[str, Record, TestResult]]) -> str:
 
 def _claims(store: Store) -> str:
     found = answers.judged("abcdefgh", store)
-    records = {record.id: record for answer in found for record in answer.records}
-    caption = style.caption("Differences in points of accuracy, with 95% intervals.", list(records.values()))
     about = (
         "A claim holds if the interval of the difference lies above 0. It does not hold if the interval leaves no room"
         f" for an advantage of {100 * MATTERS:.0f} point. Else it is not settled. Each verdict is about networks of"
         " that size in runs of that length, and of intervals at 95% one in twenty misses."
     )
-    return f"<p>{answers.said_of_answers(found)}</p>{page.claims(found, caption)}<p>{about}</p>"
+    return f"<p>{answers.said_of_answers(found)}</p>{page.claims(found)}<p>{about}</p>"
 
 
 def _percent(said: Mapping[str, Any], kind: str) -> str:
