@@ -14,7 +14,8 @@ from torchvision.models.resnet import BasicBlock
 
 from tpsnet_lib.config import MEMBERS, ModelConfig
 from tpsnet_lib.files import ConfigError
-from tpsnet_lib.model import Block, Dropout, PreactBlock, build, count_macs, count_parameters, describe, whiten, widest
+from tpsnet_lib.layers import Dropout, DropPath, SqueezeExcite
+from tpsnet_lib.model import Block, PreactBlock, build, count_macs, count_parameters, describe, whiten, widest
 
 EXACT = {"tpsnet": 4_959_770, "model1": 4_865_580, "model2": 4_971_680, "deep17": 4_987_384, "deep23": 4_976_470}
 WHITENED: dict[str, Any] = {"blocks": (1,), "channels": (8,), "stem": 24, "stem_kind": "whiten"}
@@ -43,7 +44,9 @@ def members(draw: st.DrawFn) -> ModelConfig:
         "stem_kind": stem_kind,
         "stem": 24 if stem_kind == "whiten" else draw(st.integers(1, 10)),
         "block": draw(st.sampled_from(["basic", "preact"])),
-        "residual": draw(st.booleans()),
+        "residual": (residual := draw(st.booleans())),
+        "drop_path": draw(st.sampled_from([0.0, 0.2])) if residual else 0.0,
+        "squeeze": draw(st.sampled_from([0, 2, 16])),
         "dropout": draw(st.sampled_from([0.0, 0.3])),
         "block_dropout": draw(st.sampled_from([0.0, 0.3])),
         "downsample": draw(st.sampled_from(["stride", "pool"])),
@@ -213,6 +216,27 @@ def test_dropout_drops_at_its_rate_each_element_alone_and_keeps_the_mean(shape: 
     for apart in (1, 2, 3, 4):
         together = (flat[apart:] * flat[:-apart]).mean().item()
         assert together == pytest.approx(0.09, abs=0.01)
+
+
+def test_drop_path_drops_whole_branches_more_often_towards_the_end_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    out = DropPath(0.25)(torch.ones(4000, 2, 3, 3))
+    assert all(image.unique().numel() == 1 for image in out)
+    assert (out[:, 0, 0, 0] == 0).float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert out.mean().item() == pytest.approx(1, abs=0.04)
+    network = build(ModelConfig(blocks=(1, 3), channels=(6, 8), stem=4, pool=8, drop_path=0.4))
+    rates = [module.rate for module in network.modules() if isinstance(module, DropPath)]
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4])
+
+
+def test_squeeze_and_excitation_is_torchvisions() -> None:
+    from torchvision.ops import SqueezeExcitation
+
+    ours, theirs = SqueezeExcite(8, 2), SqueezeExcitation(8, 2)
+    for mine, other in ((ours.reduce, theirs.fc1), (ours.expand, theirs.fc2)):  # which are 1x1 convolutions there
+        other.weight.data, other.bias.data = mine.weight.data[:, :, None, None], mine.bias.data
+    maps = torch.randn(3, 8, 5, 5)
+    assert torch.allclose(ours(maps), theirs(maps), atol=1e-6)
 
 
 @pytest.mark.parametrize(("head_pool", "pool"), [("avg", 16), ("avg", 4), ("max", 8), ("max", 5)])

@@ -78,6 +78,8 @@ class ModelConfig(_Checked):
     residual: bool = _field(True)  # False: the plain network of the same layers, no skips
     dropout: float = _field(0.0, 0, 0.9)  # before the classifier
     block_dropout: float = _field(0.0, 0, 0.9)  # between the two convolutions of a block
+    drop_path: float = _field(0.0, 0, 0.9)  # stochastic depth: rate of the last block, from the first on in equal steps
+    squeeze: int = _field(0, 0, 64)  # squeeze-and-excitation with 1/squeeze of the channels between; 0: none
     stem_kind: str = _field("conv", choices=("conv", "whiten"))  # whiten: frozen 2x2 patch whitening to 24 channels
     downsample: str = _field("stride", choices=("stride", "pool"))  # pool: a conv + max-pool 2 opens every layer
     activation: str = _field("relu", choices=("relu", "gelu"))
@@ -104,6 +106,8 @@ class ModelConfig(_Checked):
                 object.__setattr__(self, name, values[:1])
         if self.stem_kind == "whiten" and self.stem != 24:
             raise ConfigError(f"model.stem is {self.stem}: a whitened stem has 24 channels (2 x 3 colours x 2 x 2)")
+        if self.drop_path and not self.residual:
+            raise ConfigError(f"model.drop_path is {self.drop_path}: a plain network has no way round a block")
         if self.last_side < 1:
             raise ConfigError(f"model.blocks has {layers} layers: they pool the feature map away, give fewer layers")
         if self.pool > self.last_side:
@@ -122,6 +126,10 @@ class ModelConfig(_Checked):
             elif index > 0:
                 side = (side + 1) // 2
         return side
+
+    def squeezed(self, channels: int) -> int:
+        """Channels between the two linear layers of a squeeze-and-excitation."""
+        return max(1, channels // self.squeeze)
 
     def kernel(self, layer: int) -> int:
         """F of a layer, counted from 0."""
@@ -238,44 +246,9 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:12]
 
 
-SPRINT_RECIPE: dict[str, Any] = {  # a short one-cycle run in the manner of airbench (Jordan 2024, arXiv 2404.00498)
-    "epochs": 3.0,
-    "batch_size": 250,
-    "lr": 0.2,
-    "nesterov": True,
-    "weight_decay": 1.0e-3,
-    "norm_lr_scale": 4.0,
-    "schedule": "onecycle",
-    "warmup_epochs": 0.6,
-    "label_smoothing": 0.2,
-    "crop": 2,
-    "crop_padding": "reflect",
-    "flip": "alternate",
-    "rotation": 0.0,
-}
-
-MEMBERS: dict[str, ModelConfig] = {
-    "tpsnet": ModelConfig(),
-    "model1": ModelConfig(blocks=(3, 3, 3), channels=(68, 136, 272), stem=34),
-    "model2": ModelConfig(blocks=(7, 7, 7), channels=(44, 88, 176), stem=22),
-    "deep17": ModelConfig(blocks=(17, 17, 17), channels=(28, 56, 112), stem=14),
-    "deep23": ModelConfig(blocks=(23, 23, 23), channels=(24, 48, 96), stem=12),
-    "classroom": ModelConfig(blocks=(1, 1, 1), channels=(16, 32, 64), stem=16),
-    "sprint": ModelConfig(
-        blocks=(1, 1, 1),
-        channels=(64, 192, 256),
-        stem=24,
-        stem_kind="whiten",
-        downsample="pool",
-        activation="gelu",
-        head_pool="max",
-        pool=3,
-        init="dirac",
-        logit_scale=0.125,
-    ),
-}
-
-RECIPES: dict[str, TrainConfig] = {"original": TrainConfig(), "sprint": TrainConfig(**SPRINT_RECIPE)}
+_FAMILY = yaml.safe_load((Path(__file__).parent / "assets" / "family.yaml").read_text("utf-8"))
+MEMBERS = {name: ModelConfig(**given) for name, given in _FAMILY["members"].items()}  # networks that have a name
+RECIPES = {name: TrainConfig(**given) for name, given in _FAMILY["recipes"].items()}
 
 _SECTIONS: dict[str, tuple[type[Any], str, Mapping[str, Any]]] = {
     "model": (ModelConfig, "member", MEMBERS),

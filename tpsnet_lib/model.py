@@ -12,46 +12,38 @@ from torch import Tensor, nn
 
 from tpsnet_lib.config import CLASSES, IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig
 from tpsnet_lib.files import ConfigError
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
-POOLS: dict[str, type[nn.Module]] = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d}
-
-
-class Dropout(nn.Dropout):
-    """Dropout; on a CPU, where torch draws a number an element, four elements share one: a third of the time.
-
-    There the rate is rounded to a 65,536th, and what is kept is scaled by the rate so rounded: its mean stays."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """`maps` of any shape; in training each element is 0 with the rate's probability, else scaled up."""
-        if not self.training or self.p == 0 or maps.device.type != "cpu":
-            return super().forward(maps)
-        maps = maps.contiguous(memory_format=torch.channels_last if maps.ndim == 4 else torch.contiguous_format)
-        dropped, count = round(self.p * 65536), maps.numel()
-        words = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.int16)[:count] >= dropped - 32768
-        return maps * kept.to(maps.dtype).mul_(65536 / (65536 - dropped)).as_strided(maps.shape, maps.stride())
+from tpsnet_lib.layers import (
+    ACTIVATIONS,
+    POOLS,
+    Dropout,
+    DropPath,
+    Pointwise,
+    SqueezeExcite,
+    Whitening,
+    convolution,
+)
 
 
 class Block(nn.Module):
     """x + F(x): conv-BN-ReLU-conv-BN, then the skip is added, then ReLU (He et al. 2015, arXiv 1512.03385)."""
 
-    def __init__(self, config: ModelConfig, layer: int, inputs: int, stride: int = 1) -> None:
+    def __init__(self, config: ModelConfig, layer: int, inputs: int, stride: int = 1, number: int = 1) -> None:
         super().__init__()
         outputs, kernel = config.channels[layer], config.kernel(layer)
-        self.conv1 = _convolution(inputs, outputs, kernel, stride)
+        self.conv1 = convolution(inputs, outputs, kernel, stride)
         self.norm1 = nn.BatchNorm2d(outputs)
-        self.conv2 = _convolution(outputs, outputs, kernel)
+        self.conv2 = convolution(outputs, outputs, kernel)
         self.norm2 = nn.BatchNorm2d(outputs)
         self.activation = ACTIVATIONS[config.activation]()
         self.dropout = Dropout(config.block_dropout)
+        self.branch = _branch(config, outputs, number)
         self.projects = config.residual and (inputs != outputs or stride > 1)
         self.projection = _projection(config, layer, inputs, stride) if self.projects else nn.Identity()
         self.residual = config.residual
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.activation(self.norm1(self.conv1(x)))
-        out = self.norm2(self.conv2(self.dropout(out)))
+        out = self.branch(self.norm2(self.conv2(self.dropout(out))))
         out = self.activation(out + self.projection(x) if self.residual else out)
         return out
 
@@ -60,14 +52,14 @@ class PreactBlock(Block):
     """x + F(x) with the order turned round, BN-ReLU-conv twice, so that nothing stands on the path of the skips
     (He et al. 2016, arXiv 1603.05027)."""
 
-    def __init__(self, config: ModelConfig, layer: int, inputs: int, stride: int = 1) -> None:
-        super().__init__(config, layer, inputs, stride)
+    def __init__(self, config: ModelConfig, layer: int, inputs: int, stride: int = 1, number: int = 1) -> None:
+        super().__init__(config, layer, inputs, stride, number)
         self.norm1 = nn.BatchNorm2d(inputs)
 
     def forward(self, x: Tensor) -> Tensor:
         active: Tensor = self.activation(self.norm1(x))
         out: Tensor = self.activation(self.norm2(self.conv1(active)))
-        out = self.conv2(self.dropout(out))
+        out = self.branch(self.conv2(self.dropout(out)))
         if self.residual:
             out = out + self.projection(active if self.projects else x)
         return out
@@ -145,56 +137,34 @@ def whiten(model: ResidualNetwork, images: Tensor, eps: float = 5e-4) -> None:
     model.get_parameter("stem.0.weight").copy_(torch.cat((kernel, -kernel)))
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+def _branch(config: ModelConfig, channels: int, number: int) -> nn.Sequential:
+    """What a block's branch passes last: squeeze-and-excitation; stochastic depth, at a rate that grows with the
+    block's number (counted from 1 through the network) up to `drop_path`."""
+    parts: list[nn.Module] = []
+    if config.squeeze:
+        parts.append(SqueezeExcite(channels, config.squeezed(channels)))
+    if config.drop_path:
+        parts.append(DropPath(config.drop_path * number / sum(config.blocks)))
+    return nn.Sequential(*parts)
 
 
 def _norm_activation(config: ModelConfig, channels: int) -> tuple[nn.Module, nn.Module]:
     return nn.BatchNorm2d(channels), ACTIVATIONS[config.activation]()
 
 
-class Pointwise(nn.Conv2d):
-    """A 1x1 convolution with a stride, as the stride of its input: the same sums.
-
-    oneDNN's own backward pass of a strided 1x1 convolution corrupts memory at some small widths (torch 2.15, CPU)."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__(inputs, outputs, 1, bias=False)
-        self.step = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self._conv_forward(x[:, :, :: self.step, :: self.step], self.weight, None)
-        return out
-
-
 def _projection(config: ModelConfig, layer: int, inputs: int, stride: int) -> nn.Sequential:
     outputs, kernel = config.channels[layer], config.skip_kernel(layer)
-    convolution = Pointwise(inputs, outputs, stride) if kernel == 1 else _convolution(inputs, outputs, kernel, stride)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
-
-
-class Whitening(nn.Conv2d):
-    """A 2x2 convolution whose kernel `whiten` sets and nothing trains; its bias is trained.
-
-    The bias is added apart: a backward pass for the bias alone is the one that oneDNN has no fast way for."""
-
-    def __init__(self, outputs: int) -> None:
-        super().__init__(3, outputs, 2)
-        self.weight.requires_grad_(False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        out: Tensor = self._conv_forward(images, self.weight, None)
-        assert self.bias is not None
-        return out + self.bias.to(out.dtype)[:, None, None]
+    shape = Pointwise(inputs, outputs, stride) if kernel == 1 else convolution(inputs, outputs, kernel, stride)
+    return nn.Sequential(shape, nn.BatchNorm2d(outputs))
 
 
 def _stem(config: ModelConfig) -> nn.Sequential:
     if config.stem_kind == "whiten":
         return nn.Sequential(Whitening(config.stem), ACTIVATIONS[config.activation]())
-    convolution = _convolution(3, config.stem, 3)
+    first = convolution(3, config.stem, 3)
     if config.block == "preact":  # the first block brings its own norm
-        return nn.Sequential(convolution)
-    return nn.Sequential(convolution, *_norm_activation(config, config.stem))
+        return nn.Sequential(first)
+    return nn.Sequential(first, *_norm_activation(config, config.stem))
 
 
 def _layer(config: ModelConfig, layer: int, inputs: int) -> nn.Sequential:
@@ -203,11 +173,13 @@ def _layer(config: ModelConfig, layer: int, inputs: int) -> nn.Sequential:
     stride = 2 if config.downsample == "stride" and layer > 0 else 1
     opening: list[nn.Module] = []
     if config.downsample == "pool":
-        opening = [_convolution(inputs, outputs, config.kernel(layer)), nn.MaxPool2d(2)]
+        opening = [convolution(inputs, outputs, config.kernel(layer)), nn.MaxPool2d(2)]
         opening += _norm_activation(config, outputs)
         inputs = outputs
-    first = block(config, layer, inputs, stride)
-    return nn.Sequential(*opening, first, *(block(config, layer, outputs) for _ in range(config.blocks[layer] - 1)))
+    number = 1 + sum(config.blocks[:layer])
+    first = block(config, layer, inputs, stride, number)
+    others = (block(config, layer, outputs, 1, number + k) for k in range(1, config.blocks[layer]))
+    return nn.Sequential(*opening, first, *others)
 
 
 @torch.no_grad()
@@ -284,7 +256,13 @@ def _layer_row(config: ModelConfig, layer: int, inputs: int, side: int) -> Layer
     if config.residual and (strided or inputs != outputs):
         convolutions.append((inputs, outputs, config.skip_kernel(layer), side))
         normed += outputs
-    return _row(f"layer {layer + 1}", kind, (outputs, side, side), convolutions, 2 * normed)
+    others = 2 * normed
+    if config.squeeze:
+        hidden = config.squeezed(outputs)
+        convolutions += blocks * [(outputs, hidden, 1, 1), (hidden, outputs, 1, 1)]
+        others += blocks * (hidden + outputs)
+        kind += ", SE"
+    return _row(f"layer {layer + 1}", kind, (outputs, side, side), convolutions, others)
 
 
 def count_parameters(config: ModelConfig) -> int:

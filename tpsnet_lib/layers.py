@@ -1,0 +1,92 @@
+"""The pieces that a network is built of beyond torch's own, and torch's where its CPU backend is slow or faulty."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+POOLS: dict[str, type[nn.Module]] = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d}
+
+
+class Dropout(nn.Dropout):
+    """Dropout; on a CPU, where torch draws a number an element, four elements share one: a third of the time.
+
+    There the rate is rounded to a 65,536th, and what is kept is scaled by the rate so rounded: its mean stays."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """`maps` of any shape; in training each element is 0 with the rate's probability, else scaled up."""
+        if not self.training or self.p == 0 or maps.device.type != "cpu":
+            return super().forward(maps)
+        maps = maps.contiguous(memory_format=torch.channels_last if maps.ndim == 4 else torch.contiguous_format)
+        dropped, count = round(self.p * 65536), maps.numel()
+        words = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(torch.int16)[:count] >= dropped - 32768
+        return maps * kept.to(maps.dtype).mul_(65536 / (65536 - dropped)).as_strided(maps.shape, maps.stride())
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training a whole branch is 0 for an image with the rate's probability, else scaled up
+    (Huang et al. 2016, arXiv 1603.09382)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """`branch` [B, C, H, W], what a block adds to its input."""
+        if not self.training or self.rate == 0:
+            return branch
+        kept = torch.rand(len(branch), 1, 1, 1, device=branch.device) >= self.rate
+        return branch * (kept.to(branch.dtype) / (1 - self.rate))
+
+
+class SqueezeExcite(nn.Module):
+    """Each channel scaled by a number from 0 to 1 that two linear layers make of all channels' means
+    (Hu et al. 2018, arXiv 1709.01507)."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.reduce = nn.Linear(channels, hidden)
+        self.expand = nn.Linear(hidden, channels)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """`maps` [B, C, H, W]."""
+        scale: Tensor = self.expand(self.reduce(maps.mean((2, 3))).relu()).sigmoid()
+        return maps * scale[:, :, None, None]
+
+
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution without bias that keeps the side of a map, but for its stride."""
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+
+
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution with a stride, as the stride of its input: the same sums.
+
+    oneDNN's own backward pass of a strided 1x1 convolution corrupts memory at some small widths (torch 2.15, CPU)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__(inputs, outputs, 1, bias=False)
+        self.step = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [B, C, H, W]."""
+        out: Tensor = self._conv_forward(x[:, :, :: self.step, :: self.step], self.weight, None)
+        return out
+
+
+class Whitening(nn.Conv2d):
+    """A 2x2 convolution whose kernel `model.whiten` sets and nothing trains; its bias is trained.
+
+    The bias is added apart: a backward pass for the bias alone is the one that oneDNN has no fast way for."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__(3, outputs, 2)
+        self.weight.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised `images` [B, 3, 32, 32]."""
+        out: Tensor = self._conv_forward(images, self.weight, None)
+        assert self.bias is not None
+        return out + self.bias.to(out.dtype)[:, None, None]
