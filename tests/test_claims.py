@@ -299,6 +299,15 @@ def test_the_table_says_for_every_case_its_verdict_its_n_and_its_budget() -> Non
     assert all(record.id in str(soup) for record in found[-4].records[:2])
     assert "Pending: tpsnet run reproduction" in soup.get_text(" ").replace("  ", " ")
     assert answers.said_of_answers(found).startswith("Of 8 claims, 1 is settled")
+    assert answers.said_of_answers(answers.judged("abc", Store())).startswith("Of 3 claims, none is settled")
+
+
+def test_cases_of_which_some_seeds_are_missing_say_how_many_pairs_each_difference_has() -> None:
+    values = {"w=4": {0: 0.4, 1: 0.41}, "w=8": {0: 0.5, 1: 0.5, 2: 0.5}, "w=12": {0: 0.6, 1: 0.6, 2: 0.6}}
+    groups = groups_of({BOOK.key(level, "width"): by_seed for level, by_seed in values.items()})
+    found = answers.judged("f", Evidence(Store(), groups=groups))
+    assert "n = 2 and 3 seeds, paired" in page.claims(found)
+    assert "`tpsnet run effects_width` (1 run, about 1 min" in found[0].waiting
 
 
 def test_one_claim_at_a_time_can_be_asked_for() -> None:

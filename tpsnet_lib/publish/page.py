@@ -89,8 +89,8 @@ def claims(found: Sequence[Answer]) -> str:
 def _claim_row(answer: Answer) -> Markup:
     claim = answer.claim
     grounds = [compare.in_short(part) for part in claim.parts if part.n]
-    counts = " and ".join(dict.fromkeys(f"{part.n:,} {part.of}" for part in claim.parts if part.n))
-    grounds += [f"n = {counts}"] if grounds else []
+    counts = " and ".join(dict.fromkeys(f"{part.n:,}" for part in claim.parts if part.n))
+    grounds += [f"n = {counts} {claim.parts[0].of}"] if grounds else []
     more = [*filter(None, [compare.said_of_doubt(claim)]), *claim.notes]
     links = Markup(" ").join(record_link(record.id) for record in answer.records[:2])
     others = f" and {len(answer.records) - 2} more" if len(answer.records) > 2 else ""

@@ -300,11 +300,12 @@ def said_of_answers(found: Sequence[Answer]) -> str:
     """How many claims are settled, and which way their cases went, in a sentence of Markdown."""
     letters = sorted({answer.case.claim for answer in found})
     settled = sorted({answer.case.claim for answer in found if answer.verdict in (HOLDS, FAILS)})
-    named = ", ".join(f"({letter})" for letter in settled) or "none"
-    verb = "is" if len(settled) == 1 else "are"
+    named = ", ".join(f"({letter})" for letter in settled)
+    said = f"{len(settled)} {'is' if len(settled) == 1 else 'are'}" if settled else "none is"
     return (
-        f"Of {len(letters)} claims, {len(settled)} {verb} settled by at least one test at the budget that it names:"
-        f" {named}. Of their {len(found)} tests, {said_of_verdicts([answer.verdict for answer in found])}."
+        f"Of {len(letters)} claims, {said} settled by at least one test at the budget that it names"
+        f"{f': {named}' if named else ''}. Of their {len(found)} tests,"
+        f" {said_of_verdicts([answer.verdict for answer in found])}."
     )
 
 
