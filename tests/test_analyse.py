@@ -51,7 +51,8 @@ def test_runs_without_a_record_are_left_out_and_failed_ones_count_as_a_guess() -
 
 def test_the_same_draw_is_found_at_another_budget_data_set_and_precision() -> None:
     short = trials([0.3, 0.4], train__lr=[0.01, 0.02])
-    long = trials([0.8, 0.7], train__lr=[0.02, 0.01], train__epochs=[9, 9], train__precision=["bf16", "bf16"])
+    length = {"train__epochs": [9, 9], "train__warmup_epochs": [1, 1], "train__precision": ["bf16", "bf16"]}
+    long = trials([0.8, 0.7], train__lr=[0.02, 0.01], **length)
     pairs = analyse.same_draws(short, long)
     assert [(a.accuracy, b.accuracy) for a, b in pairs] == [(0.3, 0.7), (0.4, 0.8)]
     assert analyse.same_draws(short, trials([0.5], train__lr=[0.5])) == []
@@ -66,6 +67,13 @@ def test_a_long_run_cut_short_gives_its_accuracy_at_that_epoch() -> None:
 def test_only_variables_that_vary_are_asked_about() -> None:
     found = trials([0.1, 0.2], train__lr=[0.01, 0.02], train__optimizer=["sgd", "adam"])
     assert analyse.varied(found) == ["optimizer", "lr"]
+
+
+def test_groups_part_at_the_median_and_each_trial_is_in_one_of_two() -> None:
+    found = trials([0.1, 0.2, 0.3, 0.4], model__block_dropout=[0.0, 0.1, 0.2, 0.3])
+    for groups in analyse.questions(found).values():
+        assert (sum(picked.astype(int) for picked in groups.values()) == 1).all()
+    assert {"at most 0.15", "above 0.15"} == set(analyse.questions(found)["block_dropout"])
 
 
 def test_what_fits_the_budget_is_what_counts_below_it() -> None:
