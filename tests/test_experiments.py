@@ -9,7 +9,8 @@ from conftest import TINY, tiny
 
 from tpsnet_lib.files import ConfigError, DataError, RecordError
 from tpsnet_lib.study import evaluate, experiments
-from tpsnet_lib.study.experiments import all_experiments, collect, load_experiment, pending, run_all
+from tpsnet_lib.study.experiments import all_experiments, collect, load_experiment, pending
+from tpsnet_lib.study.pool import run_all
 from tpsnet_lib.study.records import Record, Store
 
 TINY_BASE = {"model": TINY["model"], "train": {**TINY["train"], "epochs": 0.5}, "data": TINY["data"]}

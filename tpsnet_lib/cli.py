@@ -155,11 +155,23 @@ def _add_engine(add: Add) -> None:
 
 
 def _add_study(add: Add) -> None:
-    command = add("run", "run experiments, or whatever is pending", "tpsnet run effects_layers --workers 2")
+    command = add(
+        "run",
+        "run experiments, or whatever is pending",
+        "tpsnet run search_classroom --workers 2; on a Ray cluster: tpsnet run search_original_9 --backend ray"
+        " --address HOST:6379 --gpus-per-run 0.5 --asha",
+    )
     command.add_argument("experiment", nargs="*", help="names in report/experiments (without: a list of them)")
     command.add_argument("--pending", action="store_true", help="all that have no record and suit this machine")
     command.add_argument("--minutes", type=float, metavar="M", help="stop after so long, with checkpoints")
-    command.add_argument("--workers", type=int, default=1, metavar="N", help="runs side by side (default: %(default)s)")
+    command.add_argument(
+        "--workers", type=int, metavar="N", help="runs side by side (default: 1; a cluster: all that fit)"
+    )
+    command.add_argument("--backend", choices=("local", "ray"), default="local", help="processes here, or Ray Tune")
+    command.add_argument("--address", metavar="HOST:PORT", help="ray: a running cluster, or auto (default: Ray here)")
+    command.add_argument("--gpus-per-run", type=float, metavar="F", help="ray: a share, such as 0.25: four on a GPU")
+    command.add_argument("--asha", action="store_true", help="ray: train 1, 3, 9 ... epochs, and only the best on")
+    _add_wandb(command)
     _add_data_options(command)
     command.add_argument("--out", metavar="STORE", help="folder that takes the records")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -176,10 +177,11 @@ def run(options: Options) -> int:
     """Run experiments by name, or all that are pending on this machine; without either, list them."""
     from tpsnet_lib.study import experiments
     from tpsnet_lib.study.records import default_store
+    from tpsnet_lib.study.tracking import Mirror
     from tpsnet_lib.train import resolve_device
 
     store = default_store(options.out)
-    if options.workers < 1:
+    if options.workers is not None and options.workers < 1:
         raise ConfigError(f"--workers is {options.workers}: give at least 1")
     needs = "gpu" if resolve_device(options.device).type == "cuda" else "cpu"
     if options.pending:
@@ -195,13 +197,31 @@ def run(options: Options) -> int:
             )
         return 0
     jobs = experiments.pending(chosen, store)
-    done = experiments.run_all(
-        jobs, root=options.data, device=options.device, store=store, workers=options.workers, minutes=options.minutes
-    )
+    with Mirror(options.wandb) as mirror:
+        done = _run_all(options, jobs, store, mirror.follow(chosen, store))
     failed = [record for record in done if record.failed]
     left = len(experiments.pending(chosen, store))
     print(f"{len(done) - len(failed)} runs recorded in {store.writable}, {len(failed)} failed, {left} pending")
     return 0
+
+
+def _run_all(options: Options, jobs: Sequence[Any], store: Any, on_record: Any) -> list[Any]:
+    """Jobs on the backend that is asked for."""
+    asked = {"root": options.data, "device": options.device, "store": store, "minutes": options.minutes}
+    asked["on_record"] = on_record
+    if options.backend == "ray":
+        from tpsnet_lib.study import ray_pool
+
+        if options.gpus_per_run is not None and options.gpus_per_run < 0:
+            raise ConfigError(f"--gpus-per-run is {options.gpus_per_run:g}: give 0 or more, such as 0.25")
+        on_ray = {"address": options.address, "gpus_per_run": options.gpus_per_run, "asha": options.asha}
+        return ray_pool.run_all(jobs, workers=options.workers, **asked, **on_ray)
+    for name in ("address", "gpus_per_run", "asha"):
+        if getattr(options, name):
+            raise ConfigError(f"--{name.replace('_', '-')} is for Ray: add --backend ray")
+    from tpsnet_lib.study import pool
+
+    return pool.run_all(jobs, workers=options.workers or 1, **asked)
 
 
 def records(options: Options) -> int:

@@ -1,32 +1,18 @@
-"""Experiments: what is asked, as YAML; running many of them by priority and minutes; what is still pending."""
+"""Experiments: what is asked, as YAML; the runs that answer it, their records, and what is still pending."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import multiprocessing
-import os
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tpsnet_lib.config import RunConfig, merged, parse, read_yaml
-from tpsnet_lib.data import fingerprint
-from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError, TrainingError, project_root
+from tpsnet_lib.files import ConfigError, project_root
 from tpsnet_lib.model import check_budget
-from tpsnet_lib.progress import Progress
-from tpsnet_lib.study.provenance import now, provenance
-from tpsnet_lib.study.records import Record, Store, default_store, load_or_run, write_failure
+from tpsnet_lib.study.records import Record, Store, default_store
 from tpsnet_lib.study.search import Draws, load_spaces, sample
-from tpsnet_lib.train import native_precision, resolve_device
 
 _FIELDS = {"question", "needs", "priority", "minutes", "final", "weights", "base", "runs", "grid", "search", "seeds"}
 
@@ -154,138 +140,3 @@ def pending(experiments: Sequence[Experiment], store: Store | None = None) -> li
     """The runs that have no record, in the order of their experiments."""
     store = store or default_store()
     return [(e, run) for e in experiments for run, record in collect(e, store) if record is None]
-
-
-def run_all(
-    jobs: Sequence[tuple[Experiment, Run]],
-    *,
-    root: str | Path | None = None,
-    device: str = "auto",
-    store: Store | None = None,
-    workers: int = 1,
-    minutes: float | None = None,
-    progress: str = "auto",
-    on_record: Callable[[Run, Record], None] | None = None,
-) -> list[Record]:
-    """Run jobs in order, several side by side in processes of their own; returns their records.
-
-    With `minutes`, a job whose expected minutes do not fit in what is left is passed over, and at the end of the time
-    the running ones leave checkpoints. A run that diverges is recorded as failed, with its reason, and the rest goes
-    on; so it does when a worker is killed, whose run is tried once more. A CPU's cores are shared out among workers."""
-    store = store or default_store()
-    ends = time.monotonic() + 60 * minutes if minutes is not None else None
-    threads = max(1, torch.get_num_threads() // workers)
-    records: list[Record] = []
-    waiting, tries = list(jobs), dict.fromkeys((run.config for _, run in jobs), 2)
-    failed: list[str] = []
-    with Progress(len(jobs), "runs", mode=progress) as bar:
-        while waiting:
-            going: dict[Future[str], tuple[Experiment, Run]] = {}
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, context, _end_with_parent) as pool, _sigterm_as_ctrl_c():
-                try:
-                    while waiting or going:
-                        while waiting and len(going) < workers:
-                            experiment, run = waiting.pop(0)
-                            left = None if ends is None else ends - time.monotonic()
-                            if left is not None and left < 60 * experiment.minutes * 0.9:
-                                continue
-                            job = (run.config, root, device, store.folders, threads, experiment.weights, left)
-                            going[pool.submit(_work, *job)] = (experiment, run)
-                        for future in wait(going, return_when=FIRST_COMPLETED).done:
-                            experiment, run = going.pop(future)
-                            try:
-                                record = store.load(future.result())
-                            except Interrupted:
-                                continue
-                            except BrokenProcessPool:
-                                tries[run.config] -= 1
-                                if tries[run.config] > 0:
-                                    waiting.insert(0, (experiment, run))
-                                else:
-                                    failed.append(f"{experiment.name}, {run.label}: its worker was killed twice")
-                                raise
-                            records.append(record)
-                            bar.advance()
-                            bar.stage(_said(experiment, run, record, records))
-                            if on_record is not None:
-                                on_record(run, record)
-                except BrokenProcessPool:
-                    waiting[:0] = going.values()  # the others died with the pool: they have their tries still
-                except KeyboardInterrupt:
-                    _stop(pool)
-                    raise Interrupted(
-                        f"stopped with {len(records)} of {len(jobs)} runs done; the same command goes on"
-                    ) from None
-    if failed:
-        raise TpsnetError(f"{len(failed)} runs could not be finished: {'; '.join(failed)}")
-    return records
-
-
-def _said(experiment: Experiment, run: Run, record: Record, records: Sequence[Record]) -> str:
-    scores = [done.metrics["validation_accuracy"] for done in records if not done.failed]
-    best = f", best {100 * max(scores):.2f}%" if scores else ""
-    came_to = record.failed or f"{100 * record.metrics['validation_accuracy']:.2f}%"
-    return f"{experiment.name}, {run.label}, seed {run.config.seed}: {came_to}{best}"
-
-
-def _stop(pool: ProcessPoolExecutor) -> None:
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in multiprocessing.active_children():
-        if process.pid is not None:
-            os.kill(process.pid, signal.SIGTERM)  # each leaves its checkpoint
-
-
-@contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    main = threading.current_thread() is threading.main_thread()
-    if main:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
-
-
-def _end_with_parent() -> None:
-    """In a worker: leave a checkpoint and go when the driver is gone, however it went."""
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _work(
-    config: RunConfig,
-    root: str | Path | None,
-    device: str,
-    folders: tuple[Path, ...],
-    threads: int,
-    weights: bool,
-    seconds: float | None,
-) -> str:
-    """One run in a worker's process: the id of its record, also of its failure."""
-    torch.set_num_threads(threads)
-    deadline = None if seconds is None else time.monotonic() + seconds
-    started = now()
-    try:
-        return load_or_run(
-            config,
-            root=root,
-            device=device,
-            store=Store(*folders),
-            progress="none",
-            keep_weights=weights,
-            deadline=deadline,
-        ).id
-    except (TrainingError, torch.OutOfMemoryError) as error:
-        where = resolve_device(device)
-        made_by = provenance(where, fingerprint(config.data.dataset, root), started)
-        config = config.with_precision(native_precision(where))
-        return write_failure(folders[0], config, str(error).splitlines()[0], made_by).name

@@ -87,8 +87,8 @@ def sample(space: Space, seed: int, n: int, base: Mapping[str, Any] | None = Non
         for attempt in range(MAX_TRIES):
             tries += 1
             drawn = _draw_values(space, random.Random(f"{space.name}/{seed}/{index}/{attempt}"))
-            config = _config(drawn, base or {})
-            if config is not None and _fits(config, space):
+            config = _config(drawn, base or {}, space)
+            if config is not None:
                 configs.append(config)
                 values.append(drawn)
                 break
@@ -127,7 +127,8 @@ def _draw(rng: random.Random, name: str, dimension: Any, last_side: int) -> Any:
     raise ConfigError(f"{name} is {dimension!r}: give choices, or {{int|uniform|log: [low, high]}}")
 
 
-def _config(drawn: Mapping[str, Any], base: Mapping[str, Any]) -> RunConfig | None:
+def _config(drawn: Mapping[str, Any], base: Mapping[str, Any], space: Space) -> RunConfig | None:
+    """The config of a draw; None where it is over the budget or cannot be built."""
     layers, width, factor = drawn["layers"], drawn.get("width", 16), drawn.get("factor", 2)
     blocks = drawn.get("blocks", 1)
     model: dict[str, Any] = {
@@ -138,13 +139,14 @@ def _config(drawn: Mapping[str, Any], base: Mapping[str, Any]) -> RunConfig | No
     }
     model |= {name: drawn[name] for name in drawn if name in _MODEL and name != "pool"}
     train = {name: drawn[name] for name in drawn if name in _TRAIN}
-    try:
-        return parse(merged(base, {"model": model, "train": train}))
+    tree = merged(base, {"model": model, "train": train})
+    try:  # the network alone first: most draws end here, over the budget
+        return parse(tree) if _fits(parse({"model": tree["model"]}).model, space) else None
     except ConfigError:
         return None  # such as a kernel that is even: no member of the family
 
 
-def _fits(config: RunConfig, space: Space) -> bool:
-    if space.macs and count_macs(config.model) > space.macs:
+def _fits(model: ModelConfig, space: Space) -> bool:
+    if space.macs and count_macs(model) > space.macs:
         return False
-    return count_parameters(config.model) <= space.parameters
+    return count_parameters(model) <= space.parameters

@@ -1,0 +1,102 @@
+"""A search on processes of this machine loses nothing and repeats nothing, whatever is killed."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from searching import declare, in_training, kill_again_and_again, kill_holder, rates, start, table, until
+
+from tpsnet_lib import train
+from tpsnet_lib.files import TpsnetError
+from tpsnet_lib.study import pool
+from tpsnet_lib.study.experiments import collect, pending
+from tpsnet_lib.study.pool import run_all
+from tpsnet_lib.study.records import Store
+
+proc_only = pytest.mark.skipif(sys.platform != "linux", reason="finds the process to kill in /proc")
+
+
+@proc_only
+def test_a_search_killed_at_random_moments_ends_in_the_same_table(tmp_path: Path) -> None:
+    kill_again_and_again(tmp_path)
+
+
+@proc_only
+def test_a_killed_worker_costs_no_run(tmp_path: Path) -> None:
+    experiment, store = declare(tmp_path / "e.yaml", **rates(3, **{"train.epochs": 8})), Store(tmp_path / "store")
+    harm: list[bool] = []
+
+    def hurt() -> None:
+        until(lambda: bool(in_training(store)), "a run in training")
+        harm.append(any(kill_holder(lock) for lock in in_training(store)))
+
+    threading.Thread(target=hurt).start()
+    records = run_all(pending([experiment], store), device="cpu", store=store, progress="none")
+    assert harm == [True]
+    assert len(records) == len(table(experiment, store)) == 3
+
+
+@proc_only
+def test_a_run_whose_worker_dies_every_time_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    experiment, store = declare(tmp_path / "e.yaml", **rates(3, **{"train.epochs": 8})), Store(tmp_path / "store")
+    unlucky = experiment.runs[0].config.id
+    ended = threading.Event()
+
+    def hurt() -> None:
+        while not ended.wait(0.005):
+            for lock in (store.writable / ".locks").glob(unlucky):
+                kill_holder(lock)
+
+    killer = threading.Thread(target=hurt)
+    killer.start()
+    try:
+        with pytest.raises(TpsnetError, match=r"1 runs could not be finished: e, train.lr=0.01.*killed twice"):
+            run_all(pending([experiment], store), device="cpu", store=store, workers=2, progress="none")
+    finally:
+        ended.set()
+        killer.join()
+    assert [run.config.id for _, run in pending([experiment], store)] == [unlucky]
+
+
+def test_sigterm_leaves_a_checkpoint_and_one_line(tmp_path: Path) -> None:
+    path, store = tmp_path / "e.yaml", Store(tmp_path / "store")
+    declare(path, runs=[{"train.epochs": 5000}])
+    search = start(path, store)
+    until(lambda: bool(in_training(store)) or search.poll() is not None, "a run in training")
+    until(lambda: search.terminate() or bool(list(store.writable.glob(".work/*/checkpoint"))), "a checkpoint")
+    said = search.communicate(timeout=60)[1].decode()
+    assert search.returncode == 130
+    assert said.splitlines() == ["tpsnet: stopped with 0 of 1 runs done; the same command goes on"]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError("no room")])
+def test_a_run_that_needs_too_much_memory_is_recorded_as_failed(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, store = declare(tmp_path / "e.yaml", **rates(1)), Store(tmp_path / "store")
+
+    def full(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(train._Run, "take_step", full)
+    for _ in range(2):  # the second time it is known
+        pool.work(experiment.runs[0].config, False, pool.Workplace(None, "cpu", store.folders, 1, None))
+    ((_, record),) = collect(experiment, store)
+    assert record is not None
+    assert record.failed == f"out of memory: {error}"
+
+
+def test_an_error_of_ours_is_no_failure_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment, store = declare(tmp_path / "e.yaml", **rates(1)), Store(tmp_path / "store")
+
+    def broken(_: object) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(train._Run, "take_step", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        pool.work(experiment.runs[0].config, False, pool.Workplace(None, "cpu", store.folders, 1, None))
+    assert len(pending([experiment], store)) == 1

@@ -1,0 +1,146 @@
+"""Ray Tune does what the local pool does, in the same store, and outlives its workers, its driver and its nodes."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from searching import (
+    PATIENCE,
+    Table,
+    declare,
+    in_training,
+    kill_again_and_again,
+    kill_holder,
+    rates,
+    start,
+    table,
+    until,
+)
+
+from tpsnet_lib.files import ConfigError
+from tpsnet_lib.study import pool, ray_pool
+from tpsnet_lib.study.experiments import Experiment, pending
+from tpsnet_lib.study.records import Store
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the process to kill in /proc")
+SIX = {"runs": [*rates(5)["runs"], {"train.lr": 100, "train.weight_decay": 1, "train.epochs": 8}]}
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    """Ray with two workers, for the tests of this module that need no driver of their own."""
+    with ray_pool._ray(None, 2):
+        yield
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Table]:
+    """Six runs, one of which diverges, and what the local pool makes of them."""
+    folder = tmp_path_factory.mktemp("six")
+    experiment, store = declare(folder / "six.yaml", **SIX), Store(folder / "store")
+    pool.run_all(pending([experiment], store), device="cpu", store=store, progress="none")
+    return experiment, table(experiment, store)
+
+
+def test_ray_goes_on_where_the_local_pool_stopped_and_measures_the_same(
+    six: tuple[Experiment, Table], ray_here: None, tmp_path: Path
+) -> None:
+    experiment, expected = six
+    store, jobs = Store(tmp_path / "store"), [(experiment, run) for run in experiment.runs]
+    first = pool.run_all(jobs[:2], device="cpu", store=store, progress="none")
+    told: list[str] = []
+    left = pending([experiment], store)
+    rest = ray_pool.run_all(
+        left, device="cpu", store=store, workers=2, progress="none", on_record=lambda run, _: told.append(run.label)
+    )
+    assert sorted(told) == sorted(run.label for _, run in left)
+    assert (len(first), len(rest)) == (2, 4)
+    assert table(experiment, store) == expected
+    assert [record.failed.split(" at ")[0] for record in rest if record.failed] == ["the loss is not a number"]
+
+
+def test_the_local_pool_goes_on_where_ray_stopped_and_measures_the_same(
+    six: tuple[Experiment, Table], ray_here: None, tmp_path: Path
+) -> None:
+    experiment, expected = six
+    store, jobs = Store(tmp_path / "store"), [(experiment, run) for run in experiment.runs]
+    assert len(ray_pool.run_all(jobs[:3], device="cpu", store=store, workers=2, progress="none")) == 3
+    pool.run_all(pending([experiment], store), device="cpu", store=store, progress="none")
+    assert table(experiment, store) == expected
+
+
+def test_a_killed_worker_costs_no_run(ray_here: None, tmp_path: Path) -> None:
+    experiment, store = declare(tmp_path / "e.yaml", **rates(3, **{"train.epochs": 8})), Store(tmp_path / "store")
+    harm: list[bool] = []
+
+    def hurt() -> None:
+        until(lambda: bool(in_training(store)), "a run in training")
+        harm.append(any(kill_holder(lock) for lock in in_training(store)))
+
+    threading.Thread(target=hurt).start()
+    records = ray_pool.run_all(pending([experiment], store), device="cpu", store=store, workers=2, progress="none")
+    assert harm == [True]
+    assert len(records) == len(table(experiment, store)) == 3
+
+
+def test_asha_keeps_a_record_of_every_rung_and_stops_some(ray_here: None, tmp_path: Path) -> None:
+    experiment, store = declare(tmp_path / "e.yaml", **rates(6, **{"train.epochs": 9})), Store(tmp_path / "store")
+    jobs = pending([experiment], store)
+    last = ray_pool.run_all(jobs, device="cpu", store=store, workers=1, progress="none", asha=True)
+    assert len(last) == 6
+    reached = {
+        run.label: [store.find(config.id) is not None for config in ray_pool.rungs(run.config)] for _, run in jobs
+    }
+    assert all(rungs in ([True] * 3, [True, True, False], [True, False, False]) for rungs in reached.values())
+    assert 1 <= sum(rungs[-1] for rungs in reached.values()) < 6
+    assert len(store.all()) == sum(sum(rungs) for rungs in reached.values())
+
+
+def test_a_rung_is_annealed_to_its_own_length(tmp_path: Path) -> None:
+    given = {"train.epochs": 10, "train.schedule_epochs": 300, "train.warmup_epochs": 2, "train.mix_off_epochs": 1}
+    (run,) = declare(tmp_path / "e.yaml", **rates(1, **given)).runs
+    found = [config.train for config in ray_pool.rungs(run.config)]
+    assert [(rung.epochs, rung.warmup_epochs, rung.mix_off_epochs) for rung in found] == [
+        (1, 0.2, 0.1), (3, 0.6, 0.3), (9, 1.8, 0.9), (10, 2, 1)
+    ]  # fmt: skip
+    assert [rung.schedule_epochs for rung in found] == [0, 0, 0, 300]  # the last is the run that was asked for
+
+
+def test_more_gpus_than_there_are_is_said_at_once(ray_here: None, tmp_path: Path) -> None:
+    experiment, store = declare(tmp_path / "e.yaml", **rates(1)), Store(tmp_path / "store")
+    with pytest.raises(ConfigError, match=r"--gpus-per-run is 64: Ray has"):
+        ray_pool.run_all(pending([experiment], store), store=store, gpus_per_run=64, progress="none")
+
+
+def test_a_search_whose_driver_is_killed_at_random_moments_ends_in_the_same_table(tmp_path: Path) -> None:
+    kill_again_and_again(tmp_path, "--backend", "ray")
+
+
+def test_a_cluster_that_loses_a_node_finishes_the_search(tmp_path: Path) -> None:
+    path, store = tmp_path / "e.yaml", Store(tmp_path / "store")
+    experiment = declare(path, **rates(4, **{"train.epochs": 20}))
+    cluster = ray_pool._start_here(1)
+    try:
+        other = cluster.add_node(num_cpus=1, object_store_memory=ray_pool.OBJECT_STORE, **ray_pool.free_ports())
+        search = start(path, store, "--backend", "ray", "--address", cluster.address)
+        until(lambda: len(in_training(store)) == 2 or search.poll() is not None, "a run in training on each node")
+        assert search.poll() is None
+        cluster.remove_node(other, allow_graceful=False)
+        said = search.communicate(timeout=PATIENCE)
+        assert search.returncode == 0, said
+        assert len(table(experiment, store)) == 4
+        assert b"4 runs recorded" in said[0]
+    finally:
+        cluster.shutdown()
+
+
+def test_asha_without_ray_is_one_line(tmp_path: Path) -> None:
+    declare(tmp_path / "e.yaml", **rates(1))
+    refused = start(tmp_path / "e.yaml", Store(tmp_path / "store"), "--asha")
+    assert refused.communicate(timeout=PATIENCE)[1].decode() == "tpsnet: --asha is for Ray: add --backend ray\n"
+    assert refused.returncode == 1

@@ -1,0 +1,230 @@
+"""Running many: the jobs of some experiments, side by side in processes of their own on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from tpsnet_lib.config import RunConfig
+from tpsnet_lib.data import fingerprint
+from tpsnet_lib.files import Interrupted, TpsnetError, TrainingError
+from tpsnet_lib.progress import Progress
+from tpsnet_lib.study.experiments import Experiment, Run
+from tpsnet_lib.study.provenance import now, provenance
+from tpsnet_lib.study.records import Record, Store, default_store, load_or_run, write_failure
+from tpsnet_lib.train import native_precision, resolve_device
+
+Job = tuple[Experiment, Run]
+OnRecord = Callable[[Run, Record], None]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What every worker is told, whatever it runs: where the data and the records lie, its device, when to stop."""
+
+    root: str | Path | None
+    device: str
+    folders: tuple[Path, ...]  # of the store; the first takes the records
+    threads: int  # of one worker
+    ends: float | None  # by `time.time()`: what runs then leaves a checkpoint
+
+    def has_time_for(self, minutes: float) -> bool:
+        """Whether a run that is expected to take so long may start; a tenth more than is left is let pass."""
+        return self.ends is None or self.ends - time.time() >= 60 * minutes * 0.9
+
+
+class Tally:
+    """What a search has come to: its records, what could not be finished, and one line of progress."""
+
+    def __init__(self, total: int, mode: str, on_record: OnRecord | None) -> None:
+        self.total, self.on_record = total, on_record
+        self.records: list[Record] = []
+        self.lost: list[str] = []
+        self.bar = Progress(total, "runs", mode=mode)
+
+    def __enter__(self) -> Tally:
+        self.bar.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Raise what befell the search in one line: a stop on request, or the runs that could not be finished."""
+        self.bar.__exit__(kind, error, trace)
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            done = f"{len(self.records)} of {self.total} runs done"
+            raise Interrupted(f"stopped with {done}; the same command goes on") from None
+        if kind is None and self.lost:
+            raise TpsnetError(f"{len(self.lost)} runs could not be finished: {'; '.join(self.lost)}")
+
+    def add(self, job: Job, record: Record) -> None:
+        """Count a job that has a record, also one that says why it failed."""
+        experiment, run = job
+        self.records.append(record)
+        self.bar.advance()
+        scores = [done.metrics["validation_accuracy"] for done in self.records if not done.failed]
+        best = f", best {100 * max(scores):.2f}%" if scores else ""
+        came_to = record.failed or f"{100 * record.metrics['validation_accuracy']:.2f}%"
+        self.bar.stage(f"{experiment.name}, {run.label}, seed {run.config.seed}: {came_to}{best}")
+        if self.on_record is not None:
+            self.on_record(run, record)
+
+    def lose(self, job: Job, reason: str) -> None:
+        """Note a job that has no record and cannot have one now; it stays pending."""
+        self.lost.append(f"{job[0].name}, {job[1].label}: {reason}")
+
+
+def run_all(
+    jobs: Sequence[Job],
+    *,
+    root: str | Path | None = None,
+    device: str = "auto",
+    store: Store | None = None,
+    workers: int = 1,
+    minutes: float | None = None,
+    progress: str = "auto",
+    on_record: OnRecord | None = None,
+) -> list[Record]:
+    """Run jobs in order, several side by side in processes of their own; returns their records.
+
+    With `minutes`, a job whose expected minutes do not fit in what is left is passed over, and at the end of the time
+    the running ones leave checkpoints. A run that diverges or runs out of memory is recorded as failed, with its
+    reason, and the rest goes on; so it does when a worker is killed, whose run is tried once more, alone. A CPU's
+    cores are shared out among workers.
+
+    Raises `Interrupted` after Ctrl-C or SIGTERM, with checkpoints; `TpsnetError` if runs could not be finished."""
+    store = store or default_store()
+    ends = None if minutes is None else time.time() + 60 * minutes
+    workplace = Workplace(root, device, store.folders, max(1, torch.get_num_threads() // workers), ends)
+    with Tally(len(jobs), progress, on_record) as tally, sigterm_as_ctrl_c():
+        _LocalPool(jobs, workers, workplace, store, tally).run()
+    return tally.records
+
+
+class _LocalPool:
+    """Jobs that wait, jobs that run, and the processes that run them; the processes are made anew when one dies."""
+
+    def __init__(self, jobs: Sequence[Job], workers: int, workplace: Workplace, store: Store, tally: Tally) -> None:
+        self.waiting, self.workers, self.workplace = list(jobs), workers, workplace
+        self.store, self.tally = store, tally
+        self.going: dict[Future[str], Job] = {}
+        self.suspects: set[RunConfig] = set()  # ran when a worker was killed: each is tried once more, alone
+
+    def run(self) -> None:
+        """Run until nothing waits."""
+        others = set(multiprocessing.active_children())
+        while self.waiting:
+            with ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"), _end_with_parent) as processes:
+                try:
+                    self._use(processes)
+                except BrokenProcessPool:
+                    self._sort_out()
+                except KeyboardInterrupt:
+                    processes.shutdown(wait=False, cancel_futures=True)
+                    for process in set(multiprocessing.active_children()) - others:
+                        process.terminate()  # each leaves its checkpoint
+                    raise
+
+    def _use(self, processes: ProcessPoolExecutor) -> None:
+        while self.waiting or self.going:
+            while self.waiting and self._may_start(self.waiting[0]):
+                experiment, run = job = self.waiting[0]
+                if self.workplace.has_time_for(experiment.minutes):
+                    self.going[processes.submit(work, run.config, experiment.weights, self.workplace)] = job
+                del self.waiting[0]
+            for future in wait(self.going, return_when=FIRST_COMPLETED).done:
+                with contextlib.suppress(Interrupted):  # its time was up: it stays pending
+                    self.tally.add(self.going[future], self.store.load(future.result()))
+                del self.going[future]
+
+    def _may_start(self, job: Job) -> bool:
+        alone = {job[1].config, *(run.config for _, run in self.going.values())} & self.suspects
+        return len(self.going) < (1 if alone else self.workers)
+
+    def _sort_out(self) -> None:
+        """After a worker was killed, which ends all of them: what ran goes on, unless it was alone and so to blame."""
+        for job in reversed(list(self.going.values())):
+            if job[1].config in self.suspects:
+                self.tally.lose(job, "its worker was killed twice")
+            else:
+                self.suspects.add(job[1].config)
+                self.waiting.insert(0, job)
+        self.going.clear()
+
+
+@contextlib.contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM raises `KeyboardInterrupt` while the block lasts (in the main thread, which alone has signals)."""
+    before = signal.getsignal(signal.SIGTERM)
+    main = threading.current_thread() is threading.main_thread()
+    if main:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _end_with_parent() -> None:
+    """In a worker: leave a checkpoint and go when the driver is gone, however it went; Ctrl-C is the driver's."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        while True:  # the first ends a run, with its checkpoint; a later one the worker, which nobody feeds now
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def work(config: RunConfig, keep_weights: bool, workplace: Workplace) -> str:
+    """One run in a worker's process: the id of its record, also of the one that says why it failed.
+
+    Raises `Interrupted` when the workplace's time is up or the process is asked to end, with a checkpoint."""
+    torch.set_num_threads(workplace.threads)
+    left = None if workplace.ends is None else max(0.0, workplace.ends - time.time())
+    store, device, started = Store(*workplace.folders), resolve_device(workplace.device), now()
+    config = config.with_precision(native_precision(device))
+    try:
+        return load_or_run(
+            config,
+            root=workplace.root,
+            device=device.type,
+            store=store,
+            progress="none",
+            keep_weights=keep_weights,
+            deadline=None if left is None else time.monotonic() + left,
+        ).id
+    except (TrainingError, MemoryError, RuntimeError) as error:  # torch's own error of memory is a RuntimeError
+        known = store.find(config.id)
+        if known is not None and known.failed:  # another worker had it before
+            return known.id
+        if not (reason := _no_way_on(error)):
+            raise
+        made_by = provenance(device, fingerprint(config.data.dataset, workplace.root), started)
+        return write_failure(store.writable, config, reason, made_by).name
+
+
+def _no_way_on(error: Exception) -> str:
+    """Why a run cannot be finished, where trying again would not help; empty for any other error."""
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, TrainingError):
+        return first
+    short = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+    return f"out of memory: {first}" if short else ""
