@@ -305,7 +305,7 @@ def said_of_plane(plane: Mapping[tuple[int, float], Group], parameters: int) -> 
 
 def said_of_seeds(groups: Iterable[Group]) -> str:
     """How far apart two runs of one network are by chance alone; empty where no network has two."""
-    spread, freedom = seeds_spread({group.config.model: group for group in groups}.values())
+    spread, freedom = seeds_spread({group.config: group for group in groups}.values())
     if not freedom:
         return ""
     return (
