@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -88,6 +89,7 @@ def test_a_killed_worker_costs_no_run(ray_here: None, tmp_path: Path) -> None:
     assert len(records) == len(table(experiment, store)) == 3
 
 
+@pytest.mark.skipif("TPSNET_SLOW" not in os.environ, reason="takes minutes: set TPSNET_SLOW=1")
 def test_asha_keeps_a_record_of_every_rung_and_stops_some(ray_here: None, tmp_path: Path) -> None:
     experiment, store = declare(tmp_path / "e.yaml", **rates(6, **{"train.epochs": 9})), Store(tmp_path / "store")
     jobs = pending([experiment], store)
@@ -117,10 +119,12 @@ def test_more_gpus_than_there_are_is_said_at_once(ray_here: None, tmp_path: Path
         ray_pool.run_all(pending([experiment], store), store=store, gpus_per_run=64, progress="none")
 
 
+@pytest.mark.skipif("TPSNET_SLOW" not in os.environ, reason="takes minutes: set TPSNET_SLOW=1")
 def test_a_search_whose_driver_is_killed_at_random_moments_ends_in_the_same_table(tmp_path: Path) -> None:
     kill_again_and_again(tmp_path, "--backend", "ray")
 
 
+@pytest.mark.skipif("TPSNET_SLOW" not in os.environ, reason="takes minutes: set TPSNET_SLOW=1")
 def test_a_cluster_that_loses_a_node_finishes_the_search(tmp_path: Path) -> None:
     path, store = tmp_path / "e.yaml", Store(tmp_path / "store")
     experiment = declare(path, **rates(4, **{"train.epochs": 20}))
