@@ -38,7 +38,7 @@ def mutate(library: Path, change: str) -> None:
         np.save(path, split)
         return
     file, old, new = {
-        "block": ("config.py", '"model2": ModelConfig(blocks=(7, 7, 7)', '"model2": ModelConfig(blocks=(7, 7, 6)'),
+        "block": ("assets/family.yaml", "model2: {blocks: [7, 7, 7]", "model2: {blocks: [7, 7, 6]"),
         "shape": ("model.py", "pooled.mean((2, 3))", "pooled.mean((2, 3))[:2]"),
     }[change]  # fmt: skip
     text = (library / file).read_text()
