@@ -82,7 +82,7 @@ def test_minutes_that_are_too_few_leave_jobs_pending(tmp_path: Path) -> None:
 def test_the_test_set_opens_once_for_what_is_declared_final(
     tiny_record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tpsnet_lib.study.records import publish
+    from tpsnet_lib.study.committed import publish
 
     store = Store(publish(tiny_record, tmp_path / "store", weights=True).parent)
     record = store.load(tiny_record.id)
@@ -103,7 +103,7 @@ def test_the_test_set_opens_once_for_what_is_declared_final(
 
 
 def test_an_opening_that_nothing_is_chosen_by_says_so(tiny_record: Record, tmp_path: Path) -> None:
-    from tpsnet_lib.study.records import publish
+    from tpsnet_lib.study.committed import publish
 
     store = Store(publish(tiny_record, tmp_path / "store", weights=True).parent)
     result = evaluate.open_test(store.load(tiny_record.id), store=store, device="cpu", not_choosing=True)

@@ -91,7 +91,11 @@ def test_a_killed_worker_costs_no_run(ray_here: None, tmp_path: Path) -> None:
 
 @pytest.mark.skipif("TPSNET_SLOW" not in os.environ, reason="takes minutes: set TPSNET_SLOW=1")
 def test_asha_keeps_a_record_of_every_rung_and_stops_some(ray_here: None, tmp_path: Path) -> None:
-    experiment, store = declare(tmp_path / "e.yaml", **rates(6, **{"train.epochs": 9})), Store(tmp_path / "store")
+    learns = {"train.epochs": 9, "train.batch_size": 10}
+    runs = [{"train.lr": lr, **learns} for lr in (0.05, 0.04, 1e-6, 2e-6, 3e-6, 4e-6)]  # two learn, four cannot
+    base = {"data.train_size": 400}
+    experiment = declare(tmp_path / "e.yaml", runs=[{**run, **base} for run in runs])
+    store = Store(tmp_path / "store")
     jobs = pending([experiment], store)
     last = ray_pool.run_all(jobs, device="cpu", store=store, workers=1, progress="none", asha=True)
     assert len(last) == 6

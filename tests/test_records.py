@@ -12,18 +12,17 @@ from tpsnet_lib import train
 from tpsnet_lib.data import fit_and_validation
 from tpsnet_lib.files import RecordError, TrainingError
 from tpsnet_lib.metrics import accuracy, predict
+from tpsnet_lib.study.committed import publish, write_trials
 from tpsnet_lib.study.records import (
     Record,
     Store,
     check_sums,
     load_or_run,
-    publish,
     read_record,
     read_trials,
     rows,
     write_failure,
     write_sums,
-    write_trials,
 )
 
 

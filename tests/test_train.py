@@ -2,8 +2,6 @@
 
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -83,30 +81,33 @@ def test_a_run_killed_in_the_middle_of_an_epoch_resumes_to_the_same_weights(tmp_
         "data.dataset=shapes10", "data.train_size=400", "data.validation_size=100", "train.epochs=4",
         "train.batch_size=20", "train.precision=fp32", "model.blocks=[1,1]", "model.channels=[4,8]", "model.stem=4",
     )]  # fmt: skip
-    code = (
-        "import sys; from tpsnet_lib import cli, train; train.CHECKPOINT_SECONDS = 0; sys.exit(cli.main(sys.argv[1:]))"
-    )
+    code = """
+import os, sys
+from tpsnet_lib import cli, train
+train.CHECKPOINT_SECONDS, dies_at = 0, int(sys.argv.pop(1))
+take_step = train._Run.take_step
+def step(run):
+    take_step(run)
+    if run.step == dies_at:
+        os.kill(os.getpid(), 9)
+train._Run.take_step = step
+sys.exit(cli.main(sys.argv[1:]))
+"""
 
-    def start(store: Path, *more: str) -> subprocess.Popen[bytes]:
-        call = [sys.executable, "-c", code, "train", *settings, "--device", "cpu", "--out", str(store), *more]
-        return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    def start(store: Path, *more: str, dies_at: int = 0) -> subprocess.Popen[bytes]:
+        call = [sys.executable, "-c", code, str(dies_at), "train", *settings, "--device", "cpu", "--out", str(store)]
+        return subprocess.Popen([*call, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     whole = start(tmp_path / "whole")
-    killed = start(tmp_path / "a b ü")  # a path with a space and another alphabet
-    work = tmp_path / "a b ü" / ".work"
-    until = time.monotonic() + 120
-    while not list(work.glob("*/checkpoint")) and killed.poll() is None and time.monotonic() < until:
-        threading.Event().wait(0.005)
-    killed.kill()
-    killed.communicate()
-    refused = start(tmp_path / "a b ü")
-    if list(work.glob("*/checkpoint")):  # it was killed in time: without --resume nothing is overwritten
-        assert b"give --resume to go on" in refused.communicate(timeout=120)[1]
-        assert refused.returncode == 1
-    else:
-        refused.communicate(timeout=120)
+    killed = start(tmp_path / "a b ü", dies_at=30)  # a path with a space and another alphabet; epoch 2 ends at step 40
+    killed.communicate(timeout=120)
+    assert killed.returncode == -9
+    assert len(list((tmp_path / "a b ü" / ".work").glob("*/checkpoint"))) == 1
+    refused = start(tmp_path / "a b ü")  # without --resume nothing is overwritten
+    assert b"give --resume to go on" in refused.communicate(timeout=120)[1]
+    assert refused.returncode == 1
     resumed = start(tmp_path / "a b ü", "--resume")
-    assert resumed.communicate(timeout=120)[1] is not None
+    resumed.communicate(timeout=120)
     assert resumed.returncode == 0
     whole.communicate(timeout=120)
     first, second = (next((tmp_path / name).glob("*/weights.safetensors")) for name in ("whole", "a b ü"))

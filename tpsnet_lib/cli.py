@@ -182,8 +182,8 @@ def _add_study(add: Add) -> None:
     command.add_argument("--out", metavar="STORE", help="the store to read, if not the default")
     _add_json(command)
 
-    command = add("bench", "measure our loop or augmentation beside the original's way", "tpsnet bench augment")
-    command.add_argument("what", choices=("loop", "augment"))
+    command = add("bench", "measure our loop, augmentation or search side by side", "tpsnet bench augment")
+    command.add_argument("what", choices=("loop", "augment", "search"))
     command.add_argument(
         "--repeats", type=int, default=5, metavar="N", help="turns of each side (default: %(default)s)"
     )

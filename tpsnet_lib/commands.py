@@ -252,7 +252,7 @@ def records(options: Options) -> int:
 
 
 def _publish(options: Options, store: Any) -> int:
-    from tpsnet_lib.study import experiments
+    from tpsnet_lib.study import committed, experiments
     from tpsnet_lib.study import records as stores
     from tpsnet_lib.study.evaluate import publish_openings
 
@@ -264,7 +264,7 @@ def _publish(options: Options, store: Any) -> int:
         if name in known and not options.weights:
             experiment = experiments.load_experiment(name)
             found = [record for _, record in experiments.collect(experiment, store) if record is not None]
-            stores.write_trials(target / f"{name}.trials.jsonl", found)
+            committed.write_trials(target / f"{name}.trials.jsonl", found)
             print(f"{len(found)} of {len(experiment.runs)} runs in {target / f'{name}.trials.jsonl'}")
             continue
         ids = [name]
@@ -272,7 +272,7 @@ def _publish(options: Options, store: Any) -> int:
             ids = [r.id for _, r in experiments.collect(experiments.load_experiment(name), store) if r is not None]
         for run_id in ids:
             record = store.load(run_id)
-            print(stores.publish(record, target, weights=options.weights))
+            print(committed.publish(record, target, weights=options.weights))
             publish_openings(record.id)
     return 0
 
@@ -282,6 +282,10 @@ def bench(options: Options) -> int:
     from tpsnet_lib.study import bench as benches
     from tpsnet_lib.train import resolve_device
 
+    if options.what == "search":
+        result = benches.bench_search(device=resolve_device(options.device).type)
+        print(json.dumps(result) if options.json else benches.table_of_search(result))
+        return 0
     device = resolve_device(options.device)
     if options.what == "augment":
         results = iter([benches.bench_augment(repeats=options.repeats)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -72,8 +74,26 @@ class Pointwise(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [B, C, H, W]."""
-        out: Tensor = self._conv_forward(x[:, :, :: self.step, :: self.step], self.weight, None)
+        out: Tensor = self._conv_forward(_Strided.apply(x, self.step), self.weight, None)
         return out
+
+
+class _Strided(torch.autograd.Function):
+    """Every so many rows and columns of a map. Its gradient has the map's memory format, which that of a slice has not:
+    to add gradients of two formats takes several times as long, and so does all that their sum goes through."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: int) -> Tensor:
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        ctx.format = torch.channels_last if last else torch.contiguous_format
+        ctx.shape, ctx.step = x.shape, step
+        return x[:, :, ::step, ::step].contiguous(memory_format=ctx.format)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        whole = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=ctx.format).zero_()
+        whole[:, :, :: ctx.step, :: ctx.step] = grad
+        return whole, None
 
 
 class Whitening(nn.Conv2d):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import jinja2
 from bs4 import BeautifulSoup, Tag
@@ -37,12 +37,27 @@ class Chapter:
 
 
 def slim_svg(text: str) -> str:
-    """Without prolog, doctype and metadata, which a browser does not need and which hold addresses and dates."""
-    slim = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL).strip()
-    # matplotlib writes a path's points to a millionth of a pixel, a line each
+    """Without what a browser does not need (prolog, metadata, comments, indentation, a millionth of a pixel), some of
+    which holds addresses and dates; letters, which matplotlib draws one by one, go by shorter names."""
+    slim = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
+    slim = re.sub(r">\s+<", "><", slim).strip()
+    for long, short in (
+        (' xmlns:xlink="http://www.w3.org/1999/xlink"', ""),
+        ("xlink:href", "href"),
+        ("DejaVuSans", "D"),
+    ):
+        slim = slim.replace(long, short)
+    found = r' d="[^"]*"|translate\([^)]*\)| [xy]="[^"]*"'  # a path's points come a line each
     return re.sub(
-        r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", " ".join(path[0].split())).join((" ", "")), slim
+        found,
+        lambda part: " " * part[0].startswith(" ") + re.sub(r"(\.\d\d)\d+", r"\1", " ".join(part[0].split())),
+        slim,
     )
+
+
+def svg_source(text: str) -> str:
+    """A slim SVG as an address that holds it: percent-encoded, which is shorter than base64."""
+    return "data:image/svg+xml," + quote(text if "'" in text else text.replace('"', "'"), safe=" '/:;,=()+-.*@!")
 
 
 def chapter(path: Path, problems: list[str]) -> Chapter:
@@ -138,7 +153,7 @@ def _exporter(name: str, problems: list[str]) -> Any:
     return HTMLExporter(  # type: ignore[no-untyped-call]
         template_name="basic",
         template_file=str(ASSETS / "notebook.html.j2"),
-        filters={"markdown2html": markdown2html},
+        filters={"markdown2html": markdown2html, "svg_source": svg_source},
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )

@@ -54,6 +54,11 @@ class Result:
         return f"{self.name}: failed{place} after {self.seconds:.0f} s, {self.error}; kept as {self.path}"
 
 
+def profile_names() -> list[str]:
+    """The profiles of `report/profiles.yaml`."""
+    return list(read_yaml(project_root() / "report" / "profiles.yaml")["profiles"])
+
+
 def load_profile(name: str, path: Path | None = None) -> Profile:
     """A profile by name, from `report/profiles.yaml` unless another file is given.
 

@@ -20,7 +20,7 @@ from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.files import TpsnetError, write_whole
 from tpsnet_lib.metrics import mean_interval
 from tpsnet_lib.progress import duration
-from tpsnet_lib.publish.chapters import ACTIVE, ASSETS, NO_ALT, chapter, slim_svg, tidy
+from tpsnet_lib.publish.chapters import ACTIVE, ASSETS, NO_ALT, chapter, slim_svg, svg_source, tidy
 from tpsnet_lib.study import compare
 from tpsnet_lib.study.answers import Answer
 
@@ -123,10 +123,11 @@ def figure(fig: Any, alt: str, caption: str = "", fmt: str = "svg", records: Seq
     if not alt.strip():
         raise TpsnetError(f"figure {caption!r} has no alternative text: say in a sentence what it shows")
     across, down = fig.get_size_inches()
-    data = slim_svg(style.svg(fig)).encode() if fmt == "svg" else style.png(fig)
-    kind = "image/svg+xml" if fmt == "svg" else "image/png"
     width = Markup("") if fmt == "svg" else Markup(' width="{}"').format(round(100 * across))
-    source = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    if fmt == "svg":
+        source = svg_source(slim_svg(style.svg(fig)))
+    else:
+        source = f"data:image/png;base64,{base64.b64encode(style.png(fig)).decode()}"
     links = Markup(" ").join(record_link(record) for record in records[:SOURCES])
     more = f" and {len(records) - SOURCES} more" if len(records) > SOURCES else ""
     sources = Markup(' <span class="sources">Records {}{}</span>').format(links, more) if records else ""

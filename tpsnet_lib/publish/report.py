@@ -213,7 +213,8 @@ def _sizes(record: Record) -> tuple[int, int]:
 
 def _pending(store: Store) -> str:
     rows = []
-    for experiment in experiments.all_experiments():
+    afresh = notebooks.profile_names()  # an experiment of a profile's name is what that profile trains for every page
+    for experiment in (e for e in experiments.all_experiments() if e.name not in afresh):
         left = len(experiments.pending([experiment], store))
         if left:
             minutes = left * experiment.minutes

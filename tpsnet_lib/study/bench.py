@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,8 +19,10 @@ from tpsnet_lib import train
 from tpsnet_lib.augment import augment
 from tpsnet_lib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data import Fingerprint, ImageSet, fit_and_validation, normalise
-from tpsnet_lib.study import baseline
+from tpsnet_lib.study import baseline, pool, ray_pool
+from tpsnet_lib.study.experiments import Experiment, Run
 from tpsnet_lib.study.provenance import now, provenance
+from tpsnet_lib.study.records import Store
 
 LOOP_CASES: dict[str, ModelConfig] = {  # what `tpsnet bench loop` measures
     "[3,3,3] at 16/32/64": ModelConfig(blocks=(3, 3, 3), channels=(16, 32, 64), stem=16),
@@ -115,6 +119,66 @@ def bench_augment(
         "ratio": _summary([mine / other for mine, _, other in rows]),
         "one_thread": {**_summary(alone), "ratio": _summary([mine / other for _, mine, other in rows])},
     }
+
+
+def bench_search(trials: int = 50, long_trials: int = 12, device: str = "cpu") -> dict[str, Any]:
+    """Seconds a trial takes once a search is under way: trivial ones in the local pool and on Ray, both with one
+    worker; and trials an hour of one and two workers of one thread each, with runs of several seconds."""
+    trivial = DataConfig("shapes10", train_size=100, validation_size=100)
+    several = DataConfig("shapes10", train_size=4000, validation_size=500)
+    short = RunConfig(ModelConfig(blocks=(1,), channels=(4,), stem=4), TrainConfig(epochs=1, batch_size=50), trivial)
+    long = RunConfig(ModelConfig(blocks=(1, 1, 1), channels=(16, 32, 64)), TrainConfig(epochs=1), several)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        local = _seconds_a_trial(pool.run_all, short, trials, 1, device)
+        on_ray = _seconds_a_trial(ray_pool.run_all, short, trials, 1, device)
+        one, two = (_seconds_a_trial(pool.run_all, long, long_trials, workers, device) for workers in (1, 2))
+    finally:
+        torch.set_num_threads(threads)
+    return {
+        **_opening("search", sample(size=100), 50, torch.device(device)),
+        "unit": "seconds a trial",
+        "trials": trials,
+        "local": local,
+        "ray": on_ray,
+        "ray_cost": on_ray - local,
+        "long_trials": long_trials,
+        "one_worker": one,
+        "two_workers": two,
+        "speed_up": one / two,
+    }
+
+
+def _seconds_a_trial(run_all: Callable[..., Any], config: RunConfig, trials: int, workers: int, device: str) -> float:
+    """From the end of the first trial (of each worker) to that of the last, divided by the trials between."""
+    runs = [Run(f"seed {seed}", config.with_seed(seed), {}) for seed in range(trials)]
+    experiment = Experiment("bench", "?", "cpu", 0, 1.0, False, False, runs)
+    ends: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        run_all(
+            [(experiment, run) for run in runs],
+            device=device,
+            store=Store(Path(folder) / "store"),
+            workers=workers,
+            progress="none",
+            on_record=lambda *_: ends.append(time.perf_counter()),
+        )
+    return (ends[-1] - ends[workers - 1]) / (trials - workers)
+
+
+def table_of_search(result: dict[str, Any]) -> str:
+    """`bench_search`'s result for people."""
+    return "\n".join(
+        [
+            f"bench search: seconds a trial, {result['trials']} trivial trials and {result['long_trials']} longer ones",
+            f"{'local pool':<20}{result['local']:8.2f}",
+            f"{'Ray Tune':<20}{result['ray']:8.2f}  its own cost {result['ray_cost']:.2f}",
+            f"{'longer, one worker':<20}{result['one_worker']:8.2f}",
+            f"{'two workers':<20}{result['two_workers']:8.2f}  {result['speed_up']:.2f} times the trials an hour",
+            f"{result['data']}; {result['hardware']}, one thread a worker; torch {result['versions']['torch']}",
+        ]
+    )
 
 
 def sample(dataset: str = "shapes10", size: int = 2000) -> ImageSet:

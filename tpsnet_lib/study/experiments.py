@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from tpsnet_lib.config import RunConfig, merged, parse, read_yaml
 from tpsnet_lib.files import ConfigError, project_root
 from tpsnet_lib.model import check_budget
 from tpsnet_lib.study.records import Record, Store, default_store
-from tpsnet_lib.study.search import Draws, load_spaces, sample
+from tpsnet_lib.study.search import Draws, load_spaces, sample, spaces_file
 
 _FIELDS = {"question", "needs", "priority", "minutes", "final", "weights", "base", "runs", "grid", "search", "seeds"}
 
@@ -54,6 +55,11 @@ def load_experiment(name: str | Path) -> Experiment:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in experiments_folder().glob("*.yaml")))
         raise ConfigError(f"no experiment {name}: known are {known or 'none'}")
+    return _load(path, *(file.stat().st_mtime_ns for file in (path, spaces_file()) if file.is_file()))
+
+
+@functools.lru_cache(maxsize=256)
+def _load(path: Path, *modified: int) -> Experiment:
     tree = read_yaml(path)
     if unknown := set(tree) - _FIELDS:
         raise ConfigError(f"{path}: {sorted(unknown)[0]} is not a field: known are {', '.join(sorted(_FIELDS))}")

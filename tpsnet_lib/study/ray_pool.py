@@ -292,29 +292,40 @@ class _Search:
 @contextlib.contextmanager
 def _ray(address: str | None, workers: int) -> Iterator[None]:
     """Ray, connected for as long as the block lasts; one that the caller has connected already is used and left."""
-    os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
-    if address is None:
-        os.environ.update({name: value for name, value in _LOOPBACK.items() if name not in os.environ})
-    try:
-        import ray
-    except ImportError:
-        raise ConfigError('--backend ray needs Ray: pip install "ray[tune]"') from None
-    if ray.is_initialized():
-        yield
-        return
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
-    here = None
-    try:
-        here = _start_here(workers) if address is None else None
-        ray.init(here.address if here else address, log_to_driver=False, logging_level=logging.CRITICAL)
-    except (ConnectionError, ValueError) as error:
-        raise ConfigError(f"--address {address}: no Ray cluster answers ({str(error).splitlines()[0]})") from None
+    settings = _SETTINGS if address else {**_SETTINGS, **_LOOPBACK}
+    with _environment({name: value for name, value in settings.items() if name not in os.environ}):
+        try:
+            import ray
+        except ImportError:
+            raise ConfigError('--backend ray needs Ray: pip install "ray[tune]"') from None
+        if ray.is_initialized():
+            yield
+            return
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
+        here = None
+        try:
+            here = _start_here(workers) if address is None else None
+            ray.init(here.address if here else address, log_to_driver=False, logging_level=logging.CRITICAL)
+        except (ConnectionError, ValueError) as error:
+            said = str(error).splitlines()[0]
+            raise ConfigError(f"--address {address}: no Ray cluster answers ({said})") from None
+        try:
+            yield
+        finally:
+            ray.shutdown()
+            if here is not None:
+                here.shutdown()
+
+
+@contextlib.contextmanager
+def _environment(more: dict[str, str]) -> Iterator[None]:
+    """These variables are set while the block lasts."""
+    os.environ.update(more)
     try:
         yield
     finally:
-        ray.shutdown()
-        if here is not None:
-            here.shutdown()
+        for name in more:
+            os.environ.pop(name, None)
 
 
 def _start_here(workers: int) -> Any:

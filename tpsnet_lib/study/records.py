@@ -192,7 +192,7 @@ def _read_trials(path: Path, modified: int) -> dict[str, Record]:
             content, said = row["trial"], row["sha256"]
         except (ValueError, KeyError, TypeError) as error:
             raise RecordError(f"{path}: row {number} is torn ({error})") from error
-        if said != _row_sum(content):
+        if said != row_sum(content):
             raise RecordError(f"{path}: row {number} is altered: its SHA-256 is not the one that it carries")
         record = Record(
             path, parse(content["config"]), content["metrics"], content["provenance"], tuple(content["curve"])
@@ -201,21 +201,8 @@ def _read_trials(path: Path, modified: int) -> dict[str, Record]:
     return found
 
 
-def write_trials(path: Path, records: Iterable[Record]) -> None:
-    """Write records as the rows of one file, whole or not at all, each row under the digest of its content."""
-    lines = []
-    for record in records:
-        content = {
-            "config": record.config.to_dict(),
-            "metrics": record.metrics,
-            "provenance": record.provenance,
-            "curve": record.history(),
-        }
-        lines.append(json.dumps({"sha256": _row_sum(content), "trial": content}, sort_keys=True))
-    write_whole(path, "".join(f"{line}\n" for line in lines))
-
-
-def _row_sum(content: Any) -> str:
+def row_sum(content: Any) -> str:
+    """The digest under which a row of a file of trials is kept."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -349,27 +336,6 @@ def write_weights(path: Path, model: torch.nn.Module, config: RunConfig, half: b
         for name, value in model.state_dict().items()
     }
     save_file(state, path, {"id": config.id, "config": json.dumps(config.to_dict()), "format": "pt"})
-
-
-def publish(record: Record, folder: Path, *, weights: bool = False) -> Path:
-    """Copy a record to another store, with its weights in half precision if asked for; its test part goes along.
-
-    A record that is there already with the same content is left; one that differs is a `RecordError`."""
-    target = folder / record.id
-    if target.exists():
-        there = read_record(target)
-        if (there.metrics, there.has_weights) == (record.metrics, weights):
-            return target
-        raise RecordError(f"{target} exists already with other content and is not overwritten")
-    with folder_whole(target) as work:
-        for name in ("config.json", "history.csv", "metrics.json", "provenance.json"):
-            shutil.copyfile(record.path / name, work / name)
-        if weights:
-            write_weights(work / WEIGHTS, record.load_model(), record.config, half=True)
-        write_sums(work)
-        if (record.path / "test").is_dir():
-            shutil.copytree(record.path / "test", work / "test")
-    return target
 
 
 def rows(records: Iterable[Record]) -> list[dict[str, Any]]:

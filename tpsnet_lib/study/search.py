@@ -53,9 +53,14 @@ class Draws:
         return len(self.configs) / self.tries
 
 
+def spaces_file() -> Path:
+    """Where the named spaces are declared."""
+    return project_root() / "report" / "spaces.yaml"
+
+
 def load_spaces(path: Path | None = None) -> dict[str, Space]:
-    """The named spaces of `report/spaces.yaml`."""
-    tree = read_yaml(path or project_root() / "report" / "spaces.yaml")
+    """The named spaces of a file, else of `report/spaces.yaml`."""
+    tree = read_yaml(path or spaces_file())
     return {name: parse_space(name, given) for name, given in tree.items()}
 
 

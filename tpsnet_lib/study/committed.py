@@ -1,0 +1,46 @@
+"""What ships with the project: records copied to the committed store, or many as the rows of one file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from tpsnet_lib.files import RecordError, folder_whole, write_whole
+from tpsnet_lib.study.records import WEIGHTS, Record, read_record, row_sum, write_sums, write_weights
+
+
+def publish(record: Record, folder: Path, *, weights: bool = False) -> Path:
+    """Copy a record to another store, with its weights in half precision if asked for; its test part goes along.
+
+    A record that is there already with the same content is left; one that differs is a `RecordError`."""
+    target = folder / record.id
+    if target.exists():
+        there = read_record(target)
+        if (there.metrics, there.has_weights) == (record.metrics, weights):
+            return target
+        raise RecordError(f"{target} exists already with other content and is not overwritten")
+    with folder_whole(target) as work:
+        for name in ("config.json", "history.csv", "metrics.json", "provenance.json"):
+            shutil.copyfile(record.path / name, work / name)
+        if weights:
+            write_weights(work / WEIGHTS, record.load_model(), record.config, half=True)
+        write_sums(work)
+        if (record.path / "test").is_dir():
+            shutil.copytree(record.path / "test", work / "test")
+    return target
+
+
+def write_trials(path: Path, records: Iterable[Record]) -> None:
+    """Write records as the rows of one file, whole or not at all, each row under the digest of its content."""
+    lines = []
+    for record in records:
+        content = {
+            "config": record.config.to_dict(),
+            "metrics": record.metrics,
+            "provenance": record.provenance,
+            "curve": record.history(),
+        }
+        lines.append(json.dumps({"sha256": row_sum(content), "trial": content}, sort_keys=True))
+    write_whole(path, "".join(f"{line}\n" for line in lines))
