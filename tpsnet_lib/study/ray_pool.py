@@ -243,8 +243,8 @@ class _Search:
             self._settle(result)
 
     def _count(self) -> None:
-        """Count the trials that have ended since the last look."""
-        for key in sorted({path.name for path in self.marks.iterdir()} - self.counted):
+        """Count the trials that have ended since the last look; a search taken up may repeat the end of others."""
+        for key in sorted({path.name for path in self.marks.iterdir()} & set(self.trials) - self.counted):
             self._add(key)
 
     def _add(self, key: str) -> bool:
