@@ -56,8 +56,10 @@ def slim_svg(text: str) -> str:
 
 
 def svg_source(text: str) -> str:
-    """A slim SVG as an address that holds it: percent-encoded, which is shorter than base64."""
-    return "data:image/svg+xml," + quote(text if "'" in text else text.replace('"', "'"), safe=" '/:;,=()+-.*@!")
+    """A slim SVG as an address that holds it: percent-encoded, which is shorter than base64. The name of its namespace
+    is encoded too, so that a page without outside addresses can be told by a search for them."""
+    quoted = quote(text if "'" in text else text.replace('"', "'"), safe=" '/:;,=()+-.*@!")
+    return "data:image/svg+xml," + quoted.replace("http:", "http%3A")
 
 
 def chapter(path: Path, problems: list[str]) -> Chapter:
