@@ -435,7 +435,7 @@ def test_an_interrupted_download_leaves_nothing(tmp_path, monkeypatch):
         archive.write_bytes(b"the first half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cifar10, "_fetch", interrupted)
+    monkeypatch.setattr(cifar10, "fetch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         data.download(tmp_path / "data", ["http://127.0.0.1:9/a"])
     assert list((tmp_path / "data").iterdir()) == []

@@ -1,12 +1,17 @@
 """The reference room: files that are what they claim are read, any other is one clear line and stops nothing."""
 
+import functools
 import hashlib
 import json
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
+from tpsnet_lib import cli
 from tpsnet_lib.files import DataError
 from tpsnet_lib.study import reference
 
@@ -138,6 +143,112 @@ def test_a_named_folder_wins_then_the_variable_then_the_one_beside_the_data(tmp_
     assert str(reference.find_reference("/given", data)) == "/given"
     monkeypatch.delenv("TPSNET_REFERENCE")
     assert reference.find_reference(data=tmp_path / "nowhere") is None
+
+
+# Fetching
+
+BOTH = (reference.HUMANS, reference.LABEL_CHECKS)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Files of a folder, and a note of each that was asked for."""
+
+    asked: ClassVar[list[str]] = []
+
+    def log_message(self, *_):
+        self.asked.append(self.path)
+
+
+@pytest.fixture
+def address(folder, monkeypatch):
+    """A server on this machine that has the files under /good, damaged ones under /bad, and nothing elsewhere."""
+    for name, tail in (("good", b""), ("bad", b" ")):
+        (folder / name).mkdir()
+        for file in BOTH:
+            (folder / name / file).write_bytes((folder / file).read_bytes() + tail)
+    handler = functools.partial(Quiet, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(reference, "ADDRESSES", dict.fromkeys(BOTH, f"{url}/nowhere"))
+    monkeypatch.setattr(Quiet, "asked", [])
+    yield url
+    server.shutdown()
+    server.server_close()
+
+
+def test_files_are_fetched_from_the_first_address_that_has_them_whole(address, tmp_path):
+    target = tmp_path / "données" / "reference"
+    found = reference.download(target, [f"{address}/gone", f"{address}/bad", f"{address}/good/"])
+    assert found == {target / name: True for name in BOTH}
+    assert {path.name for path in target.iterdir()} == set(BOTH)
+    assert not any("nowhere" in line for line in Quiet.asked)
+    assert reference.load_humans(target).shape == (10_000, 10)
+
+
+def test_a_whole_file_is_kept_and_a_damaged_one_replaced(address, tmp_path):
+    target = tmp_path / "reference"
+    reference.download(target, [f"{address}/good"])
+    Quiet.asked.clear()
+    assert reference.download(target, [f"{address}/good"]) == {target / name: False for name in BOTH}
+    assert Quiet.asked == []
+    (target / reference.HUMANS).write_bytes(b"torn")
+    assert reference.download(target, [f"{address}/good"])[target / reference.HUMANS]
+    assert reference.load_humans(target).shape == (10_000, 10)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_file_with_another_sum_is_refused_and_nothing_is_left(address, tmp_path, there):
+    target = tmp_path / "reference"
+    if there:
+        target.mkdir()
+    with pytest.raises(
+        DataError, match=r"/bad/cifar10h-counts.npy \(SHA-256 .*, not .*nowhere.*404.*--mirror"
+    ) as caught:
+        reference.download(target, [f"{address}/bad"])
+    assert "\n" not in str(caught.value)
+    assert target.is_dir() == there
+    assert not there or not list(target.iterdir())
+
+
+def test_a_fetch_that_is_interrupted_leaves_nothing(address, tmp_path, monkeypatch):
+    def interrupted(url, file):
+        file.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reference, "fetch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reference.download(tmp_path / "reference")
+    assert not (tmp_path / "reference").exists()
+
+
+def test_the_command_names_files_sources_and_licences_and_no_network_is_one_line(
+    address, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.delenv("TPSNET_REFERENCE", raising=False)
+    data = tmp_path / "data"
+    assert cli.main(["data", "reference", "--data", str(data), "--mirror", f"{address}/good"]) == 0
+    out = capsys.readouterr().out
+    assert {path.name for path in (data / "reference").iterdir()} == set(BOTH)
+    for said in ("CC BY-NC-SA 4.0", "Apache-2.0", "(fetched)", "published-predictions.npz has no single address"):
+        assert said in out
+    monkeypatch.setattr(reference, "ADDRESSES", dict.fromkeys(BOTH, "http://127.0.0.1:9"))
+    assert cli.main(["data", "reference", "--data", str(tmp_path / "other")]) == 1
+    err = capsys.readouterr().err
+    assert "http://127.0.0.1:9/cifar10h-counts.npy" in err.splitlines()[-1]
+    assert not (tmp_path / "other" / "reference").exists()
+
+
+def test_the_command_completes_the_folder_that_is_used_already(address, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("TPSNET_REFERENCE", raising=False)
+    (tmp_path / "cifar10" / "cifar-10-batches-bin").mkdir(parents=True)
+    (tmp_path / "cifar10" / "cifar-10-batches-bin" / "data_batch_1.bin").touch()
+    (tmp_path / "reference").mkdir()
+    published(tmp_path / "reference" / reference.PUBLISHED)
+    asked = ["data", "reference", "--data", str(tmp_path / "cifar10"), "--mirror", f"{address}/good"]
+    assert cli.main(asked) == 0
+    assert {path.name for path in (tmp_path / "reference").iterdir()} == {*BOTH, reference.PUBLISHED}
+    assert "no single address" not in capsys.readouterr().out
 
 
 def test_the_real_files_say_what_their_papers_say():

@@ -213,7 +213,7 @@ def download(root: str | Path, urls: Sequence[str] | None = None, md5: str = ARC
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as work:
             archive, folder = Path(work) / "archive", Path(work) / _PYTHON
             for url in urls or archive_urls():
-                if fault := _fetch(url, archive, md5):
+                if fault := fetch(url, archive, md5):
                     faults.append(f"{url} ({fault})")
                     continue
                 _extract(archive, folder)
@@ -231,14 +231,14 @@ def _is_good(root: Path) -> bool:
         return False
 
 
-def _fetch(url: str, archive: Path, md5: str) -> str:
-    """Download the archive, with a progress bar; what went wrong, or ''."""
+def fetch(url: str, file: Path, md5: str | None = None) -> str:
+    """Download one file, with a progress bar, checked where its MD5 is given; what went wrong, or ''."""
     from torchvision.datasets.utils import download_url
 
     patience = socket.getdefaulttimeout()
     try:
         socket.setdefaulttimeout(30)  # torchvision sets no limit, and a silent host would hold us for ever
-        download_url(url, archive.parent, archive.name, md5)
+        download_url(url, file.parent, file.name, md5)
     except Exception as error:  # whatever a network can do: the next address is tried
         return " ".join(str(error).split()) or type(error).__name__
     finally:

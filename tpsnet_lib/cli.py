@@ -123,11 +123,19 @@ def _add_engine(add: Add) -> None:
     command.add_argument("--set", action="append", default=[], metavar="model.FIELD=VALUE", help="any other field")
     _add_json(command)
 
-    command = add("data", "what data there is; download CIFAR-10", "tpsnet data download --data ./data")
-    command.add_argument("verb", nargs="?", choices=("status", "download"), default="status")
+    command = add(
+        "data",
+        "what data there is; download CIFAR-10, or what people and published models said of its test images",
+        "tpsnet data download --data ./data",
+    )
+    command.add_argument("verb", nargs="?", choices=("status", "download", "reference"), default="status")
     _add_data_options(command, device=False)
     command.add_argument(
-        "--mirror", action="append", default=[], metavar="URL", help="an archive's address to try first"
+        "--mirror",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="an address to try first: the archive's, or for `reference` a folder's",
     )
 
     command = add(

@@ -66,13 +66,15 @@ def _whole(name: str, text: str) -> int:
 
 
 def data(options: Options) -> int:
-    """Say what data is found, or download it."""
+    """Say what data is found, or download it, or what others said of it."""
     from tpsnet_lib import data as images
 
     if options.verb == "download":
         root = Path(options.data or "data")
         print(images.download(root, [*options.mirror, *images.archive_urls()]))
         return 0
+    if options.verb == "reference":
+        return _reference(options)
     root_found = images.find_root(options.data)
     if root_found is None:
         raise DataError(
@@ -81,6 +83,20 @@ def data(options: Options) -> int:
         )
     found = images.fingerprint("cifar10", options.data)
     print(f"{found.stamp} in {root_found}, training images {found.sha256[:12]}")
+    return 0
+
+
+def _reference(options: Options) -> int:
+    """Bring the reference files into the folder that is found already, else into one in the data's."""
+    from tpsnet_lib.data import find_root
+    from tpsnet_lib.study import reference
+
+    root = find_root(options.data) or Path(options.data or "data")
+    folder = reference.find_reference(data=root) or root / "reference"
+    for path, fetched in reference.download(folder, options.mirror).items():
+        print(f"{path} ({'fetched' if fetched else 'was there'}): {reference.SOURCES[path.name]}")
+    if not (folder / reference.PUBLISHED).is_file():
+        print(reference.GATHERED)
     return 0
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib import cifar10, shapes10
-from tpsnet_lib.cifar10 import ARCHIVE_MD5, Fingerprint, archive_urls, download, find_root, inexact_indices
+from tpsnet_lib.cifar10 import ARCHIVE_MD5, Fingerprint, archive_urls, download, fetch, find_root, inexact_indices
 from tpsnet_lib.config import DataConfig
 from tpsnet_lib.files import ConfigError
 
@@ -30,6 +30,7 @@ __all__ = [
     "archive_urls",
     "class_names",
     "download",
+    "fetch",
     "find_root",
     "fingerprint",
     "fit_and_validation",

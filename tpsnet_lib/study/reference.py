@@ -5,8 +5,10 @@ order. Sources and licences: `SOURCES`."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib.config import CLASSES
-from tpsnet_lib.data import find_root
+from tpsnet_lib.data import fetch, find_root
 from tpsnet_lib.files import DataError, sha256_of
 
 HUMANS, LABEL_CHECKS, PUBLISHED = "cifar10h-counts.npy", "cifar10_mturk.json", "published-predictions.npz"
@@ -31,8 +33,20 @@ SHA256 = {  # of the files as their sources have them; the predictions were gath
     HUMANS: "9b36b4550349af56c79083356312eb4af856cc5fd3caf1f669d40b9d0bbb69ff",
     LABEL_CHECKS: "81b2c16c9eee060d6cc2390f6bbce1e0e7be0a050574be5177c9428f3596b5b5",
 }
+_RAW = "https://raw.githubusercontent.com"
+ADDRESSES = {  # the folders of the files with a known sum, at one commit of their sources
+    HUMANS: f"{_RAW}/jcpeterson/cifar-10h/597cbc5f07266c9405b830ee4a53463539124c4f/data",
+    LABEL_CHECKS: f"{_RAW}/cleanlab/label-errors/5457895eee26e49187de5c4d6617b9de6f172221/mturk",
+}
+GATHERED = (
+    f"{PUBLISHED} has no single address: it is made from the files of model_predictions/ in"
+    " github.com/modestyachts/CIFAR-10.1 (MIT), and used where somebody has put it"
+)
 IMAGES = 10_000
-WAY_OUT = "give --reference DIR or set TPSNET_REFERENCE to a folder that has it"
+WAY_OUT = (
+    f"`tpsnet data reference` fetches all but {PUBLISHED}; or name a folder that has it with TPSNET_REFERENCE or"
+    " the notebook's parameter `reference`"
+)
 Loaded = TypeVar("Loaded")
 
 
@@ -73,6 +87,41 @@ def find_reference(given: str | Path | None = None, data: str | Path | None = No
     root = root.expanduser().resolve()
     places = (root / "reference", root.parent / "reference", root.parent.parent / "reference")
     return next((place for place in places if place.is_dir()), None)
+
+
+def download(folder: Path, mirrors: Sequence[str] = ()) -> dict[Path, bool]:
+    """Bring the files of `ADDRESSES` into a folder: the path of each, and whether it had to be fetched.
+
+    `mirrors` are addresses of folders that have them, tried first. A file with the right SHA-256 is kept as it is;
+    nothing lies under a final name until it is whole. Raises `DataError`."""
+    there = folder.is_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return {folder / name: _bring(folder, name, (*mirrors, ADDRESSES[name])) for name in ADDRESSES}
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written ({error.strerror or error}): give another folder") from error
+    finally:
+        if not there:
+            with contextlib.suppress(OSError):  # it holds a file
+                folder.rmdir()
+
+
+def _bring(folder: Path, name: str, addresses: Sequence[str]) -> bool:
+    """Fetch one file unless a whole one is there; whether it was fetched."""
+    if (folder / name).is_file() and sha256_of(folder / name) == SHA256[name]:
+        return False
+    faults = []
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as work:
+        for number, address in enumerate(addresses):
+            url, file = f"{address.rstrip('/')}/{name}", Path(work) / str(number)
+            fault = fetch(url, file)
+            if not fault and (found := sha256_of(file)) == SHA256[name]:
+                os.replace(file, folder / name)
+                return True
+            faults.append(f"{url} ({fault or f'SHA-256 {found[:12]}..., not {SHA256[name][:12]}...'})")
+    raise DataError(
+        f"{name} could not be downloaded from {'; '.join(faults)}: name a folder's address that has it with --mirror"
+    )
 
 
 def load_humans(folder: Path | None) -> Tensor:
