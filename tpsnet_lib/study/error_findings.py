@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib import metrics
+from tpsnet_lib.study.duplicates import Seen
+from tpsnet_lib.study.ensembles import Ensemble
 from tpsnet_lib.study.explain import BlockNorms
 from tpsnet_lib.study.predictions import Agreement, Bin, ClassScores, Interval, Paired, Standing, coverage_for, share
 
@@ -31,6 +33,18 @@ def say_accuracy(hits: int, n: int, stamp: str, exact: tuple[int, int] | None = 
     if exact is not None and exact[1] < n:
         text += f"; on the {exact[1]:,} whose pixels are exactly the official ones, on {percent(share(*exact))}"
     return f"{text}. It misses {n - hits:,} images."
+
+
+def say_seeds(found: Ensemble) -> str:
+    """The accuracy over seeds, and what averaging their probabilities buys on the same images."""
+    _, low, high = found.gain
+    verdict = "helps" if low > 0 else "hurts" if high < 0 else "makes no difference that these images could show"
+    seeds = len(found.singles)
+    return (
+        f"Over {seeds} seeds of this recipe the accuracy is **{percent(found.mean)}** (t interval). The mean of their"
+        f" probabilities, an ensemble at {seeds} times the cost, is right on **{percent(found.together)}** of the"
+        f" {found.n:,} images: {points(found.gain)} over the mean single network, it **{verdict}**."
+    )
 
 
 def say_confusion(confusion: Tensor, names: Sequence[str]) -> str:
@@ -191,6 +205,23 @@ def say_neighbours(agreement: float, labels_of_nearest: Tensor, labels: Tensor, 
         f"In feature space {100 * agreement:.0f}% of a test image's ten nearest test images have its label. The"
         f" training images nearest to the {len(labels)} worst errors have the predicted class in"
         f" {100 * with_prediction:.0f}% of the cases and the label in {100 * with_label:.0f}%."
+    )
+
+
+def say_twins(seen: Seen, n: int, training: int, by_chance: Interval) -> str:
+    """What near-duplicates in training do to the accuracy; `by_chance` is how often an image of another label is
+    taken for one."""
+    start = f"Of {n:,} test images compared with the {training:,} that were trained on,"
+    if not seen.count:
+        return f"{start} **none** has a near-duplicate among them: the accuracy owes nothing to copies."
+    low, high = seen.others[1:]
+    shares = f"{100 * seen.others[0]:.2f}% instead of {100 * seen.everything[0]:.2f}%"
+    told = "is higher on them" if seen.twins[1] > high else "is lower on them" if seen.twins[2] < low else "is no other"
+    return (
+        f"{start} **{seen.count}**, {percent(share(seen.count, n), 1)}, have a near-duplicate there; among images of"
+        f" another label, where only chance makes one, {percent(by_chance, 1)} find one. The network is right on"
+        f" {percent(seen.twins, 1)} of those that have one and on {percent(seen.others)} of the others: as far as so"
+        f" many can tell, accuracy **{told}**. Without them it would be {shares}."
     )
 
 

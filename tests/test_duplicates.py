@@ -1,0 +1,84 @@
+"""Near-duplicates: copies are found as they come, other images are not, and the accuracy is split by them."""
+
+import pytest
+import torch
+
+from tpsnet_lib.data import load_test, load_train
+from tpsnet_lib.study import duplicates
+from tpsnet_lib.study import error_findings as say
+
+TRAINING = load_train("shapes10").images[:400]
+LABELS = load_train("shapes10").labels[:400]
+TEST = load_test("shapes10").images[:40]
+
+
+def copies():
+    """Test images of which the first six are training images 10 to 15: as it is, brighter, paler in one colour, noisy,
+    moved by a pixel, mirrored."""
+    images = TRAINING[10:16].float()
+    images[1] = 0.8 * images[1] + 30
+    images[2, 0] *= 0.7
+    images[3] += torch.randn(images[3].shape, generator=torch.Generator().manual_seed(0)) * 8
+    images[4, :, :, 1:] = images[4, :, :, :-1].clone()
+    images[5] = images[5].flip(2)
+    return torch.cat([images.round().clamp(0, 255).byte(), TEST[6:]])
+
+
+def test_a_copy_is_found_brighter_paler_noisy_moved_or_mirrored(monkeypatch):
+    monkeypatch.setattr(duplicates, "_BLOCK", 7)
+    found = duplicates.find_twins(copies(), TRAINING)
+    assert found.close[:6].all()
+    assert found.position[:6].tolist() == [10, 11, 12, 13, 14, 15]
+    assert found.mirrored[:6].tolist() == [False] * 5 + [True]
+    assert found.likeness[0] == pytest.approx(1, abs=1e-5)
+    assert found.close[6:].double().mean() < 0.1
+    alone = duplicates.find_twins(copies()[5:6], TRAINING)
+    assert (alone.position.item(), alone.mirrored.item()) == (15, True)
+
+
+def test_the_likeness_is_the_correlation_of_shapes_with_the_nearest_by_hand():
+    found = duplicates.find_twins(TEST[:3], TRAINING[:4])  # all four are candidates
+
+    def shape(image):
+        fine = image.double().reshape(3, 16, 2, 16, 2).mean((2, 4))
+        return (fine.reshape(3, 4, 4, 4, 4) - fine.reshape(3, 4, 4, 4, 4).mean((2, 4), keepdim=True)).flatten()
+
+    for row, image in enumerate(TEST[:3]):
+        table = [
+            torch.cosine_similarity(shape(view), shape(other), dim=0)
+            for view in (image, image.flip(2))
+            for other in TRAINING[:4]
+        ]
+        best = int(torch.stack(table).argmax())
+        assert found.likeness[row].item() == pytest.approx(table[best].item(), abs=1e-5)
+        assert (found.mirrored[row].item(), found.position[row].item()) == (best >= 4, best % 4)
+
+
+def test_apart_looks_only_at_images_of_another_label():
+    found = duplicates.find_twins(TRAINING[:50], TRAINING, (LABELS[:50], LABELS))
+    assert (LABELS[found.position] != LABELS[:50]).all()
+    assert duplicates.find_twins(TRAINING[:50], TRAINING).position.tolist() == list(range(50))
+
+
+def test_plain_images_have_no_shape_and_no_twin():
+    plain = torch.full((2, 3, 32, 32), 90, dtype=torch.uint8)
+    assert not duplicates.find_twins(plain, torch.cat([plain, TRAINING[:5]])).close.any()
+
+
+def test_the_accuracy_is_split_and_the_sentence_follows_it():
+    close = torch.arange(1000) < 100
+    correct = torch.ones(1000, dtype=torch.bool)
+    correct[500:700] = False
+    seen = duplicates.accuracy_by_twin(correct, close)
+    assert (seen.count, seen.twins[0], seen.everything[0]) == (100, 1.0, 0.8)
+    assert seen.others[0] == pytest.approx(700 / 900)
+    assert seen.others[1] < 700 / 900 < seen.others[2]
+    chance = (0.001, 0.0, 0.002)
+    text = say.say_twins(seen, 1000, 45_000, chance)
+    for said in ("**100**", "**is higher on them**", "77.78% instead of 80.00%", "45,000"):
+        assert said in text
+    assert "**is lower on them**" in say.say_twins(duplicates.accuracy_by_twin(~correct, close), 1000, 10, chance)
+    mixed = duplicates.accuracy_by_twin(torch.arange(1000) % 2 == 0, close)
+    assert "**is no other**" in say.say_twins(mixed, 1000, 10, chance)
+    none = duplicates.accuracy_by_twin(correct, torch.zeros(1000, dtype=torch.bool))
+    assert "**none**" in say.say_twins(none, 1000, 10, chance)

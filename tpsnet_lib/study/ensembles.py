@@ -1,0 +1,57 @@
+"""Several seeds of one recipe: how accurate they are on average, and what averaging their answers buys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tpsnet_lib import metrics
+from tpsnet_lib.study.evaluate import find_test
+from tpsnet_lib.study.predictions import DRAWS, Interval, share
+from tpsnet_lib.study.records import Record, Store
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Networks that differ in their seed alone, on the same images."""
+
+    singles: tuple[float, ...]  # the accuracy of each
+    mean: Interval  # of these, with the t interval over seeds
+    together: Interval  # the accuracy of their mean probabilities, with its Wilson interval
+    gain: Interval  # together minus the mean of the singles, with a bootstrap interval of the images
+    n: int  # images
+
+
+def seeds_opened(record: Record, store: Store) -> dict[int, Tensor]:
+    """The test logits float32 [N, 10] of a record's recipe by seed, the record's own among them.
+
+    Only of records that were opened on the same test images and under the same promise: beside one that was declared
+    final stands none that was opened for a look alone."""
+    own = find_test(record, store)
+    found = {}
+    for other in store.all():
+        if own is None or other.group_id != record.group_id or (result := find_test(other, store)) is None:
+            continue
+        if all(result.metrics[name] == own.metrics[name] for name in ("fingerprint", "not_choosing")):
+            found[other.config.seed] = result.logits
+    return dict(sorted(found.items()))
+
+
+def ensemble(logits: Sequence[Tensor], labels: Tensor) -> Ensemble:
+    """What two or more networks' logits [N, 10] come to, one by one and with their probabilities averaged."""
+    hits = torch.stack([one.argmax(1) == labels for one in logits])
+    averaged = torch.stack([one.double().softmax(1) for one in logits]).mean(0)
+    right = averaged.argmax(1) == labels
+    singles = tuple(hits.double().mean(1).tolist())
+    differences = (right.double() - hits.double().mean(0)).numpy()
+    return Ensemble(
+        singles,
+        metrics.mean_interval(singles),
+        share(int(right.sum()), len(labels)),
+        (float(differences.mean()), *metrics.bootstrap(differences, np.mean, DRAWS)),
+        len(labels),
+    )
