@@ -5,10 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot
 
 from tpsnet_lib import metrics
 from tpsnet_lib.config import DataConfig, RunConfig, TrainConfig
 from tpsnet_lib.files import RecordError
+from tpsnet_lib.publish.plots import errors as plots
+from tpsnet_lib.publish.plots import style
 from tpsnet_lib.study import error_findings as say
 from tpsnet_lib.study import predictions
 from tpsnet_lib.study.explain import BlockNorms
@@ -38,13 +41,36 @@ def test_class_scores_agree_with_scikit_learn_and_lie_in_their_intervals():
         assert all(low <= middle <= high for middle, low, high in values)
 
 
-def test_a_class_that_never_occurs_has_no_score_and_stops_nothing():
-    few = LABELS[LABELS < 8]
-    scores = predictions.class_scores(metrics.confusion(few, few))
-    assert scores[0].f1[0] == 1.0
-    assert np.isnan(scores[9].recall[0])
+def test_a_class_that_never_occurs_is_named_has_no_score_and_stops_nothing():
+    there = LABELS < 8
+    few, guessed = LABELS[there], PREDICTED[there].clamp(max=8)
+    matrix = metrics.confusion(guessed, few)
+    scores = predictions.class_scores(matrix)
+    assert np.isnan([scores[8].recall[0], scores[9].recall[0], scores[9].precision[0]]).all()
+    assert scores[8].precision[0] == scores[8].f1[0] == 0.0
     assert np.isnan(scores[9].f1).all()
-    assert "Never predicted: i, j" in say.say_classes(scores, NAMES)
+    text = say.say_classes(scores, NAMES)
+    assert "No image is labelled i, j." in text
+    assert "Never predicted: j." in text
+    assert "mixed up most" in say.say_confusion(matrix, NAMES)
+    right, points = guessed == few, torch.rand(len(few), 2)
+    drawn = (
+        plots.confusion_matrix(matrix, NAMES),
+        plots.scores_by_class(scores, NAMES),
+        plots.reliability([("one", predictions.reliability(PROBABILITIES[there], few))]),
+        plots.embedding(points, few, right, NAMES, ("x", "y")),
+    )
+    for figure in drawn:
+        assert len(style.svg(figure)) > 1000
+        pyplot.close(figure)
+    assert [label.get_text() for label in drawn[1].axes[0].get_yticklabels()][:2] in (["i", "j"], ["j", "i"])
+
+
+def test_no_error_and_nothing_right_are_said_too():
+    for guessed in (LABELS, (LABELS + 1) % 10):
+        matrix = metrics.confusion(guessed, LABELS)
+        assert say.say_classes(predictions.class_scores(matrix), NAMES)
+        assert say.say_confusion(matrix, NAMES)
 
 
 def test_calibration_gives_the_metrics_with_intervals_around_them():

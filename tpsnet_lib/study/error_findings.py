@@ -64,15 +64,19 @@ def say_confusion(confusion: Tensor, names: Sequence[str]) -> str:
 
 
 def say_classes(scores: Sequence[ClassScores], names: Sequence[str]) -> str:
-    """The easiest and the hardest class by recall, and whether their intervals are apart; classes never predicted."""
+    """The easiest and the hardest class by recall, and whether their intervals are apart; classes of which
+    there is no image, and those never predicted."""
     named = list(zip(scores, names, strict=True))
     seen = [(score.recall, name) for score, name in named if not math.isnan(score.recall[0])]
+    absent = [name for score, name in named if math.isnan(score.recall[0])]
     (worst, hardest), (best, easiest) = min(seen), max(seen)
     apart = "do not overlap" if worst[2] < best[1] else "overlap, so this many images do not settle it"
     never = [name for score, name in named if math.isnan(score.precision[0])]
     return (
         f"Hardest is **{hardest}**, recall {percent(worst, 1)}, easiest **{easiest}**, {percent(best, 1)}: the"
-        f" intervals {apart}." + (f" Never predicted: {', '.join(never)}." if never else "")
+        f" intervals {apart}."
+        + (f" No image is labelled {', '.join(absent)}." if absent else "")
+        + (f" Never predicted: {', '.join(never)}." if never else "")
     )
 
 

@@ -29,9 +29,7 @@ def confusion_matrix(confusion: Tensor, names: Sequence[str]) -> Figure:
     counts = confusion.numpy()
     wrong = np.ma.masked_array(counts, np.eye(len(names), dtype=bool))
     highest = max(1, int(wrong.max()))
-    cmap = HEAT.copy()
-    cmap.set_bad(GRID)
-    ax.imshow(wrong, cmap=cmap, vmin=0, vmax=highest)
+    ax.imshow(wrong, cmap=HEAT.with_extremes(bad=GRID), vmin=0, vmax=highest)
     for row, column in np.ndindex(counts.shape):
         value = counts[row, column]
         if value:

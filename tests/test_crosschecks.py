@@ -1,0 +1,130 @@
+"""Each instrument beside a well-kept library's: equal to 1e-6, also with ties and rare classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import optimize, stats
+from sklearn import metrics as sklearn
+from statsmodels.stats import contingency_tables, proportion
+from torchmetrics.functional import classification as torchmetrics
+
+from tpsnet_lib import metrics
+from tpsnet_lib.study import predictions
+
+GENERATOR = torch.Generator().manual_seed(5)
+LABELS = torch.multinomial(torch.arange(1.0, 11), 700, replacement=True, generator=GENERATOR)  # rare and frequent ones
+LOGITS = 2 * torch.randn(700, 10, generator=GENERATOR) + 3 * torch.nn.functional.one_hot(LABELS, 10)
+PROBABILITIES = LOGITS.double().softmax(1)
+CONFIDENCE, PREDICTED = PROBABILITIES.max(1)
+CORRECT = PREDICTED == LABELS
+
+
+def close(value):
+    return pytest.approx(value, abs=1e-6)
+
+
+def test_accuracy_and_confusion() -> None:
+    matrix = metrics.confusion(PREDICTED, LABELS)
+    assert metrics.accuracy(LOGITS, LABELS) == close(sklearn.accuracy_score(LABELS, PREDICTED))
+    assert matrix.tolist() == sklearn.confusion_matrix(LABELS, PREDICTED).tolist()
+    assert torch.equal(matrix, torchmetrics.multiclass_confusion_matrix(PREDICTED, LABELS, 10))
+    by_class = torchmetrics.multiclass_accuracy(PREDICTED, LABELS, 10, average=None)
+    assert metrics.per_class(matrix).tolist() == close(by_class.tolist())
+
+
+def test_precision_recall_and_f1() -> None:
+    scores = predictions.class_scores(metrics.confusion(PREDICTED, LABELS))
+    theirs = sklearn.precision_recall_fscore_support(LABELS, PREDICTED)
+    others = [
+        function(PREDICTED, LABELS, 10, average=None)
+        for function in (
+            torchmetrics.multiclass_precision,
+            torchmetrics.multiclass_recall,
+            torchmetrics.multiclass_f1_score,
+        )
+    ]
+    for kind, expected, other in zip(("precision", "recall", "f1"), theirs, others, strict=False):
+        values = [getattr(score, kind)[0] for score in scores]
+        assert values == close(expected)
+        assert values == close(other.tolist())
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize("hits_of", [(0, 9), (9, 9), (1, 2), (54, 275), (9484, 10_000), (9999, 10_000)])
+def test_the_wilson_interval(hits_of: tuple[int, int], level: float) -> None:
+    assert metrics.wilson(*hits_of, level) == close(
+        proportion.proportion_confint(*hits_of, alpha=1 - level, method="wilson")
+    )
+
+
+@pytest.mark.parametrize("disagree", [(0, 0), (0, 5), (3, 3), (10, 2), (61, 90), (812, 700)])
+def test_mcnemar(disagree: tuple[int, int]) -> None:
+    only_a, only_b = disagree
+    a = torch.tensor([True] * (20 + only_a) + [False] * (only_b + 7))
+    b = torch.tensor([True] * 20 + [False] * only_a + [True] * only_b + [False] * 7)
+    table = [[20, only_a], [only_b, 7]]
+    assert metrics.mcnemar(a, b) == close(contingency_tables.mcnemar(table, exact=True).pvalue)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 10, 57])
+def test_the_t_interval(freedom: int) -> None:
+    values = np.random.default_rng(freedom).normal(0.9, 0.01, freedom + 1)
+    interval = stats.t.interval(0.95, freedom, values.mean(), stats.sem(values))
+    assert metrics.mean_interval(values) == close((values.mean(), *interval))
+
+
+def test_likelihood_brier_score_and_entropy() -> None:
+    assert metrics.nll(PROBABILITIES, LABELS) == close(sklearn.log_loss(LABELS, PROBABILITIES, labels=range(10)))
+    theirs = sklearn.brier_score_loss(LABELS, PROBABILITIES, labels=range(10), scale_by_half=False)
+    assert metrics.brier(PROBABILITIES, LABELS) == close(theirs)
+    assert predictions.entropy(PROBABILITIES).tolist() == close(stats.entropy(PROBABILITIES.numpy(), axis=1))
+
+
+@pytest.mark.parametrize("bins", [1, 7, 15])
+def test_the_calibration_error_in_bins_of_equal_mass(bins: int) -> None:
+    """No library has these bins, so this is written once more, another way: by the ranks of the confidences."""
+    confidence, right = CONFIDENCE.numpy(), CORRECT.numpy()
+    rank = stats.rankdata(confidence, method="ordinal") - 1
+    size, more = divmod(len(rank), bins)  # the first bins hold one more where they do not come out even
+    edges = np.cumsum([size + (number < more) for number in range(bins)])
+    of = np.searchsorted(edges, rank, side="right")
+    gaps = [abs(confidence[of == b].mean() - right[of == b].mean()) * (of == b).mean() for b in range(bins)]
+    assert metrics.ece(PROBABILITIES, LABELS, bins) == close(sum(gaps))
+
+
+def test_the_calibration_error_where_bins_of_equal_mass_are_of_equal_width() -> None:
+    """Confidences of which as many lie in each ninth of 0.1 to 1: torchmetrics' ten bins of equal width are ours."""
+    confidence = torch.cat([0.1 + 0.1 * (b + torch.rand(40, generator=GENERATOR) * 0.9 + 0.05) for b in range(9)])
+    rest = ((1 - confidence) / 9)[:, None].expand(-1, 10)
+    guessed = torch.randint(0, 10, (360,), generator=GENERATOR)
+    probabilities = rest.scatter(1, guessed[:, None], confidence[:, None])
+    labels = guessed.where(torch.rand(360, generator=GENERATOR) < confidence**2, (guessed + 1) % 10)
+    theirs = torchmetrics.multiclass_calibration_error(probabilities, labels, 10, n_bins=10, norm="l1")
+    assert metrics.ece(probabilities, labels, bins=9) == close(theirs.item())
+
+
+def test_the_temperature_is_where_the_likelihood_is_largest() -> None:
+    def loss(log_heat: float) -> float:
+        return float(sklearn.log_loss(LABELS, (LOGITS.double() / np.exp(log_heat)).softmax(1), labels=range(10)))
+
+    best = optimize.minimize_scalar(loss, bounds=(-3, 3), options={"xatol": 1e-9})
+    found = metrics.temperature(LOGITS, LABELS)
+    assert loss(np.log(found)) <= best.fun + 1e-12
+    assert found == pytest.approx(np.exp(best.x), rel=1e-5)
+
+
+def test_rank_correlation_with_ties() -> None:
+    votes = (10 * CONFIDENCE).round()
+    assert predictions.rank_correlation(votes, LOGITS[:, 0])[0] == close(stats.spearmanr(votes, LOGITS[:, 0]).statistic)
+
+
+def test_risk_and_coverage_by_hand() -> None:
+    coverage, reached = predictions.risk_coverage(CONFIDENCE, CORRECT)
+    order = sorted(range(700), key=lambda index: -CONFIDENCE[index].item())
+    by_hand = [sum(CORRECT[i].item() for i in order[:k]) / k for k in range(1, 701)]
+    assert reached.tolist() == close(by_hand)
+    assert coverage.tolist() == close([k / 700 for k in range(1, 701)])
+    area = sum(1 - value for value in by_hand) / 700  # AURC, Geifman & El-Yaniv 2017
+    assert (1 - reached).mean().item() == close(area)
