@@ -50,6 +50,21 @@ def test_contrast_keeps_the_mean_colour_and_pixelate_makes_blocks():
     assert torch.equal(blocks[..., ::2, ::2], blocks[..., 1::2, 1::2])
 
 
+def test_fog_lightens_hides_about_what_it_says_and_drifts_smoothly():
+    black = torch.zeros(50, 3, 32, 32, dtype=torch.uint8)
+    veiled = corrupt.fog(black, torch.arange(50), 0.4).float() / 225
+    assert veiled.mean().item() == pytest.approx(0.4, abs=0.02)
+    assert veiled.min() >= 0.2 - 0.01
+    assert veiled.max() <= 0.6 + 0.01
+    assert veiled.diff(dim=3).abs().max() < 0.06  # of 31 steps between the sides of five patches
+    assert veiled[0].std() > 0.05
+    assert not torch.equal(veiled[0], veiled[1])
+    assert not torch.equal(corrupt.fog(black, torch.arange(50), 0.4, seed=1), corrupt.fog(black, torch.arange(50), 0.4))
+    seen = corrupt.fog(IMAGES, INDICES, 0.4).float()
+    assert seen.std((1, 2, 3)).lt(IMAGES.float().std((1, 2, 3))).all()
+    assert torch.equal(corrupt.fog(IMAGES, INDICES, 0.0), IMAGES)
+
+
 def test_a_shift_moves_the_image_and_mirrors_the_edge():
     moved = corrupt.shift(IMAGES, 1, -2)
     assert torch.equal(moved[..., 1:, :-2], IMAGES[..., :-1, 2:])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from statsmodels.stats.proportion import confint_proportions_2indep
 
 from tpsnet_lib.data import load_test, load_train
 from tpsnet_lib.study import duplicates
@@ -72,13 +73,15 @@ def test_the_accuracy_is_split_and_the_sentence_follows_it():
     seen = duplicates.accuracy_by_twin(correct, close)
     assert (seen.count, seen.twins[0], seen.everything[0]) == (100, 1.0, 0.8)
     assert seen.others[0] == pytest.approx(700 / 900)
+    theirs = confint_proportions_2indep(100, 100, 700, 900, method="newcomb")
+    assert seen.gap == pytest.approx((1 - 700 / 900, *theirs), abs=1e-6)
     assert seen.others[1] < 700 / 900 < seen.others[2]
     chance = (0.001, 0.0, 0.002)
     text = say.say_twins(seen, 1000, 45_000, chance)
-    for said in ("**100**", "**is higher on them**", "77.78% instead of 80.00%", "45,000"):
+    for said in ("**100**", "**higher**", "77.78% instead of 80.00%", "45,000"):
         assert said in text
-    assert "**is lower on them**" in say.say_twins(duplicates.accuracy_by_twin(~correct, close), 1000, 10, chance)
+    assert "**lower**" in say.say_twins(duplicates.accuracy_by_twin(~correct, close), 1000, 10, chance)
     mixed = duplicates.accuracy_by_twin(torch.arange(1000) % 2 == 0, close)
-    assert "**is no other**" in say.say_twins(mixed, 1000, 10, chance)
+    assert "**not told apart" in say.say_twins(mixed, 1000, 10, chance)
     none = duplicates.accuracy_by_twin(correct, torch.zeros(1000, dtype=torch.bool))
     assert "**none**" in say.say_twins(none, 1000, 10, chance)

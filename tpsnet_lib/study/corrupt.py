@@ -1,7 +1,8 @@
 """Images damaged on purpose, and images seen from slightly elsewhere: how a network's answers hold up.
 
-The four corruptions are in the style of CIFAR-10-C (Hendrycks & Dietterich 2019, arXiv 1903.12261), but our own: they
-are drawn here, on the device, from the images at hand, and their scores are not to be compared with published ones."""
+The corruptions (noise, blur, weather, digital) are in the style of CIFAR-10-C (Hendrycks & Dietterich 2019, arXiv
+1903.12261), but our own: they are drawn here, on the device, from the images at hand, and their scores are not to be
+compared with published ones."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from tpsnet_lib.data import ImageSet
 
 NAME = "CIFAR-10-C-style, our own"
 SEVERITIES = (1, 2, 3, 4, 5)
+_FOG, _FOG_LIGHT = 5, 225.0  # patches of fog along a side, and how light it is, of 255
 SHIFTS = ((0, 0), (-1, -1), (1, 1))  # pixels down and right; each also mirrored: six views
 
 
@@ -42,6 +44,19 @@ def gaussian_blur(images: Tensor, deviation: float) -> Tensor:
     return _bytes(F.conv2d(rows, weights.unsqueeze(3), groups=images.shape[1]))
 
 
+def fog(images: Tensor, indices: Tensor, density: float, seed: int = 0) -> Tensor:
+    """A light grey veil, thicker here and thinner there, that hides so much of the image on average (0 to 1).
+
+    What is seen through fog is the scene at lower contrast plus the fog's own light (Koschmieder 1924). The thickness,
+    from half the density to half as much again, varies smoothly and is drawn for each image by its position in the
+    data set (`indices` int64 [B]), so that it is the same in any batch; `images` uint8 [B, 3, H, W]."""
+    keys = indices.to(images.device)[:, None] * _FOG**2 + torch.arange(_FOG**2, device=images.device)
+    drawn = uniform(seed, 0, keys.flatten(), 2).view(-1, 1, _FOG, _FOG)
+    field = F.interpolate(drawn, images.shape[-2:], mode="bilinear", align_corners=True)
+    veil = (density * (0.5 + field)).clamp(max=1)
+    return _bytes(images * (1 - veil) + _FOG_LIGHT * veil)
+
+
 def contrast(images: Tensor, factor: float) -> Tensor:
     """Colours drawn towards the image's own mean colour: a factor of 1 changes nothing, 0 leaves it alone."""
     mean = images.float().mean((2, 3), keepdim=True)
@@ -63,6 +78,7 @@ def pixelate(images: Tensor, factor: float) -> Tensor:
 CORRUPTIONS: dict[str, tuple[tuple[float, ...], str, Callable[[Tensor, Tensor, float], Tensor]]] = {
     "gaussian noise": ((0.04, 0.06, 0.08, 0.09, 0.10), "deviation, of the pixel range", gaussian_noise),
     "gaussian blur": ((0.4, 0.6, 0.7, 0.8, 1.0), "deviation, pixels", lambda x, _, s: gaussian_blur(x, s)),
+    "fog": ((0.15, 0.3, 0.45, 0.55, 0.65), "mean share that is hidden", fog),
     "contrast": ((0.75, 0.5, 0.4, 0.3, 0.15), "factor", lambda x, _, s: contrast(x, s)),
     "pixelate": ((0.95, 0.9, 0.85, 0.75, 0.65), "factor of the size", lambda x, _, s: pixelate(x, s)),
 }

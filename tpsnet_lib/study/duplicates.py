@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -64,19 +65,25 @@ def find_twins(images: Tensor, training: Tensor, apart: tuple[Tensor, Tensor] | 
 
 @dataclass(frozen=True)
 class Seen:
-    """The accuracy of a network on test images with a near-duplicate in training, on those without, and on all, each
-    with its Wilson interval, and how many have one."""
+    """How many test images have a near-duplicate in training; a network's accuracy on them, on the others and on all,
+    each with its Wilson interval; and the first minus the second, with Newcombe's (1998, method 10)."""
 
     count: int
     twins: Interval
     others: Interval
     everything: Interval
+    gap: Interval
 
 
 def accuracy_by_twin(correct: Tensor, close: Tensor) -> Seen:
     """What near-duplicates do to an accuracy; `correct`, `close` bool [M]: whether each image is right, and has one."""
-    parts = [correct[close], correct[~close], correct]
-    return Seen(int(close.sum()), *(share(int(part.sum()), len(part)) for part in parts))
+    twins, others, everything = (
+        share(int(part.sum()), len(part)) for part in (correct[close], correct[~close], correct)
+    )
+    gap = twins[0] - others[0]
+    low = gap - math.hypot(twins[0] - twins[1], others[2] - others[0])
+    high = gap + math.hypot(twins[2] - twins[0], others[0] - others[1])
+    return Seen(int(close.sum()), twins, others, everything, (gap, low, high))
 
 
 def _shapes(images: Tensor) -> Tensor:

@@ -218,14 +218,14 @@ def say_twins(seen: Seen, n: int, training: int, by_chance: Interval) -> str:
     start = f"Of {n:,} test images compared with the {training:,} that were trained on,"
     if not seen.count:
         return f"{start} **none** has a near-duplicate among them: the accuracy owes nothing to copies."
-    low, high = seen.others[1:]
+    _, low, high = seen.gap
     shares = f"{100 * seen.others[0]:.2f}% instead of {100 * seen.everything[0]:.2f}%"
-    told = "is higher on them" if seen.twins[1] > high else "is lower on them" if seen.twins[2] < low else "is no other"
+    told = "higher" if low > 0 else "lower" if high < 0 else "not told apart by so few images"
     return (
         f"{start} **{seen.count}**, {percent(share(seen.count, n), 1)}, have a near-duplicate there; among images of"
         f" another label, where only chance makes one, {percent(by_chance, 1)} find one. The network is right on"
-        f" {percent(seen.twins, 1)} of those that have one and on {percent(seen.others)} of the others: as far as so"
-        f" many can tell, accuracy **{told}**. Without them it would be {shares}."
+        f" {percent(seen.twins, 1)} of those that have one and on {percent(seen.others)} of the others, a difference"
+        f" of {points(seen.gap, 1)}: **{told}**. Without them its accuracy would be {shares}."
     )
 
 

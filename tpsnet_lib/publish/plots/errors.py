@@ -256,12 +256,12 @@ def corruption_curves(hits: dict[str, list[int]], clean: int, n: int) -> Figure:
     fig, ax = figure(height=3.2)
     for offset, (name, counts) in enumerate(hits.items()):
         values = [(count / n, *metrics.wilson(count, n)) for count in (clean, *counts)]
-        places = np.arange(len(values)) + 0.06 * (offset - 1.5)
+        places = np.arange(len(values)) + 0.06 * (offset - (len(hits) - 1) / 2)
         ax.plot(places, [100 * value[0] for value in values], color=PALETTE[offset], linewidth=1, alpha=0.7)
-        _points(ax, values, places, fmt="osD^"[offset % 4], color=PALETTE[offset], label=name)
+        _points(ax, values, places, fmt="osD^v"[offset % 5], color=PALETTE[offset], label=name)
     ax.set_xlabel("severity (0: the images as they are)")
     ax.set_ylabel("accuracy, %")
-    _legend_above(ax)
+    _legend_above(ax, columns=len(hits))
     return fig
 
 
@@ -287,5 +287,5 @@ def _picture(ax: Any, image: Tensor, grey: bool = False) -> None:
     ax.axis("off")
 
 
-def _legend_above(ax: Any) -> None:
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, borderaxespad=0, handletextpad=0.2)
+def _legend_above(ax: Any, columns: int = 4) -> None:
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0, handletextpad=0.2)
