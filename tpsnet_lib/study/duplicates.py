@@ -42,7 +42,7 @@ def find_twins(images: Tensor, training: Tensor, apart: tuple[Tensor, Tensor] | 
 
     `TWIN` was chosen on training images alone: of 3,000 of CIFAR-10's, 3 reach 0.85 with one of 47,000 others that has
     another label, so 1 in 1,000 by chance, but 81 with any; of those between 0.85 and 0.9, 17 in 20 are the same thing
-    by eye, between 0.8 and 0.85 some 11. Pairs that are shifted by more than a pixel or two are missed, so what is
+    by eye, between 0.8 and 0.85 half. Pairs that are shifted by more than a pixel or two are missed, so what is
     found is a lower bound."""
     size = min(CANDIDATES, len(training))
     coarse, shapes = _units(thumbnails(training)), _shapes(training)
