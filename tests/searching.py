@@ -109,7 +109,7 @@ def kill_again_and_again(folder: Path, *backend: str) -> None:
         wanted = len(finished(killed)) + rng.randrange(2)
 
         def moment(search: subprocess.Popen[bytes] = search, wanted: int = wanted) -> bool:
-            assert search.poll() is None, (search.communicate(), "it ended before it could be killed")
+            assert search.poll() is None, f"it ended before it could be killed: {search.communicate()}"
             return len(finished(killed)) >= wanted and bool(in_training(killed))
 
         until(moment, f"{wanted} records and a run in training")

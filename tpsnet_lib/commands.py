@@ -298,11 +298,11 @@ def bench(options: Options) -> int:
     from tpsnet_lib.study import bench as benches
     from tpsnet_lib.train import resolve_device
 
+    device = resolve_device(options.device)
     if options.what == "search":
-        result = benches.bench_search(device=resolve_device(options.device).type)
+        result = benches.bench_search(device=device.type)
         print(json.dumps(result) if options.json else benches.table_of_search(result))
         return 0
-    device = resolve_device(options.device)
     if options.what == "augment":
         results = iter([benches.bench_augment(repeats=options.repeats)])
     else:
