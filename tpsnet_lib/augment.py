@@ -275,6 +275,13 @@ def mix(
     return torch.lerp(partners, images, kept.to(images.dtype)), torch.lerp(partner_targets, targets, fraction)
 
 
+def shrink(images: Tensor, size: int) -> Tensor:
+    """Float `images` [B,3,H,W] at `size` pixels a side, each the weighted mean of those it covers. A network learns the
+    coarse things from small images at a fraction of the price (progressive resizing; Howard 2018, DAWNBench)."""
+    small = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    return small.contiguous(memory_format=torch.channels_last)
+
+
 def _beta(alpha: Tensor, radius: Tensor, angle: Tensor) -> Tensor:
     """Beta(alpha, alpha) from two uniforms, exactly: Student's t by the polar method (Bailey 1994), put into (0, 1)."""
     squared = torch.expm1(-radius.log() / alpha).clamp(max=1e30)

@@ -119,7 +119,11 @@ class ModelConfig(_Checked):
     @property
     def last_side(self) -> int:
         """Height and width of the last feature map, in pixels."""
-        side = IMAGE_SIZE - 1 if self.stem_kind == "whiten" else IMAGE_SIZE
+        return self.side_after(IMAGE_SIZE)
+
+    def side_after(self, size: int) -> int:
+        """Height and width of the last feature map of images of `size` pixels a side."""
+        side = size - 1 if self.stem_kind == "whiten" else size
         for index in range(len(self.blocks)):
             if self.downsample == "pool":
                 side = side // 2
@@ -149,9 +153,9 @@ class TrainConfig(_Checked):
     epochs: float = _field(300.0, 0.001, 10_000)  # may be a fraction: the run ends inside an epoch
     schedule_epochs: float = _field(0.0, 0, 10_000)  # length of the schedule; 0: the run's own (matched annealing)
     batch_size: int = _field(128, 1, 8192)
-    optimizer: str = _field("sgd", choices=("sgd", "adam", "adamax", "adamw"))
+    optimizer: str = _field("sgd", choices=("sgd", "adam", "adamax", "adamw", "muon"))
     lr: float = _field(0.01, 0.0, 100)
-    momentum: float = _field(0.9, 0, 0.9999)  # SGD's; beta1 of the Adam family
+    momentum: float = _field(0.9, 0, 0.9999)  # SGD's and Muon's; beta1 of the Adam family
     nesterov: bool = _field(False)
     weight_decay: float = _field(5e-4, 0, 1)
     decay_norms: bool = _field(True)  # False: no weight decay on norms and biases
@@ -171,6 +175,8 @@ class TrainConfig(_Checked):
     mixup: float = _field(0.0, 0, 10)  # alpha of the Beta distribution; 0: none
     cutmix: float = _field(0.0, 0, 10)  # alpha; with mixup also set, each image draws one of the two
     mix_off_epochs: float = _field(0.0, 0, 10_000)  # mixing is off for this many epochs at the end
+    small_epochs: float = _field(0.0, 0, 10_000)  # this many epochs at the start see smaller images
+    small_size: int = _field(24, 8, 32)  # their side, in pixels
 
 
 @dataclass(frozen=True)
@@ -197,6 +203,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         limits = {"low": 0, "high": 2**31 - 1, "choices": ()}
         object.__setattr__(self, "seed", _checked("seed", self.seed, 0, limits))
+        if self.train.small_epochs and self.model.side_after(self.train.small_size) < 1:
+            raise ConfigError(f"train.small_size is {self.train.small_size}: this network pools so small an image away")
 
     def to_dict(self) -> dict[str, Any]:
         """What differs from the defaults, by section; empty sections and a seed of 0 are left out."""

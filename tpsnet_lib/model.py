@@ -78,19 +78,20 @@ class ResidualNetwork(nn.Module):
         self.stem = _stem(config)
         self.layers = nn.Sequential(*(_layer(config, layer, inputs[layer]) for layer in range(len(config.blocks))))
         self.final = nn.Sequential(*_norm_activation(config, inputs[-1]) if config.block == "preact" else ())
-        self.pool = POOLS[config.head_pool](config.pool)
         self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(inputs[-1], CLASSES)
         _initialise(self, config.init)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, 10], float32, of normalised images [B, 3, 32, 32]."""
+        """Logits [B, 10], float32, of normalised images [B, 3, 32, 32] (or smaller)."""
         logits: Tensor = self.head(self.dropout(self.features(images)))
         return logits.float() * self.config.logit_scale
 
     def features(self, images: Tensor) -> Tensor:
-        """What the classifier sees [B, C_N]: the feature maps, pooled by P, and the mean of what is left."""
-        pooled: Tensor = self.pool(self.feature_maps(images))
+        """What the classifier sees [B, C_N]: the feature maps, pooled by P, and the mean of what is left. Where the
+        maps of smaller images are less than P wide, the pool covers the whole map."""
+        maps = self.feature_maps(images)
+        pooled = POOLS[self.config.head_pool](maps, min(self.config.pool, maps.shape[-1]))
         return pooled.mean((2, 3))
 
     def feature_maps(self, images: Tensor) -> Tensor:

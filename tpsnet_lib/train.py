@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tpsnet_lib import metrics, optim
-from tpsnet_lib.augment import augment, mix, permutation
+from tpsnet_lib.augment import augment, mix, permutation, shrink
 from tpsnet_lib.config import CLASSES, RunConfig
 from tpsnet_lib.data import ImageSet, normalise
 from tpsnet_lib.files import Interrupted, RecordError, TrainingError, write_whole
@@ -133,6 +133,7 @@ class _Run:
         self.steps = max(1, round(self.recipe.epochs * self.epoch_steps))
         self.rate = optim.schedule(self.recipe, self.epoch_steps, self.steps)
         self.mix_until = self.steps - self.recipe.mix_off_epochs * self.epoch_steps
+        self.small_until = self.recipe.small_epochs * self.epoch_steps
         self.bf16 = self.recipe.precision == "bf16"
         self.step, self.seconds, self.began = 0, 0.0, time.monotonic()
         self.history: list[dict[str, float]] = []
@@ -153,6 +154,8 @@ class _Run:
         inputs, targets = normalise(images), F.one_hot(labels, CLASSES).float()
         if self.step < self.mix_until:
             inputs, targets = mix(inputs, targets, indices, self.recipe, self.config.seed, epoch)
+        if self.step < self.small_until:
+            inputs = shrink(inputs, self.recipe.small_size)
         optim.set_rate(self.optimizer, self.recipe.lr * self.rate(self.step))
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # dropout's draws, the same after a resume
         self.model.train()

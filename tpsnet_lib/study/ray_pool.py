@@ -91,11 +91,13 @@ def run_all(
 def rungs(config: RunConfig, eta: int = ETA) -> list[RunConfig]:
     """The runs that ASHA leads a job through: for 1, eta, eta^2 ... epochs, and last the job's own, unchanged.
 
-    Each is annealed to its own length; its warm-up and its end without mixing are shortened in proportion."""
+    Each is annealed to its own length; its warm-up, its start on small images and its end without mixing are shortened
+    in proportion."""
     recipe, found, epochs = config.train, [], 1.0
     while epochs < recipe.epochs:
         part = epochs / recipe.epochs
-        scaled = {name: round(getattr(recipe, name) * part, 6) for name in ("warmup_epochs", "mix_off_epochs")}
+        spans = ("warmup_epochs", "mix_off_epochs", "small_epochs")
+        scaled = {name: round(getattr(recipe, name) * part, 6) for name in spans}
         found.append(replace(config, train=replace(recipe, epochs=epochs, schedule_epochs=0.0, **scaled)))
         epochs *= eta
     return [*found, config]
