@@ -1,0 +1,77 @@
+"""Final networks: the seeds of one recipe are one result, and only honest validation is shown."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tpsnet_lib.config import DataConfig, RunConfig
+from tpsnet_lib.metrics import mean_interval, wilson
+from tpsnet_lib.study import finals
+from tpsnet_lib.study.evaluate import TestResult
+from tpsnet_lib.study.experiments import load_experiment
+from tpsnet_lib.study.finals import Final
+from tpsnet_lib.study.records import Record, Store, row_sum
+
+
+def record(seed: int = 0, minutes: float = 2.0, config: RunConfig | None = None, accuracy: float = 0.9) -> Record:
+    measured = {"validation_accuracy": accuracy, "seconds": 60 * minutes}
+    made = {"fingerprint": {"stamp": "CIFAR-10"}, "hardware": "a machine"}
+    return Record(Path("nowhere"), (config or RunConfig()).with_seed(seed), measured, made, ())
+
+
+def opened(accuracy: float, n: int = 10_000) -> TestResult:
+    low, high = wilson(round(accuracy * n), n)
+    said = {"accuracy": accuracy, "low": low, "high": high, "n": n, "exact_accuracy": accuracy - 0.01}
+    return TestResult(Path("nowhere"), said, torch.empty(0, 10))
+
+
+def store_of(folder: Path, *records: Record) -> Store:
+    """A store that holds records as rows of one file."""
+    rows = [
+        {"config": r.config.to_dict(), "metrics": r.metrics, "provenance": r.provenance, "curve": []} for r in records
+    ]
+    lines = [json.dumps({"trial": row, "sha256": row_sum(row)}) for row in rows]
+    (folder / "made.trials.jsonl").write_text("\n".join(lines))
+    return Store(folder)
+
+
+def test_one_seed_has_the_interval_of_its_images_and_several_that_of_the_seeds() -> None:
+    single = Final("one", (record(),), (opened(0.95),))
+    assert single.interval() == (0.95, *wilson(9500, 10_000))
+    assert single.of == "n = 1 seed, Wilson over 10,000 test images"
+    three = Final("three", tuple(record(seed) for seed in range(3)), (opened(0.94), opened(0.95), opened(0.96)))
+    assert three.interval() == mean_interval([0.94, 0.95, 0.96])
+    assert three.interval("exact_")[0] == pytest.approx(0.94)
+    assert three.of == "n = 3 seeds, t over seeds"
+
+
+def test_seeds_that_were_not_opened_do_not_count() -> None:
+    runs = (record(0, 10), record(1, 20), record(2, 60))
+    part = Final("part", runs, (opened(0.94), opened(0.95), None))
+    assert part.interval() == mean_interval([0.94, 0.95])
+    assert part.minutes == (15, 10, 20)
+    shut = Final("shut", runs, (None, None, None))
+    assert math.isnan(shut.interval()[0])
+    assert shut.of == ""
+    assert shut.minutes == (30, 10, 60)
+
+
+def test_the_seeds_of_a_declared_recipe_are_one_result(tmp_path: Path) -> None:
+    runs = [run.config.with_precision("bf16") for run in load_experiment("laptop").runs]
+    other = load_experiment("sprint10").runs[0].config
+    here = [record(config.seed, config=config) for config in runs]
+    there = store_of(tmp_path, *here, record(config=other), record(7, config=runs[0]))
+    found = {final.name: [r.config.seed for r in final.records] for final in finals.finals(there)}
+    assert found == {"laptop": [config.seed for config in runs], "sprint10": [0]}
+    left = finals.finals(there, but=here[0].id)
+    assert [len(final.records) for final in left if final.name == "laptop"] == [len(runs) - 1]
+
+
+def test_a_run_fitted_on_the_validation_images_has_no_held_out_accuracy() -> None:
+    assert finals.held_out(record()) == 0.9
+    fitted = replace(RunConfig(), data=DataConfig(fit_on="all"))
+    assert finals.held_out(record(config=fitted)) is None
