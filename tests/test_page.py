@@ -173,6 +173,14 @@ def test_code_is_folded_under_its_first_line_and_noise_is_left_out(tmp_path):
     assert "widget" not in soup.main.text
 
 
+def test_code_is_the_same_with_marks_only_where_they_have_a_colour(tmp_path):
+    source = 'def area(side):\n    return side**2  # "squared"'
+    soup = soup_of(notebook(tmp_path, "01_c", new_code_cell(source)))
+    code = soup.select_one(".highlight pre")
+    assert code.text.strip() == source
+    assert {tuple(word["class"]) for word in code("span", class_=True)} == {("k",), ("nf",), ("mi",), ("c1",)}
+
+
 def test_an_italic_line_under_a_figure_is_its_caption(tmp_path):
     image = new_output(
         "display_data", data={"image/png": png(), "text/plain": "a"}, metadata={"image/png": {"alt": "a"}}

@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import jinja2
 from bs4 import BeautifulSoup, Tag
 from markupsafe import Markup
 
 from tpsnet_lib.progress import duration
+from tpsnet_lib.publish.pictures import png_source, slim_svg, svg_source
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 NO_ALT = ("", "No description has been provided for this image")  # the latter is nbconvert's
 ACTIVE = ("script", "iframe", "object", "embed", "link", "meta", "base", "form")  # what a page that only shows lacks
 MARKS = "papermill-error-cell-tag"  # of the cells that papermill adds to a failed notebook
+COLOURED = frozenset(re.findall(r"\.highlight \.(\w+)", (ASSETS / "page.css").read_text("utf-8")))
 NUMBER = re.compile(r"[-+−±]?\s*[\d.,]+(e[-+]?\d+)?\s*(%|s|ms|M)?|nan|–|", re.IGNORECASE)
 
 
@@ -34,32 +36,6 @@ class Chapter:
     eyebrow: str
     html: Markup
     headings: list[tuple[str, str]]
-
-
-def slim_svg(text: str) -> str:
-    """Without what a browser does not need (prolog, metadata, comments, indentation, a millionth of a pixel), some of
-    which holds addresses and dates; letters, which matplotlib draws one by one, go by shorter names."""
-    slim = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
-    slim = re.sub(r">\s+<", "><", slim).strip()
-    for long, short in (
-        (' xmlns:xlink="http://www.w3.org/1999/xlink"', ""),
-        ("xlink:href", "href"),
-        ("DejaVuSans", "D"),
-    ):
-        slim = slim.replace(long, short)
-    found = r' d="[^"]*"|translate\([^)]*\)| [xy]="[^"]*"'  # a path's points come a line each
-    return re.sub(
-        found,
-        lambda part: " " * part[0].startswith(" ") + re.sub(r"(\.\d\d)\d+", r"\1", " ".join(part[0].split())),
-        slim,
-    )
-
-
-def svg_source(text: str) -> str:
-    """A slim SVG as an address that holds it: percent-encoded, which is shorter than base64. The name of its namespace
-    is encoded too, so that a page without outside addresses can be told by a search for them."""
-    quoted = quote(text if "'" in text else text.replace('"', "'"), safe=" '/:;,=()+-.*@!")
-    return "data:image/svg+xml," + quoted.replace("http:", "http%3A")
 
 
 def chapter(path: Path, problems: list[str]) -> Chapter:
@@ -155,7 +131,7 @@ def _exporter(name: str, problems: list[str]) -> Any:
     return HTMLExporter(  # type: ignore[no-untyped-call]
         template_name="basic",
         template_file=str(ASSETS / "notebook.html.j2"),
-        filters={"markdown2html": markdown2html, "svg_source": svg_source},
+        filters={"markdown2html": markdown2html, "svg_source": svg_source, "png_source": png_source},
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
@@ -196,6 +172,9 @@ def tidy(soup: BeautifulSoup, name: str, problems: list[str]) -> None:
         _local_link(soup, link)
     for found in soup("table"):
         _tidy_table(soup, found)
+    for word in soup.select(".highlight span[class]"):  # a word of code that the style sheet gives no colour
+        if not COLOURED.intersection(word["class"]):
+            word.unwrap()
 
 
 def _local_link(soup: BeautifulSoup, link: Tag) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import re
 import sys
@@ -20,7 +19,8 @@ from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.files import TpsnetError, write_whole
 from tpsnet_lib.metrics import mean_interval
 from tpsnet_lib.progress import duration
-from tpsnet_lib.publish.chapters import ACTIVE, ASSETS, NO_ALT, chapter, slim_svg, svg_source, tidy
+from tpsnet_lib.publish.chapters import ACTIVE, ASSETS, NO_ALT, chapter, tidy
+from tpsnet_lib.publish.pictures import png_source, slim_svg, svg_source
 from tpsnet_lib.study import compare
 from tpsnet_lib.study.answers import Answer
 
@@ -124,10 +124,7 @@ def figure(fig: Any, alt: str, caption: str = "", fmt: str = "svg", records: Seq
         raise TpsnetError(f"figure {caption!r} has no alternative text: say in a sentence what it shows")
     across, down = fig.get_size_inches()
     width = Markup("") if fmt == "svg" else Markup(' width="{}"').format(round(100 * across))
-    if fmt == "svg":
-        source = svg_source(slim_svg(style.svg(fig)))
-    else:
-        source = f"data:image/png;base64,{base64.b64encode(style.png(fig)).decode()}"
+    source = svg_source(slim_svg(style.svg(fig))) if fmt == "svg" else png_source(style.png(fig))
     links = Markup(" ").join(record_link(record) for record in records[:SOURCES])
     more = f" and {len(records) - SOURCES} more" if len(records) > SOURCES else ""
     sources = Markup(' <span class="sources">Records {}{}</span>').format(links, more) if records else ""

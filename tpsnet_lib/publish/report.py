@@ -19,6 +19,7 @@ from tpsnet_lib.files import TpsnetError, project_root, write_whole
 from tpsnet_lib.progress import duration
 from tpsnet_lib.publish import notebooks, page
 from tpsnet_lib.publish.page import Section
+from tpsnet_lib.publish.pictures import slim_svg
 from tpsnet_lib.publish.plots import style, training
 from tpsnet_lib.study import answers, cost, experiments
 from tpsnet_lib.study.compare import MATTERS
@@ -238,7 +239,7 @@ def readme(root: Path, figures: Path) -> Path:
     finals = final_records(Store(committed_folder()))
     rows = [cost.our_row(record, result, f"ours, {name}") for name, record, result in finals[:1]]
     path = figures / "accuracy.svg"
-    write_whole(path, style.svg(training.pareto([*rows, *cost.published()], "parameters")))
+    write_whole(path, slim_svg(style.svg(training.pareto([*rows, *cost.published()], "parameters"))))
     text = (root / "README.md").read_text("utf-8")
     write_whole(root / "README.md", with_findings(text, finals))
     return path
