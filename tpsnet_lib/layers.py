@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -62,7 +63,43 @@ class SqueezeExcite(nn.Module):
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """A convolution without bias that keeps the side of a map, but for its stride."""
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+    kind = Convolution if stride == 1 and kernel > 1 else nn.Conv2d
+    return kind(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+
+
+class Convolution(nn.Conv2d):
+    """A convolution that keeps the side of a map. Where that pays, small maps are laid side by side, zeros between.
+
+    oneDNN's AMX kernels work through a row of the map some 32 pixels at a time, so rows of 3 or 7 pixels leave most of
+    it idle: a weight gradient of 368 channels on 3x3 maps takes 56 ms so, 7 ms with twenty maps in a row, on the same
+    sums (batch 500, 2 cores)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [B, C, H, W]."""
+        together = self.maps_together(x)
+        if together < 2:
+            return super().forward(x)
+        batch, _, high, wide = x.shape
+        gap = self.kernel_size[0] // 2
+        rows = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, gap)).reshape(batch // together, together, high, wide + gap, -1)
+        strip = rows.transpose(1, 2).reshape(batch // together, high, together * (wide + gap), -1)
+        out = super().forward(strip.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        rows = out.reshape(batch // together, high, together, wide + gap, -1)[:, :, :, :wide].transpose(1, 2)
+        return rows.reshape(batch, high, wide, -1).permute(0, 3, 1, 2)
+
+    def maps_together(self, x: Tensor) -> int:
+        """How many maps of `x` go into a row: as many as divide the batch and come to 256 pixels; 1 for large maps."""
+        batch, _, high, wide = x.shape
+        most = 256 // (high * (wide + self.kernel_size[0] // 2))
+        if x.device.type != "cpu" or wide > 8 or not (has_amx() and torch.is_autocast_enabled("cpu")):
+            return 1
+        return max((count for count in range(2, most + 1) if batch % count == 0), default=1)
+
+
+@functools.cache
+def has_amx() -> bool:
+    """Whether the processor multiplies tiles of bf16 matrices."""
+    return bool(torch.cpu._is_amx_tile_supported())
 
 
 class Pointwise(nn.Conv2d):
