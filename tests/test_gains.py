@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from tpsnet_lib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data import fit_and_validation
+from tpsnet_lib.model import count_parameters
 from tpsnet_lib.study import cost, gains
-from tpsnet_lib.study.experiments import Run
+from tpsnet_lib.study.experiments import Run, load_experiment
 from tpsnet_lib.study.records import Record
 from tpsnet_lib.train import fit, native_precision, resolve_device
 
@@ -25,7 +26,9 @@ def pair(label: str, seed: int, accuracy: float | None, **failure: str) -> tuple
     run = Run(label, TINY.with_seed(seed), {})
     if accuracy is None:
         return run, None
-    return run, Record(Path("nowhere"), run.config, {"validation_accuracy": accuracy, **failure}, {}, ())
+    return run, Record(
+        Path("nowhere"), run.config, {"validation_accuracy": accuracy, "seconds": 10.0 + seed, **failure}, {}, ()
+    )
 
 
 def climb(*rows: tuple[str, list[float]]) -> list[gains.Step]:
@@ -50,6 +53,83 @@ def test_the_climb_uses_only_seeds_that_both_rows_have() -> None:
     assert steps[1].gains == pytest.approx((0.2,))
     assert np.isnan(steps[1].gain[1])
     assert steps[1].verdict == "not settled"
+
+
+def ablation(*rows: tuple[str, list[float | None]]) -> list[gains.Step]:
+    return gains.left_out([pair(label, seed, value) for label, values in rows for seed, value in enumerate(values)])
+
+
+def test_what_is_left_out_is_counted_over_the_whole_and_not_over_the_row_above() -> None:
+    steps = ablation(
+        ("whole", [0.70, 0.80, 0.90]),
+        ("no rate", [0.71, 0.81, 0.911]),
+        ("no stem", [0.60, 0.701, 0.80]),
+        ("no flip", [0.70, 0.81, 0.89]),
+        ("not run", [None, None, None]),
+    )
+    assert [step.label for step in steps] == ["whole", "no stem", "no flip", "no rate"]
+    assert [step.verdict for step in steps] == ["start", "loss", "not settled", "gain"]
+    assert steps[1].gains == pytest.approx((-0.1, -0.099, -0.1))
+    assert steps[2].over == "whole"
+    assert steps[0].seconds == 11
+
+
+def test_a_row_that_shares_no_seed_with_the_whole_is_shown_last_and_not_judged() -> None:
+    steps = ablation(("whole", [0.7, 0.8, None]), ("other seed", [None, None, 0.9]), ("better", [0.8, 0.95, None]))
+    assert [(step.label, step.verdict) for step in steps[1:]] == [
+        ("better", "not settled"),
+        ("other seed", "not settled"),
+    ]
+    said = gains.said_of_ablation(steps)
+    assert "other seed" not in said
+    assert "nan" not in str(gains.as_rows(steps)).replace("10.5", "") + said
+    assert ablation(("whole", [None]), ("no stem", [0.5])) == []
+
+
+def test_what_is_said_of_an_ablation_turns_with_its_records() -> None:
+    high, low = [0.70, 0.80, 0.901], [0.60, 0.70, 0.80]
+    missed = gains.said_of_ablation(ablation(("whole", high), ("no stem", low)))
+    assert "Worse so: no stem (-10.0)" in missed
+    assert "80.0% here (mean of 3 seeds)" in missed
+    spared = gains.said_of_ablation(ablation(("whole", low), ("no stem", high)))
+    assert "Better so: no stem (+10.0)" in spared
+    assert "no two rows" in gains.said_of_ablation(ablation(("whole", high)))
+
+
+def test_a_table_of_steps_says_what_each_gains_and_costs() -> None:
+    first, second = gains.as_rows(climb(("a", [0.5, 0.6, 0.7]), ("b", [0.6, 0.7, 0.801])))
+    assert (first["gain (points)"], first["verdict"]) == ("–", "–")
+    assert (second["gain (points)"], second["verdict"]) == ("+10.03 (+9.89 to +10.18)", "gain")
+    assert (second["n"], second["seconds a run"]) == ("3", "11")
+    assert second["parameters"] == f"{count_parameters(TINY.model):,}"
+
+
+# What is set by a network's size or a run's length, and what the original's recipe had and ours has not.
+NO_INGREDIENTS = {
+    "blocks",
+    "channels",
+    "stem",
+    "pool",
+    "epochs",
+    "batch_size",
+    "lr",
+    "momentum",
+    "weight_decay",
+    "rotation",
+}
+
+
+def test_each_ingredient_of_the_laptops_network_and_recipe_is_left_out_once() -> None:
+    chosen = {**RunConfig(MEMBERS["laptop"], RECIPES["laptop"]).to_dict()}
+    ingredients = {name for section in ("model", "train") for name in chosen[section]} - NO_INGREDIENTS
+    runs = load_experiment("ablation").runs
+    whole = runs[0].config.to_dict()
+    left = set()
+    for run in runs[len({run.config.seed for run in runs}) :]:
+        given = run.config.to_dict()
+        left |= {name for s in ("model", "train") for name in whole[s] if given[s].get(name) != whole[s][name]}
+        left |= {name for s in ("model", "train") for name in given[s] if name not in whole[s]}
+    assert ingredients <= left
 
 
 def test_what_is_said_of_the_climb_turns_with_its_records() -> None:

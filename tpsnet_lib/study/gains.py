@@ -17,6 +17,7 @@ from torch import Tensor
 from tpsnet_lib import metrics, train
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data import ImageSet
+from tpsnet_lib.model import count_macs, count_parameters
 from tpsnet_lib.study.experiments import Run
 from tpsnet_lib.study.records import Record
 
@@ -27,15 +28,18 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Step:
-    """A row of the climb: its accuracy by seed, and what it gains over the row before it, paired by seed.
+    """A row of a climb or an ablation: its accuracy by seed, and what it gains over another row, paired by seed.
 
-    `gain` is (mean, low, high) as fractions; nan for the first row and for the ends where fewer than two seeds pair."""
+    `gain` is (mean, low, high) as fractions; nan for the row that the others start from and for the ends where fewer
+    than two seeds pair. `seconds` are those of one run, the mean over its seeds."""
 
     label: str
     config: RunConfig
     accuracy: dict[int, float]
     gains: tuple[float, ...]
     gain: tuple[float, float, float]
+    over: str = ""  # the other row; empty for the start
+    seconds: float = math.nan
 
     @property
     def mean(self) -> float:
@@ -44,27 +48,48 @@ class Step:
 
     @property
     def verdict(self) -> str:
-        """`gain`, `loss`, or `not settled` where the interval holds 0 or there is none; `start` for the first row."""
-        if not self.gains:
+        """`gain`, `loss`, or `not settled` where the interval holds 0 or there is none; `start` for the start."""
+        if not self.over:
             return "start"
         _, low, high = self.gain
         return "gain" if low > 0 else "loss" if high < 0 else "not settled"
 
 
-def climb(found: Iterable[tuple[Run, Record | None]]) -> list[Step]:
-    """The rows of a climb in their declared order, from its runs and their records; rows without any are left out."""
-    rows: dict[str, tuple[RunConfig, dict[int, float]]] = {}
+def climb(found: Iterable[tuple[Run, Record | None]], over: str = "") -> list[Step]:
+    """Rows in their declared order, from runs and their records; rows without any are left out.
+
+    What a row gains is counted over the row before it, or over the row labelled `over`."""
+    rows: dict[str, list[tuple[Run, Record]]] = {}
     for run, record in found:
         if record is not None and not record.failed:
-            _, scores = rows.setdefault(run.label, (run.config, {}))
-            scores[run.config.seed] = float(record.metrics["validation_accuracy"])
-    steps: list[Step] = []
-    for label, (config, scores) in rows.items():
-        before = steps[-1].accuracy if steps else {}
+            rows.setdefault(run.label, []).append((run, record))
+    steps: dict[str, Step] = {}
+    accuracy = {
+        label: {run.config.seed: float(record.metrics["validation_accuracy"]) for run, record in runs}
+        for label, runs in rows.items()
+    }
+    for label, runs in rows.items():
+        base = over or next(reversed(steps), "")
+        base = "" if base == label else base
+        scores, before = accuracy[label], accuracy.get(base, {})
         seeds = sorted(before.keys() & scores.keys())
         gain = metrics.paired_difference([scores[seed] for seed in seeds], [before[seed] for seed in seeds])
-        steps.append(Step(label, config, scores, tuple(scores[seed] - before[seed] for seed in seeds), gain))
-    return steps
+        gains = tuple(scores[seed] - before[seed] for seed in seeds)
+        seconds = float(np.mean([record.metrics["seconds"] for _, record in runs]))
+        steps[label] = Step(label, runs[0][0].config, scores, gains, gain, base, seconds)
+    return list(steps.values())
+
+
+def left_out(found: Sequence[tuple[Run, Record | None]]) -> list[Step]:
+    """The rows of an ablation: the first that is declared, with everything, then each that lacks one ingredient, with
+    what it gains over the first (less than nothing, where the ingredient earns its place), the largest loss first.
+
+    None where the first row has no record."""
+    whole = found[0][0].label
+    steps = climb(found, over=whole)
+    if not any(step.label == whole for step in steps):
+        return []
+    return sorted(steps, key=lambda step: (step.label != whole, not step.gains, step.gain[0]))
 
 
 def said_of_climb(steps: Sequence[Step]) -> str:
@@ -74,15 +99,52 @@ def said_of_climb(steps: Sequence[Step]) -> str:
     seeds = sorted(set.intersection(*(set(step.accuracy) for step in steps)))
     first, last = steps[0], steps[-1]
     total = metrics.paired_difference([last.accuracy[s] for s in seeds], [first.accuracy[s] for s in seeds])
-    said = [
+    said = (
         f"From {100 * first.mean:.1f}% to {100 * last.mean:.1f}% in {len(steps) - 1} steps:"
         f" **{points(total)}** over {len(seeds)} seeds."
-    ]
-    for verdict, words in (("gain", "Gains"), ("loss", "Losses"), ("not settled", "Not told from nothing")):
-        named = [f"{step.label} ({100 * step.gain[0]:+.1f})" for step in steps if step.verdict == verdict]
+    )
+    return " ".join([said, *_by_verdict(steps, gain="Gains", loss="Losses")])
+
+
+def said_of_ablation(steps: Sequence[Step]) -> str:
+    """What the whole recipe reaches, and which ingredients are missed when they are left out, one at a time."""
+    if not any(step.gains for step in steps):
+        return "The ablation has no two rows with records yet: `tpsnet run ablation` makes them."
+    whole, worst = steps[0], steps[1]
+    said = (
+        f"The whole recipe reaches {100 * whole.mean:.1f}% here (mean of {len(whole.accuracy)} seeds). Of"
+        f" {len(steps) - 1} rows that leave one ingredient out, the worst is *{worst.label}*: **{points(worst.gain)}**."
+    )
+    missed = f"Of {len(steps) - 1} intervals at 95%, {0.05 * (len(steps) - 1):.1f} miss their truth on average."
+    return " ".join([said, *_by_verdict(steps, gain="Better so", loss="Worse so"), missed])
+
+
+def _by_verdict(steps: Sequence[Step], **words: str) -> list[str]:
+    """The rows that gain, those that lose, and the others, each kind in a sentence that begins with its word."""
+    said = []
+    for verdict, word in {**words, "not settled": "Not told from nothing"}.items():
+        named = [
+            f"{step.label} ({100 * step.gain[0]:+.1f})" for step in steps if step.gains and step.verdict == verdict
+        ]
         if named:
-            said.append(f"{words}: {'; '.join(named)}.")
-    return " ".join(said)
+            said.append(f"{word}: {'; '.join(named)}.")
+    return said
+
+
+def as_rows(steps: Sequence[Step]) -> list[dict[str, str]]:
+    """Steps as a table's text: accuracy, seeds, gain with its interval, and what a network and a run of it cost."""
+    return [
+        {
+            "accuracy (%)": f"{100 * step.mean:.2f}",
+            "n": f"{len(step.accuracy)}",
+            "gain (points)": points(step.gain).replace(" points", "") if step.gains else "–",
+            "verdict": step.verdict if step.over else "–",
+            "parameters": f"{count_parameters(step.config.model):,}",
+            "MACs (M)": f"{count_macs(step.config.model) / 1e6:.1f}",
+            "seconds a run": f"{step.seconds:.0f}",
+        }
+        for step in steps
+    ]
 
 
 def points(value: tuple[float, float, float]) -> str:
