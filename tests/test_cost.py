@@ -11,10 +11,13 @@ import torch
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig, read_yaml
 from tpsnet_lib.data import fit_and_validation
 from tpsnet_lib.files import project_root
+from tpsnet_lib.metrics import mean_interval
 from tpsnet_lib.model import count_macs
-from tpsnet_lib.study import cost
+from tpsnet_lib.publish.plots import training
+from tpsnet_lib.study import cost, steptime
 from tpsnet_lib.study.evaluate import TestResult
 from tpsnet_lib.study.experiments import load_experiment
+from tpsnet_lib.study.finals import Final
 from tpsnet_lib.study.records import Record, Store, load_or_run
 
 TINY = RunConfig(
@@ -24,8 +27,8 @@ TINY = RunConfig(
 )
 
 
-def record(accuracy: float = 0.9, stamp: str = "CIFAR-10", config: RunConfig = TINY) -> Record:
-    measured = {"validation_accuracy": accuracy, "seconds": 120.0, "images_per_second": 500.0, "epochs": 2.0}
+def record(accuracy: float = 0.9, stamp: str = "CIFAR-10", config: RunConfig = TINY, minutes: float = 2) -> Record:
+    measured = {"validation_accuracy": accuracy, "seconds": 60.0 * minutes, "images_per_second": 500.0, "epochs": 2.0}
     measured |= {"parameters": 1_000_000, "macs": 50_000_000}
     made = {"fingerprint": {"stamp": stamp}, "hardware": "a machine"}
     return Record(Path("nowhere"), config, measured, made, ())
@@ -48,24 +51,62 @@ def test_operators_are_grouped_by_name_and_what_comes_before_the_forward_pass_is
         ("aten::max_pool2d_with_indices", 7.0, 6e6),
         ("aten::_fused_sgd_", 8.0, 7e6),
     ]
-    found = cost.group_events(reversed(events))
-    assert found[cost.DATA] == pytest.approx(2)
-    assert found[cost.OTHER] == pytest.approx(1.5)
+    found = steptime.group_events(reversed(events))
+    assert found[steptime.DATA] == pytest.approx(2)
+    assert found[steptime.OTHER] == pytest.approx(1.5)
     assert found["convolution, forward"] == pytest.approx(3)
     assert found["convolution, backward"] == pytest.approx(4)
     assert (found["norm"], found["pool"], found["optimizer"]) == pytest.approx((5, 6, 7))
     assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
+def test_the_copies_that_lay_maps_side_by_side_are_copies_and_the_optimizers_are_the_optimizers() -> None:
+    events = [
+        ("tpsnet: step", 0.0, 0.0),
+        ("tpsnet: forward", 1.0, 0.0),
+        ("aten::constant_pad_nd", 2.0, 1e6),
+        ("aten::fill_", 3.0, 2e6),
+        ("aten::copy_", 4.0, 3e6),
+        ("aten::add", 4.5, 0.5e6),
+        ("Optimizer.step#Muon.step", 5.0, 1e6),
+        ("tpsnet: optimizer", 6.0, 0.0),
+        ("aten::copy_", 7.0, 4e6),
+        ("aten::mm", 8.0, 5e6),
+        ("tpsnet: after", 9.0, 0.0),
+        ("aten::argmax", 10.0, 7e6),
+    ]
+    found = steptime.group_events(events)
+    assert found["copies, casts and padding"] == pytest.approx(6)
+    assert found["sums of maps"] == pytest.approx(0.5)
+    assert found["optimizer"] == pytest.approx(10)
+    assert found[steptime.OTHER] == pytest.approx(7)
+
+
+def test_the_matrix_products_of_a_muon_step_are_the_optimizers(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, float, float]] = []
+
+    def grouped(events: list[tuple[str, float, float]]) -> dict[str, float]:
+        seen.extend(events)
+        return {"seen": 1.0}
+
+    monkeypatch.setattr(steptime, "group_events", grouped)
+    muon = replace(TINY, train=replace(TINY.train, optimizer="muon"))
+    steptime.profile_step(muon, fit_and_validation(TINY.data)[0], steps=1, device="cpu")
+    ordered = [name for name, _, _ in sorted(seen, key=lambda event: event[1])]
+    of_optimizer = ordered[ordered.index("tpsnet: optimizer") : ordered.index("tpsnet: after")]
+    assert "aten::mm" in of_optimizer
+    assert "tpsnet: forward" in ordered[: ordered.index("tpsnet: optimizer")]
+
+
 def test_profile_of_a_step_accounts_for_all_of_it(capfd: pytest.CaptureFixture[str]) -> None:
-    step = cost.profile_step(TINY, fit_and_validation(TINY.data)[0], steps=2, device="cpu")
+    step = steptime.profile_step(TINY, fit_and_validation(TINY.data)[0], steps=2, device="cpu")
     os.write(2, b"standard error works again\n")
     assert sum(step.share(group) for group in step.seconds) == pytest.approx(1)
     assert step.share("convolution, forward") > 0
-    assert step.share(cost.DATA) > 0
+    assert step.share(steptime.DATA) > 0
     assert step.share("optimizer") > 0
     assert step.batch_size == 20
-    assert "20 images" in cost.said_of_profile(step)
+    assert "20 images" in steptime.said_of_profile(step)
     assert capfd.readouterr().err == "standard error works again\n"
 
 
@@ -172,6 +213,36 @@ def test_the_table_shows_the_best_first_and_a_dash_for_what_is_not_known() -> No
     assert table[-1]["test accuracy (%)"] == "–"
     assert table[-2]["test accuracy (%)"] == "90.00 (89.00 to 91.00)"
     assert table[-2]["minutes"] == "2 (a machine)"
+    assert (table[-1]["n"], table[-2]["n"]) == ("–", "10,000 images")
+
+
+def test_the_seeds_of_a_recipe_are_one_row_with_their_interval() -> None:
+    seeds = tuple(record(config=TINY.with_seed(seed), minutes=minutes) for seed, minutes in enumerate((1, 2, 6)))
+    tests = (opened(0.94, 0.935, 0.945), opened(0.95, 0.945, 0.955), opened(0.96, 0.955, 0.965))
+    row = cost.final_row(Final("ours", seeds, tests))
+    mean, low, high = mean_interval([0.94, 0.95, 0.96])
+    assert (row["accuracy"], row["low"], row["high"], row["minutes"]) == (mean, low, high, 3)
+    [shown] = cost.as_table([row])
+    assert shown["test accuracy (%)"] == f"95.00 ({100 * low:.2f} to {100 * high:.2f})"
+    assert shown["n"] == "3 seeds"
+    assert shown["minutes"] == "3 (a machine, 1 to 6 by seed)"
+    assert all(each.id in shown["source"] for each in seeds)
+
+
+def test_a_run_fitted_on_all_images_says_nothing_of_validation() -> None:
+    rows = (
+        {"epoch": 1.0, "train_accuracy": 0.5, "train_loss": 1.0, "validation_accuracy": 0.9, "validation_loss": 0.3},
+    )
+    split = replace(record(0.9), curve=rows)
+    fitted = replace(split, config=replace(TINY, data=DataConfig(fit_on="all")))
+    assert "90.00%" not in cost.said_of_run(fitted, 5000)
+    assert "every CIFAR-10 training image" in cost.said_of_run(fitted, 5000)
+    said = cost.said_of_test(fitted, opened(0.8, 0.79, 0.81), 5000)
+    assert "80.00%" in said
+    assert "alidation" not in said
+    for shown, names in ((split, {"validation", "training"}), (fitted, {"training"})):
+        for axes in training.learning_curves(shown, 5000).axes:
+            assert {line.get_label() for line in axes.lines} == names
 
 
 def test_findings_follow_their_records() -> None:

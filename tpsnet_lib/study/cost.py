@@ -1,146 +1,26 @@
-"""What accuracy costs: where the time of a step goes, what a run took, and what others paid."""
+"""What accuracy costs: what a run took, what it says for itself, and where it stands beside what others paid."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import os
-import re
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.profiler import ProfilerActivity, profile, record_function
-
-from tpsnet_lib import metrics, train
-from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, RunConfig, read_yaml
-from tpsnet_lib.data import ImageSet
+from tpsnet_lib import metrics
+from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, RunConfig
 from tpsnet_lib.files import project_root
 from tpsnet_lib.model import count_macs, count_parameters
 from tpsnet_lib.progress import duration
-from tpsnet_lib.study.evaluate import TestResult, find_test
-from tpsnet_lib.study.experiments import collect, experiments_folder, load_experiment
-from tpsnet_lib.study.provenance import hardware
+from tpsnet_lib.study.evaluate import TestResult
+from tpsnet_lib.study.experiments import load_experiment
+from tpsnet_lib.study.finals import Final, finals, held_out
 from tpsnet_lib.study.records import Record, Store, read_record
 
-# Where an operator belongs, by the first pattern found in its name; those before the forward pass are `data`.
-GROUPS: dict[str, str] = {
-    "convolution, forward": r"conv(?!.*backward)",
-    "convolution, backward": r"conv.*backward",
-    "norm": r"batch_?norm",
-    "activation": r"gelu|relu|threshold",
-    "pool": r"pool",
-    "optimizer": r"sgd|adam|optimizer|foreach",
-    "copies and casts": r"copy_|_to_copy|clone",
-}
-DATA, OTHER = "data and augmentation", "other"
 FLOPS_PER_MAC = 6  # a multiplication and an addition, once forward and twice backward (to the inputs, to the weights)
-
-
-@dataclass(frozen=True)
-class StepProfile:
-    """Where the time of one training step went: seconds by group, the largest first; a step's images; the machine."""
-
-    seconds: dict[str, float]
-    batch_size: int
-    steps: int
-    threads: int
-    hardware: str
-
-    @property
-    def total(self) -> float:
-        """Seconds of a step, as the profiler counts them."""
-        return sum(self.seconds.values())
-
-    def share(self, group: str) -> float:
-        """The fraction of a step that a group takes."""
-        return self.seconds.get(group, 0.0) / self.total
-
-
-def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: str = "auto") -> StepProfile:
-    """Take some steps of a run under torch.profiler, after two to warm up, and add the operators up by group.
-
-    Nothing is kept of the run. A profiled step is a little slower than a free one; the shares are what counts."""
-    where = train.resolve_device(device)
-    config = config.with_precision(train.native_precision(where))
-    run = train._Run(config, images.to(where), images, where)
-    opened: list[record_function] = []
-
-    def begin(*_: Any) -> None:
-        opened.append(record_function("tpsnet: forward").__enter__())  # type: ignore[no-untyped-call]
-
-    def end(*_: Any) -> None:
-        opened.pop().__exit__(None, None, None)
-
-    for _ in range(2):
-        run.take_step()
-    hooks = [run.model.register_forward_pre_hook(begin), run.model.register_forward_hook(end)]
-    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if where.type == "cuda" else [])
-    with _quiet(), profile(activities=activities, acc_events=True) as profiler:
-        for _ in range(steps):
-            with record_function("tpsnet: step"):
-                run.take_step()
-    for hook in hooks:
-        hook.remove()
-    found = profiler.events() or []
-    events = [
-        (event.name, event.time_range.start, event.self_cpu_time_total, event.self_device_time_total) for event in found
-    ]
-    on_device = where.type == "cuda"
-    seconds = group_events([(name, at, device_us if on_device else cpu_us) for name, at, cpu_us, device_us in events])
-    each = {group: value / steps for group, value in seconds.items()}
-    return StepProfile(each, run.batch, steps, torch.get_num_threads(), hardware(where))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Nothing on standard error, not even from the profiler's own library, which greets there."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def group_events(events: Iterable[tuple[str, float, float]]) -> dict[str, float]:
-    """Seconds by group, largest first, of events (name, start, self time in microseconds) of whole steps.
-
-    What begins after a step's start and before its forward pass made the batch: `DATA`."""
-    ordered = sorted(events, key=lambda event: event[1])
-    seconds = dict.fromkeys([*GROUPS, DATA, OTHER], 0.0)
-    preparing = False
-    for name, _, microseconds in ordered:
-        if name.startswith("tpsnet: "):
-            preparing = name == "tpsnet: step"
-            group = OTHER  # the Python in between
-        elif preparing:
-            group = DATA
-        else:
-            group = next((group for group, pattern in GROUPS.items() if re.search(pattern, name, re.I)), OTHER)
-        seconds[group] += microseconds / 1e6
-    return dict(sorted(seconds.items(), key=lambda item: -item[1]))
-
-
-def said_of_profile(step: StepProfile) -> str:
-    """A sentence on where a step's time goes."""
-    convolutions = step.share("convolution, forward") + step.share("convolution, backward")
-    others = {group: value for group, value in step.seconds.items() if not group.startswith("convolution")}
-    largest = max(others, key=lambda group: others[group])
-    return (
-        f"A step of {step.batch_size} images takes {1000 * step.total:.0f} ms here (on {step.threads}"
-        f" thread{'s' if step.threads > 1 else ''}):"
-        f" **{convolutions:.0%} of it is convolutions**, {step.share(DATA):.1%} is drawing and augmenting the batch."
-        f" The largest of the rest is {largest}, {step.share(largest):.0%}."
-    )
-
 
 # What a run took ----------------------------------------------------------------------------------------------------
 
@@ -201,27 +81,35 @@ def declared_run(experiment: str, dataset: str) -> RunConfig:
 
 
 def said_of_run(record: Record, n: int) -> str:
-    """What a run reached on the n validation images, with its Wilson interval, in how long, in a sentence."""
-    reached = float(record.metrics["validation_accuracy"])
+    """What a run reached on the n validation images, with its Wilson interval, in how long, in a sentence.
+
+    Of a run that was fitted on them too nothing can be said yet, and that is what is said."""
+    ran = (
+        f"After {record.metrics['epochs']:g} epochs and {duration(record.metrics['seconds'])}, a network of"
+        f" {record.metrics['parameters']:,} parameters"
+    )
+    reached = held_out(record)
+    if reached is None:
+        return f"{ran} is fitted on every {record.stamp} training image: **none was kept out to say what it is worth**."
     low, high = metrics.wilson(round(reached * n), n)
     return (
-        f"After {record.metrics['epochs']:g} epochs and {duration(record.metrics['seconds'])}, a network of"
-        f" {record.metrics['parameters']:,} parameters gets **{100 * reached:.2f}%** of {n:,} {record.stamp} validation"
-        f" images right (95% interval {100 * low:.2f} to {100 * high:.2f}; one seed)."
+        f"{ran} gets **{100 * reached:.2f}%** of {n:,} {record.stamp} validation images right (95% interval"
+        f" {100 * low:.2f} to {100 * high:.2f}; one seed)."
     )
 
 
 def said_of_test(record: Record, test: TestResult, n: int) -> str:
-    """What the test set said, with its interval, beside what n validation images had said, in a sentence."""
+    """What the test set said, with its interval, beside what n validation images had said if they were kept out, in a
+    sentence."""
     said = test.metrics
-    expected = float(record.metrics["validation_accuracy"])
-    low, high = metrics.wilson(round(expected * n), n)
-    inside = "within" if low <= said["accuracy"] <= high else "outside"
     text = (
         f"On the {said['n']:,} test images of {said['fingerprint']['stamp']}, opened once:"
-        f" **{100 * said['accuracy']:.2f}%** ({100 * said['low']:.2f} to {100 * said['high']:.2f}). Validation had said"
-        f" {100 * expected:.2f}%; the test result lies {inside} that one's interval."
+        f" **{100 * said['accuracy']:.2f}%** ({100 * said['low']:.2f} to {100 * said['high']:.2f})."
     )
+    if (expected := held_out(record)) is not None:
+        low, high = metrics.wilson(round(expected * n), n)
+        inside = "within" if low <= said["accuracy"] <= high else "outside"
+        text += f" Validation had said {100 * expected:.2f}%; the test result lies {inside} that one's interval."
     if "exact_n" in said:
         text += (
             f" On the {said['exact_n']:,} images with exactly the original pixels: {100 * said['exact_accuracy']:.2f}%."
@@ -249,36 +137,40 @@ def published(path: Path | None = None) -> list[dict[str, Any]]:
     return rows
 
 
-def our_row(record: Record, test: TestResult | None, name: str) -> dict[str, Any]:
-    """A record in the form of `published`'s rows: its test accuracy with the interval, None while that is not open."""
-    said: Mapping[str, Any] = test.metrics if test is not None else {}
+def final_row(final: Final) -> dict[str, Any]:
+    """A recipe's result in the form of `published`'s rows: test accuracy with its interval, None while that is not
+    open; `minutes` of one run, and `minutes_range` over its seeds."""
+    accuracy, low, high = (None if math.isnan(value) else value for value in final.interval())
+    minutes, *ends = final.minutes
+    first, ids = final.records[0], [record.id for record in final.counted]
+    tests = [test for _, test in final.opened]
     return {
-        "model": name,
-        "parameters": record.metrics["parameters"],
-        "macs": record.metrics["macs"],
-        "accuracy": said.get("accuracy"),
-        "low": said.get("low"),
-        "high": said.get("high"),
-        "epochs": record.metrics["epochs"],
-        "minutes": record.metrics["seconds"] / 60,
-        "hardware": record.hardware,
-        "source": f"record {record.id}",
-        "stamp": record.stamp,
+        "model": final.name,
+        "parameters": first.metrics["parameters"],
+        "macs": first.metrics["macs"],
+        "accuracy": accuracy,
+        "low": low,
+        "high": high,
+        "n": len(tests) if len(tests) > 1 else tests[0].metrics["n"] if tests else None,
+        "n_of": "seeds" if len(tests) > 1 else "images",
+        "epochs": first.metrics["epochs"],
+        "minutes": minutes,
+        "minutes_range": tuple(ends),
+        "hardware": final.hardware,
+        "source": f"record{'s' if len(ids) > 1 else ''} {', '.join(ids)}",
+        "stamp": first.stamp,
+        "records": final.counted,
     }
 
 
+def our_row(record: Record, test: TestResult | None, name: str) -> dict[str, Any]:
+    """One record in the form of `final_row`."""
+    return final_row(Final(name, (record,), (test,)))
+
+
 def final_rows(store: Store, but: str = "") -> list[dict[str, Any]]:
-    """A row for every CIFAR-10 record of an experiment declared final, except the one of id `but`."""
-    rows = []
-    for path in sorted(experiments_folder().glob("*.yaml")):
-        if not read_yaml(path).get("final"):  # a search takes seconds to draw
-            continue
-        experiment = load_experiment(path)
-        for run, record in collect(experiment, store):
-            if record is None or record.failed or record.id == but or not record.stamp.startswith("CIFAR-10"):
-                continue
-            rows.append(our_row(record, find_test(record, store), f"ours, {experiment.name} (seed {run.config.seed})"))
-    return rows
+    """A row for every recipe of CIFAR-10 that is declared final and has records, without the record of id `but`."""
+    return [final_row(replace(final, name=f"ours, {final.name}")) for final in finals(store, but)]
 
 
 def as_table(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -287,14 +179,20 @@ def as_table(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     def said(row: Mapping[str, Any], name: str, form: str, scale: float = 1.0) -> str:
         return "–" if row.get(name) is None else format(row[name] / scale, form)
 
+    def took(row: Mapping[str, Any]) -> str:
+        least, most = (format(end, ".2g") for end in row.get("minutes_range", (0, 0)))
+        spread = f", {least} to {most} by seed" if least != most else ""
+        return said(row, "minutes", ".2g") + (f" ({row['hardware']}{spread})" if row.get("minutes") else "")
+
     return [
         {
             "model": row["model"],
             "parameters (M)": said(row, "parameters", ".2f", 1e6),
             "test accuracy (%)": said(row, "accuracy", ".2f", 0.01)
             + (f" ({100 * row['low']:.2f} to {100 * row['high']:.2f})" if row.get("low") is not None else ""),
+            "n": said(row, "n", ",.0f") + (f" {row['n_of']}" if row.get("n") else ""),
             "epochs": said(row, "epochs", "g"),
-            "minutes": said(row, "minutes", ".2g") + (f" ({row['hardware']})" if row.get("minutes") else ""),
+            "minutes": took(row),
             "with": row.get("what") or "–",
             "source": row["source"] + ("" if row.get("checked") != "no" else ", not read"),
         }
@@ -321,8 +219,9 @@ def said_of_rank(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) ->
         )
     ahead = [other for other in rivals if other["accuracy"] > row["accuracy"]]
     within = [other for other in rivals if row["low"] <= other["accuracy"] <= row["high"]]
+    interval = f"{100 * row['low']:.2f} to {100 * row['high']:.2f}; {row['n']:,} {row['n_of']}"
     return (
-        f"{row['model']} reaches {100 * row['accuracy']:.2f}% on the test images ({100 * row['low']:.2f} to"
-        f" {100 * row['high']:.2f}) in {row['minutes']:.1f} minutes: {len(ahead)} of the {len(rivals)} published"
-        f" results within the budget are above it, {len(within)} within its interval."
+        f"{row['model']} reaches {100 * row['accuracy']:.2f}% on the test images ({interval})"
+        f" in {row['minutes']:.1f} minutes: {len(ahead)} of the {len(rivals)} published results within the budget are"
+        f" above it, {len(within)} within its interval."
     )

@@ -15,13 +15,15 @@ from torch import Tensor
 
 from tpsnet_lib import metrics
 from tpsnet_lib.publish.plots.style import INK, MUTED, PALETTE, STYLE, figure
-from tpsnet_lib.study.cost import StepProfile, frontier
+from tpsnet_lib.study.cost import frontier
+from tpsnet_lib.study.finals import held_out
 from tpsnet_lib.study.gains import Halves, Step
 from tpsnet_lib.study.records import Record
+from tpsnet_lib.study.steptime import StepProfile
 
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY = PALETTE
 DASHES = ("-", "--", "-.", ":")
-LEADER = "#B8C0C8"
+LEADER, BROWN = "#B8C0C8", "#8B5E3C"
 P = ParamSpec("P")
 
 
@@ -52,20 +54,23 @@ def schedules(shapes: Mapping[str, Sequence[float]], trials: Mapping[str, Sequen
 
 @_styled
 def learning_curves(record: Record, n: int) -> Figure:
-    """Accuracy, with the Wilson band of the n validation images, and loss, by epoch."""
+    """Accuracy, with the Wilson band of the n validation images, and loss, by epoch; of a run that was fitted on the
+    validation images too, those of training alone."""
     rows = record.history()
     epochs = [row["epoch"] for row in rows]
     fig, (left, right) = figure(1, 2, height=3.0)
-    seen = [100 * row["validation_accuracy"] for row in rows]
-    bands = [metrics.wilson(round(row["validation_accuracy"] * n), n) for row in rows]
-    left.fill_between(epochs, [100 * low for low, _ in bands], [100 * high for _, high in bands], color=BLUE, alpha=0.2)
-    left.plot(epochs, seen, "o-", color=BLUE, markersize=4, label="validation")
-    left.plot(
-        epochs, [100 * row["train_accuracy"] for row in rows], "s--", color=VERMILION, markersize=4, label="training"
-    )
-    right.plot(epochs, [row["validation_loss"] for row in rows], "o-", color=BLUE, markersize=4, label="validation")
+    if held_out(record) is not None:
+        seen = [row["validation_accuracy"] for row in rows]
+        bands = [metrics.wilson(round(accuracy * n), n) for accuracy in seen]
+        ends = [100 * low for low, _ in bands], [100 * high for _, high in bands]
+        left.fill_between(epochs, *ends, color=BLUE, alpha=0.2)
+        left.plot(epochs, [100 * accuracy for accuracy in seen], "o-", color=BLUE, markersize=4, label="validation")
+        right.plot(epochs, [row["validation_loss"] for row in rows], "o-", color=BLUE, markersize=4, label="validation")
+        last = 100 * seen[-1]
+        left.annotate(f"{last:.1f}%", (epochs[-1], last), xytext=(-4, 8), textcoords="offset points", ha="right")
+    fitted = [100 * row["train_accuracy"] for row in rows]
+    left.plot(epochs, fitted, "s--", color=VERMILION, markersize=4, label="training")
     right.plot(epochs, [row["train_loss"] for row in rows], "s--", color=VERMILION, markersize=4, label="training")
-    left.annotate(f"{seen[-1]:.1f}%", (epochs[-1], seen[-1]), xytext=(-4, 8), textcoords="offset points", ha="right")
     left.set(xlabel="epoch", ylabel="accuracy (%)", title="Accuracy")
     right.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Loss")
     for axes in (left, right):
@@ -79,7 +84,7 @@ def learning_curves(record: Record, n: int) -> Figure:
 def step_time(step: StepProfile) -> Figure:
     """One horizontal bar: the shares of a training step, largest first, named beneath."""
     fig, axes = figure(height=1.9)
-    colours = dict(zip(sorted(step.seconds), [*PALETTE, INK, LEADER], strict=False))
+    colours = dict(zip(sorted(step.seconds), [*PALETTE, INK, LEADER, BROWN], strict=True))
     left = 0.0
     for group in step.seconds:
         share = 100 * step.share(group)
@@ -87,7 +92,8 @@ def step_time(step: StepProfile) -> Figure:
             0, share, left=left, height=0.6, color=colours[group], edgecolor="white", label=f"{group}, {share:.1f}%"
         )
         if share >= 6:
-            axes.text(left + share / 2, 0, f"{share:.0f}%", ha="center", va="center", color="white", fontweight="bold")
+            ink = INK if colours[group] in (LEADER, ORANGE, SKY) else "white"
+            axes.text(left + share / 2, 0, f"{share:.0f}%", ha="center", va="center", color=ink, fontweight="bold")
         left += share
     axes.set(xlim=(0, 100), ylim=(-0.4, 0.4), yticks=[], xlabel="share of a step (%)")
     axes.spines["left"].set_visible(False)
@@ -97,8 +103,10 @@ def step_time(step: StepProfile) -> Figure:
 
 
 @_styled
-def climb(steps: Sequence[Step]) -> Figure:
-    """Left, each row's accuracy with its seeds; right, what it gains over the row above, paired, with the interval."""
+def climb(steps: Sequence[Step], over: str = "the row above", gain: str = "Gain") -> Figure:
+    """Left, each row's accuracy with its seeds; right, what it gains over another row, paired, with the interval.
+
+    `over` names that row, and `gain` what is seen of it, in the right panel's label and title."""
     fig, (left, right) = figure(1, 2, height=0.9 + 0.42 * len(steps), sharey=True)
     colours = {"gain": GREEN, "loss": VERMILION, "not settled": MUTED, "start": INK}
     for row, step in enumerate(steps):
@@ -119,7 +127,7 @@ def climb(steps: Sequence[Step]) -> Figure:
     left.set_yticks(range(len(steps)), [_wrapped(step.label) for step in steps], fontsize=8)
     left.invert_yaxis()
     left.set(xlabel="validation accuracy (%)", title="Accuracy, each seed a dot")
-    right.set(xlabel="points over the row above", title="Gain, paired, 95% interval")
+    right.set(xlabel=f"points over {over}", title=f"{gain}, paired, 95% interval")
     return fig
 
 
@@ -184,7 +192,7 @@ COSTS: dict[str, tuple[str, float]] = {  # of a row: the axis that shows it, and
 def pareto(rows: Sequence[Mapping[str, Any]], *costs: str) -> Figure:
     """Test accuracy, on a scale of the error's logarithm, against one cost a panel, with the frontier.
 
-    Rows are those of `cost.published` and `cost.our_row`: one with `low` and `high` is ours, and drawn with its
+    Rows are those of `cost.published` and `cost.final_row`: one with `low` and `high` is ours, and drawn with its
     interval; one that is not `checked` is drawn hollow. What is not known of a row is left out."""
     fig, panels = figure(1, len(costs), height=4.0, sharey=True, squeeze=False)
     for axes, name in zip(panels[0], costs, strict=True):

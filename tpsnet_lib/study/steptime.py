@@ -1,0 +1,149 @@
+"""Where the time of a training step goes, by kind of work."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+from torch.utils.hooks import RemovableHandle
+
+from tpsnet_lib import train
+from tpsnet_lib.config import RunConfig
+from tpsnet_lib.data import ImageSet
+from tpsnet_lib.study.provenance import hardware
+
+# Where an operator of the forward or backward pass belongs, by the first pattern found in its name.
+GROUPS: dict[str, str] = {
+    "convolution, forward": r"conv(?!.*backward)",
+    "convolution, backward": r"conv.*backward",
+    "norm": r"batch_?norm",
+    "activation": r"gelu|relu|threshold",
+    "pool": r"pool",
+    "optimizer": r"sgd|adam|optimizer|foreach",
+    "sums of maps": r"^aten::(add_?|sum)$",  # skips, and the gradients of what goes two ways
+    "copies, casts and padding": r"copy_|_to_copy|clone|pad|slice|fill_|zero_",
+}
+DATA, OPTIMIZER, OTHER = "data and augmentation", "optimizer", "other"
+PHASES = {"step": DATA, "optimizer": OPTIMIZER}  # of a step, in which everything is of one group
+
+
+@dataclass(frozen=True)
+class StepProfile:
+    """Where the time of one training step went: seconds by group, the largest first; a step's images; the machine."""
+
+    seconds: dict[str, float]
+    batch_size: int
+    steps: int
+    threads: int
+    hardware: str
+
+    @property
+    def total(self) -> float:
+        """Seconds of a step, as the profiler counts them."""
+        return sum(self.seconds.values())
+
+    def share(self, group: str) -> float:
+        """The fraction of a step that a group takes."""
+        return self.seconds.get(group, 0.0) / self.total
+
+
+def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: str = "auto") -> StepProfile:
+    """Take some steps of a run under torch.profiler, after two to warm up, and add the operators up by group.
+
+    Nothing is kept of the run. A profiled step is a little slower than a free one; the shares are what counts."""
+    where = train.resolve_device(device)
+    config = config.with_precision(train.native_precision(where))
+    run = train._Run(config, images.to(where), images, where)
+    opened: list[record_function] = []
+
+    def begin(*_: Any) -> None:
+        opened.append(record_function("tpsnet: forward").__enter__())  # type: ignore[no-untyped-call]
+
+    def end(*_: Any) -> None:
+        opened.pop().__exit__(None, None, None)
+
+    def mark(name: str) -> Callable[..., None]:
+        def marked(*_: Any) -> None:
+            with record_function(f"tpsnet: {name}"):
+                pass
+
+        return marked
+
+    for _ in range(2):
+        run.take_step()
+    hooks: list[RemovableHandle] = [
+        run.model.register_forward_pre_hook(begin),
+        run.model.register_forward_hook(end),
+        run.optimizer.register_step_pre_hook(mark("optimizer")),
+        run.optimizer.register_step_post_hook(mark("after")),
+    ]
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if where.type == "cuda" else [])
+    with _quiet(), profile(activities=activities, acc_events=True) as profiler:
+        for _ in range(steps):
+            with record_function("tpsnet: step"):
+                run.take_step()
+    for hook in hooks:
+        hook.remove()
+    found = profiler.events() or []
+    events = [
+        (event.name, event.time_range.start, event.self_cpu_time_total, event.self_device_time_total) for event in found
+    ]
+    on_device = where.type == "cuda"
+    seconds = group_events([(name, at, device_us if on_device else cpu_us) for name, at, cpu_us, device_us in events])
+    each = {group: value / steps for group, value in seconds.items()}
+    return StepProfile(each, run.batch, steps, torch.get_num_threads(), hardware(where))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing on standard error, not even from the profiler's own library, which greets there."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def group_events(events: Iterable[tuple[str, float, float]]) -> dict[str, float]:
+    """Seconds by group, largest first, of events (name, start, self time in microseconds) of whole steps.
+
+    The marks `tpsnet: ` open the parts of a step. What begins after its start and before its forward pass made the
+    batch: `DATA`; what begins after the mark of the optimizer and before the next is the optimizer's, matrix products
+    and copies too."""
+    ordered = sorted(events, key=lambda event: event[1])
+    seconds = dict.fromkeys([*GROUPS, DATA, OTHER], 0.0)
+    phase: str | None = None
+    for name, _, microseconds in ordered:
+        if name.startswith("tpsnet: "):
+            phase = PHASES.get(name.removeprefix("tpsnet: "))
+            group = OTHER  # the Python in between
+        elif phase is not None:
+            group = phase
+        else:
+            group = next((group for group, pattern in GROUPS.items() if re.search(pattern, name, re.I)), OTHER)
+        seconds[group] += microseconds / 1e6
+    return dict(sorted(seconds.items(), key=lambda item: -item[1]))
+
+
+def said_of_profile(step: StepProfile) -> str:
+    """A sentence on where a step's time goes."""
+    convolutions = step.share("convolution, forward") + step.share("convolution, backward")
+    others = {group: value for group, value in step.seconds.items() if not group.startswith("convolution")}
+    largest = max(others, key=lambda group: others[group])
+    return (
+        f"A step of {step.batch_size} images takes {1000 * step.total:.0f} ms here (on {step.threads}"
+        f" thread{'s' if step.threads > 1 else ''}):"
+        f" **{convolutions:.0%} of it is convolutions**, {step.share(DATA):.1%} is drawing and augmenting the batch."
+        f" The largest of the rest is {largest}, {step.share(largest):.0%}."
+    )
