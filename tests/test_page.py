@@ -55,8 +55,9 @@ def notebook(folder: Path, name: str, *cells: Any) -> Path:
     return path
 
 
-def record(seed: int, accuracy: float, **metrics: Any) -> Any:
-    config = parse({"model": "model1", "train": {"epochs": 30, "precision": "bf16"}, "seed": seed})
+def record(seed: int, accuracy: float, fit_on: str = "split", **metrics: Any) -> Any:
+    train = {"epochs": 30, "precision": "bf16"}
+    config = parse({"model": "model1", "train": train, "data": {"fit_on": fit_on}, "seed": seed})
     return SimpleNamespace(
         id=config.id,
         group_id=config.group_id,
@@ -64,7 +65,10 @@ def record(seed: int, accuracy: float, **metrics: Any) -> Any:
         metrics={"validation_accuracy": accuracy, "parameters": 4865580, "seconds": 75.0, **metrics},
         hardware="two cores",
         stamp="CIFAR-10",
-        history=lambda: [{"epoch": 1, "train_loss": 2.25}, {"epoch": 2, "train_loss": 1.5}],
+        history=lambda: [
+            {"epoch": 1, "train_loss": 2.25, "validation_loss": 2},
+            {"epoch": 2, "train_loss": 1.5, "validation_loss": 1.25},
+        ],
     )
 
 
@@ -215,7 +219,21 @@ def test_the_appendix_groups_records_by_all_but_the_seed_and_carries_their_histo
     assert "n = 2, validation accuracy 88.50%" in group
     assert [row["id"] for row in soup.select("tr[id]")] == [f"record-{runs[1].id}", f"record-{runs[0].id}"]
     csv = unquote(soup.select_one("a[download]")["href"].removeprefix("data:text/csv,"))
-    assert csv == "epoch,train_loss\n1,2.25\n2,1.5\n"
+    assert csv == "epoch,train_loss,validation_loss\n1,2.25,2\n2,1.5,1.25\n"
+
+
+def test_runs_that_were_fitted_on_all_images_come_first_and_show_no_validation():
+    runs = [record(0, 0.99), *(record(seed, 0.987, "all") for seed in (0, 1))]
+    soup = soup_of(records=runs)
+    assert [row["id"] for row in soup.select("tr[id]")] == [f"record-{run.id}" for run in (*runs[1:], runs[0])]
+    groups = [group.text for group in soup.select(".group")]
+    assert "data.fit_on=all" in groups[0]
+    assert "n = 2" in groups[0]
+    assert "accuracy" not in groups[0]
+    rows = [[cell.text for cell in row("td")] for row in soup.select("tr[id]")]
+    assert [row[3] for row in rows] == ["fitted", "fitted", "99.00"]
+    links = [unquote(link["href"]) for link in soup.select("a[download]")]
+    assert ["validation" in link for link in links] == [False, False, True]
 
 
 def test_a_link_to_a_record_that_is_not_listed_becomes_text(tmp_path):

@@ -58,7 +58,8 @@ def test_jupyterlab_is_there_to_open() -> None:
 
 
 def test_its_findings_and_figure_are_those_of_the_committed_records() -> None:
-    from tpsnet_lib.publish.report import final_records, with_findings
+    from tpsnet_lib.publish.landing import final_records
+    from tpsnet_lib.publish.report import with_findings
     from tpsnet_lib.study.records import Store, committed_folder
 
     finals = final_records(Store(committed_folder()))

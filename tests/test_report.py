@@ -1,43 +1,145 @@
 """The landing page says what the records say, names synthetic data, and changes when the records change."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
+from bs4 import BeautifulSoup
 from conftest import tiny
 
-from tpsnet_lib.files import DataError
-from tpsnet_lib.publish import report
+from tpsnet_lib.files import DataError, project_root
+from tpsnet_lib.metrics import mean_interval, wilson
+from tpsnet_lib.publish import chapters, landing, report
 from tpsnet_lib.study.evaluate import TestResult
-from tpsnet_lib.study.records import Record
+from tpsnet_lib.study.finals import Final
+from tpsnet_lib.study.records import Record, Store
 
 
-def opened(record: Record, accuracy: float) -> TestResult:
-    said = {"accuracy": accuracy, "low": accuracy - 0.01, "high": accuracy + 0.01, "n": 10_000}
-    exact = {f"exact_{name}": value for name, value in said.items()}
-    return TestResult(Path(), {**said, **exact, "exact_n": 9979, "fingerprint": {"stamp": "CIFAR-10"}}, torch.empty(0))
+def opened(accuracy: float, exact: bool = True) -> TestResult:
+    low, high = wilson(round(accuracy * 10_000), 10_000)
+    said = {"accuracy": accuracy, "low": low, "high": high}
+    exacts = {f"exact_{name}": value - 0.001 for name, value in said.items()} | {"exact_n": 9979} if exact else {}
+    return TestResult(Path(), {**said, "n": 10_000, **exacts, "fingerprint": {"stamp": "CIFAR-10"}}, torch.empty(0))
+
+
+def recipe(record: Record, accuracies: Sequence[float], name: str = "a", minutes: Sequence[float] = ()) -> Final:
+    """A recipe of so many seeds, each with its test accuracy and minutes."""
+    runs = []
+    for seed in range(len(accuracies)):
+        seconds = 60 * minutes[seed] if minutes else record.metrics["seconds"]
+        config, measured = record.config.with_seed(seed), {**record.metrics, "seconds": seconds}
+        runs.append(replace(record, config=config, metrics=measured))
+    return Final(name, tuple(runs), tuple(map(opened, accuracies)))
+
+
+def on(final: Final, *machines: tuple[str, int]) -> Final:
+    """The same runs as if on other machines, each with its number of threads."""
+    made = [{"hardware": hardware, "threads": threads} for hardware, threads in machines]
+    pairs = zip(final.records, made, strict=True)
+    return replace(final, records=tuple(replace(r, provenance={**r.provenance, **new}) for r, new in pairs))
+
+
+def text(html: str) -> str:
+    return " ".join(BeautifulSoup(html, "html.parser").get_text(" ").split())
 
 
 def test_swapping_two_records_changes_the_answer(tiny_record: Record) -> None:
     other = replace(tiny_record, config=tiny(train__epochs=9))
-    first = report._answer([("a", tiny_record, opened(tiny_record, 0.95)), ("b", other, opened(other, 0.94))])
-    swapped = report._answer([("a", other, opened(other, 0.95)), ("b", tiny_record, opened(tiny_record, 0.94))])
+    first = landing.answer([recipe(tiny_record, [0.95]), recipe(other, [0.94])])
+    swapped = landing.answer([recipe(other, [0.95]), recipe(tiny_record, [0.94])])
     assert first != swapped
-    assert "95.00% (94.00 to 96.00)" in first
+    low, high = (100 * end for end in wilson(9500, 10_000))
+    assert f"95.00% ({low:.2f} to {high:.2f})" in first
+    assert "one network, one crop, n = 1 seed, Wilson interval" in first
     assert "0.16 points above it" in first
-    assert "0.84 points below it" in report._answer([("b", other, opened(other, 0.94))])
-    assert "No committed record has been opened" in report._answer([])
+    assert "0.84 points below it" in landing.answer([recipe(other, [0.94])])
+    assert "No committed record has been opened" in landing.answer([])
 
 
-def test_a_page_from_synthetic_images_says_so_first(tiny_record: Record, tiny_store: object) -> None:
-    facts = {"host": "here"}
-    sections = report.landing(facts, tiny_store, tiny_record, synthetic=True)  # type: ignore[arg-type]
+def test_the_answer_of_several_seeds_is_their_mean_with_its_t_interval_and_each_seeds_own(tiny_record: Record) -> None:
+    scores = [0.951, 0.949, 0.956]
+    found = [recipe(tiny_record, scores, "laptop", [50, 55, 52]), recipe(tiny_record, [0.94], "other")]
+    said = text(landing.answer(found))
+    mean, low, high = (100 * value for value in mean_interval(scores))
+    assert f"reaches {mean:.2f}% ({low:.2f} to {high:.2f}) on the 10,000 test images" in said
+    assert f"9,979 images with exactly the original pixels it is {mean - 0.1:.2f}%" in said
+    assert "mean of n = 3 networks" in said
+    assert "50:00 min to 55:00 min of training each" in said
+    assert all(record.id in said for record in found[0].records)
+    rows = [[cell.text for cell in row("td")] for row in BeautifulSoup(landing._seeds(found), "html.parser")("tr")[1:]]
+    own = [100 * end for end in wilson(9560, 10_000)]
+    assert [row[0] for row in rows] == ["0", "1", "2"]
+    assert rows[2][1] == f"95.60% ({own[0]:.2f} to {own[1]:.2f})"
+    assert rows[2][2].startswith("95.50%")
+    assert rows[2][1] in landing.said_of_seeds(found[0])
+    worse = recipe(tiny_record, [0.951, 0.949, 0.946], "laptop", [50, 55, 52])
+    assert text(landing.answer([worse])) != said
+    assert landing._seeds(found[1:]) == landing.said_of_seeds(found[1]) == ""
+
+
+def test_minutes_on_different_machines_are_told_one_by_one(tiny_record: Record) -> None:
+    two = recipe(tiny_record, [0.95, 0.96], "a", [50, 20])
+    same = landing.answer([on(two, ("a laptop", 2), ("a laptop", 2))])
+    assert "20:00 min to 50:00 min of training each on a laptop" in same
+    apart = landing.answer([on(two, ("a laptop", 2), ("a GPU", 2))])
+    assert "(seed 0, 50:00 min on a laptop with 2 threads; seed 1, 20:00 min on a GPU with 2 threads)" in apart
+    fewer = landing.answer([on(two, ("a laptop", 2), ("a laptop", 1))])
+    assert "50:00 min on a laptop with 2 threads; seed 1, 20:00 min on a laptop with 1 thread)" in fewer
+
+
+def test_a_network_fitted_on_all_images_has_no_validation_accuracy(tiny_record: Record) -> None:
+    whole = replace(tiny_record, config=tiny(data__fit_on="all"))
+    reached = f"{100 * tiny_record.metrics['validation_accuracy']:.2f}%"
+    assert reached in landing._own_run(tiny_record, {"host": "here"})
+    said = landing._own_run(whole, {"host": "here"})
+    assert reached not in said
+    assert "fitted on these images too" in said
+    assert "fitted on 200 training images" in landing.answer([recipe(whole, [0.95])])
+    assert "fitted" not in landing.answer([recipe(tiny_record, [0.95])])
+
+
+def test_the_readme_says_what_the_landing_page_says(tiny_record: Record) -> None:
+    readme = "# T\n<!-- findings: from the records -->\nold\n<!-- end of findings -->\nrest"
+    one, three = [recipe(tiny_record, [0.95])], [recipe(tiny_record, [0.95, 0.96, 0.94])]
+    said = [" ".join(report.with_findings(readme, found).split()) for found in (one, three, [])]
+    assert len(set(said)) == 3
+    assert text(landing.answer(one)).replace(" ,", ",") in said[0]
+    assert landing.said_of_seeds(three[0]) in said[1]
+    assert all("old" not in each and each.endswith("<!-- end of findings --> rest") for each in said)
+
+
+def test_each_mistake_leads_to_a_section_of_a_notebook() -> None:
+    folder, known = project_root() / "notebooks", set()
+    for path in folder.glob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells  # type: ignore[no-untyped-call]
+        lines = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
+        heads = [line.lstrip("#") for line in lines if line.startswith("#")]
+        known |= {f"nb{path.stem[:2]}-{chapters._slug(head)}" for head in heads}
+    targets = {target for *_, (_, target) in landing.MISTAKES.values()}
+    assert len(targets) == 3
+    assert targets <= known
+    assert text(landing._mistakes(Store())).count("Notebook") == 3  # without records, the links alone
+
+
+def test_a_page_from_synthetic_images_says_so_first(tiny_record: Record, tiny_store: Store) -> None:
+    sections = landing.sections({"host": "here"}, tiny_store, tiny_record, synthetic=True)
     assert sections[0].id == "synthetic"
     assert "say nothing about CIFAR-10" in sections[0].html
     own = next(section for section in sections if section.id == "own")
     assert "shapes10" in own.html
     assert f"{100 * tiny_record.metrics['validation_accuracy']:.2f}%" in own.html
+
+
+def test_what_is_to_be_run_is_named_with_what_it_needs_and_its_minutes(tmp_path: Path) -> None:
+    rows = BeautifulSoup(landing._pending(Store(tmp_path)), "html.parser")("tr")
+    heads = [cell.text for cell in rows[0]("th")]
+    assert heads == ["experiment", "question", "runs left", "needs", "about"]
+    cells = {row.td.text: [cell.text for cell in row("td")] for row in rows[1:] if row.td}
+    assert cells["best"][2:] == ["3 of 3", "one GPU", "1:15:00 h"]
+    assert cells["laptop"][3] == "two CPU cores"
 
 
 def test_without_data_the_report_falls_back_and_a_wrong_place_is_an_error(

@@ -23,6 +23,7 @@ from tpsnet_lib.publish.chapters import ACTIVE, ASSETS, NO_ALT, chapter, tidy
 from tpsnet_lib.publish.pictures import png_source, slim_svg, svg_source
 from tpsnet_lib.study import compare
 from tpsnet_lib.study.answers import Answer
+from tpsnet_lib.study.finals import held_out
 
 SIZE_LIMIT = 5 * 2**20  # bytes of a page, above which it warns
 HISTORY_LIMIT = 2**20  # bytes of embedded histories; those beyond are left to the record store
@@ -215,16 +216,17 @@ def _without_dangling_links(html: str) -> str:
 
 
 def _groups(records: Sequence[Any]) -> list[dict[str, Any]]:
-    """The appendix: records grouped by everything but the seed, best validation accuracy first."""
+    """The appendix: records grouped by everything but the seed: first the recipes that were fitted on all training
+    images, then the others, best validation accuracy first."""
     groups: dict[str, list[Any]] = {}
     for record in records:
         groups.setdefault(record.group_id, []).append(record)
     room = HISTORY_LIMIT
     result = []
-    for members in sorted(groups.values(), key=lambda group: -_mean(group)):
+    for members in sorted(groups.values(), key=lambda group: (not _fitted_on_all(group[0]), -_mean(group))):
         rows = []
         for record in sorted(members, key=lambda record: record.config.seed):
-            history = _history_link(record.history())
+            history = _history_link(_told(record))
             room -= len(history)
             rows.append(
                 {
@@ -239,9 +241,21 @@ def _groups(records: Sequence[Any]) -> list[dict[str, Any]]:
     return result
 
 
+def _fitted_on_all(record: Any) -> bool:
+    return bool(record.config.data.fit_on == "all")
+
+
+def _told(record: Any) -> list[dict[str, float]]:
+    """A record's history without what is no validation: scores on images that it was fitted on."""
+    rows: list[dict[str, float]] = record.history()
+    if not _fitted_on_all(record):
+        return rows
+    return [{name: value for name, value in row.items() if not name.startswith("validation")} for row in rows]
+
+
 def _accuracies(records: Sequence[Any]) -> list[float]:
-    found = (record.metrics.get("validation_accuracy") for record in records)
-    return [float(value) for value in found if isinstance(value, (int, float))]
+    found = (held_out(record) for record in records if "validation_accuracy" in record.metrics)
+    return [value for value in found if value is not None]
 
 
 def _mean(records: Sequence[Any]) -> float:
@@ -268,7 +282,7 @@ def _numbers(record: Any) -> list[str]:
     return [
         str(record.config.seed),
         shown("epochs", "g"),
-        shown("validation_accuracy", ".2f", 100),
+        "fitted" if _fitted_on_all(record) else shown("validation_accuracy", ".2f", 100),
         shown("train_accuracy", ".2f", 100),
         shown("parameters", ","),
         duration(seconds) if isinstance(seconds, (int, float)) else "–",

@@ -1,0 +1,68 @@
+"""Three mistakes of the original, each with what the records say of its size: a sentence, empty without records."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tpsnet_lib import metrics
+from tpsnet_lib.study import analyse, budgets, cost, gains
+from tpsnet_lib.study.experiments import collect, load_experiment
+from tpsnet_lib.study.finals import held_out
+from tpsnet_lib.study.records import Record, Store
+
+SHORT, LONG = "search_classroom", "search_classroom_long"  # the same draws at two budgets
+SEEDS = "climb"  # its rows are run from several seeds each
+
+
+def best_epoch(store: Store) -> str:
+    """How much more a run would claim if the images that judge it had chosen its epoch, over all CIFAR-10 records."""
+    curves = [_validated(record) for record in store.all() if _counts(record)]
+    more = [100 * (max(curve) - curve[-1]) for curve in curves if len(curve) > 1]
+    if len(more) < 2:
+        return ""
+    mean, low, high = metrics.mean_interval(more)
+    others = sum(gap > 0 for gap in more)
+    return (
+        f"In {others:,} of our {len(more):,} runs another epoch than the last scores best on the validation images."
+        f" Named by its best epoch, a run would claim **{mean:.2f} points more** on average ({low:.2f} to {high:.2f}),"
+        f" {max(more):.1f} at most, on the very images that chose it."
+    )
+
+
+def _counts(record: Record) -> bool:
+    return not record.failed and record.stamp.startswith("CIFAR-10") and held_out(record) is not None
+
+
+def _validated(record: Record) -> list[float]:
+    return [row["validation_accuracy"] for row in record.history()]
+
+
+def unannealed_ranking(store: Store) -> str:
+    """How well short trials rank networks as long ones do, with a schedule of their own and cut off a longer one."""
+    short, long = (analyse.trials(collect(load_experiment(name), store)) for name in (SHORT, LONG))
+    both = analyse.same_draws(short, long)
+    if len(both) < budgets.LEAST_PAIRS:
+        return ""
+    few, many = (trial.record.config.train.epochs for trial in both[0])
+    final = np.array([late.accuracy for _, late in both])
+    annealed = np.array([early.accuracy for early, _ in both])
+    cut = np.array([analyse.accuracy_at(late, few) for _, late in both])
+    own, off = (budgets.rank_correlation(scores, final) for scores in (annealed, cut))
+    return (
+        f"Of {len(both)} random networks trained for {many:g} epochs, the ranking after {few:g} of them, cut off before"
+        f" the rate had fallen, agrees with the last one at a rank correlation of **{_said(off)}**; that of trials of"
+        f" {few:g} epochs on a schedule of their own agrees at **{_said(own)}**."
+    )
+
+
+def _said(value: tuple[float, float, float]) -> str:
+    mean, low, high = value
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})"
+
+
+def single_seed(store: Store) -> str:
+    """What the original's difference between two networks of one seed each is worth beside runs of several seeds."""
+    rows = gains.climb(collect(load_experiment(SEEDS), store))
+    groups = [list(row.accuracy.values()) for row in rows if len(row.accuracy) > 1]
+    published = {row["model"]: row for row in cost.published()}
+    return gains.said_of_seeds(groups, published["Model 2"], published["Model 1"]) if groups else ""
