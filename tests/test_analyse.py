@@ -245,9 +245,10 @@ def test_findings_turn_when_their_numbers_do() -> None:
     assert "**Adam is better**" in say.say_choice("Optimizer", "SGD", "Adam", worse, (9, 9))
     assert "do not tell" in say.say_choice("Optimizer", "SGD", "Adam", (0.01, -0.02, 0.04), (9, 9))
     high, low = (0.9, 0.85, 0.95), (0.5, 0.3, 0.7)
-    assert "the matched one is ahead by more" in say.say_ranking(high, low, 40, 4, 12)
-    assert "the unmatched one is ahead by more" in say.say_ranking(low, high, 40, 4, 12)
-    assert "too few" in say.say_ranking(high, low, 2, 4, 12)
+    assert "**the matched one ranks better**" in say.say_ranking(high, low, (0.4, 0.1, 0.6), 40, 4, 12)
+    assert "**the unmatched one ranks better**" in say.say_ranking(low, high, (-0.4, -0.6, -0.1), 40, 4, 12)
+    assert "is not settled" in say.say_ranking(high, low, (0.4, -0.1, 0.6), 40, 4, 12)
+    assert "too few" in say.say_ranking(high, low, (0.4, 0.1, 0.6), 2, 4, 12)
     assert "turns the order round" in say.say_annealing(["a", "b"], [0.5, 0.3], [0.2, 0.4], 5000)
     kept = say.say_annealing(["a", "b"], [0.5, 0.3], [0.4, 0.2], 5000)
     assert "keeps the order" in kept
@@ -255,8 +256,11 @@ def test_findings_turn_when_their_numbers_do() -> None:
     assert "cannot tell" in say.say_annealing(["a", "b"], [0.50, 0.49], [0.4, 0.2], 1000)
     assert "agree on the best" in say.say_live([0.1, 0.2], [0.3, 0.4], (1, 1))
     assert "name another best" in say.say_live([0.2, 0.1], [0.3, 0.4], (0, 1))
-    assert "it falls back" in say.say_surprise([1, 10], (0.02, 0.01, 0.03), 40)
-    assert "not settled" in say.say_surprise([1, 10], (0.02, -0.01, 0.03), 40)
+    fall = say.say_surprise([1, 10], (0.02, 0.01, 0.03), (0.015, 0.005, 0.02), 40)
+    assert "changes by -2.0 points (-3.0 to -1.0)" in fall
+    assert "nobody chose changes by -0.5; what is left for being chosen is -1.5 points (-2.0 to -0.5)" in fall
+    assert "the curse is there" in fall
+    assert "not settled" in say.say_surprise([1, 10], (0.02, 0.01, 0.03), (0.01, -0.01, 0.02), 40)
     assert "nothing is ruled out" in say.say_range("lr", (0.01, 0.001, 0.1), (0.001, 0.1))
     assert "nothing is ruled out" not in say.say_range("lr", (0.01, 0.005, 0.02), (0.001, 0.1))
 

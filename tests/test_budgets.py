@@ -24,6 +24,19 @@ def test_rank_correlation_agrees_with_the_formula_and_ties_share_their_rank() ->
     assert math.isnan(budgets.rank_correlation([1, 1, 1], [1, 2, 3])[0])
 
 
+def test_a_difference_of_rank_correlations_is_judged_on_the_draws_that_they_share() -> None:
+    draw = np.random.default_rng(0)
+    truth = draw.normal(0, 1, 40)
+    good = truth + draw.normal(0, 0.3, 40)
+    less = good + draw.normal(0, 0.8, 40)
+    gain, low, high = budgets.ranks_better(good, less, truth)
+    assert gain == pytest.approx(budgets.rank_correlation(good, truth)[0] - budgets.rank_correlation(less, truth)[0])
+    assert 0 < low < gain < high
+    assert budgets.ranks_better(less, good, truth) == pytest.approx((-gain, -high, -low))
+    assert budgets.ranks_better(good, good, truth) == (0, 0, 0), "the draws are shared, not drawn twice"
+    assert math.isnan(budgets.ranks_better([1, 2], [1, 2], [1, 2])[0])
+
+
 def test_pairs_in_the_same_order_are_counted_and_ties_are_not() -> None:
     assert budgets.ordered_alike([1, 2, 3], [1, 3, 2]) == (2, 3)
     assert budgets.ordered_alike([1, 1], [1, 2]) == (0, 1)
@@ -47,6 +60,18 @@ def test_a_winner_falls_back_when_it_is_measured_again_and_one_chosen_beforehand
     assert 0.025 < gap[1] < 0.05  # the best of 20 normal scores lies 1.87 deviations up
 
 
+def test_a_second_seed_that_is_worse_for_all_is_no_curse() -> None:
+    draw = np.random.default_rng(0)
+    first = 0.6 + draw.normal(0, 0.02, 400)
+    second = 0.57 + draw.normal(0, 0.02, 400)
+    gap, beyond = (budgets.surprise(first, second, [1, 20], repeats=40, beyond=each) for each in (False, True))
+    assert gap[0, 0] == pytest.approx(0.03, abs=0.004)
+    assert beyond[0, 0] == pytest.approx(0, abs=0.002)
+    assert beyond[0, 1] == pytest.approx(gap[0, 1] - gap[0, 0], abs=0.004)
+    level = budgets.surprise(first, first - 0.03, [1, 20], repeats=40, beyond=True)
+    assert np.abs(level).max() < 1e-9, "the same fall for everyone"
+
+
 def test_the_curse_grows_with_the_choice_and_shrinks_with_the_images() -> None:
     truth = [0.8] * 40
     small = budgets.optimism(truth, 500, [1, 10, 40])
@@ -67,10 +92,14 @@ def test_halving_wins_where_short_trials_rank_well_and_loses_where_they_do_not()
     assert true.rate == 3
     assert true.draws(0) == (2, 3, 1)
     assert true.epochs[:2].tolist() == [24, 48], "two long trials cost as much as three short and one long"
-    assert (true.gain[0, :-2] > 0).all(), "the best of 3 is better than the best of 2"
-    assert (false.gain[0] < 0).all(), "promoting the worst is worse than anything"
+    assert (true.halving_gain[0, :-2] > 0).all(), "the best of 3 is better than the best of 2"
+    assert (false.halving_gain[0] < 0).all(), "promoting the worst is worse than anything"
     assert "**halving is the better" in say.say_contest(true, 36, (4, 12))
     assert "**random search is the better" in say.say_contest(false, 36, (4, 12))
+    assert (true.asha_gain[0, :-2] > 0).all()
+    assert (true.asha[0] <= true.halving[0] + 1e-9).all(), "who does not wait promotes some that others would not"
+    assert say.say_contest(true, 36, (4, 12)).endswith("a gain.")
+    assert say.say_contest(false, 36, (4, 12)).endswith("a loss.")
 
 
 def test_what_halving_is_expected_to_reach_is_the_mean_over_all_searches() -> None:
@@ -88,6 +117,32 @@ def test_what_halving_is_expected_to_reach_is_the_mean_over_all_searches() -> No
         assert found.random[0, index] == pytest.approx(np.mean(every), abs=0.01)
     best = sorted(range(9), key=short.__getitem__)[-3:]
     assert found.halving[0, 2] == pytest.approx(max(long[i] for i in best)), "all are drawn"
+
+
+def asha(short: list[float], long: list[float], rate: int, limit: float) -> float:
+    """ASHA with one worker, told step by step: its best long accuracy once it has spent `limit` long trials."""
+    spent, promoted = 0.0, set[int]()
+    best = -math.inf
+    for n in range(1, len(short) + 1):
+        spent += 1 / rate
+        top = sorted(range(n), key=lambda index: -short[index])[: n // rate]
+        new = [index for index in top if index not in promoted]
+        spent += len(new)
+        promoted |= set(new)
+        if spent > limit + 1e-9:
+            break
+        best = max((long[index] for index in promoted), default=-math.inf)
+    return best
+
+
+def test_asha_promotes_what_is_among_the_best_so_far_and_stops_where_the_epochs_end() -> None:
+    draw = np.random.default_rng(0)
+    short, long = draw.random((50, 12)), draw.random((50, 12))
+    limits = [2.0, 4.0, 6.0, 8.0]
+    found = budgets._asha(short, long, 3, limits)
+    told = [[asha(a.tolist(), b.tolist(), 3, limit) for limit in limits] for a, b in zip(short, long, strict=True)]
+    assert found.tolist() == told
+    assert np.isfinite(found).all(), "three short trials and a long one are within the first limit"
 
 
 def test_too_few_pairs_or_budgets_too_close_are_said_and_not_judged() -> None:

@@ -15,23 +15,47 @@ from tpsnet_lib.study.analyse import Array, Interval
 Indices = NDArray[np.int64]
 Scores = Sequence[float] | Array
 SEARCHES = 100  # searches that are averaged over for each resample of the draws
+_NOTHING = (math.nan, math.nan, math.nan)
 LEAST_PAIRS = 9  # draws at two budgets; with fewer there are no three rungs to compare
 
 
 def rank_correlation(a: Scores, b: Scores, repeats: int = 1000, seed: int = 0) -> Interval:
     """Spearman's rank correlation of paired values with its bootstrap interval over the pairs; nan below three, and
     where one of the two does not vary."""
-    from scipy.stats import pearsonr, rankdata  # type: ignore[import-untyped]
+    return _with_interval(_spearman(*_ranks([a, b], repeats, seed))) if len(a) >= 3 else _NOTHING
 
-    pairs = np.stack([np.asarray(a, dtype=float), np.asarray(b, dtype=float)])
-    count = pairs.shape[1]
-    if count < 3:
-        return math.nan, math.nan, math.nan
+
+def ranks_better(a: Scores, b: Scores, truth: Scores, repeats: int = 1000, seed: int = 0) -> Interval:
+    """By how much the rank correlation of `a` with `truth` is above that of `b`, with its bootstrap interval over the
+    draws, which all three share: two correlations may differ for sure though their own intervals overlap."""
+    if len(truth) < 3:
+        return _NOTHING
+    first, second, counts = _ranks([a, b, truth], repeats, seed)
+    return _with_interval(_spearman(first, counts) - _spearman(second, counts))
+
+
+def _ranks(values: Sequence[Scores], repeats: int, seed: int) -> list[Array]:
+    """The ranks of paired values, and of `repeats` resamples of the pairs [1 + repeats, n]; the first row is no
+    resample."""
+    from scipy.stats import rankdata  # type: ignore[import-untyped]
+
+    table = np.array([np.asarray(each, dtype=float) for each in values])
+    count = table.shape[1]
     chosen = np.random.default_rng(seed).integers(0, count, (repeats, count))
-    chosen = np.vstack([np.arange(count), chosen])  # the first row is no resample but the pairs themselves
+    chosen = np.vstack([np.arange(count), chosen])
+    return [rankdata(row[chosen], axis=1) for row in table]
+
+
+def _spearman(a: Array, b: Array) -> Array:
+    from scipy.stats import pearsonr
+
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a resample of one pair alone has no correlation: it is left out below
-        found = pearsonr(*(rankdata(values[chosen], axis=1) for values in pairs), axis=1).statistic
+        warnings.simplefilter("ignore")  # a resample of one pair alone has no correlation: it is left out
+        found: Array = pearsonr(a, b, axis=1).statistic
+    return found
+
+
+def _with_interval(found: Array) -> Interval:
     resampled = found[1:][np.isfinite(found[1:])]
     low, high = np.quantile(resampled, [0.025, 0.975]) if len(resampled) else (math.nan, math.nan)
     return float(found[0]), float(low), float(high)
@@ -57,14 +81,19 @@ def regret(chosen_by: Scores, scored_by: Scores, sizes: Sequence[int], repeats: 
     return _over_searches(lost, len(x), repeats, seed)
 
 
-def surprise(chosen_by: Scores, scored_by: Scores, sizes: Sequence[int], repeats: int = 300, seed: int = 0) -> Array:
+def surprise(
+    chosen_by: Scores, scored_by: Scores, sizes: Sequence[int], repeats: int = 300, seed: int = 0, beyond: bool = False
+) -> Array:
     """How much better the winner of k trials looked when it was chosen than when it is measured again: the winner's
-    curse, from trials that were run twice; rows mean, low, high (bootstrap over trials) for each size k."""
+    curse, from trials that were run twice; rows mean, low, high (bootstrap over trials) for each size k.
+
+    With `beyond`, less what a trial that nobody chose falls: the second measurements may all be lower by chance."""
     x, y = np.asarray(chosen_by, dtype=float), np.asarray(scored_by, dtype=float)
 
     def fallen(orders: Indices) -> Array:
-        tried = [orders[:, :size] for size in sizes]
-        return np.array([(_at(x[each] - y[each], x[each].argmax(1))).mean() for each in tried])
+        tried, fall = [orders[:, :size] for size in sizes], x - y
+        everyone = fall[orders].mean() if beyond else 0.0
+        return np.array([_at(fall[each], x[each].argmax(1)).mean() - everyone for each in tried])
 
     return _over_searches(fallen, len(x), repeats, seed)
 
@@ -84,15 +113,17 @@ def optimism(truth: Scores, images: int, sizes: Sequence[int], repeats: int = 40
 
 @dataclass(frozen=True)
 class Contest:
-    """Random search against successive halving where both spend the same epochs: for each sum of epochs [J] the
-    accuracy to expect of the network chosen, rows mean, low, high [3, J]; `gain` is halving less random search."""
+    """Random search against successive halving and ASHA where all spend the same epochs: for each sum of epochs [J]
+    the accuracy to expect of the network chosen, rows mean, low, high [3, J]; a gain is that over random search."""
 
     n: int  # draws that were trained at both budgets
     rate: int  # one in so many is promoted
-    epochs: Array  # spent by either
+    epochs: Array  # spent by each
     random: Array
     halving: Array
-    gain: Array
+    asha: Array
+    halving_gain: Array
+    asha_gain: Array
 
     def draws(self, index: int) -> tuple[int, int, int]:
         """What the epochs at an index buy: long trials of random search; short and then long ones of halving."""
@@ -100,16 +131,17 @@ class Contest:
 
 
 def contest(
-    short: Scores, long: Scores, budgets: tuple[float, float], repeats: int = 300, seed: int = 0
+    short: Scores, long: Scores, budgets: tuple[float, float], repeats: int = 200, seed: int = 0
 ) -> Contest | None:
-    """Random search against successive halving at equal compute, from draws that were trained at both `budgets`
-    (short and long, in epochs); None below `LEAST_PAIRS` draws or where the long one is not at least twice the short.
+    """Random search against successive halving and ASHA at equal compute, from draws that were trained at both
+    `budgets` (short and long, in epochs); None below `LEAST_PAIRS` draws or where the long one is not at least twice
+    the short.
 
     With the rate r = long / short, halving trains r j draws short, promotes the best j and trains them anew and long,
     so that each rung anneals to its own budget; random search trains 2 j draws long, which costs as many epochs. Both
-    then choose by the long accuracy. Means are over searches drawn without replacement, bands a bootstrap over the
-    draws. Synchronous halving with two rungs (Jamieson & Talwalkar 2016, arXiv 1502.07943); ASHA (Li et al. 2020,
-    arXiv 1810.05934) makes the same choice without waiting for a rung to fill."""
+    then choose by the long accuracy. ASHA does not wait for a rung to fill (see `_asha`). Means are over searches drawn
+    without replacement, bands a bootstrap over the draws. Synchronous halving with two rungs: Jamieson & Talwalkar
+    2016, arXiv 1502.07943; ASHA: Li et al. 2020, arXiv 1810.05934."""
     x, y = np.asarray(short, dtype=float), np.asarray(long, dtype=float)
     rate = round(budgets[1] / budgets[0]) if budgets[0] > 0 else 0
     if len(x) < LEAST_PAIRS or rate < 2:
@@ -123,11 +155,33 @@ def contest(
             promoted = np.argpartition(-first[:, : rate * step], step - 1, axis=1)[:, :step]
             halved.append(np.take_along_axis(late, promoted, 1).max(1).mean())
         plain = [late[:, : 2 * step].max(1).mean() for step in steps]
-        return np.array([plain, halved, np.subtract(halved, plain)])
+        early = _asha(first, late, rate, [2.0 * step for step in steps]).mean(0)
+        return np.array([plain, halved, early, np.subtract(halved, plain), early - plain])
 
     found = _over_searches(chosen, len(x), repeats, seed)
     epochs = np.array([2 * step * budgets[1] for step in steps])
-    return Contest(len(x), rate, epochs, found[:, 0], found[:, 1], found[:, 2])
+    return Contest(len(x), rate, epochs, *(found[:, row] for row in range(5)))
+
+
+def _asha(first: Array, late: Array, rate: int, spent: Sequence[float]) -> Array:
+    """The best long accuracy that ASHA has reached where so much is `spent`, in long trials: [searches, J].
+
+    One worker takes up draws in their order [searches, draws]: each costs 1 / rate for its short accuracy `first`, and
+    whatever is then among the best 1 / rate of the draws so far, and was not promoted before, is trained long at once,
+    for its accuracy `late`. -inf before the first promotion."""
+    count = first.shape[1]
+    promoted = np.zeros(first.shape, dtype=bool)
+    best, cost = np.full(first.shape, -np.inf), np.empty(first.shape)
+    for n in range(1, count + 1):
+        if top := n // rate:
+            np.put_along_axis(promoted, np.argpartition(-first[:, :n], top - 1, axis=1)[:, :top], True, axis=1)
+            best[:, n - 1] = np.where(promoted[:, :n], late[:, :n], -np.inf).max(1)
+        cost[:, n - 1] = n / rate + promoted.sum(1)
+    found: Array = np.stack(
+        [_at(best, (cost <= limit + 1e-9).sum(1) - 1) for limit in spent],
+        axis=1,
+    )
+    return found
 
 
 def _at(values: Array, columns: Indices) -> Array:

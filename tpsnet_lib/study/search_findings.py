@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from tpsnet_lib.config import MEMBERS, RECIPES
 from tpsnet_lib.metrics import wilson
-from tpsnet_lib.study.analyse import CHANCE, VARIABLES, Interval, Trial, good_range, images, scored
+from tpsnet_lib.study.analyse import CHANCE, VARIABLES, Array, Interval, Trial, good_range, images, scored
 from tpsnet_lib.study.budgets import LEAST_PAIRS, Contest
 from tpsnet_lib.study.importance import NOISE, Importance
+from tpsnet_lib.study.original import difference_of_fractions
 from tpsnet_lib.study.search import Space
 
 
@@ -56,7 +58,7 @@ def say_trials(found: Sequence[Trial], declared: int) -> str:
     if not found:
         return f"None of the {declared} declared trials has a record yet."
     failed = sum(bool(trial.record.failed) for trial in found)
-    scores = sorted(trial.accuracy for trial in found)
+    middle = median(trial.accuracy for trial in found)
     best = max(found, key=lambda trial: trial.accuracy)
     _, low, high = scored(best)
     config = best.record.config
@@ -65,7 +67,7 @@ def say_trials(found: Sequence[Trial], declared: int) -> str:
     spoiled = f"**{failed} failed** and count as chance level, {percent(CHANCE, 0)}" if failed else "none failed"
     return (
         f"{len(found)} of {declared} declared trials have a record, {asked} each; {spoiled}. The median"
-        f" validation accuracy is {percent(scores[len(scores) // 2])}, the best {percent(best.accuracy)} ({best.label};"
+        f" validation accuracy is {percent(middle)}, the best {percent(best.accuracy)} ({best.label};"
         f" on {images(best):,} images its 95% interval is {percent(low)} to {percent(high)}, before any thought of"
         " having been chosen)."
     )
@@ -145,21 +147,19 @@ def say_importance(found: Sequence[Importance], unseen: float, n: int) -> str:
     )
 
 
-def say_ranking(annealed: Interval, cut: Interval, n: int, short: float, long: float) -> str:
-    """Whether short trials rank like long ones, with their schedule matched to their budget and without."""
-    if n < 3 or math.isnan(annealed[0]):
+def say_ranking(annealed: Interval, cut: Interval, gain: Interval, n: int, short: float, long: float) -> str:
+    """Whether short trials rank like long ones, with their schedule matched to their budget and without; `gain` is the
+    first correlation less the second, over the same draws."""
+    if n < 3 or math.isnan(annealed[0]) or math.isnan(cut[0]):
         return f"{n} draws have a record at both budgets: too few to rank."
-    apart = annealed[1] > cut[2] or cut[1] > annealed[2]
-    better = "matched" if annealed[0] > cut[0] else "unmatched"
-    verdict = (
-        f"the {better} one is ahead by more than the intervals' width"
-        if apart
-        else f"the {better} one is ahead, but the intervals overlap"
-    )
+    ahead = "matched" if gain[0] > 0 else "unmatched"
+    sure = gain[1] > 0 or gain[2] < 0
+    verdict = f"**the {ahead} one ranks better**" if sure else "which of the two ranks better is not settled"
     return (
         f"Between {short:g} and {counted(long, 'epoch')} the rank correlation over {n} draws is"
         f" **{correlation(annealed)}** with the schedule matched to the budget, and {correlation(cut)} where"
-        f" the long schedule is cut at {counted(short, 'epoch')}: {verdict}."
+        f" the long schedule is cut at {counted(short, 'epoch')}. The difference, on the same draws, is"
+        f" {gain[0]:+.2f} ({gain[1]:+.2f} to {gain[2]:+.2f}): {verdict}."
     )
 
 
@@ -190,18 +190,38 @@ def say_optimism(sizes: Sequence[int], small: Sequence[float], large: Sequence[f
     )
 
 
-def say_surprise(sizes: Sequence[int], gap: Interval, n: int) -> str:
-    """What a winner loses when it is trained again from a fresh seed."""
+def say_surprise(sizes: Sequence[int], gap: Interval, beyond: Interval, n: int) -> str:
+    """What a winner loses when it is trained again from a fresh seed, and how much of that comes of being chosen."""
     if n < 3:
         return (
             f"{n} draws have a record from a fresh seed: run `tpsnet run search_winners` to see by how much a winner"
             " falls back."
         )
-    verdict = "it falls back" if gap[1] > 0 else "that it falls back is not settled by so few"
+    verdict = "**the curse is there**" if beyond[1] > 0 else "that choosing costs anything is not settled by so few"
     return (
-        f"The best of {sizes[-1]}, trained again from a fresh seed, scores lower by {points(gap)};"
-        f" n = {n} draws run twice: {verdict}."
+        f"The best of {sizes[-1]}, trained again from a fresh seed, changes by {points(_turned(gap))}. A draw that"
+        f" nobody chose changes by {100 * (beyond[0] - gap[0]):+.1f}; what is left for being chosen is"
+        f" {points(_turned(beyond))}, n = {n} draws run twice: {verdict}."
     )
+
+
+def say_winner(again: Sequence[tuple[Trial, Trial]]) -> str:
+    """What became of the very best of the draws that were trained again from a fresh seed."""
+    if not again:
+        return "No draw has been trained from a fresh seed yet."
+    first, second = max(again, key=lambda pair: pair[0].accuracy)
+    difference = difference_of_fractions(second.accuracy, first.accuracy, images(second))
+    place = 1 + sum(other.accuracy > second.accuracy for _, other in again)
+    rank = "still the best" if place == 1 else f"now number {place}"
+    return (
+        f"The best of them, {first.label}, had {percent(first.accuracy)} when it was chosen and has"
+        f" **{percent(second.accuracy)}** from the fresh seed, {points(difference)} by the choice of"
+        f" {images(second):,} images alone: {rank} of the {len(again)}."
+    )
+
+
+def _turned(value: Interval) -> Interval:
+    return -value[0], -value[2], -value[1]
 
 
 def say_regret(sizes: Sequence[int], annealed: Interval, cut: Interval, n: int) -> str:
@@ -216,7 +236,7 @@ def say_regret(sizes: Sequence[int], annealed: Interval, cut: Interval, n: int) 
 
 
 def say_contest(found: Contest | None, n: int, budgets: tuple[float, float]) -> str:
-    """Random search or successive halving at equal compute, told where each has used no more than half of the draws."""
+    """Random search, successive halving or ASHA at equal compute, told where none has used more than half the draws."""
     if found is None:
         return (
             f"{n} draws have a record at both budgets: {LEAST_PAIRS} or more, with the long budget at least twice the"
@@ -224,21 +244,27 @@ def say_contest(found: Contest | None, n: int, budgets: tuple[float, float]) -> 
         )
     at = max(0, found.n // (2 * found.rate) - 1)
     long, first, promoted = found.draws(at)
-    gain = (float(found.gain[0, at]), float(found.gain[1, at]), float(found.gain[2, at]))
+    halving, asha = (_at(gain, at) for gain in (found.halving_gain, found.asha_gain))
     verdict = (
         "**halving is the better use of the time**"
-        if gain[1] > 0
+        if halving[1] > 0
         else "**random search is the better use of the time**"
-        if gain[2] < 0
+        if halving[2] < 0
         else "which one is better is not settled by these draws"
     )
+    too = "a gain" if asha[1] > 0 else "a loss" if asha[2] < 0 else "not settled"
     return (
         f"With {found.epochs[at]:g} epochs in all, random search trains {counted(long, 'draw')} for {budgets[1]:g}"
         f" epochs; halving trains {counted(first, 'draw')} for {budgets[0]:g} and the best {promoted} of them anew for"
         f" {budgets[1]:g}. The network chosen is expected at {percent(found.random[0, at])} and"
-        f" {percent(found.halving[0, at])}; halving less random is {points(gain)}, n = {found.n} draws at both budgets:"
-        f" {verdict}."
+        f" {percent(found.halving[0, at])}; halving less random is {points(halving)}, n = {found.n} draws at both"
+        f" budgets: {verdict}. ASHA, which promotes without waiting, is expected at {percent(found.asha[0, at])}, less"
+        f" random {points(asha)}: {too}."
     )
+
+
+def _at(curve: Array, index: int) -> Interval:
+    return float(curve[0, index]), float(curve[1, index]), float(curve[2, index])
 
 
 def counted(count: float, noun: str) -> str:

@@ -248,18 +248,19 @@ def budgets(panels: Mapping[str, tuple[Array, Array, Interval]], xlabels: Sequen
 
 
 def contest(found: Contest) -> Figure:
-    """Random search against successive halving over the epochs that both spend: the accuracy to expect of the network
-    chosen on the left, what halving gains on the right, each with its bootstrap band."""
+    """Random search against successive halving and ASHA over the epochs that all spend: the accuracy to expect of the
+    network chosen on the left, what either gains on the right, each with its bootstrap band."""
     fig, (left, right) = figure(1, 2, height=3.1, width_ratios=(1.25, 1))
-    sides = {"successive halving": found.halving, "random search": found.random}
-    for (name, curve), colour, line in zip(sides.items(), PALETTE, ("-", "--"), strict=False):
-        left.fill_between(found.epochs, 100 * curve[1], 100 * curve[2], color=colour, alpha=0.15, linewidth=0)
+    sides = {"successive halving": found.halving, "random search": found.random, "ASHA": found.asha}
+    for (name, curve), colour, line in zip(sides.items(), PALETTE, ("-", "--", "-."), strict=False):
+        left.fill_between(found.epochs, 100 * curve[1], 100 * curve[2], color=colour, alpha=0.12, linewidth=0)
         left.plot(found.epochs, 100 * curve[0], color=colour, linestyle=line, marker="o", markersize=3, label=name)
-    right.fill_between(found.epochs, 100 * found.gain[1], 100 * found.gain[2], color=MUTED, alpha=0.25, linewidth=0)
-    right.plot(found.epochs, 100 * found.gain[0], color=INK, marker="o", markersize=3)
+    for gain, colour, line in ((found.halving_gain, PALETTE[0], "-"), (found.asha_gain, PALETTE[2], "-.")):
+        right.fill_between(found.epochs, 100 * gain[1], 100 * gain[2], color=colour, alpha=0.15, linewidth=0)
+        right.plot(found.epochs, 100 * gain[0], color=colour, linestyle=line, marker="o", markersize=3)
     right.axhline(0, color=INK, linewidth=0.8)
     left.set_ylabel("accuracy of the chosen, %")
-    right.set_ylabel("halving less random, points")
+    right.set_ylabel("gain over random search, points")
     for ax in (left, right):
         ax.set_xlabel("epochs trained in all")
     left.legend(loc="lower right")
