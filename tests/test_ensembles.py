@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tpsnet_lib.config import DataConfig, RunConfig, TrainConfig
+from tpsnet_lib.files import RecordError
 from tpsnet_lib.study import ensembles
 from tpsnet_lib.study import error_findings as say
 from tpsnet_lib.study.records import Record
@@ -45,7 +46,7 @@ def test_a_network_with_itself_is_no_better_and_a_poor_one_drags_the_other_down(
 
 def test_only_seeds_of_the_recipe_that_were_opened_alike_stand_together(tmp_path, monkeypatch):
     config = RunConfig(train=PLAIN, data=DataConfig("shapes10"))
-    configs = {seed: replace(config, seed=seed) for seed in range(5)}
+    configs = {seed: replace(config, seed=seed) for seed in range(7)}
     configs[9] = RunConfig(train=PLAIN, data=DataConfig("shapes10", train_size=10), seed=9)
     records = {seed: Record(tmp_path, one, {}, {}, ()) for seed, one in configs.items()}
     said = {"fingerprint": {"sha256": "a"}, "not_choosing": False}
@@ -54,17 +55,21 @@ def test_only_seeds_of_the_recipe_that_were_opened_alike_stand_together(tmp_path
         2: {**said, "not_choosing": True},
         3: {**said, "fingerprint": {"sha256": "b"}},
         4: said,
+        6: said,
         9: said,
     }
 
     def find_test(record, store):
-        about = tests.get(record.config.seed)
-        return about and SimpleNamespace(metrics=about, logits=torch.full((2, 10), record.config.seed))
+        if record.config.seed == 5:
+            raise RecordError("altered")
+        about, rows = tests.get(record.config.seed), 3 if record.config.seed == 6 else 2
+        return about and SimpleNamespace(metrics=about, logits=torch.full((rows, 10), record.config.seed))
 
     monkeypatch.setattr(ensembles, "find_test", find_test)
     shelf = SimpleNamespace(all=lambda: list(records.values())[::-1])
-    found = ensembles.seeds_opened(records[4], shelf)
+    found = ensembles.seeds_opened(records[4], shelf, 2)
     assert list(found) == [0, 4]
     assert found[4].unique().item() == 4
-    assert list(ensembles.seeds_opened(records[2], shelf)) == [2]
-    assert ensembles.seeds_opened(records[1], shelf) == {}
+    assert list(ensembles.seeds_opened(records[2], shelf, 2)) == [2]
+    for without in (1, 5):
+        assert ensembles.seeds_opened(records[without], shelf, 2) == {}

@@ -9,6 +9,7 @@ from matplotlib import pyplot
 
 from tpsnet_lib import metrics
 from tpsnet_lib.config import DataConfig, RunConfig, TrainConfig
+from tpsnet_lib.data import ImageSet
 from tpsnet_lib.files import RecordError
 from tpsnet_lib.publish.plots import errors as plots
 from tpsnet_lib.publish.plots import style
@@ -199,7 +200,7 @@ def choose(monkeypatch):
     def chosen(records, final, opened=()):
         monkeypatch.setattr(predictions, "final_ids", lambda: {record.id: "x" for record in final})
         monkeypatch.setattr(predictions, "find_test", lambda record, store: record if record in opened else None)
-        return predictions.choose_record(Shelf(*records), "shapes10")
+        return next(iter(predictions.rank_records(Shelf(*records), "shapes10")), None)
 
     return chosen
 
@@ -215,16 +216,84 @@ def test_the_best_final_record_that_was_opened_is_chosen_else_the_newest(tmp_pat
     assert choose(everything, []) is None
 
 
+def fitted_on_all(split, accuracy, seed=0):
+    """The same run on all images, whose validation accuracy says what it remembers."""
+    data = replace(split.config.data, fit_on="all")
+    config = replace(split.config, data=data, seed=seed)
+    return replace(split, config=config, metrics={"validation_accuracy": accuracy})
+
+
 def test_a_network_fitted_on_all_images_counts_by_its_siblings_validation(tmp_path, choose):
-    split = record(tmp_path, 0.9)
-    whole = record(tmp_path, 0.7, fit_on="all")
-    whole = replace(whole, config=replace(split.config, data=replace(split.config.data, fit_on="all")))
-    whole = replace(whole, metrics={"validation_accuracy": 0.999})
-    middle = record(tmp_path, 0.95)
+    split, middle = record(tmp_path, 0.9), record(tmp_path, 0.95)
+    whole = fitted_on_all(split, 0.999)
     assert predictions.split_siblings(whole, Shelf(split, whole)) == [split]
     assert predictions.split_siblings(split, Shelf(whole)) == [split]
+    assert predictions.held_out_accuracy(whole, Shelf(split, whole)) == 0.9
     assert choose([split, whole, middle], [whole, middle], [whole, middle]) is middle
-    assert predictions.held_out_temperature(whole, Shelf(whole), None, None, "fp32") is None
+    better = fitted_on_all(middle, 0.1)
+    assert choose([split, whole, middle, better], [whole, better], [whole, better]) is better
+
+
+def test_what_was_fitted_on_is_no_validation_also_without_a_sibling(tmp_path, choose):
+    alone = fitted_on_all(record(tmp_path, 0.5), 0.999)
+    poor = record(tmp_path, 0.2)
+    assert predictions.held_out_accuracy(alone, Shelf(alone, poor)) is None
+    assert choose([alone, poor], [alone, poor], [alone, poor]) is poor
+    assert choose([alone], [alone], [alone]) is alone
+
+
+def test_seeds_that_tie_stand_in_their_order_whatever_they_remember(tmp_path, choose):
+    split = record(tmp_path, 0.9)
+    seeds = [fitted_on_all(split, accuracy, seed) for seed, accuracy in ((2, 0.99), (1, 0.97), (0, 0.95))]
+    assert choose([split, *seeds], seeds, seeds) is seeds[2]
+
+
+def test_a_test_part_that_is_altered_was_opened_all_the_same(tmp_path, monkeypatch):
+    good, better = record(tmp_path, 0.8), record(tmp_path, 0.9)
+
+    def find_test(one, store):
+        if one is better:
+            raise RecordError("altered")
+        return one
+
+    monkeypatch.setattr(predictions, "final_ids", lambda: {good.id: "x", better.id: "x"})
+    monkeypatch.setattr(predictions, "find_test", find_test)
+    assert predictions.rank_records(Shelf(good, better), "shapes10") == [better, good]
+
+
+def test_the_temperature_is_that_of_a_sibling_whose_weights_can_be_used(tmp_path):
+    split = record(tmp_path, 0.9)
+    whole = fitted_on_all(split, 0.999)
+    images = ImageSet(torch.zeros(600, 3, 1, 1, dtype=torch.uint8), LABELS, torch.arange(600), "made up")
+
+    class Sibling:
+        """A record whose network gives the logits above, or none."""
+
+        config, group_id, failed, has_weights = split.config, split.group_id, "", True
+
+        def __init__(self, usable):
+            self.usable = usable
+
+        def load_model(self, device):
+            if not self.usable:
+                raise RecordError("of another network")
+            return Given()
+
+    class Given(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.place = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, images):
+            return LOGITS[: len(images)]
+
+    def heat(*shelf):
+        return predictions.held_out_temperature(whole, Shelf(*shelf), images.subset(torch.arange(500)), None, "fp32")
+
+    expected = metrics.temperature(LOGITS[:500], LABELS[:500])
+    assert heat(whole, Sibling(True)) == heat(whole, Sibling(False), Sibling(True)) == expected
+    assert heat(whole, Sibling(False)) is None
+    assert heat(whole) is None
 
 
 def test_predictions_of_another_length_are_refused_in_one_line(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib import metrics
+from tpsnet_lib.files import RecordError
 from tpsnet_lib.study.evaluate import find_test
 from tpsnet_lib.study.predictions import DRAWS, Interval, share
 from tpsnet_lib.study.records import Record, Store
@@ -26,19 +28,24 @@ class Ensemble:
     n: int  # images
 
 
-def seeds_opened(record: Record, store: Store) -> dict[int, Tensor]:
-    """The test logits float32 [N, 10] of a record's recipe by seed, the record's own among them.
+def seeds_opened(record: Record, store: Store, n: int) -> dict[int, Tensor]:
+    """The test logits float32 [n, 10] of a record's recipe by seed, the record's own among them.
 
-    Only of records that were opened on the same test images and under the same promise: beside one that was declared
-    final stands none that was opened for a look alone."""
-    own = find_test(record, store)
-    found = {}
+    Only of records that were opened on the same n test images and under the same promise: beside one that was declared
+    final stands none that was opened for a look alone. Predictions that are altered or of another length are left
+    out."""
+    opened = {}
     for other in store.all():
-        if own is None or other.group_id != record.group_id or (result := find_test(other, store)) is None:
+        if other.group_id == record.group_id:
+            with contextlib.suppress(RecordError):
+                opened[other.config.seed] = find_test(other, store)
+    own, found = opened.get(record.config.seed), {}
+    for seed, result in sorted(opened.items()):
+        if own is None or result is None or len(result.logits) != n:
             continue
         if all(result.metrics[name] == own.metrics[name] for name in ("fingerprint", "not_choosing")):
-            found[other.config.seed] = result.logits
-    return dict(sorted(found.items()))
+            found[seed] = result.logits
+    return found
 
 
 def ensemble(logits: Sequence[Tensor], labels: Tensor) -> Ensemble:

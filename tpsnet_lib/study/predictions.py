@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, replace
 
@@ -24,18 +25,27 @@ DRAWS = 1000  # of a bootstrap
 # Which record -------------------------------------------------------------------------------------------------------
 
 
-def choose_record(store: Store, dataset: str) -> Record | None:
-    """The record to analyse where none was named: of those declared final, with weights, on this data set, the best
-    whose test part was opened, else the newest; None where there is none.
+def rank_records(store: Store, dataset: str) -> list[Record]:
+    """Records declared final, with weights, on this data set, in the order in which they are taken to be analysed
+    where none is named: those whose test part was opened, the best first, then the others, the newest first.
 
-    The best is chosen by held-out validation accuracy, never by the test result."""
+    The best is found by `held_out_accuracy`, never by a test result nor by images that the network was fitted on; a
+    record without it comes after all that have one. Seeds of a recipe that tie stand in their order."""
     fitting = [record for record in store.all() if record.has_weights and record.config.data.dataset == dataset]
     finals = final_ids() if fitting else {}
     there = [record for record in fitting if record.id in finals]
-    opened = [record for record in there if find_test(record, store) is not None]
-    if opened:
-        return max(opened, key=lambda record: _held_out(record, store))
-    return max(there, key=lambda record: str(record.provenance["finished"]), default=None)
+    opened = [record for record in there if _was_opened(record, store)]
+    accuracy = {record.id: held_out_accuracy(record, store) for record in opened}
+    opened.sort(key=lambda record: (-(accuracy[record.id] or 0.0), record.config.seed))
+    shut = [record for record in there if record not in opened]
+    return opened + sorted(shut, key=lambda record: str(record.provenance["finished"]), reverse=True)
+
+
+def _was_opened(record: Record, store: Store) -> bool:
+    try:
+        return find_test(record, store) is not None
+    except RecordError:  # it is there, and altered
+        return True
 
 
 def split_siblings(record: Record, store: Store) -> list[Record]:
@@ -47,21 +57,23 @@ def split_siblings(record: Record, store: Store) -> list[Record]:
     return sorted(found, key=lambda other: (not other.has_weights, other.config.seed != record.config.seed))
 
 
-def _held_out(record: Record, store: Store) -> float:
-    siblings = split_siblings(record, store) or [record]
-    return float(np.mean([other.metrics["validation_accuracy"] for other in siblings]))
+def held_out_accuracy(record: Record, store: Store) -> float | None:
+    """A record's accuracy on validation images that were kept out of fitting: its own, or, of a network that was fitted
+    on all images, the mean over its `split` siblings of whatever seeds; None where there is none of these."""
+    found = [float(other.metrics["validation_accuracy"]) for other in split_siblings(record, store)]
+    return float(np.mean(found)) if found else None
 
 
 def held_out_temperature(
     record: Record, store: Store, validation: ImageSet, device: torch.device, precision: str
 ) -> float | None:
     """The temperature that suits a record best on validation images its network was not trained on; for a network
-    fitted on all images, that of its `split` sibling. None where no sibling has weights."""
-    sibling = next((other for other in split_siblings(record, store) if other.has_weights), None)
-    if sibling is None:
-        return None
-    logits = metrics.predict(sibling.load_model(device), validation.images, precision=precision)
-    return metrics.temperature(logits, validation.labels.cpu())
+    fitted on all images, that of its `split` sibling. None where no sibling has weights that can be used."""
+    for sibling in split_siblings(record, store):
+        with contextlib.suppress(RecordError):  # none, altered, or of another network
+            logits = metrics.predict(sibling.load_model(device), validation.images, precision=precision)
+            return metrics.temperature(logits, validation.labels.cpu())
+    return None
 
 
 def require_length(logits: Tensor, labels: Tensor, record: Record) -> None:
@@ -69,7 +81,7 @@ def require_length(logits: Tensor, labels: Tensor, record: Record) -> None:
     if logits.shape[0] != len(labels) or logits.ndim != 2:
         raise RecordError(
             f"the test part of record {record.id} holds {tuple(logits.shape)} predictions for {len(labels):,} test"
-            " images: it was opened on another data set; delete it and open it again"
+            " images: it is of another data set"
         )
 
 
