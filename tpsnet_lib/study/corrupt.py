@@ -7,8 +7,10 @@ compared with published ones."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from tpsnet_lib import metrics
 from tpsnet_lib.augment import uniform
 from tpsnet_lib.data import ImageSet
+from tpsnet_lib.study.predictions import DRAWS, Interval
 
 NAME = "CIFAR-10-C-style, our own"
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -90,15 +93,66 @@ def corrupt(images: Tensor, indices: Tensor, name: str, severity: int) -> Tensor
     return apply(images, indices, strengths[severity - 1])
 
 
-def corruption_hits(model: nn.Module, images: ImageSet, precision: str = "fp32") -> dict[str, list[int]]:
-    """How many images the model still gets right, by corruption: one count a severity, 1 to 5."""
+@dataclass(frozen=True)
+class Answers:
+    """Which of N images a network gets right: as they are, bool [N]; by corruption, at each severity, bool [5, N]."""
+
+    clean: Tensor
+    damaged: dict[str, Tensor]
+
+    @property
+    def hits(self) -> dict[str, list[int]]:
+        """How many it gets right, by corruption: one count a severity."""
+        return {name: right.sum(1).tolist() for name, right in self.damaged.items()}
+
+
+def answers(models: Sequence[nn.Module], images: ImageSet, precision: str = "fp32") -> list[Answers]:
+    """What each of the models makes of the same images, which are damaged once for all of them."""
     labels = images.labels.cpu()
 
-    def hits(name: str, severity: int) -> int:
-        damaged = corrupt(images.images, images.indices, name, severity)
-        return int((metrics.predict(model, damaged, precision=precision).argmax(1) == labels).sum())
+    def right(seen: Tensor) -> list[Tensor]:
+        return [metrics.predict(model, seen, precision=precision).argmax(1) == labels for model in models]
 
-    return {name: [hits(name, severity) for severity in SEVERITIES] for name in CORRUPTIONS}
+    clean = right(images.images)
+    damaged: list[dict[str, Tensor]] = [{} for _ in models]
+    for name in CORRUPTIONS:
+        levels = [right(corrupt(images.images, images.indices, name, severity)) for severity in SEVERITIES]
+        for found, of_model in zip(damaged, zip(*levels, strict=True), strict=True):
+            found[name] = torch.stack(of_model)
+    return [Answers(*pair) for pair in zip(clean, damaged, strict=True)]
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """Errors as multiples of a baseline's on the same images, by corruption, and their mean; nan, all three numbers,
+    where the baseline's are not clearly above 0, so that the interval would have no end."""
+
+    by_name: dict[str, Interval]
+    mean: Interval
+
+
+def corruption_errors(ours: Answers, baseline: Answers, relative: bool = False) -> Ratios:
+    """A network's corruption errors against a baseline's (Hendrycks & Dietterich 2019, section 4.1), with the interval
+    of a paired bootstrap of the images.
+
+    Of a corruption (CE): the error summed over the severities, divided by the same of the baseline; then the mean of
+    these (mCE). `relative` takes the error on the clean images off each, so that only what the corruptions add counts
+    (relative CE and mCE)."""
+    tables = []  # of each network: in how many severities more than expected of its clean error an image is missed
+    for one in (ours, baseline):
+        missed = torch.stack([(~right).sum(0) for right in one.damaged.values()], 1).double()
+        tables.append(missed - relative * len(SEVERITIES) * (~one.clean).double()[:, None])
+    rows, draw = torch.cat(tables, 1).numpy(), np.random.default_rng(0)
+    size = len(rows)
+    drawn = np.stack([rows.sum(0), *(rows[draw.integers(0, size, size)].sum(0) for _ in range(DRAWS))])
+    above, below = drawn[:, : len(ours.damaged)], drawn[:, len(ours.damaged) :]
+    ratios = np.divide(above, below, out=np.full_like(above, np.inf), where=below > 0)
+    ratios = np.concatenate([ratios, ratios.mean(1, keepdims=True)], 1)
+    with np.errstate(invalid="ignore"):
+        found = np.stack([ratios[0], *np.quantile(ratios[1:], [0.025, 0.975], 0)], 1)
+    found[~np.isfinite(found).all(1)] = np.nan
+    *each, mean = [(float(value), float(low), float(high)) for value, low, high in found]
+    return Ratios(dict(zip(ours.damaged, each, strict=True)), mean)
 
 
 def shift(images: Tensor, down: int, right: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib import metrics
+from tpsnet_lib.study.corrupt import Ratios
 from tpsnet_lib.study.duplicates import Seen
 from tpsnet_lib.study.ensembles import Ensemble
 from tpsnet_lib.study.explain import BlockNorms
@@ -182,6 +183,26 @@ def say_corruptions(hits: dict[str, list[int]], clean: int, n: int) -> str:
     name = min(hits, key=lambda key: hits[key][-1])
     left, whole = percent(share(hits[name][-1], n), 1), percent(share(clean, n), 1)
     return f"At severity 5 **{name}** costs most: {left} is left of {whole} on the same {n:,} images."
+
+
+def say_relative(plain: Ratios, relative: Ratios, baseline: str, n: int) -> str:
+    """How much a network errs under corruptions beside a baseline, and if that is more than their clean errors say."""
+    if math.isnan(plain.mean[0]):
+        return f"Of {n:,} images {baseline} misses too few under corruptions for a ratio of errors."
+    text = (
+        f"Under {len(plain.by_name)} corruptions, all severities together, its error is **{percent(plain.mean, 1)}** of"
+        f" that of {baseline} on the same {n:,} images."
+    )
+    if math.isnan(relative.mean[0]):
+        return f"{text} What some corruption *adds* to that one's error is too little for a ratio."
+    _, low, high = relative.mean
+    verdict = "this one **loses less**" if high < 1 else "this one **loses more**" if low > 1 else "**not told apart**"
+    name = max(relative.by_name, key=lambda key: relative.by_name[key][0])
+    return (
+        f"{text} With the errors on clean images taken off both (the *relative* error), what corruptions add is"
+        f" **{percent(relative.mean, 1)}** of what they add there: {verdict}. Weakest beside it is {name},"
+        f" {percent(relative.by_name[name], 1)}."
+    )
 
 
 def say_skips(norms: Sequence[BlockNorms]) -> str:

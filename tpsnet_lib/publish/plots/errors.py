@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tpsnet_lib import metrics
 from tpsnet_lib.publish.plots.style import GRID, INK, MUTED, PALETTE, STYLE, WIDTH, figure
+from tpsnet_lib.study.corrupt import Ratios
 from tpsnet_lib.study.explain import BlockNorms
 from tpsnet_lib.study.predictions import Agreement, Bin, ClassScores, Interval, Standing
 
@@ -262,6 +263,26 @@ def corruption_curves(hits: dict[str, list[int]], clean: int, n: int) -> Figure:
     ax.set_xlabel("severity (0: the images as they are)")
     ax.set_ylabel("accuracy, %")
     _legend_above(ax, columns=len(hits))
+    return fig
+
+
+@mpl.rc_context(STYLE)
+def corruption_ratios(plain: Ratios, relative: Ratios) -> Figure:
+    """Errors by corruption as a share of a baseline's, with intervals, the mean of them last; at the line they are
+    equal. What has no ratio is left out."""
+    fig, ax = figure(height=2.7)
+    names = [*plain.by_name, "mean"]
+    for offset, (label, found, colour, marker) in enumerate(
+        (("error", plain, PALETTE[0], "o"), ("error beyond that on clean images", relative, PALETTE[1], "s"))
+    ):
+        values = [*found.by_name.values(), found.mean]
+        places = np.arange(len(names)) + 0.2 * (offset - 0.5)
+        _points(ax, values, places, horizontal=True, fmt=marker, color=colour, label=label)
+    ax.axvline(100, color=MUTED, linewidth=1, linestyle="--")
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_xlabel("% of the baseline's (95% interval)")
+    _legend_above(ax)
     return fig
 
 
