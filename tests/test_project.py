@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 ROOMS = [
     "files", "progress", "config", "cifar10", "shapes10", "data", "augment", "layers", "model", "metrics", "optim",
-    "train", "study", "publish", "commands", "develop", "cli", "__main__",
+    "compiled", "train", "study", "publish", "commands", "study_commands", "develop", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -46,10 +47,14 @@ def _mix_tensor(words: Tensor) -> Tensor:
 
 def _hash(seed: int, epoch: int, indices: Tensor, draws: tuple[int, ...]) -> Tensor:
     """64 random bits an index and draw, as int64 [draws, B]."""
+    return _mix_tensor(_keys(seed, epoch, draws, indices.device) + indices * _signed(_GOLDEN))
+
+
+@lru_cache(maxsize=16)  # an epoch's few: what is made from Python numbers makes a GPU's queue wait
+def _keys(seed: int, epoch: int, draws: tuple[int, ...], device: torch.device) -> Tensor:
     key = _mix_word((_mix_word((seed + _GOLDEN) & _WORD) + epoch) & _WORD)
     keys = [_signed(_mix_word((key + draw * _GOLDEN) & _WORD)) for draw in draws]
-    words = torch.tensor(keys, device=indices.device).unsqueeze(1) + indices * _signed(_GOLDEN)
-    return _mix_tensor(words)
+    return torch.tensor(keys, device=device).unsqueeze(1)
 
 
 def uniform(seed: int, epoch: int, indices: Tensor, draw: int) -> Tensor:

@@ -128,11 +128,11 @@ class Ema:
         """Move the average a step towards the network as it is now."""
         self.updates += 1
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, value in model.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, weight)
-            else:
-                self.average[name].copy_(value)
+        values = model.state_dict()
+        floats = [name for name, value in values.items() if value.is_floating_point()]
+        counts = [name for name in values if name not in floats]
+        torch._foreach_lerp_([self.average[name] for name in floats], [values[name] for name in floats], weight)
+        torch._foreach_copy_([self.average[name] for name in counts], [values[name] for name in counts])
 
     def state(self) -> dict[str, Tensor | int]:
         """The average and its number of updates, for a checkpoint."""

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from tpsnet_lib import metrics, optim
 from tpsnet_lib.augment import augment, mix, permutation, shrink
+from tpsnet_lib.compiled import Lesson, resolve_execution
 from tpsnet_lib.config import CLASSES, RunConfig
 from tpsnet_lib.data import ImageSet, normalise
 from tpsnet_lib.files import Interrupted, RecordError, TrainingError, write_whole
@@ -29,6 +30,7 @@ from tpsnet_lib.model import ResidualNetwork, build, whiten
 from tpsnet_lib.progress import Progress
 
 CHECKPOINT_SECONDS = 60.0  # between checkpoints that are written at the end of an epoch
+AT_ONCE = 8192  # images that a GPU augments together
 _MAGIC = b"tpsnet-checkpoint-1\n"
 
 
@@ -40,6 +42,7 @@ class Fitted:
     history: list[dict[str, float]]
     seconds: float
     images_per_second: float
+    execution: str = "eager"  # of its last step, as in `compiled.EXECUTIONS`
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -80,6 +83,7 @@ def fit(
     progress: str = "auto",
     deadline: float | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
+    execution: str = "auto",
 ) -> Fitted:
     """Train the network of `config` on `fit_set`, scoring it on `validation` after every epoch.
 
@@ -87,6 +91,7 @@ def fit(
     (seed, step), so a run resumed from `checkpoint` ends in the weights of the uninterrupted one, bit for bit on the
     CPU. An epoch leaves out the images that do not fill its last batch; the next epoch's order is another.
     `on_epoch` is called with each row of the history, first with those of the checkpoint; its time is not counted.
+    `execution`: `auto`, or how a step is executed (`compiled.EXECUTIONS`); a checkpoint goes on under any.
 
     Raises `Interrupted` after Ctrl-C, SIGTERM or the `deadline` (of `time.monotonic`), with the checkpoint written;
     `TrainingError` when the loss is no longer a number (the last good checkpoint stays); `RecordError` for a
@@ -94,7 +99,9 @@ def fit(
     device = device or resolve_device()
     if device.type == "cpu":
         _keep_memory()
-    run = _Run(config, fit_set.to(device), validation.to(device), device)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # a run has two or three shapes of batch: find the fastest way for each
+    run = _Run(config, fit_set.to(device), validation.to(device), device, execution)
     if resume and checkpoint is not None and checkpoint.exists():
         run.restore(read_checkpoint(checkpoint, config))
         run.tell(on_epoch, run.history)
@@ -134,7 +141,14 @@ def _keep_memory() -> None:
 class _Run:
     """The state of one training run and what changes it; everything in it goes into a checkpoint."""
 
-    def __init__(self, config: RunConfig, fit_set: ImageSet, validation: ImageSet, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        fit_set: ImageSet,
+        validation: ImageSet,
+        device: torch.device,
+        execution: str = "eager",
+    ) -> None:
         self.config, self.recipe, self.device = config, config.train, device
         self.images, self.validation = fit_set, validation
         with torch.random.fork_rng(devices=[]):
@@ -150,42 +164,52 @@ class _Run:
         self.rate = optim.schedule(self.recipe, self.epoch_steps, self.steps)
         self.mix_until = self.steps - self.recipe.mix_off_epochs * self.epoch_steps
         self.small_until = self.recipe.small_epochs * self.epoch_steps
-        self.bf16 = self.recipe.precision == "bf16"
+        execution = resolve_execution(execution, device, self.steps)
+        self.lesson = Lesson(self.model, self.recipe.label_smoothing, self.recipe.precision == "bf16", execution)
         self.step, self.seconds, self.began = 0, 0.0, time.monotonic()
         self.history: list[dict[str, float]] = []
+        self.one_hot = torch.eye(CLASSES, device=device)
         self.loss_sum = torch.zeros((), device=device)
         self.correct = torch.zeros((), device=device)
         self.first_bad = torch.full((), self.steps + 1, device=device)  # a step's number, or past the end
         self.order, self.order_epoch = torch.empty(0), -1
+        self.ahead, self.shown = device.type != "cpu", torch.empty(0)
+
+    def _open_epoch(self, epoch: int) -> None:
+        """Draw an epoch's order. On a GPU augment all of its images too, as no draw depends on the batch: some of that
+        waits for the device, and nothing in the epoch does then."""
+        self.order, self.order_epoch = permutation(self.config.seed, epoch, len(self.images), self.device), epoch
+        if self.ahead:
+            parts = torch.split(self.order[: self.epoch_steps * self.batch], AT_ONCE)
+            self.shown = torch.cat([self._augmented(part, epoch) for part in parts])
+
+    def _augmented(self, positions: Tensor, epoch: int) -> Tensor:
+        batch, indices = self.images.images.index_select(0, positions), self.images.indices[positions]
+        return augment(batch, indices, self.recipe, self.config.seed, epoch)
 
     def take_step(self) -> None:
         """One batch: draw, augment, forward, backward, update. Nothing in it waits for the device."""
         epoch, k = divmod(self.step, self.epoch_steps)
         if self.order_epoch != epoch:
-            self.order, self.order_epoch = permutation(self.config.seed, epoch, len(self.images), self.device), epoch
-        positions = self.order[k * self.batch : (k + 1) * self.batch]
+            self._open_epoch(epoch)
+        part = slice(k * self.batch, (k + 1) * self.batch)
+        positions = self.order[part]
         indices, labels = self.images.indices[positions], self.images.labels[positions]
-        batch = self.images.images.index_select(0, positions)
-        images = augment(batch, indices, self.recipe, self.config.seed, epoch)
-        inputs, targets = normalise(images), F.one_hot(labels, CLASSES).float()
+        images = self.shown[part] if self.ahead else self._augmented(positions, epoch)
+        inputs, targets = normalise(images), self.one_hot.index_select(0, labels)
         if self.step < self.mix_until:
             inputs, targets = mix(inputs, targets, indices, self.recipe, self.config.seed, epoch)
         if self.step < self.small_until:
             inputs = shrink(inputs, self.recipe.small_size)
         optim.set_rate(self.optimizer, self.recipe.lr * self.rate(self.step))
-        torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # dropout's draws, the same after a resume
-        self.model.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.model(inputs).float()
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss, logits = self.lesson(inputs, targets, self.config.seed * 1_000_003 + self.step)  # the same after a resume
         if self.recipe.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update(self.model)
-        self._count(loss.detach(), logits.detach(), labels)
+        self._count(loss, logits, labels)
         if self.device.type == "cpu":
             self.require_finite()
 
@@ -267,7 +291,7 @@ class _Run:
             self.model.load_state_dict(self.ema.average)
         self.model.eval()
         rate = self.steps * self.batch / max(self.seconds, 1e-9)
-        return Fitted(self.model, self.history, self.seconds, rate)
+        return Fitted(self.model, self.history, self.seconds, rate, self.lesson.execution)
 
     def state(self) -> dict[str, Any]:
         """All that a later process needs to go on from here."""

@@ -118,6 +118,10 @@ class Store:
         """The folder that new records go to."""
         return self.folders[0]
 
+    def checkpoint(self, run_id: str) -> Path:
+        """Where a run that is not finished leaves its checkpoint."""
+        return self.writable / ".work" / run_id / "checkpoint"
+
     def find(self, run_id: str) -> Record | None:
         """The record of an id, or None where there is none; one that is damaged is a `RecordError`."""
         for folder in self.folders:
@@ -237,6 +241,7 @@ def load_or_run(
     deadline: float | None = None,
     on_wait: Callable[[], None] | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
+    execution: str = "auto",
 ) -> Record:
     """The record of a run, trained only if it is missing (or kept without the weights that are wanted).
 
@@ -245,7 +250,7 @@ def load_or_run(
     store = store or default_store()
     where = resolve_device(device)
     config = config.with_precision(native_precision(where))
-    work = store.writable / ".work" / config.id
+    work = store.checkpoint(config.id).parent
 
     def found() -> Record | None:
         record = store.find(config.id)
@@ -258,7 +263,7 @@ def load_or_run(
     with lock(store.writable / ".locks" / config.id, on_wait):
         if (record := found()) is not None:
             return record
-        checkpoint = work / "checkpoint"
+        checkpoint = store.checkpoint(config.id)
         if checkpoint.exists() and not resume:
             raise RecordError(f"this run was interrupted: give --resume to go on, or delete {checkpoint}")
         fit_set, validation = fit_and_validation(config.data, root)
@@ -273,8 +278,10 @@ def load_or_run(
             progress=progress,
             deadline=deadline,
             on_epoch=on_epoch,
+            execution=execution,
         )
-        path = write_record(store.writable, config, fitted, provenance(where, data, started), keep_weights)
+        made = {**provenance(where, data, started), "execution": fitted.execution}
+        path = write_record(store.writable, config, fitted, made, keep_weights)
         shutil.rmtree(work, ignore_errors=True)
         return read_record(path)
 

@@ -1,0 +1,152 @@
+"""A step is the same step however it is executed, goes on under any execution, and waits for no device."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import tiny
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tpsnet_lib import compiled, train
+from tpsnet_lib.config import RECIPES, RunConfig
+from tpsnet_lib.data import fit_and_validation
+from tpsnet_lib.files import Interrupted, TrainingError
+
+CPU = torch.device("cpu")
+SMALL = tiny(model__blocks=[1], model__channels=[4], model__block_dropout=0.0)
+has_compiler = pytest.mark.skipif(
+    not any(shutil.which(name) for name in ("g++", "clang++")), reason="torch.compile needs a C++ compiler on a CPU"
+)
+
+
+def fit(config: RunConfig, execution: str, **options: Any) -> train.Fitted:
+    fit_set, validation = fit_and_validation(config.data)
+    return train.fit(config, fit_set, validation, device=CPU, progress="none", execution=execution, **options)
+
+
+def largest_difference(a: train.Fitted, b: train.Fitted) -> float:
+    left, right = a.model.state_dict(), b.model.state_dict()
+    assert left.keys() == right.keys()
+    return max((left[name].double() - right[name].double()).abs().max().item() for name in left)
+
+
+@has_compiler
+def test_a_compiled_run_learns_the_same_and_resumes_compiled_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eager, whole = fit(SMALL, "eager"), fit(SMALL, "compiled")
+    assert (eager.execution, whole.execution) == ("eager", "compiled")
+    assert 0 < largest_difference(eager, whole) < 1e-2  # the same sums in another order, not the same code
+    take_step = train._Run.take_step
+
+    def step_then_stop(run: train._Run) -> None:
+        take_step(run)
+        if run.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    checkpoint = tmp_path / "checkpoint"
+    monkeypatch.setattr(train._Run, "take_step", step_then_stop)
+    with pytest.raises(Interrupted, match="step 3 of 8"):
+        fit(SMALL, "compiled", checkpoint=checkpoint)
+    monkeypatch.undo()
+    assert train.read_checkpoint(checkpoint, SMALL)["model"].keys() == eager.model.state_dict().keys()
+    kept = checkpoint.read_bytes()
+    assert largest_difference(whole, fit(SMALL, "compiled", checkpoint=checkpoint, resume=True)) == 0
+    checkpoint.write_bytes(kept)
+    assert largest_difference(whole, fit(SMALL, "eager", checkpoint=checkpoint, resume=True)) < 1e-2
+
+
+def test_what_cannot_be_compiled_runs_eager_as_if_nothing_had_been_tried(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(function: Any, **_: Any) -> Any:
+        def halfway(*inputs: Any) -> Any:
+            function(*inputs)  # running statistics and dropout's draws have moved
+            raise RuntimeError("no kernel\nfor this")
+
+        return halfway
+
+    monkeypatch.setattr(torch, "compile", breaks)
+    config = tiny(train__small_epochs=1, train__small_size=16)
+    tried = fit(config, "compiled")
+    assert tried.execution == "eager"
+    said = "tpsnet: the step cannot be compiled, so it runs eager (RuntimeError: no kernel for this)\n"
+    assert capsys.readouterr().err == said
+    assert largest_difference(tried, fit(config, "eager")) == 0
+
+
+def test_memory_that_is_short_is_no_failure_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "compile", lambda function, **_: full)
+    with pytest.raises(torch.OutOfMemoryError):
+        fit(SMALL, "compiled")
+
+
+def test_long_runs_on_cuda_are_compiled_where_nobody_says() -> None:
+    cuda, long = torch.device("cuda"), compiled.STEPS_THAT_PAY
+    assert compiled.resolve_execution("auto", cuda, long) == "compiled"
+    assert compiled.resolve_execution("auto", cuda, long - 1) == "eager"
+    assert compiled.resolve_execution("auto", CPU, long) == "eager"
+    assert compiled.resolve_execution("graphs", CPU, 1) == "graphs"
+    with pytest.raises(TrainingError, match="execution fast: choose one of auto, eager"):
+        compiled.resolve_execution("fast", CPU, 1)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_an_epoch_augmented_ahead_trains_the_same_and_its_steps_wait_for_nothing(
+    recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where a number that goes to or comes from the device makes Python wait for it."""
+    monkeypatch.setattr(train, "AT_ONCE", 70)
+    short = {
+        "epochs": 2.0,
+        "batch_size": 50,
+        "precision": "fp32",
+        "small_epochs": min(1.0, RECIPES[recipe].small_epochs),
+    }
+    config = replace(tiny(), train=replace(RECIPES[recipe], **short, mix_off_epochs=0.5))
+    runs = [train._Run(config, *fit_and_validation(config.data), CPU) for _ in range(2)]
+    runs[1].ahead = True
+    for run in runs:
+        monkeypatch.setattr(run, "require_finite", lambda: None)
+        while run.step < run.steps:
+            watched = run.ahead and run.step % run.epoch_steps not in (0, run.steps)
+            with Waits() if watched else contextlib.nullcontext():
+                run.take_step()
+    for value, other in zip(*(run.model.state_dict().values() for run in runs), strict=True):
+        assert torch.equal(value, other)
+
+
+class Waits(TorchDispatchMode):
+    """Fails at an operator that would make Python wait for a GPU."""
+
+    WAITING = ("aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.lift_fresh")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert not str(func).startswith(self.WAITING), f"{func} waits for the device"
+        if str(func).startswith("aten.index.Tensor"):
+            chosen = [index for index in args[1] if index is not None]
+            assert all(index.dtype != torch.bool for index in chosen), "a mask's length is not known without waiting"
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_would_wait_is_seen() -> None:
+    values = torch.arange(4)
+    for wait in (
+        lambda: int(values[0]),
+        lambda: values[values > 1],
+        lambda: values.nonzero(),
+        lambda: torch.tensor([1, 2]),
+    ):
+        with Waits(), pytest.raises(AssertionError, match=r"waits for the device|without waiting"):
+            wait()
