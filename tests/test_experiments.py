@@ -72,13 +72,6 @@ def test_two_workers_fill_the_store_and_a_diverging_run_is_recorded_as_failed(tm
     assert not pending([experiment], store)
 
 
-def test_minutes_that_are_too_few_leave_jobs_pending(tmp_path: Path) -> None:
-    experiment = load_experiment(declare(tmp_path / "e.yaml", minutes=10))
-    store = Store(tmp_path / "store")
-    assert run_all(pending([experiment], store), store=store, minutes=1, progress="none") == []
-    assert len(pending([experiment], store)) == 1
-
-
 def test_the_test_set_opens_once_for_what_is_declared_final(
     tiny_record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from searching import declare, in_training, kill_again_and_again, kill_holder, rates, start, table, until
 
 from tpsnet_lib import train
-from tpsnet_lib.files import TpsnetError
+from tpsnet_lib.files import Interrupted, TpsnetError
 from tpsnet_lib.study import pool
 from tpsnet_lib.study.experiments import collect, pending
 from tpsnet_lib.study.pool import run_all
@@ -76,6 +77,51 @@ def test_sigterm_leaves_a_checkpoint_and_one_line(tmp_path: Path) -> None:
         if list(store.writable.glob(".work/*/checkpoint")):
             return
     pytest.fail("no checkpoint was left")
+
+
+def test_what_does_not_fit_in_the_time_is_passed_over_and_what_is_longer_than_all_of_it_is_done_in_pieces() -> None:
+    def place(left: float, minutes: float | None = 10) -> pool.Workplace:
+        return pool.Workplace(None, "cpu", (), 1, time.time() + 60 * left, minutes)
+
+    assert place(10).has_time_for(9)
+    assert place(5).has_time_for(5.5)
+    assert not place(5).has_time_for(6)
+    assert place(5).has_time_for(6, begun=True)
+    assert place(5).has_time_for(25)
+    assert not place(0.9).has_time_for(25)
+    assert not place(0.9).has_time_for(6, begun=True)
+    assert pool.Workplace(None, "cpu", (), 1, None).has_time_for(1000)
+
+
+def test_minutes_leave_checkpoints_from_which_the_next_call_goes_on(tmp_path: Path) -> None:
+    experiment, store = declare(tmp_path / "e.yaml", **rates(2, **{"train.epochs": 5000}), minutes=30), Store(tmp_path)
+    came_to = []
+    for _ in range(2):
+        jobs = pending([experiment], store)
+        assert len(jobs) == 2
+        assert run_all(jobs, device="cpu", store=store, workers=2, minutes=0.05, progress="none") == []
+        states = [train.read_checkpoint(store.checkpoint(run.config.id), run.config) for _, run in jobs]
+        came_to.append([state["step"] for state in states])
+    assert all(0 < first < second for first, second in zip(*came_to, strict=True))
+
+
+def test_a_run_in_pieces_ends_in_the_weights_of_the_whole_one(tmp_path: Path) -> None:
+    ((_, run),) = pending([declare(tmp_path / "e.yaml", runs=[{"train.epochs": 2}])], Store(tmp_path / "none"))
+    whole, pieces = Store(tmp_path / "whole"), Store(tmp_path / "pieces")
+    pool.work(run.config, True, pool.Workplace(None, "cpu", whole.folders, 1, None))
+    for step in (1, 2, 3):  # its time is up when it starts: it takes a step all the same
+        with pytest.raises(Interrupted, match=f"stopped at step {step} of 4"):
+            pool.work(run.config, True, pool.Workplace(None, "cpu", pieces.folders, 1, time.time()))
+    pool.work(run.config, True, pool.Workplace(None, "cpu", pieces.folders, 1, time.time()))
+    one, other = (store.load(run.config.id).load_model().state_dict() for store in (whole, pieces))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not pieces.checkpoint(run.config.id).exists()
+
+
+def test_three_runs_share_a_gpu_where_nobody_says_how_many() -> None:
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    assert [pool.default_workers(cuda, jobs) for jobs in (0, 2, 9)] == [1, 2, 3]
+    assert pool.default_workers(cpu, 9) == 1
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError("no room")])

@@ -32,9 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             done: object = getattr(develop, options.run)()
             return done if isinstance(done, int) else 0
-        from tpsnet_lib import commands
+        from tpsnet_lib import commands, study_commands
 
-        return int(getattr(commands, options.run)(options))
+        room = study_commands if hasattr(study_commands, options.run) else commands
+        return int(getattr(room, options.run)(options))
     except Interrupted as error:
         _say(error, options.debug)
         return 130
@@ -98,6 +99,16 @@ def _add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="end standard output with one JSON object on a line")
 
 
+def _add_execution(command: argparse.ArgumentParser) -> None:
+    ways = command.add_mutually_exclusive_group()
+    for flag, value, about in (
+        ("--compile", "compiled", "compile the step with torch.compile (default: long runs on CUDA, nothing else)"),
+        ("--no-compile", "eager", "compile nothing"),
+        ("--cuda-graphs", "graphs", "compile it and replay it from CUDA graphs: for networks of many small layers"),
+    ):
+        ways.add_argument(flag, dest="execution", action="store_const", const=value, default="auto", help=about)
+
+
 def _add_wandb(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--wandb",
@@ -151,6 +162,7 @@ def _add_engine(add: Add) -> None:
     _add_data_options(command)
     command.add_argument("--out", metavar="STORE", help="folder that takes the record (default: report/local/records)")
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint of this run, if there is one")
+    _add_execution(command)
     _add_wandb(command)
     _add_json(command)
 
@@ -171,10 +183,13 @@ def _add_study(add: Add) -> None:
     )
     command.add_argument("experiment", nargs="*", help="names in report/experiments (without: a list of them)")
     command.add_argument("--pending", action="store_true", help="all that have no record and suit this machine")
-    command.add_argument("--minutes", type=float, metavar="M", help="stop after so long, with checkpoints")
     command.add_argument(
-        "--workers", type=int, metavar="N", help="runs side by side (default: 1; a cluster: all that fit)"
+        "--minutes", type=float, metavar="M", help="stop after so long, with checkpoints; the same command goes on"
     )
+    command.add_argument(
+        "--workers", type=int, metavar="N", help="runs side by side (default: 1; on CUDA 3; a cluster: all that fit)"
+    )
+    _add_execution(command)
     command.add_argument("--backend", choices=("local", "ray"), default="local", help="processes here, or Ray Tune")
     command.add_argument("--address", metavar="HOST:PORT", help="ray: a running cluster, or auto (default: Ray here)")
     command.add_argument("--gpus-per-run", type=float, metavar="F", help="ray: a share, such as 0.25: four on a GPU")
@@ -183,11 +198,22 @@ def _add_study(add: Add) -> None:
     _add_data_options(command)
     command.add_argument("--out", metavar="STORE", help="folder that takes the records")
 
-    command = add("records", "list, verify or publish records", "tpsnet records publish search_classroom")
-    command.add_argument("verb", nargs="?", choices=("list", "verify", "publish"), default="list")
-    command.add_argument("names", nargs="*", help="ids or experiments (publish: what to copy to report/records)")
+    command = add(
+        "records",
+        "list, verify or publish records; pack finished ones to travel, and unpack them in another store",
+        "tpsnet records pack best --out best.tar; elsewhere: tpsnet records unpack best.tar",
+    )
+    command.add_argument("verb", nargs="?", choices=("list", "verify", "publish", "pack", "unpack"), default="list")
+    command.add_argument(
+        "names",
+        nargs="*",
+        help="ids or experiments (publish: what to copy to report/records; pack: default all; unpack: the archive)",
+    )
     command.add_argument("--weights", action="store_true", help="publish weights too, in half precision")
-    command.add_argument("--out", metavar="STORE", help="the store to read, if not the default")
+    command.add_argument(
+        "--out", metavar="PATH", help="the store, if not the default (pack: the archive to write, such as records.tar)"
+    )
+    command.add_argument("--store", metavar="STORE", help="pack: the store to read, if not the default")
     _add_json(command)
 
     command = add("bench", "measure our loop, augmentation or search side by side", "tpsnet bench augment")

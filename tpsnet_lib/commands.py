@@ -1,11 +1,11 @@
-"""What each command of the command line does; `cli` has its arguments. Results go to standard output."""
+"""What the commands of engine and report do, as `cli` reads their arguments; those of the study are in
+`study_commands`. Results go to standard output."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,7 @@ def train(options: Options) -> int:
             store=default_store(options.out),
             keep_weights=True,
             resume=options.resume,
+            execution=options.execution,
             on_wait=lambda: print("another process trains this very run: waiting for its record", file=sys.stderr),
             on_epoch=lambda row: mirror.epoch(config, "train", label, row),
         )
@@ -187,130 +188,6 @@ def _best_opened(store: Any) -> str:
     if not opened:
         raise RecordError("no record has been opened on the test set: name one, as `tpsnet records` lists them")
     return str(max(opened)[1])
-
-
-def run(options: Options) -> int:
-    """Run experiments by name, or all that are pending on this machine; without either, list them."""
-    from tpsnet_lib.study import experiments
-    from tpsnet_lib.study.records import default_store
-    from tpsnet_lib.study.tracking import Mirror
-    from tpsnet_lib.train import resolve_device
-
-    store = default_store(options.out)
-    if options.workers is not None and options.workers < 1:
-        raise ConfigError(f"--workers is {options.workers}: give at least 1")
-    needs = "gpu" if resolve_device(options.device).type == "cuda" else "cpu"
-    if options.pending:
-        chosen = [e for e in experiments.all_experiments() if e.needs == needs]
-    elif options.experiment:
-        chosen = [experiments.load_experiment(name) for name in options.experiment]
-    else:
-        for e in experiments.all_experiments():
-            left = len(experiments.pending([e], store))
-            minutes = f"about {left * e.minutes:.0f} min" if left else "done"
-            print(
-                f"{e.priority:4} {e.name:28} {e.needs}  {left:4} of {len(e.runs):4} pending  {minutes:14} {e.question}"
-            )
-        return 0
-    jobs = experiments.pending(chosen, store)
-    with Mirror(options.wandb) as mirror:
-        done = _run_all(options, jobs, store, mirror.follow(chosen, store))
-    failed = [record for record in done if record.failed]
-    left = len(experiments.pending(chosen, store))
-    print(f"{len(done) - len(failed)} runs recorded in {store.writable}, {len(failed)} failed, {left} pending")
-    return 0
-
-
-def _run_all(options: Options, jobs: Sequence[Any], store: Any, on_record: Any) -> list[Any]:
-    """Jobs on the backend that is asked for."""
-    asked = {"root": options.data, "device": options.device, "store": store, "minutes": options.minutes}
-    asked["on_record"] = on_record
-    if options.backend == "ray":
-        from tpsnet_lib.study import ray_pool
-
-        if options.gpus_per_run is not None and options.gpus_per_run < 0:
-            raise ConfigError(f"--gpus-per-run is {options.gpus_per_run:g}: give 0 or more, such as 0.25")
-        on_ray = {"address": options.address, "gpus_per_run": options.gpus_per_run, "asha": options.asha}
-        return ray_pool.run_all(jobs, workers=options.workers, **asked, **on_ray)
-    for name in ("address", "gpus_per_run", "asha"):
-        if getattr(options, name):
-            raise ConfigError(f"--{name.replace('_', '-')} is for Ray: add --backend ray")
-    from tpsnet_lib.study import pool
-
-    return pool.run_all(jobs, workers=options.workers or 1, **asked)
-
-
-def records(options: Options) -> int:
-    """List, verify or publish records."""
-    from tpsnet_lib.study import records as stores
-
-    store = stores.default_store(options.out)
-    if options.verb == "publish":
-        return _publish(options, store)
-    found = store.all()
-    if options.verb == "verify":
-        for record in found:
-            for folder in (record.path, *(base / record.id / "test" for base in store.folders)):
-                if (sums := folder / stores.SUMS).is_file():
-                    names = [line.split("  ", 1)[1] for line in sums.read_text("utf-8").splitlines()]
-                    stores.check_sums(folder, names)
-        print(f"{len(found)} records are whole")
-        return 0
-    if options.json:
-        print(json.dumps(stores.rows(found)))
-        return 0
-    for record in found:
-        score = record.failed or f"{100 * record.metrics['validation_accuracy']:6.2f}%"
-        model = record.config.model
-        shape = f"{list(model.blocks)} x {list(model.channels)}"
-        print(f"{record.id}  {score:8} {record.metrics['parameters']:9,}  {shape:36} {record.stamp}")
-    return 0
-
-
-def _publish(options: Options, store: Any) -> int:
-    from tpsnet_lib.study import committed, experiments
-    from tpsnet_lib.study import records as stores
-    from tpsnet_lib.study.evaluate import publish_openings
-
-    target = stores.committed_folder()
-    if not options.names:
-        raise ConfigError("records publish: name an experiment or the ids of records")
-    known = {path.stem for path in experiments.experiments_folder().glob("*.yaml")}
-    for name in options.names:
-        if name in known and not options.weights:
-            experiment = experiments.load_experiment(name)
-            found = [record for _, record in experiments.collect(experiment, store) if record is not None]
-            committed.write_trials(target / f"{name}.trials.jsonl", found)
-            print(f"{len(found)} of {len(experiment.runs)} runs in {target / f'{name}.trials.jsonl'}")
-            continue
-        ids = [name]
-        if name in known:
-            ids = [r.id for _, r in experiments.collect(experiments.load_experiment(name), store) if r is not None]
-        for run_id in ids:
-            record = store.load(run_id)
-            print(committed.publish(record, target, weights=options.weights))
-            publish_openings(record.id)
-    return 0
-
-
-def bench(options: Options) -> int:
-    """Measure, side by side, and print a table."""
-    from tpsnet_lib.study import bench as benches
-    from tpsnet_lib.train import resolve_device
-
-    device = resolve_device(options.device)
-    if options.what == "search":
-        result = benches.bench_search(device=device.type)
-        print(json.dumps(result) if options.json else benches.table_of_search(result))
-        return 0
-    if options.what == "augment":
-        results = iter([benches.bench_augment(repeats=options.repeats)])
-    else:
-        cases = benches.LOOP_CASES.values()
-        results = (benches.bench_loop(model, repeats=options.repeats, device=device) for model in cases)
-    for result in results:  # each as soon as it is measured
-        print(json.dumps(result) if options.json else benches.table(result), flush=True)
-    return 0
 
 
 def notebooks(options: Options) -> int:

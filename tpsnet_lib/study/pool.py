@@ -39,10 +39,20 @@ class Workplace:
     folders: tuple[Path, ...]  # of the store; the first takes the records
     threads: int  # of one worker
     ends: float | None  # by `time.time()`: what runs then leaves a checkpoint
+    minutes: float | None = None  # from the start to `ends`
+    execution: str = "auto"  # of a step
 
-    def has_time_for(self, minutes: float) -> bool:
-        """Whether a run that is expected to take so long may start; a tenth more than is left is let pass."""
-        return self.ends is None or self.ends - time.time() >= 60 * minutes * 0.9
+    def has_time_for(self, minutes: float, begun: bool = False) -> bool:
+        """Whether a run that is expected to take so long may start; a tenth more than is left is let pass.
+
+        One that was begun, or that is longer than all of the time, is done in pieces: it may start while a tenth of
+        the time is left."""
+        if self.ends is None:
+            return True
+        left = (self.ends - time.time()) / 60
+        if self.minutes is not None and (begun or 0.9 * minutes > self.minutes):
+            return left >= 0.1 * self.minutes
+        return left >= 0.9 * minutes
 
 
 class Tally:
@@ -92,25 +102,35 @@ def run_all(
     root: str | Path | None = None,
     device: str = "auto",
     store: Store | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     minutes: float | None = None,
     progress: str = "auto",
     on_record: OnRecord | None = None,
+    execution: str = "auto",
 ) -> list[Record]:
     """Run jobs in order, several side by side in processes of their own; returns their records.
 
+    `workers`: by default 1, and 3 on CUDA, which they share: one alone leaves it idle between its kernels.
     With `minutes`, a job whose expected minutes do not fit in what is left is passed over, and at the end of the time
-    the running ones leave checkpoints. A run that diverges or runs out of memory is recorded as failed, with its
+    the running ones leave checkpoints, from which the next call goes on; a job longer than `minutes` is done in such
+    pieces, call after call. A run that diverges or runs out of memory is recorded as failed, with its
     reason, and the rest goes on; so it does when a worker is killed, whose run is tried once more, alone. A CPU's
     cores are shared out among workers.
 
     Raises `Interrupted` after Ctrl-C or SIGTERM, with checkpoints; `TpsnetError` if runs could not be finished."""
     store = store or default_store()
+    workers = workers or default_workers(resolve_device(device), len(jobs))
     ends = None if minutes is None else time.time() + 60 * minutes
-    workplace = Workplace(root, device, store.folders, max(1, torch.get_num_threads() // workers), ends)
+    threads = max(1, torch.get_num_threads() // workers)
+    workplace = Workplace(root, device, store.folders, threads, ends, minutes, execution)
     with Tally(len(jobs), progress, on_record) as tally, sigterm_as_ctrl_c():
         _LocalPool(jobs, workers, workplace, store, tally).run()
     return tally.records
+
+
+def default_workers(device: torch.device, jobs: int) -> int:
+    """How many runs go side by side where nobody says: on CUDA 3, if there are as many."""
+    return max(1, min(3 if device.type == "cuda" else 1, jobs))
 
 
 class _LocalPool:
@@ -141,13 +161,17 @@ class _LocalPool:
         while self.waiting or self.going:
             while self.waiting and self._may_start(self.waiting[0]):
                 experiment, run = job = self.waiting[0]
-                if self.workplace.has_time_for(experiment.minutes):
+                if self.workplace.has_time_for(experiment.minutes, self._begun(run.config)):
                     self.going[processes.submit(work, run.config, experiment.weights, self.workplace)] = job
                 del self.waiting[0]
             for future in wait(self.going, return_when=FIRST_COMPLETED).done:
                 with contextlib.suppress(Interrupted):  # its time was up: it stays pending
                     self.tally.add(self.going[future], self.store.load(future.result()))
                 del self.going[future]
+
+    def _begun(self, config: RunConfig) -> bool:
+        found = (self.store.checkpoint(config.with_precision(precision).id) for precision in ("bf16", "fp32"))
+        return any(checkpoint.is_file() for checkpoint in found)
 
     def _may_start(self, job: Job) -> bool:
         alone = {job[1].config, *(run.config for _, run in self.going.values())} & self.suspects
@@ -210,6 +234,7 @@ def work(config: RunConfig, keep_weights: bool, workplace: Workplace) -> str:
             progress="none",
             keep_weights=keep_weights,
             deadline=None if left is None else time.monotonic() + left,
+            execution=workplace.execution,
         ).id
     except (TrainingError, MemoryError, RuntimeError) as error:  # torch's own error of memory is a RuntimeError
         known = store.find(config.id)

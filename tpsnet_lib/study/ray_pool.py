@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
-import os
 import shutil
-import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,21 +19,13 @@ from tpsnet_lib.files import ConfigError, RecordError, TpsnetError, lock, read_j
 from tpsnet_lib.study.experiments import Run, find_record
 from tpsnet_lib.study.pool import Job, OnRecord, Tally, Workplace, sigterm_as_ctrl_c
 from tpsnet_lib.study.provenance import now, provenance
+from tpsnet_lib.study.ray_start import connected
 from tpsnet_lib.study.records import Record, Store, default_store, local_folder, write_failure
 from tpsnet_lib.train import native_precision, resolve_device
 
 ETA = 3  # ASHA: each rung trains so many times longer, and about one trial in so many reaches it
 RETRIES = 2  # of a trial whose worker or node is lost
 LOOK_SECONDS = 0.2  # between the driver's looks at what has ended
-OBJECT_STORE = 100 * 2**20  # bytes; what passes between processes here is small
-_SETTINGS = {  # no reports home, no logs of its own, no tables in the terminal
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-}
-_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # on every system: Ray's processes are not seen from outside
 
 
 def run_all(
@@ -54,6 +42,7 @@ def run_all(
     gpus_per_run: float | None = None,
     asha: bool = False,
     eta: int = ETA,
+    execution: str = "auto",
 ) -> list[Record]:
     """Run jobs as `pool.run_all` does, on Ray Tune; returns their records.
 
@@ -80,8 +69,9 @@ def run_all(
         folders=tuple(folder.resolve() for folder in store.folders),
         threads=1,
         ends=None if minutes is None else time.time() + 60 * minutes,
+        execution=execution,
     )
-    with _ray(address, workers or 1), Tally(len(jobs), progress, on_record) as tally, sigterm_as_ctrl_c():
+    with connected(address, workers or 1), Tally(len(jobs), progress, on_record) as tally, sigterm_as_ctrl_c():
         gpus = _gpus(device, address, workers or 1) if gpus_per_run is None else gpus_per_run
         at_once = workers or (None if address else 1)
         _Search(jobs, store, place, tally, _trials(jobs, asha, eta), asha, eta).run(_resources(gpus), at_once)
@@ -289,66 +279,6 @@ class _Search:
         made_by = provenance(device, fingerprint(config.data.dataset, self.place.root), now())
         write_failure(self.store.writable, config.with_precision(native_precision(device)), reason, made_by)
         self._add(key)
-
-
-@contextlib.contextmanager
-def _ray(address: str | None, workers: int) -> Iterator[None]:
-    """Ray, connected for as long as the block lasts; one that the caller has connected already is used and left."""
-    settings = _SETTINGS if address else {**_SETTINGS, **_LOOPBACK}
-    with _environment({name: value for name, value in settings.items() if name not in os.environ}):
-        try:
-            import ray
-        except ImportError:
-            raise ConfigError('--backend ray needs Ray: pip install "ray[tune]"') from None
-        if ray.is_initialized():
-            yield
-            return
-        logging.getLogger("ray").setLevel(logging.CRITICAL)
-        here = None
-        try:
-            here = _start_here(workers) if address is None else None
-            ray.init(here.address if here else address, log_to_driver=False, logging_level=logging.CRITICAL)
-        except (ConnectionError, ValueError) as error:
-            said = str(error).splitlines()[0]
-            raise ConfigError(f"--address {address}: no Ray cluster answers ({said})") from None
-        try:
-            yield
-        finally:
-            ray.shutdown()
-            if here is not None:
-                here.shutdown()
-
-
-@contextlib.contextmanager
-def _environment(more: dict[str, str]) -> Iterator[None]:
-    """These variables are set while the block lasts."""
-    os.environ.update(more)
-    try:
-        yield
-    finally:
-        for name in more:
-            os.environ.pop(name, None)
-
-
-def _start_here(workers: int) -> Any:
-    """Ray on this machine, which ends with this process: as `ray.init` starts it, less what serves a dashboard.
-
-    Its ports are given: for ports that its parts choose themselves Ray waits 15 s, too short on a busy machine."""
-    from ray.cluster_utils import Cluster
-
-    parts = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
-    amounts = {"num_cpus": workers, "num_gpus": torch.cuda.device_count(), "object_store_memory": OBJECT_STORE}
-    return Cluster(initialize_head=True, head_node_args={**amounts, **parts, **free_ports()})
-
-
-def free_ports() -> dict[str, int]:
-    """A port that is free now for each part of a Ray node that else takes one of its own."""
-    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in names]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
 
 
 def _gpus(device: str, address: str | None, workers: int) -> float:

@@ -1,0 +1,99 @@
+"""Records that travel: one tar of finished runs, with weights in half precision, from one machine's store to another's.
+
+Its first file lists the others with their SHA-256, so that a cut or altered archive is known before anything is kept.
+What was said on the test set stays behind: an opening belongs to the log of the store where it was made."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tpsnet_lib.files import RecordError, sha256_of
+from tpsnet_lib.study.committed import publish
+from tpsnet_lib.study.records import Record, Store, read_record
+
+CONTENTS = "CONTENTS"
+
+
+def pack(records: Sequence[Record], path: Path) -> None:
+    """Write records as one tar, whole or not at all; each is checked against its sums first.
+
+    Raises `RecordError` for a record that is damaged, and for a file that is there already."""
+    if path.exists():
+        raise RecordError(f"{path} exists already and is not overwritten")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
+        work = Path(name)
+        for record in records:
+            folder = publish(record, work, weights=record.has_weights)
+            shutil.rmtree(folder / "test", ignore_errors=True)
+        files = sorted(file for file in work.rglob("*") if file.is_file())
+        names = [file.relative_to(work).as_posix() for file in files]
+        listing = "".join(f"{sha256_of(file)}  {name}\n" for file, name in zip(files, names, strict=True)).encode()
+        with tarfile.open(work / "tar", "w") as tar:
+            tar.addfile(_entry(CONTENTS, len(listing)), io.BytesIO(listing))
+            for file, name in zip(files, names, strict=True):
+                with file.open("rb") as content:
+                    tar.addfile(_entry(name, file.stat().st_size), content)
+        os.replace(work / "tar", path)
+
+
+def _entry(name: str, size: int) -> tarfile.TarInfo:
+    """A file's head without owner and time, which say nothing of the record."""
+    entry = tarfile.TarInfo(name)
+    entry.size = size
+    return entry
+
+
+def unpack(path: Path, folder: Path) -> tuple[list[str], list[str]]:
+    """Bring an archive's records into a store's folder; returns the ids that came and those that were there already.
+
+    Nothing is brought unless all is whole: every file's sum, every config's id, every network's weights. A record that
+    is there already with the same metrics stays as it is. Raises `RecordError` for an archive that is torn or altered,
+    and for a record that is there with other metrics, or without the weights that the archive has."""
+    if not path.is_file():
+        raise RecordError(f"{path} is missing")
+    folder.mkdir(parents=True, exist_ok=True)
+    came, known = [], []
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".unpack.") as name:
+        work = Path(name)
+        _extract(path, work)
+        records = [read_record(config.parent) for config in sorted(work.glob("*/config.json"))]
+        for record in records:
+            if record.has_weights:
+                record.load_model()
+            there = Store(folder).find(record.id)
+            if there is None:
+                came.append(record.id)
+            elif there.metrics == record.metrics and there.has_weights >= record.has_weights:
+                known.append(record.id)
+            else:
+                raise RecordError(f"{there.path} exists already with other content and is not overwritten")
+        for run_id in came:
+            (work / run_id).rename(folder / run_id)
+    return came, known
+
+
+def _extract(path: Path, work: Path) -> None:
+    """The files of an archive, all of them and no others; the first that is not as listed is a `RecordError`."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            if strange := [entry.name for entry in tar.getmembers() if not entry.isfile()]:
+                raise RecordError(f"{path} holds {strange[0]}, which is no plain file: no archive of records")
+            tar.extractall(work, filter="data")
+        listing = (work / CONTENTS).read_text("utf-8").splitlines()
+        expected = {name: digest for digest, name in (line.split("  ", 1) for line in listing)}
+    except (tarfile.TarError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise
+        raise RecordError(f"{path} is torn, or no archive of records: bring it over again") from error
+    found = {file.relative_to(work).as_posix(): file for file in work.rglob("*") if file.is_file()}
+    found.pop(CONTENTS)
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found or expected.get(name) != sha256_of(found[name]):
+            raise RecordError(f"{path} is torn or altered at {name}: bring it over again")
