@@ -72,6 +72,22 @@ def test_the_pairs_called_needed_leave_no_room_for_not_settled() -> None:
     assert compare.compare("", [1.0, -1.0]).needed == compare.MOST + 1
 
 
+@pytest.mark.parametrize("differences", [[0.05, 0.01, 0.06], [-0.03, 0.02, -0.02], [0.03, -0.02, 0.01]])
+def test_fewer_pairs_would_do_if_mean_and_spread_stay(differences: list[float]) -> None:
+    part = compare.compare("", differences)
+    spread = float(np.std(differences, ddof=1))
+    assert part.verdict == OPEN
+    assert part.n < part.likely < part.needed
+    verdicts = []
+    for pairs in (part.likely - 1, part.likely):
+        half = compare.width(pairs, spread) / 2
+        verdicts.append(compare.verdict_of(part.mean - half, part.mean + half))
+    assert verdicts[0] == OPEN
+    assert verdicts[1] in (HOLDS, FAILS)
+    said = compare.said_of_doubt(Claim("", (part,)))
+    assert f"about {part.needed} would settle 1 point, and about {part.likely} would do if what was seen stays" in said
+
+
 @pytest.mark.parametrize("jump", [0.0, 0.03, -0.02])
 def test_odd_minus_even_sees_the_jump_and_not_a_smooth_trend(jump: float) -> None:
     accuracy = {b: 0.5 + 0.04 * b - 0.006 * b**2 + (jump if b % 2 else 0) for b in range(1, 6)}
@@ -142,6 +158,7 @@ def test_an_interval_made_elsewhere_is_judged_by_the_same_rule() -> None:
     doubt = compare.said_of_doubt(Claim("", (part,)))
     assert "100 trials show a true difference of 1.4 points" in doubt
     assert f"about {part.needed} would settle" in doubt
+    assert compare.settle("", 100, (0.03, -0.01, 0.07), "trials").likely == 179  # 100 (4 / 3)^2, and one more
 
 
 def test_a_value_is_among_the_best_only_where_the_range_leaves_something_out() -> None:

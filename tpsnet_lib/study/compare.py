@@ -121,6 +121,7 @@ class Comparison:
     needed: int  # pairs for an interval so narrow that it cannot hold both 0 and `matters`; MOST + 1: more than MOST
     verdict: str
     of: str = "seeds, paired"  # what n counts
+    likely: int = 0  # pairs that would settle it if mean and spread stayed as they are
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,9 @@ def compare(label: str, differences: Sequence[float], matters: float = MATTERS, 
     spread = stdev(differences)
     seen = (t_quantile(n - 1, level) + t_quantile(n - 1, 2 * POWER - 1)) * spread / math.sqrt(n)
     needed = 2 + bisect_left(range(2, MOST + 1), True, key=lambda pairs: width(pairs, spread, level) < matters)
-    return Comparison(label, n, mean, low, high, seen, needed, verdict_of(low, high, matters))
+    enough = 2 * max(mean, matters - mean)  # wide may an interval be that settles it
+    likely = 2 + bisect_left(range(2, MOST + 1), True, key=lambda pairs: width(pairs, spread, level) < enough)
+    return Comparison(label, n, mean, low, high, seen, needed, verdict_of(low, high, matters), likely=likely)
 
 
 def verdict_of(low: float, high: float, matters: float = MATTERS) -> str:
@@ -170,8 +173,9 @@ def settle(
     normal = NormalDist()
     reach = 1 + normal.inv_cdf(POWER) / normal.inv_cdf((1 + level) / 2)
     needed = math.ceil(n * ((high - low) / matters) ** 2) + 1
+    likely = math.ceil(n * ((high - low) / 2 / max(middle, matters - middle)) ** 2) + 1
     verdict = verdict_of(low, high, matters)
-    return Comparison(label, n, middle, low, high, reach * (high - low) / 2, needed, verdict, of)
+    return Comparison(label, n, middle, low, high, reach * (high - low) / 2, needed, verdict, of, likely)
 
 
 def contains(label: str, n: int, found: tuple[float, float], drawn: tuple[float, float], value: float) -> Range:
@@ -274,9 +278,13 @@ def said_of_doubt(claim: Claim, matters: float = MATTERS) -> str:
     worst = max(unsure, key=lambda part: part.needed)
     most = max(MOST, 10 * worst.n)
     many = f"more than {most:,}" if worst.needed > most else f"about {worst.needed:,}"
+    likely = max(part.likely for part in unsure)
+    fewer = (
+        f", and about {likely:,} would do if what was seen stays as it is" if likely < min(worst.needed, most) else ""
+    )
     return (
         f"{worst.n:,} {worst.of.split(',')[0]} show a true difference of {100 * worst.seen:.1f} points four times in"
-        f" five; {many} would settle {100 * matters:.0f} point."
+        f" five; {many} would settle {100 * matters:.0f} point{fewer}."
     )
 
 
