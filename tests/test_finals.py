@@ -42,11 +42,9 @@ def store_of(folder: Path, *records: Record) -> Store:
 def test_one_seed_has_the_interval_of_its_images_and_several_that_of_the_seeds() -> None:
     single = Final("one", (record(),), (opened(0.95),))
     assert single.interval() == (0.95, *wilson(9500, 10_000))
-    assert single.of == "n = 1 seed, Wilson over 10,000 test images"
     three = Final("three", tuple(record(seed) for seed in range(3)), (opened(0.94), opened(0.95), opened(0.96)))
     assert three.interval() == mean_interval([0.94, 0.95, 0.96])
     assert three.interval("exact_")[0] == pytest.approx(0.94)
-    assert three.of == "n = 3 seeds, t over seeds"
 
 
 def test_seeds_that_were_not_opened_do_not_count() -> None:
@@ -56,7 +54,6 @@ def test_seeds_that_were_not_opened_do_not_count() -> None:
     assert part.minutes == (15, 10, 20)
     shut = Final("shut", runs, (None, None, None))
     assert math.isnan(shut.interval()[0])
-    assert shut.of == ""
     assert shut.minutes == (30, 10, 60)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tpsnet_lib import metrics
-from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, RunConfig
+from tpsnet_lib.config import IMAGE_SIZE, MEMBERS, PARAMETER_BUDGET, RunConfig
 from tpsnet_lib.files import project_root
 from tpsnet_lib.model import count_macs, count_parameters
 from tpsnet_lib.progress import duration
@@ -26,8 +26,12 @@ FLOPS_PER_MAC = 6  # a multiplication and an addition, once forward and twice ba
 
 
 def training_flops(config: RunConfig, images: float) -> float:
-    """Floating-point operations of training on so many images (an image counts each time it is shown)."""
-    return FLOPS_PER_MAC * count_macs(config.model) * images
+    """Floating-point operations of training on so many images (an image counts each time it is shown); smaller ones, of
+    the first epochs, count by their area."""
+    recipe = config.train
+    small = min(1.0, recipe.small_epochs / recipe.epochs)
+    area = (recipe.small_size / IMAGE_SIZE) ** 2
+    return FLOPS_PER_MAC * count_macs(config.model) * images * (1 - small * (1 - area))
 
 
 def cost(record: Record) -> dict[str, float]:
@@ -179,10 +183,14 @@ def as_table(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     def said(row: Mapping[str, Any], name: str, form: str, scale: float = 1.0) -> str:
         return "–" if row.get(name) is None else format(row[name] / scale, form)
 
-    def took(row: Mapping[str, Any]) -> str:
-        least, most = (format(end, ".2g") for end in row.get("minutes_range", (0, 0)))
-        spread = f", {least} to {most} by seed" if least != most else ""
-        return said(row, "minutes", ".2g") + (f" ({row['hardware']}{spread})" if row.get("minutes") else "")
+    def minutes(row: Mapping[str, Any]) -> str:
+        if row.get("minutes") is None:
+            return "–"
+        mean, least, most = (
+            format(value, ".2g" if value < 10 else ".0f")
+            for value in (row["minutes"], *row.get("minutes_range", (0, 0)))
+        )
+        return f"{mean} ({row['hardware']}" + (f", {least} to {most} by seed)" if least != most else ")")
 
     return [
         {
@@ -192,7 +200,7 @@ def as_table(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
             + (f" ({100 * row['low']:.2f} to {100 * row['high']:.2f})" if row.get("low") is not None else ""),
             "n": said(row, "n", ",.0f") + (f" {row['n_of']}" if row.get("n") else ""),
             "epochs": said(row, "epochs", "g"),
-            "minutes": took(row),
+            "minutes": minutes(row),
             "with": row.get("what") or "–",
             "source": row["source"] + ("" if row.get("checked") != "no" else ", not read"),
         }

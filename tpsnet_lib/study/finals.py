@@ -50,15 +50,6 @@ class Final:
         return metrics.mean_interval([float(said[f"{kind}accuracy"]) for said in tests])
 
     @property
-    def of(self) -> str:
-        """What the interval is over, in words; empty where there is none."""
-        tests = [test for _, test in self.opened]
-        if not tests:
-            return ""
-        images = f"{tests[0].metrics['n']:,} test images"
-        return f"n = 1 seed, Wilson over {images}" if len(tests) == 1 else f"n = {len(tests)} seeds, t over seeds"
-
-    @property
     def minutes(self) -> tuple[float, float, float]:
         """Minutes that the training of one run took: (mean, least, most) over seeds."""
         each = [record.metrics["seconds"] / 60 for record in self.counted]

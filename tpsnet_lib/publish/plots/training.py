@@ -207,7 +207,8 @@ def pareto(rows: Sequence[Mapping[str, Any]], *costs: str) -> Figure:
         values = [row[name] for row in shown]
         if values and max(values) > 8 * min(values):
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            wide = max(values) > 200 * min(values)
+            axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(label)
