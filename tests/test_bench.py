@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
+from itertools import count, islice
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torchvision import transforms
 
-from tpsnet_lib.config import ModelConfig, RunConfig, TrainConfig
+from tpsnet_lib.config import RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data import ImageSet
-from tpsnet_lib.study import baseline, bench
+from tpsnet_lib.study import baseline, bench, race
 
 TINY = ModelConfig(blocks=(1, 1, 1), channels=(8, 8, 8), stem=8)
 BATCHES_OF_16 = TrainConfig(batch_size=16, lr=0.05, weight_decay=0.0)
@@ -64,7 +65,9 @@ def test_the_loops_bench_gives_medians_spread_n_and_origin(images: ImageSet):
     assert result["threads"] == torch.get_num_threads()
     assert result["versions"]["torch"] == torch.__version__
     assert json.loads(json.dumps(result)) == result
+    assert sum(result["profile"].values()) == pytest.approx(1)
     text = bench.table(result)
+    assert bench.said_of_rest(result["profile"]) in text
     for shown in ("shapes10", "2 turns", result["hardware"], f"{result['ratio']['median']:.2f}", torch.__version__):
         assert shown in text
 
@@ -87,5 +90,52 @@ def test_the_augmentations_bench_says_what_one_thread_does_and_leaves_threads_as
 def test_named_cases_are_within_the_budget():
     from tpsnet_lib.model import build
 
-    for model in bench.LOOP_CASES.values():
+    for model, _ in bench.LOOP_CASES.values():
         build(model)
+
+
+def test_the_rest_of_a_step_is_what_is_not_convolution() -> None:
+    shares = {"convolution, forward": 0.6, "norm": 0.1, "pool": 0.05, "optimizer": 0.22, "other": 0.03}
+    assert bench.said_of_rest(shares) == "optimizer 22%, norm 10%, pool 5% of a step"
+
+
+@pytest.fixture
+def _a_second_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race, "time", SimpleNamespace(perf_counter=count().__next__))
+
+
+def race_to(accuracy: float, **options: object) -> dict[str, object]:
+    """Both sides on 300 small images, ours with a short recipe of large steps."""
+    recipe = TrainConfig(epochs=12, batch_size=20, lr=0.1, nesterov=True, rotation=0.0)
+    data, asked = DataConfig("shapes10", 300, 100), {"recipe": recipe, "minutes": 0.5, **options}
+    return race.bench_time(
+        accuracy, device=torch.device("cpu"), model=TINY, data=data, seconds=0.0, workers=[0], **asked
+    )
+
+
+@pytest.mark.usefixtures("_a_second_an_epoch")
+def test_the_time_to_an_accuracy_is_that_of_the_epoch_that_reached_it() -> None:
+    result = race_to(0.2)
+    ours = result["ours"]
+    assert ours["reached"]
+    assert ours["accuracy"] >= 0.2 > max([row["accuracy"] for row in ours["curve"][:-1]], default=0.0)
+    assert ours["seconds"] == ours["epochs"] == len(ours["curve"])
+    assert json.loads(json.dumps(result)) == result
+    assert f"{100 * ours['accuracy']:.2f}% after {ours['epochs']} epochs" in race.table(result)
+    slow = {**result, "baseline": {**result["baseline"], "reached": False, "seconds": 3 * ours["seconds"]}}
+    assert "at least 3.00" in race.table(slow)
+
+
+@pytest.mark.usefixtures("_a_second_an_epoch")
+def test_what_does_not_get_there_is_said_not_to() -> None:
+    result = race_to(1.01, epochs=2.0, minutes=0.05)
+    assert (result["ours"]["reached"], result["ours"]["epochs"]) == (False, 2)  # its schedule was at its end
+    assert (result["baseline"]["reached"], result["baseline"]["epochs"]) == (False, 3)  # its time was up
+    assert "ours did not get there" in race.table(result)
+
+
+def test_a_shortened_recipe_keeps_its_parts_in_proportion() -> None:
+    recipe = RECIPES["laptop"]
+    half = race.shortened(recipe, recipe.epochs / 2)
+    assert (half.epochs, half.small_epochs) == (recipe.epochs / 2, recipe.small_epochs / 2)
+    assert race.shortened(recipe, None) == recipe

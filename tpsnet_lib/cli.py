@@ -216,12 +216,21 @@ def _add_study(add: Add) -> None:
     command.add_argument("--store", metavar="STORE", help="pack: the store to read, if not the default")
     _add_json(command)
 
-    command = add("bench", "measure our loop, augmentation or search side by side", "tpsnet bench augment")
-    command.add_argument("what", choices=("loop", "augment", "search"))
+    command = add(
+        "bench",
+        "measure our loop, time to an accuracy, augmentation or search beside another way",
+        "tpsnet bench augment; on a quiet machine: tpsnet bench time --to 0.9 --epochs 8",
+    )
+    command.add_argument("what", choices=("loop", "time", "augment", "search"))
     command.add_argument(
         "--repeats", type=int, default=5, metavar="N", help="turns of each side (default: %(default)s)"
     )
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    command.add_argument("--to", type=float, default=0.9, help="time: validation accuracy to reach (%(default)s)")
+    command.add_argument("--epochs", type=float, metavar="N", help="time: our schedule's length, if not the recipe's")
+    command.add_argument(
+        "--minutes", type=float, default=60, metavar="M", help="time: of a side that does not get there (%(default)s)"
+    )
+    _add_data_options(command)
     _add_json(command)
 
 

@@ -158,11 +158,19 @@ def bench(options: Options) -> int:
         result = benches.bench_search(device=device.type)
         print(json.dumps(result) if options.json else benches.table_of_search(result))
         return 0
+    if options.what == "time":
+        from tpsnet_lib.study import race
+
+        result = race.bench_time(
+            to=options.to, epochs=options.epochs, minutes=options.minutes, root=options.data, device=device
+        )
+        print(json.dumps(result) if options.json else race.table(result))
+        return 0
     if options.what == "augment":
         results = iter([benches.bench_augment(repeats=options.repeats)])
     else:
         cases = benches.LOOP_CASES.values()
-        results = (benches.bench_loop(model, repeats=options.repeats, device=device) for model in cases)
+        results = (benches.bench_loop(*case, repeats=options.repeats, device=device) for case in cases)
     for result in results:  # each as soon as it is measured
         print(json.dumps(result) if options.json else benches.table(result), flush=True)
     return 0

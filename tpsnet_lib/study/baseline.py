@@ -45,11 +45,17 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 def train(
-    config: RunConfig, images: ImageSet, device: torch.device, precision: str = "fp32", workers: int = 0
+    config: RunConfig,
+    images: ImageSet,
+    device: torch.device,
+    precision: str = "fp32",
+    workers: int = 0,
+    model: nn.Module | None = None,
 ) -> Generator[float]:
     """Train without end; each `next` takes one step and gives its loss.
 
-    Of the recipe it takes the batch size and SGD's three numbers. `precision` is `fp32` or `bf16` (autocast)."""
+    Of the recipe it takes the batch size and SGD's three numbers. `precision` is `fp32` or `bf16` (autocast). `model`:
+    on the device, to be trained in place of a fresh one of the config."""
     recipe = config.train
     pictures = Pictures(images)
     batches = DataLoader(
@@ -61,7 +67,7 @@ def train(
         pin_memory=device.type == "cuda",
     )
     torch.manual_seed(config.seed)
-    model = build(config.model).to(device)
+    model = model or build(config.model).to(device)
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(
         model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay

@@ -17,17 +17,20 @@ from PIL import Image
 
 from tpsnet_lib import train
 from tpsnet_lib.augment import augment
-from tpsnet_lib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from tpsnet_lib.compiled import STEPS_THAT_PAY, resolve_execution
+from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data import Fingerprint, ImageSet, fit_and_validation, normalise
 from tpsnet_lib.study import baseline, pool, ray_pool
 from tpsnet_lib.study.experiments import Experiment, Run
 from tpsnet_lib.study.provenance import now, provenance
 from tpsnet_lib.study.records import Store
+from tpsnet_lib.study.steptime import profile_step
 
-LOOP_CASES: dict[str, ModelConfig] = {  # what `tpsnet bench loop` measures
-    "[3,3,3] at 16/32/64": ModelConfig(blocks=(3, 3, 3), channels=(16, 32, 64), stem=16),
-    "[3,3,3] at 32/64/128": ModelConfig(blocks=(3, 3, 3), channels=(32, 64, 128), stem=16),
-    "TPSNet": ModelConfig(),
+LOOP_CASES: dict[str, tuple[ModelConfig, TrainConfig]] = {  # what `tpsnet bench loop` measures, on images of full size
+    "[3,3,3] at 16/32/64": (ModelConfig(blocks=(3, 3, 3), channels=(16, 32, 64), stem=16), TrainConfig()),
+    "[3,3,3] at 32/64/128": (ModelConfig(blocks=(3, 3, 3), channels=(32, 64, 128), stem=16), TrainConfig()),
+    "TPSNet": (ModelConfig(), TrainConfig()),
+    "laptop": (MEMBERS["laptop"], replace(RECIPES["laptop"], small_epochs=0.0)),
 }
 WARM_UP = 3  # steps before the clock starts; a DataLoader's prefetched batches are used up besides
 LEAST = 3  # steps in a turn, however long they take
@@ -45,38 +48,53 @@ def bench_loop(
     """Images a second of our training loop and of `baseline`: one network, batch size and number of threads.
 
     Each precision the device has natively and each number of `workers` (default 0, 1, 2, 4 ... up to the cores) is
-    first tried on the baseline, `seconds` each; then its best and our loop take turns, `repeats` times."""
+    first tried on the baseline, `seconds` each; then its best and our loop take turns, `repeats` times. `profile`: the
+    share that each kind of work has in one of our steps, uncompiled. On CUDA our loop is compiled, as a long run is."""
     device = device or train.resolve_device()
     images = images or sample()
     recipe = recipe or TrainConfig()
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(images)))
     native = train.native_precision(device)
-    config = RunConfig(model or LOOP_CASES["[3,3,3] at 16/32/64"], recipe).with_precision(native)
+    config = RunConfig(model or LOOP_CASES["[3,3,3] at 16/32/64"][0], recipe).with_precision(native)
     result = _opening("loop", images, recipe.batch_size, device)
-
-    def turn(steps: Iterator[float], count: int) -> float:
-        return recipe.batch_size * _rate(lambda: next(steps), seconds, WARM_UP + 2 * count, device)
-
-    variants: list[dict[str, Any]] = []
-    for precision in dict.fromkeys(("fp32", native)):
-        for count in _worker_counts() if workers is None else workers:
-            with closing(baseline.train(config, images, device, precision, count)) as steps:
-                rate = turn(steps, count)
-            variants.append({"precision": precision, "workers": count, "images_per_second": rate})
+    variants = baseline_variants(config, images, device, seconds, workers)
     best = max(variants, key=lambda variant: float(variant["images_per_second"]))
-    run, ours, theirs = train._Run(config, images, images, device), [], []
+    execution = resolve_execution("auto", device, STEPS_THAT_PAY)
+    there = images.to(device)
+    run, ours, theirs = train._Run(config, there, there, device, execution), [], []
     with closing(baseline.train(config, images, device, best["precision"], best["workers"])) as steps:
         for _ in range(repeats):
             ours.append(recipe.batch_size * _rate(run.take_step, seconds, WARM_UP, device))
-            theirs.append(turn(steps, best["workers"]))
+            theirs.append(_baseline_rate(steps, config, best["workers"], device, seconds))
+    profile = profile_step(config, images, device=device.type)
     return {
         **result,
         "config": config.to_dict(),
-        "ours": {**_summary(ours), "precision": config.train.precision},
+        "ours": {**_summary(ours), "precision": config.train.precision, "execution": run.lesson.execution},
         "baseline": {**_summary(theirs), "precision": best["precision"], "workers": best["workers"]},
         "ratio": _summary([mine / other for mine, other in zip(ours, theirs, strict=True)]),
         "variants": variants,
+        "profile": {group: profile.share(group) for group in profile.seconds},
     }
+
+
+def baseline_variants(
+    config: RunConfig, images: ImageSet, device: torch.device, seconds: float, workers: Sequence[int] | None = None
+) -> list[dict[str, Any]]:
+    """Images a second of the original's way in each precision that is native here and with each number of workers."""
+    found: list[dict[str, Any]] = []
+    for precision in dict.fromkeys(("fp32", train.native_precision(device))):
+        for count in _worker_counts() if workers is None else workers:
+            with closing(baseline.train(config, images, device, precision, count)) as steps:
+                rate = _baseline_rate(steps, config, count, device, seconds)
+            found.append({"precision": precision, "workers": count, "images_per_second": rate})
+    return found
+
+
+def _baseline_rate(
+    steps: Iterator[float], config: RunConfig, workers: int, device: torch.device, seconds: float
+) -> float:
+    return config.train.batch_size * _rate(lambda: next(steps), seconds, WARM_UP + 2 * workers, device)
 
 
 def bench_augment(
@@ -198,10 +216,17 @@ def table(result: dict[str, Any]) -> str:
             f"bench {result['kind']}: images/s, median (min to max) of {ratio['n']} turns each",
             *lines,
             f"{'ratio':<20}{_spread(ratio, '.2f'):>32}",
+            *([f"besides convolutions {said_of_rest(result['profile'])}"] if "profile" in result else []),
             f"batches of {result['batch_size']}, {result['data']}; {result['hardware']}, {result['threads']} threads;"
             f" torch {versions['torch']}, torchvision {versions['torchvision']}, Python {versions['python']}",
         ]
     )
+
+
+def said_of_rest(shares: dict[str, float]) -> str:
+    """The three largest parts of a step that are not convolutions, in words."""
+    rest = [(share, group) for group, share in shares.items() if not group.startswith("convolution")]
+    return ", ".join(f"{group} {share:.0%}" for share, group in sorted(rest, reverse=True)[:3]) + " of a step"
 
 
 def _variant(values: dict[str, Any]) -> str:

@@ -1,0 +1,147 @@
+"""How long our recipe and the original's way take to one validation accuracy, with one network, on one machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tpsnet_lib import metrics, train
+from tpsnet_lib.compiled import resolve_execution
+from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
+from tpsnet_lib.data import fit_and_validation
+from tpsnet_lib.model import build
+from tpsnet_lib.progress import duration
+from tpsnet_lib.study import baseline
+from tpsnet_lib.study.bench import _opening, _wait, baseline_variants
+
+Curve = list[dict[str, float]]  # after each epoch: seconds of training so far, validation accuracy
+
+
+def bench_time(
+    to: float = 0.9,
+    epochs: float | None = None,
+    minutes: float = 60.0,
+    root: str | Path | None = None,
+    device: torch.device | None = None,
+    model: ModelConfig | None = None,
+    recipe: TrainConfig | None = None,
+    data: DataConfig | None = None,
+    seconds: float = 5.0,
+    workers: list[int] | None = None,
+) -> dict[str, Any]:
+    """Seconds of training until an epoch ends with at least `to` of the validation images right: our recipe (default:
+    `laptop`, member and recipe; `epochs` shortens it, annealed to its end), then `baseline` with the original's recipe.
+
+    One run each, of seed 0, on the same images. The baseline has its best precision and workers (each tried for
+    `seconds`); its rate is constant, which the original's, a cosine over 300 epochs, nearly is so early. The clock
+    stands while validation is scored. A side that needs more than `minutes`, or whose schedule ends before, has not
+    `reached` it."""
+    device = device or train.resolve_device()
+    native = train.native_precision(device)
+    fit_set, validation = (part.to(device) for part in fit_and_validation(data or DataConfig(), root))
+    ours = RunConfig(model or MEMBERS["laptop"], shortened(recipe or RECIPES["laptop"], epochs), data or DataConfig())
+    ours = ours.with_precision(native)
+    theirs = replace(ours, train=replace(TrainConfig(), precision=native))
+    theirs = replace(theirs, train=replace(theirs.train, batch_size=min(128, len(fit_set))))
+
+    steps = round(ours.train.epochs * (len(fit_set) // min(ours.train.batch_size, len(fit_set))))
+    run = train._Run(ours, fit_set, validation, device, resolve_execution("auto", device, steps))
+
+    def score() -> float:
+        run.end_epoch()
+        return run.history[-1]["validation_accuracy"]
+
+    def take_step() -> bool:
+        run.take_step()
+        return run.step < run.steps
+
+    our_curve = _race(take_step, run.epoch_steps, score, to, minutes, device)
+    variants = baseline_variants(theirs, fit_set, device, seconds, workers)
+    best = max(variants, key=lambda variant: float(variant["images_per_second"]))
+    torch.manual_seed(theirs.seed)
+    network, labels = build(theirs.model).to(device), validation.labels.cpu()
+
+    def their_score() -> float:
+        return metrics.accuracy(metrics.predict(network, validation.images, precision=best["precision"]), labels)
+
+    way = baseline.train(theirs, fit_set, device, best["precision"], best["workers"], network)
+    with closing(way) as losses:
+        epoch_steps = len(fit_set) // theirs.train.batch_size
+        their_curve = _race(lambda: next(losses) is not None, epoch_steps, their_score, to, minutes, device)
+    return {
+        **_opening("time", fit_set, ours.train.batch_size, device),
+        "unit": "s",
+        "to": to,
+        "config": ours.to_dict(),
+        "ours": {**_came_to(our_curve, to), "execution": run.lesson.execution},
+        "baseline": {**_came_to(their_curve, to), "precision": best["precision"], "workers": best["workers"]},
+    }
+
+
+def shortened(recipe: TrainConfig, epochs: float | None) -> TrainConfig:
+    """A recipe at another length: its warm-up, small images and end without mixing keep their share of it."""
+    if epochs is None:
+        return recipe
+    part = epochs / recipe.epochs
+    spans = {name: getattr(recipe, name) * part for name in ("warmup_epochs", "small_epochs", "mix_off_epochs")}
+    return replace(recipe, epochs=epochs, **spans)
+
+
+def _race(
+    step: Callable[[], bool],
+    epoch_steps: int,
+    score: Callable[[], float],
+    to: float,
+    minutes: float,
+    device: torch.device,
+) -> Curve:
+    """Train and score epoch by epoch until it is there, the time is up, or `step` says that it was the last."""
+    curve: Curve = []
+    spent, more = 0.0, True
+    while more and spent < 60 * minutes:
+        began = time.perf_counter()
+        for _ in range(epoch_steps):
+            more = step()
+            if not more:
+                break
+        _wait(device)
+        spent += time.perf_counter() - began
+        curve.append({"seconds": spent, "accuracy": score()})
+        if curve[-1]["accuracy"] >= to:
+            break
+    return curve
+
+
+def _came_to(curve: Curve, to: float) -> dict[str, Any]:
+    last = curve[-1]
+    return {"reached": last["accuracy"] >= to, **last, "epochs": len(curve), "curve": curve}
+
+
+def table(result: dict[str, Any]) -> str:
+    """A result for people."""
+    ours, theirs, versions = result["ours"], result["baseline"], result["versions"]
+
+    def row(name: str, side: dict[str, Any]) -> str:
+        said = "" if side["reached"] else ", not reached"
+        return (
+            f"{name:<20}{duration(side['seconds']):>12}  {100 * side['accuracy']:.2f}% after {side['epochs']}"
+            f" epochs{said}"
+        )
+
+    ratio = theirs["seconds"] / ours["seconds"]
+    said = f"{ratio:.2f}" if theirs["reached"] else f"at least {ratio:.2f}"
+    return "\n".join(
+        [
+            f"bench time: training to {100 * result['to']:g}% of the validation images, one run each",
+            row("ours", ours),
+            row("the original's way", theirs) + f", {theirs['precision']}, {theirs['workers']} workers",
+            f"{'ratio':<20}{said if ours['reached'] else 'none: ours did not get there':>12}",
+            f"{result['data']}; {result['hardware']}, {result['threads']} threads; torch {versions['torch']}",
+        ]
+    )
