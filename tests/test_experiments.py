@@ -7,7 +7,9 @@ import pytest
 import yaml
 from conftest import TINY, tiny
 
+from tpsnet_lib.config import RECIPES
 from tpsnet_lib.files import ConfigError, DataError, RecordError
+from tpsnet_lib.model import count_parameters
 from tpsnet_lib.study import evaluate, experiments
 from tpsnet_lib.study.experiments import all_experiments, collect, load_experiment, pending
 from tpsnet_lib.study.pool import run_all
@@ -29,6 +31,19 @@ def test_every_declared_experiment_is_valid_and_under_the_budget() -> None:
         ids = [run.config.with_precision("fp32").id for run in experiment.runs]
         assert experiment.draws or len(ids) == len(set(ids)), f"{experiment.name} asks for one run twice"
         assert experiment.question
+
+
+def test_what_a_gpu_needs_is_proven_small_first_every_recipe_in_a_network_of_its_kind() -> None:
+    prove = load_experiment("prove")
+    assert (prove.needs, prove.final, prove.weights) == ("cpu", False, False)
+    recipes = {run.factors["train"]["recipe"]: run.config for run in prove.runs}
+    assert recipes.keys() == RECIPES.keys()
+    for name, config in recipes.items():
+        assert (config.train.epochs, config.data.train_size) == (2, 5000)
+        assert count_parameters(config.model) < 200_000
+        for span in ("small_epochs", "mix_off_epochs", "warmup_epochs"):  # each part of a recipe has its turn
+            assert 0 <= getattr(config.train, span) < 2
+            assert bool(getattr(config.train, span)) == bool(getattr(RECIPES[name], span))
 
 
 def test_runs_grids_and_seeds_multiply(tmp_path: Path) -> None:
