@@ -101,7 +101,7 @@ def surprise(
 def optimism(truth: Scores, images: int, sizes: Sequence[int], repeats: int = 4000, seed: int = 0) -> Array:
     """The winner's curse of validation noise alone, simulated: networks of known accuracy are scored on `images`
     random images, the best of k wins, and its score less its true accuracy is averaged: [sizes]."""
-    p, draw = np.asarray(truth, dtype=float), np.random.default_rng(seed)
+    p, draw = np.sort(np.asarray(truth, dtype=float)), np.random.default_rng(seed)  # in whatever order they came
     gaps = []
     for size in sizes:
         chosen = p[draw.random((repeats, len(p))).argsort(1)[:, :size]]

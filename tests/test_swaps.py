@@ -1,0 +1,208 @@
+"""Two records that change places change the sentences that depend on them, and no others: in the claims table, and in
+the findings of notebooks 02 and 03, whose own cells are run on the committed records."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nbformat
+import pytest
+
+from tpsnet_lib.files import project_root
+from tpsnet_lib.publish import page
+from tpsnet_lib.study import analyse, answers, claims, surrogate
+from tpsnet_lib.study.answers import Answer, Evidence
+from tpsnet_lib.study.committed import write_trials
+from tpsnet_lib.study.compare import PENDING
+from tpsnet_lib.study.experiments import collect, load_experiment
+from tpsnet_lib.study.records import Record, Store
+from tpsnet_lib.study.surrogate import Timing
+
+BOOK = claims.load()
+COMMITTED = Store(project_root() / "report" / "records")
+HIGH, LOW = "draw 27", "draw 13"  # of the search: a good trial and a poor one that differ in every choice asked about
+Findings = dict[tuple[str, int], str]  # by cell, and number in the cell
+
+
+def recorded(experiment: str, label: str, seed: int | None = None) -> Record:
+    """The committed record of a run, of a seed if it has several."""
+    pairs = [(run, record) for run, record in collect(load_experiment(experiment), COMMITTED) if run.label == label]
+    found = [record for run, record in pairs if record is not None and seed in (None, run.config.seed)]
+    return found[0]
+
+
+def swapped(folder: Path, one: Record, other: Record) -> Store:
+    """The committed records, of which two have each other's measurements."""
+    assert one.metrics["validation_accuracy"] != other.metrics["validation_accuracy"]
+    changed = {
+        one.id: replace(one, metrics=other.metrics, curve=other.curve),
+        other.id: replace(other, metrics=one.metrics, curve=one.curve),
+    }
+    write_trials(folder / "all.trials.jsonl", [changed.get(record.id, record) for record in COMMITTED.all()])
+    return Store(folder)
+
+
+# The claims table ---------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def standing() -> dict[str, Answer]:
+    """Every case that has records, judged from the committed ones."""
+    evidence = Evidence(COMMITTED)
+    found = {name: answers.judge(BOOK, name, evidence) for name in BOOK.cases}
+    return {name: answer for name, answer in found.items() if answer.verdict != PENDING}
+
+
+def said(answer: Answer) -> tuple[str, str]:
+    """What the sentence says, and the row of the table."""
+    return answers.said_of_answer(answer), page.claims([answer]) if answer.case.claim else ""
+
+
+def apart(answer: Answer) -> tuple[Record, Record]:
+    """Two records of a case whose places matter: the best and the worst; of a search, two that differ in every choice;
+    of a range of rates, the best and the one with the lowest rate."""
+    ranked = sorted(answer.records, key=lambda record: float(record.metrics["validation_accuracy"]))
+    if answer.case.name == "learning rate":
+        return ranked[-1], min(ranked, key=lambda record: record.config.train.lr)
+    if answer.case.answers[0]["test"] == "trials":
+        experiments = [given["experiment"] for given in answer.case.answers]
+        known = {record.id for record in ranked}
+        pairs = [(recorded(name, HIGH), recorded(name, LOW)) for name in experiments]
+        return next(pair for pair in pairs if {record.id for record in pair} <= known)
+    return ranked[-1], ranked[0]
+
+
+def test_most_cases_have_records() -> None:
+    assert len(standing()) >= len(BOOK.cases) - 3
+
+
+@pytest.mark.parametrize("name", BOOK.cases)
+def test_a_case_turns_with_its_records_and_with_no_others(name: str, tmp_path: Path) -> None:
+    if name not in standing():
+        pytest.skip("no records yet")
+    one, other = apart(standing()[name])
+    after = Evidence(swapped(tmp_path, one, other))
+    assert said(answers.judge(BOOK, name, after)) != said(standing()[name])
+    others = [case for case, answer in standing().items() if not {one.id, other.id} & {r.id for r in answer.records}]
+    assert others
+    for case in others:
+        assert said(answers.judge(BOOK, case, after)) == said(standing()[case])
+
+
+# The notebooks ------------------------------------------------------------------------------------------------------
+
+
+class Silent:
+    """Stands for what draws: any call of it shows nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+
+def told(notebook: str, teller: str, store: Store, cells: Sequence[str], more: Mapping[str, Any]) -> Findings:
+    """What some cells of a notebook say through its function `teller` where the records are those of a store; nothing
+    is drawn, and `more` stands for what other cells would have left."""
+    found: Findings = {}
+    (path,) = (project_root() / "notebooks").glob(f"{notebook}_*.ipynb")
+    by_id = {cell.id: cell.source for cell in nbformat.read(path, as_version=4).cells}
+    room: dict[str, Any] = {}
+    for cell in cells:
+
+        def tell(text: str, cell: str = cell) -> None:
+            found[cell, sum(other == cell for other, _ in found)] = text
+
+        room[teller] = tell
+        exec(compile(by_id[cell], cell, "exec"), room)
+        room |= {"shelf": store, "plots": Silent(), "style": Silent(), **more}
+        room |= {"display": lambda *args: None, "shown": lambda *args: None}
+    return found
+
+
+def turned(before: Findings, after: Findings) -> list[tuple[str, int]]:
+    """The findings that are other than they were; the same cells say as many as before."""
+    assert before.keys() == after.keys()
+    return [place for place in before if before[place] != after[place]]
+
+
+SEARCH = (  # cells, but for those that train and those that look at no records
+    "c02", "c03", "c04", "c05", "c08", "c25", "c26", "c28", "c36", "c40", "c42", "c44", "c47", "c48", "c50", "c50b",
+    "c55", "c56",
+)  # fmt: skip
+
+
+def findings_of_the_search(store: Store) -> Findings:
+    """Notebook 03 from its records; the first of the long trials stand for the live ones."""
+    long = collect(load_experiment("search_classroom_long"), COMMITTED)
+    live = [(run, record) for run, record in long if run.label in (LOW, HIGH, "draw 0")]
+    more = {"forests": 1, "tried": analyse.trials(live), "epochs": 2.0, "runs": []}
+    return told("03", "finding", store, SEARCH, more)
+
+
+@functools.cache
+def search_as_it_is() -> Findings:
+    """What notebook 03 says of the committed records."""
+    return findings_of_the_search(COMMITTED)
+
+
+OF_A_CROWD = [("c36", 0), ("c56", 0)]  # the best of n, and the curse of images: of the trials in whatever order
+OF_TWO_BUDGETS = [("c48", 0), ("c50", 0), ("c50b", 0)]
+OF_TWO_SEEDS = [("c56", 1), ("c56", 2)]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "expected"),
+    [
+        ("search_classroom", None),
+        ("search_classroom_long", OF_TWO_BUDGETS),
+        ("search_winners", OF_TWO_SEEDS),
+    ],
+)
+def test_the_findings_of_a_search_turn_with_its_trials(
+    experiment: str, expected: list[tuple[str, int]] | None, tmp_path: Path
+) -> None:
+    before = search_as_it_is()
+    after = findings_of_the_search(swapped(tmp_path, recorded(experiment, HIGH), recorded(experiment, LOW)))
+    every = [place for place in before if place not in OF_A_CROWD]
+    assert len(every) >= 13
+    assert turned(before, after) == (every if expected is None else expected)
+
+
+EFFECTS = (
+    "a02", "a03", "a04", "a05", "a06", "a19", "a25", "a27", "a29", "a61", "a31", "a63", "a65", "a33", "a35", "a39",
+    "a67", "a41", "a43", "a52", "a54", "a68", "a58",
+)  # fmt: skip
+
+
+def findings_of_the_effects(store: Store) -> Findings:
+    """Notebook 02 from its records, without a stopwatch."""
+    room = SimpleNamespace(**{**vars(surrogate), "latency": lambda *args: Timing(1.0, 1.0, 1.0, 5)})
+    return told("02", "say", store, EFFECTS, {"surrogate": room})
+
+
+@functools.cache
+def effects_as_they_are() -> Findings:
+    """What notebook 02 says of the committed records."""
+    return findings_of_the_effects(COMMITTED)
+
+
+def test_the_findings_on_one_factor_turn_with_its_runs_and_with_no_others(tmp_path: Path) -> None:
+    before = effects_as_they_are()
+    runs = [recorded("effects_kernels", f"F={kernel}", 0) for kernel in (1, 5)]
+    after = findings_of_the_effects(swapped(tmp_path, *runs))
+    changed = {cell for cell, _ in turned(before, after)}
+    assert changed == {"a19", "a33", "a52", "a54", "a58"}, "the seeds' spread, F, the design game, the last table"
+    assert {"a27", "a29", "a31", "a35", "a39", "a41", "a61", "a63", "a65", "a67", "a68"} <= {c for c, _ in before}
+
+
+def test_the_findings_on_depth_and_width_turn_with_the_networks_that_both_look_at(tmp_path: Path) -> None:
+    before = effects_as_they_are()
+    runs = [recorded("effects_blocks", label, 0) for label in ("B=1", "B=5")]
+    after = findings_of_the_effects(swapped(tmp_path, *runs))
+    changed = {cell for cell, _ in turned(before, after)}
+    every = {cell for cell, _ in before} - {"a06", "a43"}  # how many records there are; what the stopwatch says
+    assert changed == every, "B=1 is the network that every factor is set beside"
