@@ -180,7 +180,7 @@ def test_missing_runs_are_counted_beside_those_there_are(tmp_path: Path) -> None
     experiment = load_experiment("effects_width")
     write_failure(tmp_path, experiment.runs[0].config, "the loss is not a number", PROVENANCE)
     answer = answers.judge(BOOK, "width", Evidence(Store(tmp_path)))
-    assert "`tpsnet run effects_width` (9 runs, about 7 min on two CPU cores)" in answer.waiting
+    assert "`tpsnet run effects_width` (24 runs, about 19 min on two CPU cores)" in answer.waiting
 
 
 def test_odd_against_even_sees_the_jump_beyond_the_trend() -> None:
@@ -307,7 +307,7 @@ def test_cases_of_which_some_seeds_are_missing_say_how_many_pairs_each_differenc
     groups = groups_of({BOOK.key(level, "width"): by_seed for level, by_seed in values.items()})
     found = answers.judged("f", Evidence(Store(), groups=groups))
     assert "n = 2 and 3 seeds, paired" in page.claims(found)
-    assert "`tpsnet run effects_width` (1 run, about 1 min" in found[0].waiting
+    assert "`tpsnet run effects_width` (16 runs, about 13 min" in found[0].waiting
 
 
 def test_one_claim_at_a_time_can_be_asked_for() -> None:
