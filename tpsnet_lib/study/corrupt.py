@@ -132,7 +132,7 @@ class Ratios:
 
 
 def corruption_errors(ours: Answers, baseline: Answers, relative: bool = False) -> Ratios:
-    """A network's corruption errors against a baseline's (Hendrycks & Dietterich 2019, section 4.1), with the interval
+    """A network's corruption errors against a baseline's (Hendrycks & Dietterich 2019, section 4), with the interval
     of a paired bootstrap of the images.
 
     Of a corruption (CE): the error summed over the severities, divided by the same of the baseline; then the mean of
