@@ -35,7 +35,8 @@ def test_every_declared_experiment_is_valid_and_under_the_budget() -> None:
 
 def test_what_a_gpu_needs_is_proven_small_first_every_recipe_in_a_network_of_its_kind() -> None:
     prove = load_experiment("prove")
-    assert (prove.needs, prove.final, prove.weights) == ("cpu", False, False)
+    assert (prove.needs, prove.final, prove.weights, prove.is_check) == ("cpu", False, False, True)
+    assert [e.name for e in all_experiments() if e.is_check] == ["prove", "smoke"]
     recipes = {run.factors["train"]["recipe"]: run.config for run in prove.runs}
     assert recipes.keys() == RECIPES.keys()
     for name, config in recipes.items():

@@ -226,7 +226,7 @@ def _sizes(record: Record) -> tuple[int, int]:
 def _pending(store: Store) -> str:
     rows = []
     afresh = notebooks.profile_names()  # an experiment of a profile's name is what that profile trains for every page
-    for experiment in (e for e in experiments.all_experiments() if e.name not in afresh):
+    for experiment in (e for e in experiments.all_experiments() if not (e.is_check or e.name in afresh)):
         left = len(experiments.pending([experiment], store))
         if left:
             minutes = left * experiment.minutes

@@ -41,6 +41,11 @@ class Experiment:
     runs: list[Run]
     draws: Draws | None = None  # of a search
 
+    @property
+    def is_check(self) -> bool:
+        """Whether it checks that things work and answers nothing, so that the report leaves it out."""
+        return self.priority >= 1000
+
 
 def experiments_folder() -> Path:
     """Where experiments are declared."""
