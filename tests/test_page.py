@@ -14,6 +14,7 @@ import matplotlib as mpl
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from IPython.display import Code
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 mpl.use("Agg")
@@ -183,6 +184,15 @@ def test_code_is_the_same_with_marks_only_where_they_have_a_colour(tmp_path):
     code = soup.select_one(".highlight pre")
     assert code.text.strip() == source
     assert {tuple(word["class"]) for word in code("span", class_=True)} == {("k",), ("nf",), ("mi",), ("c1",)}
+
+
+def test_code_that_a_cell_shows_brings_no_style_of_its_own(tmp_path):
+    code = Code("def area(side): ...", language="python")._repr_html_()
+    table = "<style>#T_1_row0 {color: red}</style><table id='T_1'><tr><td id='T_1_row0'>1</td></tr></table>"
+    soup = soup_of(notebook(tmp_path, "01_c", *(shown({"text/html": html}) for html in (code, table))))
+    assert "<style>" in code
+    assert [style.text for style in soup.main("style")] == ["#nb01-T_1_row0 {color: red}"]
+    assert soup.select_one(".output_html .highlight .nf").text == "area"
 
 
 def test_an_italic_line_under_a_figure_is_its_caption(tmp_path):

@@ -12,8 +12,10 @@ from conftest import tiny
 
 from tpsnet_lib.files import DataError, project_root
 from tpsnet_lib.metrics import mean_interval, wilson
+from tpsnet_lib.progress import duration
 from tpsnet_lib.publish import chapters, landing, report
 from tpsnet_lib.study.evaluate import TestResult
+from tpsnet_lib.study.experiments import load_experiment
 from tpsnet_lib.study.finals import Final
 from tpsnet_lib.study.records import Record, Store
 
@@ -85,9 +87,9 @@ def test_minutes_on_different_machines_are_told_one_by_one(tiny_record: Record) 
     same = landing.answer([on(two, ("a laptop", 2), ("a laptop", 2))])
     assert "20:00 min to 50:00 min of training each on a laptop" in same
     apart = landing.answer([on(two, ("a laptop", 2), ("a GPU", 2))])
-    assert "(seed 0, 50:00 min on a laptop with 2 threads; seed 1, 20:00 min on a GPU with 2 threads)" in apart
+    assert "training of 50:00 min (seed 0, a laptop with 2 threads), 20:00 min (seed 1, a GPU with 2 threads)" in apart
     fewer = landing.answer([on(two, ("a laptop", 2), ("a laptop", 1))])
-    assert "50:00 min on a laptop with 2 threads; seed 1, 20:00 min on a laptop with 1 thread)" in fewer
+    assert "50:00 min (seed 0, a laptop with 2 threads), 20:00 min (seed 1, a laptop with 1 thread)" in fewer
 
 
 def test_a_network_fitted_on_all_images_has_no_validation_accuracy(tiny_record: Record) -> None:
@@ -136,10 +138,17 @@ def test_a_page_from_synthetic_images_says_so_first(tiny_record: Record, tiny_st
 def test_what_is_to_be_run_is_named_with_what_it_needs_and_its_minutes(tmp_path: Path) -> None:
     rows = BeautifulSoup(landing._pending(Store(tmp_path)), "html.parser")("tr")
     heads = [cell.text for cell in rows[0]("th")]
-    assert heads == ["experiment", "question", "runs left", "needs", "about"]
+    assert heads == ["experiment", "runs left", "needs", "about", "question"]
     cells = {row.td.text: [cell.text for cell in row("td")] for row in rows[1:] if row.td}
-    assert cells["best"][2:] == ["3 of 3", "one GPU", "1:15:00 h"]
-    assert cells["laptop"][3] == "two CPU cores"
+    gpu, laptop = load_experiment("best"), load_experiment("laptop")
+    assert cells["best"][1:4] == [
+        f"{len(gpu.runs)} of {len(gpu.runs)}",
+        "one GPU",
+        duration(60 * gpu.minutes * len(gpu.runs)),
+    ]
+    assert cells["best"][4] == gpu.question
+    assert cells["laptop"][2] == "two CPU cores"
+    assert cells["laptop"][3] == duration(60 * laptop.minutes * len(laptop.runs))
 
 
 def test_without_data_the_report_falls_back_and_a_wrong_place_is_an_error(

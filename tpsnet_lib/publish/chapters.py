@@ -158,7 +158,8 @@ def _mathml(tex: str, display: str, name: str, problems: list[str]) -> str:
 def tidy(soup: BeautifulSoup, name: str, problems: list[str]) -> None:
     """In place: nothing active, addresses as text, tables that scroll with numbers to the right; faults are noted."""
     for tag in soup([*ACTIVE, "style"]):
-        if tag.name != "style" or tag.has_attr("scoped"):  # pandas' scoped style is ours to set; a Styler's stays
+        named = ".output_html" in tag.get_text()  # IPython's style of code, which would paint every other output too
+        if tag.name != "style" or named or tag.has_attr("scoped"):  # so would pandas' scoped one; a Styler's stays
             tag.decompose()
     for image in soup("img"):
         if str(image.get("alt", "")).strip() in NO_ALT:

@@ -96,9 +96,9 @@ def _time(records: Sequence[Record]) -> str:
         each = " each" if len(records) > 1 else ""
         return f"{' to '.join(spread)} of training{each} on {records[0].hardware}"
     told = (
-        f"seed {record.config.seed}, {duration(record.metrics['seconds'])} on {_machine(record)}" for record in records
+        f"{duration(record.metrics['seconds'])} (seed {record.config.seed}, {_machine(record)})" for record in records
     )
-    return f"training ({'; '.join(told)})"
+    return f"training of {', '.join(told)}"
 
 
 def _machine(record: Record) -> str:
@@ -233,12 +233,17 @@ def _pending(store: Store) -> str:
             needs = "one GPU" if experiment.needs == "gpu" else "two CPU cores"
             total = len(experiment.runs)
             rows.append(
-                {"name": experiment.name, "asks": experiment.question, "left": f"{left} of {total}", "needs": needs}
+                {
+                    "name": experiment.name,
+                    "asks": page.with_code(experiment.question),
+                    "left": f"{left} of {total}",
+                    "needs": needs,
+                }
                 | {"time": duration(60 * minutes)}
             )
     if not rows:
         return "<p>Every declared experiment has its records.</p>"
-    heads = {"name": "experiment", "asks": "question", "left": "runs left", "needs": "needs", "time": "about"}
+    heads = {"name": "experiment", "left": "runs left", "needs": "needs", "time": "about", "asks": "question"}
     return (
         "<p>Declared and not run yet; <code>tpsnet run NAME</code> runs one, <code>tpsnet run --pending</code> all that"
         " this machine can.</p>" + page.table(rows, heads)

@@ -97,7 +97,7 @@ def _claim_row(answer: Answer) -> Markup:
     others = f" and {len(answer.records) - 2} more" if len(answer.records) > 2 else ""
     where = [answer.budget] if grounds else []
     where += [Markup('<span class="sources">{}{}</span>').format(links, others)] if grounds and links else []
-    where += [Markup("Pending: {}").format(_code(answer.waiting))] if answer.waiting else []
+    where += [Markup("Pending: {}").format(with_code(answer.waiting))] if answer.waiting else []
     cells = (
         answer.case.says,
         Markup('<strong class="{}">{}</strong>').format(answer.verdict.replace(" ", "-"), answer.verdict),
@@ -111,7 +111,7 @@ def _lines(parts: Iterable[Any]) -> Markup:
     return Markup("<br>").join(parts)
 
 
-def _code(text: str) -> Markup:
+def with_code(text: str) -> Markup:
     """Text with its parts in backticks as code."""
     parts = [Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(text.split("`"))]
     return Markup("").join(parts)
