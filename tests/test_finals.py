@@ -14,7 +14,7 @@ from tpsnet_lib.study import finals
 from tpsnet_lib.study.evaluate import TestResult
 from tpsnet_lib.study.experiments import load_experiment
 from tpsnet_lib.study.finals import Final
-from tpsnet_lib.study.records import Record, Store, row_sum
+from tpsnet_lib.study.records import Record, Store, held_out, row_sum
 
 
 def record(seed: int = 0, minutes: float = 2.0, config: RunConfig | None = None, accuracy: float = 0.9) -> Record:
@@ -69,6 +69,6 @@ def test_the_seeds_of_a_declared_recipe_are_one_result(tmp_path: Path) -> None:
 
 
 def test_a_run_fitted_on_the_validation_images_has_no_held_out_accuracy() -> None:
-    assert finals.held_out(record()) == 0.9
+    assert held_out(record()) == 0.9
     fitted = replace(RunConfig(), data=DataConfig(fit_on="all"))
-    assert finals.held_out(record(config=fitted)) is None
+    assert held_out(record(config=fitted)) is None

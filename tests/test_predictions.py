@@ -271,8 +271,8 @@ def test_the_temperature_is_that_of_a_sibling_whose_weights_can_be_used(tmp_path
 
         config, group_id, failed, has_weights = split.config, split.group_id, "", True
 
-        def __init__(self, usable):
-            self.usable = usable
+        def __init__(self, usable, **measured):
+            self.usable, self.metrics = usable, measured
 
         def load_model(self, device):
             if not self.usable:
@@ -293,6 +293,7 @@ def test_the_temperature_is_that_of_a_sibling_whose_weights_can_be_used(tmp_path
     expected = metrics.temperature(LOGITS[:500], LABELS[:500])
     assert heat(whole, Sibling(True)) == heat(whole, Sibling(False), Sibling(True)) == expected
     assert heat(whole, Sibling(False)) is None
+    assert heat(whole, Sibling(False, temperature=0.7)) == 0.7  # its record has it, the weights are not needed
     assert heat(whole) is None
 
 

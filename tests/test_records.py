@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from conftest import tiny
 from tpsnet_lib import train
 from tpsnet_lib.data import fit_and_validation
 from tpsnet_lib.files import RecordError, TrainingError
-from tpsnet_lib.metrics import accuracy, predict
+from tpsnet_lib.metrics import accuracy, predict, temperature
 from tpsnet_lib.study.committed import publish, write_trials
 from tpsnet_lib.study.records import (
     Record,
@@ -38,6 +39,14 @@ def test_a_record_reads_back_what_was_measured(tiny_record: Record) -> None:
         assert tiny_record.provenance[key]
     (row,) = rows([tiny_record])
     assert (row["model.blocks"], row["train.lr"], row["seed"]) == ((1, 1), 0.05, 0)
+
+
+def test_only_a_run_that_kept_validation_images_out_has_a_temperature(tiny_record: Record, tmp_path: Path) -> None:
+    model, (_, validation) = tiny_record.load_model(), fit_and_validation(tiny_record.config.data)
+    logits = predict(model, validation.images, precision=tiny_record.config.train.precision)
+    assert tiny_record.metrics["temperature"] == pytest.approx(temperature(logits, validation.labels), 1e-6)
+    fitted = replace(tiny_record.config, data=replace(tiny_record.config.data, fit_on="all"))
+    assert "temperature" not in load_or_run(fitted, store=Store(tmp_path), progress="none").metrics
 
 
 def test_a_run_that_has_a_record_is_not_trained_again(tiny_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,7 @@ def _config(options: Options) -> RunConfig:
 def train(options: Options) -> int:
     """Train one network, or read its record where it has been trained before."""
     from tpsnet_lib.model import check_budget
-    from tpsnet_lib.study.records import default_store, load_or_run
+    from tpsnet_lib.study.records import default_store, in_percent, load_or_run
     from tpsnet_lib.study.tracking import Mirror
     from tpsnet_lib.train import native_precision, resolve_device
 
@@ -141,9 +141,11 @@ def train(options: Options) -> int:
     if options.json:
         print(json.dumps({"record": str(record.path), "id": record.id, "stamp": record.stamp, **record.metrics}))
         return 0
-    found = record.metrics
+    found, reached = record.metrics, f"validation accuracy {in_percent(record)}"
+    if record.config.data.fit_on == "all":
+        reached = f"fitted on all images, training accuracy {100 * found['train_accuracy']:.2f}%"
     print(
-        f"validation accuracy {100 * found['validation_accuracy']:.2f}% on {record.stamp} after {found['epochs']:.4g}"
+        f"{reached} on {record.stamp} after {found['epochs']:.4g}"
         f" epochs, {found['parameters']:,} parameters, {duration(found['seconds'])} on {record.hardware}\n{record.path}"
     )
     return 0

@@ -86,7 +86,7 @@ def records(options: Options) -> int:
         print(json.dumps(stores.rows(found)))
         return 0
     for record in found:
-        score = record.failed or f"{100 * record.metrics['validation_accuracy']:6.2f}%"
+        score = record.failed or stores.in_percent(record)
         model = record.config.model
         shape = f"{list(model.blocks)} x {list(model.channels)}"
         print(f"{record.id}  {score:8} {record.metrics['parameters']:9,}  {shape:36} {record.stamp}")

@@ -43,6 +43,7 @@ class Fitted:
     seconds: float
     images_per_second: float
     execution: str = "eager"  # of its last step, as in `compiled.EXECUTIONS`
+    temperature: float = 1.0  # that suits it best on the validation images (Guo et al. 2017)
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -169,6 +170,7 @@ class _Run:
         self.step, self.seconds, self.began = 0, 0.0, time.monotonic()
         self.history: list[dict[str, float]] = []
         self.one_hot = torch.eye(CLASSES, device=device)
+        self.temperature = 1.0
         self.loss_sum = torch.zeros((), device=device)
         self.correct = torch.zeros((), device=device)
         self.first_bad = torch.full((), self.steps + 1, device=device)  # a step's number, or past the end
@@ -241,6 +243,8 @@ class _Run:
         with self._averaged():
             logits = metrics.predict(self.model, self.validation.images, precision=self.recipe.precision)
         labels = self.validation.labels.cpu()
+        if self.step == self.steps:
+            self.temperature = metrics.temperature(logits, labels)
         self._clock()
         row = {
             "epoch": self.step / self.epoch_steps,
@@ -291,7 +295,7 @@ class _Run:
             self.model.load_state_dict(self.ema.average)
         self.model.eval()
         rate = self.steps * self.batch / max(self.seconds, 1e-9)
-        return Fitted(self.model, self.history, self.seconds, rate, self.lesson.execution)
+        return Fitted(self.model, self.history, self.seconds, rate, self.lesson.execution, self.temperature)
 
     def state(self) -> dict[str, Any]:
         """All that a later process needs to go on from here."""

@@ -19,8 +19,8 @@ from tpsnet_lib.publish.plots import style, training
 from tpsnet_lib.study import answers, cost, experiments, mistakes
 from tpsnet_lib.study.compare import MATTERS
 from tpsnet_lib.study.evaluate import TestResult
-from tpsnet_lib.study.finals import Final, finals, held_out
-from tpsnet_lib.study.records import Record, Store
+from tpsnet_lib.study.finals import Final, finals
+from tpsnet_lib.study.records import Record, Store, held_out
 
 
 def final_records(store: Store) -> list[Final]:

@@ -23,7 +23,7 @@ from tpsnet_lib.publish.chapters import ACTIVE, ASSETS, NO_ALT, chapter, tidy
 from tpsnet_lib.publish.pictures import png_source, slim_svg, svg_source
 from tpsnet_lib.study import compare
 from tpsnet_lib.study.answers import Answer
-from tpsnet_lib.study.finals import held_out
+from tpsnet_lib.study.records import held_out
 
 SIZE_LIMIT = 5 * 2**20  # bytes of a page, above which it warns
 HISTORY_LIMIT = 2**20  # bytes of embedded histories; those beyond are left to the record store

@@ -17,8 +17,8 @@ from tpsnet_lib.model import count_macs, count_parameters
 from tpsnet_lib.progress import duration
 from tpsnet_lib.study.evaluate import TestResult
 from tpsnet_lib.study.experiments import load_experiment
-from tpsnet_lib.study.finals import Final, finals, held_out
-from tpsnet_lib.study.records import Record, Store, read_record
+from tpsnet_lib.study.finals import Final, finals
+from tpsnet_lib.study.records import Record, Store, held_out, read_record
 
 FLOPS_PER_MAC = 6  # a multiplication and an addition, once forward and twice backward (to the inputs, to the weights)
 

@@ -14,11 +14,6 @@ from tpsnet_lib.study.experiments import Experiment, collect, experiments_folder
 from tpsnet_lib.study.records import Record, Store
 
 
-def held_out(record: Record) -> float | None:
-    """A run's accuracy on validation images, as a fraction; None where it was fitted on them (`data.fit_on: all`)."""
-    return None if record.config.data.fit_on == "all" else float(record.metrics["validation_accuracy"])
-
-
 @dataclass(frozen=True)
 class Final:
     """The runs of one recipe that differ by seed alone, with what the test set said of each; None where it is shut."""

@@ -7,8 +7,7 @@ import numpy as np
 from tpsnet_lib import metrics
 from tpsnet_lib.study import analyse, budgets, cost, gains
 from tpsnet_lib.study.experiments import collect, load_experiment
-from tpsnet_lib.study.finals import held_out
-from tpsnet_lib.study.records import Record, Store
+from tpsnet_lib.study.records import Record, Store, held_out
 
 SHORT, LONG = "search_classroom", "search_classroom_long"  # the same draws at two budgets
 SEEDS = "climb"  # its rows are run from several seeds each

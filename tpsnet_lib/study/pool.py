@@ -23,7 +23,7 @@ from tpsnet_lib.files import Interrupted, TpsnetError, TrainingError
 from tpsnet_lib.progress import Progress
 from tpsnet_lib.study.experiments import Experiment, Run
 from tpsnet_lib.study.provenance import now, provenance
-from tpsnet_lib.study.records import Record, Store, default_store, load_or_run, write_failure
+from tpsnet_lib.study.records import Record, Store, default_store, held_out, in_percent, load_or_run, write_failure
 from tpsnet_lib.train import native_precision, resolve_device
 
 Job = tuple[Experiment, Run]
@@ -84,9 +84,9 @@ class Tally:
         experiment, run = job
         self.records.append(record)
         self.bar.advance()
-        scores = [done.metrics["validation_accuracy"] for done in self.records if not done.failed]
+        scores = [score for done in self.records if not done.failed and (score := held_out(done)) is not None]
         best = f", best {100 * max(scores):.2f}%" if scores else ""
-        came_to = record.failed or f"{100 * record.metrics['validation_accuracy']:.2f}%"
+        came_to = record.failed or in_percent(record)
         self.bar.stage(f"{experiment.name}, {run.label}, seed {run.config.seed}: {came_to}{best}")
         if self.on_record is not None:
             self.on_record(run, record)

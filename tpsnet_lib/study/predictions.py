@@ -68,8 +68,11 @@ def held_out_temperature(
     record: Record, store: Store, validation: ImageSet, device: torch.device, precision: str
 ) -> float | None:
     """The temperature that suits a record best on validation images its network was not trained on; for a network
-    fitted on all images, that of its `split` sibling. None where no sibling has weights that can be used."""
+    fitted on all images, that of its `split` sibling. It stands in the sibling's record, or is found from its weights;
+    None where there is neither."""
     for sibling in split_siblings(record, store):
+        if "temperature" in sibling.metrics:
+            return float(sibling.metrics["temperature"])
         with contextlib.suppress(RecordError):  # none, altered, or of another network
             logits = metrics.predict(sibling.load_model(device), validation.images, precision=precision)
             return metrics.temperature(logits, validation.labels.cpu())

@@ -107,6 +107,17 @@ class Record:
         return model.eval().to(device)
 
 
+def held_out(record: Record) -> float | None:
+    """A run's accuracy on validation images, as a fraction; None where it was fitted on them (`data.fit_on: all`)."""
+    return None if record.config.data.fit_on == "all" else float(record.metrics["validation_accuracy"])
+
+
+def in_percent(record: Record) -> str:
+    """The same for people: `93.22%`, or `fitted` where there is none."""
+    reached = held_out(record)
+    return "fitted" if reached is None else f"{100 * reached:.2f}%"
+
+
 class Store:
     """Folders of records read as one; the first takes new records, the others are only read."""
 
@@ -298,6 +309,8 @@ def write_record(
         "seconds": fitted.seconds,
         "images_per_second": fitted.images_per_second,
     }
+    if config.data.fit_on == "split":  # what the calibration of a sibling fitted on all images needs of this run
+        measured["temperature"] = fitted.temperature
     model = fitted.model if keep_weights else None
     return _write_parts(folder / config.id, config, fitted.history, measured, made, model)
 

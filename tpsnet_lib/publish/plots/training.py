@@ -16,9 +16,8 @@ from torch import Tensor
 from tpsnet_lib import metrics
 from tpsnet_lib.publish.plots.style import INK, MUTED, PALETTE, STYLE, figure
 from tpsnet_lib.study.cost import frontier
-from tpsnet_lib.study.finals import held_out
 from tpsnet_lib.study.gains import Halves, Step
-from tpsnet_lib.study.records import Record
+from tpsnet_lib.study.records import Record, held_out
 from tpsnet_lib.study.steptime import StepProfile
 
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY = PALETTE
