@@ -43,7 +43,7 @@ def test_training_lowers_the_loss_and_two_runs_agree_bit_for_bit() -> None:
         {"optimizer": "sgd", "nesterov": True, "schedule": "onecycle", "ema_decay": 0.9, "clip_norm": 1.0},
         {"optimizer": "adam", "lr": 0.001, "warmup_epochs": 0.5, "cutmix": 1.0, "mix_off_epochs": 1},
         {"optimizer": "adamax", "schedule": "linear", "flip": "alternate", "cutout": 8},
-        {"optimizer": "muon", "lr": 0.1, "momentum": 0.6, "small_epochs": 2, "small_size": 16},
+        {"optimizer": "muon", "lr": 0.1, "momentum": 0.6, "small_epochs": 2, "small_size": 16, "stem_epochs": 1},
         {"optimizer": "adamw", "schedule": "constant", "trivial": True, "label_smoothing": 0.1},
     ],
 )

@@ -32,12 +32,12 @@ class Lesson:
 
     Compiled or not, it is the same network: the names in its state, its checkpoints and its predictions do not know of
     it; only the draws of dropout and stochastic depth are others, the same after a resume. Each shape of batch is
-    compiled at its first step. Where that fails, one line on standard error says why, and the run goes on `eager` as if
+    compiled at its first step, and again when the stem is frozen. Where that fails, one line on standard error says why, and the run goes on `eager` as if
     nothing had been tried."""
 
     def __init__(self, model: ResidualNetwork, label_smoothing: float, bf16: bool, execution: str = "eager") -> None:
         self.model, self.label_smoothing, self.bf16, self.execution = model, label_smoothing, bf16, execution
-        self.shapes: set[torch.Size] = set()  # that were compiled
+        self.done: set[tuple[torch.Size, int]] = set()  # compiled: the shapes, with the number of parameters trained
         self.forward = self._forward
         if mode := EXECUTIONS[execution]:
             torch.compiler.reset()  # of a process's earlier runs: of one function torch keeps a few versions only
@@ -46,7 +46,8 @@ class Lesson:
     def __call__(self, inputs: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """The loss, a scalar, and the logits [B, 10], both detached; the gradients are left in `.grad`, which is empty
         before. `inputs` float [B, 3, H, W], `targets` float [B, 10]; `seed` is that of dropout's draws."""
-        if self.execution == "eager" or inputs.shape in self.shapes:
+        case = inputs.shape, sum(p.requires_grad for p in self.model.parameters())
+        if self.execution == "eager" or case in self.done:
             return self._teach(inputs, targets, seed)
         before = [value.clone() for value in self.model.buffers()]
         try:
@@ -61,7 +62,7 @@ class Lesson:
                 value.copy_(was)
             self.model.zero_grad(set_to_none=True)
             return self._teach(inputs, targets, seed)
-        self.shapes.add(inputs.shape)
+        self.done.add(case)
         return result
 
     def _teach(self, inputs: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:

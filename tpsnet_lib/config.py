@@ -175,6 +175,7 @@ class TrainConfig(_Checked):
     mixup: float = _field(0.0, 0, 10)  # alpha of the Beta distribution; 0: none
     cutmix: float = _field(0.0, 0, 10)  # alpha; with mixup also set, each image draws one of the two
     mix_off_epochs: float = _field(0.0, 0, 10_000)  # mixing is off for this many epochs at the end
+    stem_epochs: float = _field(0.0, 0, 10_000)  # the stem is trained for this many epochs, then frozen; 0: to the end
     small_epochs: float = _field(0.0, 0, 10_000)  # this many epochs at the start see smaller images
     small_size: int = _field(24, 8, 32)  # their side, in pixels
 

@@ -136,9 +136,9 @@ class _Strided(torch.autograd.Function):
 
 
 class Whitening(nn.Conv2d):
-    """A 2x2 convolution whose kernel `model.whiten` sets and nothing trains; its bias is trained.
+    """A 2x2 convolution whose kernel `model.whiten` sets and nothing trains; its bias is trained until it is frozen.
 
-    The bias is added apart: a backward pass for the bias alone is the one that oneDNN has no fast way for."""
+    A trained bias is added apart: a backward pass for the bias alone is the one that oneDNN has no fast way for."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__(3, outputs, 2)
@@ -146,6 +146,9 @@ class Whitening(nn.Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised `images` [B, 3, 32, 32]."""
-        out: Tensor = self._conv_forward(images, self.weight, None)
         assert self.bias is not None
+        if self.training and not self.bias.requires_grad:
+            frozen: Tensor = self._conv_forward(images, self.weight, self.bias)
+            return frozen
+        out: Tensor = self._conv_forward(images, self.weight, None)
         return out + self.bias.to(out.dtype)[:, None, None]

@@ -7,6 +7,7 @@ import ctypes
 import functools
 import hashlib
 import io
+import math
 import signal
 import sys
 import threading
@@ -165,6 +166,7 @@ class _Run:
         self.rate = optim.schedule(self.recipe, self.epoch_steps, self.steps)
         self.mix_until = self.steps - self.recipe.mix_off_epochs * self.epoch_steps
         self.small_until = self.recipe.small_epochs * self.epoch_steps
+        self.stem_until = self.recipe.stem_epochs * self.epoch_steps or math.inf
         execution = resolve_execution(execution, device, self.steps)
         self.lesson = Lesson(self.model, self.recipe.label_smoothing, self.recipe.precision == "bf16", execution)
         self.step, self.seconds, self.began = 0, 0.0, time.monotonic()
@@ -203,6 +205,8 @@ class _Run:
             inputs, targets = mix(inputs, targets, indices, self.recipe, self.config.seed, epoch)
         if self.step < self.small_until:
             inputs = shrink(inputs, self.recipe.small_size)
+        if self.step >= self.stem_until:
+            self.model.stem.requires_grad_(False)
         optim.set_rate(self.optimizer, self.recipe.lr * self.rate(self.step))
         self.optimizer.zero_grad(set_to_none=True)
         loss, logits = self.lesson(inputs, targets, self.config.seed * 1_000_003 + self.step)  # the same after a resume

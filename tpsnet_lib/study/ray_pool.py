@@ -86,7 +86,7 @@ def rungs(config: RunConfig, eta: int = ETA) -> list[RunConfig]:
     recipe, found, epochs = config.train, [], 1.0
     while epochs < recipe.epochs:
         part = epochs / recipe.epochs
-        spans = ("warmup_epochs", "mix_off_epochs", "small_epochs")
+        spans = ("warmup_epochs", "mix_off_epochs", "small_epochs", "stem_epochs")
         scaled = {name: round(getattr(recipe, name) * part, 6) for name in spans}
         found.append(replace(config, train=replace(recipe, epochs=epochs, schedule_epochs=0.0, **scaled)))
         epochs *= eta
