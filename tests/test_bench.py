@@ -12,6 +12,7 @@ from torchvision import transforms
 
 from tpsnet_lib.config import RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data import ImageSet
+from tpsnet_lib.model import count_macs
 from tpsnet_lib.study import baseline, bench, race
 
 TINY = ModelConfig(blocks=(1, 1, 1), channels=(8, 8, 8), stem=8)
@@ -68,6 +69,13 @@ def test_the_loops_bench_gives_medians_spread_n_and_origin(images: ImageSet):
     assert sum(result["profile"].values()) == pytest.approx(1)
     text = bench.table(result)
     assert bench.said_of_rest(result["profile"]) in text
+    peak = result["peak"]
+    assert (
+        peak["reached"]
+        == 6 * count_macs(TINY) * result["ours"]["median"]
+        == pytest.approx(peak["share"] * peak["flops"])
+    )
+    assert bench.said_of_peak(peak, result["ours"]["precision"]) in text
     for shown in ("shapes10", "2 turns", result["hardware"], f"{result['ratio']['median']:.2f}", torch.__version__):
         assert shown in text
 

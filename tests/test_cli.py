@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tpsnet_lib import cli
+from tpsnet_lib import cli, commands
 from tpsnet_lib.config import MEMBERS
+from tpsnet_lib.files import RecordError
+from tpsnet_lib.study.evaluate import find_test
+from tpsnet_lib.study.experiments import final_ids
+from tpsnet_lib.study.records import Store, default_store
 
 SMALL = ["--set", "data.dataset=shapes10", "--set", "data.train_size=100", "--set", "data.validation_size=50",
          "--set", "train.epochs=1", "--set", "train.batch_size=50", "--set", "model.blocks=[1]", "--set",
@@ -136,3 +140,11 @@ def test_the_original_names_work() -> None:
     for name in ("train.py", "test.py"):
         done = subprocess.run([sys.executable, root / name, "--help"], capture_output=True, text=True, check=True)
         assert "Example: " in done.stdout
+
+
+def test_a_bare_test_wants_a_final_network_that_was_opened(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="no final network has been opened"):
+        commands._best_opened(Store(tmp_path))
+    chosen = commands._best_opened(default_store())
+    assert find_test(default_store().load(chosen), default_store()) is not None
+    assert chosen in final_ids()

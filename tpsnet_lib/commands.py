@@ -184,12 +184,14 @@ def _accuracy(said: dict[str, Any], kind: str) -> str:
 
 
 def _best_opened(store: Any) -> str:
+    """The final network with weights whose test part was opened, the best on images kept out of fitting."""
     from tpsnet_lib.study.evaluate import find_test
+    from tpsnet_lib.study.predictions import rank_records
 
-    opened = [(found.metrics["accuracy"], record.id) for record in store.all() if (found := find_test(record, store))]
-    if not opened:
-        raise RecordError("no record has been opened on the test set: name one, as `tpsnet records` lists them")
-    return str(max(opened)[1])
+    for record in rank_records(store, "cifar10"):
+        if find_test(record, store) is not None:
+            return record.id
+    raise RecordError("no final network has been opened on the test set: name a record, as `tpsnet records` lists them")
 
 
 def notebooks(options: Options) -> int:

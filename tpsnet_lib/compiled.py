@@ -32,8 +32,8 @@ class Lesson:
 
     Compiled or not, it is the same network: the names in its state, its checkpoints and its predictions do not know of
     it; only the draws of dropout and stochastic depth are others, the same after a resume. Each shape of batch is
-    compiled at its first step, and again when the stem is frozen. Where that fails, one line on standard error says why, and the run goes on `eager` as if
-    nothing had been tried."""
+    compiled at its first step, and again when the stem is frozen. Where that fails, one line on standard error says
+    why, and the run goes on `eager` as if nothing had been tried."""
 
     def __init__(self, model: ResidualNetwork, label_smoothing: float, bf16: bool, execution: str = "eager") -> None:
         self.model, self.label_smoothing, self.bf16, self.execution = model, label_smoothing, bf16, execution

@@ -99,8 +99,6 @@ def fit(
     `TrainingError` when the loss is no longer a number (the last good checkpoint stays); `RecordError` for a
     checkpoint that is torn or of another run."""
     device = device or resolve_device()
-    if device.type == "cpu":
-        _keep_memory()
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # a run has two or three shapes of batch: find the fastest way for each
     run = _Run(config, fit_set.to(device), validation.to(device), device, execution)
@@ -153,6 +151,8 @@ class _Run:
     ) -> None:
         self.config, self.recipe, self.device = config, config.train, device
         self.images, self.validation = fit_set, validation
+        if device.type == "cpu":
+            _keep_memory()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = build(config.model)

@@ -20,6 +20,7 @@ from tpsnet_lib.augment import augment
 from tpsnet_lib.compiled import STEPS_THAT_PAY, resolve_execution
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data import Fingerprint, ImageSet, fit_and_validation, normalise
+from tpsnet_lib.model import count_macs
 from tpsnet_lib.study import baseline, pool, ray_pool
 from tpsnet_lib.study.experiments import Experiment, Run
 from tpsnet_lib.study.provenance import now, provenance
@@ -48,8 +49,10 @@ def bench_loop(
     """Images a second of our training loop and of `baseline`: one network, batch size and number of threads.
 
     Each precision the device has natively and each number of `workers` (default 0, 1, 2, 4 ... up to the cores) is
-    first tried on the baseline, `seconds` each; then its best and our loop take turns, `repeats` times. `profile`: the
-    share that each kind of work has in one of our steps, uncompiled. On CUDA our loop is compiled, as a long run is."""
+    first tried on the baseline, `seconds` each; then its best and our loop take turns, `repeats` times, in one process:
+    what our loop asks of the C library's memory, the baseline has too. `profile`: the share that each kind of work has
+    in one of our steps, uncompiled; `peak`: the share of what matrix products reach here that our loop comes to, a
+    backward pass taken for two forward ones. On CUDA our loop is compiled, as a long run is."""
     device = device or train.resolve_device()
     images = images or sample()
     recipe = recipe or TrainConfig()
@@ -67,6 +70,8 @@ def bench_loop(
             ours.append(recipe.batch_size * _rate(run.take_step, seconds, WARM_UP, device))
             theirs.append(_baseline_rate(steps, config, best["workers"], device, seconds))
     profile = profile_step(config, images, device=device.type)
+    peak = matrix_peak(device, config.train.precision, min(seconds, 1.0))
+    reached = 6 * count_macs(config.model) * statistics.median(ours)  # a multiplication and an addition, three passes
     return {
         **result,
         "config": config.to_dict(),
@@ -75,7 +80,16 @@ def bench_loop(
         "ratio": _summary([mine / other for mine, other in zip(ours, theirs, strict=True)]),
         "variants": variants,
         "profile": {group: profile.share(group) for group in profile.seconds},
+        "peak": {"flops": peak, "reached": reached, "share": reached / peak},
     }
+
+
+def matrix_peak(device: torch.device, precision: str, seconds: float) -> float:
+    """Floating-point operations a second that products of large square matrices reach in a precision, for `seconds`."""
+    side = 8192 if device.type == "cuda" else 2048
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return 2 * side**3 * _rate(lambda: left @ right, seconds, WARM_UP, device)
 
 
 def baseline_variants(
@@ -217,6 +231,7 @@ def table(result: dict[str, Any]) -> str:
             *lines,
             f"{'ratio':<20}{_spread(ratio, '.2f'):>32}",
             *([f"besides convolutions {said_of_rest(result['profile'])}"] if "profile" in result else []),
+            *([said_of_peak(result["peak"], ours["precision"])] if "peak" in result else []),
             f"batches of {result['batch_size']}, {result['data']}; {result['hardware']}, {result['threads']} threads;"
             f" torch {versions['torch']}, torchvision {versions['torchvision']}, Python {versions['python']}",
         ]
@@ -227,6 +242,14 @@ def said_of_rest(shares: dict[str, float]) -> str:
     """The three largest parts of a step that are not convolutions, in words."""
     rest = [(share, group) for group, share in shares.items() if not group.startswith("convolution")]
     return ", ".join(f"{group} {share:.0%}" for share, group in sorted(rest, reverse=True)[:3]) + " of a step"
+
+
+def said_of_peak(peak: dict[str, float], precision: str) -> str:
+    """What a step's arithmetic comes to a second, beside matrix products, in words."""
+    return (
+        f"a step's sums come to {peak['reached'] / 1e12:.2f} TFLOP/s, {peak['share']:.0%} of the"
+        f" {peak['flops'] / 1e12:.2f} of {precision} matrix products"
+    )
 
 
 def _variant(values: dict[str, Any]) -> str:

@@ -89,7 +89,10 @@ def shortened(recipe: TrainConfig, epochs: float | None) -> TrainConfig:
     if epochs is None:
         return recipe
     part = epochs / recipe.epochs
-    spans = {name: getattr(recipe, name) * part for name in ("warmup_epochs", "small_epochs", "stem_epochs", "mix_off_epochs")}
+    spans = {
+        name: getattr(recipe, name) * part
+        for name in ("warmup_epochs", "small_epochs", "stem_epochs", "mix_off_epochs")
+    }
     return replace(recipe, epochs=epochs, **spans)
 
 

@@ -65,6 +65,7 @@ def caption(text: str, records: Sequence[Record], unit: str = "runs") -> str:
     """A caption that ends with what the figure stands on: data set, number of runs, hardware, as the records say."""
     stamps = " and ".join(sorted({record.stamp for record in records}))
     machines = ", ".join(sorted({record.hardware for record in records}))
+    unit = unit.removesuffix("s") if len(records) == 1 else unit
     return f"{text} {stamps}, n = {len(records)} {unit}, {machines}." if records else text
 
 
