@@ -37,6 +37,18 @@ def test_the_commands_run(line: str, tmp_path: Path) -> None:
     assert done.stdout or words[0] == "notebooks"
 
 
+def test_the_line_that_reproduces_the_best_network_trains_the_experiments_recipe() -> None:
+    from tpsnet_lib.cli import _parser
+    from tpsnet_lib.commands import _config
+    from tpsnet_lib.study.experiments import load_experiment
+
+    line = re.search(r"`tpsnet (train --set model=laptop [^`]*)`", README).group(1)  # type: ignore[union-attr]
+    config = _config(_parser().parse_args(shlex.split(line))).with_precision("bf16")
+    runs = load_experiment("laptop").runs
+    assert config.group_id == runs[0].config.group_id
+    assert config.id not in {run.config.id for run in runs}
+
+
 def test_the_options_it_names_exist() -> None:
     for command, options in {"run": ["--workers", "--pending", "--minutes"], "train": ["--resume", "--set"]}.items():
         call = [sys.executable, "-m", "tpsnet_lib", command, "--help"]
