@@ -238,7 +238,9 @@ def test_what_was_fitted_on_is_no_validation_also_without_a_sibling(tmp_path, ch
     alone = fitted_on_all(record(tmp_path, 0.5), 0.999)
     poor = record(tmp_path, 0.2)
     assert predictions.held_out_accuracy(alone, Shelf(alone, poor)) is None
-    assert choose([alone, poor], [alone, poor], [alone, poor]) is poor
+    assert choose([alone, poor], [alone, poor], [alone, poor]) is alone  # it was trained on more images
+    longer = replace(poor, config=replace(poor.config, train=replace(poor.config.train, epochs=400.0)))
+    assert choose([alone, longer], [alone, longer], [alone, longer]) is longer
     assert choose([alone], [alone], [alone]) is alone
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from tpsnet_lib import metrics
 from tpsnet_lib.data import ImageSet
 from tpsnet_lib.files import RecordError
+from tpsnet_lib.study.cost import training_flops
 from tpsnet_lib.study.evaluate import find_test
 from tpsnet_lib.study.experiments import final_ids
 from tpsnet_lib.study.records import Record, Store
@@ -29,16 +30,26 @@ def rank_records(store: Store, dataset: str) -> list[Record]:
     """Records declared final, with weights, on this data set, in the order in which they are taken to be analysed
     where none is named: those whose test part was opened, the best first, then the others, the newest first.
 
-    The best is found by `held_out_accuracy`, never by a test result nor by images that the network was fitted on; a
-    record without it comes after all that have one. Seeds of a recipe that tie stand in their order."""
+    The best is found by `held_out_accuracy`, never by a test result nor by images that the network was fitted on. While
+    one of them has none, nothing measured compares them: the one that was trained with the most arithmetic is the first
+    then. Seeds of a recipe that tie stand in their order."""
     fitting = [record for record in store.all() if record.has_weights and record.config.data.dataset == dataset]
     finals = final_ids() if fitting else {}
     there = [record for record in fitting if record.id in finals]
     opened = [record for record in there if _was_opened(record, store)]
     accuracy = {record.id: held_out_accuracy(record, store) for record in opened}
-    opened.sort(key=lambda record: (-(accuracy[record.id] or 0.0), record.config.seed))
+    known = all(found is not None for found in accuracy.values())
+    opened.sort(
+        key=lambda record: (-((accuracy[record.id] or 0.0) if known else _arithmetic(record)), record.config.seed)
+    )
     shut = [record for record in there if record not in opened]
     return opened + sorted(shut, key=lambda record: str(record.provenance["finished"]), reverse=True)
+
+
+def _arithmetic(record: Record) -> float:
+    """Floating-point operations of a run's training, as its config has them."""
+    fitted = record.config.data.train_size or (50_000 if record.config.data.fit_on == "all" else 45_000)
+    return training_flops(record.config, record.config.train.epochs * fitted)
 
 
 def _was_opened(record: Record, store: Store) -> bool:
