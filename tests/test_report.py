@@ -87,9 +87,9 @@ def test_minutes_on_different_machines_are_told_one_by_one(tiny_record: Record) 
     same = landing.answer([on(two, ("a laptop", 2), ("a laptop", 2))])
     assert "20:00 min to 50:00 min of training each on a laptop" in same
     apart = landing.answer([on(two, ("a laptop", 2), ("a GPU", 2))])
-    assert "training of 50:00 min (seed 0, a laptop with 2 threads), 20:00 min (seed 1, a GPU with 2 threads)" in apart
+    assert "training of 50:00 min (seed 0, a laptop, 2 threads), 20:00 min (seed 1, a GPU, 2 threads)" in apart
     fewer = landing.answer([on(two, ("a laptop", 2), ("a laptop", 1))])
-    assert "50:00 min (seed 0, a laptop with 2 threads), 20:00 min (seed 1, a laptop with 1 thread)" in fewer
+    assert "50:00 min (seed 0, a laptop, 2 threads), 20:00 min (seed 1, a laptop, 1 thread)" in fewer
 
 
 def test_a_network_fitted_on_all_images_has_no_validation_accuracy(tiny_record: Record) -> None:

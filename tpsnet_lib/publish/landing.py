@@ -104,7 +104,7 @@ def _time(records: Sequence[Record]) -> str:
 def _machine(record: Record) -> str:
     """What a run trained on, with how many threads; an older record does not say how many."""
     threads = record.provenance.get("threads")
-    return record.hardware + (f" with {threads} thread{'s' if threads > 1 else ''}" if threads else "")
+    return record.hardware + (f", {threads} thread{'s' if threads > 1 else ''}" if threads else "")
 
 
 def said_of_seeds(final: Final) -> str:
