@@ -144,6 +144,6 @@ def test_what_does_not_get_there_is_said_not_to() -> None:
 
 def test_a_shortened_recipe_keeps_its_parts_in_proportion() -> None:
     recipe = RECIPES["laptop"]
-    half = race.shortened(recipe, recipe.epochs / 2)
+    half = recipe.shortened(recipe.epochs / 2)
     assert (half.epochs, half.small_epochs) == (recipe.epochs / 2, recipe.small_epochs / 2)
-    assert race.shortened(recipe, None) == recipe
+    assert recipe.shortened(recipe.epochs) == recipe

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from conftest import TINY, tiny
 
-from tpsnet_lib.config import RECIPES
+from tpsnet_lib.config import EPOCH_SPANS, RECIPES
 from tpsnet_lib.files import ConfigError, DataError, RecordError
 from tpsnet_lib.model import count_parameters
 from tpsnet_lib.study import evaluate, experiments
@@ -42,7 +42,7 @@ def test_what_a_gpu_needs_is_proven_small_first_every_recipe_in_a_network_of_its
     for name, config in recipes.items():
         assert (config.train.epochs, config.data.train_size) == (2, 5000)
         assert count_parameters(config.model) < 200_000
-        for span in ("small_epochs", "mix_off_epochs", "warmup_epochs"):  # each part of a recipe has its turn
+        for span in EPOCH_SPANS:  # each part of a recipe has its turn
             assert 0 <= getattr(config.train, span) < 2
             assert bool(getattr(config.train, span)) == bool(getattr(RECIPES[name], span))
 

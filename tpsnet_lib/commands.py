@@ -184,7 +184,7 @@ def _accuracy(said: dict[str, Any], kind: str) -> str:
 
 
 def _best_opened(store: Any) -> str:
-    """The final network with weights whose test part was opened, the best on images kept out of fitting."""
+    """The first of `rank_records` whose test part was opened."""
     from tpsnet_lib.study.evaluate import find_test
     from tpsnet_lib.study.predictions import rank_records
 

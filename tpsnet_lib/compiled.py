@@ -37,7 +37,7 @@ class Lesson:
 
     def __init__(self, model: ResidualNetwork, label_smoothing: float, bf16: bool, execution: str = "eager") -> None:
         self.model, self.label_smoothing, self.bf16, self.execution = model, label_smoothing, bf16, execution
-        self.done: set[tuple[torch.Size, int]] = set()  # compiled: the shapes, with the number of parameters trained
+        self.compiled: set[tuple[torch.Size, int]] = set()  # shapes, with the number of trained tensors
         self.forward = self._forward
         if mode := EXECUTIONS[execution]:
             torch.compiler.reset()  # of a process's earlier runs: of one function torch keeps a few versions only
@@ -47,7 +47,7 @@ class Lesson:
         """The loss, a scalar, and the logits [B, 10], both detached; the gradients are left in `.grad`, which is empty
         before. `inputs` float [B, 3, H, W], `targets` float [B, 10]; `seed` is that of dropout's draws."""
         case = inputs.shape, sum(p.requires_grad for p in self.model.parameters())
-        if self.execution == "eager" or case in self.done:
+        if self.execution == "eager" or case in self.compiled:
             return self._teach(inputs, targets, seed)
         before = [value.clone() for value in self.model.buffers()]
         try:
@@ -62,7 +62,7 @@ class Lesson:
                 value.copy_(was)
             self.model.zero_grad(set_to_none=True)
             return self._teach(inputs, targets, seed)
-        self.done.add(case)
+        self.compiled.add(case)
         return result
 
     def _teach(self, inputs: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:

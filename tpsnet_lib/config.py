@@ -179,6 +179,14 @@ class TrainConfig(_Checked):
     small_epochs: float = _field(0.0, 0, 10_000)  # this many epochs at the start see smaller images
     small_size: int = _field(24, 8, 32)  # their side, in pixels
 
+    def shortened(self, epochs: float) -> TrainConfig:
+        """The recipe at another length, annealed to its end: each of `EPOCH_SPANS` keeps its share of the run."""
+        spans = {name: round(getattr(self, name) * epochs / self.epochs, 6) for name in EPOCH_SPANS}
+        return replace(self, epochs=epochs, schedule_epochs=0.0, **spans)
+
+
+EPOCH_SPANS = ("warmup_epochs", "small_epochs", "stem_epochs", "mix_off_epochs")  # the parts of a run, in epochs
+
 
 @dataclass(frozen=True)
 class DataConfig(_Checked):

@@ -22,6 +22,7 @@ from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConf
 from tpsnet_lib.data import Fingerprint, ImageSet, fit_and_validation, normalise
 from tpsnet_lib.model import count_macs
 from tpsnet_lib.study import baseline, pool, ray_pool
+from tpsnet_lib.study.cost import FLOPS_PER_MAC
 from tpsnet_lib.study.experiments import Experiment, Run
 from tpsnet_lib.study.provenance import now, provenance
 from tpsnet_lib.study.records import Store
@@ -71,7 +72,7 @@ def bench_loop(
             theirs.append(_baseline_rate(steps, config, best["workers"], device, seconds))
     profile = profile_step(config, images, device=device.type)
     peak = matrix_peak(device, config.train.precision, min(seconds, 1.0))
-    reached = 6 * count_macs(config.model) * statistics.median(ours)  # a multiplication and an addition, three passes
+    reached = FLOPS_PER_MAC * count_macs(config.model) * statistics.median(ours)
     return {
         **result,
         "config": config.to_dict(),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib import metrics
-from tpsnet_lib.data import ImageSet
+from tpsnet_lib.data import ImageSet, split
 from tpsnet_lib.files import RecordError
 from tpsnet_lib.study.cost import training_flops
 from tpsnet_lib.study.evaluate import find_test
@@ -48,7 +48,9 @@ def rank_records(store: Store, dataset: str) -> list[Record]:
 
 def _arithmetic(record: Record) -> float:
     """Floating-point operations of a run's training, as its config has them."""
-    fitted = record.config.data.train_size or (50_000 if record.config.data.fit_on == "all" else 45_000)
+    given = record.config.data
+    kept, held_out = map(len, split(given.dataset))
+    fitted = given.train_size or (kept + held_out if given.fit_on == "all" else kept)
     return training_flops(record.config, record.config.train.epochs * fitted)
 
 

@@ -45,7 +45,9 @@ def bench_time(
     device = device or train.resolve_device()
     native = train.native_precision(device)
     fit_set, validation = (part.to(device) for part in fit_and_validation(data or DataConfig(), root))
-    ours = RunConfig(model or MEMBERS["laptop"], shortened(recipe or RECIPES["laptop"], epochs), data or DataConfig())
+    recipe = recipe or RECIPES["laptop"]
+    recipe = recipe.shortened(epochs) if epochs else recipe
+    ours = RunConfig(model or MEMBERS["laptop"], recipe, data or DataConfig())
     ours = ours.with_precision(native)
     theirs = replace(ours, train=replace(TrainConfig(), precision=native))
     theirs = replace(theirs, train=replace(theirs.train, batch_size=min(128, len(fit_set))))
@@ -82,18 +84,6 @@ def bench_time(
         "ours": {**_came_to(our_curve, to), "execution": run.lesson.execution},
         "baseline": {**_came_to(their_curve, to), "precision": best["precision"], "workers": best["workers"]},
     }
-
-
-def shortened(recipe: TrainConfig, epochs: float | None) -> TrainConfig:
-    """A recipe at another length: its warm-up, small images and end without mixing keep their share of it."""
-    if epochs is None:
-        return recipe
-    part = epochs / recipe.epochs
-    spans = {
-        name: getattr(recipe, name) * part
-        for name in ("warmup_epochs", "small_epochs", "stem_epochs", "mix_off_epochs")
-    }
-    return replace(recipe, epochs=epochs, **spans)
 
 
 def _race(

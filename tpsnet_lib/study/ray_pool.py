@@ -85,10 +85,7 @@ def rungs(config: RunConfig, eta: int = ETA) -> list[RunConfig]:
     in proportion."""
     recipe, found, epochs = config.train, [], 1.0
     while epochs < recipe.epochs:
-        part = epochs / recipe.epochs
-        spans = ("warmup_epochs", "mix_off_epochs", "small_epochs", "stem_epochs")
-        scaled = {name: round(getattr(recipe, name) * part, 6) for name in spans}
-        found.append(replace(config, train=replace(recipe, epochs=epochs, schedule_epochs=0.0, **scaled)))
+        found.append(replace(config, train=recipe.shortened(epochs)))
         epochs *= eta
     return [*found, config]
 
