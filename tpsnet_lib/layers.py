@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 POOLS: dict[str, Callable[[Tensor, int], Tensor]] = {"avg": F.avg_pool2d, "max": F.max_pool2d}
@@ -74,6 +76,8 @@ class Convolution(nn.Conv2d):
     it idle: a weight gradient of 368 channels on 3x3 maps takes 56 ms so, 7 ms with twenty maps in a row, on the same
     sums (batch 500, 2 cores)."""
 
+    packs = True  # False leaves all maps as they come, as a yardstick's
+
     def forward(self, x: Tensor) -> Tensor:
         """`x` [B, C, H, W]."""
         together = self.maps_together(x)
@@ -91,7 +95,7 @@ class Convolution(nn.Conv2d):
         """How many maps of `x` go into a row: as many as divide the batch and come to 256 pixels; 1 for large maps."""
         batch, _, high, wide = x.shape
         most = 256 // (high * (wide + self.kernel_size[0] // 2))
-        if x.device.type != "cpu" or wide > 8 or not (has_amx() and torch.is_autocast_enabled("cpu")):
+        if not self.packs or x.device.type != "cpu" or wide > 8 or not (has_amx() and torch.is_autocast_enabled("cpu")):
             return 1
         return max((count for count in range(2, most + 1) if batch % count == 0), default=1)
 
@@ -100,6 +104,93 @@ class Convolution(nn.Conv2d):
 def has_amx() -> bool:
     """Whether the processor multiplies tiles of bf16 matrices."""
     return bool(torch.cpu._is_amx_tile_supported())
+
+
+class Chain(nn.Sequential):
+    """Modules one after another; a batch norm and the activation that follows it as `normed` has them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [B, C, H, W]."""
+        parts = list(self)
+        while parts:
+            part = parts.pop(0)
+            if isinstance(part, nn.BatchNorm2d):
+                follows = bool(parts) and isinstance(parts[0], tuple(ACTIVATIONS.values()))
+                x = normed(x, part, parts.pop(0) if follows else None)
+            else:
+                x = part(x)
+        return x
+
+
+def normed(
+    maps: Tensor, norm: nn.BatchNorm2d, activation: nn.Module | None = None, skip: Tensor | None = None
+) -> Tensor:
+    """The maps [B, C, H, W] after a batch norm, with a skip of their shape added, and an activation of `ACTIVATIONS`.
+
+    In training on a CPU, where maps are bf16 and channels last, all is one operation, of which the same is true as of
+    the three: its sums are in fp32, and what comes out is rounded once."""
+    if _as_one(maps, norm, skip):
+        assert norm.num_batches_tracked is not None
+        norm.num_batches_tracked.add_(1)
+        out: Tensor = _Normed.apply(
+            maps, skip, norm.weight, norm.bias, norm, "" if activation is None else _name(activation)
+        )
+        return out
+    out = norm(maps)
+    out = out if skip is None else out + skip
+    return out if activation is None else activation(out)
+
+
+def _name(activation: nn.Module) -> str:
+    return next(name for name, kind in ACTIVATIONS.items() if isinstance(activation, kind))
+
+
+def _as_one(maps: Tensor, norm: nn.BatchNorm2d, skip: Tensor | None) -> bool:
+    if torch.compiler.is_compiling() or not norm.training or maps.device.type != "cpu" or maps.dtype != torch.bfloat16:
+        return False
+    if not maps.is_contiguous(memory_format=torch.channels_last) or maps.numel() == maps.shape[1]:
+        return False
+    return (skip is None or (skip.dtype, skip.shape) == (maps.dtype, maps.shape)) and _kernels() is not None
+
+
+@functools.cache
+def _kernels() -> ModuleType | None:
+    """The compiled passes, or None where numba is not installed."""
+    try:
+        from tpsnet_lib import kernels
+    except ImportError:
+        return None
+    return kernels
+
+
+class _Normed(torch.autograd.Function):
+    """`normed` as one operation, by `kernels`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, maps: Tensor, skip: Tensor | None, weight: Tensor, bias: Tensor, norm: Any, name: str
+    ) -> Tensor:
+        kernels = _kernels()
+        assert kernels is not None
+        skip = None if skip is None else skip.contiguous(memory_format=torch.channels_last)
+        out, saved = torch.empty_like(maps), torch.empty(2, len(weight))
+        running = norm.running_mean, norm.running_var
+        kernels.forward(name, maps, skip, out, weight, bias, *running, saved, norm.momentum, norm.eps)
+        ctx.save_for_backward(maps, skip, weight, bias, saved)
+        ctx.name = name
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        maps, skip, weight, bias, saved = ctx.saved_tensors
+        to_maps, to_skip = torch.empty_like(maps), None if skip is None else torch.empty_like(maps)
+        to_weight, to_bias = torch.empty_like(weight), torch.empty_like(bias)
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        kernels = _kernels()
+        assert kernels is not None
+        kernels.backward(ctx.name, grad, maps, skip, to_maps, to_skip, weight, bias, saved, to_weight, to_bias)
+        return to_maps, to_skip, to_weight, to_bias, None, None
 
 
 class Pointwise(nn.Conv2d):

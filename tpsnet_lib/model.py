@@ -15,12 +15,14 @@ from tpsnet_lib.files import ConfigError
 from tpsnet_lib.layers import (
     ACTIVATIONS,
     POOLS,
+    Chain,
     Dropout,
     DropPath,
     Pointwise,
     SqueezeExcite,
     Whitening,
     convolution,
+    normed,
 )
 
 
@@ -42,10 +44,14 @@ class Block(nn.Module):
         self.residual = config.residual
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.activation(self.norm1(self.conv1(x)))
-        out = self.branch(self.norm2(self.conv2(self.dropout(out))))
-        out = self.activation(out + self.projection(x) if self.residual else out)
-        return out
+        out = normed(self.conv1(x), self.norm1, self.activation)
+        out = self.conv2(self.dropout(out))
+        skip = self.projection(x) if self.residual else None
+        if len(self.branch) == 0:
+            return normed(out, self.norm2, self.activation, skip)
+        branch: Tensor = self.branch(normed(out, self.norm2))
+        total: Tensor = self.activation(branch if skip is None else branch + skip)
+        return total
 
 
 class PreactBlock(Block):
@@ -57,12 +63,10 @@ class PreactBlock(Block):
         self.norm1 = nn.BatchNorm2d(inputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        active: Tensor = self.activation(self.norm1(x))
-        out: Tensor = self.activation(self.norm2(self.conv1(active)))
-        out = self.branch(self.conv2(self.dropout(out)))
-        if self.residual:
-            out = out + self.projection(active if self.projects else x)
-        return out
+        active = normed(x, self.norm1, self.activation)
+        out = normed(self.conv1(active), self.norm2, self.activation)
+        branch: Tensor = self.branch(self.conv2(self.dropout(out)))
+        return branch + self.projection(active if self.projects else x) if self.residual else branch
 
 
 BLOCKS: dict[str, type[Block]] = {"basic": Block, "preact": PreactBlock}
@@ -77,7 +81,7 @@ class ResidualNetwork(nn.Module):
         inputs = (config.stem, *config.channels)
         self.stem = _stem(config)
         self.layers = nn.Sequential(*(_layer(config, layer, inputs[layer]) for layer in range(len(config.blocks))))
-        self.final = nn.Sequential(*_norm_activation(config, inputs[-1]) if config.block == "preact" else ())
+        self.final = Chain(*_norm_activation(config, inputs[-1]) if config.block == "preact" else ())
         self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(inputs[-1], CLASSES)
         _initialise(self, config.init)
@@ -156,7 +160,7 @@ def _norm_activation(config: ModelConfig, channels: int) -> tuple[nn.Module, nn.
 def _projection(config: ModelConfig, layer: int, inputs: int, stride: int) -> nn.Sequential:
     outputs, kernel = config.channels[layer], config.skip_kernel(layer)
     shape = Pointwise(inputs, outputs, stride) if kernel == 1 else convolution(inputs, outputs, kernel, stride)
-    return nn.Sequential(shape, nn.BatchNorm2d(outputs))
+    return Chain(shape, nn.BatchNorm2d(outputs))
 
 
 def _stem(config: ModelConfig) -> nn.Sequential:
@@ -165,7 +169,7 @@ def _stem(config: ModelConfig) -> nn.Sequential:
     first = convolution(3, config.stem, 3)
     if config.block == "preact":  # the first block brings its own norm
         return nn.Sequential(first)
-    return nn.Sequential(first, *_norm_activation(config, config.stem))
+    return Chain(first, *_norm_activation(config, config.stem))
 
 
 def _layer(config: ModelConfig, layer: int, inputs: int) -> nn.Sequential:
@@ -180,7 +184,7 @@ def _layer(config: ModelConfig, layer: int, inputs: int) -> nn.Sequential:
     number = 1 + sum(config.blocks[:layer])
     first = block(config, layer, inputs, stride, number)
     others = (block(config, layer, outputs, 1, number + k) for k in range(1, config.blocks[layer]))
-    return nn.Sequential(*opening, first, *others)
+    return Chain(*opening, first, *others)
 
 
 @torch.no_grad()

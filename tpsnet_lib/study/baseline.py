@@ -17,6 +17,7 @@ from torchvision import transforms
 
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data import MEAN, STD, ImageSet
+from tpsnet_lib.layers import Convolution
 from tpsnet_lib.model import build
 
 ENDLESS = 2**40  # images asked of the sampler: one epoch without end, so that no epoch's start is timed
@@ -68,6 +69,9 @@ def train(
     )
     torch.manual_seed(config.seed)
     model = model or build(config.model).to(device)
+    for module in model.modules():
+        if isinstance(module, Convolution):
+            module.packs = False
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(
         model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay

@@ -23,6 +23,8 @@ from tpsnet_lib.study.provenance import hardware
 GROUPS: dict[str, str] = {
     "convolution, forward": r"conv(?!.*backward)",
     "convolution, backward": r"conv.*backward",
+    "norm, skip and activation, forward": r"^_Normed$",  # `layers.normed`, where it is one operation
+    "norm, skip and activation, backward": r"^_NormedBackward$",
     "norm": r"batch_?norm",
     "activation": r"gelu|relu|threshold",
     "pool": r"pool",

@@ -1,0 +1,178 @@
+"""Batch norm, skip and activation as one operation: the same as torch's three, at the precision of bf16."""
+
+from collections.abc import Iterator
+
+import hypothesis.strategies as st
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from torch import Tensor, nn
+
+from tpsnet_lib import kernels, layers
+from tpsnet_lib.config import ModelConfig
+from tpsnet_lib.layers import ACTIVATIONS, Chain, normed
+from tpsnet_lib.model import build
+
+ULP = 2.0**-8  # the distance of bf16 numbers near 1
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def maps_of(shape: tuple[int, int, int, int], seed: int = 0, scale: float = 1.0, shift: float = 0.0) -> Tensor:
+    drawn = scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed)) + shift
+    return drawn.bfloat16().contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
+def norm_of(channels: int) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels)
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        norm.weight.copy_(0.5 + torch.rand(channels, generator=generator))
+        norm.bias.copy_(torch.randn(channels, generator=generator))
+    return norm
+
+
+def activation_of(name: str) -> nn.Module | None:
+    return ACTIVATIONS[name]() if name else None
+
+
+def as_defined(maps: Tensor, norm: nn.BatchNorm2d, name: str, skip: Tensor | None) -> Tensor:
+    """The definition, in fp64."""
+    weight, bias = norm.weight.double(), norm.bias.double()
+    out = F.batch_norm(maps.double(), norm.running_mean.double(), norm.running_var.double(), weight, bias, True)  # type: ignore[union-attr]
+    out = out if skip is None else out + skip.double()
+    return {"": lambda x: x, "relu": F.relu, "gelu": F.gelu}[name](out)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(2, 7),
+    channels=st.sampled_from([1, 3, 16, 24, 130, 1500]),
+    high=st.integers(2, 5),
+    wide=st.integers(2, 9),
+    name=st.sampled_from(["", "relu", "gelu"]),
+    skips=st.booleans(),
+    shift=st.sampled_from([0.0, 3.0]),
+)
+def test_it_is_what_its_parts_are(
+    batch: int, channels: int, high: int, wide: int, name: str, skips: bool, shift: float
+) -> None:
+    shape = batch, channels, high, wide
+    maps, norm = maps_of(shape, 1, 2.0, shift), norm_of(channels)
+    skip = maps_of(shape, 2) if skips else None
+    grad = maps_of(shape, 3).detach()
+    inputs = [tensor for tensor in (maps, skip, norm.weight, norm.bias) if tensor is not None]
+    exact = as_defined(maps, norm, name, skip)
+    wanted = torch.autograd.grad(exact, inputs, grad.double())
+    out = normed(maps, norm, activation_of(name), skip)
+    assert type(out.grad_fn).__name__ == "_NormedBackward"
+    assert out.dtype == torch.bfloat16
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(out.double(), exact, rtol=ULP, atol=1e-5)
+    for got, there in zip(torch.autograd.grad(out, inputs, grad), wanted, strict=True):
+        off = (got.double() - there).norm() / max(there.norm(), grad.norm())
+        assert off < 3 * ULP
+    values = maps.detach().double().transpose(0, 1).reshape(channels, -1)
+    assert norm.num_batches_tracked == 1
+    torch.testing.assert_close(norm.running_mean, (0.1 * values.mean(1)).float(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.running_var, (0.9 + 0.1 * values.var(1)).float(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["relu", "gelu"])
+def test_the_number_of_threads_changes_no_bit(name: str) -> None:
+    results = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        maps, skip, norm = maps_of((6, 24, 9, 9)), maps_of((6, 24, 9, 9), 1), norm_of(24)
+        out = normed(maps, norm, activation_of(name), skip)
+        assert torch.get_num_threads() == threads
+        results.append([out, *torch.autograd.grad(out.float().square().sum(), [maps, skip, norm.weight, norm.bias])])
+    assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("name", ["", "relu", "gelu"])
+def test_what_is_not_a_number_stays_that(name: str) -> None:
+    maps = maps_of((2, 3, 4, 4)).detach()
+    maps[0, 1, 0, 0] = torch.nan
+    out = normed(maps, norm_of(3), activation_of(name))
+    assert out[:, 1].isnan().all()
+    assert out[:, [0, 2]].isfinite().all()
+
+
+def test_far_values_of_gelu_are_themselves_or_nothing() -> None:
+    norm = norm_of(1)
+    with torch.no_grad():
+        norm.weight.fill_(60.0)
+        norm.bias.zero_()
+    maps = torch.tensor([-1.0, 1.0]).bfloat16().reshape(2, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+    maps.requires_grad_()
+    out = normed(maps, norm, nn.GELU())
+    out.sum().backward()
+    assert out.flatten().tolist() == [0.0, 60.0]  # -0 too
+    assert maps.grad is not None
+    assert maps.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("case", ["evaluation", "fp32", "planes first", "another skip", "no numba"])
+def test_everywhere_else_the_three_are_torchs_own(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps, norm, skip = maps_of((4, 3, 5, 5)).detach(), norm_of(3), maps_of((4, 3, 5, 5), 1).detach()
+    monkeypatch.setattr(kernels, "forward", None)
+    if case == "evaluation":
+        norm.eval()
+    if case == "fp32":
+        maps, skip = maps.float(), skip.float()
+    if case == "planes first":
+        maps = maps.contiguous()
+    if case == "another skip":
+        skip = skip.float()
+    if case == "no numba":
+        monkeypatch.setattr(layers, "_kernels", lambda: None)
+    out = normed(maps, norm, nn.ReLU(), skip)
+    norm.reset_running_stats()
+    assert torch.equal(out, F.relu(norm(maps) + skip))
+
+
+def test_one_value_a_channel_is_refused_as_torch_refuses_it() -> None:
+    with pytest.raises(ValueError, match="more than 1 value"):
+        normed(maps_of((1, 3, 1, 1)), norm_of(3), nn.ReLU())
+
+
+def test_a_chain_joins_a_norm_and_the_activation_behind_it() -> None:
+    chain = Chain(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GELU(), nn.BatchNorm2d(4), nn.MaxPool2d(2))
+    images = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = chain(images)
+        apart = images
+        for module in chain:
+            apart = module(apart)
+    torch.testing.assert_close(out, apart, rtol=4 * ULP, atol=4 * ULP)
+
+
+@pytest.mark.parametrize("block", ["basic", "preact"])
+@pytest.mark.parametrize(
+    "fields", [{}, {"squeeze": 4}, {"residual": False}, {"downsample": "pool", "activation": "gelu"}]
+)
+def test_a_network_learns_the_same_with_it_and_without(
+    block: str, fields: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = build(ModelConfig(blocks=(1, 2), channels=(8, 16), stem=8, block=block, **fields))  # type: ignore[arg-type]
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images, labels = torch.randn(16, 3, 32, 32).contiguous(memory_format=torch.channels_last), torch.arange(16) % 10
+    found = []
+    for kept in (layers._kernels, lambda: None):
+        monkeypatch.setattr(layers, "_kernels", kept)
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = F.cross_entropy(model(images), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        found.append((loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
+    (one, gradient), (other, apart) = found
+    assert one == pytest.approx(other, rel=0.02)
+    assert torch.cosine_similarity(gradient, apart, dim=0) > 0.99

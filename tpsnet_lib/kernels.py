@@ -1,0 +1,291 @@
+"""Batch norm, a skip and an activation in one pass over the maps, compiled for this processor by numba.
+
+On a CPU a small network spends more time between its convolutions than in them: torch's batch norm, addition and
+activation each read and write all maps, from beyond the caches, forward and backward. Here they are read
+twice forward (statistics; result) and twice backward. Only maps in bf16, channels last: `layers.normed` decides.
+
+Results do not depend on the number of threads: sums are taken over parts that are always the same."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import carray, prange, types
+from numba.extending import intrinsic
+from torch import Tensor
+
+if sys.platform == "linux":
+    numba.config.THREADING_LAYER = "omp"  # torch's own pool of threads: a second one would wait for the same cores
+
+PARTS = 16  # of the maps, each summed up by one thread
+ACROSS = 1024  # numbers in a row of the loops: the channels of so many pixels
+RELU, GELU = 1, 2
+ACTIVATIONS = {"": 0, "relu": RELU, "gelu": GELU}  # the names in `layers`, and none
+ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
+LOG2_E, LN_2, ROOT_HALF = np.float32(np.log2(np.e)), np.float32(np.log(2)), np.float32(np.sqrt(0.5))
+LOWEST = np.float32(-121)  # a power of two that float32 has to spare
+DENSITY = np.float32(1 / np.sqrt(2 * np.pi))
+TAYLOR = tuple(np.float32(1 / divisor) for divisor in (720, 120, 24, 6, 2, 1, 1))  # of exp, the highest power first
+ERF_P = np.float32(0.3275911)  # Abramowitz and Stegun 1964, 7.1.26: erf to 1.5e-7
+ERF = tuple(np.float32(value) for value in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592))
+_I16, _I32, _F32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """numba's, without the guards that a loop over pointers cannot use; kept on the disk where that can be written."""
+    options = {"parallel": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder for it
+        return numba.njit(**options)(function)
+
+
+@intrinsic
+def widen(_: Any, bits: Any) -> Any:
+    """A bf16, given as its 16 bits, in fp32."""
+
+    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        return builder.bitcast(builder.shl(builder.zext(args[0], _I32), _I32(16)), _F32)
+
+    return types.float32(types.uint16), code
+
+
+@intrinsic
+def narrow(_: Any, value: Any) -> Any:
+    """The 16 bits of the nearest bf16, of two the even one."""
+
+    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[0], _I32)
+        odd = builder.and_(builder.lshr(bits, _I32(16)), _I32(1))
+        return builder.trunc(builder.lshr(builder.add(builder.add(bits, odd), _I32(0x7FFF)), _I32(16)), _I16)
+
+    return types.uint16(types.float32), code
+
+
+@intrinsic
+def power_of_two(_: Any, exponent: Any) -> Any:
+    """2 to an integer from -126 to 127."""
+
+    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        return builder.bitcast(builder.shl(builder.add(args[0], _I32(127)), _I32(23)), _F32)
+
+    return types.float32(types.int32), code
+
+
+@intrinsic
+def bf16_at(_: Any, address: Any) -> Any:
+    """A pointer to the bits of bf16 numbers."""
+
+    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], _I16.as_pointer())
+
+    return types.CPointer(types.uint16)(types.int64), code
+
+
+@intrinsic
+def fp32_at(_: Any, address: Any) -> Any:
+    """A pointer to fp32 numbers."""
+
+    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], _F32.as_pointer())
+
+    return types.CPointer(types.float32)(types.int64), code
+
+
+@numba.njit(fastmath={"contract"})
+def bell(value: Any) -> Any:
+    """exp(-value^2 / 2), to 2e-7 of itself; 0 where that is below 3e-37."""
+    power = max(-HALF * value * value * LOG2_E, LOWEST)
+    whole = np.int32(power - HALF)
+    rest = (power - np.float32(whole)) * LN_2
+    total = TAYLOR[0]
+    for factor in TAYLOR[1:]:
+        total = total * rest + factor
+    return total * power_of_two(whole) if power > LOWEST else ZERO
+
+
+@numba.njit(fastmath={"contract"})
+def below(value: Any, bell_there: Any) -> Any:
+    """The standard normal distribution's mass below a value, to 1e-7."""
+    inverse = ONE / (ONE + ERF_P * abs(value) * ROOT_HALF)
+    total = ERF[0]
+    for factor in ERF[1:]:
+        total = total * inverse + factor
+    beyond = HALF * total * inverse * bell_there
+    return beyond if value < ZERO else ONE - beyond
+
+
+@numba.njit(fastmath={"contract"})
+def active(value: Any, activation: int) -> Any:
+    """A value after an activation."""
+    if activation == RELU:
+        return ZERO if value < ZERO else value  # what is not a number stays that
+    if activation == GELU:
+        return value * below(value, bell(value))
+    return value
+
+
+@numba.njit(fastmath={"contract"})
+def slope(value: Any, activation: int) -> Any:
+    """An activation's derivative at a value."""
+    if activation == RELU:
+        return ONE if value > ZERO else ZERO
+    if activation == GELU:
+        there = bell(value)
+        return below(value, there) + value * there * DENSITY
+    return ONE
+
+
+@functools.cache
+def compiled(activation: int, skips: bool) -> tuple[Any, Any]:
+    """The passes forward and backward with an activation of `ACTIVATIONS`, with a skip or without."""
+
+    @jit
+    def there(
+        x_: int, skip_: int, out_: int, weight_: int, bias_: int, running_mean_: int, running_var_: int, saved_: int,
+        rows: int, across: int, channels: int, momentum: float, eps: float,
+    ) -> None:  # fmt: skip
+        shape = (rows, across)
+        x, skip, out = carray(bf16_at(x_), shape), carray(bf16_at(skip_), shape), carray(bf16_at(out_), shape)
+        weight, bias = carray(fp32_at(weight_), channels), carray(fp32_at(bias_), channels)
+        mean, var = carray(fp32_at(running_mean_), channels), carray(fp32_at(running_var_), channels)
+        saved = carray(fp32_at(saved_), (2, channels))
+        sums = np.zeros((PARTS, 2, across), np.float32)
+        for part in prange(PARTS):
+            plain, squares = sums[part, 0], sums[part, 1]
+            for row in range(part * rows // PARTS, (part + 1) * rows // PARTS):
+                for j in range(across):
+                    value = widen(x[row, j])
+                    plain[j] += value
+                    squares[j] += value * value
+        scale, shift = np.empty(across, np.float32), np.empty(across, np.float32)
+        count = rows * (across // channels)
+        for channel in range(channels):
+            centre, second = total(sums, 0, channel, channels) / count, total(sums, 1, channel, channels) / count
+            spread = max(second - centre * centre, 0.0)
+            saved[0, channel], saved[1, channel] = centre, 1 / np.sqrt(spread + eps)
+            mean[channel] += momentum * (centre - mean[channel])
+            var[channel] += momentum * (spread * count / (count - 1) - var[channel])
+        lay_out(weight, bias, saved, scale, shift)
+        for part in prange(PARTS):
+            for row in range(part * rows // PARTS, (part + 1) * rows // PARTS):
+                for j in range(across):
+                    value = scale[j] * widen(x[row, j]) + shift[j]
+                    if skips:
+                        value += widen(skip[row, j])
+                    out[row, j] = narrow(active(value, activation))
+
+    @jit
+    def back(
+        grad_: int, x_: int, skip_: int, to_x_: int, to_skip_: int, weight_: int, bias_: int, saved_: int,
+        to_weight_: int, to_bias_: int, rows: int, across: int, channels: int,
+    ) -> None:  # fmt: skip
+        shape = (rows, across)
+        grad, x, skip = carray(bf16_at(grad_), shape), carray(bf16_at(x_), shape), carray(bf16_at(skip_), shape)
+        to_x, to_skip = carray(bf16_at(to_x_), shape), carray(bf16_at(to_skip_), shape)
+        weight, bias = carray(fp32_at(weight_), channels), carray(fp32_at(bias_), channels)
+        saved = carray(fp32_at(saved_), (2, channels))
+        to_weight, to_bias = carray(fp32_at(to_weight_), channels), carray(fp32_at(to_bias_), channels)
+        scale, shift = np.empty(across, np.float32), np.empty(across, np.float32)
+        lay_out(weight, bias, saved, scale, shift)
+        sums = np.zeros((PARTS, 2, across), np.float32)
+        for part in prange(PARTS):
+            plain, products = sums[part, 0], sums[part, 1]
+            for row in range(part * rows // PARTS, (part + 1) * rows // PARTS):
+                for j in range(across):
+                    there = widen(x[row, j])
+                    value = scale[j] * there + shift[j]
+                    if skips:
+                        value += widen(skip[row, j])
+                    inner = widen(grad[row, j]) * slope(value, activation)
+                    plain[j] += inner
+                    products[j] += inner * there
+                    if skips:
+                        to_skip[row, j] = narrow(inner)
+                    elif activation == GELU:  # for the second pass, which takes less time to read it than to repeat it
+                        to_x[row, j] = narrow(inner)
+        of_grad, of_x, rest = scale, np.empty(across, np.float32), np.empty(across, np.float32)
+        count = rows * (across // channels)
+        for channel in range(channels):
+            centre, inverse = saved[0, channel], saved[1, channel]
+            plain_sum = total(sums, 0, channel, channels)
+            product = (total(sums, 1, channel, channels) - centre * plain_sum) * inverse
+            to_bias[channel], to_weight[channel] = plain_sum, product
+            back = -weight[channel] * inverse * inverse * product / count
+            for j in range(channel, across, channels):
+                of_x[j], rest[j] = back, -weight[channel] * inverse * plain_sum / count - back * centre
+        for part in prange(PARTS):
+            for row in range(part * rows // PARTS, (part + 1) * rows // PARTS):
+                for j in range(across):
+                    there = widen(x[row, j])
+                    if skips:
+                        inner = widen(to_skip[row, j])
+                    elif activation == GELU:
+                        inner = widen(to_x[row, j])
+                    else:
+                        inner = widen(grad[row, j]) * slope(scale[j] * there + shift[j], activation)
+                    to_x[row, j] = narrow(of_grad[j] * inner + of_x[j] * there + rest[j])
+
+    return there, back
+
+
+@numba.njit
+def total(sums: Any, which: int, channel: int, channels: int) -> float:
+    """One channel's sum over all parts, in fp64."""
+    found = 0.0
+    for part in range(sums.shape[0]):
+        for j in range(channel, sums.shape[2], channels):
+            found += sums[part, which, j]
+    return found
+
+
+@numba.njit
+def lay_out(weight: Any, bias: Any, saved: Any, scale: Any, shift: Any) -> None:
+    """Each channel's scale and shift, again and again across a row."""
+    for j in range(len(scale)):
+        channel = j % len(weight)
+        scale[j] = weight[channel] * saved[1, channel]
+        shift[j] = bias[channel] - saved[0, channel] * scale[j]
+
+
+def forward(
+    activation: str, maps: Tensor, skip: Tensor | None, out: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor,
+    running_var: Tensor, saved: Tensor, momentum: float, eps: float,
+) -> None:  # fmt: skip
+    """Fill `out` [B, C, H, W] and `saved` [2, C] (mean, 1 / standard deviation), and move the running statistics."""
+    tensors = maps, skip, out, weight, bias, running_mean, running_var, saved
+    _run(compiled(ACTIVATIONS[activation], skip is not None)[0], tensors, maps, momentum, eps)
+
+
+def backward(
+    activation: str, grad: Tensor, maps: Tensor, skip: Tensor | None, to_maps: Tensor, to_skip: Tensor | None,
+    weight: Tensor, bias: Tensor, saved: Tensor, to_weight: Tensor, to_bias: Tensor,
+) -> None:  # fmt: skip
+    """Fill the gradients that go to the maps, the skip, the weight and the bias, from that of what came out."""
+    tensors = grad, maps, skip, to_maps, to_skip, weight, bias, saved, to_weight, to_bias
+    _run(compiled(ACTIVATIONS[activation], skip is not None)[1], tensors, maps)
+
+
+def _run(kernel: Any, tensors: tuple[Tensor | None, ...], maps: Tensor, *numbers: float) -> None:
+    """Call a kernel with as many threads as torch has."""
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    if torch.get_num_threads() != threads:  # numba's first call sets the number of the pool that they share
+        torch.set_num_threads(threads)
+    channels = maps.shape[1]
+    across = _across(maps.numel() // channels, channels)
+    addresses = (0 if tensor is None else tensor.data_ptr() for tensor in tensors)
+    kernel(*addresses, maps.numel() // across, across, channels, *numbers)
+
+
+@functools.cache
+def _across(pixels: int, channels: int) -> int:
+    """How long the rows are into which the maps are cut: at most `ACROSS` if a pixel is, and none is left over."""
+    return channels * next(count for count in range(max(1, ACROSS // channels), 0, -1) if pixels % count == 0)
