@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tpsnet_lib import kernels, layers
 from tpsnet_lib.config import ModelConfig
-from tpsnet_lib.layers import ACTIVATIONS, Chain, normed
+from tpsnet_lib.layers import ACTIVATIONS, Chain, MaxPool, normed
 from tpsnet_lib.model import build
 
 ULP = 2.0**-8  # the distance of bf16 numbers near 1
@@ -141,6 +141,28 @@ def test_everywhere_else_the_three_are_torchs_own(case: str, monkeypatch: pytest
 def test_one_value_a_channel_is_refused_as_torch_refuses_it() -> None:
     with pytest.raises(ValueError, match="more than 1 value"):
         normed(maps_of((1, 3, 1, 1)), norm_of(3), nn.ReLU())
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    batch=st.integers(1, 5), channels=st.sampled_from([1, 3, 16, 70]), high=st.integers(2, 9), wide=st.integers(2, 9)
+)
+def test_max_pool_is_torchs_bit_for_bit(batch: int, channels: int, high: int, wide: int) -> None:
+    maps = (4 * maps_of((batch, channels, high, wide)).detach()).round() / 4  # many are equal: the first counts
+    maps.requires_grad_()
+    wanted, out = F.max_pool2d(maps, 2), MaxPool()(maps)
+    assert type(out.grad_fn).__name__ == "_MaxPooledBackward"
+    assert torch.equal(out, wanted)
+    grad = maps_of(tuple(out.shape), 1).detach()
+    assert torch.equal(*(torch.autograd.grad(pooled, maps, grad)[0] for pooled in (wanted, out)))
+
+
+def test_max_pool_passes_on_what_is_not_a_number_and_refuses_small_maps() -> None:
+    maps = maps_of((2, 3, 4, 4)).detach()
+    maps[:, 1, 1, 2] = torch.nan
+    assert torch.equal(MaxPool()(maps).isnan(), F.max_pool2d(maps, 2).isnan())
+    with pytest.raises(RuntimeError, match="too small"):
+        MaxPool()(maps_of((2, 3, 1, 4)))
 
 
 def test_a_chain_joins_a_norm_and_the_activation_behind_it() -> None:

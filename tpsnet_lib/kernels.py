@@ -1,10 +1,10 @@
-"""Batch norm, a skip and an activation in one pass over the maps, compiled for this processor by numba.
+"""What stands between convolutions, compiled for this processor by numba: a batch norm with a skip and an activation
+as one operation, and a max-pool.
 
-On a CPU a small network spends more time between its convolutions than in them: torch's batch norm, addition and
-activation each read and write all maps, from beyond the caches, forward and backward. Here they are read
-twice forward (statistics; result) and twice backward. Only maps in bf16, channels last: `layers.normed` decides.
-
-Results do not depend on the number of threads: sums are taken over parts that are always the same."""
+A small network spends as long there as in its convolutions: torch's batch norm, addition and activation each read and
+write all maps, from beyond the caches, forward and backward. Here maps are read twice forward (statistics; result) and
+twice backward. Only maps in bf16, channels last; `layers` decides. Results do not depend on the number of threads: sums
+are taken over parts that are always the same."""
 
 from __future__ import annotations
 
@@ -39,11 +39,12 @@ _I16, _I32, _F32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
 
 
 def jit(function: Callable[..., Any]) -> Any:
-    """numba's, without the guards that a loop over pointers cannot use; kept on the disk where that can be written."""
+    """A function of addresses and sizes with loops in parallel, compiled when it is first called; what comes out is
+    kept beside this file, or else where numba keeps such things."""
     options = {"parallel": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
         return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder for it
+    except RuntimeError:  # neither can be written
         return numba.njit(**options)(function)
 
 
@@ -79,24 +80,20 @@ def power_of_two(_: Any, exponent: Any) -> Any:
     return types.float32(types.int32), code
 
 
-@intrinsic
-def bf16_at(_: Any, address: Any) -> Any:
-    """A pointer to the bits of bf16 numbers."""
+def _pointer(kind: Any, stored: Any) -> Any:
+    @intrinsic
+    def at(_: Any, address: Any) -> Any:
+        def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], stored.as_pointer())
 
-    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], _I16.as_pointer())
+        return types.CPointer(kind)(types.int64), code
 
-    return types.CPointer(types.uint16)(types.int64), code
+    return at
 
 
-@intrinsic
-def fp32_at(_: Any, address: Any) -> Any:
-    """A pointer to fp32 numbers."""
-
-    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], _F32.as_pointer())
-
-    return types.CPointer(types.float32)(types.int64), code
+bf16_at, fp32_at, bytes_at = (  # what lies at an address, the first as its bits
+    _pointer(types.uint16, _I16), _pointer(types.float32, _F32), _pointer(types.uint8, ir.IntType(8)),
+)  # fmt: skip
 
 
 @numba.njit(fastmath={"contract"})
@@ -255,13 +252,66 @@ def lay_out(weight: Any, bias: Any, saved: Any, scale: Any, shift: Any) -> None:
         shift[j] = bias[channel] - saved[0, channel] * scale[j]
 
 
+@jit
+def pool(x_: int, out_: int, which_: int, batch: int, high: int, wide: int, channels: int) -> None:
+    """Of each 2x2 pixels the largest value, and in `which` its place (0 to 3, row by row; of equal ones the first)."""
+    x = carray(bf16_at(x_), (batch, high, wide, channels))
+    out = carray(bf16_at(out_), (batch, high // 2, wide // 2, channels))
+    which = carray(bytes_at(which_), (batch, high // 2, wide // 2, channels))
+    for image in prange(batch):
+        for i in range(high // 2):
+            for j in range(wide // 2):
+                for channel in range(channels):
+                    best, value, place = x[image, 2 * i, 2 * j, channel], ZERO, np.uint8(0)
+                    for corner in range(1, 4):
+                        bits = x[image, 2 * i + corner // 2, 2 * j + corner % 2, channel]
+                        value = widen(bits)
+                        if value > widen(best) or value != value:  # what is not a number is passed on
+                            best, place = bits, np.uint8(corner)
+                    out[image, i, j, channel] = best
+                    which[image, i, j, channel] = place
+
+
+@jit
+def pool_back(grad_: int, which_: int, to_x_: int, batch: int, high: int, wide: int, channels: int) -> None:
+    """The gradient of what was the largest goes to its place, 0 to all others."""
+    grad = carray(bf16_at(grad_), (batch, high // 2, wide // 2, channels))
+    which = carray(bytes_at(which_), (batch, high // 2, wide // 2, channels))
+    to_x = carray(bf16_at(to_x_), (batch, high, wide, channels))
+    for image in prange(batch):
+        for i in range(high // 2):
+            for j in range(wide // 2):
+                for corner in range(4):
+                    for channel in range(channels):
+                        here = which[image, i, j, channel] == corner
+                        value = grad[image, i, j, channel] if here else np.uint16(0)
+                        to_x[image, 2 * i + corner // 2, 2 * j + corner % 2, channel] = value
+        to_x[image, 2 * (high // 2) :] = 0
+        to_x[image, :, 2 * (wide // 2) :] = 0
+
+
+def max_pool(maps: Tensor, out: Tensor, which: Tensor) -> None:
+    """Fill `out` [B, C, h, w] and `which` (uint8, of its shape) from `maps` [B, C, H, W]."""
+    _call(pool, (maps, out, which), _last(maps))
+
+
+def max_pool_backward(grad: Tensor, which: Tensor, to_maps: Tensor) -> None:
+    """Fill the gradient that goes to the maps [B, C, H, W], from that of what came out."""
+    _call(pool_back, (grad, which, to_maps), _last(to_maps))
+
+
+def _last(maps: Tensor) -> tuple[int, int, int, int]:
+    batch, channels, high, wide = maps.shape
+    return batch, high, wide, channels
+
+
 def forward(
     activation: str, maps: Tensor, skip: Tensor | None, out: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor,
     running_var: Tensor, saved: Tensor, momentum: float, eps: float,
 ) -> None:  # fmt: skip
     """Fill `out` [B, C, H, W] and `saved` [2, C] (mean, 1 / standard deviation), and move the running statistics."""
     tensors = maps, skip, out, weight, bias, running_mean, running_var, saved
-    _run(compiled(ACTIVATIONS[activation], skip is not None)[0], tensors, maps, momentum, eps)
+    _call(compiled(ACTIVATIONS[activation], skip is not None)[0], tensors, (*_cut(maps), momentum, eps))
 
 
 def backward(
@@ -270,22 +320,26 @@ def backward(
 ) -> None:  # fmt: skip
     """Fill the gradients that go to the maps, the skip, the weight and the bias, from that of what came out."""
     tensors = grad, maps, skip, to_maps, to_skip, weight, bias, saved, to_weight, to_bias
-    _run(compiled(ACTIVATIONS[activation], skip is not None)[1], tensors, maps)
+    _call(compiled(ACTIVATIONS[activation], skip is not None)[1], tensors, _cut(maps))
 
 
-def _run(kernel: Any, tensors: tuple[Tensor | None, ...], maps: Tensor, *numbers: float) -> None:
-    """Call a kernel with as many threads as torch has."""
-    threads = torch.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    if torch.get_num_threads() != threads:  # numba's first call sets the number of the pool that they share
-        torch.set_num_threads(threads)
+def _cut(maps: Tensor) -> tuple[int, int, int]:
+    """Rows, numbers in a row, and channels."""
     channels = maps.shape[1]
     across = _across(maps.numel() // channels, channels)
-    addresses = (0 if tensor is None else tensor.data_ptr() for tensor in tensors)
-    kernel(*addresses, maps.numel() // across, across, channels, *numbers)
+    return maps.numel() // across, across, channels
 
 
 @functools.cache
 def _across(pixels: int, channels: int) -> int:
     """How long the rows are into which the maps are cut: at most `ACROSS` if a pixel is, and none is left over."""
     return channels * next(count for count in range(max(1, ACROSS // channels), 0, -1) if pixels % count == 0)
+
+
+def _call(kernel: Any, tensors: tuple[Tensor | None, ...], numbers: tuple[float, ...]) -> None:
+    """Call a kernel with as many threads as torch has."""
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    if torch.get_num_threads() != threads:  # numba's first call sets the number of the pool that they share
+        torch.set_num_threads(threads)
+    kernel(*(0 if tensor is None else tensor.data_ptr() for tensor in tensors), *numbers)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -146,16 +145,20 @@ def _name(activation: nn.Module) -> str:
 
 
 def _as_one(maps: Tensor, norm: nn.BatchNorm2d, skip: Tensor | None) -> bool:
-    if torch.compiler.is_compiling() or not norm.training or maps.device.type != "cpu" or maps.dtype != torch.bfloat16:
+    if not norm.training or not _for_kernels(maps) or maps.numel() == maps.shape[1]:
         return False
-    if not maps.is_contiguous(memory_format=torch.channels_last) or maps.numel() == maps.shape[1]:
+    return skip is None or (skip.dtype, skip.shape) == (maps.dtype, maps.shape)
+
+
+def _for_kernels(maps: Tensor) -> bool:
+    if torch.compiler.is_compiling() or maps.device.type != "cpu" or maps.dtype != torch.bfloat16:
         return False
-    return (skip is None or (skip.dtype, skip.shape) == (maps.dtype, maps.shape)) and _kernels() is not None
+    return maps.is_contiguous(memory_format=torch.channels_last) and _kernels() is not None
 
 
 @functools.cache
-def _kernels() -> ModuleType | None:
-    """The compiled passes, or None where numba is not installed."""
+def _kernels() -> Any:
+    """The module of that name, or None where numba is not installed."""
     try:
         from tpsnet_lib import kernels
     except ImportError:
@@ -170,12 +173,10 @@ class _Normed(torch.autograd.Function):
     def forward(
         ctx: Any, maps: Tensor, skip: Tensor | None, weight: Tensor, bias: Tensor, norm: Any, name: str
     ) -> Tensor:
-        kernels = _kernels()
-        assert kernels is not None
         skip = None if skip is None else skip.contiguous(memory_format=torch.channels_last)
         out, saved = torch.empty_like(maps), torch.empty(2, len(weight))
         running = norm.running_mean, norm.running_var
-        kernels.forward(name, maps, skip, out, weight, bias, *running, saved, norm.momentum, norm.eps)
+        _kernels().forward(name, maps, skip, out, weight, bias, *running, saved, norm.momentum, norm.eps)
         ctx.save_for_backward(maps, skip, weight, bias, saved)
         ctx.name = name
         return out
@@ -187,10 +188,45 @@ class _Normed(torch.autograd.Function):
         to_maps, to_skip = torch.empty_like(maps), None if skip is None else torch.empty_like(maps)
         to_weight, to_bias = torch.empty_like(weight), torch.empty_like(bias)
         grad = grad.contiguous(memory_format=torch.channels_last)
-        kernels = _kernels()
-        assert kernels is not None
-        kernels.backward(ctx.name, grad, maps, skip, to_maps, to_skip, weight, bias, saved, to_weight, to_bias)
+        _kernels().backward(ctx.name, grad, maps, skip, to_maps, to_skip, weight, bias, saved, to_weight, to_bias)
         return to_maps, to_skip, to_weight, to_bias, None, None
+
+
+class MaxPool(nn.MaxPool2d):
+    """The largest of each 2x2 pixels; on a CPU, for maps in bf16 and channels last, a tenth of the time of torch's."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """`maps` [B, C, H, W] to [B, C, H // 2, W // 2]."""
+        out: Tensor = (
+            _MaxPooled.apply(maps) if _for_kernels(maps) and min(maps.shape[2:]) > 1 else super().forward(maps)
+        )
+        return out
+
+
+class _MaxPooled(torch.autograd.Function):
+    """`MaxPool` by `kernels`."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor) -> Tensor:
+        batch, channels, high, wide = maps.shape
+        shape = batch, channels, high // 2, wide // 2
+        out = torch.empty(shape, dtype=maps.dtype, memory_format=torch.channels_last)
+        which = torch.empty_like(out, dtype=torch.uint8)
+        _kernels().max_pool(maps, out, which)
+        ctx.save_for_backward(which)
+        ctx.shape = maps.shape
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (which,) = ctx.saved_tensors
+        to_maps = torch.empty(ctx.shape, dtype=grad.dtype, memory_format=torch.channels_last)
+        _kernels().max_pool_backward(grad.contiguous(memory_format=torch.channels_last), which, to_maps)
+        return to_maps
 
 
 class Pointwise(nn.Conv2d):

@@ -18,6 +18,7 @@ from tpsnet_lib.layers import (
     Chain,
     Dropout,
     DropPath,
+    MaxPool,
     Pointwise,
     SqueezeExcite,
     Whitening,
@@ -178,7 +179,7 @@ def _layer(config: ModelConfig, layer: int, inputs: int) -> nn.Sequential:
     stride = 2 if config.downsample == "stride" and layer > 0 else 1
     opening: list[nn.Module] = []
     if config.downsample == "pool":
-        opening = [convolution(inputs, outputs, config.kernel(layer)), nn.MaxPool2d(2)]
+        opening = [convolution(inputs, outputs, config.kernel(layer)), MaxPool()]
         opening += _norm_activation(config, outputs)
         inputs = outputs
     number = 1 + sum(config.blocks[:layer])
