@@ -9,7 +9,6 @@ are taken over parts that are always the same."""
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +20,8 @@ from numba import carray, prange, types
 from numba.extending import intrinsic
 from torch import Tensor
 
-if sys.platform == "linux":
-    numba.config.THREADING_LAYER = "omp"  # torch's own pool of threads: a second one would wait for the same cores
+# First GNU's OpenMP: it is torch's own pool of threads (on Linux), and a second one would wait for the same cores.
+numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 
 PARTS = 16  # of the maps, each summed up by one thread
 ACROSS = 1024  # numbers in a row of the loops: the channels of so many pixels
