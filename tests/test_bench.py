@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from itertools import count, islice
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from torchvision import transforms
 
 from tpsnet_lib.config import RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data import ImageSet
+from tpsnet_lib.files import TrainingError
 from tpsnet_lib.model import count_macs
 from tpsnet_lib.study import baseline, bench, race
 
@@ -51,6 +53,14 @@ def test_the_baseline_learns(images: ImageSet, workers: int):
     losses = list(islice(steps, 60))  # longer than the epoch of 60 images: it has no end
     steps.close()
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+
+
+def test_a_baseline_that_ended_is_said_to_have(images: ImageSet):
+    with closing(baseline.Aside(RunConfig(TINY, BATCHES_OF_16), images, torch.device("cpu"))) as aside:
+        assert aside.images_per_second("fp32", 0, 0.0, 0, 1) > 0
+        aside.process.kill()
+        with pytest.raises(TrainingError, match="the baseline's process ended"):
+            aside.images_per_second("fp32", 0, 0.0, 0, 1)
 
 
 def test_the_loops_bench_gives_medians_spread_n_and_origin(images: ImageSet):

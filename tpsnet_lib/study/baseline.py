@@ -2,12 +2,16 @@
 
 It is what TPSNet's train.py did, and what most CIFAR-10 scripts do: torchvision transforms of one PIL image after
 another, in worker processes that persist; plain SGD on a network in torch's default memory format; `loss.item()` after
-every step. `bench` gives it the same network, batch size and threads as our loop, and its best precision and workers.
+every step. `bench` gives it the same network, batch size and threads as our loop, and its best precision and workers,
+in a process of its own, as a script has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import multiprocessing
+import time
+from collections.abc import Callable, Generator
+from multiprocessing.connection import Connection
 
 import torch
 from PIL import Image
@@ -17,6 +21,7 @@ from torchvision import transforms
 
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data import MEAN, STD, ImageSet
+from tpsnet_lib.files import TrainingError
 from tpsnet_lib.layers import Convolution
 from tpsnet_lib.model import build
 
@@ -85,3 +90,67 @@ def train(
         loss.backward()
         optimizer.step()
         yield loss.item()
+
+
+class Aside:
+    """This way of training in a process of its own, which waits while our loop has its turn. What our loop asks of the
+    C library's memory is not asked there. `close` ends it."""
+
+    def __init__(self, config: RunConfig, images: ImageSet, device: torch.device) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        there = config, images.to("cpu"), device, torch.get_num_threads()
+        self.process = context.Process(target=_answer, args=(other, *there))
+        self.process.start()
+        other.close()
+
+    def images_per_second(self, precision: str, workers: int, seconds: float, skip: int, least: int) -> float:
+        """One turn: see `rate`. The first of a precision and number of workers starts training anew."""
+        try:
+            self.pipe.send((precision, workers, seconds, skip, least))
+            return float(self.pipe.recv())
+        except (EOFError, OSError) as error:
+            raise TrainingError("the baseline's process ended: its own lines on standard error say why") from error
+
+    def close(self) -> None:
+        """End the process."""
+        self.pipe.close()
+        self.process.join()
+
+
+def _answer(pipe: Connection, config: RunConfig, images: ImageSet, device: torch.device, threads: int) -> None:
+    torch.set_num_threads(threads)
+    there, steps, variant = images.to(device), None, None
+    while True:
+        try:
+            precision, workers, seconds, skip, least = pipe.recv()
+        except (EOFError, KeyboardInterrupt):
+            break
+        if variant != (precision, workers) or steps is None:
+            if steps is not None:
+                steps.close()
+            steps, variant = train(config, there, device, precision, workers), (precision, workers)
+        pipe.send(config.train.batch_size * rate(steps.__next__, seconds, skip, device, least))
+    if steps is not None:
+        steps.close()
+
+
+def rate(step: Callable[[], object], seconds: float, skip: int, device: torch.device, least: int = 1) -> float:
+    """Steps a second over `seconds`, or as long as the `least` steps take, after `skip` steps that do not count."""
+    for _ in range(skip):
+        step()
+    wait(device)
+    began, steps = time.perf_counter(), 0
+    while steps < least or time.perf_counter() - began < seconds:
+        step()
+        steps += 1
+    wait(device)
+    return steps / (time.perf_counter() - began)
+
+
+def wait(device: torch.device) -> None:
+    """Let the device finish what it was given, as the clock is the processor's."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -6,7 +6,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -50,8 +50,8 @@ def bench_loop(
     """Images a second of our training loop and of `baseline`: one network, batch size and number of threads.
 
     Each precision the device has natively and each number of `workers` (default 0, 1, 2, 4 ... up to the cores) is
-    first tried on the baseline, `seconds` each; then its best and our loop take turns, `repeats` times, in one process:
-    what our loop asks of the C library's memory, the baseline has too. `profile`: the share that each kind of work has
+    first tried on the baseline, `seconds` each, in a process of its own; then its best and our loop take turns,
+    `repeats` times. `profile`: the share that each kind of work has
     in one of our steps, uncompiled; `peak`: the share of what matrix products reach here that our loop comes to, a
     backward pass taken for two forward ones. On CUDA our loop is compiled, as a long run is."""
     device = device or train.resolve_device()
@@ -61,15 +61,15 @@ def bench_loop(
     native = train.native_precision(device)
     config = RunConfig(model or LOOP_CASES["[3,3,3] at 16/32/64"][0], recipe).with_precision(native)
     result = _opening("loop", images, recipe.batch_size, device)
-    variants = baseline_variants(config, images, device, seconds, workers)
-    best = max(variants, key=lambda variant: float(variant["images_per_second"]))
     execution = resolve_execution("auto", device, STEPS_THAT_PAY)
-    there = images.to(device)
-    run, ours, theirs = train._Run(config, there, there, device, execution), [], []
-    with closing(baseline.train(config, images, device, best["precision"], best["workers"])) as steps:
+    with closing(baseline.Aside(config, images, device)) as aside:
+        variants = baseline_variants(aside, device, seconds, workers)
+        best = max(variants, key=lambda variant: float(variant["images_per_second"]))
+        there = images.to(device)
+        run, ours, theirs = train._Run(config, there, there, device, execution), [], []
         for _ in range(repeats):
             ours.append(recipe.batch_size * _rate(run.take_step, seconds, WARM_UP, device))
-            theirs.append(_baseline_rate(steps, config, best["workers"], device, seconds))
+            theirs.append(_baseline_rate(aside, best["precision"], best["workers"], seconds))
     profile = profile_step(config, images, device=device.type)
     peak = matrix_peak(device, config.train.precision, min(seconds, 1.0))
     reached = FLOPS_PER_MAC * count_macs(config.model) * statistics.median(ours)
@@ -94,22 +94,22 @@ def matrix_peak(device: torch.device, precision: str, seconds: float) -> float:
 
 
 def baseline_variants(
-    config: RunConfig, images: ImageSet, device: torch.device, seconds: float, workers: Sequence[int] | None = None
+    aside: baseline.Aside, device: torch.device, seconds: float, workers: Sequence[int] | None = None
 ) -> list[dict[str, Any]]:
     """Images a second of the original's way in each precision that is native here and with each number of workers."""
-    found: list[dict[str, Any]] = []
-    for precision in dict.fromkeys(("fp32", train.native_precision(device))):
-        for count in _worker_counts() if workers is None else workers:
-            with closing(baseline.train(config, images, device, precision, count)) as steps:
-                rate = _baseline_rate(steps, config, count, device, seconds)
-            found.append({"precision": precision, "workers": count, "images_per_second": rate})
-    return found
+    return [
+        {
+            "precision": precision,
+            "workers": count,
+            "images_per_second": _baseline_rate(aside, precision, count, seconds),
+        }
+        for precision in dict.fromkeys(("fp32", train.native_precision(device)))
+        for count in (_worker_counts() if workers is None else workers)
+    ]
 
 
-def _baseline_rate(
-    steps: Iterator[float], config: RunConfig, workers: int, device: torch.device, seconds: float
-) -> float:
-    return config.train.batch_size * _rate(lambda: next(steps), seconds, WARM_UP + 2 * workers, device)
+def _baseline_rate(aside: baseline.Aside, precision: str, workers: int, seconds: float) -> float:
+    return aside.images_per_second(precision, workers, seconds, WARM_UP + 2 * workers, LEAST)
 
 
 def bench_augment(
@@ -266,24 +266,7 @@ def _summary(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _rate(step: Callable[[], object], seconds: float, skip: int, device: torch.device) -> float:
-    """Steps a second over `seconds`, after `skip` steps that do not count."""
-    for _ in range(skip):
-        step()
-    _wait(device)
-    began, steps = time.perf_counter(), 0
-    while steps < LEAST or time.perf_counter() - began < seconds:
-        step()
-        steps += 1
-    _wait(device)
-    return steps / (time.perf_counter() - began)
-
-
-def _wait(device: torch.device) -> None:
-    """Let the device finish what it was given, as the clock is the processor's."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    return baseline.rate(step, seconds, skip, device, LEAST)
 
 
 def _worker_counts() -> list[int]:

@@ -18,7 +18,7 @@ from tpsnet_lib.data import fit_and_validation
 from tpsnet_lib.model import build
 from tpsnet_lib.progress import duration
 from tpsnet_lib.study import baseline
-from tpsnet_lib.study.bench import _opening, _wait, baseline_variants
+from tpsnet_lib.study.bench import _opening, baseline_variants
 
 Curve = list[dict[str, float]]  # after each epoch: seconds of training so far, validation accuracy
 
@@ -64,7 +64,8 @@ def bench_time(
         return run.step < run.steps
 
     our_curve = _race(take_step, run.epoch_steps, score, to, minutes, device)
-    variants = baseline_variants(theirs, fit_set, device, seconds, workers)
+    with closing(baseline.Aside(theirs, fit_set, device)) as aside:
+        variants = baseline_variants(aside, device, seconds, workers)
     best = max(variants, key=lambda variant: float(variant["images_per_second"]))
     torch.manual_seed(theirs.seed)
     network, labels = build(theirs.model).to(device), validation.labels.cpu()
@@ -103,7 +104,7 @@ def _race(
             more = step()
             if not more:
                 break
-        _wait(device)
+        baseline.wait(device)
         spent += time.perf_counter() - began
         curve.append({"seconds": spent, "accuracy": score()})
         if curve[-1]["accuracy"] >= to:
