@@ -47,7 +47,10 @@ def test_operators_are_grouped_by_name_and_what_comes_before_the_forward_pass_is
         ("aten::mkldnn_convolution", 3.0, 3e6),
         ("aten::index_select", 4.0, 0.5e6),
         ("aten::convolution_backward", 5.0, 4e6),
-        ("aten::native_batch_norm_backward", 6.0, 5e6),
+        ("aten::native_batch_norm_backward", 6.0, 4e6),
+        ("_NormedBackward", 6.5, 1e6),
+        ("_Normed", 6.6, 0.5e6),
+        ("aten::clamp_min", 6.7, 0.25e6),
         ("aten::max_pool2d_with_indices", 7.0, 6e6),
         ("aten::_fused_sgd_", 8.0, 7e6),
     ]
@@ -56,7 +59,9 @@ def test_operators_are_grouped_by_name_and_what_comes_before_the_forward_pass_is
     assert found[steptime.OTHER] == pytest.approx(1.5)
     assert found["convolution, forward"] == pytest.approx(3)
     assert found["convolution, backward"] == pytest.approx(4)
-    assert (found["norm"], found["pool"], found["optimizer"]) == pytest.approx((5, 6, 7))
+    assert found["norm and activation, forward"] == pytest.approx(0.75)
+    assert found["norm and activation, backward"] == pytest.approx(5)
+    assert (found["pool"], found["optimizer"]) == pytest.approx((6, 7))
     assert list(found.values()) == sorted(found.values(), reverse=True)
 
 

@@ -23,10 +23,8 @@ from tpsnet_lib.study.provenance import hardware
 GROUPS: dict[str, str] = {
     "convolution, forward": r"conv(?!.*backward)",
     "convolution, backward": r"conv.*backward",
-    "norm, skip and activation, forward": r"^_Normed$",  # `layers.normed`, where it is one operation
-    "norm, skip and activation, backward": r"^_NormedBackward$",
-    "norm": r"batch_?norm",
-    "activation": r"gelu|relu|threshold",
+    "norm and activation, forward": r"^_Normed$|(batch_?norm|gelu|relu|clamp_min)(?!.*backward)",
+    "norm and activation, backward": r"^_NormedBackward$|(batch_?norm|gelu|relu|threshold).*backward",
     "pool": r"pool",
     "optimizer": r"sgd|adam|optimizer|foreach",
     "sums of maps": r"^aten::(add_?|sum)$",  # skips, and the gradients of what goes two ways
