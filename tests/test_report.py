@@ -82,7 +82,7 @@ def test_the_answer_of_several_seeds_is_their_mean_with_its_t_interval_and_each_
     assert landing._seeds(found[1:]) == landing.said_of_seeds(found[1]) == ""
 
 
-def test_minutes_on_different_machines_are_told_one_by_one(tiny_record: Record) -> None:
+def test_minutes_on_different_machines_are_told_apart(tiny_record: Record) -> None:
     two = recipe(tiny_record, [0.95, 0.96], "a", [50, 20])
     same = landing.answer([on(two, ("a laptop", 2), ("a laptop", 2))])
     assert "20:00 min to 50:00 min of training each on a laptop" in same
@@ -90,6 +90,9 @@ def test_minutes_on_different_machines_are_told_one_by_one(tiny_record: Record) 
     assert "training of 50:00 min (seed 0, a laptop, 2 threads), 20:00 min (seed 1, a GPU, 2 threads)" in apart
     fewer = landing.answer([on(two, ("a laptop", 2), ("a laptop", 1))])
     assert "50:00 min (seed 0, a laptop, 2 threads), 20:00 min (seed 1, a laptop, 1 thread)" in fewer
+    three = recipe(tiny_record, [0.95, 0.96, 0.97], "a", [50, 20, 30])
+    some = landing.answer([on(three, ("a GPU", 2), ("a laptop", 1), ("a laptop", 1))])
+    assert "50:00 min (seed 0, a GPU, 2 threads), 20:00 min to 30:00 min (seeds 1, 2, a laptop, 1 thread)" in some
 
 
 def test_a_network_fitted_on_all_images_has_no_validation_accuracy(tiny_record: Record) -> None:

@@ -89,16 +89,20 @@ def answer(found: Sequence[Final]) -> str:
 
 
 def _time(records: Sequence[Record]) -> str:
-    """What the training of each took, on what: a range where all ran on the same, else one by one."""
-    times = sorted(record.metrics["seconds"] for record in records)
+    """What the training of each took, on what: a range for those that ran on the same."""
     if len({_machine(record) for record in records}) == 1:
-        spread = dict.fromkeys(map(duration, (times[0], times[-1])))
-        each = " each" if len(records) > 1 else ""
-        return f"{' to '.join(spread)} of training{each} on {records[0].hardware}"
-    told = (
-        f"{duration(record.metrics['seconds'])} (seed {record.config.seed}, {_machine(record)})" for record in records
-    )
+        return f"{_range(records)} of training{' each' if len(records) > 1 else ''} on {records[0].hardware}"
+    told = []
+    for machine in dict.fromkeys(map(_machine, records)):
+        there = [record for record in records if _machine(record) == machine]
+        seeds = ", ".join(str(record.config.seed) for record in there)
+        told.append(f"{_range(there)} (seed{'s' if len(there) > 1 else ''} {seeds}, {machine})")
     return f"training of {', '.join(told)}"
+
+
+def _range(records: Sequence[Record]) -> str:
+    times = sorted(record.metrics["seconds"] for record in records)
+    return " to ".join(dict.fromkeys(map(duration, (times[0], times[-1]))))
 
 
 def _machine(record: Record) -> str:
