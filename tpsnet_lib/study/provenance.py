@@ -74,7 +74,16 @@ def provenance(device: torch.device, data: Fingerprint, started: str) -> dict[st
             "python": platform.python_version(),
             "torch": torch.__version__,
             "torchvision": importlib.metadata.version("torchvision"),
+            "numba": _numba(),
             "numpy": numpy.__version__,
         },
         "fingerprint": {"stamp": data.stamp, "sha256": data.sha256, "verified": data.verified},
     }
+
+
+def _numba() -> str:
+    """The version of what compiles `kernels`; empty where it is not installed and torch's own operations train."""
+    try:
+        return importlib.metadata.version("numba")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
