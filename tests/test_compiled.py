@@ -45,15 +45,15 @@ def test_a_compiled_run_learns_the_same_and_resumes_compiled_or_not(
     eager, whole = fit(SMALL, "eager"), fit(SMALL, "compiled")
     assert (eager.execution, whole.execution) == ("eager", "compiled")
     assert 0 < largest_difference(eager, whole) < 1e-2  # the same sums in another order, not the same code
-    take_step = train._Run.take_step
+    take_step = train.TrainingRun.take_step
 
-    def step_then_stop(run: train._Run) -> None:
+    def step_then_stop(run: train.TrainingRun) -> None:
         take_step(run)
         if run.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
     checkpoint = tmp_path / "checkpoint"
-    monkeypatch.setattr(train._Run, "take_step", step_then_stop)
+    monkeypatch.setattr(train.TrainingRun, "take_step", step_then_stop)
     with pytest.raises(Interrupted, match="step 3 of 8"):
         fit(SMALL, "compiled", checkpoint=checkpoint)
     monkeypatch.undo()
@@ -115,7 +115,7 @@ def test_an_epoch_augmented_ahead_trains_the_same_and_its_steps_wait_for_nothing
         "small_epochs": min(1.0, RECIPES[recipe].small_epochs),
     }
     config = replace(tiny(), train=replace(RECIPES[recipe], **short, mix_off_epochs=0.5))
-    runs = [train._Run(config, *fit_and_validation(config.data), CPU) for _ in range(2)]
+    runs = [train.TrainingRun(config, *fit_and_validation(config.data), CPU) for _ in range(2)]
     runs[1].ahead = True
     for run in runs:
         monkeypatch.setattr(run, "require_finite", lambda: None)

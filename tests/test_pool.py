@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -12,7 +13,7 @@ import torch
 from searching import declare, in_training, kill_again_and_again, kill_holder, rates, start, table, until
 
 from tpsnet_lib import train
-from tpsnet_lib.files import Interrupted, TpsnetError
+from tpsnet_lib.files import Interrupted, TpsnetError, write_whole
 from tpsnet_lib.study import pool
 from tpsnet_lib.study.experiments import collect, pending
 from tpsnet_lib.study.pool import run_all
@@ -118,6 +119,31 @@ def test_a_run_in_pieces_ends_in_the_weights_of_the_whole_one(tmp_path: Path) ->
     assert not pieces.checkpoint(run.config.id).exists()
 
 
+def test_it_says_how_far_the_runs_are_that_are_going(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, store = declare(tmp_path / "e.yaml", **rates(2, **{"train.epochs": 300})), Store(tmp_path / "store")
+    monkeypatch.setattr(pool, "LOOK_SECONDS", 0.1)  # of the driver: a worker notes its first epoch, then every 5 s
+    monkeypatch.setattr(pool, "SAY_SECONDS", 0.1)
+    run_all(pending([experiment], store), device="cpu", store=store, workers=2, progress="lines")
+    going = [line for line in capsys.readouterr().err.splitlines() if "epoch " in line]
+    assert re.fullmatch(r"runs: e, .*train.lr=0.01.*, seed 0: epoch 1/300.* left", going[0])
+    assert any(line.count("epoch ") == 2 for line in going)
+    assert not list(store.writable.glob(".work/*/epochs"))
+
+
+def test_the_time_left_counts_what_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment, store = declare(tmp_path / "e.yaml", **rates(4, **{"train.epochs": 8})), Store(tmp_path / "store")
+    tally = pool.Tally([(experiment, run) for run in experiment.runs], store, "none", None)
+    for run, epochs in zip(experiment.runs, ("4", "2", "torn"), strict=False):
+        write_whole(store.checkpoint(run.config.with_precision("bf16").id).with_name("epochs"), epochs)
+    monkeypatch.setattr(pool, "LOOK_SECONDS", 0.0)
+    tally.look()
+    assert tally.bar.begun == 0.75
+    tally.bar.began -= 60
+    assert tally.bar.time_left() == "4:20 min"
+
+
 def test_three_runs_share_a_gpu_where_nobody_says_how_many() -> None:
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
     assert [pool.default_workers(cuda, jobs) for jobs in (0, 2, 9)] == [1, 2, 3]
@@ -133,7 +159,7 @@ def test_a_run_that_needs_too_much_memory_is_recorded_as_failed(
     def full(_: object) -> None:
         raise error
 
-    monkeypatch.setattr(train._Run, "take_step", full)
+    monkeypatch.setattr(train.TrainingRun, "take_step", full)
     for _ in range(2):  # the second time it is known
         pool.work(experiment.runs[0].config, False, pool.Workplace(None, "cpu", store.folders, 1, None))
     ((_, record),) = collect(experiment, store)
@@ -147,7 +173,7 @@ def test_an_error_of_ours_is_no_failure_of_the_run(tmp_path: Path, monkeypatch: 
     def broken(_: object) -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(train._Run, "take_step", broken)
+    monkeypatch.setattr(train.TrainingRun, "take_step", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         pool.work(experiment.runs[0].config, False, pool.Workplace(None, "cpu", store.folders, 1, None))
     assert len(pending([experiment], store)) == 1

@@ -148,7 +148,7 @@ def test_of_two_processes_that_ask_for_one_run_one_trains_and_the_other_reads(tm
 
 def test_an_interrupted_run_needs_resume(tmp_path: Path) -> None:
     config = tiny()
-    run = train._Run(config, *fit_and_validation(config.data), torch.device("cpu"))
+    run = train.TrainingRun(config, *fit_and_validation(config.data), torch.device("cpu"))
     checkpoint = tmp_path / ".work" / config.id / "checkpoint"
     train.write_checkpoint(checkpoint, run.state())
     with pytest.raises(RecordError, match="give --resume to go on, or delete"):

@@ -52,9 +52,9 @@ def test_a_run_stopped_anywhere_ends_in_the_weights_of_the_uninterrupted_one(
 ) -> None:
     config = tiny(**{f"train__{name}": value for name, value in recipe.items()})
     whole = fit(config)
-    take_step = train._Run.take_step
+    take_step = train.TrainingRun.take_step
 
-    def step_then_stop(run: train._Run) -> None:
+    def step_then_stop(run: train.TrainingRun) -> None:
         take_step(run)
         if run.step in (3, 6):
             signal_to_self()
@@ -65,7 +65,7 @@ def test_a_run_stopped_anywhere_ends_in_the_weights_of_the_uninterrupted_one(
 
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(train._Run, "take_step", step_then_stop)
+    monkeypatch.setattr(train.TrainingRun, "take_step", step_then_stop)
     checkpoint = tmp_path / "checkpoint"
     with pytest.raises(Interrupted, match="step 3 of 8"):
         fit(config, checkpoint=checkpoint)
@@ -86,12 +86,12 @@ def test_a_run_killed_in_the_middle_of_an_epoch_resumes_to_the_same_weights(tmp_
 import os, sys
 from tpsnet_lib import cli, train
 train.CHECKPOINT_SECONDS, dies_at = 0, int(sys.argv.pop(1))
-take_step = train._Run.take_step
+take_step = train.TrainingRun.take_step
 def step(run):
     take_step(run)
     if run.step == dies_at:
         os.kill(os.getpid(), 9)
-train._Run.take_step = step
+train.TrainingRun.take_step = step
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -122,14 +122,14 @@ def test_a_loss_that_is_not_a_number_names_the_step_and_keeps_the_last_good_chec
 ) -> None:
     monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
     config = tiny(train__epochs=3)
-    take_step = train._Run.take_step
+    take_step = train.TrainingRun.take_step
 
-    def spoil(run: train._Run) -> None:
+    def spoil(run: train.TrainingRun) -> None:
         if run.step == 6:
             run.model.head.bias.data.fill_(float("nan"))
         take_step(run)
 
-    monkeypatch.setattr(train._Run, "take_step", spoil)
+    monkeypatch.setattr(train.TrainingRun, "take_step", spoil)
     checkpoint = tmp_path / "checkpoint"
     with pytest.raises(TrainingError, match=r"not a number at step 7 of 12 \(epoch 2\): lower train.lr"):
         fit(config, checkpoint=checkpoint)
@@ -139,7 +139,7 @@ def test_a_loss_that_is_not_a_number_names_the_step_and_keeps_the_last_good_chec
 def test_a_torn_checkpoint_and_one_of_another_network_are_refused(tmp_path: Path) -> None:
     config = tiny()
     fit_set, validation = fit_and_validation(config.data)
-    run = train._Run(config, fit_set, validation, CPU)
+    run = train.TrainingRun(config, fit_set, validation, CPU)
     path = tmp_path / "checkpoint"
     train.write_checkpoint(path, run.state())
     with pytest.raises(RecordError, match=f"belongs to run {config.id}"):
@@ -162,7 +162,7 @@ def test_an_epoch_sees_each_image_once_and_whole_batches_only() -> None:
     fit_set, validation = fit_and_validation(config.data)
     seen: list[int] = []
 
-    run = train._Run(config, fit_set, validation, CPU)
+    run = train.TrainingRun(config, fit_set, validation, CPU)
     while run.step < run.steps:
         run.take_step()
         seen += run.order[(run.step - 1) * 50 : run.step * 50].tolist()
@@ -184,7 +184,7 @@ def test_schedules_rise_and_fall_as_they_say() -> None:
 
 def test_norms_and_biases_have_a_group_of_their_own() -> None:
     config = tiny(train__decay_norms=False, train__norm_lr_scale=4)
-    run = train._Run(config, *fit_and_validation(config.data), CPU)
+    run = train.TrainingRun(config, *fit_and_validation(config.data), CPU)
     weights, norms = optimizer(run.model, config.train).param_groups
     assert all(p.ndim > 1 for p in weights["params"])
     assert all(p.ndim == 1 for p in norms["params"])

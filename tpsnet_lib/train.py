@@ -101,7 +101,7 @@ def fit(
     device = device or resolve_device()
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # a run has two or three shapes of batch: find the fastest way for each
-    run = _Run(config, fit_set.to(device), validation.to(device), device, execution)
+    run = TrainingRun(config, fit_set.to(device), validation.to(device), device, execution)
     if resume and checkpoint is not None and checkpoint.exists():
         run.restore(read_checkpoint(checkpoint, config))
         run.tell(on_epoch, run.history)
@@ -138,7 +138,7 @@ def _keep_memory() -> None:
             set_option(option, value)
 
 
-class _Run:
+class TrainingRun:
     """The state of one training run and what changes it; everything in it goes into a checkpoint."""
 
     def __init__(

@@ -66,7 +66,7 @@ def bench_loop(
         variants = baseline_variants(aside, device, seconds, workers)
         best = max(variants, key=lambda variant: float(variant["images_per_second"]))
         there = images.to(device)
-        run, ours, theirs = train._Run(config, there, there, device, execution), [], []
+        run, ours, theirs = train.TrainingRun(config, there, there, device, execution), [], []
         for _ in range(repeats):
             ours.append(recipe.batch_size * _rate(run.take_step, seconds, WARM_UP, device))
             theirs.append(_baseline_rate(aside, best["precision"], best["workers"], seconds))

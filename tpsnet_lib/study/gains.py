@@ -168,7 +168,7 @@ def correct_by_epoch(
     `progress` is called with the number of epochs done."""
     where = train.resolve_device(device)
     config = config.with_precision(train.native_precision(where))
-    run = train._Run(config, fit_set.to(where), validation.to(where), where)
+    run = train.TrainingRun(config, fit_set.to(where), validation.to(where), where)
     labels, rows = validation.labels.cpu(), []
     while run.step < run.steps:
         run.take_step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -19,7 +20,7 @@ import torch
 
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data import fingerprint
-from tpsnet_lib.files import Interrupted, TpsnetError, TrainingError
+from tpsnet_lib.files import Interrupted, TpsnetError, TrainingError, write_whole
 from tpsnet_lib.progress import Progress
 from tpsnet_lib.study.experiments import Experiment, Run
 from tpsnet_lib.study.provenance import now, provenance
@@ -28,6 +29,9 @@ from tpsnet_lib.train import native_precision, resolve_device
 
 Job = tuple[Experiment, Run]
 OnRecord = Callable[[Run, Record], None]
+LOOK_SECONDS = 5.0  # between a worker's notes of how far its run is, and the driver's looks at them
+SAY_SECONDS = 60.0  # between lines about runs that are going
+SAID_OF = 3  # of so many of them
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,12 @@ class Workplace:
 class Tally:
     """What a search has come to: its records, what could not be finished, and one line of progress."""
 
-    def __init__(self, total: int, mode: str, on_record: OnRecord | None) -> None:
-        self.total, self.on_record = total, on_record
+    def __init__(self, jobs: Sequence[Job], store: Store, mode: str, on_record: OnRecord | None) -> None:
+        self.jobs, self.store, self.total, self.on_record = jobs, store, len(jobs), on_record
         self.records: list[Record] = []
         self.lost: list[str] = []
-        self.bar = Progress(total, "runs", mode=mode)
+        self.bar = Progress(self.total, "runs", mode=mode)
+        self.began, self.looked, self.said = time.time(), time.monotonic(), time.monotonic()
 
     def __enter__(self) -> Tally:
         self.bar.__enter__()
@@ -81,19 +86,55 @@ class Tally:
 
     def add(self, job: Job, record: Record) -> None:
         """Count a job that has a record, also one that says why it failed."""
-        experiment, run = job
         self.records.append(record)
         self.bar.advance()
         scores = [score for done in self.records if not done.failed and (score := held_out(done)) is not None]
         best = f", best {100 * max(scores):.2f}%" if scores else ""
         came_to = record.failed or in_percent(record)
-        self.bar.stage(f"{experiment.name}, {run.label}, seed {run.config.seed}: {came_to}{best}")
+        self._going()
+        self._say(f"{_named(job)}: {came_to}{best}")
         if self.on_record is not None:
-            self.on_record(run, record)
+            self.on_record(job[1], record)
+
+    def look(self) -> None:
+        """Say how far the runs are that are going: in a bar every few seconds, in a line every minute."""
+        if time.monotonic() - self.looked < LOOK_SECONDS:
+            return
+        self.looked, going = time.monotonic(), self._going()
+        if going and (not self.bar.lines or time.monotonic() - self.said >= SAY_SECONDS):
+            parts = [f"{_named(job)}: epoch {done:.4g}/{job[1].config.train.epochs:g}" for job, done in going[:SAID_OF]]
+            more = f"; {len(going) - SAID_OF} more" if len(going) > SAID_OF else ""
+            self._say("; ".join(parts) + more)
+
+    def _say(self, text: str) -> None:
+        self.bar.stage(text)
+        self.said = time.monotonic()
+
+    def _going(self) -> list[tuple[Job, float]]:
+        """The jobs that workers have left notes of since the search began, with the epochs that they have done."""
+        found = []
+        for job in self.jobs:
+            for path in _notes(self.store, job[1].config):
+                with contextlib.suppress(OSError, ValueError):  # none there, or taken away at this moment
+                    if path.stat().st_mtime >= self.began:
+                        found.append((job, float(path.read_text("utf-8"))))
+        self.bar.begun = sum(done / job[1].config.train.epochs for job, done in found)
+        return found
 
     def lose(self, job: Job, reason: str) -> None:
         """Note a job that has no record and cannot have one now; it stays pending."""
         self.lost.append(f"{job[0].name}, {job[1].label}: {reason}")
+
+
+def _named(job: Job) -> str:
+    experiment, run = job
+    return f"{experiment.name}, {run.label}, seed {run.config.seed}"
+
+
+def _notes(store: Store, config: RunConfig) -> list[Path]:
+    """Where a worker notes how many epochs of a run it has done, in either precision."""
+    ids = dict.fromkeys(config.with_precision(precision).id for precision in ("bf16", "fp32"))
+    return [store.checkpoint(run_id).with_name("epochs") for run_id in ids]
 
 
 def run_all(
@@ -123,7 +164,7 @@ def run_all(
     ends = None if minutes is None else time.time() + 60 * minutes
     threads = max(1, torch.get_num_threads() // workers)
     workplace = Workplace(root, device, store.folders, threads, ends, minutes, execution)
-    with Tally(len(jobs), progress, on_record) as tally, sigterm_as_ctrl_c():
+    with Tally(jobs, store, progress, on_record) as tally, sigterm_as_ctrl_c():
         _LocalPool(jobs, workers, workplace, store, tally).run()
     return tally.records
 
@@ -164,14 +205,14 @@ class _LocalPool:
                 if self.workplace.has_time_for(experiment.minutes, self._begun(run.config)):
                     self.going[processes.submit(work, run.config, experiment.weights, self.workplace)] = job
                 del self.waiting[0]
-            for future in wait(self.going, return_when=FIRST_COMPLETED).done:
+            for future in wait(self.going, LOOK_SECONDS, FIRST_COMPLETED).done:
                 with contextlib.suppress(Interrupted):  # its time was up: it stays pending
                     self.tally.add(self.going[future], self.store.load(future.result()))
                 del self.going[future]
+            self.tally.look()
 
     def _begun(self, config: RunConfig) -> bool:
-        found = (self.store.checkpoint(config.with_precision(precision).id) for precision in ("bf16", "fp32"))
-        return any(checkpoint.is_file() for checkpoint in found)
+        return any(note.with_name("checkpoint").is_file() for note in _notes(self.store, config))
 
     def _may_start(self, job: Job) -> bool:
         alone = {job[1].config, *(run.config for _, run in self.going.values())} & self.suspects
@@ -225,6 +266,15 @@ def work(config: RunConfig, keep_weights: bool, workplace: Workplace) -> str:
     left = None if workplace.ends is None else max(0.0, workplace.ends - time.time())
     store, device, started = Store(*workplace.folders), resolve_device(workplace.device), now()
     config = config.with_precision(native_precision(device))
+    note, noted = store.checkpoint(config.id).with_name("epochs"), -math.inf
+
+    def tell(row: dict[str, float]) -> None:
+        nonlocal noted
+        if time.monotonic() - noted >= LOOK_SECONDS:
+            noted = time.monotonic()
+            with contextlib.suppress(OSError):  # no run ends for want of a note
+                write_whole(note, f"{row['epoch']:.4g}")
+
     try:
         return load_or_run(
             config,
@@ -234,6 +284,7 @@ def work(config: RunConfig, keep_weights: bool, workplace: Workplace) -> str:
             progress="none",
             keep_weights=keep_weights,
             deadline=None if left is None else time.monotonic() + left,
+            on_epoch=tell,
             execution=workplace.execution,
         ).id
     except (TrainingError, MemoryError, RuntimeError) as error:  # torch's own error of memory is a RuntimeError
@@ -244,6 +295,9 @@ def work(config: RunConfig, keep_weights: bool, workplace: Workplace) -> str:
             raise
         made_by = provenance(device, fingerprint(config.data.dataset, workplace.root), started)
         return write_failure(store.writable, config, reason, made_by).name
+    finally:
+        with contextlib.suppress(OSError):
+            note.unlink()
 
 
 def _no_way_on(error: Exception) -> str:

@@ -53,7 +53,7 @@ def bench_time(
     theirs = replace(theirs, train=replace(theirs.train, batch_size=min(128, len(fit_set))))
 
     steps = round(ours.train.epochs * (len(fit_set) // min(ours.train.batch_size, len(fit_set))))
-    run = train._Run(ours, fit_set, validation, device, resolve_execution("auto", device, steps))
+    run = train.TrainingRun(ours, fit_set, validation, device, resolve_execution("auto", device, steps))
 
     def score() -> float:
         run.end_epoch()

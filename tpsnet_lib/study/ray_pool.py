@@ -71,7 +71,7 @@ def run_all(
         ends=None if minutes is None else time.time() + 60 * minutes,
         execution=execution,
     )
-    with connected(address, workers or 1), Tally(len(jobs), progress, on_record) as tally, sigterm_as_ctrl_c():
+    with connected(address, workers or 1), Tally(jobs, store, progress, on_record) as tally, sigterm_as_ctrl_c():
         gpus = _gpus(device, address, workers or 1) if gpus_per_run is None else gpus_per_run
         at_once = workers or (None if address else 1)
         _Search(jobs, store, place, tally, _trials(jobs, asha, eta), asha, eta).run(_resources(gpus), at_once)
@@ -221,6 +221,7 @@ class _Search:
             fitting = thread.submit(tuner.fit)
             while not wait([fitting], LOOK_SECONDS).done:
                 self._count()
+                self.tally.look()
         except KeyboardInterrupt:
             self.stop.touch()  # every worker leaves its checkpoint, and Tune ends
             wait([fitting])

@@ -60,7 +60,7 @@ def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: st
     Nothing is kept of the run. A profiled step is a little slower than a free one; the shares are what counts."""
     where = train.resolve_device(device)
     config = config.with_precision(train.native_precision(where))
-    run = train._Run(config, images.to(where), images, where)
+    run = train.TrainingRun(config, images.to(where), images, where)
     opened: list[record_function] = []
 
     def begin(*_: Any) -> None:
