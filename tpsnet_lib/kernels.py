@@ -291,12 +291,12 @@ def pool_back(grad_: int, which_: int, to_x_: int, batch: int, high: int, wide: 
 
 def max_pool(maps: Tensor, out: Tensor, which: Tensor) -> None:
     """Fill `out` [B, C, h, w] and `which` (uint8, of its shape) from `maps` [B, C, H, W]."""
-    _call(pool, (maps, out, which), _last(maps))
+    call(pool, (maps, out, which), _last(maps))
 
 
 def max_pool_backward(grad: Tensor, which: Tensor, to_maps: Tensor) -> None:
     """Fill the gradient that goes to the maps [B, C, H, W], from that of what came out."""
-    _call(pool_back, (grad, which, to_maps), _last(to_maps))
+    call(pool_back, (grad, which, to_maps), _last(to_maps))
 
 
 def _last(maps: Tensor) -> tuple[int, int, int, int]:
@@ -310,7 +310,7 @@ def forward(
 ) -> None:  # fmt: skip
     """Fill `out` [B, C, H, W] and `saved` [2, C] (mean, 1 / standard deviation), and move the running statistics."""
     tensors = maps, skip, out, weight, bias, running_mean, running_var, saved
-    _call(compiled(ACTIVATIONS[activation], skip is not None)[0], tensors, (*_cut(maps), momentum, eps))
+    call(compiled(ACTIVATIONS[activation], skip is not None)[0], tensors, (*_cut(maps), momentum, eps))
 
 
 def backward(
@@ -319,7 +319,7 @@ def backward(
 ) -> None:  # fmt: skip
     """Fill the gradients that go to the maps, the skip, the weight and the bias, from that of what came out."""
     tensors = grad, maps, skip, to_maps, to_skip, weight, bias, saved, to_weight, to_bias
-    _call(compiled(ACTIVATIONS[activation], skip is not None)[1], tensors, _cut(maps))
+    call(compiled(ACTIVATIONS[activation], skip is not None)[1], tensors, _cut(maps))
 
 
 def _cut(maps: Tensor) -> tuple[int, int, int]:
@@ -335,7 +335,7 @@ def _across(pixels: int, channels: int) -> int:
     return channels * next(count for count in range(max(1, ACROSS // channels), 0, -1) if pixels % count == 0)
 
 
-def _call(kernel: Any, tensors: tuple[Tensor | None, ...], numbers: tuple[float, ...]) -> None:
+def call(kernel: Any, tensors: tuple[Tensor | None, ...], numbers: tuple[float, ...]) -> None:
     """Call a kernel with as many threads as torch has."""
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))

@@ -69,34 +69,49 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.C
 
 
 class Convolution(nn.Conv2d):
-    """A convolution that keeps the side of a map. Where that pays, small maps are laid side by side, zeros between.
+    """A convolution that keeps the side of a map. Its weight gradient is `tiles`' where the processor has such.
 
-    oneDNN's AMX kernels work through a row of the map some 32 pixels at a time, so rows of 3 or 7 pixels leave most of
-    it idle: a weight gradient of 368 channels on 3x3 maps takes 56 ms so, 7 ms with twenty maps in a row, on the same
-    sums (batch 500, 2 cores)."""
+    There the maps, and the weight for the passes over them, are bf16 as elsewhere; the gradient stays fp32."""
 
-    packs = True  # False leaves all maps as they come, as a yardstick's
+    tiles = True  # False leaves all to torch, as a yardstick does
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [B, C, H, W]."""
-        together = self.maps_together(x)
-        if together < 2:
-            return super().forward(x)
-        batch, _, high, wide = x.shape
-        gap = self.kernel_size[0] // 2
-        rows = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, gap)).reshape(batch // together, together, high, wide + gap, -1)
-        strip = rows.transpose(1, 2).reshape(batch // together, high, together * (wide + gap), -1)
-        out = super().forward(strip.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        rows = out.reshape(batch // together, high, together, wide + gap, -1)[:, :, :, :wide].transpose(1, 2)
-        return rows.reshape(batch, high, wide, -1).permute(0, 3, 1, 2)
+        out: Tensor = _Convolved.apply(x, self.weight) if self._on_tiles(x) else super().forward(x)
+        return out
 
-    def maps_together(self, x: Tensor) -> int:
-        """How many maps of `x` go into a row: as many as divide the batch and come to 256 pixels; 1 for large maps."""
-        batch, _, high, wide = x.shape
-        most = 256 // (high * (wide + self.kernel_size[0] // 2))
-        if not self.packs or x.device.type != "cpu" or wide > 8 or not (has_amx() and torch.is_autocast_enabled("cpu")):
-            return 1
-        return max((count for count in range(2, most + 1) if batch % count == 0), default=1)
+    def _on_tiles(self, x: Tensor) -> bool:
+        if not (self.tiles and torch.is_grad_enabled() and self.weight.requires_grad and x.device.type == "cpu"):
+            return False
+        if torch.compiler.is_compiling() or not torch.is_autocast_enabled("cpu"):
+            return False
+        native = torch.get_autocast_dtype("cpu") == torch.bfloat16 and has_amx() and _kernels() is not None
+        return native and self.kernel_size[0] % 2 == 1 and min(self.weight.shape[:2]) >= 24  # few do not fill a tile
+
+
+class _Convolved(torch.autograd.Function):
+    """A convolution in bf16 whose weight gradient is that of `tiles`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        maps = x.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+        kernel = weight.to(torch.bfloat16)
+        ctx.save_for_backward(maps, kernel)
+        ctx.dtype = x.dtype
+        return F.conv2d(maps, kernel, padding=kernel.shape[-1] // 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor]:
+        from tpsnet_lib import tiles
+
+        maps, kernel = ctx.saved_tensors
+        grad, side = grad.contiguous(memory_format=torch.channels_last), kernel.shape[-1]
+        to_maps = None
+        if ctx.needs_input_grad[0]:
+            there = [1, 1], [side // 2, side // 2], [1, 1], False, [0, 0], 1, [True, False, False]
+            to_maps = torch.ops.aten.convolution_backward(grad, maps, kernel, None, *there)[0].to(ctx.dtype)
+        return to_maps, tiles.weight_gradient(maps, grad, side)
 
 
 @functools.cache

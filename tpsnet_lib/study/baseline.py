@@ -76,7 +76,7 @@ def train(
     model = model or build(config.model).to(device)
     for module in model.modules():
         if isinstance(module, Convolution):
-            module.packs = False
+            module.tiles = False
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(
         model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
