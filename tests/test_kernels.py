@@ -1,5 +1,6 @@
 """Batch norm, skip and activation as one operation: the same as torch's three, at the precision of bf16."""
 
+import weakref
 from collections.abc import Iterator
 
 import hypothesis.strategies as st
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from tpsnet_lib import kernels, layers
 from tpsnet_lib.config import ModelConfig
-from tpsnet_lib.layers import ACTIVATIONS, Chain, MaxPool, normed
+from tpsnet_lib.layers import ACTIVATIONS, Chain, MaxPool, normed, twin
 from tpsnet_lib.model import build
 
 ULP = 2.0**-8  # the distance of bf16 numbers near 1
@@ -82,6 +83,33 @@ def test_it_is_what_its_parts_are(
     assert norm.num_batches_tracked == 1
     torch.testing.assert_close(norm.running_mean, (0.1 * values.mean(1)).float(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(norm.running_var, (0.9 + 0.1 * values.var(1)).float(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["", "relu", "gelu"])
+@pytest.mark.parametrize("skips", [False, True])
+def test_what_is_used_twice_takes_the_sum_of_both_gradients(name: str, skips: bool) -> None:
+    shape = 5, 40, 6, 7
+    maps, norm, skip = maps_of(shape, 1, 2.0), norm_of(40), maps_of(shape, 2) if skips else None
+    one, two = maps_of(shape, 3).detach(), maps_of(shape, 4, 0.5).detach()
+    inputs = [tensor for tensor in (maps, skip, norm.weight, norm.bias) if tensor is not None]
+    wanted = torch.autograd.grad(as_defined(maps, norm, name, skip), inputs, one.double() + two.double())
+    out = normed(maps, norm, activation_of(name), skip)
+    again = twin(out)
+    assert again is not out
+    assert torch.equal(again, out)
+    for got, there in zip(torch.autograd.grad([out, again], inputs, [one, two]), wanted, strict=True):
+        assert (got.double() - there).norm() < 3 * ULP * max(there.norm(), (one + two).norm())
+    out = normed(maps, norm, activation_of(name), skip)  # and if only the second is used
+    for got, there in zip(torch.autograd.grad(twin(out), inputs, one + two), wanted, strict=True):
+        assert (got.double() - there).norm() < 4 * ULP * max(there.norm(), (one + two).norm())
+    assert twin(maps) is maps
+
+
+def test_what_came_out_is_let_go_of() -> None:
+    out = normed(maps_of((2, 3, 4, 4)), norm_of(3), nn.ReLU())
+    seen = weakref.ref(out), weakref.ref(twin(out))
+    del out
+    assert [reference() for reference in seen] == [None, None]
 
 
 @pytest.mark.parametrize("name", ["relu", "gelu"])

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from llvmlite import ir
 from numba import carray, prange, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
@@ -25,6 +26,8 @@ numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 
 PARTS = 16  # of the maps, each summed up by one thread
 ACROSS = 1024  # numbers in a row of the loops: the channels of so many pixels
+AHEAD = 4  # rows
+LINE = 64  # bytes that go between memory and processor at once
 RELU, GELU = 1, 2
 ACTIVATIONS = {"": 0, "relu": RELU, "gelu": GELU}  # the names in `layers`, and none
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
@@ -95,6 +98,28 @@ bf16_at, fp32_at, bytes_at = (  # what lies at an address, the first as its bits
 )  # fmt: skip
 
 
+@intrinsic
+def soon(_: Any, address: Any) -> Any:
+    """Bring the line of 64 bytes at an address near the processor, and go on meanwhile; any address will do."""
+
+    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(prefetch, [builder.inttoptr(args[0], pointer), _I32(0), _I32(2), _I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), code
+
+
+@numba.njit
+def row_soon(address: int, row: int, across: int) -> None:
+    """The same for a row of bf16 numbers that is a few rows further on than this one."""
+    there = address + 2 * across * (row + AHEAD)
+    for byte in range(0, 2 * across, LINE):
+        soon(there + byte)
+
+
 @numba.njit(fastmath={"contract"})
 def bell(value: Any) -> Any:
     """exp(-value^2 / 2), to 2e-7 of itself; 0 where that is below 3e-37."""
@@ -140,8 +165,9 @@ def slope(value: Any, activation: int) -> Any:
 
 
 @functools.cache
-def compiled(activation: int, skips: bool) -> tuple[Any, Any]:
-    """The passes forward and backward with an activation of `ACTIVATIONS`, with a skip or without."""
+def compiled(activation: int, skips: bool, twice: bool) -> tuple[Any, Any]:
+    """The passes forward and backward with an activation of `ACTIVATIONS`, with a skip or without; and with the
+    gradient the sum of two, or one."""
 
     @jit
     def there(
@@ -157,6 +183,7 @@ def compiled(activation: int, skips: bool) -> tuple[Any, Any]:
         for part in prange(PARTS):
             plain, squares = sums[part, 0], sums[part, 1]
             for row in range(part * rows // PARTS, (part + 1) * rows // PARTS):
+                row_soon(x_, row, across)
                 for j in range(across):
                     value = widen(x[row, j])
                     plain[j] += value
@@ -172,6 +199,9 @@ def compiled(activation: int, skips: bool) -> tuple[Any, Any]:
         lay_out(weight, bias, saved, scale, shift)
         for part in prange(PARTS):
             for row in range(part * rows // PARTS, (part + 1) * rows // PARTS):
+                row_soon(x_, row, across)
+                if skips:
+                    row_soon(skip_, row, across)
                 for j in range(across):
                     value = scale[j] * widen(x[row, j]) + shift[j]
                     if skips:
@@ -180,11 +210,12 @@ def compiled(activation: int, skips: bool) -> tuple[Any, Any]:
 
     @jit
     def back(
-        grad_: int, x_: int, skip_: int, to_x_: int, to_skip_: int, weight_: int, bias_: int, saved_: int,
+        grad_: int, other_: int, x_: int, skip_: int, to_x_: int, to_skip_: int, weight_: int, bias_: int, saved_: int,
         to_weight_: int, to_bias_: int, rows: int, across: int, channels: int,
     ) -> None:  # fmt: skip
         shape = (rows, across)
-        grad, x, skip = carray(bf16_at(grad_), shape), carray(bf16_at(x_), shape), carray(bf16_at(skip_), shape)
+        grad, other = carray(bf16_at(grad_), shape), carray(bf16_at(other_), shape)
+        x, skip = carray(bf16_at(x_), shape), carray(bf16_at(skip_), shape)
         to_x, to_skip = carray(bf16_at(to_x_), shape), carray(bf16_at(to_skip_), shape)
         weight, bias = carray(fp32_at(weight_), channels), carray(fp32_at(bias_), channels)
         saved = carray(fp32_at(saved_), (2, channels))
@@ -195,12 +226,19 @@ def compiled(activation: int, skips: bool) -> tuple[Any, Any]:
         for part in prange(PARTS):
             plain, products = sums[part, 0], sums[part, 1]
             for row in range(part * rows // PARTS, (part + 1) * rows // PARTS):
+                row_soon(x_, row, across)
+                row_soon(grad_, row, across)
+                if twice:
+                    row_soon(other_, row, across)
+                if skips:
+                    row_soon(skip_, row, across)
                 for j in range(across):
                     there = widen(x[row, j])
                     value = scale[j] * there + shift[j]
                     if skips:
                         value += widen(skip[row, j])
-                    inner = widen(grad[row, j]) * slope(value, activation)
+                    come = widen(grad[row, j]) + (widen(other[row, j]) if twice else ZERO)
+                    inner = come * slope(value, activation)
                     plain[j] += inner
                     products[j] += inner * there
                     if skips:
@@ -219,6 +257,10 @@ def compiled(activation: int, skips: bool) -> tuple[Any, Any]:
                 of_x[j], rest[j] = back, -weight[channel] * inverse * plain_sum / count - back * centre
         for part in prange(PARTS):
             for row in range(part * rows // PARTS, (part + 1) * rows // PARTS):
+                row_soon(x_, row, across)
+                row_soon(to_skip_ if skips else to_x_ if activation == GELU else grad_, row, across)
+                if twice and not skips and activation != GELU:
+                    row_soon(other_, row, across)
                 for j in range(across):
                     there = widen(x[row, j])
                     if skips:
@@ -226,7 +268,8 @@ def compiled(activation: int, skips: bool) -> tuple[Any, Any]:
                     elif activation == GELU:
                         inner = widen(to_x[row, j])
                     else:
-                        inner = widen(grad[row, j]) * slope(scale[j] * there + shift[j], activation)
+                        come = widen(grad[row, j]) + (widen(other[row, j]) if twice else ZERO)
+                        inner = come * slope(scale[j] * there + shift[j], activation)
                     to_x[row, j] = narrow(of_grad[j] * inner + of_x[j] * there + rest[j])
 
     return there, back
@@ -310,16 +353,17 @@ def forward(
 ) -> None:  # fmt: skip
     """Fill `out` [B, C, H, W] and `saved` [2, C] (mean, 1 / standard deviation), and move the running statistics."""
     tensors = maps, skip, out, weight, bias, running_mean, running_var, saved
-    call(compiled(ACTIVATIONS[activation], skip is not None)[0], tensors, (*_cut(maps), momentum, eps))
+    call(compiled(ACTIVATIONS[activation], skip is not None, False)[0], tensors, (*_cut(maps), momentum, eps))
 
 
 def backward(
-    activation: str, grad: Tensor, maps: Tensor, skip: Tensor | None, to_maps: Tensor, to_skip: Tensor | None,
-    weight: Tensor, bias: Tensor, saved: Tensor, to_weight: Tensor, to_bias: Tensor,
+    activation: str, grad: Tensor, other: Tensor | None, maps: Tensor, skip: Tensor | None, to_maps: Tensor,
+    to_skip: Tensor | None, weight: Tensor, bias: Tensor, saved: Tensor, to_weight: Tensor, to_bias: Tensor,
 ) -> None:  # fmt: skip
-    """Fill the gradients that go to the maps, the skip, the weight and the bias, from that of what came out."""
-    tensors = grad, maps, skip, to_maps, to_skip, weight, bias, saved, to_weight, to_bias
-    call(compiled(ACTIVATIONS[activation], skip is not None)[1], tensors, _cut(maps))
+    """Fill the gradients that go to the maps, the skip, the weight and the bias, from that of what came out, or from
+    two that add up to it."""
+    tensors = grad, other, maps, skip, to_maps, to_skip, weight, bias, saved, to_weight, to_bias
+    call(compiled(ACTIVATIONS[activation], skip is not None, other is not None)[1], tensors, _cut(maps))
 
 
 def _cut(maps: Tensor) -> tuple[int, int, int]:

@@ -146,13 +146,20 @@ def normed(
     if _as_one(maps, norm, skip):
         assert norm.num_batches_tracked is not None
         norm.num_batches_tracked.add_(1)
-        out: Tensor = _Normed.apply(
-            maps, skip, norm.weight, norm.bias, norm, "" if activation is None else _name(activation)
-        )
+        name = "" if activation is None else _name(activation)
+        out: Tensor
+        out, out.twin = _Normed.apply(maps, skip, norm.weight, norm.bias, norm, name)  # type: ignore[attr-defined]
         return out
     out = norm(maps)
     out = out if skip is None else out + skip
     return out if activation is None else activation(out)
+
+
+def twin(maps: Tensor) -> Tensor:
+    """The same maps, for the second thing that is done with them: what comes out of `normed` as one operation takes two
+    gradients and adds them as it reads them, where autograd would first write their sum."""
+    found: Tensor = maps if torch.compiler.is_compiling() else getattr(maps, "twin", maps)
+    return found
 
 
 def _name(activation: nn.Module) -> str:
@@ -187,23 +194,27 @@ class _Normed(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, maps: Tensor, skip: Tensor | None, weight: Tensor, bias: Tensor, norm: Any, name: str
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         skip = None if skip is None else skip.contiguous(memory_format=torch.channels_last)
         out, saved = torch.empty_like(maps), torch.empty(2, len(weight))
         running = norm.running_mean, norm.running_var
         _kernels().forward(name, maps, skip, out, weight, bias, *running, saved, norm.momentum, norm.eps)
         ctx.save_for_backward(maps, skip, weight, bias, saved)
         ctx.name = name
-        return out
+        ctx.set_materialize_grads(False)
+        return out, torch.empty(0, dtype=out.dtype).set_(out)  # no view, which would keep `out` alive
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        there = [grad.contiguous(memory_format=torch.channels_last) for grad in grads if grad is not None]
+        grad, other = there if len(there) == 2 else (there[0], None)
         maps, skip, weight, bias, saved = ctx.saved_tensors
         to_maps, to_skip = torch.empty_like(maps), None if skip is None else torch.empty_like(maps)
         to_weight, to_bias = torch.empty_like(weight), torch.empty_like(bias)
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        _kernels().backward(ctx.name, grad, maps, skip, to_maps, to_skip, weight, bias, saved, to_weight, to_bias)
+        _kernels().backward(
+            ctx.name, grad, other, maps, skip, to_maps, to_skip, weight, bias, saved, to_weight, to_bias
+        )
         return to_maps, to_skip, to_weight, to_bias, None, None
 
 

@@ -24,6 +24,7 @@ from tpsnet_lib.layers import (
     Whitening,
     convolution,
     normed,
+    twin,
 )
 
 
@@ -47,7 +48,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = normed(self.conv1(x), self.norm1, self.activation)
         out = self.conv2(self.dropout(out))
-        skip = self.projection(x) if self.residual else None
+        skip = self.projection(twin(x)) if self.residual else None
         if len(self.branch) == 0:
             return normed(out, self.norm2, self.activation, skip)
         branch: Tensor = self.branch(normed(out, self.norm2))
@@ -67,7 +68,7 @@ class PreactBlock(Block):
         active = normed(x, self.norm1, self.activation)
         out = normed(self.conv1(active), self.norm2, self.activation)
         branch: Tensor = self.branch(self.conv2(self.dropout(out)))
-        return branch + self.projection(active if self.projects else x) if self.residual else branch
+        return branch + self.projection(twin(active) if self.projects else x) if self.residual else branch
 
 
 BLOCKS: dict[str, type[Block]] = {"basic": Block, "preact": PreactBlock}

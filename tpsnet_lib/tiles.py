@@ -18,12 +18,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
-from tpsnet_lib.kernels import call, jit
+from tpsnet_lib.kernels import LINE, call, jit, soon
 
-SIDE = 16  # lines of a tile, and fp32 numbers or pairs of bf16 in a line
-LINE = 64  # its bytes
+SIDE = 16  # lines of a tile, and fp32 numbers or pairs of bf16 in each
 WIDE = 32  # channels of a product, two tiles' worth, and pixels that one step of it sums over
-STEPS = 12  # of a row, at most: so much stays near the processor
+STEPS = 8  # of a row, at most: so much stays near the processor
 SETTING = np.zeros(LINE, np.uint8)  # eight tiles, all in full
 SETTING[0], SETTING[16:32:2], SETTING[48:56] = 1, LINE, SIDE
 torch.cpu._init_amx()  # Linux lets a process use tiles only once it has asked
@@ -230,6 +229,12 @@ def gradient(
                     one, two, three = xs[2 * at], xs[2 * at + 1], xs[2 * at + 2]
                     skip = 2 * channel
                     pair(one + skip, two + skip, three + skip, inputs - channel, even + LINE * at, odd + LINE * at)
+            after = start + lines + half  # the lines that are next, brought near while tiles are multiplied
+            pixel = ((first + after // tall) * high + min(after % tall, high)) * wide
+            next_x, next_grad = x_ + 2 * inputs * pixel, grad_ + 2 * outputs * (pixel - half * wide)
+            last_x, last_grad = (next_x + 2 * inputs * wide * at_once, next_grad + 2 * outputs * wide * at_once)
+            products = here * taps * (down // WIDE) * (across // WIDE)
+            few = -(-2 * max(inputs, outputs) * wide * at_once // (LINE * products))
             for output in range(0, down, WIDE):
                 for channel in range(0, across, WIDE):
                     for tap in range(taps):
@@ -243,6 +248,12 @@ def gradient(
                             fetch(place, 4 * taps * across)
                         for step in range(here):
                             multiply(left + LINE * (step * down + output), begins + SIDE * LINE * step, beside)
+                            for _ in range(few):
+                                if next_x < last_x:
+                                    soon(next_x)
+                                if next_grad < last_grad:
+                                    soon(next_grad)
+                                next_x, next_grad = next_x + LINE, next_grad + LINE
                         keep(place, 4 * taps * across)
         end()
 
