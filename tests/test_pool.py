@@ -132,16 +132,21 @@ def test_it_says_how_far_the_runs_are_that_are_going(
     assert not list(store.writable.glob(".work/*/epochs"))
 
 
-def test_the_time_left_counts_what_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_left_counts_what_is_begun_but_not_as_work_of_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     experiment, store = declare(tmp_path / "e.yaml", **rates(4, **{"train.epochs": 8})), Store(tmp_path / "store")
     tally = pool.Tally([(experiment, run) for run in experiment.runs], store, "none", None)
-    for run, epochs in zip(experiment.runs, ("4", "2", "torn"), strict=False):
-        write_whole(store.checkpoint(run.config.with_precision("bf16").id).with_name("epochs"), epochs)
+    notes = "4 30", "4 120", "2", "torn"  # half a run of this minute; another half, begun before it; two that are none
+    for run, note in zip(experiment.runs, notes, strict=True):
+        write_whole(store.checkpoint(run.config.with_precision("bf16").id).with_name("epochs"), note)
     monkeypatch.setattr(pool, "LOOK_SECONDS", 0.0)
-    tally.look()
-    assert tally.bar.begun == 0.75
+    tally.began -= 60
     tally.bar.began -= 60
-    assert tally.bar.time_left() == "4:20 min"
+    tally.look()
+    assert tally.bar.begun == 1.0
+    assert tally.bar.before == pytest.approx(0.25, abs=0.01)
+    assert tally.bar.time_left() == "4:00 min"  # three runs at three quarters of one a minute
 
 
 def test_three_runs_share_a_gpu_where_nobody_says_how_many() -> None:

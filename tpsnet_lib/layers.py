@@ -202,7 +202,8 @@ class _Normed(torch.autograd.Function):
         ctx.save_for_backward(maps, skip, weight, bias, saved)
         ctx.name = name
         ctx.set_materialize_grads(False)
-        return out, torch.empty(0, dtype=out.dtype).set_(out)  # no view, which would keep `out` alive
+        again = torch.empty(0, dtype=out.dtype)
+        return out, again.set_(out.untyped_storage(), 0, out.shape, out.stride())  # no view: it would keep `out` alive
 
     @staticmethod
     @once_differentiable

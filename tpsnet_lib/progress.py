@@ -29,7 +29,7 @@ class Progress:
 
     def __init__(self, total: int, label: str, *, start: int = 0, mode: str = "auto") -> None:
         self.label, self.total, self.start, self.done = label, total, start, start
-        self.begun = 0.0  # units' worth of what is not yet done
+        self.begun, self.before = 0.0, 0.0  # units' worth of what is not yet done; of it, what was before this began
         self.began = time.monotonic()
         mode = os.environ.get("TPSNET_PROGRESS", "auto") if mode == "auto" else mode
         self.lines = mode == "lines" or (mode == "auto" and not _can_draw())
@@ -54,10 +54,10 @@ class Progress:
 
     def time_left(self) -> str:
         """The time the rest will take at the rate so far."""
-        done = self.done + self.begun
-        if done <= self.start:
+        worked = self.done - self.start + self.begun - self.before
+        if worked <= 0:
             return "?"
-        return duration((time.monotonic() - self.began) / (done - self.start) * (self.total - done))
+        return duration((time.monotonic() - self.began) / worked * (self.total - self.done - self.begun))
 
     def stage(self, text: str) -> None:
         """Say what a stage came to, with the time left."""

@@ -113,12 +113,16 @@ class Tally:
     def _going(self) -> list[tuple[Job, float]]:
         """The jobs that workers have left notes of since the search began, with the epochs that they have done."""
         found = []
+        self.bar.begun, self.bar.before = 0.0, 0.0
         for job in self.jobs:
             for path in _notes(self.store, job[1].config):
                 with contextlib.suppress(OSError, ValueError):  # none there, or taken away at this moment
                     if path.stat().st_mtime >= self.began:
-                        found.append((job, float(path.read_text("utf-8"))))
-        self.bar.begun = sum(done / job[1].config.train.epochs for job, done in found)
+                        epochs, seconds = map(float, path.read_text("utf-8").split())
+                        found.append((job, epochs))
+                        share = epochs / job[1].config.train.epochs
+                        self.bar.begun += share
+                        self.bar.before += share * max(0.0, 1 - (time.time() - self.began) / seconds)
         return found
 
     def lose(self, job: Job, reason: str) -> None:
@@ -132,7 +136,7 @@ def _named(job: Job) -> str:
 
 
 def _notes(store: Store, config: RunConfig) -> list[Path]:
-    """Where a worker notes how many epochs of a run it has done, in either precision."""
+    """Where a worker notes how many epochs of a run it has done, in how many seconds, in either precision."""
     ids = dict.fromkeys(config.with_precision(precision).id for precision in ("bf16", "fp32"))
     return [store.checkpoint(run_id).with_name("epochs") for run_id in ids]
 
@@ -273,7 +277,7 @@ def work(config: RunConfig, keep_weights: bool, workplace: Workplace) -> str:
         if time.monotonic() - noted >= LOOK_SECONDS:
             noted = time.monotonic()
             with contextlib.suppress(OSError):  # no run ends for want of a note
-                write_whole(note, f"{row['epoch']:.4g}")
+                write_whole(note, f"{row['epoch']:.4g} {row['seconds']:.4g}")
 
     try:
         return load_or_run(
