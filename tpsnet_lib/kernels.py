@@ -15,11 +15,10 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from llvmlite import ir
-from numba import carray, prange, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import carray, prange
 from torch import Tensor
+
+from tpsnet_lib.instructions import LINE, bf16_at, bytes_at, fp32_at, narrow, power_of_two, soon, widen
 
 # First GNU's OpenMP: it is torch's own pool of threads (on Linux), and a second one would wait for the same cores.
 numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
@@ -27,7 +26,6 @@ numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 PARTS = 16  # of the maps, each summed up by one thread
 ACROSS = 1024  # numbers in a row of the loops: the channels of so many pixels
 AHEAD = 4  # rows
-LINE = 64  # bytes that go between memory and processor at once
 RELU, GELU = 1, 2
 ACTIVATIONS = {"": 0, "relu": RELU, "gelu": GELU}  # the names in `layers`, and none
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
@@ -37,7 +35,6 @@ DENSITY = np.float32(1 / np.sqrt(2 * np.pi))
 TAYLOR = tuple(np.float32(1 / divisor) for divisor in (720, 120, 24, 6, 2, 1, 1))  # of exp, the highest power first
 ERF_P = np.float32(0.3275911)  # Abramowitz and Stegun 1964, 7.1.26: erf to 1.5e-7
 ERF = tuple(np.float32(value) for value in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592))
-_I16, _I32, _F32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
 
 
 def jit(function: Callable[..., Any]) -> Any:
@@ -48,68 +45,6 @@ def jit(function: Callable[..., Any]) -> Any:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # neither can be written
         return numba.njit(**options)(function)
-
-
-@intrinsic
-def widen(_: Any, bits: Any) -> Any:
-    """A bf16, given as its 16 bits, in fp32."""
-
-    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        return builder.bitcast(builder.shl(builder.zext(args[0], _I32), _I32(16)), _F32)
-
-    return types.float32(types.uint16), code
-
-
-@intrinsic
-def narrow(_: Any, value: Any) -> Any:
-    """The 16 bits of the nearest bf16, of two the even one."""
-
-    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        bits = builder.bitcast(args[0], _I32)
-        odd = builder.and_(builder.lshr(bits, _I32(16)), _I32(1))
-        return builder.trunc(builder.lshr(builder.add(builder.add(bits, odd), _I32(0x7FFF)), _I32(16)), _I16)
-
-    return types.uint16(types.float32), code
-
-
-@intrinsic
-def power_of_two(_: Any, exponent: Any) -> Any:
-    """2 to an integer from -126 to 127."""
-
-    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        return builder.bitcast(builder.shl(builder.add(args[0], _I32(127)), _I32(23)), _F32)
-
-    return types.float32(types.int32), code
-
-
-def _pointer(kind: Any, stored: Any) -> Any:
-    @intrinsic
-    def at(_: Any, address: Any) -> Any:
-        def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
-            return builder.inttoptr(args[0], stored.as_pointer())
-
-        return types.CPointer(kind)(types.int64), code
-
-    return at
-
-
-bf16_at, fp32_at, bytes_at = (  # what lies at an address, the first as its bits
-    _pointer(types.uint16, _I16), _pointer(types.float32, _F32), _pointer(types.uint8, ir.IntType(8)),
-)  # fmt: skip
-
-
-@intrinsic
-def soon(_: Any, address: Any) -> Any:
-    """Bring the line of 64 bytes at an address near the processor, and go on meanwhile; any address will do."""
-
-    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
-        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(prefetch, [builder.inttoptr(args[0], pointer), _I32(0), _I32(2), _I32(1)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), code
 
 
 @numba.njit

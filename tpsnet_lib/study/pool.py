@@ -29,6 +29,7 @@ from tpsnet_lib.train import native_precision, resolve_device
 
 Job = tuple[Experiment, Run]
 OnRecord = Callable[[Run, Record], None]
+NOTE = "epochs"  # beside a checkpoint: how many a worker has done, in how many seconds
 LOOK_SECONDS = 5.0  # between a worker's notes of how far its run is, and the driver's looks at them
 SAY_SECONDS = 60.0  # between lines about runs that are going
 SAID_OF = 3  # of so many of them
@@ -115,7 +116,8 @@ class Tally:
         found = []
         self.bar.begun, self.bar.before = 0.0, 0.0
         for job in self.jobs:
-            for path in _notes(self.store, job[1].config):
+            for checkpoint in _checkpoints(self.store, job[1].config):
+                path = checkpoint.with_name(NOTE)
                 with contextlib.suppress(OSError, ValueError):  # none there, or taken away at this moment
                     if path.stat().st_mtime >= self.began:
                         epochs, seconds = map(float, path.read_text("utf-8").split())
@@ -135,10 +137,10 @@ def _named(job: Job) -> str:
     return f"{experiment.name}, {run.label}, seed {run.config.seed}"
 
 
-def _notes(store: Store, config: RunConfig) -> list[Path]:
-    """Where a worker notes how many epochs of a run it has done, in how many seconds, in either precision."""
+def _checkpoints(store: Store, config: RunConfig) -> list[Path]:
+    """Where a run may leave a checkpoint, in either precision."""
     ids = dict.fromkeys(config.with_precision(precision).id for precision in ("bf16", "fp32"))
-    return [store.checkpoint(run_id).with_name("epochs") for run_id in ids]
+    return [store.checkpoint(run_id) for run_id in ids]
 
 
 def run_all(
@@ -216,7 +218,7 @@ class _LocalPool:
             self.tally.look()
 
     def _begun(self, config: RunConfig) -> bool:
-        return any(note.with_name("checkpoint").is_file() for note in _notes(self.store, config))
+        return any(checkpoint.is_file() for checkpoint in _checkpoints(self.store, config))
 
     def _may_start(self, job: Job) -> bool:
         alone = {job[1].config, *(run.config for _, run in self.going.values())} & self.suspects
@@ -270,7 +272,7 @@ def work(config: RunConfig, keep_weights: bool, workplace: Workplace) -> str:
     left = None if workplace.ends is None else max(0.0, workplace.ends - time.time())
     store, device, started = Store(*workplace.folders), resolve_device(workplace.device), now()
     config = config.with_precision(native_precision(device))
-    note, noted = store.checkpoint(config.id).with_name("epochs"), -math.inf
+    note, noted = store.checkpoint(config.id).with_name(NOTE), -math.inf
 
     def tell(row: dict[str, float]) -> None:
         nonlocal noted

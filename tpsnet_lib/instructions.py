@@ -1,0 +1,227 @@
+"""Single instructions of the processor, and a few in a row, for functions that numba compiles: what Python has no word
+for. Addresses, sizes and counts are 64-bit integers; a line is 64 bytes, a tile 16 lines (Intel AMX)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LINE = 64  # bytes that go between memory and processor at once, and of a tile's line
+SIDE = 16  # lines of a tile, and fp32 numbers or pairs of bf16 in each
+
+_F32 = ir.FloatType()
+_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+_HALVES, _WORDS = ir.VectorType(_I16, SIDE), ir.VectorType(_I32, SIDE)
+_SUMS = ((0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 1, 1))  # the tiles that add up: number, which of two down and across
+
+
+# Numbers and memory --------------------------------------------------------------------------------------------------
+
+
+def _code(count: int, write: Callable[..., None]) -> Any:
+    """A function of so many 64-bit integers, by what writes its instructions."""
+
+    def code(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        write(builder, *args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * count), code
+
+
+def _emit(builder: Any, name: str, *args: Any) -> None:
+    kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args])
+    builder.call(builder.module.declare_intrinsic(f"llvm.x86.{name}", (), kind), args)
+
+
+def _at(builder: Any, address: Any, kind: Any = _I8) -> Any:
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+def _vector(values: Iterable[int]) -> Any:
+    return ir.Constant(_WORDS, [_I32(value) for value in values])
+
+
+@intrinsic
+def widen(_: Any, bits: Any) -> Any:
+    """A bf16, given as its 16 bits, in fp32."""
+
+    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        return builder.bitcast(builder.shl(builder.zext(args[0], _I32), _I32(16)), _F32)
+
+    return types.float32(types.uint16), code
+
+
+@intrinsic
+def narrow(_: Any, value: Any) -> Any:
+    """The 16 bits of the nearest bf16, of two the even one."""
+
+    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[0], _I32)
+        odd = builder.and_(builder.lshr(bits, _I32(16)), _I32(1))
+        return builder.trunc(builder.lshr(builder.add(builder.add(bits, odd), _I32(0x7FFF)), _I32(16)), _I16)
+
+    return types.uint16(types.float32), code
+
+
+@intrinsic
+def power_of_two(_: Any, exponent: Any) -> Any:
+    """2 to an integer from -126 to 127."""
+
+    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        return builder.bitcast(builder.shl(builder.add(args[0], _I32(127)), _I32(23)), _F32)
+
+    return types.float32(types.int32), code
+
+
+def _pointer(kind: Any, stored: Any) -> Any:
+    @intrinsic
+    def at(_: Any, address: Any) -> Any:
+        def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], stored.as_pointer())
+
+        return types.CPointer(kind)(types.int64), code
+
+    return at
+
+
+bf16_at, fp32_at, bytes_at = (  # what lies at an address, the first as its bits
+    _pointer(types.uint16, _I16), _pointer(types.float32, _F32), _pointer(types.uint8, ir.IntType(8)),
+)  # fmt: skip
+
+
+@intrinsic
+def soon(_: Any, address: Any) -> Any:
+    """Bring the line at an address near the processor, and go on meanwhile; any address will do."""
+
+    def write(builder: Any, address: Any) -> None:
+        kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(prefetch, [_at(builder, address), _I32(0), _I32(2), _I32(1)])
+
+    return _code(1, write)
+
+
+# Tiles ---------------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def begin(_: Any, setting: Any) -> Any:
+    """Set this thread's tiles up."""
+    return _code(1, lambda builder, there: _emit(builder, "ldtilecfg", _at(builder, there)))
+
+
+@intrinsic
+def end(_: Any) -> Any:
+    """Leave the tiles to others."""
+    return _code(0, lambda builder: _emit(builder, "tilerelease"))
+
+
+@intrinsic
+def clear(_: Any) -> Any:
+    """Set the sums to zero."""
+
+    def write(builder: Any) -> None:
+        for tile, _, _ in _SUMS:
+            _emit(builder, "tilezero", _I8(tile))
+
+    return _code(0, write)
+
+
+def _each_sum(name: str) -> Any:
+    def write(builder: Any, address: Any, pitch: Any) -> None:
+        for tile, down, across in _SUMS:
+            place = builder.add(builder.mul(pitch, _I64(SIDE * down)), _I64(LINE * across))
+            _emit(builder, name, _I8(tile), _at(builder, builder.add(address, place)), pitch)
+
+    return _code(2, write)
+
+
+@intrinsic
+def fetch(_: Any, address: Any, pitch: Any) -> Any:
+    """Read the sums, 32 lines of 32 fp32 numbers, `pitch` bytes from line to line."""
+    return _each_sum("tileloadd64")
+
+
+@intrinsic
+def keep(_: Any, address: Any, pitch: Any) -> Any:
+    """Write the sums."""
+    return _each_sum("tilestored64")
+
+
+@intrinsic
+def multiply(_: Any, left: Any, right: Any, beside: Any) -> Any:
+    """Add to the sums the products of two tiles at `left`, and two at `right` that are `beside` bytes apart."""
+
+    def write(builder: Any, left: Any, right: Any, beside: Any) -> None:
+        def load(tile: int, address: Any) -> None:
+            _emit(builder, "tileloadd64", _I8(tile), _at(builder, address), _I64(LINE))
+
+        load(6, right)
+        load(4, left)
+        _emit(builder, "tdpbf16ps", _I8(0), _I8(4), _I8(6))
+        load(7, builder.add(right, beside))
+        _emit(builder, "tdpbf16ps", _I8(1), _I8(4), _I8(7))
+        load(5, builder.add(left, _I64(SIDE * LINE)))
+        _emit(builder, "tdpbf16ps", _I8(2), _I8(5), _I8(6))
+        _emit(builder, "tdpbf16ps", _I8(3), _I8(5), _I8(7))
+
+    return _code(3, write)
+
+
+def _words(builder: Any, address: Any, count: Any) -> Any:
+    """Up to 16 bf16 numbers in the lower halves of 32-bit words; zeros from `count` on."""
+    one = builder.insert_element(ir.Constant(_WORDS, ir.Undefined), builder.trunc(count, _I32), _I32(0))
+    mask = builder.icmp_signed("<", _vector(range(SIDE)), builder.shuffle_vector(one, one, _vector([0] * SIDE)))
+    kind = ir.FunctionType(_HALVES, [_HALVES.as_pointer(), _I32, mask.type, _HALVES])
+    load = cgutils.get_or_insert_function(builder.module, kind, "llvm.masked.load.v16i16.p0")
+    zeros = ir.Constant(_HALVES, [_I16(0)] * SIDE)
+    return builder.zext(builder.call(load, [_at(builder, address, _HALVES), _I32(2), mask, zeros]), _WORDS)
+
+
+def _paired(builder: Any, first: Any, second: Any) -> Any:
+    return builder.or_(first, builder.shl(second, _vector([16] * SIDE)))
+
+
+def _put(builder: Any, words: Any, address: Any) -> None:
+    builder.store(words, _at(builder, address, _WORDS)).align = LINE
+
+
+@intrinsic
+def pair(_: Any, first: Any, second: Any, third: Any, count: Any, even: Any, odd: Any) -> Any:
+    """Three pixels' channels at their addresses, up to 16 of `count`, become a line of two tiles: each channel's first
+    and second number at `even`, its second and third at `odd`."""
+
+    def write(builder: Any, first: Any, second: Any, third: Any, count: Any, even: Any, odd: Any) -> None:
+        one, two, three = (_words(builder, address, count) for address in (first, second, third))
+        _put(builder, _paired(builder, one, two), even)
+        _put(builder, _paired(builder, two, three), odd)
+
+    return _code(6, write)
+
+
+@intrinsic
+def turn(_: Any, addresses: Any, offset: Any, count: Any, tile: Any) -> Any:
+    """The channels from `offset` bytes on, up to 16 of `count`, of 32 pixels become a tile: a line for each channel."""
+
+    def write(builder: Any, addresses: Any, offset: Any, count: Any, tile: Any) -> None:
+        def pixel(number: int) -> Any:
+            address = builder.load(_at(builder, builder.add(addresses, _I64(8 * number)), _I64))
+            return _words(builder, builder.add(address, offset), count)
+
+        lines = [_paired(builder, pixel(2 * line), pixel(2 * line + 1)) for line in range(SIDE)]
+        for step in (8, 4, 2, 1):  # swap quarters: of the whole, of each quarter, of each of theirs, ...
+            ahead = _vector(at if not at & step else SIDE + at - step for at in range(SIDE))
+            behind = _vector(at + step if not at & step else SIDE + at for at in range(SIDE))
+            for line in (line for line in range(SIDE) if not line & step):
+                two = lines[line], lines[line + step]
+                lines[line] = builder.shuffle_vector(*two, ahead)
+                lines[line + step] = builder.shuffle_vector(*two, behind)
+        for number, line in enumerate(lines):
+            _put(builder, line, builder.add(tile, _I64(LINE * number)))
+
+    return _code(4, write)
