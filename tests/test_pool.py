@@ -127,7 +127,7 @@ def test_it_says_how_far_the_runs_are_that_are_going(
     monkeypatch.setattr(pool, "SAY_SECONDS", 0.1)
     run_all(pending([experiment], store), device="cpu", store=store, workers=2, progress="lines")
     going = [line for line in capsys.readouterr().err.splitlines() if "epoch " in line]
-    assert re.fullmatch(r"runs: e, .*train.lr=0.01.*, seed 0: epoch 1/300.* left", going[0])
+    assert re.fullmatch(r"runs: e, .*train.lr=0.0[12].*, seed 0: epoch 1/300.* left", going[0])
     assert any(line.count("epoch ") == 2 for line in going)
     assert not list(store.writable.glob(".work/*/epochs"))
 
