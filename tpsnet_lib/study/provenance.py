@@ -44,13 +44,14 @@ def _processor() -> str:
 
 
 def commit() -> str:
-    """The project's commit, with `+` where tracked files differ from it; `unknown` outside git."""
+    """The project's commit, with `+` where tracked files differ from it. Outside git, as in a copy on a rented machine,
+    what `$TPSNET_COMMIT` says, else `unknown`."""
     try:
         call = ["git", "-C", str(project_root()), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
         done = subprocess.run(call, capture_output=True, text=True, timeout=10, check=True)
         return done.stdout.strip() or "unknown"
     except (OSError, subprocess.SubprocessError, TpsnetError):
-        return "unknown"
+        return os.environ.get("TPSNET_COMMIT") or "unknown"
 
 
 def command() -> str:
