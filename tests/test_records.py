@@ -13,6 +13,7 @@ from tpsnet_lib import train
 from tpsnet_lib.data import fit_and_validation
 from tpsnet_lib.files import RecordError, TrainingError
 from tpsnet_lib.metrics import accuracy, predict, temperature
+from tpsnet_lib.study import provenance
 from tpsnet_lib.study.committed import publish, write_trials
 from tpsnet_lib.study.records import (
     Record,
@@ -52,6 +53,14 @@ def test_only_a_run_that_kept_validation_images_out_has_a_temperature(tiny_recor
 def test_a_run_that_has_a_record_is_not_trained_again(tiny_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tpsnet_lib.study.records.fit", lambda *_, **__: pytest.fail("trained again"))
     assert load_or_run(tiny(), store=tiny_store, device="cpu", keep_weights=True).id == tiny().id
+
+
+def test_a_copy_on_another_machine_can_be_told_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "project_root", lambda: tmp_path)  # no folder of git
+    monkeypatch.delenv("TPSNET_COMMIT", raising=False)
+    assert provenance.commit() == "unknown"
+    monkeypatch.setenv("TPSNET_COMMIT", "0123456789ab+")
+    assert provenance.commit() == "0123456789ab+"
 
 
 @pytest.mark.parametrize("name", ["config.json", "history.csv", "metrics.json", "provenance.json"])

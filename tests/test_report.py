@@ -56,8 +56,8 @@ def test_swapping_two_records_changes_the_answer(tiny_record: Record) -> None:
     low, high = (100 * end for end in wilson(9500, 10_000))
     assert f"95.00% ({low:.2f} to {high:.2f})" in first
     assert "one network, one crop, n = 1 seed, Wilson interval" in first
-    assert "0.16 points above it" in first
-    assert "0.84 points below it" in landing.answer([recipe(other, [0.94])])
+    assert "0.16 points above the published TPSNet's 94.84% (300 epochs on a GTX 1660)" in first
+    assert "0.84 points below the published" in landing.answer([recipe(other, [0.94])])
     assert "No committed record has been opened" in landing.answer([])
 
 
@@ -73,13 +73,28 @@ def test_the_answer_of_several_seeds_is_their_mean_with_its_t_interval_and_each_
     assert all(record.id in said for record in found[0].records)
     rows = [[cell.text for cell in row("td")] for row in BeautifulSoup(landing._seeds(found), "html.parser")("tr")[1:]]
     own = [100 * end for end in wilson(9560, 10_000)]
-    assert [row[0] for row in rows] == ["0", "1", "2"]
-    assert rows[2][1] == f"95.60% ({own[0]:.2f} to {own[1]:.2f})"
-    assert rows[2][2].startswith("95.50%")
-    assert rows[2][1] in landing.said_of_seeds(found[0])
+    assert [row[:2] for row in rows] == [["laptop", "0"], ["laptop", "1"], ["laptop", "2"]]
+    assert rows[2][2] == f"95.60% ({own[0]:.2f} to {own[1]:.2f})"
+    assert rows[2][3].startswith("95.50%")
+    assert rows[2][2] in landing.said_of_seeds(found[0])
     worse = recipe(tiny_record, [0.951, 0.949, 0.946], "laptop", [50, 55, 52])
     assert text(landing.answer([worse])) != said
     assert landing._seeds(found[1:]) == landing.said_of_seeds(found[1]) == ""
+
+
+def test_where_a_gpu_leads_the_best_without_one_is_told_too(tiny_record: Record) -> None:
+    card = replace(tiny_record, provenance={**tiny_record.provenance, "device": "cuda"})
+    others = [recipe(tiny_record, [0.95, 0.94], "laptop"), recipe(tiny_record, [0.93], "other")]
+    found = [recipe(card, [0.96, 0.97], "best"), recipe(card, [0.955], "next"), *others]
+    assert [final.name for final in landing.leading(found)] == ["best", "laptop"]
+    assert [final.name for final in landing.leading(others)] == ["laptop"]
+    first, second = (p.text for p in BeautifulSoup(landing.answer(found), "html.parser")("p"))
+    assert "reaches 96.50%" in first
+    assert second.startswith("The best without a GPU reaches 94.50%")
+    rows = [[cell.text for cell in row("td")] for row in BeautifulSoup(landing._seeds(found), "html.parser")("tr")[1:]]
+    assert [row[:2] for row in rows] == [["best", "0"], ["best", "1"], ["laptop", "0"], ["laptop", "1"]]
+    readme = report.with_findings("from the records -->\nold<!-- end of findings -->", found)
+    assert all(landing.said_of_seeds(final) in " ".join(readme.split()) for final in (found[0], others[0]))
 
 
 def test_minutes_on_different_machines_are_told_apart(tiny_record: Record) -> None:

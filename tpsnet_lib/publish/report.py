@@ -118,6 +118,8 @@ def with_findings(text: str, found: Sequence[Final]) -> str:
     """A README's text with its findings as these records give them."""
     start, end = "from the records -->\n", "<!-- end of findings -->"
     before, _, rest = text.partition(start)
-    said = BeautifulSoup(landing.answer(found), "html.parser").get_text()
-    words = " ".join([*said.split(), *(landing.said_of_seeds(found[0]).split() if found else ())])
-    return f"{before}{start}{textwrap.fill(words, 118)}\n{end}{rest.partition(end)[2]}"
+    said = [paragraph.get_text() for paragraph in BeautifulSoup(landing.answer(found), "html.parser")("p")]
+    seeds = [landing.said_of_seeds(final) for final in landing.leading(found)] or [""]
+    shown = [" ".join(f"{one} {each}".split()) for one, each in zip(said, seeds, strict=True)]
+    words = "\n\n".join(textwrap.fill(paragraph, 118) for paragraph in shown)
+    return f"{before}{start}{words}\n{end}{rest.partition(end)[2]}"

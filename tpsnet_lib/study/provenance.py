@@ -44,14 +44,17 @@ def _processor() -> str:
 
 
 def commit() -> str:
-    """The project's commit, with `+` where tracked files differ from it. Outside git, as in a copy on a rented machine,
-    what `$TPSNET_COMMIT` says, else `unknown`."""
+    """The project's commit, with `+` where tracked files differ from it, as git says, else `unknown`.
+
+    `$TPSNET_COMMIT` comes first: on another machine, git may know an older commit than the copy there, or none."""
+    if told := os.environ.get("TPSNET_COMMIT"):
+        return told
     try:
         call = ["git", "-C", str(project_root()), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
         done = subprocess.run(call, capture_output=True, text=True, timeout=10, check=True)
         return done.stdout.strip() or "unknown"
     except (OSError, subprocess.SubprocessError, TpsnetError):
-        return os.environ.get("TPSNET_COMMIT") or "unknown"
+        return "unknown"
 
 
 def command() -> str:
