@@ -74,6 +74,7 @@ def test_the_answer_of_several_seeds_is_their_mean_with_its_t_interval_and_each_
     rows = [[cell.text for cell in row("td")] for row in BeautifulSoup(landing._seeds(found), "html.parser")("tr")[1:]]
     own = [100 * end for end in wilson(9560, 10_000)]
     assert [row[:2] for row in rows] == [["laptop", "0"], ["laptop", "1"], ["laptop", "2"]]
+    assert all("thread" in row[5] for row in rows)
     assert rows[2][2] == f"95.60% ({own[0]:.2f} to {own[1]:.2f})"
     assert rows[2][3].startswith("95.50%")
     assert rows[2][2] in landing.said_of_seeds(found[0])
@@ -93,6 +94,7 @@ def test_where_a_gpu_leads_the_best_without_one_is_told_too(tiny_record: Record)
     assert second.startswith("The best without a GPU reaches 94.50%")
     rows = [[cell.text for cell in row("td")] for row in BeautifulSoup(landing._seeds(found), "html.parser")("tr")[1:]]
     assert [row[:2] for row in rows] == [["best", "0"], ["best", "1"], ["laptop", "0"], ["laptop", "1"]]
+    assert ["thread" in row[5] for row in rows] == [False, False, True, True]
     readme = report.with_findings("from the records -->\nold<!-- end of findings -->", found)
     assert all(landing.said_of_seeds(final) in " ".join(readme.split()) for final in (found[0], others[0]))
 

@@ -119,8 +119,8 @@ def _range(records: Sequence[Record]) -> str:
 
 
 def _machine(record: Record) -> str:
-    """What a run trained on, with how many threads; an older record does not say how many."""
-    threads = record.provenance.get("threads")
+    """What a run trained on, a processor with how many threads; an older record does not say how many."""
+    threads = record.provenance.get("threads") if record.provenance["device"] == "cpu" else None
     return record.hardware + (f", {threads} thread{'s' if threads > 1 else ''}" if threads else "")
 
 
