@@ -14,7 +14,9 @@ from tpsnet_lib.model import ResidualNetwork
 # How a step is executed, and torch.compile's name for it. `graphs` records CUDA graphs besides, which spares small
 # networks the time that the processor takes to launch their kernels.
 EXECUTIONS = {"eager": "", "compiled": "default", "graphs": "reduce-overhead"}
-STEPS_THAT_PAY = 10_000  # on an H200 compiling `wide` takes 50 s, and spares the device 4 of the 10 ms of a step
+# A shorter run ends about as soon without: on an H200 compiling `wide` took 50 s, and spared the device 4 of the 10 ms
+# of a step.
+STEPS_THAT_PAY = 10_000
 
 
 def resolve_execution(name: str, device: torch.device, steps: int) -> str:
