@@ -118,38 +118,49 @@ def test_the_rest_of_a_step_is_what_is_not_convolution() -> None:
 
 
 @pytest.fixture
-def _a_second_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+def _a_second_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The race's clock moves a second at each look: after each step, and again after an epoch."""
     monkeypatch.setattr(race, "time", SimpleNamespace(perf_counter=count().__next__))
 
 
 def race_to(accuracy: float, **options: object) -> dict[str, object]:
     """Both sides on 600 small images, ours with a short recipe of large steps."""
     recipe = TrainConfig(epochs=12, batch_size=20, lr=0.05, nesterov=True, rotation=0.0)
-    data, asked = DataConfig("shapes10", 600, 100), {"recipe": recipe, "minutes": 0.3, **options}
+    data, asked = DataConfig("shapes10", 600, 100), {"recipe": recipe, "minutes": 30.0, **options}
     return race.bench_time(
         accuracy, device=torch.device("cpu"), model=TINY, data=data, seconds=0.0, workers=[0], **asked
     )
 
 
-@pytest.mark.usefixtures("_a_second_an_epoch")
+@pytest.mark.usefixtures("_a_second_a_look")
 def test_the_time_to_an_accuracy_is_that_of_the_epoch_that_reached_it() -> None:
     result = race_to(0.2)
     ours = result["ours"]
     assert ours["reached"]
     assert ours["accuracy"] >= 0.2 > max([row["accuracy"] for row in ours["curve"][:-1]], default=0.0)
-    assert ours["seconds"] == ours["epochs"] == len(ours["curve"])
+    assert ours["seconds"] == (600 // 20 + 1) * ours["epochs"]
+    assert ours["epochs"] == len(ours["curve"])
     assert json.loads(json.dumps(result)) == result
-    assert f"{100 * ours['accuracy']:.2f}% after {ours['epochs']} epochs" in race.table(result)
+    assert f"{100 * ours['accuracy']:.2f}% after {ours['epochs']:.4g} epochs" in race.table(result)
     slow = {**result, "baseline": {**result["baseline"], "reached": False, "seconds": 3 * ours["seconds"]}}
     assert "at least 3.00" in race.table(slow)
 
 
-@pytest.mark.usefixtures("_a_second_an_epoch")
-def test_what_does_not_get_there_is_said_not_to() -> None:
-    result = race_to(1.01, epochs=2.0, minutes=0.05)
+@pytest.mark.usefixtures("_a_second_a_look")
+def test_what_does_not_get_there_is_said_not_to(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(race, "SAY_SECONDS", 20.0)
+    result = race_to(1.01, epochs=2.0, minutes=68 / 60)
     assert (result["ours"]["reached"], result["ours"]["epochs"]) == (False, 2)  # its schedule was at its end
-    assert (result["baseline"]["reached"], result["baseline"]["epochs"]) == (False, 3)  # its time was up
+    theirs = result["baseline"]  # its time was up after three of the four steps of its 14th epoch
+    assert (theirs["reached"], theirs["epochs"], theirs["seconds"]) == (False, 13.75, 69)
     assert "ours did not get there" in race.table(result)
+    assert "after 13.75 epochs, not reached" in race.table(result)
+    told = capsys.readouterr().err
+    assert "ours: 0.70 epochs; of 1.13 minutes at most" in told  # a word within a long epoch
+    assert f"the original's way: {100 * theirs['accuracy']:.2f}% of the validation images after 13.75 epochs" in told
+    assert "trying the original's way: " in told
 
 
 def test_a_shortened_recipe_keeps_its_parts_in_proportion() -> None:

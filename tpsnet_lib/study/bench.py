@@ -21,6 +21,7 @@ from tpsnet_lib.compiled import STEPS_THAT_PAY, resolve_execution
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data import Fingerprint, ImageSet, fit_and_validation, normalise
 from tpsnet_lib.model import count_macs
+from tpsnet_lib.progress import Progress
 from tpsnet_lib.study import baseline, pool, ray_pool
 from tpsnet_lib.study.cost import FLOPS_PER_MAC
 from tpsnet_lib.study.experiments import Experiment, Run
@@ -67,9 +68,12 @@ def bench_loop(
         best = max(variants, key=lambda variant: float(variant["images_per_second"]))
         there = images.to(device)
         run, ours, theirs = train.TrainingRun(config, there, there, device, execution), [], []
-        for _ in range(repeats):
-            ours.append(recipe.batch_size * _rate(run.take_step, seconds, WARM_UP, device))
-            theirs.append(_baseline_rate(aside, best["precision"], best["workers"], seconds))
+        with Progress(repeats, "turns") as bar:
+            for _ in range(repeats):
+                ours.append(recipe.batch_size * _rate(run.take_step, seconds, WARM_UP, device))
+                theirs.append(_baseline_rate(aside, best["precision"], best["workers"], seconds))
+                bar.advance()
+                bar.stage(f"ours {ours[-1]:.0f}, the original's way {theirs[-1]:.0f} images/s")
     profile = profile_step(config, images, device=device.type)
     peak = matrix_peak(device, config.train.precision, min(seconds, 1.0))
     reached = FLOPS_PER_MAC * count_macs(config.model) * statistics.median(ours)
@@ -97,15 +101,19 @@ def baseline_variants(
     aside: baseline.Aside, device: torch.device, seconds: float, workers: Sequence[int] | None = None
 ) -> list[dict[str, Any]]:
     """Images a second of the original's way in each precision that is native here and with each number of workers."""
-    return [
-        {
-            "precision": precision,
-            "workers": count,
-            "images_per_second": _baseline_rate(aside, precision, count, seconds),
-        }
+    asked = [
+        (precision, count)
         for precision in dict.fromkeys(("fp32", train.native_precision(device)))
         for count in (_worker_counts() if workers is None else workers)
     ]
+    found = []
+    with Progress(len(asked), "trying the original's way") as bar:
+        for precision, count in asked:
+            rate = _baseline_rate(aside, precision, count, seconds)
+            found.append({"precision": precision, "workers": count, "images_per_second": rate})
+            bar.advance()
+            bar.stage(f"{rate:.0f} images/s in {precision} with {count} workers")
+    return found
 
 
 def _baseline_rate(aside: baseline.Aside, precision: str, workers: int, seconds: float) -> float:

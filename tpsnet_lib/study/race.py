@@ -16,11 +16,12 @@ from tpsnet_lib.compiled import resolve_execution
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data import fit_and_validation
 from tpsnet_lib.model import build
-from tpsnet_lib.progress import duration
+from tpsnet_lib.progress import Progress, duration
 from tpsnet_lib.study import baseline
 from tpsnet_lib.study.bench import _opening, baseline_variants
 
-Curve = list[dict[str, float]]  # after each epoch: seconds of training so far, validation accuracy
+Curve = list[dict[str, float]]  # after each epoch: how many, seconds of training so far, validation accuracy
+SAY_SECONDS = 60.0  # of a long epoch, between two words on how far it is
 
 
 def bench_time(
@@ -40,8 +41,8 @@ def bench_time(
 
     One run each, of seed 0, on the same images. The baseline has its best precision and workers (each tried for
     `seconds`); its rate is constant, which the original's, a cosine over 300 epochs, nearly is so early. The clock
-    stands while validation is scored. A side that needs more than `minutes`, or whose schedule ends before, has not
-    `reached` it."""
+    stands while validation is scored. A side whose `minutes` are over, or whose schedule is, without it is scored once
+    more and has not `reached` it."""
     device = device or train.resolve_device()
     native = train.native_precision(device)
     fit_set, validation = (part.to(device) for part in fit_and_validation(data or DataConfig(), root))
@@ -63,7 +64,7 @@ def bench_time(
         run.take_step()
         return run.step < run.steps
 
-    our_curve = _race(take_step, run.epoch_steps, score, to, minutes, device)
+    our_curve = _race("ours", take_step, run.epoch_steps, score, to, minutes, device)
     with closing(baseline.Aside(theirs, fit_set, device)) as aside:
         variants = baseline_variants(aside, device, seconds, workers)
     best = max(variants, key=lambda variant: float(variant["images_per_second"]))
@@ -76,7 +77,9 @@ def bench_time(
     way = baseline.train(theirs, fit_set, device, best["precision"], best["workers"], network)
     with closing(way) as losses:
         epoch_steps = len(fit_set) // theirs.train.batch_size
-        their_curve = _race(lambda: next(losses) is not None, epoch_steps, their_score, to, minutes, device)
+        their_curve = _race(
+            "the original's way", lambda: next(losses) is not None, epoch_steps, their_score, to, minutes, device
+        )
     return {
         **_opening("time", fit_set, ours.train.batch_size, device),
         "unit": "s",
@@ -88,6 +91,7 @@ def bench_time(
 
 
 def _race(
+    label: str,
     step: Callable[[], bool],
     epoch_steps: int,
     score: Callable[[], float],
@@ -97,24 +101,33 @@ def _race(
 ) -> Curve:
     """Train and score epoch by epoch until it is there, the time is up, or `step` says that it was the last."""
     curve: Curve = []
-    spent, more = 0.0, True
-    while more and spent < 60 * minutes:
-        began = time.perf_counter()
-        for _ in range(epoch_steps):
-            more = step()
-            if not more:
-                break
-        baseline.wait(device)
-        spent += time.perf_counter() - began
-        curve.append({"seconds": spent, "accuracy": score()})
-        if curve[-1]["accuracy"] >= to:
-            break
+    spent, steps, more, limit, said = 0.0, 0, True, 60 * minutes, 0.0
+    with Progress(round(limit), label) as bar:
+        while more and spent < limit and not (curve and curve[-1]["accuracy"] >= to):
+            began, before = time.perf_counter(), spent
+            for ahead in reversed(range(epoch_steps)):
+                more = step()
+                steps += 1
+                spent = before + time.perf_counter() - began
+                bar.advance(max(0, min(int(spent), bar.total) - bar.done))
+                if ahead and spent - said > SAY_SECONDS:
+                    bar.stage(f"{steps / epoch_steps:.2f} epochs; of {minutes:.3g} minutes at most")
+                    said = spent
+                if not more or spent >= limit:
+                    break
+            baseline.wait(device)
+            spent = said = before + time.perf_counter() - began
+            curve.append({"epochs": steps / epoch_steps, "seconds": spent, "accuracy": score()})
+            bar.stage(
+                f"{100 * curve[-1]['accuracy']:.2f}% of the validation images after {curve[-1]['epochs']:.4g} epochs;"
+                f" of {minutes:.3g} minutes at most"
+            )
     return curve
 
 
 def _came_to(curve: Curve, to: float) -> dict[str, Any]:
     last = curve[-1]
-    return {"reached": last["accuracy"] >= to, **last, "epochs": len(curve), "curve": curve}
+    return {"reached": last["accuracy"] >= to, **last, "curve": curve}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -124,8 +137,8 @@ def table(result: dict[str, Any]) -> str:
     def row(name: str, side: dict[str, Any]) -> str:
         said = "" if side["reached"] else ", not reached"
         return (
-            f"{name:<20}{duration(side['seconds']):>12}  {100 * side['accuracy']:.2f}% after {side['epochs']}"
-            f" epochs{said}"
+            f"{name:<20}{duration(side['seconds']):>12}  {100 * side['accuracy']:.2f}% after"
+            f" {side['epochs']:.4g} epochs{said}"
         )
 
     ratio = theirs["seconds"] / ours["seconds"]
