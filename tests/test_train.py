@@ -168,6 +168,16 @@ def test_an_epoch_sees_each_image_once_and_whole_batches_only() -> None:
         seen += run.order[(run.step - 1) * 50 : run.step * 50].tolist()
     assert run.steps == 2
     assert len(seen) == len(set(seen)) == 100
+    assert ", validation " in run.end_epoch()
+
+
+def test_accuracy_on_images_that_were_fitted_is_not_called_validation() -> None:
+    images, _ = fit_and_validation(tiny().data)
+    run = train.TrainingRun(tiny(train__epochs=1, data__fit_on="all"), images, images, CPU)
+    run.take_step()
+    said = run.end_epoch()
+    assert ", images fitted too " in said
+    assert "validation" not in said
 
 
 def test_schedules_rise_and_fall_as_they_say() -> None:

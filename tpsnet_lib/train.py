@@ -264,9 +264,10 @@ class TrainingRun:
         self.loss_sum.zero_()
         self.correct.zero_()
         total = self.steps / self.epoch_steps
+        scored = "validation" if self.config.data.fit_on == "split" else "images fitted too"
         return (
             f"epoch {row['epoch']:.4g}/{total:.4g}, loss {row['train_loss']:.3f},"
-            f" validation {100 * row['validation_accuracy']:.2f}%"
+            f" {scored} {100 * row['validation_accuracy']:.2f}%"
         )
 
     def tell(self, on_epoch: Callable[[dict[str, float]], None] | None, rows: list[dict[str, float]]) -> None:
