@@ -158,8 +158,8 @@ def test_what_does_not_get_there_is_said_not_to(
     assert "ours did not get there" in race.table(result)
     assert "after 13.75 epochs, not reached" in race.table(result)
     told = capsys.readouterr().err
-    assert "ours: 0.70 epochs; of 1.13 minutes at most" in told  # a word within a long epoch
-    assert f"the original's way: {100 * theirs['accuracy']:.2f}% of the validation images after 13.75 epochs" in told
+    assert "ours, at most 1.13 minutes of training: epoch 0.70, " in told  # a word within a long epoch
+    assert f"training: epoch 13.75, {100 * theirs['accuracy']:.2f}% of the validation images, " in told
     assert "trying the original's way: " in told
 
 

@@ -102,7 +102,7 @@ def _race(
     """Train and score epoch by epoch until it is there, the time is up, or `step` says that it was the last."""
     curve: Curve = []
     spent, steps, more, limit, said = 0.0, 0, True, 60 * minutes, 0.0
-    with Progress(round(limit), label) as bar:
+    with Progress(round(limit), f"{label}, at most {minutes:.3g} minutes of training") as bar:
         while more and spent < limit and not (curve and curve[-1]["accuracy"] >= to):
             began, before = time.perf_counter(), spent
             for ahead in reversed(range(epoch_steps)):
@@ -111,17 +111,15 @@ def _race(
                 spent = before + time.perf_counter() - began
                 bar.advance(max(0, min(int(spent), bar.total) - bar.done))
                 if ahead and spent - said > SAY_SECONDS:
-                    bar.stage(f"{steps / epoch_steps:.2f} epochs; of {minutes:.3g} minutes at most")
+                    bar.stage(f"epoch {steps / epoch_steps:.2f}")
                     said = spent
                 if not more or spent >= limit:
                     break
             baseline.wait(device)
             spent = said = before + time.perf_counter() - began
             curve.append({"epochs": steps / epoch_steps, "seconds": spent, "accuracy": score()})
-            bar.stage(
-                f"{100 * curve[-1]['accuracy']:.2f}% of the validation images after {curve[-1]['epochs']:.4g} epochs;"
-                f" of {minutes:.3g} minutes at most"
-            )
+            reached = f"{100 * curve[-1]['accuracy']:.2f}% of the validation images"
+            bar.stage(f"epoch {curve[-1]['epochs']:.4g}, {reached}")
     return curve
 
 
