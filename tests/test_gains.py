@@ -17,12 +17,12 @@ from tpsnet_lib.train import fit, native_precision, resolve_device
 
 TINY = RunConfig(
     ModelConfig(blocks=(1,), channels=(4,), stem=2, pool=32),
-    TrainConfig(epochs=3, batch_size=20, lr=0.05),
+    TrainConfig(epochs=3, batch_size=20, lr=0.05, precision="fp32"),
     DataConfig("shapes10", 60, 40),
 )
 
 
-def pair(label: str, seed: int, accuracy: float | None, **failure: str) -> tuple[Run, Record | None]:
+def pair(label: str, seed: int, accuracy: float | None, **failure: str | float) -> tuple[Run, Record | None]:
     run = Run(label, TINY.with_seed(seed), {})
     if accuracy is None:
         return run, None
@@ -53,6 +53,16 @@ def test_the_climb_uses_only_seeds_that_both_rows_have() -> None:
     assert steps[1].gains == pytest.approx((0.2,))
     assert np.isnan(steps[1].gain[1])
     assert steps[1].verdict == "not settled"
+
+
+def test_what_was_tried_is_shown_best_first_without_what_has_no_held_out_accuracy() -> None:
+    found = [pair("a", 0, 0.5, train_accuracy=0.9), pair("none", 0, None), pair("b", 0, 0.7, train_accuracy=0.8)]
+    found.append(pair("diverged", 0, 0.9, failed="diverged", train_accuracy=0.1))
+    rows = gains.as_choices(found, 100)
+    assert [row["configuration"] for row in rows] == ["b", "a"]
+    assert rows[1]["held out (%)"] == "50.00 (40.38 to 59.62)"  # Wilson's interval of 50 of 100
+    assert rows[0]["augmented training images (%)"] == "80.00"
+    assert gains.as_choices(found[1:2], 100) == []
 
 
 def ablation(*rows: tuple[str, list[float | None]]) -> list[gains.Step]:

@@ -19,7 +19,7 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data import ImageSet
 from tpsnet_lib.model import count_macs, count_parameters
 from tpsnet_lib.study.experiments import Run
-from tpsnet_lib.study.records import Record
+from tpsnet_lib.study.records import Record, held_out
 
 Values = NDArray[np.float64]
 
@@ -145,6 +145,35 @@ def as_rows(steps: Sequence[Step]) -> list[dict[str, str]]:
         }
         for step in steps
     ]
+
+
+def as_choices(found: Iterable[tuple[Run, Record | None]], n: int) -> list[dict[str, str]]:
+    """The configurations that were tried and have a record, the best on the n held-out images first, as a table's
+    text."""
+    done = [
+        (run.label, record)
+        for run, record in found
+        if record is not None and not record.failed and held_out(record) is not None
+    ]
+    done.sort(key=lambda row: -row[1].metrics["validation_accuracy"])
+    return [
+        {
+            "configuration": label,
+            "seed": f"{record.config.seed}",
+            "held out (%)": _with_interval(record, n),
+            "augmented training images (%)": f"{100 * record.metrics['train_accuracy']:.2f}",
+            "epochs": f"{record.config.train.epochs:g}",
+            "parameters": f"{count_parameters(record.config.model):,}",
+            "record": record.id,
+        }
+        for label, record in done
+    ]
+
+
+def _with_interval(record: Record, n: int) -> str:
+    reached = record.metrics["validation_accuracy"]
+    low, high = metrics.wilson(round(reached * n), n)
+    return f"{100 * reached:.2f} ({100 * low:.2f} to {100 * high:.2f})"
 
 
 def points(value: tuple[float, float, float]) -> str:
