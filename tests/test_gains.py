@@ -61,7 +61,7 @@ def test_what_was_tried_is_shown_best_first_without_what_has_no_held_out_accurac
     rows = gains.as_choices(found, 100)
     assert [row["configuration"] for row in rows] == ["b", "a"]
     assert rows[1]["held out (%)"] == "50.00 (40.38 to 59.62)"  # Wilson's interval of 50 of 100
-    assert rows[0]["augmented training images (%)"] == "80.00"
+    assert rows[0]["training (%)"] == "80.00"
     assert gains.as_choices(found[1:2], 100) == []
 
 

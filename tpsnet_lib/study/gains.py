@@ -159,9 +159,8 @@ def as_choices(found: Iterable[tuple[Run, Record | None]], n: int) -> list[dict[
     return [
         {
             "configuration": label,
-            "seed": f"{record.config.seed}",
             "held out (%)": _with_interval(record, n),
-            "augmented training images (%)": f"{100 * record.metrics['train_accuracy']:.2f}",
+            "training (%)": f"{100 * record.metrics['train_accuracy']:.2f}",
             "epochs": f"{record.config.train.epochs:g}",
             "parameters": f"{count_parameters(record.config.model):,}",
             "record": record.id,
