@@ -106,7 +106,7 @@ def _runs(path: Path, tree: Mapping[str, Any], draws: Draws | None) -> list[Run]
         runs = [Run(f"draw {index}", config, values) for index, (config, values) in enumerate(pairs)]
     else:
         runs = []
-        for given in [*tree.get("runs", []), *_grid(tree.get("grid", {}))] or [{}]:
+        for given in _crossed(tree.get("runs", []), _grid(tree.get("grid", {}))):
             factors = {key: value for key, value in given.items() if key != "label"}
             label = str(given.get("label", ", ".join(f"{key}={value}" for key, value in factors.items()) or path.stem))
             runs.append(Run(label, parse(merged(base, factors)), factors))
@@ -114,6 +114,17 @@ def _runs(path: Path, tree: Mapping[str, Any], draws: Draws | None) -> list[Run]
     for run in seeded:
         check_budget(run.config.model)
     return seeded
+
+
+def _crossed(runs: Sequence[Mapping[str, Any]], grid: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each of `runs` with each point of `grid`; where one of the two is empty, the other alone."""
+    crossed = []
+    for run, point in itertools.product(runs or [{}], grid or [{}]):
+        given = merged({key: value for key, value in run.items() if key != "label"}, point)
+        if "label" in run:
+            given["label"] = ", ".join([str(run["label"]), *(f"{key}={value}" for key, value in point.items())])
+        crossed.append(given)
+    return crossed
 
 
 def _grid(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
