@@ -3,7 +3,7 @@
 
 import sys
 
-from tpsnet_lib.cli import main
+from tpsnet_lib.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["train", *sys.argv[1:]]))

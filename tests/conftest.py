@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tpsnet_lib.config import RunConfig, merged, parse
-from tpsnet_lib.study.records import Record, Store, load_or_run
+from tpsnet_lib.runs.records import Record, Store, load_or_run
 
 TINY = {
     "model": {"blocks": [1, 1], "channels": [4, 8], "stem": 4, "block_dropout": 0.1},

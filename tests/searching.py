@@ -16,8 +16,8 @@ from pathlib import Path
 import yaml
 from conftest import TINY
 
-from tpsnet_lib.study.experiments import Experiment, collect, load_experiment, pending
-from tpsnet_lib.study.records import Store
+from tpsnet_lib.runs.experiments import Experiment, collect, load_experiment, pending
+from tpsnet_lib.runs.records import Store
 
 KILLS = int(os.environ.get("TPSNET_KILLS", "3"))  # of a search on each backend; 10 before a release
 PATIENCE = 300  # seconds, before a test that waits in vain gives up

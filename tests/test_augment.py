@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms.v2 import functional as reference
 
-from tpsnet_lib import augment as ours
 from tpsnet_lib.config import TrainConfig
-from tpsnet_lib.data import MEAN
+from tpsnet_lib.data import augment as ours
+from tpsnet_lib.data.datasets import MEAN
 
 PLAIN = TrainConfig(crop=0, flip="none", rotation=0.0)
 EVERYTHING = TrainConfig(crop=4, crop_padding="reflect", flip="alternate", rotation=20.0, cutout=8, trivial=True)

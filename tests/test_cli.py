@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tpsnet_lib import cli, commands
+from tpsnet_lib.cli import commands, main
 from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.files import RecordError
-from tpsnet_lib.study.evaluate import find_test
-from tpsnet_lib.study.experiments import final_ids
-from tpsnet_lib.study.records import Store, default_store
+from tpsnet_lib.runs.experiments import final_ids
+from tpsnet_lib.runs.records import Store, default_store
+from tpsnet_lib.runs.test_set import find_test
 
 SMALL = ["--set", "data.dataset=shapes10", "--set", "data.train_size=100", "--set", "data.validation_size=50",
          "--set", "train.epochs=1", "--set", "train.batch_size=50", "--set", "model.blocks=[1]", "--set",
@@ -22,7 +22,7 @@ COUNTS = {"tpsnet": 4_959_770, "model1": 4_865_580, "model2": 4_971_680, "deep17
 
 
 def call(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    code = cli.main(arguments)
+    code = main.main(arguments)
     out, err = capsys.readouterr()
     return code, out, err
 
@@ -130,7 +130,7 @@ def test_a_full_disk_is_one_line(
 )  # fmt: skip
 def test_every_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        cli.main([command, "--help"])
+        main.main([command, "--help"])
     assert stop.value.code == 0
     assert "Example: " in capsys.readouterr().out
 

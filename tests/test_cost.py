@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from tpsnet_lib.analysis import cost, step_profile
+from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig, read_yaml
-from tpsnet_lib.data import fit_and_validation
+from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import project_root
 from tpsnet_lib.metrics import mean_interval
 from tpsnet_lib.model import count_macs
-from tpsnet_lib.publish.plots import training
-from tpsnet_lib.study import cost, steptime
-from tpsnet_lib.study.evaluate import TestResult
-from tpsnet_lib.study.experiments import load_experiment
-from tpsnet_lib.study.finals import Final
-from tpsnet_lib.study.records import Record, Store, load_or_run
+from tpsnet_lib.plots import training
+from tpsnet_lib.runs.experiments import load_experiment
+from tpsnet_lib.runs.records import Record, Store, load_or_run
+from tpsnet_lib.runs.test_set import TestResult
 
 TINY = RunConfig(
     ModelConfig(blocks=(1,), channels=(4,), stem=2, pool=32),
@@ -54,9 +54,9 @@ def test_operators_are_grouped_by_name_and_what_comes_before_the_forward_pass_is
         ("aten::max_pool2d_with_indices", 7.0, 6e6),
         ("aten::_fused_sgd_", 8.0, 7e6),
     ]
-    found = steptime.group_events(reversed(events))
-    assert found[steptime.DATA] == pytest.approx(2)
-    assert found[steptime.OTHER] == pytest.approx(1.5)
+    found = step_profile.group_events(reversed(events))
+    assert found[step_profile.DATA] == pytest.approx(2)
+    assert found[step_profile.OTHER] == pytest.approx(1.5)
     assert found["convolution, forward"] == pytest.approx(3)
     assert found["convolution, backward"] == pytest.approx(4)
     assert found["norm and activation, forward"] == pytest.approx(0.75)
@@ -80,11 +80,11 @@ def test_the_copies_that_lay_maps_side_by_side_are_copies_and_the_optimizers_are
         ("tpsnet: after", 9.0, 0.0),
         ("aten::argmax", 10.0, 7e6),
     ]
-    found = steptime.group_events(events)
+    found = step_profile.group_events(events)
     assert found["copies, casts and padding"] == pytest.approx(6)
     assert found["sums of maps"] == pytest.approx(0.5)
     assert found["optimizer"] == pytest.approx(10)
-    assert found[steptime.OTHER] == pytest.approx(7)
+    assert found[step_profile.OTHER] == pytest.approx(7)
 
 
 def test_the_matrix_products_of_a_muon_step_are_the_optimizers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,9 +94,9 @@ def test_the_matrix_products_of_a_muon_step_are_the_optimizers(monkeypatch: pyte
         seen.extend(events)
         return {"seen": 1.0}
 
-    monkeypatch.setattr(steptime, "group_events", grouped)
+    monkeypatch.setattr(step_profile, "group_events", grouped)
     muon = replace(TINY, train=replace(TINY.train, optimizer="muon"))
-    steptime.profile_step(muon, fit_and_validation(TINY.data)[0], steps=1, device="cpu")
+    step_profile.profile_step(muon, fit_and_validation(TINY.data)[0], steps=1, device="cpu")
     ordered = [name for name, _, _ in sorted(seen, key=lambda event: event[1])]
     of_optimizer = ordered[ordered.index("tpsnet: optimizer") : ordered.index("tpsnet: after")]
     assert "aten::mm" in of_optimizer
@@ -104,14 +104,14 @@ def test_the_matrix_products_of_a_muon_step_are_the_optimizers(monkeypatch: pyte
 
 
 def test_profile_of_a_step_accounts_for_all_of_it(capfd: pytest.CaptureFixture[str]) -> None:
-    step = steptime.profile_step(TINY, fit_and_validation(TINY.data)[0], steps=2, device="cpu")
+    step = step_profile.profile_step(TINY, fit_and_validation(TINY.data)[0], steps=2, device="cpu")
     os.write(2, b"standard error works again\n")
     assert sum(step.share(group) for group in step.seconds) == pytest.approx(1)
     assert step.share("convolution, forward") > 0
-    assert step.share(steptime.DATA) > 0
+    assert step.share(step_profile.DATA) > 0
     assert step.share("optimizer") > 0
     assert step.batch_size == 20
-    assert "20 images" in steptime.said_of_profile(step)
+    assert "20 images" in step_profile.said_of_profile(step)
     assert capfd.readouterr().err == "standard error works again\n"
 
 

@@ -11,7 +11,7 @@ from statsmodels.stats import contingency_tables, proportion
 from torchmetrics.functional import classification as torchmetrics
 
 from tpsnet_lib import metrics
-from tpsnet_lib.study import predictions
+from tpsnet_lib.analysis import errors
 
 GENERATOR = torch.Generator().manual_seed(5)
 LABELS = torch.multinomial(torch.arange(1.0, 11), 700, replacement=True, generator=GENERATOR)  # rare and frequent ones
@@ -35,7 +35,7 @@ def test_accuracy_and_confusion() -> None:
 
 
 def test_precision_recall_and_f1() -> None:
-    scores = predictions.class_scores(metrics.confusion(PREDICTED, LABELS))
+    scores = errors.class_scores(metrics.confusion(PREDICTED, LABELS))
     theirs = sklearn.precision_recall_fscore_support(LABELS, PREDICTED)
     others = [
         function(PREDICTED, LABELS, 10, average=None)
@@ -79,7 +79,7 @@ def test_likelihood_brier_score_and_entropy() -> None:
     assert metrics.nll(PROBABILITIES, LABELS) == close(sklearn.log_loss(LABELS, PROBABILITIES, labels=range(10)))
     theirs = sklearn.brier_score_loss(LABELS, PROBABILITIES, labels=range(10), scale_by_half=False)
     assert metrics.brier(PROBABILITIES, LABELS) == close(theirs)
-    assert predictions.entropy(PROBABILITIES).tolist() == close(stats.entropy(PROBABILITIES.numpy(), axis=1))
+    assert errors.entropy(PROBABILITIES).tolist() == close(stats.entropy(PROBABILITIES.numpy(), axis=1))
 
 
 @pytest.mark.parametrize("bins", [1, 7, 15])
@@ -117,11 +117,11 @@ def test_the_temperature_is_where_the_likelihood_is_largest() -> None:
 
 def test_rank_correlation_with_ties() -> None:
     votes = (10 * CONFIDENCE).round()
-    assert predictions.rank_correlation(votes, LOGITS[:, 0])[0] == close(stats.spearmanr(votes, LOGITS[:, 0]).statistic)
+    assert errors.rank_correlation(votes, LOGITS[:, 0])[0] == close(stats.spearmanr(votes, LOGITS[:, 0]).statistic)
 
 
 def test_risk_and_coverage_by_hand() -> None:
-    coverage, reached = predictions.risk_coverage(CONFIDENCE, CORRECT)
+    coverage, reached = errors.risk_coverage(CONFIDENCE, CORRECT)
     order = sorted(range(700), key=lambda index: -CONFIDENCE[index].item())
     by_hand = [sum(CORRECT[i].item() for i in order[:k]) / k for k in range(1, 701)]
     assert reached.tolist() == close(by_hand)

@@ -19,8 +19,8 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10
 
-from tpsnet_lib import cifar10, data, shapes10
 from tpsnet_lib.config import DataConfig
+from tpsnet_lib.data import cifar10, datasets, shapes10
 from tpsnet_lib.files import ConfigError, DataError
 
 BATCHES = [*cifar10._FILES["train"], *cifar10._FILES["test"]]
@@ -90,7 +90,7 @@ def refused(*said: str, error: type[Exception] = DataError):
 
 
 def test_both_layouts_give_the_same_images_in_the_official_order(binary, python, batches):
-    one, other = data.load_train("cifar10", binary), data.load_train("cifar10", python)
+    one, other = datasets.load_train("cifar10", binary), datasets.load_train("cifar10", python)
     assert one.images.shape == (100, 3, 32, 32)
     assert (one.images.dtype, one.labels.dtype, one.indices.dtype) == (torch.uint8, torch.int64, torch.int64)
     assert one.images.equal(other.images)
@@ -99,63 +99,63 @@ def test_both_layouts_give_the_same_images_in_the_official_order(binary, python,
     labels, pixels = batches["data_batch_3"]
     assert one.images[45].flatten().tolist() == pixels[5].tolist()
     assert one.labels[45] == labels[5]
-    assert data.load_test("cifar10", binary).images.equal(data.load_test("cifar10", python).images)
+    assert datasets.load_test("cifar10", binary).images.equal(datasets.load_test("cifar10", python).images)
 
 
 def test_the_fingerprint_is_of_the_content_and_the_stamp_says_what_is_known(binary, python, monkeypatch):
-    unknown = data.fingerprint("cifar10", binary)
+    unknown = datasets.fingerprint("cifar10", binary)
     assert (unknown.stamp, unknown.verified) == ("CIFAR-10 (unverified)", False)
-    official = data.fingerprint("cifar10", python)
+    official = datasets.fingerprint("cifar10", python)
     assert (official.stamp, official.verified) == ("CIFAR-10", True)
-    assert official.sha256 == unknown.sha256 != data.test_fingerprint("cifar10", binary).sha256
-    assert data.load_train("cifar10", python).stamp == "CIFAR-10"
+    assert official.sha256 == unknown.sha256 != datasets.test_fingerprint("cifar10", binary).sha256
+    assert datasets.load_train("cifar10", python).stamp == "CIFAR-10"
 
     monkeypatch.setitem(cifar10.KNOWN, unknown.sha256, "CIFAR-10 (a named copy)")
     monkeypatch.setattr(cifar10, "_fingerprints", {})
-    assert data.load_train("cifar10", binary).stamp == "CIFAR-10 (a named copy)"
-    assert data.fingerprint("cifar10", binary).verified
+    assert datasets.load_train("cifar10", binary).stamp == "CIFAR-10 (a named copy)"
+    assert datasets.fingerprint("cifar10", binary).verified
 
 
 def test_a_changed_file_changes_the_fingerprint(binary):
-    before = data.fingerprint("cifar10", binary)
+    before = datasets.fingerprint("cifar10", binary)
     path = binary / "cifar-10-batches-bin" / "data_batch_1.bin"
     content = bytearray(path.read_bytes())
     content[100] ^= 1
     path.write_bytes(content)
     os.utime(path, ns=(1, 1))
-    assert data.fingerprint("cifar10", binary).sha256 != before.sha256
+    assert datasets.fingerprint("cifar10", binary).sha256 != before.sha256
 
 
 def test_training_works_without_the_test_file(binary):
     (binary / "cifar-10-batches-bin" / "test_batch.bin").unlink()
-    assert len(data.load_train("cifar10", binary)) == 100
-    assert data.fingerprint("cifar10", binary)
+    assert len(datasets.load_train("cifar10", binary)) == 100
+    assert datasets.fingerprint("cifar10", binary)
     with refused("test_batch.bin is missing", "tpsnet data download"):
-        data.load_test("cifar10", binary)
+        datasets.load_test("cifar10", binary)
 
 
 def test_places_are_looked_through_in_order_and_a_named_one_is_never_replaced(binary, tmp_path, monkeypatch):
-    assert data.find_root() is None
+    assert datasets.find_root() is None
     with refused("no CIFAR-10 in data or", "tpsnet data download", "TPSNET_DATA", "data.dataset=shapes10"):
-        data.load_train("cifar10")
+        datasets.load_train("cifar10")
 
     (tmp_path / "no project").mkdir()
     (tmp_path / "no project" / "data").symlink_to(binary)
-    assert data.find_root() == tmp_path / "no project" / "data"
+    assert datasets.find_root() == tmp_path / "no project" / "data"
     (tmp_path / "data").symlink_to(binary)
-    assert data.find_root() == Path("data")
+    assert datasets.find_root() == Path("data")
     monkeypatch.setenv("TPSNET_DATA", str(binary))
-    assert data.find_root() == binary
+    assert datasets.find_root() == binary
     folder = binary / "cifar-10-batches-bin"
-    assert data.find_root(folder) == folder
-    assert len(data.load_train("cifar10", folder)) == 100
+    assert datasets.find_root(folder) == folder
+    assert len(datasets.load_train("cifar10", folder)) == 100
 
     monkeypatch.setenv("TPSNET_DATA", str(tmp_path / "nowhere"))
-    assert data.find_root() is None
+    assert datasets.find_root() is None
     with refused("no CIFAR-10 in", "nowhere", "tpsnet data download"):
-        data.load_train("cifar10")
+        datasets.load_train("cifar10")
     with refused("elsewhere"):
-        data.load_train("cifar10", tmp_path / "elsewhere")
+        datasets.load_train("cifar10", tmp_path / "elsewhere")
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_places_are_looked_through_in_order_and_a_named_one_is_never_replaced(bi
 def test_a_missing_batch_is_named(binary):
     (binary / "cifar-10-batches-bin" / "data_batch_4.bin").unlink()
     with refused("data_batch_4.bin is missing", "tpsnet data download"):
-        data.load_train("cifar10", binary)
+        datasets.load_train("cifar10", binary)
 
 
 @pytest.mark.parametrize("change", [lambda b: b[:-1], lambda b: b + b"\0", lambda b: b""])
@@ -172,7 +172,7 @@ def test_a_batch_of_the_wrong_size_is_refused(binary, change: Callable[[bytes], 
     path = binary / "cifar-10-batches-bin" / "data_batch_2.bin"
     path.write_bytes(change(path.read_bytes()))
     with refused("data_batch_2.bin has", "bytes where a batch has 61,460"):
-        data.load_train("cifar10", binary)
+        datasets.load_train("cifar10", binary)
 
 
 def test_a_label_above_9_is_refused(binary):
@@ -181,7 +181,7 @@ def test_a_label_above_9_is_refused(binary):
     content[7 * 3073] = 10
     path.write_bytes(content)
     with refused("data_batch_5.bin", "record 7 has label 10"):
-        data.load_train("cifar10", binary)
+        datasets.load_train("cifar10", binary)
 
 
 @pytest.mark.parametrize("beside", ["root", "files"])
@@ -192,19 +192,19 @@ def test_sums_beside_the_files_are_checked_for_the_files_that_are_read(binary, b
         f"{hashlib.sha256((folder / f'{name}.bin').read_bytes()).hexdigest()}  {prefix}{name}.bin" for name in BATCHES
     ]
     ((binary if beside == "root" else folder) / "SHA256SUMS").write_text("\n".join(lines))
-    assert len(data.load_train("cifar10", binary)) == 100
+    assert len(datasets.load_train("cifar10", binary)) == 100
 
     (folder / "test_batch.bin").write_bytes(b"torn")  # of no concern to training
     path = folder / "data_batch_1.bin"
-    assert len(data.load_train("cifar10", binary)) == 100
+    assert len(datasets.load_train("cifar10", binary)) == 100
     with refused("test_batch.bin is damaged", "SHA256SUMS"):
-        data.load_test("cifar10", binary)
+        datasets.load_test("cifar10", binary)
     content = bytearray(path.read_bytes())
     content[1000] ^= 16  # one bit, in a pixel
     path.write_bytes(content)
     os.utime(path, ns=(1, 1))
     with refused("data_batch_1.bin is damaged", "SHA256SUMS"):
-        data.load_train("cifar10", binary)
+        datasets.load_train("cifar10", binary)
 
 
 def test_a_pickle_with_a_wrong_md5_is_never_opened(python, tmp_path):
@@ -220,7 +220,7 @@ def test_a_pickle_with_a_wrong_md5_is_never_opened(python, tmp_path):
     trace.unlink()
     (python / "cifar-10-batches-py" / "data_batch_2").write_bytes(content)
     with refused("data_batch_2", "wrong MD5", "not opened"):
-        data.load_train("cifar10", python)
+        datasets.load_train("cifar10", python)
     assert not trace.exists()
 
 
@@ -229,26 +229,26 @@ def test_a_batch_that_cannot_be_read_is_one_line(binary):
     path.unlink()
     path.mkdir()
     with refused("data_batch_1.bin cannot be read"):
-        data.load_train("cifar10", binary)
+        datasets.load_train("cifar10", binary)
 
 
 def test_inexact_images_are_listed_for_the_binary_layout(binary, python):
-    assert data.inexact_indices(binary, "train") == []
+    assert datasets.inexact_indices(binary, "train") == []
     for root in (binary, python):
         (root / "inexact.json").write_text(json.dumps({"train": [3, 50], "test": [7]}))
-    assert data.inexact_indices(binary, "train") == [3, 50]
-    assert data.inexact_indices(binary, "test") == [7]
-    assert data.inexact_indices(python, "test") == []  # official MD5s: exact
+    assert datasets.inexact_indices(binary, "train") == [3, 50]
+    assert datasets.inexact_indices(binary, "test") == [7]
+    assert datasets.inexact_indices(python, "test") == []  # official MD5s: exact
     (binary / "inexact.json").write_text("{")
     with refused("inexact.json"):
-        data.inexact_indices(binary, "train")
+        datasets.inexact_indices(binary, "train")
 
 
 # --- split, sets, normalisation --------------------------------------------------------------------------------------
 
 
 def test_the_committed_split_is_the_one_that_was_drawn():
-    fit, validation = data.split("cifar10")
+    fit, validation = datasets.split("cifar10")
     assert (len(fit), len(validation), fit.dtype) == (45_000, 5_000, torch.int64)
     both = torch.cat([fit, validation])
     assert both.sort().values.equal(torch.arange(50_000))
@@ -257,60 +257,60 @@ def test_the_committed_split_is_the_one_that_was_drawn():
 
 
 def test_a_split_cannot_be_changed_by_who_reads_it():
-    data.split("cifar10")[0].zero_()
-    assert data.split("cifar10")[0].count_nonzero() >= 44_999
+    datasets.split("cifar10")[0].zero_()
+    assert datasets.split("cifar10")[0].count_nonzero() >= 44_999
 
 
 def test_sizes_are_prefixes_with_equal_classes():
-    fit, validation = data.fit_and_validation(DataConfig("shapes10", train_size=300, validation_size=50))
+    fit, validation = datasets.fit_and_validation(DataConfig("shapes10", train_size=300, validation_size=50))
     assert fit.labels.bincount().tolist() == [30] * 10
     assert validation.labels.bincount().tolist() == [5] * 10
     assert fit.indices.tolist() == list(range(300))
     assert validation.indices.tolist() == list(range(9000, 9050))
     assert fit.stamp == "shapes10"
-    train = data.load_train("shapes10")
+    train = datasets.load_train("shapes10")
     assert fit.images.equal(train.images[:300])
     assert validation.images.equal(train.images[9000:9050])
 
 
 def test_fit_on_all_adds_the_validation_images_and_still_evaluates_them():
-    fit, validation = data.fit_and_validation(DataConfig("shapes10", fit_on="all"))
+    fit, validation = datasets.fit_and_validation(DataConfig("shapes10", fit_on="all"))
     assert (len(fit), len(validation)) == (10_000, 1_000)
     assert fit.images[9000:].equal(validation.images)
 
 
 def test_more_images_than_there_are_is_an_error_with_the_largest_size():
     with refused("data.train_size is 45000", "9000", error=ConfigError):
-        data.fit_and_validation(DataConfig("shapes10", train_size=45_000))
+        datasets.fit_and_validation(DataConfig("shapes10", train_size=45_000))
     with refused("data.validation_size is 5001", "5000", error=ConfigError):
-        data.fit_and_validation(DataConfig("cifar10", validation_size=5_001))
+        datasets.fit_and_validation(DataConfig("cifar10", validation_size=5_001))
 
 
 def test_normalised_images_are_those_of_torchvision():
     from torchvision.transforms import v2
 
-    images = data.load_test("shapes10").images[:16]
-    expected = v2.Normalize(data.MEAN, data.STD)(v2.functional.to_dtype(images, torch.float32, scale=True))
+    images = datasets.load_test("shapes10").images[:16]
+    expected = v2.Normalize(datasets.MEAN, datasets.STD)(v2.functional.to_dtype(images, torch.float32, scale=True))
     for layout in (images, images.contiguous(memory_format=torch.channels_last)):
-        got = data.normalise(layout)
+        got = datasets.normalise(layout)
         assert got.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-6)
-        assert data.normalise(layout, torch.bfloat16).equal(got.bfloat16())
-    assert images.equal(data.load_test("shapes10").images[:16])
+        assert datasets.normalise(layout, torch.bfloat16).equal(got.bfloat16())
+    assert images.equal(datasets.load_test("shapes10").images[:16])
 
 
 def test_a_subset_keeps_the_official_positions():
-    some = data.load_test("shapes10").subset(torch.tensor([5, 3])).to("cpu")
+    some = datasets.load_test("shapes10").subset(torch.tensor([5, 3])).to("cpu")
     assert some.indices.tolist() == [5, 3]
-    assert some.images.equal(data.load_test("shapes10").images[[5, 3]])
+    assert some.images.equal(datasets.load_test("shapes10").images[[5, 3]])
 
 
 # --- shapes10 --------------------------------------------------------------------------------------------------------
 
 
 def test_shapes10_is_the_same_on_every_machine():
-    assert data.fingerprint("shapes10").sha256 == "99a91410082013b72fdb43e09ea7ded5e2e5b05f64b86c62cdf2de95a471ea41"
-    assert data.test_fingerprint("shapes10") == data.Fingerprint(
+    assert datasets.fingerprint("shapes10").sha256 == "99a91410082013b72fdb43e09ea7ded5e2e5b05f64b86c62cdf2de95a471ea41"
+    assert datasets.test_fingerprint("shapes10") == datasets.Fingerprint(
         "shapes10", "701c24f65d91effcce511938aabda00baeee3c6fa45957638f88e4e57c034ffa", True
     )
 
@@ -318,22 +318,22 @@ def test_shapes10_is_the_same_on_every_machine():
 def test_an_image_of_shapes10_does_not_depend_on_what_else_is_drawn():
     shapes10._chunk.cache_clear()
     few, labels = shapes10.draw("train", np.array([4321, 7]))
-    train = data.load_train("shapes10")
+    train = datasets.load_train("shapes10")
     assert (few == train.images[[4321, 7]].numpy()).all()
     assert (labels == train.labels[[4321, 7]].numpy()).all()
 
 
 def test_shapes10_has_the_form_of_cifar10_with_equal_classes_in_every_ten():
-    train, test = data.load_train("shapes10"), data.load_test("shapes10")
+    train, test = datasets.load_train("shapes10"), datasets.load_test("shapes10")
     assert (train.images.shape, train.images.dtype) == ((10_000, 3, 32, 32), torch.uint8)
     assert len(test) == 2_000
     assert train.labels.view(-1, 10).sort(1).values.equal(torch.arange(10).expand(1000, 10))
     assert len(torch.cat([train.images, test.images]).flatten(1).unique(dim=0)) == 12_000
-    assert len(data.class_names("shapes10")) == len(data.class_names("cifar10")) == 10
+    assert len(datasets.class_names("shapes10")) == len(datasets.class_names("cifar10")) == 10
 
 
 def test_shapes10_is_not_read_off_mean_images():
-    train, test = data.load_train("shapes10"), data.load_test("shapes10")
+    train, test = datasets.load_train("shapes10"), datasets.load_test("shapes10")
     pixels = train.images.flatten(1).float()
     means = torch.stack([pixels[train.labels == label].mean(0) for label in range(10)])
     nearest = torch.cdist(test.images.flatten(1).float(), means).argmin(1)
@@ -396,24 +396,24 @@ def host(archive) -> Iterator[Host]:
 def test_mirrors_are_tried_in_turn_until_one_gives_the_right_archive(host, archive, tmp_path):
     root = tmp_path / "новая папка"
     urls = [host.url(path) for path in ("/gone", "/page", "/flipped", "/cut", "/good", "/never")]
-    assert data.download(root, urls, hashlib.md5(archive).hexdigest()) == root
+    assert datasets.download(root, urls, hashlib.md5(archive).hexdigest()) == root
     assert "/never" not in host.asked
     assert [path.name for path in root.iterdir()] == ["cifar-10-batches-py"]
     assert not list(tmp_path.rglob("*escaped*"))
     assert not Path("/tmp/tpsnet-escaped").exists()
-    assert data.load_train("cifar10", root).stamp == "CIFAR-10"
+    assert datasets.load_train("cifar10", root).stamp == "CIFAR-10"
     assert CIFAR10.meta["filename"] in {path.name for path in (root / "cifar-10-batches-py").iterdir()}
 
 
 def test_a_good_copy_is_not_downloaded_again_and_a_damaged_one_is_replaced(host, archive, python):
     md5 = hashlib.md5(archive).hexdigest()
-    assert data.download(python, [host.url("/good")], md5) == python
+    assert datasets.download(python, [host.url("/good")], md5) == python
     assert host.asked == []
     damaged = python / "cifar-10-batches-py" / "data_batch_3"
     damaged.write_bytes(b"torn")
     (python / "cifar-10-batches-py" / "notes.txt").write_text("mine")
-    data.download(python, [host.url("/good")], md5)
-    assert data.load_train("cifar10", python).stamp == "CIFAR-10"
+    datasets.download(python, [host.url("/good")], md5)
+    assert datasets.load_train("cifar10", python).stamp == "CIFAR-10"
     assert (python / "cifar-10-batches-py" / "notes.txt").read_text() == "mine"
 
 
@@ -421,13 +421,13 @@ def test_a_download_that_fails_leaves_nothing_and_names_every_address(host, tmp_
     root = tmp_path / "data"
     urls = [host.url("/gone"), host.url("/page")]
     with refused(*urls, "404", "TPSNET_MIRROR"):
-        data.download(root, urls, "0" * 32)
+        datasets.download(root, urls, "0" * 32)
     assert list(root.iterdir()) == []
 
 
 def test_no_network_is_one_line(tmp_path):
     with refused("could not be downloaded", "http://127.0.0.1:9/a"):
-        data.download(tmp_path / "data", ["http://127.0.0.1:9/a"])
+        datasets.download(tmp_path / "data", ["http://127.0.0.1:9/a"])
 
 
 def test_an_interrupted_download_leaves_nothing(tmp_path, monkeypatch):
@@ -437,7 +437,7 @@ def test_an_interrupted_download_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(cifar10, "fetch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        data.download(tmp_path / "data", ["http://127.0.0.1:9/a"])
+        datasets.download(tmp_path / "data", ["http://127.0.0.1:9/a"])
     assert list((tmp_path / "data").iterdir()) == []
 
 
@@ -449,7 +449,7 @@ def test_an_archive_without_the_files_is_refused(tmp_path):
     for path, said in (("/empty", "lacks data_batch_1"), ("/text", "cannot be read")):
         content = buffer.getvalue() if path == "/empty" else b"no archive"
         with refused(said):
-            data.download(tmp_path / "data", [host.url(path)], hashlib.md5(content).hexdigest())
+            datasets.download(tmp_path / "data", [host.url(path)], hashlib.md5(content).hexdigest())
     host.server.shutdown()
     host.server.server_close()
     assert list((tmp_path / "data").iterdir()) == []
@@ -458,12 +458,12 @@ def test_an_archive_without_the_files_is_refused(tmp_path):
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with refused("cannot be written", "file"):
-        data.download(tmp_path / "file" / "data", ["http://127.0.0.1:9/a"])
+        datasets.download(tmp_path / "file" / "data", ["http://127.0.0.1:9/a"])
 
 
 def test_mirrors_from_the_environment_come_first(monkeypatch):
     monkeypatch.setenv("TPSNET_MIRROR", "http://a.invalid/x http://b.invalid/y")
-    assert data.archive_urls()[:3] == ("http://a.invalid/x", "http://b.invalid/y", CIFAR10.url)
+    assert datasets.archive_urls()[:3] == ("http://a.invalid/x", "http://b.invalid/y", CIFAR10.url)
 
 
 # --- the real thing --------------------------------------------------------------------------------------------------
@@ -471,23 +471,23 @@ def test_mirrors_from_the_environment_come_first(monkeypatch):
 REAL = os.environ.get("TPSNET_DATA")
 
 
-@pytest.mark.skipif(not REAL or data.find_root(REAL) is None, reason="no CIFAR-10 in $TPSNET_DATA")
+@pytest.mark.skipif(not REAL or datasets.find_root(REAL) is None, reason="no CIFAR-10 in $TPSNET_DATA")
 class TestOnCifar10:
     @pytest.fixture(autouse=True)
     def real_files(self, small_files, monkeypatch):
         monkeypatch.setattr(cifar10, "FILE_SIZE", 10_000)
 
     def test_it_has_the_published_counts_and_statistics_and_a_stratified_split(self):
-        train = data.load_train("cifar10", REAL)
+        train = datasets.load_train("cifar10", REAL)
         assert train.labels.bincount().tolist() == [5_000] * 10
         mean = train.images.numpy().mean((0, 2, 3)) / 255
-        assert mean.tolist() == pytest.approx(data.MEAN, abs=3e-4)
-        for part in data.split("cifar10"):
+        assert mean.tolist() == pytest.approx(datasets.MEAN, abs=3e-4)
+        for part in datasets.split("cifar10"):
             assert train.labels[part].view(-1, 10).sort(1).values.equal(torch.arange(10).expand(len(part) // 10, 10))
 
     def test_its_copies_are_told_apart(self):
-        train, test = data.fingerprint("cifar10", REAL), data.test_fingerprint("cifar10", REAL)
-        assert data.load_test("cifar10", REAL).labels.bincount().tolist() == [1_000] * 10
+        train, test = datasets.fingerprint("cifar10", REAL), datasets.test_fingerprint("cifar10", REAL)
+        assert datasets.load_test("cifar10", REAL).labels.bincount().tolist() == [1_000] * 10
         assert train.stamp == test.stamp
         if train.stamp == "CIFAR-10 (98 inexact images)":
-            assert len(data.inexact_indices(REAL, "train") + data.inexact_indices(REAL, "test")) == 98
+            assert len(datasets.inexact_indices(REAL, "train") + datasets.inexact_indices(REAL, "test")) == 98

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from tpsnet_lib.analysis import ensembles
+from tpsnet_lib.analysis import errors_findings as say
 from tpsnet_lib.config import DataConfig, RunConfig, TrainConfig
 from tpsnet_lib.files import RecordError
-from tpsnet_lib.study import ensembles
-from tpsnet_lib.study import error_findings as say
-from tpsnet_lib.study.records import Record
+from tpsnet_lib.runs.records import Record
 
 GENERATOR = torch.Generator().manual_seed(0)
 PLAIN = TrainConfig(precision="fp32")

@@ -10,10 +10,10 @@ from conftest import TINY, tiny
 from tpsnet_lib.config import EPOCH_SPANS, RECIPES
 from tpsnet_lib.files import ConfigError, DataError, RecordError
 from tpsnet_lib.model import count_parameters
-from tpsnet_lib.study import evaluate, experiments
-from tpsnet_lib.study.experiments import all_experiments, collect, load_experiment, pending
-from tpsnet_lib.study.pool import run_all
-from tpsnet_lib.study.records import Record, Store
+from tpsnet_lib.runs import experiments, test_set
+from tpsnet_lib.runs.experiments import all_experiments, collect, load_experiment, pending
+from tpsnet_lib.runs.local_backend import run_all
+from tpsnet_lib.runs.records import Record, Store
 
 TINY_BASE = {"model": TINY["model"], "train": {**TINY["train"], "epochs": 0.5}, "data": TINY["data"]}
 
@@ -91,41 +91,41 @@ def test_two_workers_fill_the_store_and_a_diverging_run_is_recorded_as_failed(tm
 def test_the_test_set_opens_once_for_what_is_declared_final(
     tiny_record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tpsnet_lib.study.committed import publish
+    from tpsnet_lib.runs.publish import publish
 
     store = Store(publish(tiny_record, tmp_path / "store", weights=True).parent)
     record = store.load(tiny_record.id)
     monkeypatch.setattr(experiments, "experiments_folder", lambda: tmp_path)
     declare(tmp_path / "e.yaml", base=tiny().to_dict())
     with pytest.raises(RecordError, match="the test set stays shut"):
-        evaluate.open_test(record, store=store, device="cpu")
+        test_set.open_test(record, store=store, device="cpu")
     declare(tmp_path / "e.yaml", base=tiny().to_dict(), final=True)
-    result = evaluate.open_test(record, store=store, device="cpu")
+    result = test_set.open_test(record, store=store, device="cpu")
     assert (result.metrics["n"], result.metrics["experiment"], result.metrics["not_choosing"]) == (2000, "e", False)
     assert result.metrics["low"] < result.metrics["accuracy"] < result.metrics["high"]
-    again = evaluate.open_test(record, store=store, device="cpu")
+    again = test_set.open_test(record, store=store, device="cpu")
     assert again.metrics == result.metrics
-    lines = [json.loads(line) for line in evaluate.openings_file(store).read_text().splitlines()]
+    lines = [json.loads(line) for line in test_set.openings_file(store).read_text().splitlines()]
     assert [line["record"] for line in lines] == [record.id]
-    fresh = evaluate.score(record, device="cpu")[1]
+    fresh = test_set.score(record, device="cpu")[1]
     assert fresh["correct"] == result.metrics["correct"]
 
 
 def test_an_opening_that_nothing_is_chosen_by_says_so(tiny_record: Record, tmp_path: Path) -> None:
-    from tpsnet_lib.study.committed import publish
+    from tpsnet_lib.runs.publish import publish
 
     store = Store(publish(tiny_record, tmp_path / "store", weights=True).parent)
-    result = evaluate.open_test(store.load(tiny_record.id), store=store, device="cpu", not_choosing=True)
+    result = test_set.open_test(store.load(tiny_record.id), store=store, device="cpu", not_choosing=True)
     assert result.metrics["not_choosing"] is True
     (result.path / "metrics.json").write_text("{}")
     with pytest.raises(RecordError, match="altered"):
-        evaluate.find_test(tiny_record, store)
+        test_set.find_test(tiny_record, store)
 
 
 def test_training_needs_no_test_file(tmp_path: Path) -> None:
-    from tpsnet_lib import data
+    from tpsnet_lib.data import datasets
 
-    root = data.find_root()
+    root = datasets.find_root()
     if root is None:
         pytest.skip("needs CIFAR-10 (TPSNET_DATA)")
     source = next(
@@ -136,6 +136,6 @@ def test_training_needs_no_test_file(tmp_path: Path) -> None:
     folder.mkdir()
     for file in source.glob("data_batch*"):
         (folder / file.name).symlink_to(file)
-    assert len(data.fit_and_validation(tiny(data__dataset="cifar10").data, tmp_path)[0]) == 200
+    assert len(datasets.fit_and_validation(tiny(data__dataset="cifar10").data, tmp_path)[0]) == 200
     with pytest.raises(DataError, match="test_batch"):
-        data.load_test("cifar10", tmp_path)
+        datasets.load_test("cifar10", tmp_path)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tpsnet_lib.analysis import explain
 from tpsnet_lib.config import MEMBERS, ModelConfig
-from tpsnet_lib.data import normalise
+from tpsnet_lib.data.datasets import normalise
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model import Block, build
-from tpsnet_lib.study import explain
 
 SMALL = ModelConfig(blocks=(1, 2), channels=(4, 8), stem=4, pool=4)
 IMAGES = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tpsnet_lib import metrics
 from tpsnet_lib.config import MEMBERS
-from tpsnet_lib.data import normalise
+from tpsnet_lib.data.datasets import normalise
 from tpsnet_lib.model import build
 
 T_TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 7: 2.365, 10: 2.228, 29: 2.045, 120: 1.980}  # two-sided 95%

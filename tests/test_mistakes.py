@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tpsnet_lib.claims import mistakes
 from tpsnet_lib.config import DataConfig, RunConfig
 from tpsnet_lib.metrics import mean_interval
-from tpsnet_lib.study import mistakes
-from tpsnet_lib.study.experiments import find_record, load_experiment
-from tpsnet_lib.study.records import Record, Store
+from tpsnet_lib.runs.experiments import find_record, load_experiment
+from tpsnet_lib.runs.records import Record, Store
 
 MADE = {"fingerprint": {"stamp": "CIFAR-10"}, "hardware": "a machine"}
 

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from tpsnet_lib.config import parse
 from tpsnet_lib.files import TpsnetError
-from tpsnet_lib.publish import page
+from tpsnet_lib.report import page
 
 META = {
     "title": "A report",

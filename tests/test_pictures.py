@@ -16,8 +16,8 @@ from PIL import Image
 mpl.use("Agg")
 from matplotlib.figure import Figure
 
-from tpsnet_lib.publish import pictures
-from tpsnet_lib.publish.plots import style
+from tpsnet_lib.plots import style
+from tpsnet_lib.report import pictures
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 LABELS = ["accuracy (%), <b> & it's", " 60 draws", "two lines:", "the second"]

@@ -1,4 +1,4 @@
-"""What the project promises of its own files: pins, environments, rooms, sizes."""
+"""What the project promises of its own files: pins, environments, sizes."""
 
 import re
 import subprocess
@@ -10,10 +10,6 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
-ROOMS = [
-    "files", "progress", "config", "cifar10", "shapes10", "data", "augment", "layers", "model", "metrics", "optim",
-    "compiled", "train", "study", "publish", "commands", "study_commands", "develop", "cli", "__main__",
-]  # fmt: skip
 
 
 def pins() -> dict[str, str]:
@@ -46,33 +42,15 @@ def test_the_conda_environment_names_the_pins() -> None:
     assert named == {name: pins()[name] for name in requirements()}
 
 
-def test_every_folder_of_the_library_is_packaged() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "tpsnet_lib").rglob("__init__.py")}
-    assert {".".join(folder.parts) for folder in folders} == set(project["tool"]["setuptools"]["packages"])
-
-
-def test_a_room_imports_only_rooms_above_it() -> None:
-    for path in sorted((ROOT / "tpsnet_lib").rglob("*.py")):
-        if path.name == "__init__.py":
-            continue
-        place = path.relative_to(ROOT / "tpsnet_lib").parts[0].removesuffix(".py")
-        top = path.read_text().split("\ndef ")[0]
-        for imported in re.findall(r"^from tpsnet_lib\.?(\w*)(?:\.\w+)* import (.+)", top, re.MULTILINE):
-            room = imported[0] or imported[1].split(",")[0].split()[0]
-            if room in ROOMS:
-                assert ROOMS.index(room) <= ROOMS.index(place), f"{path.name} imports {room}, which is below it"
-
-
 def test_the_engine_runs_where_only_its_six_packages_are() -> None:
     """Ray, pandas, plotting and papermill may be absent, as on a GPU image: the engine and the command line run."""
     code = (
         "import sys\n"
-        "for name in 'pandas matplotlib seaborn papermill nbformat nbconvert sklearn IPython scipy'.split():\n"
+        "for name in 'pandas matplotlib seaborn papermill nbformat nbconvert sklearn IPython'.split():\n"
         "    sys.modules[name] = None\n"
-        "from tpsnet_lib import cli, commands\n"
-        "from tpsnet_lib.study import evaluate, experiments, records, search\n"
-        "sys.exit(cli.main(['run']))\n"
+        "from tpsnet_lib.cli import main\n"
+        "from tpsnet_lib.runs import experiments, records, search_space, test_set\n"
+        "sys.exit(main.main(['run']))\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT)
 

@@ -38,9 +38,9 @@ def test_the_commands_run(line: str, tmp_path: Path) -> None:
 
 
 def test_the_line_that_reproduces_the_best_network_trains_the_experiments_recipe() -> None:
-    from tpsnet_lib.cli import _parser
-    from tpsnet_lib.commands import _config
-    from tpsnet_lib.study.experiments import load_experiment
+    from tpsnet_lib.cli.commands import _config
+    from tpsnet_lib.cli.main import _parser
+    from tpsnet_lib.runs.experiments import load_experiment
 
     line = re.search(r"`tpsnet (train --set model=laptop [^`]*)`", README).group(1)  # type: ignore[union-attr]
     config = _config(_parser().parse_args(shlex.split(line))).with_precision("bf16")
@@ -70,9 +70,9 @@ def test_jupyterlab_is_there_to_open() -> None:
 
 
 def test_its_findings_and_figure_are_those_of_the_committed_records() -> None:
-    from tpsnet_lib.publish.landing import final_records
-    from tpsnet_lib.publish.report import with_findings
-    from tpsnet_lib.study.records import Store, committed_folder
+    from tpsnet_lib.report.build import with_findings
+    from tpsnet_lib.report.landing import final_records
+    from tpsnet_lib.runs.records import Store, committed_folder
 
     finals = final_records(Store(committed_folder()))
     assert with_findings(README, finals) == README, "run `tpsnet figures`"

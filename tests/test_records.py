@@ -10,12 +10,12 @@ import torch
 from conftest import tiny
 
 from tpsnet_lib import train
-from tpsnet_lib.data import fit_and_validation
+from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import RecordError, TrainingError
 from tpsnet_lib.metrics import accuracy, predict, temperature
-from tpsnet_lib.study import provenance
-from tpsnet_lib.study.committed import publish, write_trials
-from tpsnet_lib.study.records import (
+from tpsnet_lib.runs import provenance
+from tpsnet_lib.runs.publish import publish, write_trials
+from tpsnet_lib.runs.records import (
     Record,
     Store,
     check_sums,
@@ -51,7 +51,7 @@ def test_only_a_run_that_kept_validation_images_out_has_a_temperature(tiny_recor
 
 
 def test_a_run_that_has_a_record_is_not_trained_again(tiny_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tpsnet_lib.study.records.fit", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("tpsnet_lib.runs.records.fit", lambda *_, **__: pytest.fail("trained again"))
     assert load_or_run(tiny(), store=tiny_store, device="cpu", keep_weights=True).id == tiny().id
 
 

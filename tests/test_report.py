@@ -10,14 +10,14 @@ import torch
 from bs4 import BeautifulSoup
 from conftest import tiny
 
+from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.files import DataError, project_root
 from tpsnet_lib.metrics import mean_interval, wilson
 from tpsnet_lib.progress import duration
-from tpsnet_lib.publish import chapters, landing, report
-from tpsnet_lib.study.evaluate import TestResult
-from tpsnet_lib.study.experiments import load_experiment
-from tpsnet_lib.study.finals import Final
-from tpsnet_lib.study.records import Record, Store
+from tpsnet_lib.report import build, landing, notebook_html
+from tpsnet_lib.runs.experiments import load_experiment
+from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.test_set import TestResult
 
 
 def opened(accuracy: float, exact: bool = True) -> TestResult:
@@ -95,7 +95,7 @@ def test_where_a_gpu_leads_the_best_without_one_is_told_too(tiny_record: Record)
     rows = [[cell.text for cell in row("td")] for row in BeautifulSoup(landing._seeds(found), "html.parser")("tr")[1:]]
     assert [row[:2] for row in rows] == [["best", "0"], ["best", "1"], ["laptop", "0"], ["laptop", "1"]]
     assert ["thread" in row[5] for row in rows] == [False, False, True, True]
-    readme = report.with_findings("from the records -->\nold<!-- end of findings -->", found)
+    readme = build.with_findings("from the records -->\nold<!-- end of findings -->", found)
     assert all(landing.said_of_seeds(final) in " ".join(readme.split()) for final in (found[0], others[0]))
 
 
@@ -126,7 +126,7 @@ def test_a_network_fitted_on_all_images_has_no_validation_accuracy(tiny_record: 
 def test_the_readme_says_what_the_landing_page_says(tiny_record: Record) -> None:
     readme = "# T\n<!-- findings: from the records -->\nold\n<!-- end of findings -->\nrest"
     one, three = [recipe(tiny_record, [0.95])], [recipe(tiny_record, [0.95, 0.96, 0.94])]
-    said = [" ".join(report.with_findings(readme, found).split()) for found in (one, three, [])]
+    said = [" ".join(build.with_findings(readme, found).split()) for found in (one, three, [])]
     assert len(set(said)) == 3
     assert text(landing.answer(one)).replace(" ,", ",") in said[0]
     assert landing.said_of_seeds(three[0]) in said[1]
@@ -139,7 +139,7 @@ def test_each_mistake_leads_to_a_section_of_a_notebook() -> None:
         cells = nbformat.read(path, as_version=4).cells  # type: ignore[no-untyped-call]
         lines = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
         heads = [line.lstrip("#") for line in lines if line.startswith("#")]
-        known |= {f"nb{path.stem[:2]}-{chapters._slug(head)}" for head in heads}
+        known |= {f"nb{path.stem[:2]}-{notebook_html._slug(head)}" for head in heads}
     targets = {target for *_, (_, target) in landing.MISTAKES.values()}
     assert len(targets) == 3
     assert targets <= known
@@ -175,8 +175,8 @@ def test_without_data_the_report_falls_back_and_a_wrong_place_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("TPSNET_DATA", raising=False)
-    monkeypatch.setattr("tpsnet_lib.data.find_root", lambda *_: None)
-    assert report._dataset("quick", {}).startswith("shapes10")
-    assert report._dataset("smoke", {}).startswith("shapes10")
+    monkeypatch.setattr("tpsnet_lib.data.datasets.find_root", lambda *_: None)
+    assert build._dataset("quick", {}).startswith("shapes10")
+    assert build._dataset("smoke", {}).startswith("shapes10")
     with pytest.raises(DataError, match=str(tmp_path)):
-        report._dataset("quick", {"data": str(tmp_path)})
+        build._dataset("quick", {"data": str(tmp_path)})

@@ -13,17 +13,18 @@ from typing import Any
 import nbformat
 import pytest
 
+from tpsnet_lib.analysis import design_predictor, search
+from tpsnet_lib.analysis.architecture import PENDING
+from tpsnet_lib.analysis.design_predictor import Timing
+from tpsnet_lib.claims import book, judge
+from tpsnet_lib.claims.judge import Answer, Evidence
 from tpsnet_lib.files import project_root
-from tpsnet_lib.publish import page
-from tpsnet_lib.study import analyse, answers, claims, surrogate
-from tpsnet_lib.study.answers import Answer, Evidence
-from tpsnet_lib.study.committed import write_trials
-from tpsnet_lib.study.compare import PENDING
-from tpsnet_lib.study.experiments import collect, load_experiment
-from tpsnet_lib.study.records import Record, Store
-from tpsnet_lib.study.surrogate import Timing
+from tpsnet_lib.report import page
+from tpsnet_lib.runs.experiments import collect, load_experiment
+from tpsnet_lib.runs.publish import write_trials
+from tpsnet_lib.runs.records import Record, Store
 
-BOOK = claims.load()
+BOOK = book.load()
 COMMITTED = Store(project_root() / "report" / "records")
 HIGH, LOW = "draw 27", "draw 13"  # of the search: a good trial and a poor one that differ in every choice asked about
 Findings = dict[tuple[str, int], str]  # by cell, and number in the cell
@@ -54,13 +55,13 @@ def swapped(folder: Path, one: Record, other: Record) -> Store:
 def standing() -> dict[str, Answer]:
     """Every case that has records, judged from the committed ones."""
     evidence = Evidence(COMMITTED)
-    found = {name: answers.judge(BOOK, name, evidence) for name in BOOK.cases}
+    found = {name: judge.judge(BOOK, name, evidence) for name in BOOK.cases}
     return {name: answer for name, answer in found.items() if answer.verdict != PENDING}
 
 
 def said(answer: Answer) -> tuple[str, str]:
     """What the sentence says, and the row of the table."""
-    return answers.said_of_answer(answer), page.claims([answer]) if answer.case.claim else ""
+    return judge.said_of_answer(answer), page.claims([answer]) if answer.case.claim else ""
 
 
 def apart(answer: Answer) -> tuple[Record, Record]:
@@ -87,11 +88,11 @@ def test_a_case_turns_with_its_records_and_with_no_others(name: str, tmp_path: P
         pytest.skip("no records yet")
     one, other = apart(standing()[name])
     after = Evidence(swapped(tmp_path, one, other))
-    assert said(answers.judge(BOOK, name, after)) != said(standing()[name])
+    assert said(judge.judge(BOOK, name, after)) != said(standing()[name])
     others = [case for case, answer in standing().items() if not {one.id, other.id} & {r.id for r in answer.records}]
     assert others
     for case in others:
-        assert said(answers.judge(BOOK, case, after)) == said(standing()[case])
+        assert said(judge.judge(BOOK, case, after)) == said(standing()[case])
 
 
 # The notebooks ------------------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ def findings_of_the_search(store: Store) -> Findings:
     """Notebook 03 from its records; the first of the long trials stand for the live ones."""
     long = collect(load_experiment("search_classroom_long"), COMMITTED)
     live = [(run, record) for run, record in long if run.label in (LOW, HIGH, "draw 0")]
-    more = {"forests": 1, "tried": analyse.trials(live), "epochs": 2.0, "runs": []}
+    more = {"forests": 1, "tried": search.trials(live), "epochs": 2.0, "runs": []}
     return told("03", "finding", store, SEARCH, more)
 
 
@@ -180,8 +181,8 @@ EFFECTS = (
 
 def findings_of_the_effects(store: Store) -> Findings:
     """Notebook 02 from its records, without a stopwatch."""
-    room = SimpleNamespace(**{**vars(surrogate), "latency": lambda *args: Timing(1.0, 1.0, 1.0, 5)})
-    return told("02", "say", store, EFFECTS, {"surrogate": room})
+    room = SimpleNamespace(**{**vars(design_predictor), "latency": lambda *args: Timing(1.0, 1.0, 1.0, 5)})
+    return told("02", "say", store, EFFECTS, {"design_predictor": room})
 
 
 @functools.cache

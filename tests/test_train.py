@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from tpsnet_lib import train
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.data import fit_and_validation
+from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import Interrupted, RecordError, TrainingError
 from tpsnet_lib.optim import optimizer, schedule
 
@@ -84,7 +84,8 @@ def test_a_run_killed_in_the_middle_of_an_epoch_resumes_to_the_same_weights(tmp_
     )]  # fmt: skip
     code = """
 import os, sys
-from tpsnet_lib import cli, train
+from tpsnet_lib import train
+from tpsnet_lib.cli import main
 train.CHECKPOINT_SECONDS, dies_at = 0, int(sys.argv.pop(1))
 take_step = train.TrainingRun.take_step
 def step(run):
@@ -92,7 +93,7 @@ def step(run):
     if run.step == dies_at:
         os.kill(os.getpid(), 9)
 train.TrainingRun.take_step = step
-sys.exit(cli.main(sys.argv[1:]))
+sys.exit(main.main(sys.argv[1:]))
 """
 
     def start(store: Path, *more: str, dies_at: int = 0) -> subprocess.Popen[bytes]:

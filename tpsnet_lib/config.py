@@ -263,7 +263,7 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:12]
 
 
-_FAMILY = yaml.safe_load((Path(__file__).parent / "assets" / "family.yaml").read_text("utf-8"))
+_FAMILY = yaml.safe_load((Path(__file__).parent / "family.yaml").read_text("utf-8"))
 MEMBERS = {name: ModelConfig(**given) for name, given in _FAMILY["members"].items()}  # networks that have a name
 RECIPES = {name: TrainConfig(**given) for name, given in _FAMILY["recipes"].items()}
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tpsnet_lib.config import CLASSES
-from tpsnet_lib.data import normalise
+from tpsnet_lib.data.datasets import normalise
 
 Values = Sequence[float] | NDArray[Any]
 Flags = Sequence[bool] | NDArray[Any] | Tensor

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tpsnet_lib.config import CLASSES, IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig
-from tpsnet_lib.files import ConfigError
-from tpsnet_lib.layers import (
+from tpsnet_lib.fast_cpu.layers import (
     ACTIVATIONS,
     POOLS,
     Chain,
@@ -26,6 +25,7 @@ from tpsnet_lib.layers import (
     normed,
     twin,
 )
+from tpsnet_lib.files import ConfigError
 
 
 class Block(nn.Module):

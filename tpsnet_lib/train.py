@@ -22,10 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tpsnet_lib import metrics, optim
-from tpsnet_lib.augment import augment, mix, permutation, shrink
-from tpsnet_lib.compiled import Lesson, resolve_execution
+from tpsnet_lib.compile_step import Lesson, resolve_execution
 from tpsnet_lib.config import CLASSES, RunConfig
-from tpsnet_lib.data import ImageSet, normalise
+from tpsnet_lib.data.augment import augment, mix, permutation, shrink
+from tpsnet_lib.data.datasets import ImageSet, normalise
 from tpsnet_lib.files import Interrupted, RecordError, TrainingError, write_whole
 from tpsnet_lib.model import ResidualNetwork, build, whiten
 from tpsnet_lib.progress import Progress

@@ -13,8 +13,8 @@ import numpy as np
 from tpsnet_lib.config import DataConfig, RunConfig
 from tpsnet_lib.metrics import mean_interval, t_quantile
 from tpsnet_lib.model import count_macs, count_parameters
-from tpsnet_lib.study.experiments import Experiment, Run, collect
-from tpsnet_lib.study.records import Record, Store
+from tpsnet_lib.runs.experiments import Experiment, Run, collect
+from tpsnet_lib.runs.records import Record, Store
 
 MATTERS = 0.01  # the smallest difference of accuracy that is worth a decision: one percentage point
 POWER = 0.8  # a difference counts as one that could have been seen if it is seen four times in five

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tpsnet_lib import metrics
-from tpsnet_lib.augment import uniform
-from tpsnet_lib.data import ImageSet
-from tpsnet_lib.study.predictions import DRAWS, Interval
+from tpsnet_lib.analysis.errors import DRAWS, Interval
+from tpsnet_lib.data.augment import uniform
+from tpsnet_lib.data.datasets import ImageSet
 
 NAME = "CIFAR-10-C-style, our own"
 SEVERITIES = (1, 2, 3, 4, 5)

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from tpsnet_lib import metrics
+from tpsnet_lib.analysis.final_runs import Final, finals
 from tpsnet_lib.config import IMAGE_SIZE, MEMBERS, PARAMETER_BUDGET, RunConfig
 from tpsnet_lib.files import project_root
 from tpsnet_lib.model import count_macs, count_parameters
 from tpsnet_lib.progress import duration
-from tpsnet_lib.study.evaluate import TestResult
-from tpsnet_lib.study.experiments import load_experiment
-from tpsnet_lib.study.finals import Final, finals
-from tpsnet_lib.study.records import Record, Store, held_out, read_record
+from tpsnet_lib.runs.experiments import load_experiment
+from tpsnet_lib.runs.records import Record, Store, held_out, read_record
+from tpsnet_lib.runs.test_set import TestResult
 
 FLOPS_PER_MAC = 6  # a multiplication and an addition, once forward and twice backward (to the inputs, to the weights)
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tpsnet_lib.augment import augment, mix
 from tpsnet_lib.config import CLASSES, TrainConfig
+from tpsnet_lib.data.augment import augment, mix
 
 SAME_PHOTOGRAPH = 0.8  # correlation of fine detail from which two images are called near-duplicates
 _COARSE = 4  # pixels averaged along a side: 32 x 32 becomes 8 x 8

@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from tpsnet_lib import metrics
-from tpsnet_lib.data import MEAN, STD, Fingerprint
-from tpsnet_lib.study.images import SAME_PHOTOGRAPH, ChannelStatistics, Choice, Components, Pairs
+from tpsnet_lib.analysis.dataset import SAME_PHOTOGRAPH, ChannelStatistics, Choice, Components, Pairs
+from tpsnet_lib.data.datasets import MEAN, STD, Fingerprint
 
 NOT_YET = "*Not answered yet.* Put your answer in the place of `None` and run the cell again."
 BREAKS_DIGITS = frozenset({"random flip", "alternating flip", "TrivialAugment"})

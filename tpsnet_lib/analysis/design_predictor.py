@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tpsnet_lib.analysis.architecture import Group, points
 from tpsnet_lib.config import PARAMETER_BUDGET, ModelConfig
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.metrics import t_quantile
 from tpsnet_lib.model import build, check_budget, count_macs, count_parameters
-from tpsnet_lib.study.compare import Group, points
 
 Array = NDArray[np.float64]
 Rule = Callable[[Array, Array, Array], float]  # (features [N, 3], accuracies [N], features [3]) -> accuracy

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib import metrics
+from tpsnet_lib.analysis.errors import DRAWS, Interval, share
 from tpsnet_lib.files import RecordError
-from tpsnet_lib.study.evaluate import find_test
-from tpsnet_lib.study.predictions import DRAWS, Interval, share
-from tpsnet_lib.study.records import Record, Store
+from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.test_set import find_test
 
 
 @dataclass(frozen=True)

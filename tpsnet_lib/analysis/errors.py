@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib import metrics
-from tpsnet_lib.data import ImageSet, split
+from tpsnet_lib.analysis.cost import training_flops
+from tpsnet_lib.data.datasets import ImageSet, split
+from tpsnet_lib.data.reference_labels import Published
 from tpsnet_lib.files import RecordError
-from tpsnet_lib.study.cost import training_flops
-from tpsnet_lib.study.evaluate import find_test
-from tpsnet_lib.study.experiments import final_ids
-from tpsnet_lib.study.records import Record, Store
-from tpsnet_lib.study.reference import Published
+from tpsnet_lib.runs.experiments import final_ids
+from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.test_set import find_test
 
 Interval = tuple[float, float, float]  # a value and the ends of its 95% interval
 DRAWS = 1000  # of a bootstrap

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib import metrics
-from tpsnet_lib.study.corrupt import Ratios
-from tpsnet_lib.study.duplicates import Seen
-from tpsnet_lib.study.ensembles import Ensemble
-from tpsnet_lib.study.explain import BlockNorms
-from tpsnet_lib.study.predictions import Agreement, Bin, ClassScores, Interval, Paired, Standing, coverage_for, share
+from tpsnet_lib.analysis.corruptions import Ratios
+from tpsnet_lib.analysis.ensembles import Ensemble
+from tpsnet_lib.analysis.errors import Agreement, Bin, ClassScores, Interval, Paired, Standing, coverage_for, share
+from tpsnet_lib.analysis.explain import BlockNorms
+from tpsnet_lib.analysis.near_duplicates import Seen
 
 
 def percent(value: Interval, digits: int = 2) -> str:

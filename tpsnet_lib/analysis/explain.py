@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tpsnet_lib import metrics
-from tpsnet_lib.data import normalise
+from tpsnet_lib.data.datasets import normalise
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model import Block, PreactBlock, ResidualNetwork
 

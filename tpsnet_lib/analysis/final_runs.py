@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from tpsnet_lib import metrics
 from tpsnet_lib.config import read_yaml
-from tpsnet_lib.study.evaluate import TestResult, find_test
-from tpsnet_lib.study.experiments import Experiment, collect, experiments_folder, load_experiment
-from tpsnet_lib.study.records import Record, Store
+from tpsnet_lib.runs.experiments import Experiment, collect, experiments_folder, load_experiment
+from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.test_set import TestResult, find_test
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tpsnet_lib.study.analyse import LOGARITHMIC, Array, Interval, Trial, accuracies, varied
+from tpsnet_lib.analysis.search import LOGARITHMIC, Array, Interval, Trial, accuracies, varied
 
 TREES = 32
 LEAST = 6  # trials; a forest of fewer says nothing

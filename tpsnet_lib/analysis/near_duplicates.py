@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tpsnet_lib.study.images import thumbnails
-from tpsnet_lib.study.predictions import Interval, share
+from tpsnet_lib.analysis.dataset import thumbnails
+from tpsnet_lib.analysis.errors import Interval, share
 
 TWIN = 0.85  # likeness from which two images are called near-duplicates: `find_twins` says why
 CANDIDATES = 5  # training images with the most similar thumbnails, whose shapes are then compared

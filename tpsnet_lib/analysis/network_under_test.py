@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tpsnet_lib.data import ImageSet, load_test
+from tpsnet_lib.analysis.errors import rank_records, require_length
+from tpsnet_lib.data.datasets import ImageSet, load_test
 from tpsnet_lib.files import RecordError
 from tpsnet_lib.model import ResidualNetwork
-from tpsnet_lib.study.evaluate import open_test, score
-from tpsnet_lib.study.experiments import collect, final_ids, load_experiment
-from tpsnet_lib.study.predictions import rank_records, require_length
-from tpsnet_lib.study.records import Record, Store
+from tpsnet_lib.runs.experiments import collect, final_ids, load_experiment
+from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.test_set import open_test, score
 
 BASELINE = "classroom"  # the experiment whose network errors under corruptions are compared with
 

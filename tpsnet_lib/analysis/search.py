@@ -14,14 +14,14 @@ import yaml
 from numpy.typing import NDArray
 
 from tpsnet_lib.config import CLASSES, ModelConfig, RunConfig, TrainConfig
-from tpsnet_lib.data import fingerprint, split
+from tpsnet_lib.data.datasets import fingerprint, split
 from tpsnet_lib.files import ConfigError, TrainingError
 from tpsnet_lib.metrics import wilson
 from tpsnet_lib.model import count_parameters
-from tpsnet_lib.study.experiments import Run, find_record
-from tpsnet_lib.study.provenance import now, provenance
-from tpsnet_lib.study.records import Record, Store, load_or_run, read_record, write_failure
-from tpsnet_lib.study.search import Space, parse_space
+from tpsnet_lib.runs.experiments import Run, find_record
+from tpsnet_lib.runs.provenance import now, provenance
+from tpsnet_lib.runs.records import Record, Store, load_or_run, read_record, write_failure
+from tpsnet_lib.runs.search_space import Space, drawn_values, parse_space
 from tpsnet_lib.train import native_precision, resolve_device
 
 Array = NDArray[np.float64]
@@ -76,32 +76,13 @@ def trials(pairs: Iterable[tuple[Run, Record | None]]) -> list[Trial]:
     return [
         Trial(
             run.label,
-            values_of(record.config),
+            drawn_values(record.config),
             CHANCE if record.failed else float(record.metrics["validation_accuracy"]),
             record,
         )
         for run, record in pairs
         if record is not None
     ]
-
-
-def values_of(config: RunConfig) -> dict[str, Any]:
-    """The drawn variables of a config, with one number a network where a draw has one a layer."""
-    model, train = config.model, config.train
-    layers = range(len(model.blocks))
-    return {
-        "layers": len(model.blocks),
-        "depth": sum(model.blocks),
-        "width": model.stem,
-        "kernel": float(np.mean([model.kernel(layer) for layer in layers])),
-        "skip_kernel": float(np.mean([model.skip_kernel(layer) for layer in layers])),
-        "pool": model.pool,
-        "dropout": model.dropout,
-        "block_dropout": model.block_dropout,
-        "optimizer": train.optimizer,
-        "lr": train.lr,
-        "batch_size": train.batch_size,
-    }
 
 
 def varied(found: Sequence[Trial]) -> list[str]:
@@ -111,7 +92,7 @@ def varied(found: Sequence[Trial]) -> list[str]:
 
 def shares(configs: Sequence[RunConfig]) -> dict[str, float]:
     """The share of drawn configs that are of each kind of `CHOICES`."""
-    values = [values_of(config) for config in configs]
+    values = [drawn_values(config) for config in configs]
     return {name: sum(map(test, values)) / len(values) for name, test in CHOICES.items()}
 
 

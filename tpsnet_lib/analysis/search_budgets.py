@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tpsnet_lib.study.analyse import Array, Interval
+from tpsnet_lib.analysis.search import Array, Interval
 
 Indices = NDArray[np.int64]
 Scores = Sequence[float] | Array

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from tpsnet_lib.analysis.importance import NOISE, Importance
+from tpsnet_lib.analysis.original_results import difference_of_fractions
+from tpsnet_lib.analysis.search import CHANCE, VARIABLES, Array, Interval, Trial, good_range, images, scored
+from tpsnet_lib.analysis.search_budgets import LEAST_PAIRS, Contest
 from tpsnet_lib.config import MEMBERS, RECIPES
 from tpsnet_lib.metrics import wilson
-from tpsnet_lib.study.analyse import CHANCE, VARIABLES, Array, Interval, Trial, good_range, images, scored
-from tpsnet_lib.study.budgets import LEAST_PAIRS, Contest
-from tpsnet_lib.study.importance import NOISE, Importance
-from tpsnet_lib.study.original import difference_of_fractions
-from tpsnet_lib.study.search import Space
+from tpsnet_lib.runs.search_space import Space
 
 
 def percent(fraction: float, digits: int = 1) -> str:

@@ -16,8 +16,8 @@ from torch.utils.hooks import RemovableHandle
 
 from tpsnet_lib import train
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.data import ImageSet
-from tpsnet_lib.study.provenance import hardware
+from tpsnet_lib.data.datasets import ImageSet
+from tpsnet_lib.runs.provenance import hardware
 
 # Where an operator of the forward or backward pass belongs, by the first pattern found in its name.
 GROUPS: dict[str, str] = {

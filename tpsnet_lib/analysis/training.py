@@ -16,10 +16,10 @@ from torch import Tensor
 
 from tpsnet_lib import metrics, train
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.data import ImageSet
+from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.model import count_macs, count_parameters
-from tpsnet_lib.study.experiments import Run
-from tpsnet_lib.study.records import Record, held_out
+from tpsnet_lib.runs.experiments import Run
+from tpsnet_lib.runs.records import Record, held_out
 
 Values = NDArray[np.float64]
 

@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.data import MEAN, STD, ImageSet
+from tpsnet_lib.data.datasets import MEAN, STD, ImageSet
+from tpsnet_lib.fast_cpu.layers import Convolution
 from tpsnet_lib.files import TrainingError
-from tpsnet_lib.layers import Convolution
 from tpsnet_lib.model import build
 
 ENDLESS = 2**40  # images asked of the sampler: one epoch without end, so that no epoch's start is timed

@@ -16,18 +16,19 @@ import torch
 from PIL import Image
 
 from tpsnet_lib import train
-from tpsnet_lib.augment import augment
-from tpsnet_lib.compiled import STEPS_THAT_PAY, resolve_execution
+from tpsnet_lib.analysis.cost import FLOPS_PER_MAC
+from tpsnet_lib.analysis.step_profile import profile_step
+from tpsnet_lib.benchmarks import original_loop
+from tpsnet_lib.compile_step import STEPS_THAT_PAY, resolve_execution
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
-from tpsnet_lib.data import Fingerprint, ImageSet, fit_and_validation, normalise
+from tpsnet_lib.data.augment import augment
+from tpsnet_lib.data.datasets import Fingerprint, ImageSet, fit_and_validation, normalise
 from tpsnet_lib.model import count_macs
 from tpsnet_lib.progress import Progress
-from tpsnet_lib.study import baseline, pool, ray_pool
-from tpsnet_lib.study.cost import FLOPS_PER_MAC
-from tpsnet_lib.study.experiments import Experiment, Run
-from tpsnet_lib.study.provenance import now, provenance
-from tpsnet_lib.study.records import Store
-from tpsnet_lib.study.steptime import profile_step
+from tpsnet_lib.runs import local_backend, ray_backend
+from tpsnet_lib.runs.experiments import Experiment, Run
+from tpsnet_lib.runs.provenance import now, provenance
+from tpsnet_lib.runs.records import Store
 
 LOOP_CASES: dict[str, tuple[ModelConfig, TrainConfig]] = {  # what `tpsnet bench loop` measures, on images of full size
     "[3,3,3] at 16/32/64": (ModelConfig(blocks=(3, 3, 3), channels=(16, 32, 64), stem=16), TrainConfig()),
@@ -63,7 +64,7 @@ def bench_loop(
     config = RunConfig(model or LOOP_CASES["[3,3,3] at 16/32/64"][0], recipe).with_precision(native)
     result = _opening("loop", images, recipe.batch_size, device)
     execution = resolve_execution("auto", device, STEPS_THAT_PAY)
-    with closing(baseline.Aside(config, images, device)) as aside:
+    with closing(original_loop.Aside(config, images, device)) as aside:
         variants = baseline_variants(aside, device, seconds, workers)
         best = max(variants, key=lambda variant: float(variant["images_per_second"]))
         there = images.to(device)
@@ -98,7 +99,7 @@ def matrix_peak(device: torch.device, precision: str, seconds: float) -> float:
 
 
 def baseline_variants(
-    aside: baseline.Aside, device: torch.device, seconds: float, workers: Sequence[int] | None = None
+    aside: original_loop.Aside, device: torch.device, seconds: float, workers: Sequence[int] | None = None
 ) -> list[dict[str, Any]]:
     """Images a second of the original's way in each precision that is native here and with each number of workers."""
     asked = [
@@ -116,7 +117,7 @@ def baseline_variants(
     return found
 
 
-def _baseline_rate(aside: baseline.Aside, precision: str, workers: int, seconds: float) -> float:
+def _baseline_rate(aside: original_loop.Aside, precision: str, workers: int, seconds: float) -> float:
     return aside.images_per_second(precision, workers, seconds, WARM_UP + 2 * workers, LEAST)
 
 
@@ -137,7 +138,7 @@ def bench_augment(
     device = torch.device("cpu")
     batch, indices = images.images[:batch_size].to(device), images.indices[:batch_size].to(device)
     pictures = [Image.fromarray(pixels) for pixels in batch[:singles].permute(0, 2, 3, 1).contiguous().numpy()]
-    transform = baseline.transform(recipe.rotation)
+    transform = original_loop.transform(recipe.rotation)
     result = _opening("augment", images, batch_size, device)
     threads = torch.get_num_threads()
 
@@ -172,9 +173,9 @@ def bench_search(trials: int = 50, long_trials: int = 12, device: str = "cpu") -
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        local = _seconds_a_trial(pool.run_all, short, trials, 1, device)
-        on_ray = _seconds_a_trial(ray_pool.run_all, short, trials, 1, device)
-        one, two = (_seconds_a_trial(pool.run_all, long, long_trials, workers, device) for workers in (1, 2))
+        local = _seconds_a_trial(local_backend.run_all, short, trials, 1, device)
+        on_ray = _seconds_a_trial(ray_backend.run_all, short, trials, 1, device)
+        one, two = (_seconds_a_trial(local_backend.run_all, long, long_trials, workers, device) for workers in (1, 2))
     finally:
         torch.set_num_threads(threads)
     return {
@@ -274,7 +275,7 @@ def _summary(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _rate(step: Callable[[], object], seconds: float, skip: int, device: torch.device) -> float:
-    return baseline.rate(step, seconds, skip, device, LEAST)
+    return original_loop.rate(step, seconds, skip, device, LEAST)
 
 
 def _worker_counts() -> list[int]:

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from tpsnet_lib import metrics, train
-from tpsnet_lib.compiled import resolve_execution
+from tpsnet_lib.benchmarks import original_loop
+from tpsnet_lib.benchmarks.throughput import _opening, baseline_variants
+from tpsnet_lib.compile_step import resolve_execution
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
-from tpsnet_lib.data import fit_and_validation
+from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.model import build
 from tpsnet_lib.progress import Progress, duration
-from tpsnet_lib.study import baseline
-from tpsnet_lib.study.bench import _opening, baseline_variants
 
 Curve = list[dict[str, float]]  # after each epoch: how many, seconds of training so far, validation accuracy
 SAY_SECONDS = 60.0  # of a long epoch, between two words on how far it is
@@ -65,7 +65,7 @@ def bench_time(
         return run.step < run.steps
 
     our_curve = _race("ours", take_step, run.epoch_steps, score, to, minutes, device)
-    with closing(baseline.Aside(theirs, fit_set, device)) as aside:
+    with closing(original_loop.Aside(theirs, fit_set, device)) as aside:
         variants = baseline_variants(aside, device, seconds, workers)
     best = max(variants, key=lambda variant: float(variant["images_per_second"]))
     torch.manual_seed(theirs.seed)
@@ -74,7 +74,7 @@ def bench_time(
     def their_score() -> float:
         return metrics.accuracy(metrics.predict(network, validation.images, precision=best["precision"]), labels)
 
-    way = baseline.train(theirs, fit_set, device, best["precision"], best["workers"], network)
+    way = original_loop.train(theirs, fit_set, device, best["precision"], best["workers"], network)
     with closing(way) as losses:
         epoch_steps = len(fit_set) // theirs.train.batch_size
         their_curve = _race(
@@ -115,7 +115,7 @@ def _race(
                     said = spent
                 if not more or spent >= limit:
                     break
-            baseline.wait(device)
+            original_loop.wait(device)
             spent = said = before + time.perf_counter() - began
             curve.append({"epochs": steps / epoch_steps, "seconds": spent, "accuracy": score()})
             reached = f"{100 * curve[-1]['accuracy']:.2f}% of the validation images"

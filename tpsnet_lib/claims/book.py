@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tpsnet_lib.analysis import original_results
+from tpsnet_lib.analysis.architecture import Key
+from tpsnet_lib.analysis.search import VARIABLES
 from tpsnet_lib.config import MEMBERS, read_yaml
 from tpsnet_lib.files import ConfigError, project_root
-from tpsnet_lib.study import original
-from tpsnet_lib.study.analyse import VARIABLES
-from tpsnet_lib.study.compare import Key
-from tpsnet_lib.study.experiments import experiments_folder
+from tpsnet_lib.runs.experiments import experiments_folder
 
 _FIELDS = {  # of an answer, by its test
     "paired": {"factor", "pairs", "gap"},
@@ -48,7 +48,9 @@ class Original:
     @property
     def said(self) -> str:
         """Its figures and their place, in words."""
-        accuracies = [(name, epochs, original.TABLE_1[name][0 if epochs == 30 else 1]) for name, epochs in self.figures]
+        accuracies = [
+            (name, epochs, original_results.TABLE_1[name][0 if epochs == 30 else 1]) for name, epochs in self.figures
+        ]
         told = [
             f"blocks {list(MEMBERS[name].blocks)} {100 * value:.2f}% after {epochs} epochs"
             for name, epochs, value in accuracies

@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from tpsnet_lib.analysis import architecture, original_results, search
+from tpsnet_lib.analysis.architecture import FAILS, HOLDS, MATTERS, OPEN, PENDING, Claim, Group, Key, Part
+from tpsnet_lib.analysis.search import Trial
+from tpsnet_lib.claims.book import Book, Case, Original, load
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.data import split
+from tpsnet_lib.data.datasets import split
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.metrics import mean_interval
 from tpsnet_lib.model import count_macs, count_parameters
-from tpsnet_lib.study import analyse, compare, original
-from tpsnet_lib.study.analyse import Trial
-from tpsnet_lib.study.claims import Book, Case, Original, load
-from tpsnet_lib.study.compare import FAILS, HOLDS, MATTERS, OPEN, PENDING, Claim, Group, Key, Part
-from tpsnet_lib.study.evaluate import find_test
-from tpsnet_lib.study.experiments import Experiment, collect, load_experiment
-from tpsnet_lib.study.records import Record, Store
+from tpsnet_lib.runs.experiments import Experiment, collect, load_experiment
+from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.test_set import find_test
 
 FEW = 10  # trials in a group; the median of fewer is not bootstrapped
 
@@ -47,7 +47,7 @@ class Evidence:
     def group(self, key: Key) -> Group:
         """The runs of one label; `ConfigError` where the experiment declares none such."""
         if key not in self.groups:
-            self.groups |= compare.gather([self.experiment(key[0])], self.store)
+            self.groups |= architecture.gather([self.experiment(key[0])], self.store)
         if key not in self.groups:
             raise ConfigError(f"claims.yaml: experiment {key[0]} has no run labelled {key[1]!r}")
         return self.groups[key]
@@ -55,7 +55,7 @@ class Evidence:
     def trials(self, name: str) -> list[Trial]:
         """The trials of a search that have records."""
         if name not in self.searches:
-            self.searches[name] = analyse.trials(collect(self.experiment(name), self.store))
+            self.searches[name] = search.trials(collect(self.experiment(name), self.store))
         return self.searches[name]
 
 
@@ -113,26 +113,26 @@ def _paired(book: Book, answer: Mapping[str, Any], evidence: Evidence) -> list[P
         (factor_a, _, level_a), (factor_b, _, level_b) = one.rpartition("/"), other.rpartition("/")
         same = factor_a == factor_b
         label = f"{level_a} minus {level_b}" if same else f"{factor_a} minus {factor_b}, {level_a}"
-        parts.append(compare.compare(label, compare.paired(better, worse)))
+        parts.append(architecture.compare(label, architecture.paired(better, worse)))
     return parts
 
 
 def _odd(book: Book, answer: Mapping[str, Any], evidence: Evidence) -> list[Part]:
     groups = [evidence.group(key) for key in book.keys(answer)]
     by_blocks = {group.config.model.blocks[0]: group for group in groups}
-    return [compare.compare("odd B minus even B", compare.odd_minus_even(by_blocks))]
+    return [architecture.compare("odd B minus even B", architecture.odd_minus_even(by_blocks))]
 
 
 def _gain(book: Book, answer: Mapping[str, Any], evidence: Evidence) -> list[Part]:
     first, second = (
-        compare.by_seed(*(evidence.group(book.key(level)) for level in answer[side])) for side in ("of", "less")
+        architecture.by_seed(*(evidence.group(book.key(level)) for level in answer[side])) for side in ("of", "less")
     )
     more = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
-    return [compare.compare(answer["label"], more)]
+    return [architecture.compare(answer["label"], more)]
 
 
 def _trials(book: Book, answer: Mapping[str, Any], evidence: Evidence) -> list[Part]:
-    found, name = _among(answer, evidence), analyse.VARIABLES[answer["variable"]]
+    found, name = _among(answer, evidence), search.VARIABLES[answer["variable"]]
     (how, value), values = next(iter(answer["better"].items())), [trial.values[answer["variable"]] for trial in found]
     if how == "above":
         border = float(np.median(values)) if values else 0.0
@@ -144,18 +144,18 @@ def _trials(book: Book, answer: Mapping[str, Any], evidence: Evidence) -> list[P
     first = [trial.accuracy for trial, chosen in zip(found, picked, strict=True) if chosen]
     rest = [trial.accuracy for trial, chosen in zip(found, picked, strict=True) if not chosen]
     if min(len(first), len(rest)) < FEW:
-        return [compare.compare(label, [])]
-    interval = analyse.median_difference(first, rest)
-    return [compare.settle(f"median, {label}", len(found), interval, "trials")]
+        return [architecture.compare(label, [])]
+    interval = search.median_difference(first, rest)
+    return [architecture.settle(f"median, {label}", len(found), interval, "trials")]
 
 
 def _range(book: Book, answer: Mapping[str, Any], evidence: Evidence) -> list[Part]:
-    found, name = _among(answer, evidence), analyse.VARIABLES[answer["variable"]]
+    found, name = _among(answer, evidence), search.VARIABLES[answer["variable"]]
     values = [trial.values[answer["variable"]] for trial in found]
     if len(found) < 2 * FEW:
-        return [compare.Range(name, 0, math.nan, math.nan, (math.nan, math.nan), answer["value"], PENDING)]
-    _, low, high = analyse.good_range(values, analyse.accuracies(found))
-    return [compare.contains(name, len(found), (low, high), (min(values), max(values)), answer["value"])]
+        return [architecture.Range(name, 0, math.nan, math.nan, (math.nan, math.nan), answer["value"], PENDING)]
+    _, low, high = search.good_range(values, search.accuracies(found))
+    return [architecture.contains(name, len(found), (low, high), (min(values), max(values)), answer["value"])]
 
 
 def _among(answer: Mapping[str, Any], evidence: Evidence) -> list[Trial]:
@@ -167,16 +167,16 @@ def _among(answer: Mapping[str, Any], evidence: Evidence) -> list[Trial]:
 def _figure(book: Book, answer: Mapping[str, Any], evidence: Evidence) -> list[Part]:
     """A reproduction is as good if it is at most `MATTERS` below: so the difference is judged with that much added."""
     name, epochs = answer["figure"]
-    theirs = original.TABLE_1[name][0 if epochs == 30 else 1]
+    theirs = original_results.TABLE_1[name][0 if epochs == 30 else 1]
     found = ((record, find_test(record, evidence.store)) for record in _records(book, answer, evidence))
     opened = [(record, result.metrics) for record, result in found if result is not None]
     label = "ours minus theirs"
     if not opened or theirs is None:
-        return [compare.compare(label, [])]
+        return [architecture.compare(label, [])]
     best = max((said for _, said in opened), key=lambda said: float(said["accuracy"]))
-    interval = original.difference_of_fractions(best["accuracy"], theirs, int(best["n"]))
-    part = compare.settle(label, int(best["n"]), interval, "test images")
-    return [replace(part, verdict=compare.verdict_of(interval[1] + MATTERS, interval[2] + MATTERS))]
+    interval = original_results.difference_of_fractions(best["accuracy"], theirs, int(best["n"]))
+    part = architecture.settle(label, int(best["n"]), interval, "test images")
+    return [replace(part, verdict=architecture.verdict_of(interval[1] + MATTERS, interval[2] + MATTERS))]
 
 
 _TESTS: dict[str, Callable[[Book, Mapping[str, Any], Evidence], list[Part]]] = {
@@ -201,11 +201,12 @@ def _gap(book: Book, answer: Mapping[str, Any], evidence: Evidence) -> str:
     if len(seeds) < 2:
         return ""
     mean, low, high = mean_interval([ahead[1][seed] - ahead[0][seed] for seed in seeds])
-    said = [compare.points(float(np.mean([side[seed] for seed in seeds]))) for side in ahead]
+    said = [architecture.points(float(np.mean([side[seed] for seed in seeds]))) for side in ahead]
     return (
         f"Training accuracy less validation accuracy is {said[0]} points at {first} and {said[1]} at {last}: a change"
-        f" of {compare.points(mean)} ({compare.points(low)} to {compare.points(high)}). Training images are augmented,"
-        " which makes them the harder ones; to overfit is to gain there and lose on validation."
+        f" of {architecture.points(mean)} ({architecture.points(low)} to {architecture.points(high)})."
+        " Training images are augmented, which makes them the harder ones; to overfit is to gain there and to lose on"
+        " validation."
     )
 
 
@@ -293,7 +294,7 @@ def said_of_answer(answer: Answer) -> str:
     """A case's verdict, its grounds and the budget they stand on, and what is missing, as Markdown."""
     budget = f" *{answer.budget}.*" if any(part.n for part in answer.claim.parts) else ""
     waiting = f" Pending: {answer.waiting}." if answer.waiting else ""
-    return f"{compare.said_of_claim(answer.claim)}{budget}{waiting}"
+    return f"{architecture.said_of_claim(answer.claim)}{budget}{waiting}"
 
 
 def said_of_answers(found: Sequence[Answer]) -> str:

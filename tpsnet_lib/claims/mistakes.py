@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from tpsnet_lib import metrics
-from tpsnet_lib.study import analyse, budgets, cost, gains
-from tpsnet_lib.study.experiments import collect, load_experiment
-from tpsnet_lib.study.records import Record, Store, held_out
+from tpsnet_lib.analysis import cost, search, search_budgets, training
+from tpsnet_lib.runs.experiments import collect, load_experiment
+from tpsnet_lib.runs.records import Record, Store, held_out
 
 SHORT, LONG = "search_classroom", "search_classroom_long"  # the same draws at two budgets
 SEEDS = "climb"  # its rows are run from several seeds each
@@ -38,15 +38,15 @@ def _validated(record: Record) -> list[float]:
 
 def unannealed_ranking(store: Store) -> str:
     """How well short trials rank networks as long ones do, with a schedule of their own and cut off a longer one."""
-    short, long = (analyse.trials(collect(load_experiment(name), store)) for name in (SHORT, LONG))
-    both = analyse.same_draws(short, long)
-    if len(both) < budgets.LEAST_PAIRS:
+    short, long = (search.trials(collect(load_experiment(name), store)) for name in (SHORT, LONG))
+    both = search.same_draws(short, long)
+    if len(both) < search_budgets.LEAST_PAIRS:
         return ""
     few, many = (trial.record.config.train.epochs for trial in both[0])
     final = np.array([late.accuracy for _, late in both])
     annealed = np.array([early.accuracy for early, _ in both])
-    cut = np.array([analyse.accuracy_at(late, few) for _, late in both])
-    own, off = (budgets.rank_correlation(scores, final) for scores in (annealed, cut))
+    cut = np.array([search.accuracy_at(late, few) for _, late in both])
+    own, off = (search_budgets.rank_correlation(scores, final) for scores in (annealed, cut))
     return (
         f"Of {len(both)} random networks trained for {many:g} epochs, the ranking after {few:g} of them, cut off before"
         f" the rate had fallen, agrees with the last one at a rank correlation of **{_said(off)}**; that of trials of"
@@ -61,7 +61,7 @@ def _said(value: tuple[float, float, float]) -> str:
 
 def single_seed(store: Store) -> str:
     """What the original's difference between two networks of one seed each is worth beside runs of several seeds."""
-    rows = gains.climb(collect(load_experiment(SEEDS), store))
+    rows = training.climb(collect(load_experiment(SEEDS), store))
     groups = [list(row.accuracy.values()) for row in rows if len(row.accuracy) > 1]
     published = {row["model"]: row for row in cost.published()}
-    return gains.said_of_seeds(groups, published["Model 2"], published["Model 1"]) if groups else ""
+    return training.said_of_seeds(groups, published["Model 2"], published["Model 1"]) if groups else ""

@@ -67,7 +67,7 @@ def _whole(name: str, text: str) -> int:
 
 def data(options: Options) -> int:
     """Say what data is found, or download it, or what others said of it."""
-    from tpsnet_lib import data as images
+    from tpsnet_lib.data import datasets as images
 
     if options.verb == "download":
         root = Path(options.data or "data")
@@ -88,15 +88,15 @@ def data(options: Options) -> int:
 
 def _reference(options: Options) -> int:
     """Bring the reference files into the folder that is found already, else into one in the data's."""
-    from tpsnet_lib.data import find_root
-    from tpsnet_lib.study import reference
+    from tpsnet_lib.data import reference_labels
+    from tpsnet_lib.data.datasets import find_root
 
     root = find_root(options.data) or Path(options.data or "data")
-    folder = reference.find_reference(data=root) or root / "reference"
-    for path, fetched in reference.download(folder, options.mirror).items():
-        print(f"{path} ({'fetched' if fetched else 'was there'}): {reference.SOURCES[path.name]}")
-    if not (folder / reference.PUBLISHED).is_file():
-        print(reference.GATHERED)
+    folder = reference_labels.find_reference(data=root) or root / "reference"
+    for path, fetched in reference_labels.download(folder, options.mirror).items():
+        print(f"{path} ({'fetched' if fetched else 'was there'}): {reference_labels.SOURCES[path.name]}")
+    if not (folder / reference_labels.PUBLISHED).is_file():
+        print(reference_labels.GATHERED)
     return 0
 
 
@@ -117,8 +117,8 @@ def _config(options: Options) -> RunConfig:
 def train(options: Options) -> int:
     """Train one network, or read its record where it has been trained before."""
     from tpsnet_lib.model import check_budget
-    from tpsnet_lib.study.records import default_store, in_percent, load_or_run
-    from tpsnet_lib.study.tracking import Mirror
+    from tpsnet_lib.runs.records import default_store, in_percent, load_or_run
+    from tpsnet_lib.runs.wandb_mirror import Mirror
     from tpsnet_lib.train import native_precision, resolve_device
 
     config = _config(options)
@@ -153,8 +153,8 @@ def train(options: Options) -> int:
 
 def test(options: Options) -> int:
     """Score a record's weights on the test set, opening it if that has not been done; then say whether they agree."""
-    from tpsnet_lib.study.evaluate import find_test, open_test, score
-    from tpsnet_lib.study.records import Store, default_store
+    from tpsnet_lib.runs.records import Store, default_store
+    from tpsnet_lib.runs.test_set import find_test, open_test, score
 
     store = default_store(options.out)
     name = options.record or _best_opened(store)
@@ -185,8 +185,8 @@ def _accuracy(said: dict[str, Any], kind: str) -> str:
 
 def _best_opened(store: Any) -> str:
     """The first of `rank_records` whose test part was opened."""
-    from tpsnet_lib.study.evaluate import find_test
-    from tpsnet_lib.study.predictions import rank_records
+    from tpsnet_lib.analysis.errors import rank_records
+    from tpsnet_lib.runs.test_set import find_test
 
     for record in rank_records(store, "cifar10"):
         if find_test(record, store) is not None:
@@ -196,7 +196,7 @@ def _best_opened(store: Any) -> str:
 
 def notebooks(options: Options) -> int:
     """Execute the notebooks; 1 if one failed."""
-    from tpsnet_lib.publish import notebooks as runner
+    from tpsnet_lib.report import run_notebooks as runner
 
     out = Path(options.out) if options.out else None
     if options.prepare:
@@ -217,7 +217,7 @@ def _parameters(options: Options) -> dict[str, Any]:
 
 def report(options: Options) -> int:
     """Execute the notebooks and write the report; the last line printed is its path."""
-    from tpsnet_lib.publish.report import make
+    from tpsnet_lib.report.build import make
 
     path = make(
         options.profile,
@@ -233,7 +233,7 @@ def report(options: Options) -> int:
 
 def figures(options: Options) -> int:
     """Make the README's figure and findings from the records."""
-    from tpsnet_lib.publish.report import readme
+    from tpsnet_lib.report.build import readme
 
     root = project_root()
     print(readme(root, Path(options.out) if options.out else root / "figures"))

@@ -28,11 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.run in ("setup", "check", "lab"):  # before anything is installed
-            from tpsnet_lib import develop
+            from tpsnet_lib.cli import setup_venv
 
-            done: object = getattr(develop, options.run)()
+            done: object = getattr(setup_venv, options.run)()
             return done if isinstance(done, int) else 0
-        from tpsnet_lib import commands, study_commands
+        from tpsnet_lib.cli import commands, study_commands
 
         room = study_commands if hasattr(study_commands, options.run) else commands
         return int(getattr(room, options.run)(options))

@@ -15,9 +15,9 @@ Options = argparse.Namespace
 
 def run(options: Options) -> int:
     """Run experiments by name, or all that are pending on this machine; without either, list them."""
-    from tpsnet_lib.study import experiments
-    from tpsnet_lib.study.records import default_store
-    from tpsnet_lib.study.tracking import Mirror
+    from tpsnet_lib.runs import experiments
+    from tpsnet_lib.runs.records import default_store
+    from tpsnet_lib.runs.wandb_mirror import Mirror
     from tpsnet_lib.train import resolve_device
 
     store = default_store(options.out)
@@ -50,23 +50,23 @@ def _run_all(options: Options, jobs: Sequence[Any], store: Any, on_record: Any) 
     asked: dict[str, Any] = {"root": options.data, "device": options.device, "store": store, "minutes": options.minutes}
     asked |= {"on_record": on_record, "execution": options.execution}
     if options.backend == "ray":
-        from tpsnet_lib.study import ray_pool
+        from tpsnet_lib.runs import ray_backend
 
         if options.gpus_per_run is not None and options.gpus_per_run < 0:
             raise ConfigError(f"--gpus-per-run is {options.gpus_per_run:g}: give 0 or more, such as 0.25")
         on_ray = {"address": options.address, "gpus_per_run": options.gpus_per_run, "asha": options.asha}
-        return ray_pool.run_all(jobs, workers=options.workers, **asked, **on_ray)
+        return ray_backend.run_all(jobs, workers=options.workers, **asked, **on_ray)
     for name in ("address", "gpus_per_run", "asha"):
         if getattr(options, name):
             raise ConfigError(f"--{name.replace('_', '-')} is for Ray: add --backend ray")
-    from tpsnet_lib.study import pool
+    from tpsnet_lib.runs import local_backend
 
-    return pool.run_all(jobs, workers=options.workers, **asked)
+    return local_backend.run_all(jobs, workers=options.workers, **asked)
 
 
 def records(options: Options) -> int:
     """List, verify, publish, pack or unpack records."""
-    from tpsnet_lib.study import records as stores
+    from tpsnet_lib.runs import records as stores
 
     if options.verb in ("pack", "unpack"):
         return _travel(options)
@@ -95,14 +95,14 @@ def records(options: Options) -> int:
 
 def _travel(options: Options) -> int:
     """Pack the writable store's finished records, or those of some experiments and ids; or unpack an archive."""
-    from tpsnet_lib.study import archive
-    from tpsnet_lib.study import records as stores
+    from tpsnet_lib.runs import export
+    from tpsnet_lib.runs import records as stores
 
     if options.verb == "unpack":
         if len(options.names) != 1:
             raise ConfigError("records unpack: name one archive, as `records pack` wrote it")
         store = stores.default_store(options.out)
-        came, known = archive.unpack(Path(options.names[0]), store.writable)
+        came, known = export.unpack(Path(options.names[0]), store.writable)
         print(f"{len(came)} records brought to {store.writable}, {len(known)} were there already")
         return 0
     if options.out is None:
@@ -111,14 +111,14 @@ def _travel(options: Options) -> int:
     wanted = [run_id for name in options.names for run_id in _ids(name, store)]
     found = [store.load(run_id) for run_id in wanted] if options.names else store.all()
     finished = [record for record in found if not record.failed and record.path.is_dir()]
-    archive.pack(finished, Path(options.out))
+    export.pack(finished, Path(options.out))
     print(f"{len(finished)} records in {options.out}")
     return 0
 
 
 def _ids(name: str, store: Any) -> list[str]:
     """A record's id as it is; an experiment's name as the ids of its runs that have a record."""
-    from tpsnet_lib.study import experiments
+    from tpsnet_lib.runs import experiments
 
     if name not in {path.stem for path in experiments.experiments_folder().glob("*.yaml")}:
         return [name]
@@ -126,9 +126,9 @@ def _ids(name: str, store: Any) -> list[str]:
 
 
 def _publish(options: Options, store: Any) -> int:
-    from tpsnet_lib.study import committed, experiments
-    from tpsnet_lib.study import records as stores
-    from tpsnet_lib.study.evaluate import publish_openings
+    from tpsnet_lib.runs import experiments, publish
+    from tpsnet_lib.runs import records as stores
+    from tpsnet_lib.runs.test_set import publish_openings
 
     target = stores.committed_folder()
     if not options.names:
@@ -138,19 +138,19 @@ def _publish(options: Options, store: Any) -> int:
         if name in known and not options.weights:
             experiment = experiments.load_experiment(name)
             found = [record for _, record in experiments.collect(experiment, store) if record is not None]
-            committed.write_trials(target / f"{name}.trials.jsonl", found)
+            publish.write_trials(target / f"{name}.trials.jsonl", found)
             print(f"{len(found)} of {len(experiment.runs)} runs in {target / f'{name}.trials.jsonl'}")
             continue
         for run_id in _ids(name, store):
             record = store.load(run_id)
-            print(committed.publish(record, target, weights=options.weights))
+            print(publish.publish(record, target, weights=options.weights))
             publish_openings(record.id)
     return 0
 
 
 def bench(options: Options) -> int:
     """Measure, side by side, and print a table."""
-    from tpsnet_lib.study import bench as benches
+    from tpsnet_lib.benchmarks import throughput as benches
     from tpsnet_lib.train import resolve_device
 
     device = resolve_device(options.device)
@@ -159,12 +159,12 @@ def bench(options: Options) -> int:
         print(json.dumps(result) if options.json else benches.table_of_search(result))
         return 0
     if options.what == "time":
-        from tpsnet_lib.study import race
+        from tpsnet_lib.benchmarks import time_to_accuracy
 
-        result = race.bench_time(
+        result = time_to_accuracy.bench_time(
             to=options.to, epochs=options.epochs, minutes=options.minutes, root=options.data, device=device
         )
-        print(json.dumps(result) if options.json else race.table(result))
+        print(json.dumps(result) if options.json else time_to_accuracy.table(result))
         return 0
     if options.what == "augment":
         results = iter([benches.bench_augment(repeats=options.repeats)])

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tpsnet_lib.config import IMAGE_SIZE, TrainConfig
-from tpsnet_lib.data import MEAN
+from tpsnet_lib.data.datasets import MEAN
 
 # Which of an image's random numbers each step takes. A new step takes a new number, so old runs stay as they are.
 CROP_Y, CROP_X, ROTATION, FLIP, CUTOUT_Y, CUTOUT_X = range(6)

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tpsnet_lib import cifar10, shapes10
-from tpsnet_lib.cifar10 import ARCHIVE_MD5, Fingerprint, archive_urls, download, fetch, find_root, inexact_indices
+from tpsnet_lib.data import cifar10, shapes10
+from tpsnet_lib.data.cifar10 import ARCHIVE_MD5, Fingerprint, archive_urls, download, fetch, find_root, inexact_indices
 from tpsnet_lib.config import DataConfig
 from tpsnet_lib.files import ConfigError
 
@@ -104,7 +104,7 @@ def test_fingerprint(dataset: str, root: str | Path | None = None) -> Fingerprin
 
 @lru_cache
 def _committed_split() -> Tensor:
-    path = Path(__file__).parent / "assets" / "cifar10_split.npy"
+    path = Path(__file__).parent / "cifar10_split.npy"
     return torch.from_numpy(np.load(path, allow_pickle=False).astype(np.int64))
 
 

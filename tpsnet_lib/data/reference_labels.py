@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib.config import CLASSES
-from tpsnet_lib.data import fetch, find_root
+from tpsnet_lib.data.datasets import fetch, find_root
 from tpsnet_lib.files import DataError, sha256_of
 
 HUMANS, LABEL_CHECKS, PUBLISHED = "cifar10h-counts.npy", "cifar10_mturk.json", "published-predictions.npz"

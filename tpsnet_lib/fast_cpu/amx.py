@@ -12,8 +12,8 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from tpsnet_lib.instructions import LINE, SIDE, begin, clear, end, fetch, keep, multiply, pair, soon, turn
-from tpsnet_lib.kernels import call, jit
+from tpsnet_lib.fast_cpu.instructions import LINE, SIDE, begin, clear, end, fetch, keep, multiply, pair, soon, turn
+from tpsnet_lib.fast_cpu.kernels import call, jit
 
 WIDE = 32  # channels of a product, two tiles' worth, and pixels that one step of it sums over
 STEPS = 8  # of a row, at most: so much stays near the processor

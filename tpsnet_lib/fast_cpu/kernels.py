@@ -18,7 +18,7 @@ import torch
 from numba import carray, prange
 from torch import Tensor
 
-from tpsnet_lib.instructions import LINE, bf16_at, bytes_at, fp32_at, narrow, power_of_two, soon, widen
+from tpsnet_lib.fast_cpu.instructions import LINE, bf16_at, bytes_at, fp32_at, narrow, power_of_two, soon, widen
 
 # First GNU's OpenMP: it is torch's own pool of threads (on Linux), and a second one would wait for the same cores.
 numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]

@@ -103,7 +103,7 @@ class _Convolved(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor]:
-        from tpsnet_lib import tiles
+        from tpsnet_lib.fast_cpu import amx
 
         maps, kernel = ctx.saved_tensors
         grad, side = grad.contiguous(memory_format=torch.channels_last), kernel.shape[-1]
@@ -111,7 +111,7 @@ class _Convolved(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             there = [1, 1], [side // 2, side // 2], [1, 1], False, [0, 0], 1, [True, False, False]
             to_maps = torch.ops.aten.convolution_backward(grad, maps, kernel, None, *there)[0].to(ctx.dtype)
-        return to_maps, tiles.weight_gradient(maps, grad, side)
+        return to_maps, amx.weight_gradient(maps, grad, side)
 
 
 @functools.cache
@@ -182,7 +182,7 @@ def _for_kernels(maps: Tensor) -> bool:
 def _kernels() -> Any:
     """The module of that name, or None where numba is not installed."""
     try:
-        from tpsnet_lib import kernels
+        from tpsnet_lib.fast_cpu import kernels
     except ImportError:
         return None
     return kernels

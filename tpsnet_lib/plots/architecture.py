@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from tpsnet_lib.analysis.architecture import MATTERS, Comparison, Group
+from tpsnet_lib.analysis.design_predictor import Prediction, Surrogate, Timing
 from tpsnet_lib.config import PARAMETER_BUDGET, ModelConfig
 from tpsnet_lib.model import count_parameters
-from tpsnet_lib.publish.plots.style import INK, MUTED, PALETTE, figure
-from tpsnet_lib.study.compare import MATTERS, Comparison, Group
-from tpsnet_lib.study.records import Record
-from tpsnet_lib.study.surrogate import Prediction, Surrogate, Timing
+from tpsnet_lib.plots.style import INK, MUTED, PALETTE, figure
+from tpsnet_lib.runs.records import Record
 
 
 def cost_map(costs: Mapping[tuple[int, int], tuple[int, int]], members: Mapping[str, ModelConfig]) -> Figure:

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tpsnet_lib import metrics
-from tpsnet_lib.data import MEAN
-from tpsnet_lib.publish.plots.style import INK, MUTED, PALETTE, figure
-from tpsnet_lib.study.images import SAME_PHOTOGRAPH, ChannelStatistics, Choice, Components, Pairs
+from tpsnet_lib.analysis.dataset import SAME_PHOTOGRAPH, ChannelStatistics, Choice, Components, Pairs
+from tpsnet_lib.data.datasets import MEAN
+from tpsnet_lib.plots.style import INK, MUTED, PALETTE, figure
 
 RGB = (PALETTE[1], PALETTE[2], PALETTE[0])  # stand for red, green and blue
 LOOKS = [(colour, marker) for marker in "ox" for colour in PALETTE[:5]]  # ten classes: five colours, two markers

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tpsnet_lib import metrics
-from tpsnet_lib.publish.plots.style import GRID, INK, MUTED, PALETTE, STYLE, WIDTH, figure
-from tpsnet_lib.study.corrupt import Ratios
-from tpsnet_lib.study.explain import BlockNorms
-from tpsnet_lib.study.predictions import Agreement, Bin, ClassScores, Interval, Standing
+from tpsnet_lib.analysis.corruptions import Ratios
+from tpsnet_lib.analysis.errors import Agreement, Bin, ClassScores, Interval, Standing
+from tpsnet_lib.analysis.explain import BlockNorms
+from tpsnet_lib.plots.style import GRID, INK, MUTED, PALETTE, STYLE, WIDTH, figure
 
 TEN = (*PALETTE, "#000000", "#882255", "#B8A000")  # one a class, each also named beside its points
 HEAT = LinearSegmentedColormap.from_list("heat", ["#FFFFFF", "#FBD9B5", PALETTE[1], "#7A2E00"])

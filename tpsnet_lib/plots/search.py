@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from tpsnet_lib.publish.plots.style import GRID, INK, MUTED, PALETTE, figure
-from tpsnet_lib.study.analyse import (
+from tpsnet_lib.analysis.importance import NOISE, Importance
+from tpsnet_lib.analysis.search import (
     LOGARITHMIC,
     OPTIMIZERS,
     VARIABLES,
@@ -23,8 +23,8 @@ from tpsnet_lib.study.analyse import (
     distribution,
     good_range,
 )
-from tpsnet_lib.study.budgets import Contest
-from tpsnet_lib.study.importance import NOISE, Importance
+from tpsnet_lib.analysis.search_budgets import Contest
+from tpsnet_lib.plots.style import GRID, INK, MUTED, PALETTE, figure
 
 SCORES = plt.get_cmap("cividis")  # readable without colour vision, and in grey
 

@@ -14,7 +14,7 @@ from cycler import cycler
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tpsnet_lib.study.records import Record
+from tpsnet_lib.runs.records import Record
 
 PALETTE = (
     "#0072B2",

@@ -14,11 +14,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from torch import Tensor
 
 from tpsnet_lib import metrics
-from tpsnet_lib.publish.plots.style import INK, MUTED, PALETTE, STYLE, figure
-from tpsnet_lib.study.cost import frontier
-from tpsnet_lib.study.gains import Halves, Step
-from tpsnet_lib.study.records import Record, held_out
-from tpsnet_lib.study.steptime import StepProfile
+from tpsnet_lib.analysis.cost import frontier
+from tpsnet_lib.analysis.step_profile import StepProfile
+from tpsnet_lib.analysis.training import Halves, Step
+from tpsnet_lib.plots.style import INK, MUTED, PALETTE, STYLE, figure
+from tpsnet_lib.runs.records import Record, held_out
 
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY = PALETTE
 DASHES = ("-", "--", "-.", ":")

@@ -1,1 +1,1 @@
-"""What people look at: figures, executed notebooks, the report's page."""
+"""The report: notebooks executed, turned into HTML and put together as one page."""

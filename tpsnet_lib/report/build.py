@@ -13,15 +13,15 @@ from typing import Any
 
 from bs4 import BeautifulSoup
 
-from tpsnet_lib import data
+from tpsnet_lib.analysis import cost
+from tpsnet_lib.analysis.final_runs import Final
+from tpsnet_lib.data import datasets
 from tpsnet_lib.files import TpsnetError, project_root, write_whole
-from tpsnet_lib.publish import landing, notebooks, page
-from tpsnet_lib.publish.pictures import slim_svg
-from tpsnet_lib.publish.plots import style
-from tpsnet_lib.study import cost
-from tpsnet_lib.study.finals import Final
-from tpsnet_lib.study.provenance import commit, hardware
-from tpsnet_lib.study.records import Store, committed_folder, default_store
+from tpsnet_lib.plots import style
+from tpsnet_lib.report import landing, page, run_notebooks
+from tpsnet_lib.report.pictures import slim_svg
+from tpsnet_lib.runs.provenance import commit, hardware
+from tpsnet_lib.runs.records import Store, committed_folder, default_store
 from tpsnet_lib.train import resolve_device
 
 TITLE = "TPSNet: residual networks under five million parameters"
@@ -49,10 +49,10 @@ def make(
     given = dict(parameters or {})
     dataset = _dataset(profile, given)
     folder = project_root() / "report" / "local" / "notebooks" / profile
-    executed = [folder / path.name for path in notebooks.choose(only)]
+    executed = [folder / path.name for path in run_notebooks.choose(only)]
     if run:
         _announce(profile, only, dataset)
-        results = notebooks.run(profile, only=only, keep_going=keep_going, out=folder, parameters=given)
+        results = run_notebooks.run(profile, only=only, keep_going=keep_going, out=folder, parameters=given)
         failed = [str(result) for result in results if result.status == "failed"]
         if failed and not keep_going:
             raise TpsnetError("; ".join(failed))
@@ -85,12 +85,12 @@ def make(
 
 def _dataset(profile: str, given: Mapping[str, Any]) -> str:
     """The stamp of the data that the notebooks will find; a place that was named and holds none is an error."""
-    chosen = given.get("dataset") or notebooks.load_profile(profile).parameters.get("dataset", "auto")
+    chosen = given.get("dataset") or run_notebooks.load_profile(profile).parameters.get("dataset", "auto")
     named = given.get("data") or os.environ.get("TPSNET_DATA")
-    if chosen == "shapes10" or (chosen == "auto" and not named and data.find_root() is None):
-        found = data.fingerprint("shapes10")
+    if chosen == "shapes10" or (chosen == "auto" and not named and datasets.find_root() is None):
+        found = datasets.fingerprint("shapes10")
     else:
-        found = data.fingerprint("cifar10", given.get("data") or None)
+        found = datasets.fingerprint("cifar10", given.get("data") or None)
     return f"{found.stamp}, training images {found.sha256[:12]}"
 
 
@@ -101,7 +101,7 @@ def _announce(profile: str, only: Sequence[str], dataset: str) -> None:
             " (`tpsnet data download` gets CIFAR-10)",
             file=sys.stderr,
         )
-    print(f"{profile} on {dataset}: {notebooks.estimate(profile, only=only)}", file=sys.stderr, flush=True)
+    print(f"{profile} on {dataset}: {run_notebooks.estimate(profile, only=only)}", file=sys.stderr, flush=True)
 
 
 def readme(root: Path, figures: Path) -> Path:

@@ -10,17 +10,19 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from tpsnet_lib import data
+from tpsnet_lib.analysis import cost
+from tpsnet_lib.analysis.architecture import MATTERS
+from tpsnet_lib.analysis.final_runs import Final, finals
+from tpsnet_lib.claims import judge, mistakes
 from tpsnet_lib.config import PARAMETER_BUDGET
+from tpsnet_lib.data import datasets
+from tpsnet_lib.plots import style, training
 from tpsnet_lib.progress import duration
-from tpsnet_lib.publish import notebooks, page
-from tpsnet_lib.publish.page import Section
-from tpsnet_lib.publish.plots import style, training
-from tpsnet_lib.study import answers, cost, experiments, mistakes
-from tpsnet_lib.study.compare import MATTERS
-from tpsnet_lib.study.evaluate import TestResult
-from tpsnet_lib.study.finals import Final, finals
-from tpsnet_lib.study.records import Record, Store, held_out
+from tpsnet_lib.report import page, run_notebooks
+from tpsnet_lib.report.page import Section
+from tpsnet_lib.runs import experiments
+from tpsnet_lib.runs.records import Record, Store, held_out
+from tpsnet_lib.runs.test_set import TestResult
 
 
 def final_records(store: Store) -> list[Final]:
@@ -38,8 +40,8 @@ def leading(found: Sequence[Final]) -> list[Final]:
 def sections(facts: Mapping[str, Any], store: Store, fresh: Record | None, synthetic: bool) -> list[Section]:
     """The sections before the notebooks: the answer so far, where it stands among published networks, three mistakes
     of the original, its claims, this machine's run, what is pending."""
-    found, judged = final_records(store), answers.judged("abcdefgh", store)
-    about = f'<p>{answers.said_of_answers(judged)} <a href="#claims">Each with its records.</a></p>'
+    found, judged = final_records(store), judge.judged("abcdefgh", store)
+    about = f'<p>{judge.said_of_answers(judged)} <a href="#claims">Each with its records.</a></p>'
     shown = [
         Section("The answer so far", answer(found) + _seeds(found) + about, "answer"),
         Section("Where that stands", _standing(found), "pareto"),
@@ -84,7 +86,7 @@ def _result(final: Final, original: Mapping[str, Any]) -> str:
     )
     fitted = ""
     if (given := records[0].config.data).fit_on == "all":
-        fitted = f" fitted on {given.train_size or sum(map(len, data.split(given.dataset))):,} training images,"
+        fitted = f" fitted on {given.train_size or sum(map(len, datasets.split(given.dataset))):,} training images,"
     links = " ".join(page.record_link(record.id) for record in records)
     exact = ""
     if "exact_n" in said:
@@ -199,7 +201,7 @@ def _mistakes(store: Store) -> str:
     return f"<p>The original made three, and they are easily made.</p><ol>{''.join(items)}</ol>"
 
 
-def _claims(found: Sequence[answers.Answer]) -> str:
+def _claims(found: Sequence[judge.Answer]) -> str:
     about = (
         "A claim holds if the interval of the difference lies above 0. It does not hold if the interval leaves no room"
         f" for an advantage of {100 * MATTERS:.0f} point. Else it is not settled. Each verdict is about networks of"
@@ -239,13 +241,15 @@ def _own_run(record: Record, facts: Mapping[str, Any]) -> str:
 
 
 def _sizes(record: Record) -> tuple[int, int]:
-    fit, validation = data.split(record.config.data.dataset)
+    fit, validation = datasets.split(record.config.data.dataset)
     return record.config.data.train_size or len(fit), record.config.data.validation_size or len(validation)
 
 
 def _pending(store: Store) -> str:
     rows = []
-    afresh = notebooks.profile_names()  # an experiment of a profile's name is what that profile trains for every page
+    afresh = (
+        run_notebooks.profile_names()
+    )  # an experiment of a profile's name is what that profile trains for every page
     for experiment in (e for e in experiments.all_experiments() if not (e.is_check or e.name in afresh)):
         left = len(experiments.pending([experiment], store))
         if left:

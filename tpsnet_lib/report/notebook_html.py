@@ -17,7 +17,7 @@ from bs4 import BeautifulSoup, Tag
 from markupsafe import Markup
 
 from tpsnet_lib.progress import duration
-from tpsnet_lib.publish.pictures import png_source, slim_svg, svg_source
+from tpsnet_lib.report.pictures import png_source, slim_svg, svg_source
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 NO_ALT = ("", "No description has been provided for this image")  # the latter is nbconvert's

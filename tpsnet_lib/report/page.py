@@ -15,15 +15,15 @@ import jinja2
 from bs4 import BeautifulSoup
 from markupsafe import Markup
 
+from tpsnet_lib.analysis import architecture
+from tpsnet_lib.claims.judge import Answer
 from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.files import TpsnetError, write_whole
 from tpsnet_lib.metrics import mean_interval
 from tpsnet_lib.progress import duration
-from tpsnet_lib.publish.chapters import ACTIVE, ASSETS, NO_ALT, chapter, tidy
-from tpsnet_lib.publish.pictures import png_source, slim_svg, svg_source
-from tpsnet_lib.study import compare
-from tpsnet_lib.study.answers import Answer
-from tpsnet_lib.study.records import held_out
+from tpsnet_lib.report.notebook_html import ACTIVE, ASSETS, NO_ALT, chapter, tidy
+from tpsnet_lib.report.pictures import png_source, slim_svg, svg_source
+from tpsnet_lib.runs.records import held_out
 
 SIZE_LIMIT = 5 * 2**20  # bytes of a page, above which it warns
 HISTORY_LIMIT = 2**20  # bytes of embedded histories; those beyond are left to the record store
@@ -69,7 +69,7 @@ def record_link(record_id: str) -> Markup:
 def claims(found: Sequence[Answer]) -> str:
     """The original's claims as an HTML table, for the landing page and for notebooks: under each claim and what the
     original says, the cases that it was tested in, each with its verdict, grounds, budget and records."""
-    from tpsnet_lib.publish.plots import style
+    from tpsnet_lib.plots import style
 
     records = {record.id: record for answer in found for record in answer.records}
     caption = style.caption("Differences in points of accuracy, with 95% intervals.", list(records.values()))
@@ -89,10 +89,10 @@ def claims(found: Sequence[Answer]) -> str:
 
 def _claim_row(answer: Answer) -> Markup:
     claim = answer.claim
-    grounds = [compare.in_short(part) for part in claim.parts if part.n]
+    grounds = [architecture.in_short(part) for part in claim.parts if part.n]
     counts = " and ".join(dict.fromkeys(f"{part.n:,}" for part in claim.parts if part.n))
     grounds += [f"n = {counts} {claim.parts[0].of}"] if grounds else []
-    more = [*filter(None, [compare.said_of_doubt(claim)]), *claim.notes]
+    more = [*filter(None, [architecture.said_of_doubt(claim)]), *claim.notes]
     links = Markup(" ").join(record_link(record.id) for record in answer.records[:2])
     others = f" and {len(answer.records) - 2} more" if len(answer.records) > 2 else ""
     where = [answer.budget] if grounds else []
@@ -119,7 +119,7 @@ def with_code(text: str) -> Markup:
 
 def figure(fig: Any, alt: str, caption: str = "", fmt: str = "svg", records: Sequence[str] = ()) -> str:
     """A matplotlib figure as an embedded image, `svg` or `png` at 2x, with its alternative text and caption."""
-    from tpsnet_lib.publish.plots import style
+    from tpsnet_lib.plots import style
 
     if not alt.strip():
         raise TpsnetError(f"figure {caption!r} has no alternative text: say in a sentence what it shows")

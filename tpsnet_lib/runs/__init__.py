@@ -1,1 +1,1 @@
-"""The study: what asks many networks (records, experiments, search, evaluation, analysis)."""
+"""Runs: what is asked, where and how it runs, and the records of what was measured."""

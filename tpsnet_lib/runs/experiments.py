@@ -12,8 +12,8 @@ from typing import Any
 from tpsnet_lib.config import RunConfig, merged, parse, read_yaml
 from tpsnet_lib.files import ConfigError, project_root
 from tpsnet_lib.model import check_budget
-from tpsnet_lib.study.records import Record, Store, default_store
-from tpsnet_lib.study.search import Draws, load_spaces, sample, spaces_file
+from tpsnet_lib.runs.records import Record, Store, default_store
+from tpsnet_lib.runs.search_space import Draws, load_spaces, sample, spaces_file
 
 _FIELDS = {"question", "needs", "priority", "minutes", "final", "weights", "base", "runs", "grid", "search", "seeds"}
 
@@ -120,10 +120,10 @@ def _crossed(runs: Sequence[Mapping[str, Any]], grid: Sequence[Mapping[str, Any]
     """Each of `runs` with each point of `grid`; where one of the two is empty, the other alone."""
     crossed = []
     for run, point in itertools.product(runs or [{}], grid or [{}]):
-        given = merged({key: value for key, value in run.items() if key != "label"}, point)
-        if "label" in run:
-            given["label"] = ", ".join([str(run["label"]), *(f"{key}={value}" for key, value in point.items())])
-        crossed.append(given)
+        factors = merged(run, point) if run and point else {**run, **point}
+        named = [str(run["label"])] if "label" in run else []
+        label = ", ".join([*named, *(f"{key}={value}" for key, value in point.items())])
+        crossed.append({**factors, "label": label} if label else factors)
     return crossed
 
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tpsnet_lib.files import RecordError, sha256_of
-from tpsnet_lib.study.committed import publish
-from tpsnet_lib.study.records import Record, Store, read_record
+from tpsnet_lib.runs.publish import publish
+from tpsnet_lib.runs.records import Record, Store, read_record
 
 CONTENTS = "CONTENTS"
 

@@ -19,12 +19,12 @@ from types import TracebackType
 import torch
 
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.data import fingerprint
+from tpsnet_lib.data.datasets import fingerprint
 from tpsnet_lib.files import Interrupted, TpsnetError, TrainingError, write_whole
 from tpsnet_lib.progress import Progress
-from tpsnet_lib.study.experiments import Experiment, Run
-from tpsnet_lib.study.provenance import now, provenance
-from tpsnet_lib.study.records import Record, Store, default_store, held_out, in_percent, load_or_run, write_failure
+from tpsnet_lib.runs.experiments import Experiment, Run
+from tpsnet_lib.runs.provenance import now, provenance
+from tpsnet_lib.runs.records import Record, Store, default_store, held_out, in_percent, load_or_run, write_failure
 from tpsnet_lib.train import native_precision, resolve_device
 
 Job = tuple[Experiment, Run]

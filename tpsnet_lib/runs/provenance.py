@@ -16,9 +16,9 @@ import numpy
 import torch
 
 import tpsnet_lib
-from tpsnet_lib.data import Fingerprint
+from tpsnet_lib.data.datasets import Fingerprint
+from tpsnet_lib.fast_cpu.layers import has_amx
 from tpsnet_lib.files import TpsnetError, project_root
-from tpsnet_lib.layers import has_amx
 
 
 def now() -> str:

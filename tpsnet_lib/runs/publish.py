@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tpsnet_lib.files import RecordError, folder_whole, write_whole
-from tpsnet_lib.study.records import WEIGHTS, Record, read_record, row_sum, write_sums, write_weights
+from tpsnet_lib.runs.records import WEIGHTS, Record, read_record, row_sum, write_sums, write_weights
 
 
 def publish(record: Record, folder: Path, *, weights: bool = False) -> Path:

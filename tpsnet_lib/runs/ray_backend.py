@@ -14,13 +14,13 @@ from typing import Any
 import torch
 
 from tpsnet_lib.config import RunConfig, parse
-from tpsnet_lib.data import fingerprint
+from tpsnet_lib.data.datasets import fingerprint
 from tpsnet_lib.files import ConfigError, RecordError, TpsnetError, lock, read_json, write_json
-from tpsnet_lib.study.experiments import Run, find_record
-from tpsnet_lib.study.pool import Job, OnRecord, Tally, Workplace, sigterm_as_ctrl_c
-from tpsnet_lib.study.provenance import now, provenance
-from tpsnet_lib.study.ray_start import connected
-from tpsnet_lib.study.records import Record, Store, default_store, local_folder, write_failure
+from tpsnet_lib.runs.experiments import Run, find_record
+from tpsnet_lib.runs.local_backend import Job, OnRecord, Tally, Workplace, sigterm_as_ctrl_c
+from tpsnet_lib.runs.provenance import now, provenance
+from tpsnet_lib.runs.ray_start import connected
+from tpsnet_lib.runs.records import Record, Store, default_store, local_folder, write_failure
 from tpsnet_lib.train import native_precision, resolve_device
 
 ETA = 3  # ASHA: each rung trains so many times longer, and about one trial in so many reaches it
@@ -158,7 +158,7 @@ class _Search:
     def _trainable(self, resources: dict[str, float]) -> Any:
         from ray import tune
 
-        from tpsnet_lib.study.ray_trial import Trial
+        from tpsnet_lib.runs.ray_trial import Trial
 
         told = tune.with_parameters(Trial, workplace=self.place, stop=self.stop)
         return tune.with_resources(told, resources)
@@ -188,7 +188,7 @@ class _Search:
         from ray import tune
         from ray.tune.schedulers import ASHAScheduler
 
-        from tpsnet_lib.study.ray_trial import Marks, StopFile
+        from tpsnet_lib.runs.ray_trial import Marks, StopFile
 
         scheduler = None
         if self.asha:

@@ -12,8 +12,8 @@ from ray import tune
 
 from tpsnet_lib.config import parse
 from tpsnet_lib.files import Interrupted
-from tpsnet_lib.study.pool import Workplace, work
-from tpsnet_lib.study.records import Store
+from tpsnet_lib.runs.local_backend import Workplace, work
+from tpsnet_lib.runs.records import Store
 
 POLL_SECONDS = 0.2  # between looks for a request to stop
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from tpsnet_lib.config import RunConfig, parse
-from tpsnet_lib.data import fingerprint, fit_and_validation
+from tpsnet_lib.data.datasets import fingerprint, fit_and_validation
 from tpsnet_lib.files import (
     RecordError,
     TrainingError,
@@ -31,7 +31,7 @@ from tpsnet_lib.files import (
     write_whole,
 )
 from tpsnet_lib.model import ResidualNetwork, build, count_macs, count_parameters
-from tpsnet_lib.study.provenance import now, provenance
+from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.train import Fitted, fit, native_precision, resolve_device
 
 WEIGHTS = "weights.safetensors"

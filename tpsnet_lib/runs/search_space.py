@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tpsnet_lib.config import (
@@ -155,3 +156,22 @@ def _fits(model: ModelConfig, space: Space) -> bool:
     if space.macs and count_macs(model) > space.macs:
         return False
     return count_parameters(model) <= space.parameters
+
+
+def drawn_values(config: RunConfig) -> dict[str, Any]:
+    """The drawn variables of a config, with one number a network where a draw has one a layer."""
+    model, train = config.model, config.train
+    layers = range(len(model.blocks))
+    return {
+        "layers": len(model.blocks),
+        "depth": sum(model.blocks),
+        "width": model.stem,
+        "kernel": fmean(model.kernel(layer) for layer in layers),
+        "skip_kernel": fmean(model.skip_kernel(layer) for layer in layers),
+        "pool": model.pool,
+        "dropout": model.dropout,
+        "block_dropout": model.block_dropout,
+        "optimizer": train.optimizer,
+        "lr": train.lr,
+        "batch_size": train.batch_size,
+    }

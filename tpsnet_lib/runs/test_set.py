@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib import metrics
-from tpsnet_lib.data import inexact_indices, load_test, test_fingerprint
+from tpsnet_lib.data.datasets import inexact_indices, load_test, test_fingerprint
 from tpsnet_lib.files import RecordError, append_line, folder_whole, lock, read_json, write_json
-from tpsnet_lib.study.experiments import final_ids
-from tpsnet_lib.study.provenance import commit, hardware, now
-from tpsnet_lib.study.records import (
+from tpsnet_lib.runs.experiments import final_ids
+from tpsnet_lib.runs.provenance import commit, hardware, now
+from tpsnet_lib.runs.records import (
     Record,
     Store,
     check_sums,

@@ -12,9 +12,9 @@ from typing import Any, Self
 
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.files import project_root, write_whole
-from tpsnet_lib.study.analyse import values_of
-from tpsnet_lib.study.experiments import Experiment, Run, collect
-from tpsnet_lib.study.records import Record, Store
+from tpsnet_lib.runs.experiments import Experiment, Run, collect
+from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.search_space import drawn_values
 
 _NEXT = {"online": "offline", "offline": "off"}  # what is left after an error
 _SETTINGS = {  # nothing printed, nothing about the machine, and never a long wait for the server (in seconds)
@@ -125,7 +125,7 @@ class Mirror:
             name=label,
             group=group,
             mode=self.mode,
-            config={"group_id": config.group_id, "seed": config.seed, **fields, **values_of(config)},
+            config={"group_id": config.group_id, "seed": config.seed, **fields, **drawn_values(config)},
             settings=self._wandb.Settings(**_SETTINGS),
         )
         run.define_metric("*", step_metric="epoch")

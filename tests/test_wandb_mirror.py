@@ -13,11 +13,11 @@ import pytest
 import yaml
 from conftest import TINY, tiny
 
-from tpsnet_lib import cli
+from tpsnet_lib.analysis.search import values_of
+from tpsnet_lib.cli import main
 from tpsnet_lib.files import Interrupted
-from tpsnet_lib.study.analyse import values_of
-from tpsnet_lib.study.records import Record, Store, load_or_run, read_record, write_failure
-from tpsnet_lib.study.tracking import Mirror
+from tpsnet_lib.runs.records import Record, Store, load_or_run, read_record, write_failure
+from tpsnet_lib.runs.wandb_mirror import Mirror
 
 ROOT = Path(__file__).parent.parent
 TRAIN = [word for section, fields in TINY.items() for name, value in fields.items()
@@ -110,7 +110,7 @@ def test_an_offline_run_holds_what_its_record_says(project: Path, tiny_record: R
 
 def test_train_sends_each_epoch_and_the_metrics(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):  # the second time there is nothing to train and nothing to send
-        assert cli.main(["train", *TRAIN, "--device", "cpu", "--wandb", "offline"]) == 0
+        assert main.main(["train", *TRAIN, "--device", "cpu", "--wandb", "offline"]) == 0
     (record,) = Store(project / "report" / "local" / "records").all()
     found = only_run(project)
     assert (found["id"], found["exit"]) == (record.id, 0)
@@ -150,12 +150,12 @@ def test_run_mirrors_new_and_old_records_once_each(project: Path) -> None:
     experiment = {"question": "?", "base": TINY, "runs": [{"label": "a"}, {"label": "b", "train.lr": 0.01}]}
     (project / "report" / "experiments" / "pair.yaml").write_text(yaml.safe_dump(experiment))
     command = ["run", "pair", "--device", "cpu"]
-    assert cli.main(command) == 0
+    assert main.main(command) == 0
     assert runs(project) == []
     experiment["seeds"] = [0, 1]
     (project / "report" / "experiments" / "pair.yaml").write_text(yaml.safe_dump(experiment))
     for _ in range(2):
-        assert cli.main([*command, "--wandb", "offline"]) == 0
+        assert main.main([*command, "--wandb", "offline"]) == 0
     found = [read_back(path) for path in runs(project)]
     records = Store(project / "report" / "local" / "records").all()
     assert len(records) == 4
@@ -176,7 +176,7 @@ def test_a_failed_run_says_why(project: Path, tiny_record: Record) -> None:
 
 def test_off_writes_nothing_and_imports_no_wandb(project: Path) -> None:
     code = (
-        "import sys\nfrom tpsnet_lib import cli\ncode = cli.main(sys.argv[1:])\n"
+        "import sys\nfrom tpsnet_lib.cli import main\ncode = main.main(sys.argv[1:])\n"
         "sys.exit(code or any(name.split('.')[0] == 'wandb' for name in sys.modules))"
     )
     environment = {**os.environ, "WANDB_MODE": "online", "PYTHONPATH": str(ROOT)}
@@ -206,7 +206,7 @@ def test_without_the_package_it_says_so_and_trains(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    assert cli.main(["train", *TRAIN, "--device", "cpu", "--wandb", "offline"]) == 0
+    assert main.main(["train", *TRAIN, "--device", "cpu", "--wandb", "offline"]) == 0
     out, err = capsys.readouterr()
     assert "validation accuracy" in out
     (line,) = [line for line in err.splitlines() if "wandb" in line]
@@ -223,7 +223,7 @@ def test_an_error_of_wandb_stops_neither_training_nor_the_record(
         raise RuntimeError("W&B is broken\nin many lines")
 
     monkeypatch.setattr(wandb.Run, part, broken)
-    assert cli.main(["train", *TRAIN, "--device", "cpu", "--wandb", "offline"]) == 0
+    assert main.main(["train", *TRAIN, "--device", "cpu", "--wandb", "offline"]) == 0
     out, err = capsys.readouterr()
     assert "validation accuracy" in out
     assert [line for line in err.splitlines() if "W&B" in line] == [

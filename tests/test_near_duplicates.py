@@ -4,9 +4,9 @@ import pytest
 import torch
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from tpsnet_lib.data import load_test, load_train
-from tpsnet_lib.study import duplicates
-from tpsnet_lib.study import error_findings as say
+from tpsnet_lib.analysis import errors_findings as say
+from tpsnet_lib.analysis import near_duplicates
+from tpsnet_lib.data.datasets import load_test, load_train
 
 TRAINING = load_train("shapes10").images[:400]
 LABELS = load_train("shapes10").labels[:400]
@@ -26,19 +26,19 @@ def copies():
 
 
 def test_a_copy_is_found_brighter_paler_noisy_moved_or_mirrored(monkeypatch):
-    monkeypatch.setattr(duplicates, "_BLOCK", 7)
-    found = duplicates.find_twins(copies(), TRAINING)
+    monkeypatch.setattr(near_duplicates, "_BLOCK", 7)
+    found = near_duplicates.find_twins(copies(), TRAINING)
     assert found.close[:6].all()
     assert found.position[:6].tolist() == [10, 11, 12, 13, 14, 15]
     assert found.mirrored[:6].tolist() == [False] * 5 + [True]
     assert found.likeness[0] == pytest.approx(1, abs=1e-5)
     assert found.close[6:].double().mean() < 0.1
-    alone = duplicates.find_twins(copies()[5:6], TRAINING)
+    alone = near_duplicates.find_twins(copies()[5:6], TRAINING)
     assert (alone.position.item(), alone.mirrored.item()) == (15, True)
 
 
 def test_the_likeness_is_the_correlation_of_shapes_with_the_nearest_by_hand():
-    found = duplicates.find_twins(TEST[:3], TRAINING[:4])  # all four are candidates
+    found = near_duplicates.find_twins(TEST[:3], TRAINING[:4])  # all four are candidates
 
     def shape(image):
         fine = image.double().reshape(3, 16, 2, 16, 2).mean((2, 4))
@@ -56,21 +56,21 @@ def test_the_likeness_is_the_correlation_of_shapes_with_the_nearest_by_hand():
 
 
 def test_apart_looks_only_at_images_of_another_label():
-    found = duplicates.find_twins(TRAINING[:50], TRAINING, (LABELS[:50], LABELS))
+    found = near_duplicates.find_twins(TRAINING[:50], TRAINING, (LABELS[:50], LABELS))
     assert (LABELS[found.position] != LABELS[:50]).all()
-    assert duplicates.find_twins(TRAINING[:50], TRAINING).position.tolist() == list(range(50))
+    assert near_duplicates.find_twins(TRAINING[:50], TRAINING).position.tolist() == list(range(50))
 
 
 def test_plain_images_have_no_shape_and_no_twin():
     plain = torch.full((2, 3, 32, 32), 90, dtype=torch.uint8)
-    assert not duplicates.find_twins(plain, torch.cat([plain, TRAINING[:5]])).close.any()
+    assert not near_duplicates.find_twins(plain, torch.cat([plain, TRAINING[:5]])).close.any()
 
 
 def test_the_accuracy_is_split_and_the_sentence_follows_it():
     close = torch.arange(1000) < 100
     correct = torch.ones(1000, dtype=torch.bool)
     correct[500:700] = False
-    seen = duplicates.accuracy_by_twin(correct, close)
+    seen = near_duplicates.accuracy_by_twin(correct, close)
     assert (seen.count, seen.twins[0], seen.everything[0]) == (100, 1.0, 0.8)
     assert seen.others[0] == pytest.approx(700 / 900)
     theirs = confint_proportions_2indep(100, 100, 700, 900, method="newcomb")
@@ -80,8 +80,8 @@ def test_the_accuracy_is_split_and_the_sentence_follows_it():
     text = say.say_twins(seen, 1000, 45_000, chance)
     for said in ("**100**", "**higher**", "77.78% instead of 80.00%", "45,000"):
         assert said in text
-    assert "**lower**" in say.say_twins(duplicates.accuracy_by_twin(~correct, close), 1000, 10, chance)
-    mixed = duplicates.accuracy_by_twin(torch.arange(1000) % 2 == 0, close)
+    assert "**lower**" in say.say_twins(near_duplicates.accuracy_by_twin(~correct, close), 1000, 10, chance)
+    mixed = near_duplicates.accuracy_by_twin(torch.arange(1000) % 2 == 0, close)
     assert "**not told apart" in say.say_twins(mixed, 1000, 10, chance)
-    none = duplicates.accuracy_by_twin(correct, torch.zeros(1000, dtype=torch.bool))
+    none = near_duplicates.accuracy_by_twin(correct, torch.zeros(1000, dtype=torch.bool))
     assert "**none**" in say.say_twins(none, 1000, 10, chance)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tpsnet_lib import layers
+from tpsnet_lib.fast_cpu import layers
 
 
 def gradients(layer: nn.Conv2d, x: torch.Tensor) -> list[torch.Tensor]:

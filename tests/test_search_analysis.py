@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from conftest import tiny
 
+from tpsnet_lib.analysis import search
+from tpsnet_lib.analysis import search_findings as say
+from tpsnet_lib.analysis.importance import NOISE, TREES, Importance, importance
+from tpsnet_lib.analysis.search import Trial
 from tpsnet_lib.config import MEMBERS, RunConfig
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model import count_parameters
-from tpsnet_lib.study import analyse
-from tpsnet_lib.study import search_findings as say
-from tpsnet_lib.study.analyse import Trial
-from tpsnet_lib.study.experiments import Run
-from tpsnet_lib.study.importance import NOISE, TREES, Importance, importance
-from tpsnet_lib.study.records import Record, Store
-from tpsnet_lib.study.search import load_spaces
+from tpsnet_lib.runs.experiments import Run
+from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.search_space import load_spaces
 
 
 def record(config: RunConfig, accuracy: float = 0.5, failed: str = "", epochs: int = 3) -> Record:
@@ -36,12 +36,12 @@ def trials(scores: list[float], **changes: list[Any]) -> list[Trial]:
     for index, score in enumerate(scores):
         config = tiny(**{name: values[index] for name, values in changes.items()})
         pairs.append((Run(f"draw {index}", config, {}), record(config, score)))
-    return analyse.trials(pairs)
+    return search.trials(pairs)
 
 
 def test_runs_without_a_record_are_left_out_and_failed_ones_count_as_a_guess() -> None:
     run = Run("draw 0", tiny(), {})
-    found = analyse.trials(
+    found = search.trials(
         [(run, None), (run, record(tiny(), failed="the loss is not a number")), (run, record(tiny()))]
     )
     assert [trial.accuracy for trial in found] == [0.1, 0.5]
@@ -53,31 +53,31 @@ def test_the_same_draw_is_found_at_another_budget_data_set_and_precision() -> No
     short = trials([0.3, 0.4], train__lr=[0.01, 0.02])
     length = {"train__epochs": [9, 9], "train__warmup_epochs": [1, 1], "train__precision": ["bf16", "bf16"]}
     long = trials([0.8, 0.7], train__lr=[0.02, 0.01], **length)
-    pairs = analyse.same_draws(short, long)
+    pairs = search.same_draws(short, long)
     assert [(a.accuracy, b.accuracy) for a, b in pairs] == [(0.3, 0.7), (0.4, 0.8)]
-    assert analyse.same_draws(short, trials([0.5], train__lr=[0.5])) == []
+    assert search.same_draws(short, trials([0.5], train__lr=[0.5])) == []
 
 
 def test_a_long_run_cut_short_gives_its_accuracy_at_that_epoch() -> None:
     trial = trials([0.6])[0]
-    assert analyse.accuracy_at(trial, 1) == pytest.approx(0.2)
-    assert math.isnan(analyse.accuracy_at(trial, 1.5))
+    assert search.accuracy_at(trial, 1) == pytest.approx(0.2)
+    assert math.isnan(search.accuracy_at(trial, 1.5))
 
 
 def test_only_variables_that_vary_are_asked_about() -> None:
     found = trials([0.1, 0.2], train__lr=[0.01, 0.02], train__optimizer=["sgd", "adam"])
-    assert analyse.varied(found) == ["optimizer", "lr"]
+    assert search.varied(found) == ["optimizer", "lr"]
 
 
 def test_groups_part_at_the_median_and_each_trial_is_in_one_of_two() -> None:
     found = trials([0.1, 0.2, 0.3, 0.4], model__block_dropout=[0.0, 0.1, 0.2, 0.3])
-    for groups in analyse.questions(found).values():
+    for groups in search.questions(found).values():
         assert (sum(picked.astype(int) for picked in groups.values()) == 1).all()
-    assert {"at most 0.15", "above 0.15"} == set(analyse.questions(found)["block_dropout"])
+    assert {"at most 0.15", "above 0.15"} == set(search.questions(found)["block_dropout"])
 
 
 def test_what_fits_the_budget_is_what_counts_below_it() -> None:
-    fits = analyse.under_budget(load_spaces()["original_blocks_width"], range(1, 24), range(8, 49))
+    fits = search.under_budget(load_spaces()["original_blocks_width"], range(1, 24), range(8, 49))
     for name in ("model1", "model2", "tpsnet", "deep17", "deep23"):
         member = MEMBERS[name]
         row = fits[member.blocks[0] - 1]
@@ -88,7 +88,7 @@ def test_what_fits_the_budget_is_what_counts_below_it() -> None:
 
 def test_the_best_of_n_is_the_mean_over_all_choices_of_n() -> None:
     values = [0.1, 0.5, 0.3, 0.9, 0.4]
-    expected, low, high, exceeded = analyse.best_of_n(values, repeats=200)
+    expected, low, high, exceeded = search.best_of_n(values, repeats=200)
     for n in range(1, 6):
         every = [max(chosen) for chosen in combinations(values, n)]
         assert expected[n - 1] == pytest.approx(np.mean(every))
@@ -99,12 +99,12 @@ def test_the_best_of_n_is_the_mean_over_all_choices_of_n() -> None:
 
 def test_sixty_of_many_trials_hit_the_top_twentieth_with_ninety_five_percent() -> None:
     n = 60
-    missed = analyse.first_best(2000)[n - 1, 1899]  # the best of 60 is among the worst 95%
+    missed = search.first_best(2000)[n - 1, 1899]  # the best of 60 is among the worst 95%
     assert 1 - missed == pytest.approx(1 - 0.95**60, abs=0.003)
 
 
 def test_an_error_distribution_counts_the_trials_below_within_its_band() -> None:
-    share, low, high = analyse.distribution([0.2, 0.4, 0.4, 0.8], np.array([0.1, 0.4, 1.0]))
+    share, low, high = search.distribution([0.2, 0.4, 0.4, 0.8], np.array([0.1, 0.4, 1.0]))
     assert share.tolist() == [0, 0.75, 1]
     assert low[1] < 0.75 <= high[1]
     assert (low[0], high[0], low[2], high[2]) == (0, 0, 1, 1), "where no resample differs the band has no width"
@@ -113,18 +113,18 @@ def test_an_error_distribution_counts_the_trials_below_within_its_band() -> None
 def test_medians_that_differ_clearly_have_an_interval_on_one_side() -> None:
     draw = np.random.default_rng(0)
     a, b = draw.normal(0.5, 0.02, 60), draw.normal(0.4, 0.02, 40)
-    difference, low, high = analyse.median_difference(a, b)
+    difference, low, high = search.median_difference(a, b)
     assert 0.07 < low < difference < high < 0.13
-    assert analyse.median_difference(b, a)[2] < 0
+    assert search.median_difference(b, a)[2] < 0
 
 
 def test_good_values_are_found_where_they_are_and_everywhere_if_they_do_not_matter() -> None:
     x = np.linspace(0, 1, 100)
-    middle, low, high = analyse.good_range(x, -((x - 0.3) ** 2))
+    middle, low, high = search.good_range(x, -((x - 0.3) ** 2))
     assert low < 0.3 < high
     assert high - low < 0.2
     assert middle == pytest.approx(0.3, abs=0.05)
-    _, low, high = analyse.good_range(x, np.random.default_rng(1).random(100))
+    _, low, high = search.good_range(x, np.random.default_rng(1).random(100))
     assert high - low > 0.5
 
 
@@ -182,9 +182,9 @@ def test_importance_says_nothing_of_too_few_or_of_equal_trials() -> None:
 
 def test_a_space_is_found_by_name_or_written_out_and_a_fault_is_one_line() -> None:
     spaces = load_spaces()
-    assert analyse.space_of("classroom", spaces) is spaces["classroom"]
-    written = analyse.space_of("variables: {lr: {log: [0.001, 0.1]}}", spaces)
-    assert written == analyse.space_of({"variables": {"lr": {"log": [0.001, 0.1]}}}, spaces)
+    assert search.space_of("classroom", spaces) is spaces["classroom"]
+    written = search.space_of("variables: {lr: {log: [0.001, 0.1]}}", spaces)
+    assert written == search.space_of({"variables": {"lr": {"log": [0.001, 0.1]}}}, spaces)
     for wrong, named in {
         "clasroom": "clasroom",
         "variables: {lr: [": "not YAML",
@@ -195,7 +195,7 @@ def test_a_space_is_found_by_name_or_written_out_and_a_fault_is_one_line() -> No
         "varables: {lr: [0.1]}": "varables",
     }.items():
         with pytest.raises(ConfigError, match=named) as caught:
-            analyse.space_of(wrong, spaces)
+            search.space_of(wrong, spaces)
         assert "\n" not in str(caught.value)
 
 
@@ -203,7 +203,7 @@ def test_an_error_of_ours_in_a_notebook_is_its_line_alone() -> None:
     from IPython.core.interactiveshell import InteractiveShell
 
     shell = InteractiveShell()
-    shell.user_ns["give"] = lambda: analyse.space_of("clasroom", load_spaces())
+    shell.user_ns["give"] = lambda: search.space_of("clasroom", load_spaces())
     shown: list[str] = []
     shell._showtraceback = lambda kind, value, lines: shown.extend(lines)  # type: ignore[method-assign]
     shell.run_cell("give()")
@@ -230,12 +230,12 @@ def test_a_diverging_run_is_recorded_as_failed_and_the_next_goes_on(tmp_path: Pa
     wild = Run("wild", tiny(train__lr=100, train__weight_decay=1, train__epochs=8), {})
     calm = Run("calm", tiny(train__epochs=1), {})
     store = Store(tmp_path / "with space")
-    pairs = analyse.run_here([wild, calm], store=store, progress="none")
-    found = analyse.trials(pairs)
+    pairs = search.run_here([wild, calm], store=store, progress="none")
+    found = search.trials(pairs)
     assert "not a number" in pairs[0][1].failed
     assert [trial.label for trial in found] == ["wild", "calm"]
-    assert found[0].accuracy == analyse.CHANCE
-    again = analyse.run_here([wild, calm], store=store, progress="none")
+    assert found[0].accuracy == search.CHANCE
+    again = search.run_here([wild, calm], store=store, progress="none")
     assert [record.id for _, record in again] == [record.id for _, record in pairs], "nothing is run twice"
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from tpsnet_lib.analysis import final_runs
+from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.config import DataConfig, RunConfig
 from tpsnet_lib.metrics import mean_interval, wilson
-from tpsnet_lib.study import finals
-from tpsnet_lib.study.evaluate import TestResult
-from tpsnet_lib.study.experiments import load_experiment
-from tpsnet_lib.study.finals import Final
-from tpsnet_lib.study.records import Record, Store, held_out, row_sum
+from tpsnet_lib.runs.experiments import load_experiment
+from tpsnet_lib.runs.records import Record, Store, held_out, row_sum
+from tpsnet_lib.runs.test_set import TestResult
 
 
 def record(seed: int = 0, minutes: float = 2.0, config: RunConfig | None = None, accuracy: float = 0.9) -> Record:
@@ -62,9 +62,9 @@ def test_the_seeds_of_a_declared_recipe_are_one_result(tmp_path: Path) -> None:
     other = load_experiment("sprint10").runs[0].config
     here = [record(config.seed, config=config) for config in runs]
     there = store_of(tmp_path, *here, record(config=other), record(7, config=runs[0]))
-    found = {final.name: [r.config.seed for r in final.records] for final in finals.finals(there)}
+    found = {final.name: [r.config.seed for r in final.records] for final in final_runs.finals(there)}
     assert found == {"laptop": [config.seed for config in runs], "sprint10": [0]}
-    left = finals.finals(there, but=here[0].id)
+    left = final_runs.finals(there, but=here[0].id)
     assert [len(final.records) for final in left if final.name == "laptop"] == [len(runs) - 1]
 
 

@@ -24,9 +24,9 @@ from searching import (
 )
 
 from tpsnet_lib.files import ConfigError, TpsnetError
-from tpsnet_lib.study import pool, ray_pool, ray_start
-from tpsnet_lib.study.experiments import Experiment, pending
-from tpsnet_lib.study.records import Store
+from tpsnet_lib.runs import local_backend, ray_backend, ray_start
+from tpsnet_lib.runs.experiments import Experiment, pending
+from tpsnet_lib.runs.records import Store
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the process to kill in /proc")
@@ -45,7 +45,7 @@ def six(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Table]:
     """Six runs, one of which diverges, and what the local pool makes of them."""
     folder = tmp_path_factory.mktemp("six")
     experiment, store = declare(folder / "six.yaml", **SIX), Store(folder / "store")
-    pool.run_all(pending([experiment], store), device="cpu", store=store, progress="none")
+    local_backend.run_all(pending([experiment], store), device="cpu", store=store, progress="none")
     return experiment, table(experiment, store)
 
 
@@ -54,10 +54,10 @@ def test_ray_goes_on_where_the_local_pool_stopped_and_measures_the_same(
 ) -> None:
     experiment, expected = six
     store, jobs = Store(tmp_path / "store"), [(experiment, run) for run in experiment.runs]
-    first = pool.run_all(jobs[:2], device="cpu", store=store, progress="none")
+    first = local_backend.run_all(jobs[:2], device="cpu", store=store, progress="none")
     told: list[str] = []
     left = pending([experiment], store)
-    rest = ray_pool.run_all(
+    rest = ray_backend.run_all(
         left, device="cpu", store=store, workers=2, progress="none", on_record=lambda run, _: told.append(run.label)
     )
     assert sorted(told) == sorted(run.label for _, run in left)
@@ -71,8 +71,8 @@ def test_the_local_pool_goes_on_where_ray_stopped_and_measures_the_same(
 ) -> None:
     experiment, expected = six
     store, jobs = Store(tmp_path / "store"), [(experiment, run) for run in experiment.runs]
-    assert len(ray_pool.run_all(jobs[:3], device="cpu", store=store, workers=2, progress="none")) == 3
-    pool.run_all(pending([experiment], store), device="cpu", store=store, progress="none")
+    assert len(ray_backend.run_all(jobs[:3], device="cpu", store=store, workers=2, progress="none")) == 3
+    local_backend.run_all(pending([experiment], store), device="cpu", store=store, progress="none")
     assert table(experiment, store) == expected
 
 
@@ -85,7 +85,7 @@ def test_a_killed_worker_costs_no_run(ray_here: None, tmp_path: Path) -> None:
         harm.append(any(kill_holder(lock) for lock in in_training(store)))
 
     threading.Thread(target=hurt).start()
-    records = ray_pool.run_all(pending([experiment], store), device="cpu", store=store, workers=2, progress="none")
+    records = ray_backend.run_all(pending([experiment], store), device="cpu", store=store, workers=2, progress="none")
     assert harm == [True]
     assert len(records) == len(table(experiment, store)) == 3
 
@@ -98,10 +98,10 @@ def test_asha_keeps_a_record_of_every_rung_and_stops_some(ray_here: None, tmp_pa
     experiment = declare(tmp_path / "e.yaml", runs=[{**run, **base} for run in runs])
     store = Store(tmp_path / "store")
     jobs = pending([experiment], store)
-    last = ray_pool.run_all(jobs, device="cpu", store=store, workers=1, progress="none", asha=True)
+    last = ray_backend.run_all(jobs, device="cpu", store=store, workers=1, progress="none", asha=True)
     assert len(last) == 6
     reached = {
-        run.label: [store.find(config.id) is not None for config in ray_pool.rungs(run.config)] for _, run in jobs
+        run.label: [store.find(config.id) is not None for config in ray_backend.rungs(run.config)] for _, run in jobs
     }
     assert all(rungs in ([True] * 3, [True, True, False], [True, False, False]) for rungs in reached.values())
     assert 1 <= sum(rungs[-1] for rungs in reached.values()) < 6
@@ -111,7 +111,7 @@ def test_asha_keeps_a_record_of_every_rung_and_stops_some(ray_here: None, tmp_pa
 def test_a_rung_is_annealed_to_its_own_length(tmp_path: Path) -> None:
     given = {"train.epochs": 10, "train.schedule_epochs": 300, "train.warmup_epochs": 2, "train.mix_off_epochs": 1}
     (run,) = declare(tmp_path / "e.yaml", **rates(1, **given)).runs
-    found = [config.train for config in ray_pool.rungs(run.config)]
+    found = [config.train for config in ray_backend.rungs(run.config)]
     assert [(rung.epochs, rung.warmup_epochs, rung.mix_off_epochs) for rung in found] == [
         (1, 0.2, 0.1), (3, 0.6, 0.3), (9, 1.8, 0.9), (10, 2, 1)
     ]  # fmt: skip
@@ -121,7 +121,7 @@ def test_a_rung_is_annealed_to_its_own_length(tmp_path: Path) -> None:
 def test_more_gpus_than_there_are_is_said_at_once(ray_here: None, tmp_path: Path) -> None:
     experiment, store = declare(tmp_path / "e.yaml", **rates(1)), Store(tmp_path / "store")
     with pytest.raises(ConfigError, match=r"--gpus-per-run is 64: Ray has"):
-        ray_pool.run_all(pending([experiment], store), store=store, gpus_per_run=64, progress="none")
+        ray_backend.run_all(pending([experiment], store), store=store, gpus_per_run=64, progress="none")
 
 
 @pytest.mark.skipif("TPSNET_SLOW" not in os.environ, reason="takes minutes: set TPSNET_SLOW=1")

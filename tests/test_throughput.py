@@ -11,11 +11,11 @@ import pytest
 import torch
 from torchvision import transforms
 
+from tpsnet_lib.benchmarks import original_loop, throughput, time_to_accuracy
 from tpsnet_lib.config import RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
-from tpsnet_lib.data import ImageSet
+from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.files import TrainingError
 from tpsnet_lib.model import count_macs
-from tpsnet_lib.study import baseline, bench, race
 
 TINY = ModelConfig(blocks=(1, 1, 1), channels=(8, 8, 8), stem=8)
 BATCHES_OF_16 = TrainConfig(batch_size=16, lr=0.05, weight_decay=0.0)
@@ -23,24 +23,24 @@ BATCHES_OF_16 = TrainConfig(batch_size=16, lr=0.05, weight_decay=0.0)
 
 @pytest.fixture(scope="module")
 def images() -> ImageSet:
-    return bench.sample(size=60)
+    return throughput.sample(size=60)
 
 
 @pytest.fixture(autouse=True)
 def _shortest_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "WARM_UP", 0)
-    monkeypatch.setattr(bench, "LEAST", 1)
+    monkeypatch.setattr(throughput, "WARM_UP", 0)
+    monkeypatch.setattr(throughput, "LEAST", 1)
 
 
 def test_the_baseline_is_the_originals_transform_of_one_image_after_another(images: ImageSet):
-    steps = baseline.transform().transforms
+    steps = original_loop.transform().transforms
     kinds = ["RandomCrop", "RandomRotation", "RandomHorizontalFlip", "ToTensor", "Normalize"]
     assert [type(step).__name__ for step in steps] == kinds
     crop, rotation, *_ = steps
     assert (crop.size, crop.padding) == ((32, 32), 4)
     assert rotation.degrees == [-5.0, 5.0]
     assert rotation.interpolation == transforms.InterpolationMode.NEAREST
-    image, label = baseline.Pictures(images)[3]
+    image, label = original_loop.Pictures(images)[3]
     assert image.shape == (3, 32, 32)
     assert image.dtype == torch.float32
     assert label == images.labels[3].item()
@@ -49,14 +49,14 @@ def test_the_baseline_is_the_originals_transform_of_one_image_after_another(imag
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_baseline_learns(images: ImageSet, workers: int):
     config = RunConfig(TINY, BATCHES_OF_16)
-    steps = baseline.train(config, images, torch.device("cpu"), "fp32", workers)
+    steps = original_loop.train(config, images, torch.device("cpu"), "fp32", workers)
     losses = list(islice(steps, 60))  # longer than the epoch of 60 images: it has no end
     steps.close()
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 
 
 def test_a_baseline_that_ended_is_said_to_have(images: ImageSet):
-    with closing(baseline.Aside(RunConfig(TINY, BATCHES_OF_16), images, torch.device("cpu"))) as aside:
+    with closing(original_loop.Aside(RunConfig(TINY, BATCHES_OF_16), images, torch.device("cpu"))) as aside:
         assert aside.images_per_second("fp32", 0, 0.0, 0, 1) > 0
         aside.process.kill()
         with pytest.raises(TrainingError, match="the baseline's process ended"):
@@ -65,7 +65,7 @@ def test_a_baseline_that_ended_is_said_to_have(images: ImageSet):
 
 def test_the_loops_bench_gives_medians_spread_n_and_origin(images: ImageSet):
     device = torch.device("cpu")
-    result = bench.bench_loop(TINY, BATCHES_OF_16, images, repeats=2, device=device, seconds=0.0, workers=[0, 1])
+    result = throughput.bench_loop(TINY, BATCHES_OF_16, images, repeats=2, device=device, seconds=0.0, workers=[0, 1])
     for part in ("ours", "baseline", "ratio"):
         assert 0 < result[part]["min"] <= result[part]["median"] <= result[part]["max"]
         assert result[part]["n"] == 2
@@ -77,57 +77,57 @@ def test_the_loops_bench_gives_medians_spread_n_and_origin(images: ImageSet):
     assert result["versions"]["torch"] == torch.__version__
     assert json.loads(json.dumps(result)) == result
     assert sum(result["profile"].values()) == pytest.approx(1)
-    text = bench.table(result)
-    assert bench.said_of_rest(result["profile"]) in text
+    text = throughput.table(result)
+    assert throughput.said_of_rest(result["profile"]) in text
     peak = result["peak"]
     assert (
         peak["reached"]
         == 6 * count_macs(TINY) * result["ours"]["median"]
         == pytest.approx(peak["share"] * peak["flops"])
     )
-    assert bench.said_of_peak(peak, result["ours"]["precision"]) in text
+    assert throughput.said_of_peak(peak, result["ours"]["precision"]) in text
     for shown in ("shapes10", "2 turns", result["hardware"], f"{result['ratio']['median']:.2f}", torch.__version__):
         assert shown in text
 
 
 def test_a_batch_larger_than_the_data_is_made_to_fit(images: ImageSet):
-    result = bench.bench_loop(TINY, TrainConfig(), images, 1, torch.device("cpu"), 0.0, [0])
+    result = throughput.bench_loop(TINY, TrainConfig(), images, 1, torch.device("cpu"), 0.0, [0])
     assert result["batch_size"] == 60
 
 
 def test_the_augmentations_bench_says_what_one_thread_does_and_leaves_threads_as_they_were(images: ImageSet):
     threads = torch.get_num_threads()
-    result = bench.bench_augment(repeats=2, batch_size=50, images=images, singles=10)
+    result = throughput.bench_augment(repeats=2, batch_size=50, images=images, singles=10)
     assert torch.get_num_threads() == threads
     assert result["ratio"]["n"] == result["one_thread"]["n"] == 2
     assert result["ratio"]["min"] <= result["ratio"]["median"] <= result["ratio"]["max"]
-    assert "one thread" in bench.table(result)
+    assert "one thread" in throughput.table(result)
     assert json.loads(json.dumps(result)) == result
 
 
 def test_named_cases_are_within_the_budget():
     from tpsnet_lib.model import build
 
-    for model, _ in bench.LOOP_CASES.values():
+    for model, _ in throughput.LOOP_CASES.values():
         build(model)
 
 
 def test_the_rest_of_a_step_is_what_is_not_convolution() -> None:
     shares = {"convolution, forward": 0.6, "norm": 0.1, "pool": 0.05, "optimizer": 0.22, "other": 0.03}
-    assert bench.said_of_rest(shares) == "optimizer 22%, norm 10%, pool 5% of a step"
+    assert throughput.said_of_rest(shares) == "optimizer 22%, norm 10%, pool 5% of a step"
 
 
 @pytest.fixture
 def _a_second_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """The race's clock moves a second at each look: after each step, and again after an epoch."""
-    monkeypatch.setattr(race, "time", SimpleNamespace(perf_counter=count().__next__))
+    monkeypatch.setattr(time_to_accuracy, "time", SimpleNamespace(perf_counter=count().__next__))
 
 
 def race_to(accuracy: float, **options: object) -> dict[str, object]:
     """Both sides on 600 small images, ours with a short recipe of large steps."""
     recipe = TrainConfig(epochs=12, batch_size=20, lr=0.05, nesterov=True, rotation=0.0)
     data, asked = DataConfig("shapes10", 600, 100), {"recipe": recipe, "minutes": 30.0, **options}
-    return race.bench_time(
+    return time_to_accuracy.bench_time(
         accuracy, device=torch.device("cpu"), model=TINY, data=data, seconds=0.0, workers=[0], **asked
     )
 
@@ -141,22 +141,22 @@ def test_the_time_to_an_accuracy_is_that_of_the_epoch_that_reached_it() -> None:
     assert ours["seconds"] == (600 // 20 + 1) * ours["epochs"]
     assert ours["epochs"] == len(ours["curve"])
     assert json.loads(json.dumps(result)) == result
-    assert f"{100 * ours['accuracy']:.2f}% after {ours['epochs']:.4g} epochs" in race.table(result)
+    assert f"{100 * ours['accuracy']:.2f}% after {ours['epochs']:.4g} epochs" in time_to_accuracy.table(result)
     slow = {**result, "baseline": {**result["baseline"], "reached": False, "seconds": 3 * ours["seconds"]}}
-    assert "at least 3.00" in race.table(slow)
+    assert "at least 3.00" in time_to_accuracy.table(slow)
 
 
 @pytest.mark.usefixtures("_a_second_a_look")
 def test_what_does_not_get_there_is_said_not_to(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(race, "SAY_SECONDS", 20.0)
+    monkeypatch.setattr(time_to_accuracy, "SAY_SECONDS", 20.0)
     result = race_to(1.01, epochs=2.0, minutes=68 / 60)
     assert (result["ours"]["reached"], result["ours"]["epochs"]) == (False, 2)  # its schedule was at its end
     theirs = result["baseline"]  # its time was up after three of the four steps of its 14th epoch
     assert (theirs["reached"], theirs["epochs"], theirs["seconds"]) == (False, 13.75, 69)
-    assert "ours did not get there" in race.table(result)
-    assert "after 13.75 epochs, not reached" in race.table(result)
+    assert "ours did not get there" in time_to_accuracy.table(result)
+    assert "after 13.75 epochs, not reached" in time_to_accuracy.table(result)
     told = capsys.readouterr().err
     assert "ours, at most 1.13 minutes of training: epoch 0.70, " in told  # a word within a long epoch
     assert f"training: epoch 13.75, {100 * theirs['accuracy']:.2f}% of the validation images, " in told

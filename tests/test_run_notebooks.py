@@ -10,7 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from tpsnet_lib.files import ConfigError, TpsnetError
-from tpsnet_lib.publish import notebooks
+from tpsnet_lib.report import run_notebooks
 
 DECLARED = 'profile = "quick"\ndataset = "auto"\ndata = ""\nstore = ""\ntrials = 4\nrate = 0.1\nseeds = [0]'
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -31,8 +31,8 @@ def printed(path: Path) -> str:
 
 
 @pytest.fixture
-def smoke() -> notebooks.Profile:
-    return notebooks.load_profile("smoke")
+def smoke() -> run_notebooks.Profile:
+    return run_notebooks.load_profile("smoke")
 
 
 def test_parameters_reach_the_notebook_which_runs_in_this_interpreter(tmp_path, smoke, monkeypatch, capsys):
@@ -40,7 +40,7 @@ def test_parameters_reach_the_notebook_which_runs_in_this_interpreter(tmp_path, 
     toy(folder, "01_good", "import sys\nprint(profile, dataset, trials, sys.executable)")
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.chdir(tmp_path)
-    (result,) = notebooks.run(smoke, folder=folder, out=Path("out {x}"), parameters={"trials": 9})
+    (result,) = run_notebooks.run(smoke, folder=folder, out=Path("out {x}"), parameters={"trials": 9})
     assert (result.status, result.path) == ("ok", tmp_path / "out {x}" / "01_good.ipynb")
     assert printed(result.path) == f"smoke shapes10 9 {sys.executable}\n"
     assert capsys.readouterr().err.startswith("01_good: done in ")
@@ -52,7 +52,7 @@ def test_a_failure_keeps_its_part_and_the_last_good_copy_names_the_cell_and_skip
     out = tmp_path / "out"
     out.mkdir()
     (out / "01_bad.ipynb").write_text("an earlier success")
-    failed, skipped = notebooks.run(smoke, folder=tmp_path, out=out)
+    failed, skipped = run_notebooks.run(smoke, folder=tmp_path, out=out)
     assert (failed.status, failed.cell, skipped.status) == ("failed", 4, "skipped")
     assert failed.error == "`x = 1`: ValueError: last line"
     assert failed.path == out / "01_bad.failed.ipynb"
@@ -69,7 +69,7 @@ def test_keep_going_runs_the_rest_and_a_success_replaces_what_was_left_of_a_fail
     out = tmp_path / "out"
     out.mkdir()
     (out / "02_good.failed.ipynb").write_text("an earlier failure")
-    bad, good = notebooks.run(smoke, folder=tmp_path, out=out, keep_going=True, progress="none")
+    bad, good = run_notebooks.run(smoke, folder=tmp_path, out=out, keep_going=True, progress="none")
     assert (bad.status, bad.cell, good.status) == ("failed", 3, "ok")
     assert "DeadKernelError" in bad.error
     assert sorted(path.name for path in out.glob("[0-9]*")) == ["01_bad.failed.ipynb", "02_good.ipynb"]
@@ -77,8 +77,8 @@ def test_keep_going_runs_the_rest_and_a_success_replaces_what_was_left_of_a_fail
 
 def test_a_cell_that_hangs_is_stopped_at_the_time_out(tmp_path, smoke):
     toy(tmp_path, "01_slow", "while True:\n    pass")
-    profile = notebooks.Profile("x", smoke.parameters, {}, {}, 1, {})
-    (result,) = notebooks.run(profile, folder=tmp_path, out=tmp_path / "out", progress="none")
+    profile = run_notebooks.Profile("x", smoke.parameters, {}, {}, 1, {})
+    (result,) = run_notebooks.run(profile, folder=tmp_path, out=tmp_path / "out", progress="none")
     assert (result.status, result.cell) == ("failed", 3)
     assert "cell_timeout" in result.error
 
@@ -86,7 +86,7 @@ def test_a_cell_that_hangs_is_stopped_at_the_time_out(tmp_path, smoke):
 def test_an_unknown_parameter_is_refused_before_anything_runs(tmp_path, smoke):
     toy(tmp_path, "01_toy")
     with pytest.raises(ConfigError, match=r"^01_toy.ipynb has no parameter 'trails': did you mean trials\?$"):
-        notebooks.run(smoke, folder=tmp_path, out=tmp_path / "out", parameters={"trails": 9})
+        run_notebooks.run(smoke, folder=tmp_path, out=tmp_path / "out", parameters={"trails": 9})
     assert not (tmp_path / "out").exists()
 
 
@@ -94,18 +94,18 @@ def test_an_unknown_parameter_is_refused_before_anything_runs(tmp_path, smoke):
 def test_a_parameter_of_another_type_is_refused(tmp_path, smoke, wrong):
     path = toy(tmp_path, "01_toy")
     with pytest.raises(ConfigError, match=f"parameter {next(iter(wrong))} is"):
-        notebooks.parameters_for(path, smoke, wrong)
+        run_notebooks.parameters_for(path, smoke, wrong)
 
 
 def test_parameters_of_the_right_type_pass(tmp_path, smoke):
     path = toy(tmp_path, "01_toy")
-    given = notebooks.parameters_for(path, smoke, {"rate": 1, "seeds": [1, 2], "trials": 2})
+    given = run_notebooks.parameters_for(path, smoke, {"rate": 1, "seeds": [1, 2], "trials": 2})
     assert given == {**smoke.parameters, "rate": 1, "seeds": [1, 2], "trials": 2}
 
 
 def test_prepared_copies_have_the_parameters_and_have_not_run(tmp_path, smoke):
     toy(tmp_path, "01_toy", "print(profile)")
-    (path,) = notebooks.prepare(smoke, tmp_path / "out", folder=tmp_path)
+    (path,) = run_notebooks.prepare(smoke, tmp_path / "out", folder=tmp_path)
     cells = nbformat.read(path, as_version=4).cells
     assert 'profile = "smoke"' in cells[2].source
     assert printed(path) == ""
@@ -114,45 +114,45 @@ def test_prepared_copies_have_the_parameters_and_have_not_run(tmp_path, smoke):
 def test_notebooks_are_chosen_by_number_or_name(tmp_path):
     for name in ("01_explore_data", "02_effects"):
         toy(tmp_path, name)
-    assert [path.stem for path in notebooks.choose(["02"], tmp_path)] == ["02_effects"]
-    assert [path.stem for path in notebooks.choose((), tmp_path)] == ["01_explore_data", "02_effects"]
+    assert [path.stem for path in run_notebooks.choose(["02"], tmp_path)] == ["02_effects"]
+    assert [path.stem for path in run_notebooks.choose((), tmp_path)] == ["01_explore_data", "02_effects"]
     with pytest.raises(ConfigError, match="did you mean 02_effects"):
-        notebooks.choose(["02_efects"], tmp_path)
+        run_notebooks.choose(["02_efects"], tmp_path)
     with pytest.raises(ConfigError, match="holds no notebook"):
-        notebooks.choose((), tmp_path / "empty")
+        run_notebooks.choose((), tmp_path / "empty")
 
 
 def test_a_damaged_notebook_and_an_output_folder_that_is_a_file_are_one_line(tmp_path, smoke):
     path = toy(tmp_path, "01_toy")
     (tmp_path / "file").write_text("")
     with pytest.raises(TpsnetError, match="cannot be written"):
-        notebooks.run(smoke, folder=tmp_path, out=tmp_path / "file")
+        run_notebooks.run(smoke, folder=tmp_path, out=tmp_path / "file")
     path.write_text("{")
     with pytest.raises(ConfigError, match=r"01_toy\.ipynb is not a notebook"):
-        notebooks.parameters_for(path, smoke)
+        run_notebooks.parameters_for(path, smoke)
 
 
 def test_the_committed_profiles_name_common_parameters_and_seconds():
     for name in ("smoke", "quick", "full"):
-        profile = notebooks.load_profile(name)
+        profile = run_notebooks.load_profile(name)
         assert profile.parameters["profile"] == name
         assert set(profile.parameters) >= {"profile", "dataset", "data", "store"}
         assert set(profile.seconds) == set(profile.notebooks)
-    assert notebooks.load_profile("smoke").parameters["dataset"] == "shapes10"
+    assert run_notebooks.load_profile("smoke").parameters["dataset"] == "shapes10"
     with pytest.raises(ConfigError, match="choose one of smoke, quick, full"):
-        notebooks.load_profile("slow")
+        run_notebooks.load_profile("slow")
 
 
 def test_a_misspelt_key_of_a_profile_is_refused(tmp_path):
     path = tmp_path / "profiles.yaml"
     path.write_text("profiles: {smoke: {cell_timout: 3}}")
     with pytest.raises(ConfigError, match=r"smoke\.cell_timout is not known here: did you mean cell_timeout"):
-        notebooks.load_profile("smoke", path)
+        run_notebooks.load_profile("smoke", path)
 
 
 def test_the_estimate_scales_what_a_faster_machine_shortens_and_nothing_else():
     reference = {"gflops": 100.0, "fixed_seconds": 10}
-    profile = notebooks.Profile("x", {}, {}, {"a": 70.0, "b": 4.0}, 60, reference)
-    assert notebooks.expected_seconds(profile, ["a", "b"]) == 74
-    assert notebooks.expected_seconds(profile, ["a", "b"], gflops=50.0) == 10 + 120 + 4
-    assert notebooks.expected_seconds(profile, ["a", "unknown"], gflops=1e12) == pytest.approx(10)
+    profile = run_notebooks.Profile("x", {}, {}, {"a": 70.0, "b": 4.0}, 60, reference)
+    assert run_notebooks.expected_seconds(profile, ["a", "b"]) == 74
+    assert run_notebooks.expected_seconds(profile, ["a", "b"], gflops=50.0) == 10 + 120 + 4
+    assert run_notebooks.expected_seconds(profile, ["a", "unknown"], gflops=1e12) == pytest.approx(10)

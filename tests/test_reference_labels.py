@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from tpsnet_lib import cli
+from tpsnet_lib.cli import main
+from tpsnet_lib.data import reference_labels
 from tpsnet_lib.files import DataError
-from tpsnet_lib.study import reference
 
 CHECKS = [
     {"id": 7, "given_original_label": 6, "our_guessed_label": 3, "mturk": votes}
@@ -28,17 +28,17 @@ CHECKS = [
 def folder(tmp_path, monkeypatch):
     counts = np.zeros((10_000, 10), dtype=np.int64)
     counts[:, 3] = 51
-    np.save(tmp_path / reference.HUMANS, counts)
-    (tmp_path / reference.LABEL_CHECKS).write_text(json.dumps(CHECKS))
-    published(tmp_path / reference.PUBLISHED)
+    np.save(tmp_path / reference_labels.HUMANS, counts)
+    (tmp_path / reference_labels.LABEL_CHECKS).write_text(json.dumps(CHECKS))
+    published(tmp_path / reference_labels.PUBLISHED)
     know(tmp_path, monkeypatch)
     return tmp_path
 
 
 def know(folder, monkeypatch):
-    names = (reference.HUMANS, reference.LABEL_CHECKS)
+    names = (reference_labels.HUMANS, reference_labels.LABEL_CHECKS)
     sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
-    monkeypatch.setattr(reference, "SHA256", sums)
+    monkeypatch.setattr(reference_labels, "SHA256", sums)
 
 
 def published(path, **other):
@@ -52,17 +52,19 @@ def published(path, **other):
 
 
 def test_reads_what_people_checkers_and_models_said(folder):
-    assert reference.load_humans(folder).sum(1).unique().tolist() == [51]
-    checks = reference.load_label_checks(folder)
+    assert reference_labels.load_humans(folder).sum(1).unique().tolist() == [51]
+    checks = reference_labels.load_label_checks(folder)
     assert [check.is_error for check in checks] == [True, False]
-    assert reference.error_positions(checks).tolist() == [7]
-    found = reference.load_published(folder)
+    assert reference_labels.error_positions(checks).tolist() == [7]
+    found = reference_labels.load_published(folder)
     assert found.names == ("a", "b")
     assert found.original.dtype == torch.int64
     assert found.v6.shape == (2, 2000)
 
 
-@pytest.mark.parametrize("load", [reference.load_humans, reference.load_label_checks, reference.load_published])
+@pytest.mark.parametrize(
+    "load", [reference_labels.load_humans, reference_labels.load_label_checks, reference_labels.load_published]
+)
 def test_a_missing_folder_or_file_is_one_line_with_the_way_out(load, tmp_path):
     for folder in (None, tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DataError, match="TPSNET_REFERENCE") as caught:
@@ -72,8 +74,8 @@ def test_a_missing_folder_or_file_is_one_line_with_the_way_out(load, tmp_path):
 
 def test_an_altered_file_is_refused_by_its_sha256(folder):
     for name, load in (
-        (reference.HUMANS, reference.load_humans),
-        (reference.LABEL_CHECKS, reference.load_label_checks),
+        (reference_labels.HUMANS, reference_labels.load_humans),
+        (reference_labels.LABEL_CHECKS, reference_labels.load_label_checks),
     ):
         with (folder / name).open("ab") as file:
             file.write(b" ")
@@ -83,18 +85,18 @@ def test_an_altered_file_is_refused_by_its_sha256(folder):
 
 def test_a_table_of_another_shape_or_without_votes_is_refused(folder, monkeypatch):
     for counts in (np.ones((9_999, 10), np.int64), np.zeros((10_000, 10), np.int64), np.ones((10_000, 10))):
-        np.save(folder / reference.HUMANS, counts)
+        np.save(folder / reference_labels.HUMANS, counts)
         know(folder, monkeypatch)
         with pytest.raises(DataError, match="cifar10h"):
-            reference.load_humans(folder)
+            reference_labels.load_humans(folder)
 
 
 @pytest.mark.parametrize("text", ["[{}]", "3", "not json", '[{"id": "x"}]'])
 def test_a_list_of_another_form_is_refused(folder, monkeypatch, text):
-    (folder / reference.LABEL_CHECKS).write_text(text)
+    (folder / reference_labels.LABEL_CHECKS).write_text(text)
     know(folder, monkeypatch)
     with pytest.raises(DataError, match="mturk"):
-        reference.load_label_checks(folder)
+        reference_labels.load_label_checks(folder)
 
 
 @pytest.mark.parametrize(
@@ -107,27 +109,27 @@ def test_a_list_of_another_form_is_refused(folder, monkeypatch, text):
     ],
 )
 def test_predictions_of_another_length_value_or_kind_are_refused(folder, other):
-    published(folder / reference.PUBLISHED, **other)
+    published(folder / reference_labels.PUBLISHED, **other)
     with pytest.raises(DataError, match="published-predictions"):
-        reference.load_published(folder)
+        reference_labels.load_published(folder)
 
 
 def test_predictions_that_lack_an_array_or_are_torn_are_refused(folder):
-    path = folder / reference.PUBLISHED
+    path = folder / reference_labels.PUBLISHED
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(DataError, match="cannot be read"):
-        reference.load_published(folder)
+        reference_labels.load_published(folder)
     np.savez(path, names=np.array(["a"]))
     with pytest.raises(DataError, match="cannot be read"):
-        reference.load_published(folder)
+        reference_labels.load_published(folder)
 
 
 def test_a_notebook_gets_the_reason_and_goes_on(folder, tmp_path):
-    assert reference.or_reason(reference.load_published, folder, "cifar10")[1] == ""
-    nothing, reason = reference.or_reason(reference.load_humans, tmp_path / "nowhere", "cifar10")
+    assert reference_labels.or_reason(reference_labels.load_published, folder, "cifar10")[1] == ""
+    nothing, reason = reference_labels.or_reason(reference_labels.load_humans, tmp_path / "nowhere", "cifar10")
     assert nothing is None
     assert "missing" in reason
-    assert "shapes10" in reference.or_reason(reference.load_humans, folder, "shapes10")[1]
+    assert "shapes10" in reference_labels.or_reason(reference_labels.load_humans, folder, "shapes10")[1]
 
 
 def test_a_named_folder_wins_then_the_variable_then_the_one_beside_the_data(tmp_path, monkeypatch):
@@ -135,19 +137,19 @@ def test_a_named_folder_wins_then_the_variable_then_the_one_beside_the_data(tmp_
     (data / "cifar-10-batches-bin").mkdir(parents=True)
     (data / "cifar-10-batches-bin" / "data_batch_1.bin").touch()
     monkeypatch.delenv("TPSNET_REFERENCE", raising=False)
-    assert reference.find_reference(data=data) is None
+    assert reference_labels.find_reference(data=data) is None
     beside.mkdir()
-    assert reference.find_reference(data=data) == beside
+    assert reference_labels.find_reference(data=data) == beside
     monkeypatch.setenv("TPSNET_REFERENCE", "/named")
-    assert str(reference.find_reference(data=data)) == "/named"
-    assert str(reference.find_reference("/given", data)) == "/given"
+    assert str(reference_labels.find_reference(data=data)) == "/named"
+    assert str(reference_labels.find_reference("/given", data)) == "/given"
     monkeypatch.delenv("TPSNET_REFERENCE")
-    assert reference.find_reference(data=tmp_path / "nowhere") is None
+    assert reference_labels.find_reference(data=tmp_path / "nowhere") is None
 
 
 # Fetching
 
-BOTH = (reference.HUMANS, reference.LABEL_CHECKS)
+BOTH = (reference_labels.HUMANS, reference_labels.LABEL_CHECKS)
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -170,7 +172,7 @@ def address(folder, monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(reference, "ADDRESSES", dict.fromkeys(BOTH, f"{url}/nowhere"))
+    monkeypatch.setattr(reference_labels, "ADDRESSES", dict.fromkeys(BOTH, f"{url}/nowhere"))
     monkeypatch.setattr(Quiet, "asked", [])
     yield url
     server.shutdown()
@@ -179,22 +181,22 @@ def address(folder, monkeypatch):
 
 def test_files_are_fetched_from_the_first_address_that_has_them_whole(address, tmp_path):
     target = tmp_path / "données" / "reference"
-    found = reference.download(target, [f"{address}/gone", f"{address}/bad", f"{address}/good/"])
+    found = reference_labels.download(target, [f"{address}/gone", f"{address}/bad", f"{address}/good/"])
     assert found == {target / name: True for name in BOTH}
     assert {path.name for path in target.iterdir()} == set(BOTH)
     assert not any("nowhere" in line for line in Quiet.asked)
-    assert reference.load_humans(target).shape == (10_000, 10)
+    assert reference_labels.load_humans(target).shape == (10_000, 10)
 
 
 def test_a_whole_file_is_kept_and_a_damaged_one_replaced(address, tmp_path):
     target = tmp_path / "reference"
-    reference.download(target, [f"{address}/good"])
+    reference_labels.download(target, [f"{address}/good"])
     Quiet.asked.clear()
-    assert reference.download(target, [f"{address}/good"]) == {target / name: False for name in BOTH}
+    assert reference_labels.download(target, [f"{address}/good"]) == {target / name: False for name in BOTH}
     assert Quiet.asked == []
-    (target / reference.HUMANS).write_bytes(b"torn")
-    assert reference.download(target, [f"{address}/good"])[target / reference.HUMANS]
-    assert reference.load_humans(target).shape == (10_000, 10)
+    (target / reference_labels.HUMANS).write_bytes(b"torn")
+    assert reference_labels.download(target, [f"{address}/good"])[target / reference_labels.HUMANS]
+    assert reference_labels.load_humans(target).shape == (10_000, 10)
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -205,7 +207,7 @@ def test_a_file_with_another_sum_is_refused_and_nothing_is_left(address, tmp_pat
     with pytest.raises(
         DataError, match=r"/bad/cifar10h-counts.npy \(SHA-256 .*, not .*nowhere.*404.*--mirror"
     ) as caught:
-        reference.download(target, [f"{address}/bad"])
+        reference_labels.download(target, [f"{address}/bad"])
     assert "\n" not in str(caught.value)
     assert target.is_dir() == there
     assert not there or not list(target.iterdir())
@@ -216,9 +218,9 @@ def test_a_fetch_that_is_interrupted_leaves_nothing(address, tmp_path, monkeypat
         file.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reference, "fetch", interrupted)
+    monkeypatch.setattr(reference_labels, "fetch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        reference.download(tmp_path / "reference")
+        reference_labels.download(tmp_path / "reference")
     assert not (tmp_path / "reference").exists()
 
 
@@ -227,13 +229,13 @@ def test_the_command_names_files_sources_and_licences_and_no_network_is_one_line
 ):
     monkeypatch.delenv("TPSNET_REFERENCE", raising=False)
     data = tmp_path / "data"
-    assert cli.main(["data", "reference", "--data", str(data), "--mirror", f"{address}/good"]) == 0
+    assert main.main(["data", "reference", "--data", str(data), "--mirror", f"{address}/good"]) == 0
     out = capsys.readouterr().out
     assert {path.name for path in (data / "reference").iterdir()} == set(BOTH)
     for said in ("CC BY-NC-SA 4.0", "Apache-2.0", "(fetched)", "published-predictions.npz has no single address"):
         assert said in out
-    monkeypatch.setattr(reference, "ADDRESSES", dict.fromkeys(BOTH, "http://127.0.0.1:9"))
-    assert cli.main(["data", "reference", "--data", str(tmp_path / "other")]) == 1
+    monkeypatch.setattr(reference_labels, "ADDRESSES", dict.fromkeys(BOTH, "http://127.0.0.1:9"))
+    assert main.main(["data", "reference", "--data", str(tmp_path / "other")]) == 1
     err = capsys.readouterr().err
     assert "http://127.0.0.1:9/cifar10h-counts.npy" in err.splitlines()[-1]
     assert not (tmp_path / "other" / "reference").exists()
@@ -244,26 +246,26 @@ def test_the_command_completes_the_folder_that_is_used_already(address, tmp_path
     (tmp_path / "cifar10" / "cifar-10-batches-bin").mkdir(parents=True)
     (tmp_path / "cifar10" / "cifar-10-batches-bin" / "data_batch_1.bin").touch()
     (tmp_path / "reference").mkdir()
-    published(tmp_path / "reference" / reference.PUBLISHED)
+    published(tmp_path / "reference" / reference_labels.PUBLISHED)
     asked = ["data", "reference", "--data", str(tmp_path / "cifar10"), "--mirror", f"{address}/good"]
-    assert cli.main(asked) == 0
-    assert {path.name for path in (tmp_path / "reference").iterdir()} == {*BOTH, reference.PUBLISHED}
+    assert main.main(asked) == 0
+    assert {path.name for path in (tmp_path / "reference").iterdir()} == {*BOTH, reference_labels.PUBLISHED}
     assert "no single address" not in capsys.readouterr().out
 
 
 def test_the_real_files_say_what_their_papers_say():
-    folder = reference.find_reference()
-    if folder is None or not (folder / reference.PUBLISHED).is_file():
+    folder = reference_labels.find_reference()
+    if folder is None or not (folder / reference_labels.PUBLISHED).is_file():
         pytest.skip("no folder of reference data here")
-    from tpsnet_lib.data import load_test
+    from tpsnet_lib.data.datasets import load_test
 
     labels = load_test("cifar10").labels
-    people = reference.load_humans(folder).argmax(1)
+    people = reference_labels.load_humans(folder).argmax(1)
     assert (people == labels).double().mean().item() == pytest.approx(0.9921, abs=1e-9)
-    checks = reference.load_label_checks(folder)
-    assert (len(checks), len(reference.error_positions(checks))) == (275, 54)
+    checks = reference_labels.load_label_checks(folder)
+    assert (len(checks), len(reference_labels.error_positions(checks))) == (275, 54)
     assert all(labels[check.index] == check.label for check in checks)
-    models = reference.load_published(folder)
+    models = reference_labels.load_published(folder)
     expected = {
         "wrn_28_10": (0.9593, 0.9015),
         "shake_shake_26_2x32d_SSI": (0.9659, 0.9000),

@@ -8,16 +8,16 @@ import torch
 from matplotlib import pyplot
 
 from tpsnet_lib import metrics
+from tpsnet_lib.analysis import errors
+from tpsnet_lib.analysis import errors_findings as say
+from tpsnet_lib.analysis.explain import BlockNorms
 from tpsnet_lib.config import DataConfig, RunConfig, TrainConfig
-from tpsnet_lib.data import ImageSet
+from tpsnet_lib.data.datasets import ImageSet
+from tpsnet_lib.data.reference_labels import Published
 from tpsnet_lib.files import RecordError
-from tpsnet_lib.publish.plots import errors as plots
-from tpsnet_lib.publish.plots import style
-from tpsnet_lib.study import error_findings as say
-from tpsnet_lib.study import predictions
-from tpsnet_lib.study.explain import BlockNorms
-from tpsnet_lib.study.records import Record
-from tpsnet_lib.study.reference import Published
+from tpsnet_lib.plots import errors as plots
+from tpsnet_lib.plots import style
+from tpsnet_lib.runs.records import Record
 
 GENERATOR = torch.Generator().manual_seed(0)
 LABELS = torch.randint(0, 10, (600,), generator=GENERATOR)
@@ -34,7 +34,7 @@ NAMES = tuple("abcdefghij")
 def test_class_scores_agree_with_scikit_learn_and_lie_in_their_intervals():
     from sklearn.metrics import precision_recall_fscore_support
 
-    scores = predictions.class_scores(metrics.confusion(PREDICTED, LABELS))
+    scores = errors.class_scores(metrics.confusion(PREDICTED, LABELS))
     theirs = precision_recall_fscore_support(LABELS, PREDICTED)
     for kind, expected in zip(("precision", "recall", "f1"), theirs, strict=False):
         values = [getattr(score, kind) for score in scores]
@@ -46,7 +46,7 @@ def test_a_class_that_never_occurs_is_named_has_no_score_and_stops_nothing():
     there = LABELS < 8
     few, guessed = LABELS[there], PREDICTED[there].clamp(max=8)
     matrix = metrics.confusion(guessed, few)
-    scores = predictions.class_scores(matrix)
+    scores = errors.class_scores(matrix)
     assert np.isnan([scores[8].recall[0], scores[9].recall[0], scores[9].precision[0]]).all()
     assert scores[8].precision[0] == scores[8].f1[0] == 0.0
     assert np.isnan(scores[9].f1).all()
@@ -58,7 +58,7 @@ def test_a_class_that_never_occurs_is_named_has_no_score_and_stops_nothing():
     drawn = (
         plots.confusion_matrix(matrix, NAMES),
         plots.scores_by_class(scores, NAMES),
-        plots.reliability([("one", predictions.reliability(PROBABILITIES[there], few))]),
+        plots.reliability([("one", errors.reliability(PROBABILITIES[there], few))]),
         plots.embedding(points, few, right, NAMES, ("x", "y")),
     )
     for figure in drawn:
@@ -70,22 +70,22 @@ def test_a_class_that_never_occurs_is_named_has_no_score_and_stops_nothing():
 def test_no_error_and_nothing_right_are_said_too():
     for guessed in (LABELS, (LABELS + 1) % 10):
         matrix = metrics.confusion(guessed, LABELS)
-        assert say.say_classes(predictions.class_scores(matrix), NAMES)
+        assert say.say_classes(errors.class_scores(matrix), NAMES)
         assert say.say_confusion(matrix, NAMES)
 
 
 def test_calibration_gives_the_metrics_with_intervals_around_them():
-    found = predictions.calibration(PROBABILITIES, LABELS)
+    found = errors.calibration(PROBABILITIES, LABELS)
     assert found["NLL"][0] == metrics.nll(PROBABILITIES, LABELS)
     assert found["Brier"][0] == metrics.brier(PROBABILITIES, LABELS)
     assert found["ECE"][0] == metrics.ece(PROBABILITIES, LABELS)
     assert all(low < value < high for value, low, high in (found["NLL"], found["Brier"]))
     rows = torch.stack([CONFIDENCE.double(), CONFIDENCE.double() - CORRECT.double()], 1).numpy()
-    assert predictions._binned_gap(rows) == pytest.approx(metrics.ece(PROBABILITIES, LABELS), abs=1e-7)
+    assert errors._binned_gap(rows) == pytest.approx(metrics.ece(PROBABILITIES, LABELS), abs=1e-7)
 
 
 def test_reliability_bins_hold_all_images_once_and_their_mean_gap_is_the_ece():
-    bins = predictions.reliability(PROBABILITIES, LABELS)
+    bins = errors.reliability(PROBABILITIES, LABELS)
     assert sum(part.n for part in bins) == 600
     assert [part.confidence for part in bins] == sorted(part.confidence for part in bins)
     gap = sum(part.n * abs(part.confidence - part.accuracy[0]) for part in bins) / 600
@@ -93,18 +93,18 @@ def test_reliability_bins_hold_all_images_once_and_their_mean_gap_is_the_ece():
 
 
 def test_risk_coverage_ends_in_the_accuracy_and_begins_with_the_surest():
-    coverage, reached = predictions.risk_coverage(CONFIDENCE, CORRECT)
+    coverage, reached = errors.risk_coverage(CONFIDENCE, CORRECT)
     assert (coverage[-1].item(), reached[-1].item()) == pytest.approx((1.0, CORRECT.double().mean().item()))
     assert reached[0] == CORRECT[CONFIDENCE.argmax()].double()
-    assert predictions.coverage_for(CONFIDENCE, CORRECT, 0.0) == 1.0
-    assert predictions.coverage_for(CONFIDENCE, torch.zeros(600, dtype=torch.bool), 0.5) == 0.0
+    assert errors.coverage_for(CONFIDENCE, CORRECT, 0.0) == 1.0
+    assert errors.coverage_for(CONFIDENCE, torch.zeros(600, dtype=torch.bool), 0.5) == 0.0
 
 
 def test_worst_errors_are_errors_the_surest_first():
-    worst = predictions.worst_errors(PROBABILITIES, LABELS, 12)
+    worst = errors.worst_errors(PROBABILITIES, LABELS, 12)
     assert not CORRECT[worst].any()
     assert (CONFIDENCE[worst].diff() <= 0).all()
-    assert len(predictions.worst_errors(PROBABILITIES, PREDICTED, 12)) == 0
+    assert len(errors.worst_errors(PROBABILITIES, PREDICTED, 12)) == 0
 
 
 # Two networks, people
@@ -112,12 +112,12 @@ def test_worst_errors_are_errors_the_surest_first():
 
 def test_the_paired_interval_is_that_of_a_bootstrap_over_images():
     second = CORRECT & (torch.rand(600, generator=GENERATOR) > 0.1)
-    found = predictions.paired(CORRECT, second)
+    found = errors.paired(CORRECT, second)
     assert (found.only_second, found.difference[0]) == (0, pytest.approx(found.only_first / 600))
     assert found.p == metrics.mcnemar(CORRECT, second)
     low, high = metrics.bootstrap((CORRECT.int() - second.int()).numpy(), np.mean)
     assert found.difference[1:] == pytest.approx((low, high), abs=0.006)
-    assert predictions.paired(CORRECT, CORRECT).difference == (0.0, 0.0, 0.0)
+    assert errors.paired(CORRECT, CORRECT).difference == (0.0, 0.0, 0.0)
 
 
 def published(*accuracies, v6=0.9):
@@ -132,7 +132,7 @@ def published(*accuracies, v6=0.9):
 
 def test_standings_are_sorted_and_say_who_is_clearly_better():
     ours = torch.arange(600) < 540
-    rows = predictions.standings(ours, published(0.5, 0.99, 0.9), LABELS)
+    rows = errors.standings(ours, published(0.5, 0.99, 0.9), LABELS)
     assert [row.name for row in rows] == ["model 1", "model 2", "model 0"]
     text = say.say_standing(rows, 0.9)
     assert "**1 are clearly worse**" in text
@@ -142,7 +142,7 @@ def test_standings_are_sorted_and_say_who_is_clearly_better():
 
 def test_the_line_of_published_models_foretells_the_other_test_set():
     models = published(*torch.linspace(0.5, 0.9, 12).tolist())
-    value, low, high = predictions.expected_v6(0.7, models, LABELS)
+    value, low, high = errors.expected_v6(0.7, models, LABELS)
     assert value == pytest.approx(0.63, abs=0.01)
     assert low <= value <= high
 
@@ -151,21 +151,21 @@ def test_rank_correlation_agrees_with_scipy_also_with_ties():
     from scipy.stats import spearmanr
 
     first, second = torch.randint(0, 5, (300,), generator=GENERATOR), torch.rand(300, generator=GENERATOR)
-    found = predictions.rank_correlation(first, second)
+    found = errors.rank_correlation(first, second)
     assert found[0] == pytest.approx(spearmanr(first, second).statistic, abs=1e-12)
     assert found[1] <= found[0] <= found[2]
-    assert np.isnan(predictions.rank_correlation(torch.ones(5), torch.arange(5.0))[0])
+    assert np.isnan(errors.rank_correlation(torch.ones(5), torch.arange(5.0))[0])
 
 
 def test_entropy_is_0_for_certain_and_ln_10_for_no_idea():
     rows = torch.stack([torch.eye(10)[3], torch.full((10,), 0.1)])
-    assert predictions.entropy(rows).tolist() == pytest.approx([0.0, np.log(10)], abs=1e-6)
+    assert errors.entropy(rows).tolist() == pytest.approx([0.0, np.log(10)], abs=1e-6)
 
 
 def test_groups_by_agreement_hold_each_image_once():
     counts = torch.nn.functional.one_hot(LABELS, 10) * 50
     counts[::3, 0] += 10
-    groups = predictions.by_agreement(counts, PROBABILITIES, LABELS)
+    groups = errors.by_agreement(counts, PROBABILITIES, LABELS)
     assert sum(group.n for group in groups) == 600
     assert groups[0].name == "all"
     assert groups[0].people == 0.0
@@ -198,9 +198,9 @@ def record(tmp_path, accuracy=0.9, weights=True, finished="1", **fields):
 @pytest.fixture
 def choose(monkeypatch):
     def chosen(records, final, opened=()):
-        monkeypatch.setattr(predictions, "final_ids", lambda: {record.id: "x" for record in final})
-        monkeypatch.setattr(predictions, "find_test", lambda record, store: record if record in opened else None)
-        return next(iter(predictions.rank_records(Shelf(*records), "shapes10")), None)
+        monkeypatch.setattr(errors, "final_ids", lambda: {record.id: "x" for record in final})
+        monkeypatch.setattr(errors, "find_test", lambda record, store: record if record in opened else None)
+        return next(iter(errors.rank_records(Shelf(*records), "shapes10")), None)
 
     return chosen
 
@@ -226,9 +226,9 @@ def fitted_on_all(split, accuracy, seed=0):
 def test_a_network_fitted_on_all_images_counts_by_its_siblings_validation(tmp_path, choose):
     split, middle = record(tmp_path, 0.9), record(tmp_path, 0.95)
     whole = fitted_on_all(split, 0.999)
-    assert predictions.split_siblings(whole, Shelf(split, whole)) == [split]
-    assert predictions.split_siblings(split, Shelf(whole)) == [split]
-    assert predictions.held_out_accuracy(whole, Shelf(split, whole)) == 0.9
+    assert errors.split_siblings(whole, Shelf(split, whole)) == [split]
+    assert errors.split_siblings(split, Shelf(whole)) == [split]
+    assert errors.held_out_accuracy(whole, Shelf(split, whole)) == 0.9
     assert choose([split, whole, middle], [whole, middle], [whole, middle]) is middle
     better = fitted_on_all(middle, 0.1)
     assert choose([split, whole, middle, better], [whole, better], [whole, better]) is better
@@ -237,7 +237,7 @@ def test_a_network_fitted_on_all_images_counts_by_its_siblings_validation(tmp_pa
 def test_what_was_fitted_on_is_no_validation_also_without_a_sibling(tmp_path, choose):
     alone = fitted_on_all(record(tmp_path, 0.5), 0.999)
     poor = record(tmp_path, 0.2)
-    assert predictions.held_out_accuracy(alone, Shelf(alone, poor)) is None
+    assert errors.held_out_accuracy(alone, Shelf(alone, poor)) is None
     assert choose([alone, poor], [alone, poor], [alone, poor]) is alone  # it was trained on more images
     longer = replace(poor, config=replace(poor.config, train=replace(poor.config.train, epochs=400.0)))
     assert choose([alone, longer], [alone, longer], [alone, longer]) is longer
@@ -258,9 +258,9 @@ def test_a_test_part_that_is_altered_was_opened_all_the_same(tmp_path, monkeypat
             raise RecordError("altered")
         return one
 
-    monkeypatch.setattr(predictions, "final_ids", lambda: {good.id: "x", better.id: "x"})
-    monkeypatch.setattr(predictions, "find_test", find_test)
-    assert predictions.rank_records(Shelf(good, better), "shapes10") == [better, good]
+    monkeypatch.setattr(errors, "final_ids", lambda: {good.id: "x", better.id: "x"})
+    monkeypatch.setattr(errors, "find_test", find_test)
+    assert errors.rank_records(Shelf(good, better), "shapes10") == [better, good]
 
 
 def test_the_temperature_is_that_of_a_sibling_whose_weights_can_be_used(tmp_path):
@@ -290,7 +290,7 @@ def test_the_temperature_is_that_of_a_sibling_whose_weights_can_be_used(tmp_path
             return LOGITS[: len(images)]
 
     def heat(*shelf):
-        return predictions.held_out_temperature(whole, Shelf(*shelf), images.subset(torch.arange(500)), None, "fp32")
+        return errors.held_out_temperature(whole, Shelf(*shelf), images.subset(torch.arange(500)), None, "fp32")
 
     expected = metrics.temperature(LOGITS[:500], LABELS[:500])
     assert heat(whole, Sibling(True)) == heat(whole, Sibling(False), Sibling(True)) == expected
@@ -301,9 +301,9 @@ def test_the_temperature_is_that_of_a_sibling_whose_weights_can_be_used(tmp_path
 
 def test_predictions_of_another_length_are_refused_in_one_line(tmp_path):
     known = record(tmp_path)
-    predictions.require_length(LOGITS, LABELS, known)
+    errors.require_length(LOGITS, LABELS, known)
     with pytest.raises(RecordError, match=r"\(599, 10\) predictions for 600"):
-        predictions.require_length(LOGITS[1:], LABELS, known)
+        errors.require_length(LOGITS[1:], LABELS, known)
 
 
 # Findings change when their numbers do
@@ -326,11 +326,11 @@ def test_confusion_names_the_darkest_pair():
 
 
 def test_calibration_says_which_way_and_whether_the_temperature_helps():
-    sure = [predictions.Bin(0.9, (0.8, 0.7, 0.9), 100)]
+    sure = [errors.Bin(0.9, (0.8, 0.7, 0.9), 100)]
     text = say.say_calibration(sure, (0.1, 0.08, 0.12), (0.02, 0.01, 0.03), 1.5)
     assert "too sure" in text
     assert "**lowers**" in text
-    modest = [predictions.Bin(0.7, (0.8, 0.7, 0.9), 100)]
+    modest = [errors.Bin(0.7, (0.8, 0.7, 0.9), 100)]
     text = say.say_calibration(modest, (0.1, 0.08, 0.12), (0.11, 0.09, 0.13), 0.8)
     assert "not sure enough" in text
     assert "does not clearly change" in text
@@ -356,14 +356,14 @@ def test_shared_errors_and_label_errors_are_counted():
 
 def test_people_views_and_corruptions_say_more_less_or_not_settled():
     groups = [
-        predictions.Agreement(name, 100, error, (0.1, 0.0, 0.2), 0.1)
+        errors.Agreement(name, 100, error, (0.1, 0.0, 0.2), 0.1)
         for name, error in (("all", (0.1, 0.05, 0.2)), ("under 80%", (0.4, 0.3, 0.5)))
     ]
     assert "**more often**" in say.say_people((0.3, 0.2, 0.4), groups)
     assert "not clearly" in say.say_people((0.3, 0.2, 0.4), groups[::-1])
     assert "cannot be compared" in say.say_people((np.nan, np.nan, np.nan), groups)
     for low, high, word in ((0.001, 0.01, "helps"), (-0.01, -0.001, "hurts"), (-0.01, 0.01, "no difference")):
-        assert word in say.say_views(predictions.Paired((0.0, low, high), 0.1, 1, 1), 100)
+        assert word in say.say_views(errors.Paired((0.0, low, high), 0.1, 1, 1), 100)
     assert "**blur**" in say.say_corruptions({"noise": [9, 5], "blur": [9, 4]}, 10, 10)
     assert "**noise**" in say.say_corruptions({"noise": [9, 3], "blur": [9, 4]}, 10, 10)
     assert "drop of 5.0" in say.say_v6((0.9, 0.89, 0.91), 0.95)

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from tpsnet_lib import metrics
+from tpsnet_lib.analysis import dataset as study
+from tpsnet_lib.analysis import dataset_findings as findings
 from tpsnet_lib.config import TrainConfig
-from tpsnet_lib.data import MEAN, STD, Fingerprint, load_train, split
-from tpsnet_lib.publish.plots import data as plots
-from tpsnet_lib.study import image_findings as findings
-from tpsnet_lib.study import images as study
+from tpsnet_lib.data.datasets import MEAN, STD, Fingerprint, load_train, split
+from tpsnet_lib.plots import dataset as plots
 
 NAMES = tuple("abcdefghij")
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "01_explore_data.ipynb"

@@ -10,12 +10,14 @@ import pytest
 import torch
 from conftest import tiny
 
-from tpsnet_lib import data, metrics
+from tpsnet_lib import metrics
+from tpsnet_lib.analysis import errors, network_under_test
 from tpsnet_lib.config import ModelConfig
+from tpsnet_lib.data import datasets
 from tpsnet_lib.files import RecordError
 from tpsnet_lib.model import build
-from tpsnet_lib.study import evaluate, predictions, subject
-from tpsnet_lib.study.records import WEIGHTS, Store, load_or_run, read_record, write_sums, write_weights
+from tpsnet_lib.runs import test_set
+from tpsnet_lib.runs.records import WEIGHTS, Store, load_or_run, read_record, write_sums, write_weights
 
 CPU = torch.device("cpu")
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "05_error_analysis.ipynb"
@@ -37,7 +39,7 @@ SMALL = {  # parameters under which the notebook takes seconds
 def opened(record_copy):
     """A store with one record whose test part is there, to be damaged."""
     shelf = Store(record_copy.parent)
-    evaluate.open_test(shelf.load(record_copy.name), store=shelf, device="cpu", not_choosing=True)
+    test_set.open_test(shelf.load(record_copy.name), store=shelf, device="cpu", not_choosing=True)
     return shelf
 
 
@@ -77,16 +79,16 @@ def notebook(monkeypatch, capsys):
 
 
 def test_a_record_gives_its_network_and_the_answers_that_were_kept(opened, tiny_record):
-    found, passed = subject.find_subject(opened, "shapes10", tiny_record.id, None, CPU)
+    found, passed = network_under_test.find_subject(opened, "shapes10", tiny_record.id, None, CPU)
     assert (found.record.id, found.notes, passed, found.not_choosing) == (tiny_record.id, (), [], True)
-    assert torch.equal(found.logits, evaluate.find_test(tiny_record, opened).logits)
+    assert torch.equal(found.logits, test_set.find_test(tiny_record, opened).logits)
     expected = metrics.predict(found.network, found.test.images)
     torch.testing.assert_close(found.logits, expected, atol=0.01, rtol=0.01)
 
 
 def test_weights_of_another_network_leave_the_answers_that_were_kept(opened, tiny_record):
     swap_weights(opened.writable / tiny_record.id)
-    found, _ = subject.find_subject(opened, "shapes10", tiny_record.id, None, CPU)
+    found, _ = network_under_test.find_subject(opened, "shapes10", tiny_record.id, None, CPU)
     assert found.network is None
     assert len(found.logits) == len(found.test)
     (note,) = found.notes
@@ -96,13 +98,13 @@ def test_weights_of_another_network_leave_the_answers_that_were_kept(opened, tin
 
 @pytest.mark.parametrize("altered", [False, True])
 def test_answers_of_another_length_or_altered_are_computed_anew_and_not_kept(opened, tiny_record, altered):
-    kept = evaluate.find_test(tiny_record, opened).logits
+    kept = test_set.find_test(tiny_record, opened).logits
     folder = opened.writable / tiny_record.id
     shorten(folder)
     if altered:
         (folder / "test" / "SHA256SUMS").write_text("0" * 64 + "  logits.npz\n")
     before = (folder / "test" / "logits.npz").read_bytes()
-    found, _ = subject.find_subject(opened, "shapes10", tiny_record.id, None, CPU)
+    found, _ = network_under_test.find_subject(opened, "shapes10", tiny_record.id, None, CPU)
     assert torch.equal(found.logits, kept)
     assert ("altered" if altered else "(1999, 10) predictions for 2,000") in found.notes[0]
     assert (folder / "test" / "logits.npz").read_bytes() == before
@@ -113,10 +115,10 @@ def test_a_record_of_which_nothing_can_be_used_is_passed_over_for_the_next(opene
     other = load_or_run(tiny(train__epochs=1), store=opened, device="cpu", progress="none", keep_weights=True)
     swap_weights(folder)
     shorten(folder)
-    found, passed = subject.find_subject(opened, "shapes10", tiny_record.id, None, CPU)
+    found, passed = network_under_test.find_subject(opened, "shapes10", tiny_record.id, None, CPU)
     assert found is None  # the other one is not declared final
-    monkeypatch.setattr("tpsnet_lib.study.predictions.final_ids", lambda: {other.id: "x", tiny_record.id: "x"})
-    found, passed = subject.find_subject(opened, "shapes10", tiny_record.id, None, CPU)
+    monkeypatch.setattr("tpsnet_lib.analysis.errors.final_ids", lambda: {other.id: "x", tiny_record.id: "x"})
+    found, passed = network_under_test.find_subject(opened, "shapes10", tiny_record.id, None, CPU)
     assert found.record.id == other.id
     (line,) = passed
     assert line.startswith(f"Record {tiny_record.id} is passed over: ")
@@ -126,21 +128,21 @@ def test_a_record_of_which_nothing_can_be_used_is_passed_over_for_the_next(opene
 
 def test_an_id_that_no_record_has_is_an_error(opened):
     with pytest.raises(RecordError, match="no record 0123456789ab"):
-        subject.find_subject(opened, "shapes10", "0123456789ab", None, CPU)
+        network_under_test.find_subject(opened, "shapes10", "0123456789ab", None, CPU)
 
 
 def test_the_baseline_is_another_record_of_the_same_data_or_a_reason(opened, tiny_record, monkeypatch):
     record = opened.load(tiny_record.id)
     with pytest.raises(RecordError, match="classroom has no record on shapes10"):
-        subject.baseline(record, opened, CPU)
-    monkeypatch.setattr(subject, "collect", lambda *_: [(None, None), (None, record)])
+        network_under_test.baseline(record, opened, CPU)
+    monkeypatch.setattr(network_under_test, "collect", lambda *_: [(None, None), (None, record)])
     with pytest.raises(RecordError, match="itself"):
-        subject.baseline(record, opened, CPU)
+        network_under_test.baseline(record, opened, CPU)
     other = SimpleNamespace(id="other", config=tiny(train__epochs=1))
-    assert subject.baseline(other, opened, CPU)[0] is record
+    assert network_under_test.baseline(other, opened, CPU)[0] is record
     (opened.writable / record.id / WEIGHTS).unlink()
     with pytest.raises(RecordError, match="kept without weights"):
-        subject.baseline(other, opened, CPU)
+        network_under_test.baseline(other, opened, CPU)
 
 
 # The notebook
@@ -163,12 +165,14 @@ def test_the_notebook_goes_on_with_predictions_of_another_length_and_a_class_wit
     opened, tiny_record, notebook, monkeypatch
 ):
     """The test images have lost a class, so the predictions that were kept are too many for them."""
-    whole = data.load_test("shapes10")
+    whole = datasets.load_test("shapes10")
     few = whole.subset((whole.labels != 9).nonzero()[:, 0])
-    for room in (data, evaluate, subject):
+    for room in (datasets, test_set, network_under_test):
         monkeypatch.setattr(room, "load_test", lambda *_: few)
     base = shutil.copytree(tiny_record.path, opened.writable / "base" / tiny_record.id)
-    monkeypatch.setattr(subject, "baseline", lambda record, store, device: (read_record(base), names_network(base)))
+    monkeypatch.setattr(
+        network_under_test, "baseline", lambda record, store, device: (read_record(base), names_network(base))
+    )
     names, out = notebook(store=str(opened.writable), record=tiny_record.id)
     assert f"(2000, 10) predictions for {len(few):,} test images" in out
     said = " ".join(names.findings)
@@ -202,13 +206,13 @@ def test_seeds_fitted_on_all_images_take_temperature_and_rank_from_their_split_s
 
     sibling, *seeds = [trained("split", 0), *(trained("all", seed) for seed in (2, 1, 0))]
     finals = {record.id: "x" for record in seeds}
-    for room in (predictions, evaluate, subject):
+    for room in (errors, test_set, network_under_test):
         monkeypatch.setattr(room, "final_ids", lambda: finals)
     for record in seeds:
-        evaluate.open_test(record, store=shelf, device="cpu")
-    fitted, validation = data.fit_and_validation(sibling.config.data)
+        test_set.open_test(record, store=shelf, device="cpu")
+    fitted, validation = datasets.fit_and_validation(sibling.config.data)
     assert not torch.isin(validation.indices, fitted.indices).any()
-    assert torch.isin(validation.indices, data.fit_and_validation(seeds[0].config.data)[0].indices).all()
+    assert torch.isin(validation.indices, datasets.fit_and_validation(seeds[0].config.data)[0].indices).all()
 
     names, _ = notebook(store=str(shelf.writable))
     assert names.chosen.id == seeds[2].id

@@ -15,9 +15,9 @@ import torch
 from conftest import tiny
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tpsnet_lib import compiled, train
+from tpsnet_lib import compile_step, train
 from tpsnet_lib.config import RECIPES, RunConfig
-from tpsnet_lib.data import fit_and_validation
+from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import Interrupted, TrainingError
 
 CPU = torch.device("cpu")
@@ -93,13 +93,13 @@ def test_memory_that_is_short_is_no_failure_of_the_compiler(monkeypatch: pytest.
 
 
 def test_long_runs_on_cuda_are_compiled_where_nobody_says() -> None:
-    cuda, long = torch.device("cuda"), compiled.STEPS_THAT_PAY
-    assert compiled.resolve_execution("auto", cuda, long) == "compiled"
-    assert compiled.resolve_execution("auto", cuda, long - 1) == "eager"
-    assert compiled.resolve_execution("auto", CPU, long) == "eager"
-    assert compiled.resolve_execution("graphs", CPU, 1) == "graphs"
+    cuda, long = torch.device("cuda"), compile_step.STEPS_THAT_PAY
+    assert compile_step.resolve_execution("auto", cuda, long) == "compiled"
+    assert compile_step.resolve_execution("auto", cuda, long - 1) == "eager"
+    assert compile_step.resolve_execution("auto", CPU, long) == "eager"
+    assert compile_step.resolve_execution("graphs", CPU, 1) == "graphs"
     with pytest.raises(TrainingError, match="execution fast: choose one of auto, eager"):
-        compiled.resolve_execution("fast", CPU, 1)
+        compile_step.resolve_execution("fast", CPU, 1)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -13,7 +13,7 @@ import pytest
 
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model import count_macs, count_parameters
-from tpsnet_lib.study.search import Space, load_spaces, parse_space, sample
+from tpsnet_lib.runs.search_space import Space, load_spaces, parse_space, sample
 
 SMALL: dict[str, Any] = {
     "variables": {
@@ -45,7 +45,7 @@ def test_the_same_draws_come_again_whatever_else_drew_random_numbers(space: Spac
 
 def test_another_process_draws_the_same_list(space: Space) -> None:
     code = (
-        "from tpsnet_lib.study.search import load_spaces, sample;"
+        "from tpsnet_lib.runs.search_space import load_spaces, sample;"
         "print(sample(load_spaces()['original_blocks_width'], 7, 5).values)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

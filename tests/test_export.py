@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from conftest import tiny
 
-from tpsnet_lib import cli
+from tpsnet_lib.cli import main
 from tpsnet_lib.files import RecordError, write_json
-from tpsnet_lib.study import archive, evaluate
-from tpsnet_lib.study.records import Record, Store, read_record, write_failure, write_sums
+from tpsnet_lib.runs import export, test_set
+from tpsnet_lib.runs.records import Record, Store, read_record, write_failure, write_sums
 
 
 @pytest.fixture
 def packed(tiny_record: Record, tmp_path: Path) -> Path:
     path = tmp_path / "sent" / "récords of today.tar"
-    archive.pack([tiny_record], path)
+    export.pack([tiny_record], path)
     return path
 
 
@@ -28,10 +28,10 @@ def test_a_record_that_was_packed_and_unpacked_is_scored_as_before(
 ) -> None:
     write_failure(tiny_store.writable, tiny(seed=9), "diverged", tiny_record.provenance)
     file, store = str(tmp_path / "sent.tar"), str(tmp_path / "other")
-    assert cli.main(["records", "pack", "--store", str(tiny_store.writable), "--out", file]) == 0
+    assert main.main(["records", "pack", "--store", str(tiny_store.writable), "--out", file]) == 0
     assert "1 records in" in capsys.readouterr().out  # not the one that failed
     shutil.rmtree(tiny_store.writable / tiny(seed=9).id)
-    assert cli.main(["records", "unpack", file, "--out", store]) == 0
+    assert main.main(["records", "unpack", file, "--out", store]) == 0
     assert "1 records brought" in capsys.readouterr().out
     arrived = Store(Path(store)).load(tiny_record.id)
     assert (arrived.metrics, arrived.provenance) == (tiny_record.metrics, tiny_record.provenance)
@@ -39,20 +39,20 @@ def test_a_record_that_was_packed_and_unpacked_is_scored_as_before(
     assert (arrived.path / "weights.safetensors").stat().st_size < (
         tiny_record.path / "weights.safetensors"
     ).stat().st_size
-    assert cli.main(["records", "verify", "--out", store]) == 0
+    assert main.main(["records", "verify", "--out", store]) == 0
     capsys.readouterr()
-    assert cli.main(["test", arrived.id, "--out", store, "--not-choosing", "--json"]) == 0
+    assert main.main(["test", arrived.id, "--out", store, "--not-choosing", "--json"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    before = evaluate.score(tiny_record, device="cpu")[1]
+    before = test_set.score(tiny_record, device="cpu")[1]
     assert said["accuracy"] == pytest.approx(before["accuracy"], abs=0.01)
-    assert cli.main(["records", "unpack", file, "--out", store]) == 0
+    assert main.main(["records", "unpack", file, "--out", store]) == 0
     assert "0 records brought" in capsys.readouterr().out
     assert (arrived.path / "test").is_dir()  # what was there stays as it was
 
 
 def test_an_opening_does_not_travel(record_copy: Path, tmp_path: Path) -> None:
     (record_copy / "test").mkdir()
-    archive.pack([read_record(record_copy)], tmp_path / "a.tar")
+    export.pack([read_record(record_copy)], tmp_path / "a.tar")
     with tarfile.open(tmp_path / "a.tar") as tar:
         assert all(name.count("/") < 2 and "test" not in name for name in tar.getnames())
 
@@ -71,11 +71,11 @@ def test_a_torn_archive_is_one_line_and_leaves_nothing(packed: Path, tmp_path: P
     ):  # also where one file ends and the next begins
         packed.write_bytes(whole[:end])
         with pytest.raises(RecordError, match="is torn"):
-            archive.unpack(packed, target)
+            export.unpack(packed, target)
     for place in range(512 + 20, len(whole) - 10240, 997):
         packed.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(RecordError) if archive_matters(whole, place) else pytest.MonkeyPatch.context():
-            archive.unpack(packed, target)
+            export.unpack(packed, target)
             shutil.rmtree(target)
         assert not target.exists() or not list(target.iterdir())
 
@@ -93,18 +93,18 @@ def archive_matters(whole: bytes, place: int) -> bool:
 
 def test_what_is_there_with_other_content_is_not_overwritten(packed: Path, tiny_record: Record, tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="exists already and is not overwritten"):
-        archive.pack([tiny_record], packed)
+        export.pack([tiny_record], packed)
     store = tmp_path / "store"
     there = Path(shutil.copytree(tiny_record.path, store / tiny_record.id))
-    assert archive.unpack(packed, store) == ([], [tiny_record.id])
+    assert export.unpack(packed, store) == ([], [tiny_record.id])
     (there / "weights.safetensors").unlink()
     write_sums(there)
     with pytest.raises(RecordError, match="other content and is not overwritten"):
-        archive.unpack(packed, store)
+        export.unpack(packed, store)
     write_json(there / "metrics.json", {**tiny_record.metrics, "seconds": 1.0})
     write_sums(there)
     with pytest.raises(RecordError, match="other content and is not overwritten"):
-        archive.unpack(packed, store)
+        export.unpack(packed, store)
     assert read_record(there).metrics["seconds"] == 1.0
 
 
@@ -115,7 +115,7 @@ def test_an_archive_of_other_things_is_refused(tmp_path: Path) -> None:
         link.type, link.linkname = tarfile.SYMTYPE, "elsewhere"
         tar.addfile(link)
     with pytest.raises(RecordError, match="is no plain file"):
-        archive.unpack(path, tmp_path / "store")
+        export.unpack(path, tmp_path / "store")
     with pytest.raises(RecordError, match="is missing"):
-        archive.unpack(tmp_path / "none.tar", tmp_path / "store")
-    assert cli.main(["records", "pack"]) == cli.main(["records", "unpack"]) == 1
+        export.unpack(tmp_path / "none.tar", tmp_path / "store")
+    assert main.main(["records", "pack"]) == main.main(["records", "unpack"]) == 1

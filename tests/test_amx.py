@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from tpsnet_lib.layers import has_amx
+from tpsnet_lib.fast_cpu.layers import has_amx
 
 if not has_amx():
     pytest.skip("the processor has no tiles of bf16 matrices", allow_module_level=True)
 
-from tpsnet_lib import tiles
+from tpsnet_lib.fast_cpu import amx
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def test_it_is_the_definitions(
 ) -> None:
     torch.set_num_threads(threads)
     maps, grad = drawn(1, batch, inputs, high, wide), drawn(2, batch, outputs, high, wide)
-    found = tiles.weight_gradient(maps, grad, kernel)
+    found = amx.weight_gradient(maps, grad, kernel)
     assert torch.get_num_threads() == threads
     assert found.dtype == torch.float32
     assert found.is_contiguous(memory_format=torch.channels_last)
@@ -62,10 +62,10 @@ def test_it_is_the_definitions(
 
 def test_lines_longer_than_a_row_are_taken_one_by_one() -> None:
     maps, grad = drawn(1, 2, 20, 3, 500), drawn(2, 2, 20, 3, 500)
-    torch.testing.assert_close(tiles.weight_gradient(maps, grad, 3).double(), defined(maps, grad, 3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(amx.weight_gradient(maps, grad, 3).double(), defined(maps, grad, 3), atol=1e-4, rtol=0)
 
 
 def test_the_same_call_gives_the_same_bits() -> None:
     maps, grad = drawn(1, 8, 40, 9, 9), drawn(2, 8, 64, 9, 9)
-    first = tiles.weight_gradient(maps, grad, 3)
-    assert all(torch.equal(first, tiles.weight_gradient(maps, grad, 3)) for _ in range(5))
+    first = amx.weight_gradient(maps, grad, 3)
+    assert all(torch.equal(first, amx.weight_gradient(maps, grad, 3)) for _ in range(5))

@@ -14,10 +14,10 @@ from searching import declare, in_training, kill_again_and_again, kill_holder, r
 
 from tpsnet_lib import train
 from tpsnet_lib.files import Interrupted, TpsnetError, write_whole
-from tpsnet_lib.study import pool
-from tpsnet_lib.study.experiments import collect, pending
-from tpsnet_lib.study.pool import run_all
-from tpsnet_lib.study.records import Store
+from tpsnet_lib.runs import local_backend
+from tpsnet_lib.runs.experiments import collect, pending
+from tpsnet_lib.runs.local_backend import run_all
+from tpsnet_lib.runs.records import Store
 
 proc_only = pytest.mark.skipif(sys.platform != "linux", reason="finds the process to kill in /proc")
 
@@ -81,8 +81,8 @@ def test_sigterm_leaves_a_checkpoint_and_one_line(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_in_the_time_is_passed_over_and_what_is_longer_than_all_of_it_is_done_in_pieces() -> None:
-    def place(left: float, minutes: float | None = 10) -> pool.Workplace:
-        return pool.Workplace(None, "cpu", (), 1, time.time() + 60 * left, minutes)
+    def place(left: float, minutes: float | None = 10) -> local_backend.Workplace:
+        return local_backend.Workplace(None, "cpu", (), 1, time.time() + 60 * left, minutes)
 
     assert place(10).has_time_for(9)
     assert place(5).has_time_for(5.5)
@@ -91,7 +91,7 @@ def test_what_does_not_fit_in_the_time_is_passed_over_and_what_is_longer_than_al
     assert place(5).has_time_for(25)
     assert not place(0.9).has_time_for(25)
     assert not place(0.9).has_time_for(6, begun=True)
-    assert pool.Workplace(None, "cpu", (), 1, None).has_time_for(1000)
+    assert local_backend.Workplace(None, "cpu", (), 1, None).has_time_for(1000)
 
 
 def test_minutes_leave_checkpoints_from_which_the_next_call_goes_on(tmp_path: Path) -> None:
@@ -109,11 +109,11 @@ def test_minutes_leave_checkpoints_from_which_the_next_call_goes_on(tmp_path: Pa
 def test_a_run_in_pieces_ends_in_the_weights_of_the_whole_one(tmp_path: Path) -> None:
     ((_, run),) = pending([declare(tmp_path / "e.yaml", runs=[{"train.epochs": 2}])], Store(tmp_path / "none"))
     whole, pieces = Store(tmp_path / "whole"), Store(tmp_path / "pieces")
-    pool.work(run.config, True, pool.Workplace(None, "cpu", whole.folders, 1, None))
+    local_backend.work(run.config, True, local_backend.Workplace(None, "cpu", whole.folders, 1, None))
     for step in (1, 2, 3):  # its time is up when it starts: it takes a step all the same
         with pytest.raises(Interrupted, match=f"stopped at step {step} of 4"):
-            pool.work(run.config, True, pool.Workplace(None, "cpu", pieces.folders, 1, time.time()))
-    pool.work(run.config, True, pool.Workplace(None, "cpu", pieces.folders, 1, time.time()))
+            local_backend.work(run.config, True, local_backend.Workplace(None, "cpu", pieces.folders, 1, time.time()))
+    local_backend.work(run.config, True, local_backend.Workplace(None, "cpu", pieces.folders, 1, time.time()))
     one, other = (store.load(run.config.id).load_model().state_dict() for store in (whole, pieces))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert not pieces.checkpoint(run.config.id).exists()
@@ -123,8 +123,10 @@ def test_it_says_how_far_the_runs_are_that_are_going(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment, store = declare(tmp_path / "e.yaml", **rates(2, **{"train.epochs": 300})), Store(tmp_path / "store")
-    monkeypatch.setattr(pool, "LOOK_SECONDS", 0.1)  # of the driver: a worker notes its first epoch, then every 5 s
-    monkeypatch.setattr(pool, "SAY_SECONDS", 0.1)
+    monkeypatch.setattr(
+        local_backend, "LOOK_SECONDS", 0.1
+    )  # of the driver: a worker notes its first epoch, then every 5 s
+    monkeypatch.setattr(local_backend, "SAY_SECONDS", 0.1)
     run_all(pending([experiment], store), device="cpu", store=store, workers=2, progress="lines")
     going = [line for line in capsys.readouterr().err.splitlines() if "epoch " in line]
     assert re.fullmatch(r"runs: e, .*train.lr=0.0[12].*, seed 0: epoch 1/300.* left", going[0])
@@ -136,11 +138,11 @@ def test_the_time_left_counts_what_is_begun_but_not_as_work_of_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment, store = declare(tmp_path / "e.yaml", **rates(4, **{"train.epochs": 8})), Store(tmp_path / "store")
-    tally = pool.Tally([(experiment, run) for run in experiment.runs], store, "none", None)
+    tally = local_backend.Tally([(experiment, run) for run in experiment.runs], store, "none", None)
     notes = "4 30", "4 120", "2", "torn"  # half a run of this minute; another half, begun before it; two that are none
     for run, note in zip(experiment.runs, notes, strict=True):
         write_whole(store.checkpoint(run.config.with_precision("bf16").id).with_name("epochs"), note)
-    monkeypatch.setattr(pool, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(local_backend, "LOOK_SECONDS", 0.0)
     tally.began -= 60
     tally.bar.began -= 60
     tally.look()
@@ -151,8 +153,8 @@ def test_the_time_left_counts_what_is_begun_but_not_as_work_of_now(
 
 def test_three_runs_share_a_gpu_where_nobody_says_how_many() -> None:
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
-    assert [pool.default_workers(cuda, jobs) for jobs in (0, 2, 9)] == [1, 2, 3]
-    assert pool.default_workers(cpu, 9) == 1
+    assert [local_backend.default_workers(cuda, jobs) for jobs in (0, 2, 9)] == [1, 2, 3]
+    assert local_backend.default_workers(cpu, 9) == 1
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError("no room")])
@@ -166,7 +168,9 @@ def test_a_run_that_needs_too_much_memory_is_recorded_as_failed(
 
     monkeypatch.setattr(train.TrainingRun, "take_step", full)
     for _ in range(2):  # the second time it is known
-        pool.work(experiment.runs[0].config, False, pool.Workplace(None, "cpu", store.folders, 1, None))
+        local_backend.work(
+            experiment.runs[0].config, False, local_backend.Workplace(None, "cpu", store.folders, 1, None)
+        )
     ((_, record),) = collect(experiment, store)
     assert record is not None
     assert record.failed == f"out of memory: {error}"
@@ -180,5 +184,7 @@ def test_an_error_of_ours_is_no_failure_of_the_run(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(train.TrainingRun, "take_step", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        pool.work(experiment.runs[0].config, False, pool.Workplace(None, "cpu", store.folders, 1, None))
+        local_backend.work(
+            experiment.runs[0].config, False, local_backend.Workplace(None, "cpu", store.folders, 1, None)
+        )
     assert len(pending([experiment], store)) == 1

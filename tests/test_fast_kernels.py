@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from torch import Tensor, nn
 
-from tpsnet_lib import kernels, layers
 from tpsnet_lib.config import ModelConfig
-from tpsnet_lib.layers import ACTIVATIONS, Chain, MaxPool, normed, twin
+from tpsnet_lib.fast_cpu import kernels, layers
+from tpsnet_lib.fast_cpu.layers import ACTIVATIONS, Chain, MaxPool, normed, twin
 from tpsnet_lib.model import build
 
 ULP = 2.0**-8  # the distance of bf16 numbers near 1

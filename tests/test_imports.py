@@ -1,0 +1,83 @@
+"""A module of the library imports only from above it, wherever in a file the import stands."""
+
+import ast
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+LIBRARY = Path(__file__).parent.parent / "tpsnet_lib"
+ORDER = """
+files progress config data/cifar10 data/shapes10 data/datasets data/augment data/reference_labels
+fast_cpu/instructions fast_cpu/kernels fast_cpu/amx fast_cpu/layers model compile_step metrics optim train
+runs/provenance runs/records runs/publish runs/export runs/search_space runs/experiments runs/test_set
+analysis/final_runs analysis/cost runs/wandb_mirror runs/local_backend runs/ray_start runs/ray_trial
+runs/ray_backend analysis/step_profile analysis/original_results analysis/architecture
+analysis/design_predictor analysis/search analysis/importance analysis/search_budgets analysis/search_findings
+analysis/training analysis/dataset analysis/dataset_findings analysis/errors analysis/ensembles
+analysis/corruptions analysis/near_duplicates analysis/explain analysis/network_under_test
+analysis/errors_findings plots/style plots/dataset plots/architecture plots/search plots/training plots/errors
+claims/book claims/judge claims/mistakes report/pictures report/run_notebooks report/notebook_html report/page
+report/landing report/build benchmarks/original_loop benchmarks/throughput benchmarks/time_to_accuracy
+cli/setup_venv cli/commands cli/study_commands cli/main __main__
+""".split()  # noqa: SIM905
+
+
+def modules(library: Path) -> dict[str, Path]:
+    """Every module of the library by its place, such as `runs/records`; the folders' `__init__` files say nothing."""
+    found = {path.relative_to(library).with_suffix("").as_posix(): path for path in library.rglob("*.py")}
+    return {place: path for place, path in found.items() if not place.endswith("__init__")}
+
+
+def imports(path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """The places that a file imports, also inside functions; `from a import b, c` is two where both are modules."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: a relative import"
+            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        places = [
+            name.removeprefix("tpsnet_lib.").replace(".", "/") for name in names if name.startswith("tpsnet_lib.")
+        ]
+        yield from (place for place in places if place in known)
+
+
+def violations(library: Path) -> set[tuple[str, str]]:
+    """Each module with one that it imports and that does not stand above it."""
+    known = modules(library)
+    return {
+        (place, imported)
+        for place, path in known.items()
+        for imported in imports(path, known)
+        if ORDER.index(imported) >= ORDER.index(place)
+    }
+
+
+def test_every_module_has_its_place() -> None:
+    assert sorted(modules(LIBRARY)) == sorted(ORDER)
+
+
+def test_a_module_imports_only_from_above_it() -> None:
+    assert violations(LIBRARY) == set()
+
+
+@pytest.mark.parametrize(
+    ("place", "line", "imported"),
+    [
+        ("metrics", "from tpsnet_lib import config, train", "train"),  # the second of two names
+        ("files", "import tpsnet_lib.model", "model"),
+        ("config", "from tpsnet_lib.runs.records import Store", "runs/records"),  # from a folder further down
+        ("runs/records", "from tpsnet_lib.runs import experiments", "runs/experiments"),  # within its folder: a circle
+        ("data/cifar10", "from tpsnet_lib.data.datasets import load_train", "data/datasets"),  # upward in its folder
+        ("train", "def later() -> None:\n    from tpsnet_lib.runs import records", "runs/records"),  # inside a function
+    ],
+)
+def test_a_planted_violation_is_seen(tmp_path: Path, place: str, line: str, imported: str) -> None:
+    copy = shutil.copytree(LIBRARY, tmp_path / "tpsnet_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    path = copy / f"{place}.py"
+    path.write_text(f"{path.read_text('utf-8')}\n\n{line}\n", "utf-8")
+    assert violations(copy) == {(place, imported)}

@@ -1,0 +1,1 @@
+"""Numbers for the notebooks: a module for each notebook, and what they share."""

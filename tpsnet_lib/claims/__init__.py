@@ -1,0 +1,1 @@
+"""The original's claims, and the judge of them."""
