@@ -1,0 +1,385 @@
+"""Every interval, comparison and verdict of the project, over scipy and statsmodels.
+
+A number that was measured is an `Estimate`: a value, its 95% interval, what n counts and the method. A comparison is an
+estimate of a difference, and `verdict` says what its interval settles. Fractions are in 0 to 1.
+
+Inputs that cannot be meant (nan or infinite numbers, unequal lengths of pairs, more hits than images) raise
+`ValueError`. Too few numbers are no error: none at all give an estimate without a value, and one number, or numbers
+that are all equal, give a value without an interval, because they say nothing of the spread."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats  # type: ignore[import-untyped]
+from statsmodels.stats import contingency_tables, multitest  # type: ignore[import-untyped]
+from statsmodels.stats import proportion as proportions
+from statsmodels.stats.power import TTestIndPower  # type: ignore[import-untyped]
+
+LEVEL = 0.95  # of an interval, unless another is asked for
+SMALLEST_EFFECT = 0.01  # the smallest difference in accuracy that is worth a decision: one percentage point
+EQUAL = 1e-12  # numbers no further apart than this are equal up to rounding
+
+HOLDS = "holds"
+DOES_NOT_HOLD = "does not hold"
+NO_DIFFERENCE = "shows no difference that matters"
+NOT_SETTLED = "not settled"
+PENDING = "pending"
+
+Array = NDArray[Any]
+Values = Sequence[float] | Array
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured number with its interval, which is nan at both ends where there is none.
+
+    In an f-string the format is a kind, the digits after the point, and the part that is wanted, each of them optional:
+    `{e:%}` 94.84% (94.39 to 95.26); `{e:points}` +3.1 points (+0.4 to +5.8); `{e:.3}` 0.812 (0.624 to 0.911);
+    `{e:%.1 value}` 94.8%; `{e:% interval}` 94.39 to 95.26; `({e.basis})` (n = 3 seeds, t interval)."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    of: str = "seeds"  # what n counts, in the plural
+    method: str = "t"  # of the interval
+    level: float = LEVEL
+    freedom: float = math.inf  # degrees of freedom of Student's t; infinite: the normal distribution
+    correlation: float = math.nan  # of the pairs, where there are any
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the estimate has an interval."""
+        return not math.isnan(self.low)
+
+    @property
+    def basis(self) -> str:
+        """What the interval rests on: `n = 3 seeds, t interval`."""
+        unit = re.sub(r"^(\w+)s\b", r"\1", self.of) if self.n == 1 else self.of
+        level = "" if self.level == LEVEL else f"{100 * self.level:g}% "
+        interval = f"{level}{self.method} interval" if self.has_interval else "no interval"
+        pairs = "" if math.isnan(self.correlation) else f", correlation of pairs {_signed(self.correlation, '.2f')}"
+        return f"n = {self.n:,} {unit}, {interval}{pairs}"
+
+    def __format__(self, spec: str) -> str:
+        wanted = re.fullmatch(r"(%|points|)(?:\.(\d+))? ?(value|interval|)", spec)
+        if wanted is None:
+            raise ValueError(f"{spec!r} is no format of an Estimate; examples: %, %.1, points value, .2 interval")
+        kind, digits, part = wanted.groups()
+        scale, form, unit = {"%": (100, "z.2f", "%"), "points": (100, "+z.1f", " points"), "": (1, "z.2f", "")}[kind]
+        form = form if digits is None else re.sub(r"\d", digits, form)
+        if self.n == 0:
+            return "no runs" if "seed" in self.of else f"no {self.of}"
+        value = "undefined" if math.isnan(self.value) else _signed(scale * self.value, form) + unit
+        ends = f"{_signed(scale * self.low, form)} to {_signed(scale * self.high, form)}"
+        interval = ends if self.has_interval else f"no interval, n = {self.n:,}"
+        return {"value": value, "interval": interval, "": f"{value} ({interval})"}[part]
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p-value of the hypothesis that the truth is at most `bound`: small if the truth is above it.
+
+        It is read off the interval: it is (1 - level) / 2 if the lower end is at `bound`; 1 without an interval."""
+        return self._p(self.value - bound, self.value - self.low, self.high - self.value)
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p-value of the hypothesis that the truth is at least `bound`: small if the truth is below it."""
+        return self._p(bound - self.value, self.high - self.value, self.value - self.low)
+
+    def _p(self, distance: float, facing: float, behind: float) -> float:
+        half = facing if distance > 0 else behind
+        if not self.has_interval or half <= 0:
+            return 0.0 if self.has_interval and distance > 0 else 1.0  # an end of what is possible, such as 100%
+        return float(stats.t.sf(stats.t.ppf((1 + self.level) / 2, self.freedom) * distance / half, self.freedom))
+
+
+def _signed(number: float, form: str) -> str:
+    """A number with a true minus sign."""
+    return f"{number:{form}}".replace("-", "−")
+
+
+def _numbers(values: Values) -> Array:
+    """The values as float64, refused if one of them is nan or infinite."""
+    numbers = np.asarray(values, dtype=float)
+    if not np.isfinite(numbers).all():
+        raise ValueError("a number is nan or infinite: leave out the runs that failed")
+    return numbers
+
+
+def _pairs(*lists: Values) -> list[Array]:
+    found = [_numbers(values) for values in lists]
+    if len({len(values) for values in found}) > 1:
+        raise ValueError(f"pairs need lists of one length, and these have {', '.join(str(len(x)) for x in found)}")
+    return found
+
+
+def _count(hits: int, n: int) -> tuple[int, int]:
+    if not (0 <= hits <= n and hits == int(hits) and n == int(n)):
+        raise ValueError(f"{hits} of {n} is no fraction: hits are a whole number from 0 to n")
+    return int(hits), int(n)
+
+
+def _vary(*lists: Array) -> bool:
+    return all(len(values) > 1 and np.ptp(values) > EQUAL for values in lists)
+
+
+def _estimate(value: float, ends: Sequence[float] | None, n: int, of: str, method: str, **more: float) -> Estimate:
+    """An estimate, without an interval where there are no ends, or ends that are nan or equal."""
+    low, high = ends if ends is not None and ends[1] - ends[0] > EQUAL else (math.nan, math.nan)
+    return Estimate(float(value) if n else math.nan, float(low), float(high), n, of, method, **more)
+
+
+def proportion(hits: int, n: int, of: str = "images", level: float = LEVEL) -> Estimate:
+    """A fraction with its Wilson score interval, which stays within 0 and 1 (Wilson 1927)."""
+    hits, n = _count(hits, n)
+    if n == 0:
+        return _estimate(math.nan, None, 0, of, "Wilson", level=level)
+    low, high = proportions.proportion_confint(hits, n, 1 - level, method="wilson")
+    return _estimate(hits / n, (low if hits else 0, high if hits < n else 1), n, of, "Wilson", level=level)
+
+
+def mean(values: Values, of: str = "seeds", level: float = LEVEL) -> Estimate:
+    """The mean of independent values, one a seed, with its t interval."""
+    x = _numbers(values)
+    value, freedom = (x.mean() if len(x) else math.nan), len(x) - 1
+    ends = stats.t.interval(level, freedom, value, stats.sem(x)) if _vary(x) else None
+    return _estimate(value, ends, len(x), of, "t", level=level, freedom=freedom)
+
+
+def bootstrap(values: Values, statistic: Callable[[Any], float], of: str = "images", draws: int = 2000) -> Estimate:
+    """A statistic of rows with the percentile interval of its bootstrap (Efron 1979); a second call gives it again.
+
+    `values` [N] or [N, ...]: whole rows are drawn with replacement. `statistic` takes an array of the same shape. If
+    it is undefined (nan) for some draws, the estimate has no interval."""
+    rows = _numbers(values)
+    return _bootstrap([np.arange(len(rows))], lambda chosen: statistic(rows[chosen]), of, draws)
+
+
+def _bootstrap(lists: Sequence[Array], statistic: Callable[..., float], of: str, draws: int = 2000) -> Estimate:
+    n, method = min(len(values) for values in lists), "percentile bootstrap"
+    if n < 2:
+        return _estimate(statistic(*lists) if n else math.nan, None, n, of, method)
+    settings = {"n_resamples": draws, "confidence_level": LEVEL, "method": "percentile", "batch": 100, "rng": 0}
+    interval = stats.bootstrap(lists, statistic, vectorized=False, **settings).confidence_interval
+    return _estimate(statistic(*lists), interval, n, of, method)
+
+
+def welch_difference(a: Values, b: Values, of: str = "seeds a side") -> Estimate:
+    """mean(a) - mean(b) of two independent groups, with Welch's t interval (Welch 1947); n is the smaller group's."""
+    x, y = _numbers(a), _numbers(b)
+    n = min(len(x), len(y))
+    if not _vary(x, y):
+        return _estimate(x.mean() - y.mean() if n else math.nan, None, n, of, "Welch t")
+    test = stats.ttest_ind(x, y, equal_var=False)
+    ends = test.confidence_interval(LEVEL)
+    return _estimate(x.mean() - y.mean(), ends, n, of, "Welch t", freedom=float(test.df))
+
+
+def paired_difference(a: Values, b: Values, of: str = "pairs of seeds") -> Estimate:
+    """The mean of a - b with its t interval, where a and b are in one order: what a pair shares cancels.
+
+    The correlation of the pairs is kept: pairing helps only if it is positive."""
+    x, y = _pairs(a, b)
+    correlation = float(np.corrcoef(x, y)[0, 1]) if _vary(x, y) else math.nan
+    return replace(mean(x - y, of), method="paired t", correlation=correlation)
+
+
+def difference(a: Values, b: Values) -> Estimate:
+    """mean(a) - mean(b) of two groups of runs: paired if pairing is shown to help, else Welch.
+
+    Lists of one length are taken to be in the order of the same seeds. Pairing is shown to help if the correlation of
+    the pairs is above 0 at the one-sided 5% level; the estimate carries the correlation either way."""
+    x, y = _numbers(a), _numbers(b)
+    if len(x) != len(y) or len(x) < 3 or not _vary(x, y):
+        return welch_difference(x, y)
+    pairs = stats.pearsonr(x, y, alternative="greater")
+    helps = pairs.pvalue < 0.05
+    return paired_difference(x, y) if helps else replace(welch_difference(x, y), correlation=float(pairs.statistic))
+
+
+def proportion_difference(hits_a: int, n_a: int, hits_b: int, n_b: int) -> Estimate:
+    """The difference of two fractions of independent images (Newcombe 1998, method 10); n is the smaller group's."""
+    (hits_a, n_a), (hits_b, n_b) = _count(hits_a, n_a), _count(hits_b, n_b)
+    of, method = "images a side", "Newcombe"
+    if not (n_a and n_b):
+        return _estimate(math.nan, None, 0, of, method)
+    settings = {"method": "newcomb", "alpha": 1 - LEVEL, "correction": False}
+    ends = proportions.confint_proportions_2indep(hits_a, n_a, hits_b, n_b, **settings)
+    return _estimate(hits_a / n_a - hits_b / n_b, ends, min(n_a, n_b), of, method)
+
+
+def paired_proportions(correct_a: Values, correct_b: Values) -> Estimate:
+    """The accuracy of one network minus another's on the same images, from one flag an image of each.
+
+    The interval is Agresti and Min's (2005): half an image is added to each of the four outcomes, so that networks that
+    never disagree still have an interval. `mcnemar` is the exact test of the same images."""
+    only_a, only_b, n = _disagreements(correct_a, correct_b)
+    middle, disagree = (only_a - only_b) / (n + 2), (only_a + only_b + 1) / (n + 2)
+    half = stats.norm.ppf((1 + LEVEL) / 2) * math.sqrt((disagree - middle**2) / (n + 2))
+    ends = (max(-1, middle - half), min(1, middle + half)) if n else None
+    return _estimate((only_a - only_b) / max(n, 1), ends, n, "images", "Agresti-Min")
+
+
+def mcnemar(correct_a: Values, correct_b: Values) -> float:
+    """The exact two-sided p-value that two networks are equally accurate, from the same images (McNemar 1947)."""
+    only_a, only_b, _ = _disagreements(correct_a, correct_b)
+    return float(contingency_tables.mcnemar([[0, only_a], [only_b, 0]], exact=True).pvalue)
+
+
+def _disagreements(correct_a: Values, correct_b: Values) -> tuple[int, int, int]:
+    """How many images only the first gets right, how many only the second, and how many there are."""
+    a, b = (flags.astype(bool) for flags in _pairs(correct_a, correct_b))
+    return int((a & ~b).sum()), int((b & ~a).sum()), len(a)
+
+
+def median_difference(a: Values, b: Values, of: str = "trials a side") -> Estimate:
+    """median(a) - median(b) of two independent groups of trials, with its bootstrap interval."""
+    return _bootstrap([_numbers(a), _numbers(b)], lambda x, y: float(np.median(x) - np.median(y)), of)
+
+
+def rank_correlation(a: Values, b: Values, of: str = "trials", draws: int = 1000) -> Estimate:
+    """Spearman's rank correlation of pairs with its bootstrap interval; undefined where one side does not vary."""
+    return _ranks(lambda rows: _spearman(rows[:, 0], rows[:, 1]), _pairs(a, b), of, draws)
+
+
+def rank_correlation_difference(a: Values, b: Values, truth: Values, of: str = "trials", draws: int = 1000) -> Estimate:
+    """The rank correlation of `a` with `truth` minus that of `b` with `truth`, over the same trials."""
+    return _ranks(
+        lambda rows: _spearman(rows[:, 0], rows[:, 2]) - _spearman(rows[:, 1], rows[:, 2]),
+        _pairs(a, b, truth),
+        of,
+        draws,
+    )
+
+
+def _ranks(statistic: Callable[[Array], float], columns: list[Array], of: str, draws: int) -> Estimate:
+    if len(columns[0]) < 3 or not _vary(*columns):
+        return _estimate(math.nan, None, len(columns[0]), of, "percentile bootstrap")
+    return bootstrap(np.column_stack(columns), statistic, of, draws)
+
+
+def _spearman(a: Array, b: Array) -> float:
+    """Spearman's correlation; 0 for a draw in which one side does not vary."""
+    return float(stats.spearmanr(a, b).statistic) if _vary(a, b) else 0.0
+
+
+def against_published(
+    accuracies: Values, n_images: int, published: float, published_n_images: int, seed_sd: float | None = None
+) -> Estimate:
+    """The mean accuracy of our k runs minus one published accuracy, that of a single run.
+
+    The variances of four kinds of noise add up: seeds, s^2 / k for our mean and s^2 for the single run, because the
+    published run could as well have been a better or a worse one; and test images, p (1 - p) / n for either side (ours
+    does not shrink with k, because all k runs are scored on the same images). Where both sides used the same images
+    the interval is too wide rather than too narrow. s is `seed_sd`, if the standard deviation between seeds is known
+    from many runs; else that of `accuracies`, with Welch and Satterthwaite's degrees of freedom."""
+    x = _numbers([*accuracies, published, seed_sd or 0.0])[:-2]
+    if min(n_images, published_n_images) < 1 or any(not 0 <= p <= 1 for p in [*x, published]):
+        raise ValueError("accuracies are from 0 to 1, and there is at least one test image")
+    k, of, method = len(x), "seeds against one run", "t, seeds and images"
+    value = x.mean() - published if k else math.nan
+    if k == 0 or (seed_sd is None and not _vary(x)):
+        return _estimate(value, None, k, of, method)
+    seeds = (x.var(ddof=1) if seed_sd is None else seed_sd**2) * (1 / k + 1)
+    images = x.mean() * (1 - x.mean()) / n_images + published * (1 - published) / published_n_images
+    freedom = math.inf if seed_sd is not None else float((k - 1) * ((seeds + images) / seeds) ** 2)
+    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(seeds + images)
+    return _estimate(value, (value - half, value + half), k, of, method, freedom=freedom)
+
+
+def verdict(estimate: Estimate, smallest_effect: float) -> str:
+    """What a difference says about "the first is better than the second".
+
+    *Shows no difference that matters* if the interval lies within the smallest effect of interest on both sides of 0
+    (two one-sided tests, each at 2.5%); else *holds* if the interval lies above 0, and *does not hold* if it leaves no
+    room for an advantage of the smallest effect. *Not settled* otherwise, and *pending* without runs."""
+    if estimate.n == 0:
+        return PENDING
+    if abs(estimate.low) < smallest_effect and abs(estimate.high) < smallest_effect:
+        return NO_DIFFERENCE
+    return HOLDS if estimate.low > 0 else DOES_NOT_HOLD if estimate.high < smallest_effect else NOT_SETTLED
+
+
+def p_value(estimate: Estimate, smallest_effect: float) -> float:
+    """The two-sided p-value of the verdict: below 0.05 exactly if a 95% interval settles the comparison.
+
+    Twice the one-sided p of the hypothesis that the verdict rejects; for no difference that matters, the larger of the
+    two one-sided ones. For what is not settled it is that of the nearest verdict; for what is pending, 1."""
+    above, below = estimate.p_above(0), estimate.p_below(smallest_effect)
+    p = {HOLDS: above, DOES_NOT_HOLD: below, NO_DIFFERENCE: max(below, estimate.p_above(-smallest_effect))}
+    return min(1.0, 2 * p.get(verdict(estimate, smallest_effect), min(p.values())))
+
+
+@dataclass(frozen=True)
+class Adjusted:
+    """The verdict of one comparison in a table of several, with its p-value before and after Holm's adjustment."""
+
+    estimate: Estimate
+    verdict: str
+    p: float
+    adjusted_p: float
+
+
+def holm(table: Mapping[str, tuple[Estimate, float]], alpha: float = 0.05) -> dict[str, Adjusted]:
+    """The verdicts of one table's comparisons, (estimate, smallest effect) by name, adjusted together (Holm 1979).
+
+    A comparison keeps its verdict, an equivalence too, if its `p_value` survives; else it is *not settled*. What is
+    pending counts among the comparisons (p = 1), so that no verdict is lost when its runs arrive."""
+    raw = {name: p_value(*entry) for name, entry in table.items()}
+    adjusted = multitest.multipletests(list(raw.values()), alpha, method="holm")[1] if raw else []
+    found = {}
+    for (name, (estimate, smallest)), p in zip(table.items(), adjusted, strict=True):
+        alone = verdict(estimate, smallest)
+        kept = alone if p <= alpha or alone == PENDING else NOT_SETTLED
+        found[name] = Adjusted(estimate, kept, raw[name], float(p))
+    return found
+
+
+def pooled_sd(groups: Sequence[Values]) -> tuple[float, int]:
+    """The standard deviation between runs that differ by seed alone, pooled over groups, and its degrees of freedom;
+    nan and 0 where no group has two runs."""
+    several = [x for x in map(_numbers, groups) if len(x) > 1]
+    freedom = sum(len(x) - 1 for x in several)
+    return (math.sqrt(sum(x.var(ddof=1) * (len(x) - 1) for x in several) / freedom) if freedom else math.nan), freedom
+
+
+def seeds_needed(sd: float, effect: float, power: float = 0.8) -> int:
+    """Seeds a side with which the two-sample t test at 5% shows a true effect with a probability of `power`.
+
+    `sd` is the standard deviation between seeds, in the unit of the effect; at least 2 seeds."""
+    sd, effect = _numbers([sd, effect])
+    if sd < 0 or effect <= 0:
+        raise ValueError(f"the standard deviation is at least 0 and the effect above 0, not {sd} and {effect}")
+    z = stats.norm.ppf([(1 + LEVEL) / 2, power]).sum()
+    n: int = max(2, math.ceil(2 * (z * sd / effect) ** 2))  # by the normal distribution, which is never too many
+    while sd and TTestIndPower().power(effect / sd, n, 1 - LEVEL) < power:
+        n += 1
+    return n
+
+
+def detectable_difference(sd: float, n: int, power: float = 0.8) -> float:
+    """The true difference that the two-sample t test at 5% shows with a probability of `power`, with n seeds a side;
+    nan for fewer than two seeds."""
+    if n < 2 or _numbers([sd])[0] < 0:
+        return math.nan
+    return sd * float(TTestIndPower().solve_power(nobs1=n, alpha=1 - LEVEL, power=power))
+
+
+def expected_calibration_error(confidence: Values, correct: Values, bins: int = 15) -> float:
+    """How far confidence is from accuracy, on average over bins of equal mass; nan of no images.
+
+    Guo et al. 2017 (arXiv 1706.04599), with equal counts of images in the bins (Nguyen & O'Connor 2015). Images of
+    equal confidence share their mean gap, so that their order does not matter where they fall into two bins."""
+    sure, hits = _pairs(confidence, correct)
+    if len(sure) == 0:
+        return math.nan
+    values, group, counts = np.unique(sure, return_inverse=True, return_counts=True)
+    gaps = values - np.bincount(group, hits) / counts
+    parts = np.array_split(np.repeat(gaps, counts), bins)
+    return float(sum(abs(part.sum()) for part in parts) / len(sure))
