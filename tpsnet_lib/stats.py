@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats  # type: ignore[import-untyped]
 from statsmodels.stats import contingency_tables, multitest  # type: ignore[import-untyped]
 from statsmodels.stats import proportion as proportions
@@ -33,7 +33,6 @@ NOT_SETTLED = "not settled"
 PENDING = "pending"
 
 Array = NDArray[Any]
-Values = Sequence[float] | Array
 
 
 @dataclass(frozen=True)
@@ -86,17 +85,15 @@ class Estimate:
         """One-sided p-value of the hypothesis that the truth is at most `bound`: small if the truth is above it.
 
         It is read off the interval: it is (1 - level) / 2 if the lower end is at `bound`; 1 without an interval."""
-        return self._p(self.value - bound, self.value - self.low, self.high - self.value)
+        distance = self.value - bound
+        half = self.value - self.low if distance > 0 else self.high - self.value  # the half that faces the bound
+        if not half > 0:  # no interval, or an end of what is possible, such as 100%
+            return 0.0 if self.has_interval and distance > 0 else 1.0
+        return float(stats.t.sf(stats.t.ppf((1 + self.level) / 2, self.freedom) * distance / half, self.freedom))
 
     def p_below(self, bound: float) -> float:
         """One-sided p-value of the hypothesis that the truth is at least `bound`: small if the truth is below it."""
-        return self._p(bound - self.value, self.high - self.value, self.value - self.low)
-
-    def _p(self, distance: float, facing: float, behind: float) -> float:
-        half = facing if distance > 0 else behind
-        if not self.has_interval or half <= 0:
-            return 0.0 if self.has_interval and distance > 0 else 1.0  # an end of what is possible, such as 100%
-        return float(stats.t.sf(stats.t.ppf((1 + self.level) / 2, self.freedom) * distance / half, self.freedom))
+        return 1 - self.p_above(bound) if self.has_interval else 1.0
 
 
 def _signed(number: float, form: str) -> str:
@@ -104,15 +101,15 @@ def _signed(number: float, form: str) -> str:
     return f"{number:{form}}".replace("-", "−")
 
 
-def _numbers(values: Values) -> Array:
+def _numbers(values: ArrayLike) -> Array:
     """The values as float64, refused if one of them is nan or infinite."""
-    numbers = np.asarray(values, dtype=float)
+    numbers = np.atleast_1d(np.asarray(values, dtype=float))
     if not np.isfinite(numbers).all():
         raise ValueError("a number is nan or infinite: leave out the runs that failed")
     return numbers
 
 
-def _pairs(*lists: Values) -> list[Array]:
+def _pairs(*lists: ArrayLike) -> list[Array]:
     found = [_numbers(values) for values in lists]
     if len({len(values) for values in found}) > 1:
         raise ValueError(f"pairs need lists of one length, and these have {', '.join(str(len(x)) for x in found)}")
@@ -144,15 +141,15 @@ def proportion(hits: int, n: int, of: str = "images", level: float = LEVEL) -> E
     return _estimate(hits / n, (low if hits else 0, high if hits < n else 1), n, of, "Wilson", level=level)
 
 
-def mean(values: Values, of: str = "seeds", level: float = LEVEL) -> Estimate:
+def mean(values: ArrayLike, of: str = "seeds", level: float = LEVEL) -> Estimate:
     """The mean of independent values, one a seed, with its t interval."""
     x = _numbers(values)
-    value, freedom = (x.mean() if len(x) else math.nan), len(x) - 1
-    ends = stats.t.interval(level, freedom, value, stats.sem(x)) if _vary(x) else None
-    return _estimate(value, ends, len(x), of, "t", level=level, freedom=freedom)
+    value = x.mean() if len(x) else math.nan
+    ends = stats.t.interval(level, len(x) - 1, value, stats.sem(x)) if _vary(x) else None
+    return _estimate(value, ends, len(x), of, "t", level=level, freedom=len(x) - 1)
 
 
-def bootstrap(values: Values, statistic: Callable[[Any], float], of: str = "images", draws: int = 2000) -> Estimate:
+def bootstrap(values: ArrayLike, statistic: Callable[[Any], float], of: str = "images", draws: int = 2000) -> Estimate:
     """A statistic of rows with the percentile interval of its bootstrap (Efron 1979); a second call gives it again.
 
     `values` [N] or [N, ...]: whole rows are drawn with replacement. `statistic` takes an array of the same shape. If
@@ -170,18 +167,17 @@ def _bootstrap(lists: Sequence[Array], statistic: Callable[..., float], of: str,
     return _estimate(statistic(*lists), interval, n, of, method)
 
 
-def welch_difference(a: Values, b: Values, of: str = "seeds a side") -> Estimate:
+def welch_difference(a: ArrayLike, b: ArrayLike, of: str = "seeds a side") -> Estimate:
     """mean(a) - mean(b) of two independent groups, with Welch's t interval (Welch 1947); n is the smaller group's."""
     x, y = _numbers(a), _numbers(b)
     n = min(len(x), len(y))
     if not _vary(x, y):
         return _estimate(x.mean() - y.mean() if n else math.nan, None, n, of, "Welch t")
     test = stats.ttest_ind(x, y, equal_var=False)
-    ends = test.confidence_interval(LEVEL)
-    return _estimate(x.mean() - y.mean(), ends, n, of, "Welch t", freedom=float(test.df))
+    return _estimate(x.mean() - y.mean(), test.confidence_interval(LEVEL), n, of, "Welch t", freedom=float(test.df))
 
 
-def paired_difference(a: Values, b: Values, of: str = "pairs of seeds") -> Estimate:
+def paired_difference(a: ArrayLike, b: ArrayLike, of: str = "pairs of seeds") -> Estimate:
     """The mean of a - b with its t interval, where a and b are in one order: what a pair shares cancels.
 
     The correlation of the pairs is kept: pairing helps only if it is positive."""
@@ -190,7 +186,7 @@ def paired_difference(a: Values, b: Values, of: str = "pairs of seeds") -> Estim
     return replace(mean(x - y, of), method="paired t", correlation=correlation)
 
 
-def difference(a: Values, b: Values) -> Estimate:
+def difference(a: ArrayLike, b: ArrayLike) -> Estimate:
     """mean(a) - mean(b) of two groups of runs: paired if pairing is shown to help, else Welch.
 
     Lists of one length are taken to be in the order of the same seeds. Pairing is shown to help if the correlation of
@@ -198,23 +194,21 @@ def difference(a: Values, b: Values) -> Estimate:
     x, y = _numbers(a), _numbers(b)
     if len(x) != len(y) or len(x) < 3 or not _vary(x, y):
         return welch_difference(x, y)
-    pairs = stats.pearsonr(x, y, alternative="greater")
-    helps = pairs.pvalue < 0.05
-    return paired_difference(x, y) if helps else replace(welch_difference(x, y), correlation=float(pairs.statistic))
+    correlation, p = stats.pearsonr(x, y, alternative="greater")
+    return paired_difference(x, y) if p < 0.05 else replace(welch_difference(x, y), correlation=float(correlation))
 
 
 def proportion_difference(hits_a: int, n_a: int, hits_b: int, n_b: int) -> Estimate:
     """The difference of two fractions of independent images (Newcombe 1998, method 10); n is the smaller group's."""
     (hits_a, n_a), (hits_b, n_b) = _count(hits_a, n_a), _count(hits_b, n_b)
-    of, method = "images a side", "Newcombe"
     if not (n_a and n_b):
-        return _estimate(math.nan, None, 0, of, method)
+        return _estimate(math.nan, None, 0, "images a side", "Newcombe")
     settings = {"method": "newcomb", "alpha": 1 - LEVEL, "correction": False}
     ends = proportions.confint_proportions_2indep(hits_a, n_a, hits_b, n_b, **settings)
-    return _estimate(hits_a / n_a - hits_b / n_b, ends, min(n_a, n_b), of, method)
+    return _estimate(hits_a / n_a - hits_b / n_b, ends, min(n_a, n_b), "images a side", "Newcombe")
 
 
-def paired_proportions(correct_a: Values, correct_b: Values) -> Estimate:
+def paired_proportions(correct_a: ArrayLike, correct_b: ArrayLike) -> Estimate:
     """The accuracy of one network minus another's on the same images, from one flag an image of each.
 
     The interval is Agresti and Min's (2005): half an image is added to each of the four outcomes, so that networks that
@@ -226,51 +220,49 @@ def paired_proportions(correct_a: Values, correct_b: Values) -> Estimate:
     return _estimate((only_a - only_b) / max(n, 1), ends, n, "images", "Agresti-Min")
 
 
-def mcnemar(correct_a: Values, correct_b: Values) -> float:
+def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
     """The exact two-sided p-value that two networks are equally accurate, from the same images (McNemar 1947)."""
     only_a, only_b, _ = _disagreements(correct_a, correct_b)
     return float(contingency_tables.mcnemar([[0, only_a], [only_b, 0]], exact=True).pvalue)
 
 
-def _disagreements(correct_a: Values, correct_b: Values) -> tuple[int, int, int]:
+def _disagreements(correct_a: ArrayLike, correct_b: ArrayLike) -> tuple[int, int, int]:
     """How many images only the first gets right, how many only the second, and how many there are."""
     a, b = (flags.astype(bool) for flags in _pairs(correct_a, correct_b))
     return int((a & ~b).sum()), int((b & ~a).sum()), len(a)
 
 
-def median_difference(a: Values, b: Values, of: str = "trials a side") -> Estimate:
+def median_difference(a: ArrayLike, b: ArrayLike, of: str = "trials a side") -> Estimate:
     """median(a) - median(b) of two independent groups of trials, with its bootstrap interval."""
     return _bootstrap([_numbers(a), _numbers(b)], lambda x, y: float(np.median(x) - np.median(y)), of)
 
 
-def rank_correlation(a: Values, b: Values, of: str = "trials", draws: int = 1000) -> Estimate:
+def rank_correlation(a: ArrayLike, b: ArrayLike, of: str = "trials", draws: int = 1000) -> Estimate:
     """Spearman's rank correlation of pairs with its bootstrap interval; undefined where one side does not vary."""
-    return _ranks(lambda rows: _spearman(rows[:, 0], rows[:, 1]), _pairs(a, b), of, draws)
+    return _of_ranks(lambda rows: _spearman(rows, 0, 1), _pairs(a, b), of, draws)
 
 
-def rank_correlation_difference(a: Values, b: Values, truth: Values, of: str = "trials", draws: int = 1000) -> Estimate:
+def rank_correlation_difference(
+    a: ArrayLike, b: ArrayLike, truth: ArrayLike, of: str = "trials", draws: int = 1000
+) -> Estimate:
     """The rank correlation of `a` with `truth` minus that of `b` with `truth`, over the same trials."""
-    return _ranks(
-        lambda rows: _spearman(rows[:, 0], rows[:, 2]) - _spearman(rows[:, 1], rows[:, 2]),
-        _pairs(a, b, truth),
-        of,
-        draws,
-    )
+    return _of_ranks(lambda rows: _spearman(rows, 0, 2) - _spearman(rows, 1, 2), _pairs(a, b, truth), of, draws)
 
 
-def _ranks(statistic: Callable[[Array], float], columns: list[Array], of: str, draws: int) -> Estimate:
+def _of_ranks(statistic: Callable[[Array], float], columns: list[Array], of: str, draws: int) -> Estimate:
     if len(columns[0]) < 3 or not _vary(*columns):
         return _estimate(math.nan, None, len(columns[0]), of, "percentile bootstrap")
     return bootstrap(np.column_stack(columns), statistic, of, draws)
 
 
-def _spearman(a: Array, b: Array) -> float:
-    """Spearman's correlation; 0 for a draw in which one side does not vary."""
+def _spearman(rows: Array, i: int, j: int) -> float:
+    """Spearman's correlation of two columns; 0 for a draw in which one of them does not vary."""
+    a, b = rows[:, i], rows[:, j]
     return float(stats.spearmanr(a, b).statistic) if _vary(a, b) else 0.0
 
 
 def against_published(
-    accuracies: Values, n_images: int, published: float, published_n_images: int, seed_sd: float | None = None
+    accuracies: ArrayLike, n_images: int, published: float, published_n_images: int, seed_sd: float | None = None
 ) -> Estimate:
     """The mean accuracy of our k runs minus one published accuracy, that of a single run.
 
@@ -279,7 +271,7 @@ def against_published(
     does not shrink with k, because all k runs are scored on the same images). Where both sides used the same images
     the interval is too wide rather than too narrow. s is `seed_sd`, if the standard deviation between seeds is known
     from many runs; else that of `accuracies`, with Welch and Satterthwaite's degrees of freedom."""
-    x = _numbers([*accuracies, published, seed_sd or 0.0])[:-2]
+    x, _ = _numbers(accuracies), _numbers([published, seed_sd or 0.0])
     if min(n_images, published_n_images) < 1 or any(not 0 <= p <= 1 for p in [*x, published]):
         raise ValueError("accuracies are from 0 to 1, and there is at least one test image")
     k, of, method = len(x), "seeds against one run", "t, seeds and images"
@@ -336,12 +328,12 @@ def holm(table: Mapping[str, tuple[Estimate, float]], alpha: float = 0.05) -> di
     found = {}
     for (name, (estimate, smallest)), p in zip(table.items(), adjusted, strict=True):
         alone = verdict(estimate, smallest)
-        kept = alone if p <= alpha or alone == PENDING else NOT_SETTLED
-        found[name] = Adjusted(estimate, kept, raw[name], float(p))
+        settled = alone if p <= alpha or alone == PENDING else NOT_SETTLED
+        found[name] = Adjusted(estimate, settled, raw[name], float(p))
     return found
 
 
-def pooled_sd(groups: Sequence[Values]) -> tuple[float, int]:
+def pooled_sd(groups: Sequence[ArrayLike]) -> tuple[float, int]:
     """The standard deviation between runs that differ by seed alone, pooled over groups, and its degrees of freedom;
     nan and 0 where no group has two runs."""
     several = [x for x in map(_numbers, groups) if len(x) > 1]
@@ -371,7 +363,7 @@ def detectable_difference(sd: float, n: int, power: float = 0.8) -> float:
     return sd * float(TTestIndPower().solve_power(nobs1=n, alpha=1 - LEVEL, power=power))
 
 
-def expected_calibration_error(confidence: Values, correct: Values, bins: int = 15) -> float:
+def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
     """How far confidence is from accuracy, on average over bins of equal mass; nan of no images.
 
     Guo et al. 2017 (arXiv 1706.04599), with equal counts of images in the bins (Nguyen & O'Connor 2015). Images of
@@ -379,7 +371,6 @@ def expected_calibration_error(confidence: Values, correct: Values, bins: int = 
     sure, hits = _pairs(confidence, correct)
     if len(sure) == 0:
         return math.nan
-    values, group, counts = np.unique(sure, return_inverse=True, return_counts=True)
-    gaps = values - np.bincount(group, hits) / counts
-    parts = np.array_split(np.repeat(gaps, counts), bins)
-    return float(sum(abs(part.sum()) for part in parts) / len(sure))
+    levels, level, counts = np.unique(sure, return_inverse=True, return_counts=True)
+    gaps = np.repeat(levels - np.bincount(level, hits) / counts, counts)
+    return float(sum(abs(part.sum()) for part in np.array_split(gaps, bins)) / len(gaps))
