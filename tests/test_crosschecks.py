@@ -7,7 +7,6 @@ import pytest
 import torch
 from scipy import optimize, stats
 from sklearn import metrics as sklearn
-from statsmodels.stats import contingency_tables, proportion
 from torchmetrics.functional import classification as torchmetrics
 
 from tpsnet_lib import metrics
@@ -49,30 +48,6 @@ def test_precision_recall_and_f1() -> None:
         values = [getattr(score, kind)[0] for score in scores]
         assert values == close(expected)
         assert values == close(other.tolist())
-
-
-@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
-@pytest.mark.parametrize("hits_of", [(0, 9), (9, 9), (1, 2), (54, 275), (9484, 10_000), (9999, 10_000)])
-def test_the_wilson_interval(hits_of: tuple[int, int], level: float) -> None:
-    assert metrics.wilson(*hits_of, level) == close(
-        proportion.proportion_confint(*hits_of, alpha=1 - level, method="wilson")
-    )
-
-
-@pytest.mark.parametrize("disagree", [(0, 0), (0, 5), (3, 3), (10, 2), (61, 90), (812, 700)])
-def test_mcnemar(disagree: tuple[int, int]) -> None:
-    only_a, only_b = disagree
-    a = torch.tensor([True] * (20 + only_a) + [False] * (only_b + 7))
-    b = torch.tensor([True] * 20 + [False] * only_a + [True] * only_b + [False] * 7)
-    table = [[20, only_a], [only_b, 7]]
-    assert metrics.mcnemar(a, b) == close(contingency_tables.mcnemar(table, exact=True).pvalue)
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 3, 10, 57])
-def test_the_t_interval(freedom: int) -> None:
-    values = np.random.default_rng(freedom).normal(0.9, 0.01, freedom + 1)
-    interval = stats.t.interval(0.95, freedom, values.mean(), stats.sem(values))
-    assert metrics.mean_interval(values) == close((values.mean(), *interval))
 
 
 def test_likelihood_brier_score_and_entropy() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,9 +12,6 @@ from tpsnet_lib import metrics
 from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.data.datasets import normalise
 from tpsnet_lib.model import build
-
-T_TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 7: 2.365, 10: 2.228, 29: 2.045, 120: 1.980}  # two-sided 95%
-T_TABLE_99 = {1: 63.657, 2: 9.925, 4: 4.604, 9: 3.250}
 
 
 @pytest.fixture
@@ -74,85 +70,6 @@ def test_predicting_reports_the_images_done_and_takes_none(network: nn.Module, i
 def test_accuracy_is_the_fraction_of_right_largest_logits() -> None:
     logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, -1.0], [0.0, 0.5]])
     assert metrics.accuracy(logits, torch.tensor([0, 1, 1, 1])) == 0.75
-
-
-def test_the_wilson_interval_is_the_published_one() -> None:
-    assert metrics.wilson(9484, 10_000) == pytest.approx((0.9439, 0.9526), abs=5e-5)  # 94.84% of the test images
-    assert metrics.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)  # Newcombe 1998, table I, method 3
-    assert metrics.wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
-    assert metrics.wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
-    assert metrics.wilson(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
-
-
-def test_the_wilson_interval_is_sound_at_its_ends() -> None:
-    assert metrics.wilson(0, 0) == (0.0, 1.0)
-    assert metrics.wilson(0, 7)[0] == 0.0
-    assert metrics.wilson(7, 7)[1] == 1.0
-    for successes in range(8):
-        low, high = metrics.wilson(successes, 7)
-        mirrored = metrics.wilson(7 - successes, 7)
-        assert 0 <= low <= successes / 7 <= high <= 1
-        assert (1 - high, 1 - low) == pytest.approx(mirrored)
-        assert metrics.wilson(successes, 7, level=0.5)[1] - metrics.wilson(successes, 7, level=0.5)[0] < high - low
-
-
-@pytest.mark.parametrize(("level", "table"), [(0.95, T_TABLE), (0.99, T_TABLE_99)])
-def test_intervals_of_a_mean_use_students_t_as_tabulated(level: float, table: dict[int, float]) -> None:
-    for freedom, t in table.items():
-        values = np.arange(freedom + 1) * 2.0
-        mean, low, high = metrics.mean_interval(values, level)
-        assert mean == pytest.approx(freedom)
-        assert (high - low) / 2 == pytest.approx(t * values.std(ddof=1) / math.sqrt(freedom + 1), rel=3e-4)
-        assert high - mean == pytest.approx(mean - low)
-
-
-def test_one_value_has_a_mean_and_no_interval() -> None:
-    mean, low, high = metrics.mean_interval([0.9])
-    assert mean == 0.9
-    assert math.isnan(low)
-    assert math.isnan(high)
-    assert all(math.isnan(value) for value in metrics.mean_interval([]))
-
-
-def test_a_paired_difference_cancels_what_the_pairs_share() -> None:
-    shared = np.array([0.80, 0.90, 0.70])
-    mean, low, high = metrics.paired_difference(shared + np.array([0.010, 0.012, 0.014]), shared)
-    half = 4.3027 * 0.002 / math.sqrt(3)
-    assert (mean, low, high) == pytest.approx((0.012, 0.012 - half, 0.012 + half), rel=1e-4)
-    with pytest.raises(ValueError, match="shorter"):
-        metrics.paired_difference([0.1, 0.2], [0.1])
-
-
-def test_the_bootstrap_finds_the_spread_of_a_mean_and_repeats() -> None:
-    values = np.random.default_rng(1).normal(5, 2, 400)
-    low, high = metrics.bootstrap(values, np.mean)
-    half = 1.96 * values.std() / math.sqrt(400)
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.03)
-    assert metrics.bootstrap(values, np.mean) == (low, high)
-    assert metrics.bootstrap(values, np.mean, seed=1) != (low, high)
-    rows = np.column_stack([values, values])  # rows stay together
-    assert metrics.bootstrap(rows, lambda drawn: float(np.corrcoef(drawn.T)[0, 1]), n=50) == pytest.approx((1.0, 1.0))
-
-
-def flags(both: int, only_a: int, only_b: int) -> tuple[list[bool], list[bool]]:
-    a = [True] * (both + only_a) + [False] * only_b
-    return a, [True] * both + [False] * only_a + [True] * only_b
-
-
-def test_mcnemar_is_the_exact_binomial_test_of_the_discordant_images() -> None:
-    assert metrics.mcnemar(*flags(50, 10, 2)) == pytest.approx(2 * (1 + 12 + 66) / 2**12)
-    assert metrics.mcnemar(*flags(50, 2, 10)) == metrics.mcnemar(*flags(0, 10, 2))
-    assert metrics.mcnemar(*flags(3, 0, 5)) == pytest.approx(2 / 32)
-    assert metrics.mcnemar(*flags(9, 0, 0)) == 1.0
-    assert metrics.mcnemar(*flags(9, 4, 4)) == 1.0
-    assert metrics.mcnemar(*(torch.tensor(side) for side in flags(50, 10, 2))) == metrics.mcnemar(*flags(50, 10, 2))
-
-
-def test_mcnemar_stands_up_to_a_whole_test_set() -> None:
-    p = metrics.mcnemar(*flags(0, 5100, 4900))
-    normal = math.erfc((200 - 1) / math.sqrt(10_000) / math.sqrt(2))  # with the continuity correction
-    assert p == pytest.approx(normal, rel=1e-3)
-    assert metrics.mcnemar(*flags(0, 10_000, 0)) == 0.0
 
 
 def test_a_confusion_matrix_counts_labels_by_row() -> None:

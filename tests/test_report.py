@@ -10,9 +10,9 @@ import torch
 from bs4 import BeautifulSoup
 from conftest import tiny
 
+from tpsnet_lib import stats
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.files import DataError, project_root
-from tpsnet_lib.metrics import mean_interval, wilson
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import build, landing, notebook_html
 from tpsnet_lib.runs.experiments import load_experiment
@@ -21,8 +21,8 @@ from tpsnet_lib.runs.test_set import TestResult
 
 
 def opened(accuracy: float, exact: bool = True) -> TestResult:
-    low, high = wilson(round(accuracy * 10_000), 10_000)
-    said = {"accuracy": accuracy, "low": low, "high": high}
+    share = stats.proportion(round(accuracy * 10_000), 10_000)
+    said = {"accuracy": accuracy, "low": share.low, "high": share.high}
     exacts = {f"exact_{name}": value - 0.001 for name, value in said.items()} | {"exact_n": 9979} if exact else {}
     return TestResult(Path(), {**said, "n": 10_000, **exacts, "fingerprint": {"stamp": "CIFAR-10"}}, torch.empty(0))
 
@@ -53,8 +53,7 @@ def test_swapping_two_records_changes_the_answer(tiny_record: Record) -> None:
     first = landing.answer([recipe(tiny_record, [0.95]), recipe(other, [0.94])])
     swapped = landing.answer([recipe(other, [0.95]), recipe(tiny_record, [0.94])])
     assert first != swapped
-    low, high = (100 * end for end in wilson(9500, 10_000))
-    assert f"95.00% ({low:.2f} to {high:.2f})" in first
+    assert f"{stats.proportion(9500, 10_000):%}" in first
     assert "one network, one crop, n = 1 seed, Wilson interval" in first
     assert "0.16 points above the published TPSNet's 94.84% (300 epochs on a GTX 1660)" in first
     assert "0.84 points below the published" in landing.answer([recipe(other, [0.94])])
@@ -65,17 +64,16 @@ def test_the_answer_of_several_seeds_is_their_mean_with_its_t_interval_and_each_
     scores = [0.951, 0.949, 0.956]
     found = [recipe(tiny_record, scores, "laptop", [50, 55, 52]), recipe(tiny_record, [0.94], "other")]
     said = text(landing.answer(found))
-    mean, low, high = (100 * value for value in mean_interval(scores))
-    assert f"reaches {mean:.2f}% ({low:.2f} to {high:.2f}) on the 10,000 test images" in said
-    assert f"9,979 images with exactly the original pixels it is {mean - 0.1:.2f}%" in said
+    mean = stats.mean(scores)
+    assert f"reaches {mean:%} on the 10,000 test images" in said
+    assert f"9,979 images with exactly the original pixels it is {100 * mean.value - 0.1:.2f}%" in said
     assert "mean of n = 3 networks" in said
     assert "50:00 min to 55:00 min of training each" in said
     assert all(record.id in said for record in found[0].records)
     rows = [[cell.text for cell in row("td")] for row in BeautifulSoup(landing._seeds(found), "html.parser")("tr")[1:]]
-    own = [100 * end for end in wilson(9560, 10_000)]
     assert [row[:2] for row in rows] == [["laptop", "0"], ["laptop", "1"], ["laptop", "2"]]
     assert all("thread" in row[5] for row in rows)
-    assert rows[2][2] == f"95.60% ({own[0]:.2f} to {own[1]:.2f})"
+    assert rows[2][2] == f"{stats.proportion(9560, 10_000):%}"
     assert rows[2][3].startswith("95.50%")
     assert rows[2][2] in landing.said_of_seeds(found[0])
     worse = recipe(tiny_record, [0.951, 0.949, 0.946], "laptop", [50, 55, 52])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from statistics import NormalDist
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tpsnet_lib import stats
 from tpsnet_lib.config import CLASSES
 from tpsnet_lib.data.datasets import normalise
 
@@ -54,60 +53,32 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """The Wilson score interval of a fraction, which stays within 0 and 1 and holds its level at the ends, where the
-    textbook interval does not (Wilson 1927). Nothing observed (n = 0) gives (0, 1)."""
-    if n == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    p = successes / n
-    centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
-    low, high = (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
-    return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
+    """The ends of `stats.proportion`; nothing observed (n = 0) gives (0, 1)."""
+    found = stats.proportion(successes, n, level=level)
+    return (found.low, found.high) if n else (0.0, 1.0)
 
 
 def mean_interval(values: Values, level: float = 0.95) -> tuple[float, float, float]:
-    """The mean of independent values, such as one a seed, and its t interval: (mean, low, high).
-
-    One value has no interval: its ends are nan, as is everything of none."""
-    n = len(values)
-    if n < 2:
-        return (float(values[0]) if n else math.nan), math.nan, math.nan
-    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
-    half = t_quantile(n - 1, level) * deviation / math.sqrt(n)
-    return mean, mean - half, mean + half
+    """`stats.mean` as (mean, low, high); for equal values all three are the mean."""
+    found = stats.mean(values, level=level)
+    return (found.value, found.low, found.high) if found.has_interval or found.n < 2 else (found.value,) * 3
 
 
-def paired_difference(values_a: Values, values_b: Values, level: float = 0.95) -> tuple[float, float, float]:
-    """The mean of a - b and its t interval, where a and b are paired (one pair a seed): what they share cancels.
+def paired_difference(values_a: Values, values_b: Values) -> tuple[float, float, float]:
+    """`stats.paired_difference` as (mean, low, high)."""
+    found = stats.paired_difference(values_a, values_b)
+    return (found.value, found.low, found.high) if found.has_interval or found.n < 2 else (found.value,) * 3
 
-    Raises `ValueError` where the lengths differ."""
-    return mean_interval([float(a) - float(b) for a, b in zip(values_a, values_b, strict=True)], level)
 
-
-def bootstrap(
-    values: Values, statistic: Callable[[Any], float], n: int = 2000, seed: int = 0, level: float = 0.95
-) -> tuple[float, float]:
-    """The percentile bootstrap interval of a statistic of rows drawn with replacement (Efron 1979).
-
-    `values` [N] or [N, ...]; `statistic` takes an array of the same shape. The same seed gives the same interval."""
-    rows, draw = np.asarray(values), np.random.default_rng(seed)
-    statistics = [statistic(rows[draw.integers(0, len(rows), len(rows))]) for _ in range(n)]
-    low, high = np.quantile(statistics, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def bootstrap(values: Values, statistic: Callable[[Any], float], n: int = 2000) -> tuple[float, float]:
+    """The ends of `stats.bootstrap`."""
+    found = stats.bootstrap(values, statistic, draws=n)
+    return (found.low, found.high) if found.has_interval else (found.value, found.value)
 
 
 def mcnemar(correct_a: Flags, correct_b: Flags) -> float:
-    """The exact two-sided p-value that two networks are equally accurate, from the same images (McNemar 1947).
-
-    Only images that one gets right and the other wrong tell; if none does, p is 1."""
-    a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    n = only_a + only_b
-    tail = term = 1
-    for k in range(min(only_a, only_b)):  # whole numbers: n over k + 1 from n over k
-        term = term * (n - k) // (k + 1)
-        tail += term
-    return min(1.0, 2 * tail / (1 << n))
+    """`stats.mcnemar`."""
+    return stats.mcnemar(correct_a, correct_b)
 
 
 def confusion(predicted: Tensor, labels: Tensor, classes: int = CLASSES) -> Tensor:
@@ -134,14 +105,9 @@ def brier(probabilities: Tensor, labels: Tensor) -> float:
 
 
 def ece(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """The expected calibration error: how far confidence is from accuracy, on average over bins of equal mass.
-
-    Guo et al. 2017 (arXiv 1706.04599), with equal counts of images in the bins (Nguyen & O'Connor 2015): most
-    confidences lie near 1, where bins of equal width would see nothing."""
+    """The expected calibration error of probabilities [N, 10]: `stats.expected_calibration_error`."""
     confidence, predicted = probabilities.double().max(1)
-    order = confidence.argsort(stable=True)
-    gap = (confidence - (predicted == labels).double())[order]
-    return sum(abs(part.sum().item()) for part in gap.tensor_split(bins)) / len(labels)
+    return stats.expected_calibration_error(confidence, predicted == labels, bins)
 
 
 def temperature(logits: Tensor, labels: Tensor) -> float:
@@ -163,18 +129,7 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def t_quantile(freedom: int, level: float) -> float:
-    """t with P(|T| < t) = level for Student's T, from its finite series (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
+    """t with P(|T| < t) = level for Student's T."""
+    from scipy.stats import t  # type: ignore[import-untyped]
 
-    def inside(angle: float) -> float:  # P(|T| < sqrt(freedom) tan(angle))
-        odd = freedom % 2
-        term = total = 0.0 if freedom == 1 else math.cos(angle) if odd else 1.0
-        for k in range(2 + odd, freedom - 1, 2):
-            term *= (k - 1) / k * math.cos(angle) ** 2
-            total += term
-        return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
-
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if inside(middle) < level else (low, middle)
-    return math.sqrt(freedom) * math.tan(low)
+    return float(t.ppf((1 + level) / 2, freedom))

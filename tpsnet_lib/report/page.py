@@ -15,11 +15,11 @@ import jinja2
 from bs4 import BeautifulSoup
 from markupsafe import Markup
 
+from tpsnet_lib import stats
 from tpsnet_lib.analysis import architecture
 from tpsnet_lib.claims.judge import Answer
 from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.files import TpsnetError, write_whole
-from tpsnet_lib.metrics import mean_interval
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report.notebook_html import ACTIVE, ASSETS, NO_ALT, chapter, tidy
 from tpsnet_lib.report.pictures import png_source, slim_svg, svg_source
@@ -267,8 +267,7 @@ def _summary(records: Sequence[Any]) -> str:
     values = _accuracies(records)
     if len(values) < 2:
         return f"n = {len(records)}"
-    mean, low, high = (100 * value for value in mean_interval(values))
-    return f"n = {len(records)}, validation accuracy {mean:.2f}% ({low:.2f} to {high:.2f})"
+    return f"n = {len(records)}, validation accuracy {stats.mean(values):%}"
 
 
 def _numbers(record: Any) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tpsnet_lib import metrics
+from tpsnet_lib import metrics, stats
 from tpsnet_lib.data.datasets import inexact_indices, load_test, test_fingerprint
 from tpsnet_lib.files import RecordError, append_line, folder_whole, lock, read_json, write_json
 from tpsnet_lib.runs.experiments import final_ids
@@ -116,8 +116,8 @@ def score(record: Record, *, root: str | Path | None = None, device: str = "auto
 
 def _share(prefix: str, correct: Tensor) -> dict[str, Any]:
     hits, n = int(correct.sum()), len(correct)
-    low, high = metrics.wilson(hits, n)
-    named = {"accuracy": hits / n, "correct": hits, "n": n, "low": low, "high": high}
+    share = stats.proportion(hits, n)
+    named = {"accuracy": share.value, "correct": hits, "n": n, "low": share.low, "high": share.high}
     return {f"{prefix}{name}": value for name, value in named.items()}
 
 
