@@ -17,9 +17,9 @@ runs/ray_backend analysis/step_profile analysis/original_results analysis/archit
 analysis/design_predictor analysis/search analysis/importance analysis/search_budgets analysis/search_findings
 analysis/training analysis/dataset analysis/dataset_findings analysis/errors analysis/ensembles
 analysis/corruptions analysis/near_duplicates analysis/explain analysis/network_under_test
-analysis/errors_findings plots/style plots/dataset plots/architecture plots/search plots/training plots/errors
-claims/book claims/judge claims/mistakes report/pictures report/run_notebooks report/notebook_html report/page
-report/landing report/build benchmarks/original_loop benchmarks/throughput benchmarks/time_to_accuracy
+analysis/errors_findings plots/style tasks course plots/dataset plots/architecture plots/search plots/training
+plots/errors claims/book claims/judge claims/mistakes report/pictures report/run_notebooks report/notebook_html
+report/page report/landing report/build benchmarks/original_loop benchmarks/throughput benchmarks/time_to_accuracy
 cli/setup_venv cli/commands cli/study_commands cli/main __main__
 """.split()  # noqa: SIM905
 

@@ -6,7 +6,10 @@ import base64
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -61,12 +64,22 @@ def figure(rows: int = 1, columns: int = 1, height: float = 3.2, **options: Any)
         return plt.subplots(rows, columns, figsize=(options.pop("width", WIDTH), height), **options)
 
 
-def caption(text: str, records: Sequence[Record], unit: str = "runs") -> str:
-    """A caption that ends with what the figure stands on: data set, number of runs, hardware, as the records say."""
-    stamps = " and ".join(sorted({record.stamp for record in records}))
+def data_set(stamp: str) -> str:
+    """The name of a data set without the state of the copy, which a page says once: `CIFAR-10`."""
+    return stamp.partition(" (")[0]
+
+
+def stands_on(records: Sequence[Record], unit: str = "runs") -> str:
+    """What a figure stands on, as its records say: data set, number of runs, hardware; empty without records."""
+    names = " and ".join(sorted({data_set(record.stamp) for record in records}))
     machines = ", ".join(sorted({record.hardware for record in records}))
     unit = unit.removesuffix("s") if len(records) == 1 else unit
-    return f"{text} {stamps}, n = {len(records)} {unit}, {machines}." if records else text
+    return f"{names}, n = {len(records)} {unit}, {machines}." if records else ""
+
+
+def caption(text: str, records: Sequence[Record], unit: str = "runs") -> str:
+    """A caption that ends with what the figure stands on."""
+    return f"{text} {stands_on(records, unit)}".rstrip()
 
 
 def svg(fig: Figure) -> str:
@@ -91,19 +104,72 @@ def png(fig: Figure) -> bytes:
     return small.getvalue()
 
 
-def show(fig: Figure, alt: str, caption: str = "", records: Sequence[Record] = (), fmt: str = "svg") -> None:
-    """Show a figure in a notebook, with the alternative text, caption and record ids that the report prints under it.
+@dataclass(frozen=True)
+class Description:
+    """What a figure carries besides its drawing: the caption, whose first sentence says what to see; the alternative
+    text; what it stands on, which a page folds away; the ids of its records; and the format that it is shown in."""
 
-    `fmt`: `svg`, or `png` for images and for more than some thousand points."""
+    caption: str
+    alt: str
+    provenance: str = ""
+    records: tuple[str, ...] = ()
+    fmt: str = "svg"
+
+
+_descriptions: WeakKeyDictionary[Figure, Description] = WeakKeyDictionary()
+
+
+def describe(
+    figure: Figure,
+    *,
+    caption: str,
+    alt: str,
+    records: Sequence[Record] = (),
+    fmt: str = "svg",
+    unit: str = "runs",
+    provenance: str = "",
+) -> Figure:
+    """The same figure, which now carries its caption, alternative text and records; `show` displays it with them.
+
+    `caption` begins with what to see. Data set, n and hardware are taken from the records, which `unit` counts, unless
+    `provenance` says what the figure stands on. `fmt`: `svg`, or `png` for photographs and for thousands of points."""
+    if fmt not in ("svg", "png"):
+        raise ValueError(f"fmt is {fmt!r}: give svg or png")
+    ids = tuple(sorted({record.id for record in records}))
+    _descriptions[figure] = Description(caption, alt, provenance or stands_on(records, unit), ids, fmt)
+    return figure
+
+
+def description(figure: Figure) -> Description:
+    """What a figure carries; `ValueError` if its plot function did not describe it."""
+    if figure not in _descriptions:
+        raise ValueError("this figure has no caption: its plot function ends with style.describe(figure, ...)")
+    return _descriptions[figure]
+
+
+def show(fig: Figure, alt: str = "", caption: str = "", records: Sequence[Record] = (), fmt: str = "svg") -> None:
+    """Show a figure in a notebook, with the alternative text, caption, provenance and records that it carries.
+
+    The report reads them from the output's metadata, and the caption from the line under the figure. A figure that its
+    plot function has not described takes them from the other arguments."""
+    from IPython.display import display
+
+    about = description(fig) if not alt else Description(caption, alt, "", tuple(sorted({r.id for r in records})), fmt)
+    kind = "image/svg+xml" if about.fmt == "svg" else "image/png"
+    metadata: dict[str, Any] = {"alt": about.alt, "records": list(about.records), "provenance": about.provenance}
+    if about.fmt == "png":
+        metadata["width"] = round(fig.get_figwidth() * 100)
+    content = svg(fig) if about.fmt == "svg" else base64.b64encode(png(fig)).decode("ascii")
+    plt.close(fig)
+    display({kind: content, "text/plain": about.alt}, metadata={kind: metadata}, raw=True)
+    if about.caption:
+        folded = f"<details><summary>Data</summary>{escape(about.provenance)}</details>" if about.provenance else ""
+        html = f"<p><em>{escape(about.caption)}</em></p>{folded}"
+        display({"text/markdown": f"*{about.caption}*", "text/html": html, "text/plain": about.caption}, raw=True)
+
+
+def finding(text: str) -> None:
+    """Show a sentence, in Markdown, in a notebook."""
     from IPython.display import Markdown, display
 
-    kind = "image/svg+xml" if fmt == "svg" else "image/png"
-    about: dict[str, Any] = {"alt": alt, "records": sorted({record.id for record in records})}
-    if fmt == "png":
-        about["width"] = round(fig.get_figwidth() * 100)
-    data = svg(fig) if fmt == "svg" else png(fig)
-    plt.close(fig)
-    content = data if isinstance(data, str) else base64.b64encode(data).decode("ascii")
-    display({kind: content, "text/plain": alt}, metadata={kind: about}, raw=True)
-    if caption:
-        display(Markdown(f"*{caption}*"))
+    display(Markdown(text))

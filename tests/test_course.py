@@ -1,0 +1,225 @@
+"""The opening line, predictions and tasks of the notebooks: one helpful line for any answer, and never a traceback."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tpsnet_lib import course, tasks
+from tpsnet_lib.files import DataError, TpsnetError
+from tpsnet_lib.plots import style
+from tpsnet_lib.runs.records import Record
+
+NONSENSE: list[Any] = ["18874368", "yes", [1, 2], {}, object(), True, float("nan"), torch.ones(3), len]
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the course says."""
+    said: list[str] = []
+    monkeypatch.setattr(course, "finding", said.append)
+    monkeypatch.setattr(tasks, "finding", said.append)
+    return said
+
+
+# The opening line
+
+
+def test_without_cifar_the_lab_opens_on_synthetic_images_and_says_so(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TPSNET_DATA", str(tmp_path))
+    lab = course.open()
+    assert (lab.dataset, lab.root, len(lines)) == ("shapes10", None, 1)
+    assert "synthetic images" in lines[0]
+    assert (len(lab.train), len(lab.validation), len(lab.all_train)) == (9000, 1000, 10_000)
+    assert lab.class_names[0] == "disc"
+    with pytest.raises(DataError, match="download"):
+        course.open("cifar10")
+    with pytest.raises(DataError, match="shapes10"):
+        course.open("cifar")
+
+
+def test_records_go_to_the_given_store_and_a_rehearsal_leaves_none(lines: list[str], tmp_path: Path) -> None:
+    assert course.open("shapes10", store=str(tmp_path)).store.writable == tmp_path
+    lab = course.open("shapes10", recompute=True)
+    assert lab.store.all() == []
+    assert course.open("shapes10", store=str(tmp_path), recompute=True).store.writable == tmp_path
+    assert len(course.open("shapes10").store.folders) == 2
+
+
+@pytest.mark.parametrize(
+    ("stamp", "part"),
+    [
+        ("CIFAR-10", "**CIFAR-10**, 50,000 training images."),
+        ("CIFAR-10 (98 inexact images)", "98 inexact images among its 60,000"),
+        ("CIFAR-10 (unverified)", "unverified"),
+    ],
+)
+def test_the_notice_names_the_state_of_the_copy(
+    stamp: str, part: str, lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = course.datasets.Fingerprint(stamp, "0", True)
+    monkeypatch.setattr(course.datasets, "find_root", lambda data=None: tmp_path)
+    monkeypatch.setattr(course.datasets, "fingerprint", lambda dataset, root: found)
+    assert course.open().root == tmp_path
+    assert part in lines[0]
+
+
+# Figures
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
+    """What is displayed: the data by kind, and the metadata."""
+    outputs: list[tuple[Any, Any]] = []
+    monkeypatch.setattr(
+        "IPython.display.display", lambda data, metadata=None, raw=False: outputs.append((data, metadata))
+    )
+    return outputs
+
+
+def test_a_figure_carries_its_caption_to_the_output(tiny_record: Record, shown: list[tuple[Any, Any]]) -> None:
+    fig, _ = style.figure()
+    assert style.describe(fig, caption="Up.", alt="A rising line.", records=[tiny_record]) is fig
+    course.Lab.show(fig)
+    (_, metadata), (caption, _) = shown
+    about = metadata["image/svg+xml"]
+    assert (about["alt"], about["records"]) == ("A rising line.", [tiny_record.id])
+    assert about["provenance"].startswith("shapes10, n = 1 run, ")
+    assert caption["text/markdown"] == "*Up.*"
+    assert "n = 1 run" in caption["text/html"]
+
+
+def test_a_figure_without_a_description_is_refused_unless_it_is_given_one(shown: list[tuple[Any, Any]]) -> None:
+    fig, _ = style.figure()
+    with pytest.raises(ValueError, match="describe"):
+        style.show(fig)
+    style.show(fig, "Nothing.", "Empty axes.", fmt="png")
+    assert shown[0][1]["image/png"]["width"] == 720
+
+
+def test_the_state_of_the_copy_is_not_repeated_under_figures() -> None:
+    assert style.data_set("CIFAR-10 (98 inexact images)") == "CIFAR-10"
+
+
+# Predictions
+
+
+def test_nobody_is_asked_where_nobody_is_there(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    guess = course.predict("How many?", low=0, high=10)
+    course.compare(guess, 3)
+    assert guess is None
+    assert lines == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "value"),
+    [({"low": 0, "high": 10}, 7), ({"low": 0.0, "high": 1.0}, 0.25), ({"options": ["a", "b"]}, "b"), ({}, "many")],
+)
+def test_a_prediction_is_kept_before_the_result_and_not_after(
+    asked: dict[str, Any], value: Any, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(course, "has_front_end", lambda: True)
+    boxes: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", boxes.append)
+    guess = course.predict("How many?", unit="pairs", **asked)
+    assert guess is not None
+    _, above, row = boxes[0].children
+    knob = above.children[0]
+    knob.value = value
+    row.children[0].click()
+    assert guess.value == value
+    course.compare(guess, 3)
+    assert f"**{value} pairs**" in lines[0]
+    knob.value = {"many": "few", "b": "a"}.get(value, 0)
+    row.children[0].click()
+    assert guess.value == value
+    assert "already" in row.children[1].value
+
+
+# Tasks
+
+
+def doubled(values: torch.Tensor) -> torch.Tensor:
+    return 2 * values
+
+
+CHECKS: dict[str, tuple[tasks.Check, Any, Any]] = {  # a check, a right answer, a wrong one
+    "number": (tasks.number(lambda: 1.221, within=0.02), 1.22, 1),
+    "names": (tasks.names({"flip", "rotation"}, known=["crop", "flip", "rotation"]), ["rotation", "flip"], ["crop"]),
+    "function": (tasks.function(doubled, torch.arange(3)), lambda values: values + values, lambda values: values + 1),
+}
+
+
+@pytest.mark.parametrize("kind", CHECKS)
+def test_any_answer_gets_one_line(kind: str, lines: list[str]) -> None:
+    check, right, wrong = CHECKS[kind]
+    task = course.task("no such task", check, ["look again"])
+    assert task.check(right) is right
+    for blank in (None, ..., "", " "):
+        task.check(blank)
+    task.check(wrong)
+    for answer in NONSENSE:
+        task.check(answer)
+    assert lines[0] == "**Right.**"
+    assert all(line.startswith(tasks.NOT_ANSWERED) for line in lines[1:5])
+    assert all(line.startswith("**Not yet.**") and "\n" not in line for line in lines[5:])
+    assert len(lines) == 6 + len(NONSENSE)
+
+
+def test_hints_come_in_steps(lines: list[str]) -> None:
+    task = course.task("size", tasks.number(10), ["first hint", "second hint"])
+    for answer in (1, 2, 3):
+        task.check(answer)
+    assert ["first hint" in lines[0], "second hint" in lines[1], "solutions" in lines[2]] == [True] * 3
+    assert "too small" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "part"),
+    [
+        (tasks.number(18_874_368), "18874368", "without quotes"),
+        (tasks.number(1), math.inf, "finite"),
+        (tasks.names({"flip"}, known=["flip", "crop"]), ["filp"], "did you mean 'flip'"),
+        (tasks.names({"flip"}, known=["flip", "crop"]), ["flip", "crop"], "1 of your 2 names does not belong"),
+        (tasks.names({"flip", "crop"}, known=["flip", "crop"]), "flip", "1 more is missing"),
+        (tasks.function(doubled, torch.ones(3)), lambda values: values[:2], "shape [2]; expected is [3]"),
+        (tasks.function(doubled, torch.ones(3)), lambda values: 3 * values, "3 of 3 values differ"),
+        (tasks.function(doubled, torch.ones(3)), lambda values: values[7], "raises IndexError"),
+        (tasks.function(doubled, torch.ones(3)), lambda: 1, "raises TypeError"),
+    ],
+)
+def test_a_wrong_answer_is_told_what_is_wrong(check: tasks.Check, answer: Any, part: str, lines: list[str]) -> None:
+    course.task("no such task", check).check(answer)
+    assert part in lines[0]
+
+
+@pytest.mark.parametrize("answer", [np.float32(3), np.int64(3), torch.tensor(3.0), 3])
+def test_a_number_is_a_number_of_any_library(answer: Any) -> None:
+    assert tasks.number(3)(answer) == ""
+
+
+def test_a_blank_function_is_not_answered_and_the_worked_solution_takes_its_place(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "01.py").write_text("# %% other\nx = 1\n# %% twice\ndef twice(values):\n    return 2 * values\n")
+    monkeypatch.setattr(tasks, "_folder", [tmp_path])
+    task = course.task("twice", tasks.function(doubled, torch.ones(3)))
+
+    def blank(values: torch.Tensor) -> None: ...
+
+    assert task.check(blank)(4) == 8
+    assert "go on with it" in lines[0]
+    assert task.check("nonsense")(4) == 8
+    with pytest.raises(TpsnetError, match="worked solution of task 'other'"):
+        course.task("other", tasks.number(2)).check(None)
+    tasks.hide_solutions()
+    assert task.check(blank) is blank
+    assert "go on" not in lines[-1]

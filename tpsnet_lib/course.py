@@ -1,0 +1,179 @@
+"""What the five notebooks share: the opening line, figures with their captions, predictions, and tasks that check.
+
+    lab = course.open(dataset=dataset, data=data, store=store)       the data and the records of a chapter
+    lab.show(plots.mean_images(...))                                 a figure that carries its caption and alt text
+    course.finding(f"The accuracy is {accuracy:%}.")                 a sentence that follows its numbers
+    guess = course.predict("How many pairs?", low=0, high=1000)      before the result,
+    course.compare(guess, 312)                                       and beside it
+    size = course.task("images", course.number(45_600, within=0.05), hints=["The width falls with the root of n."])
+    size.check(answer)                                               one line for any answer, never a traceback
+
+`tasks` says where a task, its blank and its worked solution stand."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from tpsnet_lib.data import datasets
+from tpsnet_lib.data.datasets import ImageSet
+from tpsnet_lib.files import DataError
+from tpsnet_lib.plots import style
+from tpsnet_lib.plots.style import finding
+from tpsnet_lib.runs.records import Store, default_store
+from tpsnet_lib.tasks import function, hide_solutions, names, number, task
+
+__all__ = [
+    "Lab",
+    "Prediction",
+    "compare",
+    "finding",
+    "function",
+    "has_front_end",
+    "hide_solutions",
+    "names",
+    "number",
+    "open",
+    "predict",
+    "task",
+]
+
+SYNTHETIC = (
+    "Data: **synthetic images** (shapes10), drawn shapes in place of CIFAR-10's photographs. The method is the same;"
+    " no result below is a statement about CIFAR-10, which `tpsnet data download` gets."
+)
+
+# The opening line -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Lab:
+    """The data and the records of a chapter. `root` is the folder that holds CIFAR-10, None for built-in images."""
+
+    dataset: str
+    root: Path | None
+    store: Store
+    scratch: Any = None  # a temporary folder, which lives as long as its lab
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the ten classes, in the order of their labels."""
+        return datasets.class_names(self.dataset)
+
+    @cached_property
+    def all_train(self) -> ImageSet:
+        """All training images in the official order: those of `train` and those of `validation`."""
+        return datasets.load_train(self.dataset, self.root)
+
+    @cached_property
+    def train(self) -> ImageSet:
+        """The training images that networks are fitted on (CIFAR-10: 45,000; shapes10: 9,000)."""
+        return self.all_train.subset(datasets.split(self.dataset)[0])
+
+    @cached_property
+    def validation(self) -> ImageSet:
+        """The training images that are held back to choose by (CIFAR-10: 5,000; shapes10: 1,000)."""
+        return self.all_train.subset(datasets.split(self.dataset)[1])
+
+    show = staticmethod(style.show)
+
+
+def open(dataset: str = "auto", data: str = "", store: str = "", recompute: bool = False) -> Lab:
+    """Open a chapter: find the data and the records, and say in one notice which data set this is.
+
+    `dataset`: `cifar10`, `shapes10`, or `auto`: CIFAR-10 if it is found (in `data`, if given), else shapes10.
+    `store`: the folder of new records. With `recompute` and without it, all records are new, in a temporary folder.
+    Raises `DataError` if CIFAR-10 is asked for and is not there."""
+    root = datasets.find_root(data or None)
+    if dataset == "auto":
+        dataset = "cifar10" if root or data else "shapes10"
+    if dataset not in ("cifar10", "shapes10"):
+        raise DataError(f"dataset is {dataset!r}: give cifar10, shapes10 or auto")
+    finding(_notice(dataset, root or data or None))
+    scratch = tempfile.TemporaryDirectory() if recompute and not store else None
+    records = Store(Path(scratch.name)) if scratch else default_store(store or None)
+    return Lab(dataset, root if dataset == "cifar10" else None, records, scratch)
+
+
+def _notice(dataset: str, root: str | Path | None) -> str:
+    if dataset == "shapes10":
+        return SYNTHETIC
+    name, _, state = datasets.fingerprint(dataset, root).stamp.rstrip(")").partition(" (")
+    about = f" This copy is known to hold {state} among its 60,000; notebook 01 shows which." if state else ""
+    unknown = " **This copy is unverified**: its content is none that the project knows."
+    return f"Data: **{name}**, 50,000 training images.{unknown if state == 'unverified' else about}"
+
+
+# Predictions ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Prediction:
+    """What a student expects, kept before the result is shown."""
+
+    question: str
+    unit: str = ""
+    value: Any = None
+    result: Any = None
+
+    def said(self, value: Any) -> str:
+        """A value with the unit: `3 pairs`, `3%`."""
+        return f"{value}{self.unit if self.unit == '%' else f' {self.unit}'}".strip()
+
+
+def has_front_end() -> bool:
+    """Whether somebody sits at this notebook: false under papermill, nbval and in plain Python."""
+    at_screen = "JPY_SESSION_NAME" in os.environ or "VSCODE_PID" in os.environ or "google.colab" in sys.modules
+    return at_screen and "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
+
+
+def predict(
+    question: str, options: Sequence[str] = (), *, low: float | None = None, high: float | None = None, unit: str = ""
+) -> Prediction | None:
+    """Ask for a prediction: one of `options`, a number from `low` to `high`, or a text; None where nobody is there.
+
+    The prediction counts once its button was pressed, and no more after `compare` has shown the result."""
+    if not has_front_end():
+        return None
+    import ipywidgets
+    from IPython.display import display
+
+    if options:
+        knob: Any = ipywidgets.ToggleButtons(options=list(options), value=None)
+    elif low is not None and high is not None:
+        whole = isinstance(low, int) and isinstance(high, int)
+        slider = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
+        middle, step = ((low + high) // 2, 1) if whole else ((low + high) / 2, (high - low) / 200)
+        knob = slider(value=middle, min=low, max=high, step=step, layout=ipywidgets.Layout(width="32em"))
+    else:
+        knob = ipywidgets.Text(placeholder="your prediction")
+    kept, line = Prediction(question, unit), ipywidgets.HTML()
+    button = ipywidgets.Button(description="Keep my prediction", layout=ipywidgets.Layout(width="12em"))
+
+    def keep(_: Any) -> None:
+        if kept.result is None:
+            kept.value = knob.value
+        line.value = (
+            "The result is already shown." if kept.result is not None else f"Kept: {escape(kept.said(kept.value))}"
+        )
+
+    button.on_click(keep)
+    title = ipywidgets.HTML(f"<b>Predict first.</b> {escape(question)}")
+    display(ipywidgets.VBox([title, ipywidgets.HBox([knob, ipywidgets.Label(unit)]), ipywidgets.HBox([button, line])]))
+    return kept
+
+
+def compare(prediction: Prediction | None, result: Any) -> None:
+    """Show a result beside its prediction; nothing where none was asked for."""
+    if prediction is None:
+        return
+    prediction.result = result
+    kept = "nothing was kept" if prediction.value in (None, "") else f"**{prediction.said(prediction.value)}**"
+    finding(f"*{prediction.question}* Predicted: {kept}. Result: **{prediction.said(result)}**.")

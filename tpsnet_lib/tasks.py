@@ -1,0 +1,182 @@
+"""Exercises that check themselves: one helpful line for any answer, hints by steps, worked solutions in files.
+
+    size = task("images needed", number(45_600, within=0.05), hints=["The width falls with the root of n."])
+    size.check(answer)
+
+A task stands in a cell with the tag `task`, whose source is hidden because it gives the answer away; the blank that a
+student fills stands in the next cell, with the tag `exercise`, and calls `check` in its last line. The worked solution
+is a section of a file in `notebooks/solutions/`, under a line `# %% name of the task`; its last statement defines the
+answer. While an exercise is not answered, its solution is run and checked in its place, so that a notebook runs whole.
+Copies for students come without the folder and call `hide_solutions()` first."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import math
+import re
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tpsnet_lib.files import TpsnetError, project_root
+from tpsnet_lib.plots.style import finding
+
+NOT_ANSWERED = "**Not answered yet.**"
+_folder: list[Path] = [Path("notebooks/solutions")]  # from the project's root; empty: the solutions are hidden
+
+Check = Callable[[Any], str]  # what is wrong with an answer, in one sentence; empty: it is right
+
+
+@dataclass
+class Task:
+    """An exercise: what is wrong with an answer, hints of which each wrong answer gets the next, a worked solution."""
+
+    name: str
+    wrong: Check
+    hints: Sequence[str] = ()
+    solution: Any = None
+    tries: int = field(default=0, init=False)
+
+    def check(self, answer: Any = None) -> Any:
+        """Say in one line how right an answer is; returns it if it is right, else the worked solution if there is one.
+
+        Raises `TpsnetError` only if the worked solution itself is wrong."""
+        blank = answer is None or answer is ... or (isinstance(answer, str) and not answer.strip())
+        problem = NOT_ANSWERED if blank else self._problem(answer)
+        if not problem:
+            finding("**Right.**")
+            return answer
+        solution = self.solution if self.solution is not None else _worked(self.name)
+        if solution is not None and (fault := self._problem(solution)):
+            raise TpsnetError(f"the worked solution of task {self.name!r} is wrong: {fault}")
+        if problem == NOT_ANSWERED:
+            more = "" if solution is None else " The worked solution passes, and the cells below go on with it."
+            finding(f"{NOT_ANSWERED} Put your answer into the cell above this line and run it again.{more}")
+        else:
+            self.tries += 1
+            finding(f"**Not yet.** {problem} {self._hint()}".rstrip())
+        return answer if solution is None else solution
+
+    def _hint(self) -> str:
+        if self.tries <= len(self.hints):
+            return f"*Hint {self.tries} of {len(self.hints)}: {self.hints[self.tries - 1]}*"
+        return f"The worked solution is in `{_folder[0]}`." if _folder else ""
+
+    def _problem(self, answer: Any) -> str:
+        try:
+            return self.wrong(answer)
+        except Exception as error:  # whatever a student's answer raises is a sentence, not a traceback
+            said = re.sub(r"\s+", " ", str(error)).strip() or "no message"
+            return f"This answer cannot be checked: it raises {type(error).__name__} ({said})."
+
+
+def task(name: str, check: Check, hints: Sequence[str] = (), solution: Any = None) -> Task:
+    """An exercise by name; `check` says what is wrong (`number`, `names`, `function` make one)."""
+    return Task(name, check, hints, solution)
+
+
+def hide_solutions() -> None:
+    """Leave the worked solutions out, as the copies for students do: an exercise then stays unanswered."""
+    _folder.clear()
+
+
+def _worked(name: str) -> Any:
+    """A worked solution: the section of its name, run where the notebook's names are known; None without one."""
+    for path in (path for folder in _folder for path in sorted((project_root() / folder).glob("*.py"))):
+        for title, code in re.findall(r"^# %% (.+)\n((?:(?!# %% ).*\n?)*)", path.read_text("utf-8"), re.MULTILINE):
+            if title.strip() == name:
+                return _last_value(code, str(path))
+    return None
+
+
+def _last_value(code: str, path: str) -> Any:
+    """What the last statement of a section defines, as a function, a class or a variable."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    names = dict(shell.user_ns) if shell else {}
+    tree = ast.parse(code, path)
+    exec(compile(tree, path, "exec"), names)
+    last = tree.body[-1]
+    return names[last.targets[0].id if isinstance(last, ast.Assign) else last.name]  # type: ignore[attr-defined]
+
+
+def number(right: float | Callable[[], float], within: float = 0.01, example: str = "0.5") -> Check:
+    """Answers that are a number within a fraction of the right one, which may be a function of no arguments."""
+
+    def wrong(answer: Any) -> str:
+        one_tensor = isinstance(answer, torch.Tensor) and answer.numel() == 1
+        if isinstance(answer, bool) or not (isinstance(answer, Real) or one_tensor):
+            return f"Give a number without quotes or brackets, such as {example}, not {_short(answer)}."
+        value, target = float(answer), float(right() if callable(right) else right)
+        if not math.isfinite(value):
+            return f"Give a finite number, such as {example}."
+        if abs(value - target) <= within * abs(target):
+            return ""
+        return f"{value:g} is too {'large' if value > target else 'small'}."
+
+    return wrong
+
+
+def names(right: Collection[str] | Callable[[], Collection[str]], known: Collection[str]) -> Check:
+    """Answers that are a set of names, or one name, among those that are known."""
+
+    def wrong(answer: Any) -> str:
+        given = {answer} if isinstance(answer, str) else answer
+        if not isinstance(given, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in given):
+            return f"Give a list of names, such as [{min(known)!r}], not {_short(answer)}."
+        if unknown := sorted(set(given) - set(known)):
+            near = difflib.get_close_matches(unknown[0], known, 1)
+            way_out = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}."
+            return f"{unknown[0]!r} is not known: {way_out}"
+        target = set(right() if callable(right) else right)
+        if extra := len(set(given) - target):
+            return f"{extra} of your {len(set(given))} names {'does' if extra == 1 else 'do'} not belong there."
+        missing = len(target - set(given))
+        return f"{missing} more {'is' if missing == 1 else 'are'} missing." if missing else ""
+
+    return wrong
+
+
+def function(expected: Any, *arguments: Any) -> Check:
+    """Answers that are a function (or a class) with the right result for some arguments.
+
+    `expected` is that result, or a function that gives it for the same arguments; close tensors are equal."""
+
+    def wrong(answer: Any) -> str:
+        if not callable(answer):
+            return f"Give the function itself, without brackets or quotes, not {_short(answer)}."
+        try:
+            value = answer(*arguments)
+        except NotImplementedError:
+            value = None
+        if value is None:
+            return NOT_ANSWERED
+        return _difference(value, expected(*arguments) if callable(expected) else expected)
+
+    return wrong
+
+
+def _difference(value: Any, target: Any) -> str:
+    """How a result differs from the right one, in one sentence; empty: it does not."""
+    try:
+        got, wanted = torch.as_tensor(value), torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError):
+        return "" if value == target else f"Your function returns {_short(value)}, which is not the expected result."
+    if got.shape != wanted.shape:
+        return f"Your function returns the shape {list(got.shape)}; expected is {list(wanted.shape)}."
+    differ = ~torch.isclose(got.double(), wanted.double(), rtol=1e-4, atol=1e-5)
+    if not differ.any():
+        return ""
+    first = tuple(differ.nonzero()[0].tolist())
+    pair = f"{got[first].item():.6g} instead of {wanted[first].item():.6g}"
+    return f"The shape is right, but {int(differ.sum()):,} of {differ.numel():,} values differ, the first is {pair}."
+
+
+def _short(answer: Any) -> str:
+    text = re.sub(r"\s+", " ", repr(answer))
+    return f"`{text if len(text) <= 40 else text[:37] + '...'}`"
