@@ -3,9 +3,9 @@
 A number that was measured is an `Estimate`: a value, its 95% interval, what n counts and the method. A comparison is an
 estimate of a difference, and `verdict` says what its interval settles. Fractions are in 0 to 1.
 
-Inputs that cannot be meant (nan or infinite numbers, unequal lengths of pairs, more hits than images) raise
-`ValueError`. Too few numbers are no error: none at all give an estimate without a value, and one number, or numbers
-that are all equal, give a value without an interval, because they say nothing of the spread."""
+Wrong inputs (nan or infinite numbers, pairs of unequal length, more hits than images) raise `ValueError`. Too few are
+no error: no numbers give an estimate without a value; one number, or equal numbers, which say nothing of their spread,
+give a value without an interval."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,12 +26,8 @@ LEVEL = 0.95  # of an interval, unless another is asked for
 SMALLEST_EFFECT = 0.01  # the smallest difference in accuracy that is worth a decision: one percentage point
 EQUAL = 1e-12  # numbers no further apart than this are equal up to rounding
 
-HOLDS = "holds"
-DOES_NOT_HOLD = "does not hold"
+HOLDS, DOES_NOT_HOLD, NOT_SETTLED, PENDING = "holds", "does not hold", "not settled", "pending"
 NO_DIFFERENCE = "shows no difference that matters"
-NOT_SETTLED = "not settled"
-PENDING = "pending"
-
 Array = NDArray[Any]
 
 
@@ -116,12 +112,6 @@ def _pairs(*lists: ArrayLike) -> list[Array]:
     return found
 
 
-def _count(hits: int, n: int) -> tuple[int, int]:
-    if not (0 <= hits <= n and hits == int(hits) and n == int(n)):
-        raise ValueError(f"{hits} of {n} is no fraction: hits are a whole number from 0 to n")
-    return int(hits), int(n)
-
-
 def _vary(*lists: Array) -> bool:
     return all(len(values) > 1 and np.ptp(values) > EQUAL for values in lists)
 
@@ -134,7 +124,8 @@ def _estimate(value: float, ends: Sequence[float] | None, n: int, of: str, metho
 
 def proportion(hits: int, n: int, of: str = "images", level: float = LEVEL) -> Estimate:
     """A fraction with its Wilson score interval, which stays within 0 and 1 (Wilson 1927)."""
-    hits, n = _count(hits, n)
+    if not (0 <= hits <= n and hits == int(hits) and n == int(n)):
+        raise ValueError(f"{hits} of {n} is no fraction: hits are a whole number from 0 to n")
     if n == 0:
         return _estimate(math.nan, None, 0, of, "Wilson", level=level)
     low, high = proportions.proportion_confint(hits, n, 1 - level, method="wilson")
@@ -152,8 +143,7 @@ def mean(values: ArrayLike, of: str = "seeds", level: float = LEVEL) -> Estimate
 def bootstrap(values: ArrayLike, statistic: Callable[[Any], float], of: str = "images", draws: int = 2000) -> Estimate:
     """A statistic of rows with the percentile interval of its bootstrap (Efron 1979); a second call gives it again.
 
-    `values` [N] or [N, ...]: whole rows are drawn with replacement. `statistic` takes an array of the same shape. If
-    it is undefined (nan) for some draws, the estimate has no interval."""
+    `values` [N] or [N, ...]: whole rows are drawn with replacement. `statistic` takes an array of the same shape."""
     rows = _numbers(values)
     return _bootstrap([np.arange(len(rows))], lambda chosen: statistic(rows[chosen]), of, draws)
 
@@ -200,19 +190,16 @@ def difference(a: ArrayLike, b: ArrayLike) -> Estimate:
 
 def proportion_difference(hits_a: int, n_a: int, hits_b: int, n_b: int) -> Estimate:
     """The difference of two fractions of independent images (Newcombe 1998, method 10); n is the smaller group's."""
-    (hits_a, n_a), (hits_b, n_b) = _count(hits_a, n_a), _count(hits_b, n_b)
-    if not (n_a and n_b):
-        return _estimate(math.nan, None, 0, "images a side", "Newcombe")
+    value, n = proportion(hits_a, n_a).value - proportion(hits_b, n_b).value, min(n_a, n_b)
     settings = {"method": "newcomb", "alpha": 1 - LEVEL, "correction": False}
-    ends = proportions.confint_proportions_2indep(hits_a, n_a, hits_b, n_b, **settings)
-    return _estimate(hits_a / n_a - hits_b / n_b, ends, min(n_a, n_b), "images a side", "Newcombe")
+    ends = proportions.confint_proportions_2indep(hits_a, n_a, hits_b, n_b, **settings) if n else None
+    return _estimate(value, ends, n, "images a side", "Newcombe")
 
 
 def paired_proportions(correct_a: ArrayLike, correct_b: ArrayLike) -> Estimate:
     """The accuracy of one network minus another's on the same images, from one flag an image of each.
 
-    The interval is Agresti and Min's (2005): half an image is added to each of the four outcomes, so that networks that
-    never disagree still have an interval. `mcnemar` is the exact test of the same images."""
+    The interval is Agresti and Min's (2005): half an image is added to each outcome; networks may never disagree."""
     only_a, only_b, n = _disagreements(correct_a, correct_b)
     middle, disagree = (only_a - only_b) / (n + 2), (only_a + only_b + 1) / (n + 2)
     half = stats.norm.ppf((1 + LEVEL) / 2) * math.sqrt((disagree - middle**2) / (n + 2))
@@ -242,14 +229,12 @@ def rank_correlation(a: ArrayLike, b: ArrayLike, of: str = "trials", draws: int 
     return _of_ranks(lambda rows: _spearman(rows, 0, 1), _pairs(a, b), of, draws)
 
 
-def rank_correlation_difference(
-    a: ArrayLike, b: ArrayLike, truth: ArrayLike, of: str = "trials", draws: int = 1000
-) -> Estimate:
+def rank_correlation_difference(a: ArrayLike, b: ArrayLike, truth: ArrayLike, of: str = "trials") -> Estimate:
     """The rank correlation of `a` with `truth` minus that of `b` with `truth`, over the same trials."""
-    return _of_ranks(lambda rows: _spearman(rows, 0, 2) - _spearman(rows, 1, 2), _pairs(a, b, truth), of, draws)
+    return _of_ranks(lambda rows: _spearman(rows, 0, 2) - _spearman(rows, 1, 2), _pairs(a, b, truth), of)
 
 
-def _of_ranks(statistic: Callable[[Array], float], columns: list[Array], of: str, draws: int) -> Estimate:
+def _of_ranks(statistic: Callable[[Array], float], columns: list[Array], of: str, draws: int = 1000) -> Estimate:
     if len(columns[0]) < 3 or not _vary(*columns):
         return _estimate(math.nan, None, len(columns[0]), of, "percentile bootstrap")
     return bootstrap(np.column_stack(columns), statistic, of, draws)
@@ -257,8 +242,7 @@ def _of_ranks(statistic: Callable[[Array], float], columns: list[Array], of: str
 
 def _spearman(rows: Array, i: int, j: int) -> float:
     """Spearman's correlation of two columns; 0 for a draw in which one of them does not vary."""
-    a, b = rows[:, i], rows[:, j]
-    return float(stats.spearmanr(a, b).statistic) if _vary(a, b) else 0.0
+    return float(stats.spearmanr(rows[:, i], rows[:, j]).statistic) if _vary(rows[:, i], rows[:, j]) else 0.0
 
 
 def against_published(
@@ -266,22 +250,21 @@ def against_published(
 ) -> Estimate:
     """The mean accuracy of our k runs minus one published accuracy, that of a single run.
 
-    The variances of four kinds of noise add up: seeds, s^2 / k for our mean and s^2 for the single run, because the
-    published run could as well have been a better or a worse one; and test images, p (1 - p) / n for either side (ours
-    does not shrink with k, because all k runs are scored on the same images). Where both sides used the same images
-    the interval is too wide rather than too narrow. s is `seed_sd`, if the standard deviation between seeds is known
+    Four independent variances add up: of seeds, s^2 / k for our mean and s^2 for the single published run; of test
+    images, p (1 - p) / n for either side. Ours does not shrink with k, because all k runs are scored on the same images;
+    if both sides used the same images, the interval is too wide rather than too narrow. s is `seed_sd`, if it is known
     from many runs; else that of `accuracies`, with Welch and Satterthwaite's degrees of freedom."""
     x, _ = _numbers(accuracies), _numbers([published, seed_sd or 0.0])
     if min(n_images, published_n_images) < 1 or any(not 0 <= p <= 1 for p in [*x, published]):
         raise ValueError("accuracies are from 0 to 1, and there is at least one test image")
-    k, of, method = len(x), "seeds against one run", "t, seeds and images"
-    value = x.mean() - published if k else math.nan
+    k, of, method = len(x), "seeds against one run", "seed-and-image t"
     if k == 0 or (seed_sd is None and not _vary(x)):
-        return _estimate(value, None, k, of, method)
+        return _estimate(x.mean() - published if k else math.nan, None, k, of, method)
     seeds = (x.var(ddof=1) if seed_sd is None else seed_sd**2) * (1 / k + 1)
     images = x.mean() * (1 - x.mean()) / n_images + published * (1 - published) / published_n_images
     freedom = math.inf if seed_sd is not None else float((k - 1) * ((seeds + images) / seeds) ** 2)
     half = stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(seeds + images)
+    value = x.mean() - published
     return _estimate(value, (value - half, value + half), k, of, method, freedom=freedom)
 
 
@@ -299,23 +282,20 @@ def verdict(estimate: Estimate, smallest_effect: float) -> str:
 
 
 def p_value(estimate: Estimate, smallest_effect: float) -> float:
-    """The two-sided p-value of the verdict: below 0.05 exactly if a 95% interval settles the comparison.
+    """The p-value of the verdict: below 0.05 exactly if a 95% interval settles the comparison, and 1 without runs.
 
-    Twice the one-sided p of the hypothesis that the verdict rejects; for no difference that matters, the larger of the
-    two one-sided ones. For what is not settled it is that of the nearest verdict; for what is pending, 1."""
+    It is twice the one-sided p of what the verdict rejects: for an equivalence, the larger of its two one-sided ones;
+    for what is not settled, that of the nearest verdict."""
     above, below = estimate.p_above(0), estimate.p_below(smallest_effect)
     p = {HOLDS: above, DOES_NOT_HOLD: below, NO_DIFFERENCE: max(below, estimate.p_above(-smallest_effect))}
     return min(1.0, 2 * p.get(verdict(estimate, smallest_effect), min(p.values())))
 
 
-@dataclass(frozen=True)
-class Adjusted:
-    """The verdict of one comparison in a table of several, with its p-value before and after Holm's adjustment."""
+class Adjusted(NamedTuple):
+    """The verdict and p-value of one comparison in a table of several, after Holm's adjustment."""
 
-    estimate: Estimate
     verdict: str
     p: float
-    adjusted_p: float
 
 
 def holm(table: Mapping[str, tuple[Estimate, float]], alpha: float = 0.05) -> dict[str, Adjusted]:
@@ -323,19 +303,17 @@ def holm(table: Mapping[str, tuple[Estimate, float]], alpha: float = 0.05) -> di
 
     A comparison keeps its verdict, an equivalence too, if its `p_value` survives; else it is *not settled*. What is
     pending counts among the comparisons (p = 1), so that no verdict is lost when its runs arrive."""
-    raw = {name: p_value(*entry) for name, entry in table.items()}
-    adjusted = multitest.multipletests(list(raw.values()), alpha, method="holm")[1] if raw else []
+    raw = [p_value(*comparison) for comparison in table.values()]
+    adjusted = multitest.multipletests(raw, alpha, method="holm")[1] if raw else []
     found = {}
-    for (name, (estimate, smallest)), p in zip(table.items(), adjusted, strict=True):
-        alone = verdict(estimate, smallest)
-        settled = alone if p <= alpha or alone == PENDING else NOT_SETTLED
-        found[name] = Adjusted(estimate, settled, raw[name], float(p))
+    for (name, comparison), p in zip(table.items(), adjusted, strict=True):
+        alone = verdict(*comparison)
+        found[name] = Adjusted(alone if p <= alpha or alone == PENDING else NOT_SETTLED, float(p))
     return found
 
 
 def pooled_sd(groups: Sequence[ArrayLike]) -> tuple[float, int]:
-    """The standard deviation between runs that differ by seed alone, pooled over groups, and its degrees of freedom;
-    nan and 0 where no group has two runs."""
+    """The standard deviation between seeds, pooled over groups of runs, and its degrees of freedom (0: nan)."""
     several = [x for x in map(_numbers, groups) if len(x) > 1]
     freedom = sum(len(x) - 1 for x in several)
     return (math.sqrt(sum(x.var(ddof=1) * (len(x) - 1) for x in several) / freedom) if freedom else math.nan), freedom
@@ -356,11 +334,8 @@ def seeds_needed(sd: float, effect: float, power: float = 0.8) -> int:
 
 
 def detectable_difference(sd: float, n: int, power: float = 0.8) -> float:
-    """The true difference that the two-sample t test at 5% shows with a probability of `power`, with n seeds a side;
-    nan for fewer than two seeds."""
-    if n < 2 or _numbers([sd])[0] < 0:
-        return math.nan
-    return sd * float(TTestIndPower().solve_power(nobs1=n, alpha=1 - LEVEL, power=power))
+    """The true difference that the two-sample t test at 5% shows with such a power, with n >= 2 seeds a side."""
+    return sd * float(TTestIndPower().solve_power(nobs1=n, alpha=1 - LEVEL, power=power)) if n > 1 else math.nan
 
 
 def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
@@ -369,8 +344,7 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
     Guo et al. 2017 (arXiv 1706.04599), with equal counts of images in the bins (Nguyen & O'Connor 2015). Images of
     equal confidence share their mean gap, so that their order does not matter where they fall into two bins."""
     sure, hits = _pairs(confidence, correct)
-    if len(sure) == 0:
-        return math.nan
     levels, level, counts = np.unique(sure, return_inverse=True, return_counts=True)
     gaps = np.repeat(levels - np.bincount(level, hits) / counts, counts)
-    return float(sum(abs(part.sum()) for part in np.array_split(gaps, bins)) / len(gaps))
+    total = sum(abs(part.sum()) for part in np.array_split(gaps, bins))
+    return float(total) / len(gaps) if len(gaps) else math.nan
