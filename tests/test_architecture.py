@@ -12,7 +12,7 @@ from tpsnet_lib.analysis import architecture, design_predictor, original_results
 from tpsnet_lib.analysis.architecture import FAILS, HOLDS, OPEN, PENDING, Claim, Group
 from tpsnet_lib.config import MEMBERS, DataConfig, ModelConfig, RunConfig
 from tpsnet_lib.files import ConfigError
-from tpsnet_lib.model import count_macs, widest
+from tpsnet_lib.model_cost import count_macs, widest
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record
 

@@ -14,7 +14,7 @@ from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConf
 from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import project_root
 from tpsnet_lib.metrics import mean_interval
-from tpsnet_lib.model import count_macs
+from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.plots import training
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record, Store, load_or_run

@@ -9,7 +9,7 @@ from conftest import TINY, tiny
 
 from tpsnet_lib.config import EPOCH_SPANS, RECIPES
 from tpsnet_lib.files import ConfigError, DataError, RecordError
-from tpsnet_lib.model import count_parameters
+from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs import experiments, test_set
 from tpsnet_lib.runs.experiments import all_experiments, collect, load_experiment, pending
 from tpsnet_lib.runs.local_backend import run_all

@@ -15,7 +15,8 @@ from torchvision.models.resnet import BasicBlock
 from tpsnet_lib.config import MEMBERS, ModelConfig
 from tpsnet_lib.fast_cpu.layers import Dropout, DropPath, SqueezeExcite
 from tpsnet_lib.files import ConfigError
-from tpsnet_lib.model import Block, PreactBlock, build, count_macs, count_parameters, describe, whiten, widest
+from tpsnet_lib.model import Block, PreactBlock, build, whiten
+from tpsnet_lib.model_cost import count_macs, count_parameters, describe, widest
 
 EXACT = {"tpsnet": 4_959_770, "model1": 4_865_580, "model2": 4_971_680, "deep17": 4_987_384, "deep23": 4_976_470}
 WHITENED: dict[str, Any] = {"blocks": (1,), "channels": (8,), "stem": 24, "stem_kind": "whiten"}

@@ -17,7 +17,7 @@ from tpsnet_lib.analysis.importance import NOISE, TREES, Importance, importance
 from tpsnet_lib.analysis.search import Trial
 from tpsnet_lib.config import MEMBERS, RunConfig
 from tpsnet_lib.files import ConfigError
-from tpsnet_lib.model import count_parameters
+from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs.experiments import Run
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.search_space import load_spaces

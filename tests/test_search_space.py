@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tpsnet_lib.files import ConfigError
-from tpsnet_lib.model import count_macs, count_parameters
+from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.search_space import Space, load_spaces, parse_space, sample
 
 SMALL: dict[str, Any] = {

@@ -15,7 +15,7 @@ from tpsnet_lib.benchmarks import original_loop, throughput, time_to_accuracy
 from tpsnet_lib.config import RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.files import TrainingError
-from tpsnet_lib.model import count_macs
+from tpsnet_lib.model_cost import count_macs
 
 TINY = ModelConfig(blocks=(1, 1, 1), channels=(8, 8, 8), stem=8)
 BATCHES_OF_16 = TrainConfig(batch_size=16, lr=0.05, weight_decay=0.0)

@@ -12,7 +12,7 @@ import numpy as np
 
 from tpsnet_lib.config import DataConfig, RunConfig
 from tpsnet_lib.metrics import mean_interval, t_quantile
-from tpsnet_lib.model import count_macs, count_parameters
+from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.experiments import Experiment, Run, collect
 from tpsnet_lib.runs.records import Record, Store
 

@@ -14,7 +14,7 @@ from tpsnet_lib import metrics
 from tpsnet_lib.analysis.final_runs import Final, finals
 from tpsnet_lib.config import IMAGE_SIZE, MEMBERS, PARAMETER_BUDGET, RunConfig
 from tpsnet_lib.files import project_root
-from tpsnet_lib.model import count_macs, count_parameters
+from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.progress import duration
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record, Store, held_out, read_record

@@ -16,7 +16,8 @@ from tpsnet_lib.analysis.architecture import Group, points
 from tpsnet_lib.config import PARAMETER_BUDGET, ModelConfig
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.metrics import t_quantile
-from tpsnet_lib.model import build, check_budget, count_macs, count_parameters
+from tpsnet_lib.model import build
+from tpsnet_lib.model_cost import check_budget, count_macs, count_parameters
 
 Array = NDArray[np.float64]
 Rule = Callable[[Array, Array, Array], float]  # (features [N, 3], accuracies [N], features [3]) -> accuracy

@@ -17,7 +17,7 @@ from tpsnet_lib.config import CLASSES, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.datasets import fingerprint, split
 from tpsnet_lib.files import ConfigError, TrainingError
 from tpsnet_lib.metrics import wilson
-from tpsnet_lib.model import count_parameters
+from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs.experiments import Run, find_record
 from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.runs.records import Record, Store, load_or_run, read_record, write_failure

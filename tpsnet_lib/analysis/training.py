@@ -17,7 +17,7 @@ from torch import Tensor
 from tpsnet_lib import metrics, train
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import ImageSet
-from tpsnet_lib.model import count_macs, count_parameters
+from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.experiments import Run
 from tpsnet_lib.runs.records import Record, held_out
 

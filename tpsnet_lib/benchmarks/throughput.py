@@ -23,7 +23,7 @@ from tpsnet_lib.compile_step import STEPS_THAT_PAY, resolve_execution
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.augment import augment
 from tpsnet_lib.data.datasets import Fingerprint, ImageSet, fit_and_validation, normalise
-from tpsnet_lib.model import count_macs
+from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.progress import Progress
 from tpsnet_lib.runs import local_backend, ray_backend
 from tpsnet_lib.runs.experiments import Experiment, Run

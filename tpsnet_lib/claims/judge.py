@@ -19,7 +19,7 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import split
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.metrics import mean_interval
-from tpsnet_lib.model import count_macs, count_parameters
+from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.experiments import Experiment, collect, load_experiment
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.test_set import find_test

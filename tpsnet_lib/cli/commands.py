@@ -27,8 +27,8 @@ Options = argparse.Namespace
 
 def describe(options: Options) -> int:
     """Print a network's layers and costs; over the budget it is an error, after they are printed."""
-    from tpsnet_lib.model import check_budget, count_macs, count_parameters
-    from tpsnet_lib.model import describe as rows_of
+    from tpsnet_lib.model_cost import check_budget, count_macs, count_parameters
+    from tpsnet_lib.model_cost import describe as rows_of
 
     given: dict[str, Any] = {}
     for name in ("blocks", "channels", "kernels", "skip_kernels"):
@@ -116,7 +116,7 @@ def _config(options: Options) -> RunConfig:
 
 def train(options: Options) -> int:
     """Train one network, or read its record where it has been trained before."""
-    from tpsnet_lib.model import check_budget
+    from tpsnet_lib.model_cost import check_budget
     from tpsnet_lib.runs.records import default_store, in_percent, load_or_run
     from tpsnet_lib.runs.wandb_mirror import Mirror
     from tpsnet_lib.train import native_precision, resolve_device

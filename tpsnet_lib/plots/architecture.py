@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from tpsnet_lib.analysis.architecture import MATTERS, Comparison, Group
 from tpsnet_lib.analysis.design_predictor import Prediction, Surrogate, Timing
 from tpsnet_lib.config import PARAMETER_BUDGET, ModelConfig
-from tpsnet_lib.model import count_parameters
+from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.plots.style import INK, MUTED, PALETTE, figure
 from tpsnet_lib.runs.records import Record
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tpsnet_lib.config import RunConfig, merged, parse, read_yaml
 from tpsnet_lib.files import ConfigError, project_root
-from tpsnet_lib.model import check_budget
+from tpsnet_lib.model_cost import check_budget
 from tpsnet_lib.runs.records import Record, Store, default_store
 from tpsnet_lib.runs.search_space import Draws, load_spaces, sample, spaces_file
 

@@ -30,7 +30,8 @@ from tpsnet_lib.files import (
     write_json,
     write_whole,
 )
-from tpsnet_lib.model import ResidualNetwork, build, count_macs, count_parameters
+from tpsnet_lib.model import ResidualNetwork, build
+from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.train import Fitted, fit, native_precision, resolve_device
 

@@ -21,7 +21,7 @@ from tpsnet_lib.config import (
     read_yaml,
 )
 from tpsnet_lib.files import ConfigError, project_root
-from tpsnet_lib.model import count_macs, count_parameters
+from tpsnet_lib.model_cost import count_macs, count_parameters
 
 _SHAPE = ("layers", "blocks", "width", "factor", "kernels", "skip_kernels", "pool")
 _MODEL = {spec.name for spec in fields(ModelConfig)} - {"blocks", "channels", "stem"}

@@ -1,0 +1,125 @@
+"""What a network of the family costs: its parameters and MACs in closed form, and the budget; nothing is built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tpsnet_lib.config import CLASSES, IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig
+from tpsnet_lib.files import ConfigError
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One line of a network's description: what it is, what comes out (C, H, W), what it costs."""
+
+    name: str
+    kind: str
+    shape: tuple[int, int, int]
+    parameters: int
+    macs: int
+
+
+def describe(config: ModelConfig) -> list[LayerRow]:
+    """A row for the stem, each layer and the head, in closed form: nothing is built.
+
+    Parameters are the tensors that inference needs: a batch norm is two numbers a channel, for its running mean and
+    variance fold into its scale and shift, and a frozen kernel counts. MACs are the multiplications of convolutions
+    and linear layers in the forward pass of one image."""
+    rows = [_stem_row(config)]
+    for layer, inputs in enumerate((config.stem, *config.channels[:-1])):
+        rows.append(_layer_row(config, layer, inputs, side=rows[-1].shape[1]))
+    width = config.channels[-1]
+    others = CLASSES + (2 * width if config.block == "preact" else 0)  # the bias; the norm before the pool
+    kind = f"{config.head_pool}-pool {config.pool}, linear"
+    return [*rows, _row("head", kind, (CLASSES, 1, 1), [(width, CLASSES, 1, 1)], others)]
+
+
+def _row(
+    name: str, kind: str, shape: tuple[int, int, int], convolutions: Sequence[tuple[int, int, int, int]], others: int
+) -> LayerRow:
+    """`convolutions`: inputs, outputs, kernel, side of the output; `others`: parameters of norms and biases."""
+    weights = [inputs * outputs * kernel**2 for inputs, outputs, kernel, _ in convolutions]
+    macs = sum(weight * side**2 for weight, (*_, side) in zip(weights, convolutions, strict=True))
+    return LayerRow(name, kind, shape, sum(weights) + others, macs)
+
+
+def _stem_row(config: ModelConfig) -> LayerRow:
+    whitened = config.stem_kind == "whiten"
+    kernel, side = (2, IMAGE_SIZE - 1) if whitened else (3, IMAGE_SIZE)
+    bias_or_norm = 1 if whitened else 0 if config.block == "preact" else 2  # parameters a channel
+    kind = "whitening conv 2x2" if whitened else "conv 3x3"
+    shape = (config.stem, side, side)
+    return _row("stem", kind, shape, [(3, config.stem, kernel, side)], bias_or_norm * config.stem)
+
+
+def _layer_row(config: ModelConfig, layer: int, inputs: int, side: int) -> LayerRow:
+    outputs, kernel, blocks = config.channels[layer], config.kernel(layer), config.blocks[layer]
+    convolutions, normed = [], 0  # normed: channels of all its batch norms
+    strided = config.downsample == "stride" and layer > 0
+    kind = f"{blocks} {config.block} block{'s' if blocks > 1 else ''} {kernel}x{kernel}"
+    if config.downsample == "pool":
+        convolutions.append((inputs, outputs, kernel, side))
+        normed += outputs
+        inputs, side, kind = outputs, side // 2, f"conv {kernel}x{kernel}, max-pool 2, {kind}"
+    if strided:
+        side = (side + 1) // 2
+    for source in (inputs, *[outputs] * (blocks - 1)):
+        convolutions += [(source, outputs, kernel, side), (outputs, outputs, kernel, side)]
+        normed += outputs + (source if config.block == "preact" else outputs)
+    if config.residual and (strided or inputs != outputs):
+        convolutions.append((inputs, outputs, config.skip_kernel(layer), side))
+        normed += outputs
+    others = 2 * normed
+    if config.squeeze:
+        hidden = config.squeezed(outputs)
+        convolutions += blocks * [(outputs, hidden, 1, 1), (hidden, outputs, 1, 1)]
+        others += blocks * (hidden + outputs)
+        kind += ", SE"
+    return _row(f"layer {layer + 1}", kind, (outputs, side, side), convolutions, others)
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Parameters of a config's network, in closed form; see `describe` for what counts."""
+    return sum(row.parameters for row in describe(config))
+
+
+def count_macs(config: ModelConfig) -> int:
+    """Multiply-accumulates of one image's forward pass, in closed form; see `describe` for what counts."""
+    return sum(row.macs for row in describe(config))
+
+
+def check_budget(config: ModelConfig, budget: int = PARAMETER_BUDGET) -> None:
+    """Raise `ConfigError` with the count if a config's network is over a budget of parameters; nothing is built."""
+    count = count_parameters(config)
+    if count > budget:
+        raise ConfigError(
+            f"this network has {count:,} parameters, {count - budget:,} over the budget of {budget:,}:"
+            " take fewer model.blocks or model.channels"
+        )
+
+
+def widest(
+    blocks: Sequence[int], *, parameters: int | None = None, macs: int | None = None, **fields: Any
+) -> ModelConfig:
+    """The widest member of given depth under a budget of parameters, of MACs, or of both, for comparisons at equal
+    cost. Its width w is the stem's and doubles with each layer (C_i = w 2^i, the original's k = 2); the pool shrinks
+    to fit. `fields` are those of `ModelConfig`; they win, so `stem=24` keeps a whitened stem.
+
+    Raises `ConfigError` if no budget is given, or if w = 1 is over it."""
+    if parameters is None and macs is None:
+        raise ConfigError("widest() has no budget: give parameters=... or macs=...")
+    best = None
+    for width in range(1, 1 + min(1024, 4096 >> len(blocks))):
+        channels = tuple(width << layer for layer in range(1, 1 + len(blocks)))
+        member: dict[str, Any] = {"stem": width, "pool": 1, **fields, "blocks": tuple(blocks), "channels": channels}
+        config = ModelConfig(**member)
+        if parameters is not None and count_parameters(config) > parameters:
+            break
+        if macs is not None and count_macs(config) > macs:
+            break
+        best = config
+    if best is None:
+        raise ConfigError(f"no network of {list(blocks)} blocks fits {parameters=} and {macs=}: take fewer blocks")
+    return best if "pool" in fields else replace(best, pool=min(ModelConfig().pool, best.last_side))
