@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tpsnet_lib import stats
 from tpsnet_lib.config import CLASSES
 from tpsnet_lib.data.datasets import normalise
 
@@ -54,30 +53,40 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """The ends of `stats.proportion`; nothing observed (n = 0) gives (0, 1)."""
+    from tpsnet_lib import stats
+
     found = stats.proportion(successes, n, level=level)
     return (found.low, found.high) if n else (0.0, 1.0)
 
 
 def mean_interval(values: Values, level: float = 0.95) -> tuple[float, float, float]:
     """`stats.mean` as (mean, low, high); for equal values all three are the mean."""
+    from tpsnet_lib import stats
+
     found = stats.mean(values, level=level)
     return (found.value, found.low, found.high) if found.has_interval or found.n < 2 else (found.value,) * 3
 
 
 def paired_difference(values_a: Values, values_b: Values) -> tuple[float, float, float]:
     """`stats.paired_difference` as (mean, low, high)."""
+    from tpsnet_lib import stats
+
     found = stats.paired_difference(values_a, values_b)
     return (found.value, found.low, found.high) if found.has_interval or found.n < 2 else (found.value,) * 3
 
 
 def bootstrap(values: Values, statistic: Callable[[Any], float], n: int = 2000) -> tuple[float, float]:
     """The ends of `stats.bootstrap`."""
+    from tpsnet_lib import stats
+
     found = stats.bootstrap(values, statistic, draws=n)
     return (found.low, found.high) if found.has_interval else (found.value, found.value)
 
 
 def mcnemar(correct_a: Flags, correct_b: Flags) -> float:
     """`stats.mcnemar`."""
+    from tpsnet_lib import stats
+
     return stats.mcnemar(correct_a, correct_b)
 
 
@@ -106,6 +115,8 @@ def brier(probabilities: Tensor, labels: Tensor) -> float:
 
 def ece(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
     """The expected calibration error of probabilities [N, 10]: `stats.expected_calibration_error`."""
+    from tpsnet_lib import stats  # here, so that training does not wait for statsmodels
+
     confidence, predicted = probabilities.double().max(1)
     return stats.expected_calibration_error(confidence, predicted == labels, bins)
 

@@ -251,7 +251,7 @@ def against_published(
     """The mean accuracy of our k runs minus one published accuracy, that of a single run.
 
     Four independent variances add up: of seeds, s^2 / k for our mean and s^2 for the single published run; of test
-    images, p (1 - p) / n for either side. Ours does not shrink with k, because all k runs are scored on the same images;
+    images, p (1 - p) / n for either side. Ours does not shrink with k, because all runs are scored on the same images;
     if both sides used the same images, the interval is too wide rather than too narrow. s is `seed_sd`, if it is known
     from many runs; else that of `accuracies`, with Welch and Satterthwaite's degrees of freedom."""
     x, _ = _numbers(accuracies), _numbers([published, seed_sd or 0.0])
