@@ -10,7 +10,8 @@ import pytest
 LIBRARY = Path(__file__).parent.parent / "tpsnet_lib"
 ORDER = """
 files progress config data/cifar10 data/shapes10 data/datasets data/augment data/reference_labels
-model_cost fast_cpu/instructions fast_cpu/kernels fast_cpu/amx fast_cpu/layers model compile_step stats metrics optim train
+model_cost fast_cpu/instructions fast_cpu/kernels fast_cpu/amx fast_cpu/layers model
+device compile_step stats metrics optim train
 runs/provenance runs/records runs/publish runs/export runs/search_space runs/experiments runs/test_set
 analysis/final_runs analysis/cost runs/wandb_mirror runs/local_backend runs/ray_start runs/ray_trial
 runs/ray_backend analysis/step_profile analysis/original_results analysis/architecture

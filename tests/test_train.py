@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from tpsnet_lib import train
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import fit_and_validation
+from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import Interrupted, RecordError, TrainingError
 from tpsnet_lib.optim import optimizer, schedule
 
@@ -153,9 +154,9 @@ def test_a_torn_checkpoint_and_one_of_another_network_are_refused(tmp_path: Path
 def test_a_device_that_is_not_there_is_named() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(TrainingError, match="--device cuda: this machine has no cuda"):
-            train.resolve_device("cuda")
+            resolve_device("cuda")
     with pytest.raises(TrainingError, match="choose one of"):
-        train.resolve_device("tpu")
+        resolve_device("tpu")
 
 
 def test_an_epoch_sees_each_image_once_and_whole_batches_only() -> None:

@@ -10,10 +10,11 @@ import torch
 from tpsnet_lib.analysis import cost, training
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.datasets import fit_and_validation
+from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs.experiments import Run, load_experiment
 from tpsnet_lib.runs.records import Record
-from tpsnet_lib.train import fit, native_precision, resolve_device
+from tpsnet_lib.train import fit
 
 TINY = RunConfig(
     ModelConfig(blocks=(1,), channels=(4,), stem=2, pool=32),

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
 import hashlib
 import io
 import math
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +23,7 @@ from tpsnet_lib.compile_step import Lesson, resolve_execution
 from tpsnet_lib.config import CLASSES, RunConfig
 from tpsnet_lib.data.augment import augment, mix, permutation, shrink
 from tpsnet_lib.data.datasets import ImageSet, normalise
+from tpsnet_lib.device import prepare_device, resolve_device
 from tpsnet_lib.files import Interrupted, RecordError, TrainingError, write_whole
 from tpsnet_lib.model import ResidualNetwork, build, whiten
 from tpsnet_lib.progress import Progress
@@ -45,33 +43,6 @@ class Fitted:
     images_per_second: float
     execution: str = "eager"  # of its last step, as in `compiled.EXECUTIONS`
     temperature: float = 1.0  # that suits it best on the validation images (Guo et al. 2017)
-
-
-def resolve_device(name: str = "auto") -> torch.device:
-    """A device by name; `auto` takes CUDA, then MPS, then the CPU. One that is not there is a `TrainingError`."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(kind for kind, is_there in there.items() if is_there))
-    if name not in there:
-        raise TrainingError(f"--device {name}: choose one of auto, cpu, cuda, mps")
-    if not there[name]:
-        raise TrainingError(f"--device {name}: this machine has no {name} device that torch can use; give cpu or auto")
-    return torch.device(name)
-
-
-def native_precision(device: torch.device) -> str:
-    """`bf16` where the device computes in it natively (there it is faster at equal accuracy), else `fp32`."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
-    if device.type == "cpu":
-        has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") or _cpu_flag("bf16") else "fp32"
-    return "fp32"
-
-
-def _cpu_flag(word: str) -> bool:
-    cpu = Path("/proc/cpuinfo")  # torch before 2.15 does not say what the processor can do
-    return cpu.is_file() and any(word in line for line in cpu.read_text().splitlines() if line.startswith("flags"))
 
 
 def fit(
@@ -99,8 +70,6 @@ def fit(
     `TrainingError` when the loss is no longer a number (the last good checkpoint stays); `RecordError` for a
     checkpoint that is torn or of another run."""
     device = device or resolve_device()
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True  # a run has two or three shapes of batch: find the fastest way for each
     run = TrainingRun(config, fit_set.to(device), validation.to(device), device, execution)
     if resume and checkpoint is not None and checkpoint.exists():
         run.restore(read_checkpoint(checkpoint, config))
@@ -127,17 +96,6 @@ def fit(
     return run.finish()
 
 
-@functools.cache
-def _keep_memory() -> None:
-    """Let glibc keep freed memory for the next tensor: else every large one of every step is handed back and mapped
-    anew, page by page, an eighth of a step of a wide network. Elsewhere nothing changes."""
-    no_maps, never_trim = (-4, 0), (-1, -1)  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
-    if sys.platform == "linux":
-        set_option = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)  # musl has none
-        for option, value in (no_maps, never_trim):
-            set_option(option, value)
-
-
 class TrainingRun:
     """The state of one training run and what changes it; everything in it goes into a checkpoint."""
 
@@ -151,8 +109,7 @@ class TrainingRun:
     ) -> None:
         self.config, self.recipe, self.device = config, config.train, device
         self.images, self.validation = fit_set, validation
-        if device.type == "cpu":
-            _keep_memory()
+        prepare_device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = build(config.model)

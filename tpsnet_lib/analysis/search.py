@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tpsnet_lib.config import CLASSES, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.datasets import fingerprint, split
+from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import ConfigError, TrainingError
 from tpsnet_lib.metrics import wilson
 from tpsnet_lib.model_cost import count_parameters
@@ -22,7 +23,6 @@ from tpsnet_lib.runs.experiments import Run, find_record
 from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.runs.records import Record, Store, load_or_run, read_record, write_failure
 from tpsnet_lib.runs.search_space import Space, drawn_values, parse_space
-from tpsnet_lib.train import native_precision, resolve_device
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float, float]  # middle, low, high

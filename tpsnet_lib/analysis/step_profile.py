@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from tpsnet_lib import train
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import ImageSet
+from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.runs.provenance import hardware
 
 # Where an operator of the forward or backward pass belongs, by the first pattern found in its name.
@@ -58,8 +59,8 @@ def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: st
     """Take some steps of a run under torch.profiler, after two to warm up, and add the operators up by group.
 
     Nothing is kept of the run. A profiled step is a little slower than a free one; the shares are what counts."""
-    where = train.resolve_device(device)
-    config = config.with_precision(train.native_precision(where))
+    where = resolve_device(device)
+    config = config.with_precision(native_precision(where))
     run = train.TrainingRun(config, images.to(where), images, where)
     opened: list[record_function] = []
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from tpsnet_lib import metrics, train
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import ImageSet
+from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.experiments import Run
 from tpsnet_lib.runs.records import Record, held_out
@@ -194,8 +195,8 @@ def correct_by_epoch(
     """Train a run without a record and say after each epoch which validation images it gets right: bool [E, N].
 
     `progress` is called with the number of epochs done."""
-    where = train.resolve_device(device)
-    config = config.with_precision(train.native_precision(where))
+    where = resolve_device(device)
+    config = config.with_precision(native_precision(where))
     run = train.TrainingRun(config, fit_set.to(where), validation.to(where), where)
     labels, rows = validation.labels.cpu(), []
     while run.step < run.steps:

@@ -23,6 +23,7 @@ from tpsnet_lib.compile_step import STEPS_THAT_PAY, resolve_execution
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.augment import augment
 from tpsnet_lib.data.datasets import Fingerprint, ImageSet, fit_and_validation, normalise
+from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.progress import Progress
 from tpsnet_lib.runs import local_backend, ray_backend
@@ -56,11 +57,11 @@ def bench_loop(
     `repeats` times. `profile`: the share that each kind of work has
     in one of our steps, uncompiled; `peak`: the share of what matrix products reach here that our loop comes to, a
     backward pass taken for two forward ones. On CUDA our loop is compiled, as a long run is."""
-    device = device or train.resolve_device()
+    device = device or resolve_device()
     images = images or sample()
     recipe = recipe or TrainConfig()
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(images)))
-    native = train.native_precision(device)
+    native = native_precision(device)
     config = RunConfig(model or LOOP_CASES["[3,3,3] at 16/32/64"][0], recipe).with_precision(native)
     result = _opening("loop", images, recipe.batch_size, device)
     execution = resolve_execution("auto", device, STEPS_THAT_PAY)
@@ -104,7 +105,7 @@ def baseline_variants(
     """Images a second of the original's way in each precision that is native here and with each number of workers."""
     asked = [
         (precision, count)
-        for precision in dict.fromkeys(("fp32", train.native_precision(device)))
+        for precision in dict.fromkeys(("fp32", native_precision(device)))
         for count in (_worker_counts() if workers is None else workers)
     ]
     found = []

@@ -17,6 +17,7 @@ from tpsnet_lib.benchmarks.throughput import _opening, baseline_variants
 from tpsnet_lib.compile_step import resolve_execution
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.datasets import fit_and_validation
+from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.model import build
 from tpsnet_lib.progress import Progress, duration
 
@@ -43,8 +44,8 @@ def bench_time(
     `seconds`); its rate is constant, which the original's, a cosine over 300 epochs, nearly is so early. The clock
     stands while validation is scored. A side whose `minutes` are over, or whose schedule is, without it is scored once
     more and has not `reached` it."""
-    device = device or train.resolve_device()
-    native = train.native_precision(device)
+    device = device or resolve_device()
+    native = native_precision(device)
     fit_set, validation = (part.to(device) for part in fit_and_validation(data or DataConfig(), root))
     recipe = recipe or RECIPES["laptop"]
     recipe = recipe.shortened(epochs) if epochs else recipe

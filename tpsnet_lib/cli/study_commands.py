@@ -15,10 +15,10 @@ Options = argparse.Namespace
 
 def run(options: Options) -> int:
     """Run experiments by name, or all that are pending on this machine; without either, list them."""
+    from tpsnet_lib.device import resolve_device
     from tpsnet_lib.runs import experiments
     from tpsnet_lib.runs.records import default_store
     from tpsnet_lib.runs.wandb_mirror import Mirror
-    from tpsnet_lib.train import resolve_device
 
     store = default_store(options.out)
     if options.workers is not None and options.workers < 1:
@@ -151,7 +151,7 @@ def _publish(options: Options, store: Any) -> int:
 def bench(options: Options) -> int:
     """Measure, side by side, and print a table."""
     from tpsnet_lib.benchmarks import throughput as benches
-    from tpsnet_lib.train import resolve_device
+    from tpsnet_lib.device import resolve_device
 
     device = resolve_device(options.device)
     if options.what == "search":

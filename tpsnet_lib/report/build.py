@@ -16,13 +16,13 @@ from bs4 import BeautifulSoup
 from tpsnet_lib.analysis import cost
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.data import datasets
+from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import TpsnetError, project_root, write_whole
 from tpsnet_lib.plots import style
 from tpsnet_lib.report import landing, page, run_notebooks
 from tpsnet_lib.report.pictures import slim_svg
 from tpsnet_lib.runs.provenance import commit, hardware
 from tpsnet_lib.runs.records import Store, committed_folder, default_store
-from tpsnet_lib.train import resolve_device
 
 TITLE = "TPSNet: residual networks under five million parameters"
 QUESTION = (

@@ -272,7 +272,7 @@ def calibrate(seconds: float = 2.0) -> float:
     backward, in the precision it would train in. The scale of `estimate`, not a benchmark."""
     import torch
 
-    from tpsnet_lib.train import native_precision, resolve_device
+    from tpsnet_lib.device import native_precision, resolve_device
 
     device = resolve_device("auto")
     dtype = torch.bfloat16 if native_precision(device) == "bf16" else torch.float32

@@ -20,12 +20,12 @@ import torch
 
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import fingerprint
+from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import Interrupted, TpsnetError, TrainingError, write_whole
 from tpsnet_lib.progress import Progress
 from tpsnet_lib.runs.experiments import Experiment, Run
 from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.runs.records import Record, Store, default_store, held_out, in_percent, load_or_run, write_failure
-from tpsnet_lib.train import native_precision, resolve_device
 
 Job = tuple[Experiment, Run]
 OnRecord = Callable[[Run, Record], None]

@@ -15,13 +15,13 @@ import torch
 
 from tpsnet_lib.config import RunConfig, parse
 from tpsnet_lib.data.datasets import fingerprint
+from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import ConfigError, RecordError, TpsnetError, lock, read_json, write_json
 from tpsnet_lib.runs.experiments import Run, find_record
 from tpsnet_lib.runs.local_backend import Job, OnRecord, Tally, Workplace, sigterm_as_ctrl_c
 from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.runs.ray_start import connected
 from tpsnet_lib.runs.records import Record, Store, default_store, local_folder, write_failure
-from tpsnet_lib.train import native_precision, resolve_device
 
 ETA = 3  # ASHA: each rung trains so many times longer, and about one trial in so many reaches it
 RETRIES = 2  # of a trial whose worker or node is lost

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from tpsnet_lib.config import RunConfig, parse
 from tpsnet_lib.data.datasets import fingerprint, fit_and_validation
+from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import (
     RecordError,
     TrainingError,
@@ -33,7 +34,7 @@ from tpsnet_lib.files import (
 from tpsnet_lib.model import ResidualNetwork, build
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.provenance import now, provenance
-from tpsnet_lib.train import Fitted, fit, native_precision, resolve_device
+from tpsnet_lib.train import Fitted, fit
 
 WEIGHTS = "weights.safetensors"
 SUMS = "SHA256SUMS"

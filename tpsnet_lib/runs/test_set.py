@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tpsnet_lib import metrics, stats
 from tpsnet_lib.data.datasets import inexact_indices, load_test, test_fingerprint
+from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import RecordError, append_line, folder_whole, lock, read_json, write_json
 from tpsnet_lib.runs.experiments import final_ids
 from tpsnet_lib.runs.provenance import commit, hardware, now
@@ -25,7 +26,6 @@ from tpsnet_lib.runs.records import (
     local_folder,
     write_sums,
 )
-from tpsnet_lib.train import resolve_device
 
 
 @dataclass(frozen=True)
