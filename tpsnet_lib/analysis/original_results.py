@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+from tpsnet_lib import stats
 from tpsnet_lib.config import MEMBERS
-from tpsnet_lib.metrics import wilson
 
 TABLE_1: dict[str, tuple[float, float | None]] = {  # the original's test accuracy after 30 and after 300 epochs
     "model1": (0.8820, 0.9402),
@@ -18,15 +17,10 @@ TABLE_1: dict[str, tuple[float, float | None]] = {  # the original's test accura
 TABLE_1_IMAGES = 10_000  # test images behind each of its figures, and one seed
 
 
-def difference_of_fractions(a: float, b: float, n: int, level: float = 0.95) -> tuple[float, float, float]:
-    """a - b and its interval, of two fractions of n images each, taken as independent (Newcombe 1998, method 10)."""
-    (low_a, high_a), (low_b, high_b) = wilson(round(a * n), n, level), wilson(round(b * n), n, level)
-    difference = a - b
-    return (
-        difference,
-        difference - math.hypot(a - low_a, high_b - b),
-        difference + math.hypot(high_a - a, b - low_b),
-    )
+def difference_of_fractions(a: float, b: float, n: int) -> tuple[float, float, float]:
+    """a - b and its interval, of two fractions of n images each: `stats.proportion_difference` as a tuple."""
+    found = stats.proportion_difference(round(a * n), n, round(b * n), n)
+    return found.value, found.low, found.high
 
 
 def table_1_rows() -> list[dict[str, Any]]:
@@ -35,11 +29,10 @@ def table_1_rows() -> list[dict[str, Any]]:
     for name, accuracies in TABLE_1.items():
         for epochs, accuracy in zip((30, 300), accuracies, strict=True):
             if accuracy is not None:
-                low, high = wilson(round(accuracy * TABLE_1_IMAGES), TABLE_1_IMAGES)
+                share = stats.proportion(round(accuracy * TABLE_1_IMAGES), TABLE_1_IMAGES)
                 depth = MEMBERS[name].blocks[0]
-                rows.append(
-                    {"name": name, "blocks": depth, "epochs": epochs, "accuracy": accuracy, "low": low, "high": high}
-                )
+                row = {"name": name, "blocks": depth, "epochs": epochs, "accuracy": accuracy}
+                rows.append({**row, "low": share.low, "high": share.high})
     return rows
 
 
