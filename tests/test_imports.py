@@ -9,19 +9,82 @@ import pytest
 
 LIBRARY = Path(__file__).parent.parent / "tpsnet_lib"
 ORDER = """
-files progress config data/cifar10 data/shapes10 data/datasets data/augment data/reference_labels
-model_cost fast_cpu/instructions fast_cpu/kernels fast_cpu/amx fast_cpu/layers model
-device compile_step stats metrics optim train
-runs/provenance runs/records runs/publish runs/export runs/search_space runs/experiments runs/test_set
-analysis/final_runs analysis/cost runs/wandb_mirror runs/local_backend runs/ray_start runs/ray_trial
-runs/ray_backend analysis/step_profile analysis/original_results analysis/architecture
-analysis/design_predictor analysis/search analysis/importance analysis/search_budgets analysis/search_findings
-analysis/training analysis/dataset analysis/dataset_findings analysis/errors analysis/ensembles
-analysis/corruptions analysis/near_duplicates analysis/explain analysis/network_under_test
-analysis/errors_findings plots/style tasks course plots/dataset plots/architecture plots/search plots/training
-plots/errors claims/book claims/judge claims/mistakes report/pictures report/run_notebooks report/notebook_html
-report/page report/landing report/build benchmarks/original_loop benchmarks/throughput benchmarks/time_to_accuracy
-cli/setup_venv cli/commands cli/study_commands cli/main __main__
+files
+progress
+config
+data/cifar10
+data/shapes10
+data/datasets
+data/augment
+data/reference_labels
+model_cost
+fast_cpu/instructions
+fast_cpu/kernels
+fast_cpu/amx
+fast_cpu/layers
+model
+device
+compile_step
+stats
+metrics
+optim
+train
+runs/provenance
+runs/records
+runs/publish
+runs/export
+runs/search_space
+runs/experiments
+runs/openings
+runs/test_set
+analysis/final_runs
+analysis/cost
+runs/wandb_mirror
+runs/local_backend
+runs/ray_backend
+analysis/step_profile
+analysis/original_results
+analysis/architecture
+analysis/design_predictor
+analysis/search
+analysis/importance
+analysis/search_budgets
+analysis/search_findings
+analysis/training
+analysis/dataset
+analysis/dataset_findings
+analysis/errors
+analysis/ensembles
+analysis/corruptions
+analysis/near_duplicates
+analysis/explain
+analysis/network_under_test
+analysis/errors_findings
+plots/style
+tasks
+course
+plots/dataset
+plots/architecture
+plots/search
+plots/training
+plots/errors
+claims/book
+claims/judge
+claims/mistakes
+report/pictures
+report/run_notebooks
+report/notebook_html
+report/page
+report/landing
+report/build
+benchmarks/original_loop
+benchmarks/throughput
+benchmarks/time_to_accuracy
+cli/setup_venv
+cli/commands
+cli/study_commands
+cli/main
+__main__
 """.split()  # noqa: SIM905
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import threading
@@ -23,12 +22,16 @@ from searching import (
     until,
 )
 
-from tpsnet_lib.files import ConfigError, TpsnetError
-from tpsnet_lib.runs import local_backend, ray_backend, ray_start
+from tpsnet_lib.files import ConfigError
+from tpsnet_lib.runs import local_backend
 from tpsnet_lib.runs.experiments import Experiment, pending
 from tpsnet_lib.runs.records import Store
 
 pytest.importorskip("ray")
+from ray.cluster_utils import Cluster
+
+from tpsnet_lib.runs import ray_backend
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the process to kill in /proc")
 SIX = {"runs": [*rates(5)["runs"], {"train.lr": 100, "train.weight_decay": 1, "train.epochs": 8}]}
 
@@ -36,7 +39,7 @@ SIX = {"runs": [*rates(5)["runs"], {"train.lr": 100, "train.weight_decay": 1, "t
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
     """Ray with two workers, for the tests of this module that need no driver of their own."""
-    with ray_start.connected(None, 2):
+    with ray_backend.connected(None, 2):
         yield
 
 
@@ -133,11 +136,10 @@ def test_a_search_whose_driver_is_killed_at_random_moments_ends_in_the_same_tabl
 def test_a_cluster_that_loses_a_node_finishes_the_search(tmp_path: Path) -> None:
     path, store = tmp_path / "e.yaml", Store(tmp_path / "store")
     experiment = declare(path, **rates(4, **{"train.epochs": 20}))
-    cluster = ray_start.start_here(1)
+    amounts = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={**amounts, "include_dashboard": False})
     try:
-        with ray_start.patience():
-            amounts = {"num_cpus": 1, "object_store_memory": ray_start.OBJECT_STORE}
-            other = cluster.add_node(**amounts, **ray_start.free_ports())
+        other = cluster.add_node(**amounts)
         search = start(path, store, "--backend", "ray", "--address", cluster.address)
         until(lambda: len(in_training(store)) == 2 or search.poll() is not None, "a run in training on each node")
         assert search.poll() is None
@@ -157,39 +159,10 @@ def test_asha_without_ray_is_one_line(tmp_path: Path) -> None:
     assert refused.returncode == 1
 
 
-def test_a_node_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    services = importlib.import_module("ray._private.services")
-    asked: list[object] = []
-
-    def late(*which: object) -> str:
-        asked.append(which)
-        if len(asked) < 3:
-            raise RuntimeError("no such node")
-        return "here"
-
-    monkeypatch.setattr(services, "get_node", late)
-    monkeypatch.setattr(ray_start, "LOOK_SECONDS", 0)
-    with ray_start.patience():
-        assert services.get_node("address", "node") == "here"
-    assert asked == [("address", "node")] * 3
-    assert services.get_node is late
-
-
-def test_a_raylet_is_told_the_port_of_the_agent_that_it_would_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    services = importlib.import_module("ray._private.services")
-    begun: list[list[str]] = []
-    monkeypatch.setattr(services, "start_ray_process", lambda command, kind: begun.append(command))
-    with ray_start.patience():
-        services.start_ray_process(["raylet", "--agent=python agent.py --listen-port=4321 --more"], "raylet")
-        services.start_ray_process(["raylet", "--agent=python agent.py --listen-port=0"], "raylet")
-        services.start_ray_process(["dashboard", "--listen-port=4321"], "dashboard")
-    assert [command[2:] for command in begun] == [["--dashboard_agent_listen_port=4321"], [], []]
-
-
-def test_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(*_: object, **__: object) -> None:
-        raise Exception("The current node timed out during startup. This could happen because ...")
-
-    monkeypatch.setattr("ray.cluster_utils.Cluster", never)
-    with pytest.raises(TpsnetError, match="Ray did not start within 240 s: is this machine busy"):
-        ray_start.start_here(1)
+def test_an_address_where_no_cluster_answers_is_one_line_at_once() -> None:
+    for address in ("localhost:1", "localhost:port"):
+        with (
+            pytest.raises(ConfigError, match=f"--address {address}: no Ray cluster answers"),
+            ray_backend.connected(address, 1),
+        ):
+            pytest.fail("connected to nothing")

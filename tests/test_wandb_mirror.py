@@ -13,10 +13,10 @@ import pytest
 import yaml
 from conftest import TINY, tiny
 
-from tpsnet_lib.analysis.search import values_of
 from tpsnet_lib.cli import main
 from tpsnet_lib.files import Interrupted
 from tpsnet_lib.runs.records import Record, Store, load_or_run, read_record, write_failure
+from tpsnet_lib.runs.search_space import drawn_values
 from tpsnet_lib.runs.wandb_mirror import Mirror
 
 ROOT = Path(__file__).parent.parent
@@ -101,7 +101,7 @@ def test_an_offline_run_holds_what_its_record_says(project: Path, tiny_record: R
     assert found["config"]["model.blocks"] == [1, 1]
     assert found["config"]["train.lr"] == 0.05
     assert found["config"]["data.dataset"] == found["config"]["stamp"] == "shapes10"
-    assert found["config"].items() >= {**values_of(tiny_record.config), "seed": 0}.items()
+    assert found["config"].items() >= {**drawn_values(tiny_record.config), "seed": 0}.items()
     assert len(found["rows"]) == 2
     assert found["rows"] == tiny_record.history()
     assert found["summary"].items() >= tiny_record.metrics.items()
