@@ -56,9 +56,9 @@ def test_train_and_test_are_drivable_by_a_program(tmp_path: Path, capsys: pytest
     assert json.loads(call("train", *SMALL, "--out", str(store), "--json", capsys=capsys)[1]) == said
     code, _, err = call("test", str(folder), capsys=capsys)
     assert (code, "the test set stays shut" in err) == (1, True)
-    code, out, _ = call("test", str(folder), "--not-choosing", "--json", capsys=capsys)
+    code, out, _ = call("test", str(folder), "--exploratory", "--json", capsys=capsys)
     assert (code, json.loads(out)["n"]) == (0, 2000)
-    code, out, _ = call("test", str(folder), "--not-choosing", capsys=capsys)
+    code, out, _ = call("test", str(folder), "--exploratory", capsys=capsys)
     assert "95% interval" in out
     assert "recorded when it was opened" in out
 

@@ -1,6 +1,5 @@
 """Experiments are data; many runs go side by side; what fails is said and the rest goes on; the test set stays shut."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from conftest import TINY, tiny
 from tpsnet_lib.config import EPOCH_SPANS, RECIPES
 from tpsnet_lib.files import ConfigError, DataError, RecordError
 from tpsnet_lib.model_cost import count_parameters
-from tpsnet_lib.runs import experiments, test_set
+from tpsnet_lib.runs import test_set
 from tpsnet_lib.runs.experiments import all_experiments, collect, load_experiment, pending
 from tpsnet_lib.runs.local_backend import run_all
 from tpsnet_lib.runs.records import Record, Store
@@ -88,34 +87,11 @@ def test_two_workers_fill_the_store_and_a_diverging_run_is_recorded_as_failed(tm
     assert not pending([experiment], store)
 
 
-def test_the_test_set_opens_once_for_what_is_declared_final(
-    tiny_record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tpsnet_lib.runs.publish import publish
-
-    store = Store(publish(tiny_record, tmp_path / "store", weights=True).parent)
-    record = store.load(tiny_record.id)
-    monkeypatch.setattr(experiments, "experiments_folder", lambda: tmp_path)
-    declare(tmp_path / "e.yaml", base=tiny().to_dict())
-    with pytest.raises(RecordError, match="the test set stays shut"):
-        test_set.open_test(record, store=store, device="cpu")
-    declare(tmp_path / "e.yaml", base=tiny().to_dict(), final=True)
-    result = test_set.open_test(record, store=store, device="cpu")
-    assert (result.metrics["n"], result.metrics["experiment"], result.metrics["not_choosing"]) == (2000, "e", False)
-    assert result.metrics["low"] < result.metrics["accuracy"] < result.metrics["high"]
-    again = test_set.open_test(record, store=store, device="cpu")
-    assert again.metrics == result.metrics
-    lines = [json.loads(line) for line in test_set.openings_file(store).read_text().splitlines()]
-    assert [line["record"] for line in lines] == [record.id]
-    fresh = test_set.score(record, device="cpu")[1]
-    assert fresh["correct"] == result.metrics["correct"]
-
-
 def test_an_opening_that_nothing_is_chosen_by_says_so(tiny_record: Record, tmp_path: Path) -> None:
     from tpsnet_lib.runs.publish import publish
 
     store = Store(publish(tiny_record, tmp_path / "store", weights=True).parent)
-    result = test_set.open_test(store.load(tiny_record.id), store=store, device="cpu", not_choosing=True)
+    result = test_set.open_test(store.load(tiny_record.id), store=store, device="cpu", exploratory=True)
     assert result.metrics["not_choosing"] is True
     (result.path / "metrics.json").write_text("{}")
     with pytest.raises(RecordError, match="altered"):

@@ -39,7 +39,7 @@ SMALL = {  # parameters under which the notebook takes seconds
 def opened(record_copy):
     """A store with one record whose test part is there, to be damaged."""
     shelf = Store(record_copy.parent)
-    test_set.open_test(shelf.load(record_copy.name), store=shelf, device="cpu", not_choosing=True)
+    test_set.open_test(shelf.load(record_copy.name), store=shelf, device="cpu", exploratory=True)
     return shelf
 
 

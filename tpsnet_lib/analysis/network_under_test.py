@@ -70,7 +70,7 @@ def examine(record: Record, store: Store, root: str | Path | None, device: torch
         unusable = str(error)
         notes.append(f"Its weights cannot be used, and what needs them is left out: {unusable}")
     try:
-        opened = open_test(record, root=root, device=device.type, store=store, not_choosing=True)  # asked of most
+        opened = open_test(record, root=root, device=device.type, store=store, exploratory=True)  # asked of most
         require_length(opened.logits, test.labels, record)
         return Subject(record, test, opened.logits, opened.metrics["not_choosing"], network, tuple(notes))
     except RecordError as error:

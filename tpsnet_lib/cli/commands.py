@@ -162,7 +162,7 @@ def test(options: Options) -> int:
         store, name = Store(folder.resolve().parent, *store.folders), folder.resolve().name
     record = store.load(name)
     opened_before = find_test(record, store) is not None
-    result = open_test(record, root=options.data, device=options.device, store=store, not_choosing=options.not_choosing)
+    result = open_test(record, root=options.data, device=options.device, store=store, exploratory=options.exploratory)
     said = result.metrics
     if opened_before:
         _, said = score(record, root=options.data, device=options.device)

@@ -13,19 +13,20 @@ from tpsnet_lib.files import Interrupted, TpsnetError
 
 Add = Callable[[str, str, str], argparse.ArgumentParser]
 
-_MENDABLE = {  # what the system may refuse, in words
+_SYSTEM_ERRORS = {  # what the system may refuse, in words; others in its own
     errno.ENOSPC: "the disk is full",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission denied",
-    errno.EPERM: "not permitted",
     errno.EDQUOT: "the disk quota is used up",
+    errno.EISDIR: "a folder, where a file is needed",
+    errno.ENAMETOOLONG: "the name is too long",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. What a user can mend is one line on standard error, never a traceback
     (unless `--debug`)."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_renamed(list(sys.argv[1:] if arguments is None else arguments)))
     try:
         if options.run in ("setup", "check", "lab"):  # before anything is installed
             from tpsnet_lib.cli import setup_venv
@@ -49,10 +50,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if options.debug or error.errno not in _MENDABLE:
+        if options.debug:
             raise
-        print(f"tpsnet: {error.filename or 'write'}: {_MENDABLE[error.errno]}; nothing was changed", file=sys.stderr)
+        what, which = _SYSTEM_ERRORS.get(error.errno or 0, error.strerror or str(error)), error.filename or "a file"
+        print(f"tpsnet: {str(which)[:200]}: {what[:200]}; nothing was overwritten", file=sys.stderr)
         return 1
+
+
+_NEW_WORDS = {  # the words of a command that have a new name, by command
+    "test": {"--not-choosing": "--exploratory"},
+    "records": {"pack": "export", "unpack": "import"},
+}
+
+
+def _renamed(arguments: list[str]) -> list[str]:
+    """The arguments with old words replaced by the new ones, which one line a word names."""
+    new_words = _NEW_WORDS.get(arguments[0], {}) if arguments else {}
+    for old in (word for word in arguments[1:] if word in new_words):
+        print(f"tpsnet: {old} is called {new_words[old]} now", file=sys.stderr)
+    return [new_words.get(word, word) for word in arguments]
 
 
 def _say(error: Exception, debug: bool) -> None:
@@ -168,7 +184,11 @@ def _add_engine(add: Add) -> None:
 
     command = add("test", "open the test set for a record, once", "tpsnet test 0b25b88ff21a")
     command.add_argument("record", nargs="?", help="a record's id or folder (default: the best one that was opened)")
-    command.add_argument("--not-choosing", action="store_true", help="open a record that no experiment declares final")
+    command.add_argument(
+        "--exploratory",
+        action="store_true",
+        help="open a record that was not declared final before it trained: no table shows it",
+    )
     _add_data_options(command)
     command.add_argument("--out", metavar="STORE", help="the store that holds the record, if not the default")
     _add_json(command)
@@ -200,20 +220,22 @@ def _add_study(add: Add) -> None:
 
     command = add(
         "records",
-        "list, verify or publish records; pack finished ones to travel, and unpack them in another store",
-        "tpsnet records pack best --out best.tar; elsewhere: tpsnet records unpack best.tar",
+        "list, verify or publish records; export finished ones to a file, and import them into another store",
+        "tpsnet records export best --out best.tar; elsewhere: tpsnet records import best.tar",
     )
-    command.add_argument("verb", nargs="?", choices=("list", "verify", "publish", "pack", "unpack"), default="list")
+    command.add_argument("verb", nargs="?", choices=("list", "verify", "publish", "export", "import"), default="list")
     command.add_argument(
         "names",
         nargs="*",
-        help="ids or experiments (publish: what to copy to report/records; pack: default all; unpack: the archive)",
+        help="ids or experiments (publish: what to copy; list, export: default all; import: the archive)",
     )
     command.add_argument("--weights", action="store_true", help="publish weights too, in half precision")
     command.add_argument(
-        "--out", metavar="PATH", help="the store, if not the default (pack: the archive to write, such as records.tar)"
+        "--out",
+        metavar="PATH",
+        help="the store, if not the default (export: the archive to write)",
     )
-    command.add_argument("--store", metavar="STORE", help="pack: the store to read, if not the default")
+    command.add_argument("--store", metavar="STORE", help="export: the store to read, if not the default")
     _add_json(command)
 
     command = add(

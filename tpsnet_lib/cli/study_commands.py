@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.files import ConfigError, TpsnetError
 
 Options = argparse.Namespace
 
@@ -65,23 +66,20 @@ def _run_all(options: Options, jobs: Sequence[Any], store: Any, on_record: Any) 
 
 
 def records(options: Options) -> int:
-    """List, verify, publish, pack or unpack records."""
+    """List, verify, publish, export or import records."""
     from tpsnet_lib.runs import records as stores
 
-    if options.verb in ("pack", "unpack"):
+    if options.verb in ("export", "import"):
         return _travel(options)
     store = stores.default_store(options.out)
     if options.verb == "publish":
         return _publish(options, store)
     found = store.all()
     if options.verb == "verify":
-        for record in found:
-            for folder in (record.path, *(base / record.id / "test" for base in store.folders)):
-                if (sums := folder / stores.SUMS).is_file():
-                    names = [line.split("  ", 1)[1] for line in sums.read_text("utf-8").splitlines()]
-                    stores.check_sums(folder, names)
-        print(f"{len(found)} records are whole")
-        return 0
+        return _verify(store, found)
+    if options.names:
+        wanted = {run_id for name in options.names for run_id in _ids(name, store)}
+        found = [record for record in found if record.id in wanted]
     if options.json:
         print(json.dumps(stores.rows(found)))
         return 0
@@ -93,25 +91,45 @@ def records(options: Options) -> int:
     return 0
 
 
+def _verify(store: Any, found: Sequence[Any]) -> int:
+    """Hold every record against its sums, the trials' files against each other, and the logs against the results."""
+    from tpsnet_lib.runs import openings
+    from tpsnet_lib.runs import records as stores
+
+    faults = [*stores.repeated_rows(store), *openings.faults(store)]
+    for record in found:
+        for folder in (record.path, *(base / record.id / "test" for base in store.folders)):
+            try:
+                if (sums := folder / stores.SUMS).is_file():
+                    lines = sums.read_text("utf-8").splitlines()
+                    stores.check_sums(folder, [line.split("  ", 1)[1] for line in lines])
+            except (TpsnetError, IndexError) as error:
+                faults.append(str(error))
+    for fault in faults:
+        print(f"tpsnet: {fault}", file=sys.stderr)
+    print(f"{len(faults)} faults in {len(found)} records" if faults else f"{len(found)} records are whole")
+    return 1 if faults else 0
+
+
 def _travel(options: Options) -> int:
-    """Pack the writable store's finished records, or those of some experiments and ids; or unpack an archive."""
+    """Export the writable store's finished records, or those of some experiments and ids; or import an archive."""
     from tpsnet_lib.runs import export
     from tpsnet_lib.runs import records as stores
 
-    if options.verb == "unpack":
+    if options.verb == "import":
         if len(options.names) != 1:
-            raise ConfigError("records unpack: name one archive, as `records pack` wrote it")
+            raise ConfigError("records import: name one archive, as `records export` wrote it")
         store = stores.default_store(options.out)
-        came, known = export.unpack(Path(options.names[0]), store.writable)
+        came, known = export.import_records(Path(options.names[0]), store.writable)
         print(f"{len(came)} records brought to {store.writable}, {len(known)} were there already")
         return 0
     if options.out is None:
-        raise ConfigError("records pack: --out names the archive to write, such as records.tar")
+        raise ConfigError("records export: --out names the archive to write, such as records.tar")
     store = stores.Store(stores.default_store(options.store).writable)
     wanted = [run_id for name in options.names for run_id in _ids(name, store)]
     found = [store.load(run_id) for run_id in wanted] if options.names else store.all()
     finished = [record for record in found if not record.failed and record.path.is_dir()]
-    export.pack(finished, Path(options.out))
+    export.export_records(finished, Path(options.out))
     print(f"{len(finished)} records in {options.out}")
     return 0
 
@@ -126,9 +144,8 @@ def _ids(name: str, store: Any) -> list[str]:
 
 
 def _publish(options: Options, store: Any) -> int:
-    from tpsnet_lib.runs import experiments, publish
+    from tpsnet_lib.runs import experiments, openings, publish
     from tpsnet_lib.runs import records as stores
-    from tpsnet_lib.runs.test_set import publish_openings
 
     target = stores.committed_folder()
     if not options.names:
@@ -144,7 +161,7 @@ def _publish(options: Options, store: Any) -> int:
         for run_id in _ids(name, store):
             record = store.load(run_id)
             print(publish.publish(record, target, weights=options.weights))
-            publish_openings(record.id)
+            openings.publish(record.id)
     return 0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -15,12 +16,14 @@ from pathlib import Path
 
 from tpsnet_lib.files import RecordError, sha256_of
 from tpsnet_lib.runs.publish import publish
-from tpsnet_lib.runs.records import Record, Store, read_record
+from tpsnet_lib.runs.records import SUMS, WEIGHTS, Record, Store, read_record
 
 CONTENTS = "CONTENTS"
+PARTS = {"config.json", "history.csv", "metrics.json", "provenance.json", SUMS, WEIGHTS}  # all that a record may bring
+LARGEST = 64 * 2**20  # bytes of one file: five million numbers of four bytes are a third of it
 
 
-def pack(records: Sequence[Record], path: Path) -> None:
+def export_records(records: Sequence[Record], path: Path) -> None:
     """Write records as one tar, whole or not at all; each is checked against its sums first.
 
     Raises `RecordError` for a record that is damaged, and for a file that is there already."""
@@ -50,7 +53,7 @@ def _entry(name: str, size: int) -> tarfile.TarInfo:
     return entry
 
 
-def unpack(path: Path, folder: Path) -> tuple[list[str], list[str]]:
+def import_records(path: Path, folder: Path) -> tuple[list[str], list[str]]:
     """Bring an archive's records into a store's folder; returns the ids that came and those that were there already.
 
     Nothing is brought unless all is whole: every file's sum, every config's id, every network's weights. A record that
@@ -60,7 +63,7 @@ def unpack(path: Path, folder: Path) -> tuple[list[str], list[str]]:
         raise RecordError(f"{path} is missing")
     folder.mkdir(parents=True, exist_ok=True)
     came, known = [], []
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".unpack.") as name:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".import.") as name:
         work = Path(name)
         _extract(path, work)
         records = [read_record(config.parent) for config in sorted(work.glob("*/config.json"))]
@@ -83,8 +86,11 @@ def _extract(path: Path, work: Path) -> None:
     """The files of an archive, all of them and no others; the first that is not as listed is a `RecordError`."""
     try:
         with tarfile.open(path, "r:") as tar:
-            if strange := [entry.name for entry in tar.getmembers() if not entry.isfile()]:
-                raise RecordError(f"{path} holds {strange[0]}, which is no plain file: no archive of records")
+            for entry in tar:
+                folder, _, name = entry.name.rpartition("/")
+                own = entry.name == CONTENTS or (re.fullmatch(r"[0-9a-f]{12}", folder) and name in PARTS)
+                if not entry.isreg() or entry.sparse or entry.size > LARGEST or not own:
+                    raise RecordError(f"{path} holds {entry.name[:100]}, which is no part of a record: nothing is kept")
             tar.extractall(work, filter="data")
         listing = (work / CONTENTS).read_text("utf-8").splitlines()
         expected = {name: digest for digest, name in (line.split("  ", 1) for line in listing)}

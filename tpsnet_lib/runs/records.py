@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -216,6 +216,17 @@ def _read_trials(path: Path, modified: int) -> dict[str, Record]:
         )
         found[record.id] = record
     return found
+
+
+def repeated_rows(store: Store) -> Iterator[str]:
+    """The ids that stand in two files of trials of one folder with different content: which counts, nobody knows."""
+    for folder in store.folders:
+        seen: dict[str, tuple[Path, Record]] = {}
+        for path in sorted(folder.glob("*.trials.jsonl")):
+            for run_id, record in read_trials(path).items():
+                if run_id in seen and seen[run_id][1].metrics != record.metrics:
+                    yield f"record {run_id} stands in {seen[run_id][0]} and, with other figures, in {path}"
+                seen[run_id] = (path, record)
 
 
 def row_sum(content: Any) -> str:

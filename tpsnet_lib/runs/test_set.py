@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
+import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,11 @@ from torch import Tensor
 from tpsnet_lib import metrics, stats
 from tpsnet_lib.data.datasets import inexact_indices, load_test, test_fingerprint
 from tpsnet_lib.device import resolve_device
-from tpsnet_lib.files import RecordError, append_line, folder_whole, lock, read_json, write_json
-from tpsnet_lib.runs.experiments import final_ids
+from tpsnet_lib.files import RecordError, folder_whole, lock, project_root, read_json, sha256_of, write_json
+from tpsnet_lib.runs import openings
+from tpsnet_lib.runs.experiments import experiments_folder, final_ids, load_experiment
 from tpsnet_lib.runs.provenance import commit, hardware, now
-from tpsnet_lib.runs.records import (
-    Record,
-    Store,
-    check_sums,
-    committed_folder,
-    default_store,
-    local_folder,
-    write_sums,
-)
+from tpsnet_lib.runs.records import SUMS, Record, Store, check_sums, default_store, write_sums
 
 
 @dataclass(frozen=True)
@@ -57,35 +52,94 @@ def open_test(
     root: str | Path | None = None,
     device: str = "auto",
     store: Store | None = None,
-    not_choosing: bool = False,
+    exploratory: bool = False,
 ) -> TestResult:
     """Score a record's weights on the test set and keep the result, write-once; a second call reads the first's.
 
-    A record is opened if an experiment declares it `final`; any other needs `not_choosing`, which promises that nothing
-    will be chosen by the result and keeps it out of the report. Every opening is a line of `openings.jsonl`.
-    Raises `RecordError` for a record that may not be opened or has no weights, `DataError` without the test file."""
+    A record is opened if a committed experiment declared it `final` before it trained (`declaration`). Any other needs
+    `exploratory`: nothing may be chosen by the result, and no table of the report shows it, whatever is declared
+    afterwards. The log has a line before the opening and one after it; an opening of a record whose earlier result is
+    gone says so. Raises `RecordError` for a record that may not be opened or has no weights, `DataError` without the
+    test file."""
     store = store or default_store()
-    declared = final_ids().get(record.id)
-    if declared is None and not not_choosing:
-        raise RecordError(
-            f"record {record.id} is of no experiment that is declared final, so the test set stays shut:"
-            " --not-choosing opens it for a look that nothing is chosen by"
-        )
     with lock(store.writable / ".locks" / f"{record.id}.test"):
-        if (there := find_test(record, store)) is not None:
-            return there
-        logits, said = score(record, root=root, device=device)
-        said |= {"experiment": declared, "not_choosing": declared is None, "opened": now(), "commit": commit()}
-        target = store.writable / record.id / "test"
-        with folder_whole(target) as work:
-            write_json(work / "metrics.json", said)
+        if (known := find_test(record, store)) is not None:
+            _complete_log(record, store)
+            return known
+        declared = None if exploratory else declaration(record)
+        log = openings.file_of(store.writable)
+        before = [line for folder in store.folders for line in openings.read(openings.file_of(folder))]
+        again = sum(line.get("record") == record.id and line.get("event", "result") == "result" for line in before)
+        asked = {
+            "record": record.id,
+            "opened": now(),
+            "commit": commit(),
+            "experiment": declared.experiment if declared else None,
+            "declaration": declared.sha256 if declared else None,
+            "not_choosing": declared is None,
+            **({"again": again} if again else {}),
+        }
+        openings.append(log, {"event": "opening", **asked})
+        logits, scores = score(record, root=root, device=device)
+        with folder_whole(store.writable / record.id / "test") as work:
+            write_json(work / "metrics.json", {**asked, **scores})
             np.savez_compressed(work / "logits.npz", logits=logits.numpy().astype(np.float16))
             write_sums(work)
-        kept = ("opened", "experiment", "not_choosing", "commit", "accuracy", "n")
-        append_line(openings_file(store), json.dumps({"record": record.id, **{name: said[name] for name in kept}}))
+        _complete_log(record, store)
     result = find_test(record, store)
     assert result is not None
     return result
+
+
+def _complete_log(record: Record, store: Store) -> None:
+    """Add the line of a result to the log where it is missing, as after a crash between the two."""
+    path = store.writable / record.id / "test"
+    if not (path / SUMS).is_file():
+        return
+    log, digest = openings.file_of(store.writable), sha256_of(path / SUMS)
+    lines = [line for line in openings.read(log) if line.get("record") == record.id]
+    if not lines:
+        raise RecordError(f"{path} has no line in {log}: it was not opened by this command; move it away")
+    if not any(line.get("event", "result") == "result" and line.get("result", digest) == digest for line in lines):
+        scores = read_json(path / "metrics.json")
+        kept = {name: scores[name] for name in ("opened", "accuracy", "n")}
+        openings.append(log, {"event": "result", "record": record.id, "result": digest, **kept})
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Where a run was declared final before it trained: the experiment, the commit, and the SHA-256 of its file."""
+
+    experiment: str
+    commit: str
+    sha256: str
+
+
+def declaration(record: Record) -> Declaration:
+    """The committed experiment that declared a record `final` before it trained.
+
+    The record carries the commit that it was trained from: in it, the experiment's file must hold this very run, and
+    nothing tracked may have differed from it. `RecordError` says what is missing, and that `--exploratory` opens."""
+    refused = f"the test set stays shut for record {record.id}"
+    way_out = "--exploratory opens it for a look that nothing may be chosen by"
+    name, trained_from = final_ids().get(record.id), str(record.provenance.get("commit", "unknown"))
+    if name is None:
+        raise RecordError(f"{refused}: no experiment declares it final; {way_out}")
+    if trained_from == "unknown" or trained_from.endswith("+"):
+        raise RecordError(f"{refused}: it was trained from commit {trained_from}, which is not a clean one; {way_out}")
+    path = (experiments_folder() / f"{name}.yaml").relative_to(project_root()).as_posix()
+    call = ["git", "-C", str(project_root()), "show", f"{trained_from}:{path}"]
+    done = subprocess.run(call, capture_output=True, timeout=30, check=False)
+    if done.returncode:
+        raise RecordError(f"{refused}: commit {trained_from} has no {path}; {way_out}")
+    with tempfile.TemporaryDirectory() as folder:
+        then = Path(folder) / f"{name}.yaml"
+        then.write_bytes(done.stdout)
+        experiment = load_experiment(then)
+    ids = {run.config.with_precision(precision).id for run in experiment.runs for precision in ("bf16", "fp32")}
+    if not experiment.final or record.id not in ids:
+        raise RecordError(f"{refused}: {path} did not declare it final in commit {trained_from}; {way_out}")
+    return Declaration(name, trained_from, hashlib.sha256(done.stdout).hexdigest())
 
 
 def score(record: Record, *, root: str | Path | None = None, device: str = "auto") -> tuple[Tensor, dict[str, Any]]:
@@ -119,25 +173,3 @@ def _share(prefix: str, correct: Tensor) -> dict[str, Any]:
     share = stats.proportion(hits, n)
     named = {"accuracy": share.value, "correct": hits, "n": n, "low": share.low, "high": share.high}
     return {f"{prefix}{name}": value for name, value in named.items()}
-
-
-def openings_file(store: Store) -> Path:
-    """The log of openings that belongs to a store's own records."""
-    return (store.writable.parent if store.writable == local_folder() else store.writable) / "openings.jsonl"
-
-
-def publish_openings(run_id: str) -> None:
-    """Copy a record's lines from the local log of openings to the committed one."""
-    committed = committed_folder() / "openings.jsonl"
-    there = committed.read_text("utf-8").splitlines() if committed.is_file() else []
-    local = local_folder().parent / "openings.jsonl"
-    for line in local.read_text("utf-8").splitlines() if local.is_file() else []:
-        if json.loads(line)["record"] == run_id and line not in there:
-            append_line(committed, line)
-
-
-def openings() -> list[dict[str, Any]]:
-    """Every opening of the test set that is known, the committed ones first."""
-    files = (committed_folder() / "openings.jsonl", local_folder().parent / "openings.jsonl")
-    lines = [line for file in files if file.is_file() for line in file.read_text("utf-8").splitlines()]
-    return [json.loads(line) for line in lines]

@@ -1,0 +1,172 @@
+"""The test set opens for what a commit declared final before it trained, and no opening is without its line."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import tiny
+
+from tpsnet_lib.cli import main
+from tpsnet_lib.files import RecordError, write_json
+from tpsnet_lib.runs import experiments, openings, test_set
+from tpsnet_lib.runs.publish import publish
+from tpsnet_lib.runs.records import Record, Store, committed_folder, read_record, write_sums
+
+
+def git(folder: Path, *words: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", "-C", str(folder), *identity, *words], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def trained_from(record: Record, commit: str, folder: Path) -> Store:
+    """A store with a copy of a record that says that it was trained from a commit."""
+    copy = publish(record, folder, weights=True)
+    made = json.loads((copy / "provenance.json").read_text())
+    write_json(copy / "provenance.json", {**made, "commit": commit})
+    write_sums(copy)
+    return Store(folder)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of its own under git, with an experiment that is not final and, in a later commit, is."""
+    root = tmp_path / "project"
+    (root / "report" / "experiments").mkdir(parents=True)
+    (root / "pyproject.toml").write_text('name = "tpsnet"\n')
+    declare(root, final=False)
+    git(root.parent, "init", "-q", str(root))
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "not final")
+    declare(root, final=True)
+    git(root, "commit", "-qam", "final")
+    monkeypatch.chdir(root)
+    return root
+
+
+def declare(root: Path, final: bool) -> None:
+    tree = {"question": "?", "base": tiny().to_dict(), "final": final}
+    (root / "report" / "experiments" / "e.yaml").write_text(yaml.safe_dump(tree))
+    experiments._load.cache_clear()
+
+
+def test_a_run_that_a_commit_declared_final_is_opened_once(project: Path, tiny_record: Record, tmp_path: Path) -> None:
+    store = trained_from(tiny_record, git(project, "rev-parse", "HEAD"), tmp_path / "store")
+    record = store.load(tiny_record.id)
+    result = test_set.open_test(record, store=store, device="cpu")
+    assert (result.metrics["n"], result.metrics["experiment"], result.metrics["not_choosing"]) == (2000, "e", False)
+    assert result.metrics["low"] < result.metrics["accuracy"] < result.metrics["high"]
+    assert test_set.open_test(record, store=store, device="cpu").metrics == result.metrics
+    lines = openings.read(openings.file_of(store.writable))
+    assert [(line["event"], line["record"]) for line in lines] == [("opening", record.id), ("result", record.id)]
+    assert lines[0]["declaration"] == result.metrics["declaration"]
+    assert list(openings.faults(store)) == []
+    assert test_set.score(record, device="cpu")[1]["correct"] == result.metrics["correct"]
+
+
+@pytest.mark.parametrize(
+    ("commit", "said"),
+    [
+        ("HEAD~1", "did not declare it final in commit"),
+        ("dirty", "is not a clean one"),
+        ("unknown", "is not a clean one"),
+        ("0" * 40, "has no report/experiments/e.yaml"),
+    ],
+)
+def test_a_run_that_was_declared_later_or_nobody_knows_when_stays_shut(
+    project: Path, tiny_record: Record, tmp_path: Path, commit: str, said: str
+) -> None:
+    head = git(project, "rev-parse", "HEAD~1" if commit == "HEAD~1" else "HEAD")
+    made_from = {"HEAD~1": head, "dirty": f"{head[:12]}+"}.get(commit, commit)
+    store = trained_from(tiny_record, made_from, tmp_path / "store")
+    with pytest.raises(RecordError, match=f"the test set stays shut.*{said}.*--exploratory"):
+        test_set.open_test(store.load(tiny_record.id), store=store, device="cpu")
+    assert not openings.file_of(store.writable).exists()
+    result = test_set.open_test(store.load(tiny_record.id), store=store, device="cpu", exploratory=True)
+    assert result.metrics["not_choosing"] is True
+
+
+@pytest.fixture
+def opened(tiny_record: Record, tmp_path: Path) -> Store:
+    """A store with one opened record."""
+    store = Store(publish(tiny_record, tmp_path / "store", weights=True).parent)
+    test_set.open_test(store.load(tiny_record.id), store=store, device="cpu", exploratory=True)
+    assert list(openings.faults(store)) == []
+    return store
+
+
+def test_an_opening_that_is_cut_short_is_completed_and_never_without_its_line(
+    tiny_record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(publish(tiny_record, tmp_path / "store", weights=True).parent)
+    with monkeypatch.context() as patch:
+        patch.setattr(test_set, "_complete_log", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            test_set.open_test(store.load(tiny_record.id), store=store, device="cpu", exploratory=True)
+    assert [line["event"] for line in openings.read(openings.file_of(store.writable))] == ["opening"]
+    test_set.open_test(store.load(tiny_record.id), store=store, device="cpu", exploratory=True)
+    assert [line["event"] for line in openings.read(openings.file_of(store.writable))] == ["opening", "result"]
+    assert list(openings.faults(store)) == []
+
+
+def test_what_is_done_to_the_log_or_to_a_result_is_seen(opened: Store, tiny_record: Record) -> None:
+    file, result = openings.file_of(opened.writable), opened.writable / tiny_record.id / "test"
+    whole, first = file.read_text(), file.read_text().splitlines(keepends=True)[0]
+    for changed, said in [
+        ("", "has no line in"),
+        (whole.removeprefix(first), "the lines above line 1 are not those"),
+        (whole.replace("0.", "1.", 1), "are not those|another accuracy"),
+        (whole.replace('"opened": "2', '"opened": "3', 1), "the lines above line 2 are not those"),
+    ]:
+        file.write_text(changed)
+        assert any(re.search(said, fault) for fault in openings.faults(opened)), said
+    file.write_text(whole)
+    scores = json.loads((result / "metrics.json").read_text())
+    write_json(result / "metrics.json", {**scores, "nll": 0.0})
+    write_sums(result)
+    assert any("is not the result" in fault for fault in openings.faults(opened))
+    shutil.rmtree(result)
+    assert any("is gone" in fault for fault in openings.faults(opened))
+    again = test_set.open_test(opened.load(tiny_record.id), store=opened, device="cpu", exploratory=True)
+    assert again.metrics["again"] == 1
+
+
+def test_a_result_that_was_put_there_by_hand_is_refused(opened: Store, tiny_record: Record, tmp_path: Path) -> None:
+    other = Store(shutil.copytree(opened.writable, tmp_path / "other", ignore=shutil.ignore_patterns("*.jsonl")))
+    with pytest.raises(RecordError, match="has no line in"):
+        test_set.open_test(other.load(tiny_record.id), store=other, device="cpu", exploratory=True)
+
+
+def test_a_torn_last_line_swallows_no_other(opened: Store) -> None:
+    file = openings.file_of(opened.writable)
+    with file.open("a") as log:
+        log.write('{"event": "open')
+    openings.append(file, {"event": "opening", "record": "0" * 12})
+    assert json.loads(file.read_text().splitlines()[-1])["record"] == "0" * 12
+    with pytest.raises(RecordError, match="line 3 is torn"):
+        openings.read(file)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "1", '{"record": 1}', "[" * 100_000, "\x00"])
+def test_a_line_that_is_no_opening_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "openings.jsonl").write_text(f"{text}\n")
+    with pytest.raises(RecordError, match="line 1 is torn or no opening"):
+        openings.read(tmp_path / "openings.jsonl")
+
+
+def test_the_committed_log_agrees_with_the_committed_results() -> None:
+    assert list(openings.faults(Store(committed_folder()))) == []
+
+
+def test_verify_says_what_is_wrong(opened: Store, tiny_record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["records", "verify", "--out", str(opened.writable)]) == 0
+    openings.file_of(opened.writable).unlink()
+    assert main.main(["records", "verify", "--out", str(opened.writable)]) == 1
+    assert "has no line in openings.jsonl" in capsys.readouterr().err
+    assert read_record(opened.writable / tiny_record.id).id == tiny_record.id
