@@ -52,7 +52,6 @@ analysis/search_budgets
 analysis/search_findings
 analysis/training
 analysis/dataset
-analysis/dataset_findings
 analysis/errors
 analysis/ensembles
 analysis/corruptions

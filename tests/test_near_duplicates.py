@@ -4,7 +4,6 @@ import pytest
 import torch
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from tpsnet_lib.analysis import errors_findings as say
 from tpsnet_lib.analysis import near_duplicates
 from tpsnet_lib.data.datasets import load_test, load_train
 
@@ -27,18 +26,18 @@ def copies():
 
 def test_a_copy_is_found_brighter_paler_noisy_moved_or_mirrored(monkeypatch):
     monkeypatch.setattr(near_duplicates, "_BLOCK", 7)
-    found = near_duplicates.find_twins(copies(), TRAINING)
+    found = near_duplicates.find_near_duplicates(copies(), TRAINING)
     assert found.close[:6].all()
     assert found.position[:6].tolist() == [10, 11, 12, 13, 14, 15]
     assert found.mirrored[:6].tolist() == [False] * 5 + [True]
     assert found.likeness[0] == pytest.approx(1, abs=1e-5)
     assert found.close[6:].double().mean() < 0.1
-    alone = near_duplicates.find_twins(copies()[5:6], TRAINING)
+    alone = near_duplicates.find_near_duplicates(copies()[5:6], TRAINING)
     assert (alone.position.item(), alone.mirrored.item()) == (15, True)
 
 
 def test_the_likeness_is_the_correlation_of_shapes_with_the_nearest_by_hand():
-    found = near_duplicates.find_twins(TEST[:3], TRAINING[:4])  # all four are candidates
+    found = near_duplicates.find_near_duplicates(TEST[:3], TRAINING[:4])  # all four are candidates
 
     def shape(image):
         fine = image.double().reshape(3, 16, 2, 16, 2).mean((2, 4))
@@ -55,33 +54,27 @@ def test_the_likeness_is_the_correlation_of_shapes_with_the_nearest_by_hand():
         assert (found.mirrored[row].item(), found.position[row].item()) == (best >= 4, best % 4)
 
 
-def test_apart_looks_only_at_images_of_another_label():
-    found = near_duplicates.find_twins(TRAINING[:50], TRAINING, (LABELS[:50], LABELS))
+def test_only_images_of_another_label_are_looked_at_if_asked():
+    found = near_duplicates.find_near_duplicates(TRAINING[:50], TRAINING, (LABELS[:50], LABELS))
     assert (LABELS[found.position] != LABELS[:50]).all()
-    assert near_duplicates.find_twins(TRAINING[:50], TRAINING).position.tolist() == list(range(50))
+    assert near_duplicates.find_near_duplicates(TRAINING[:50], TRAINING).position.tolist() == list(range(50))
 
 
-def test_plain_images_have_no_shape_and_no_twin():
+def test_plain_images_have_no_shape_and_no_near_duplicate():
     plain = torch.full((2, 3, 32, 32), 90, dtype=torch.uint8)
-    assert not near_duplicates.find_twins(plain, torch.cat([plain, TRAINING[:5]])).close.any()
+    assert not near_duplicates.find_near_duplicates(plain, torch.cat([plain, TRAINING[:5]])).close.any()
 
 
-def test_the_accuracy_is_split_and_the_sentence_follows_it():
+def test_the_accuracy_is_split_by_near_duplicates():
     close = torch.arange(1000) < 100
     correct = torch.ones(1000, dtype=torch.bool)
     correct[500:700] = False
-    seen = near_duplicates.accuracy_by_twin(correct, close)
-    assert (seen.count, seen.twins[0], seen.everything[0]) == (100, 1.0, 0.8)
-    assert seen.others[0] == pytest.approx(700 / 900)
+    seen = near_duplicates.accuracy_by_near_duplicate(correct, close)
+    assert (seen.count, seen.with_duplicate.value, seen.everything.value) == (100, 1.0, 0.8)
+    assert seen.without.value == pytest.approx(700 / 900)
     theirs = confint_proportions_2indep(100, 100, 700, 900, method="newcomb")
-    assert seen.gap == pytest.approx((1 - 700 / 900, *theirs), abs=1e-6)
-    assert seen.others[1] < 700 / 900 < seen.others[2]
-    chance = (0.001, 0.0, 0.002)
-    text = say.say_twins(seen, 1000, 45_000, chance)
-    for said in ("**100**", "**higher**", "77.78% instead of 80.00%", "45,000"):
-        assert said in text
-    assert "**lower**" in say.say_twins(near_duplicates.accuracy_by_twin(~correct, close), 1000, 10, chance)
-    mixed = near_duplicates.accuracy_by_twin(torch.arange(1000) % 2 == 0, close)
-    assert "**not told apart" in say.say_twins(mixed, 1000, 10, chance)
-    none = near_duplicates.accuracy_by_twin(correct, torch.zeros(1000, dtype=torch.bool))
-    assert "**none**" in say.say_twins(none, 1000, 10, chance)
+    gap = seen.difference
+    assert (gap.value, gap.low, gap.high) == pytest.approx((1 - 700 / 900, *theirs), abs=1e-6)
+    assert seen.without.low < 700 / 900 < seen.without.high
+    never = near_duplicates.accuracy_by_near_duplicate(correct, torch.zeros(1000, dtype=torch.bool))
+    assert (never.count, never.with_duplicate.n, never.difference.has_interval) == (0, 0, False)

@@ -5,6 +5,7 @@
     course.finding(f"The accuracy is {accuracy:%}.")                 a sentence that follows its numbers
     guess = course.predict("How many pairs?", low=0, high=1000)      before the result,
     course.compare(guess, 312)                                       and beside it
+    course.explore(draw, cutout=[12, 0, 24])                         a figure that sliders change
     size = course.task("images", course.number(45_600, within=0.05), hints=["The width falls with the root of n."])
     size.check(answer)                                               one line for any answer, never a traceback
 
@@ -15,12 +16,14 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
+
+from matplotlib.figure import Figure
 
 from tpsnet_lib.data import datasets
 from tpsnet_lib.data.datasets import ImageSet
@@ -34,6 +37,7 @@ __all__ = [
     "Lab",
     "Prediction",
     "compare",
+    "explore",
     "finding",
     "function",
     "has_front_end",
@@ -177,3 +181,21 @@ def compare(prediction: Prediction | None, result: Any) -> None:
     prediction.result = result
     kept = "nothing was kept" if prediction.value in (None, "") else f"**{prediction.said(prediction.value)}**"
     finding(f"*{prediction.question}* Predicted: {kept}. Result: **{prediction.said(result)}**.")
+
+
+def explore(draw: Callable[..., Figure], **knobs: Sequence[Any]) -> None:
+    """Show a figure that a slider for each knob changes; where nobody is there, the one of the knobs' first values.
+
+    `draw` takes one value of each knob by its name and returns a described figure; a knob lists its values."""
+    if not has_front_end():
+        style.show(draw(**{name: values[0] for name, values in knobs.items()}))
+        return
+    import ipywidgets
+
+    sliders = {
+        name: ipywidgets.SelectionSlider(
+            options=sorted(values), value=values[0], description=name, continuous_update=False
+        )
+        for name, values in knobs.items()
+    }
+    ipywidgets.interact(lambda **chosen: style.show(draw(**chosen)), **sliders)

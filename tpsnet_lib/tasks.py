@@ -95,11 +95,15 @@ def _worked(name: str) -> Any:
     return None
 
 
+def _notebook_names() -> dict[str, Any]:
+    """A copy of the names that the notebook's cells have defined; none in plain Python."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return dict(shell.user_ns) if shell else {}
+
+
 def _last_value(code: str, path: str) -> Any:
     """What the last statement of a section defines, as a function, a class or a variable."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    names = dict(shell.user_ns) if shell else {}
-    tree = ast.parse(code, path)
+    names, tree = _notebook_names(), ast.parse(code, path)
     exec(compile(tree, path, "exec"), names)
     last = tree.body[-1]
     return names[last.targets[0].id if isinstance(last, ast.Assign) else last.name]  # type: ignore[attr-defined]

@@ -239,14 +239,19 @@ def say_twins(seen: Seen, n: int, training: int, by_chance: Interval) -> str:
     start = f"Of {n:,} test images compared with the {training:,} that were trained on,"
     if not seen.count:
         return f"{start} **none** has a near-duplicate among them: the accuracy owes nothing to copies."
-    _, low, high = seen.gap
-    shares = f"{100 * seen.others[0]:.2f}% instead of {100 * seen.everything[0]:.2f}%"
-    told = "higher" if low > 0 else "lower" if high < 0 else "not told apart by so few images"
+    shares = f"{seen.without:%.2 value} instead of {seen.everything:%.2 value}"
+    told = (
+        "higher"
+        if seen.difference.low > 0
+        else "lower"
+        if seen.difference.high < 0
+        else "not told apart by so few images"
+    )
     return (
         f"{start} **{seen.count}**, {percent(share(seen.count, n), 1)}, have a near-duplicate there; among images of"
         f" another label, where only chance makes one, {percent(by_chance, 1)} find one. The network is right on"
-        f" {percent(seen.twins, 1)} of those that have one and on {percent(seen.others)} of the others, a difference"
-        f" of {points(seen.gap, 1)}: **{told}**. Without them its accuracy would be {shares}."
+        f" {seen.with_duplicate:%.1} of those that have one and on {seen.without:%} of the others, a difference"
+        f" of {seen.difference:points.1}: **{told}**. Without them its accuracy would be {shares}."
     )
 
 
