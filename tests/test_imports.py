@@ -71,6 +71,7 @@ claims/book
 claims/judge
 claims/mistakes
 report/pictures
+report/sanitise
 report/run_notebooks
 report/notebook_html
 report/page

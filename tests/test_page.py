@@ -109,7 +109,7 @@ def test_headings_of_two_notebooks_with_one_name_have_ids_of_their_own(tmp_path)
     text = "# Title\n\n## Same\n\n## Same\n\n[up](#Same) [other](02_b.ipynb) [file](../README.md)"
     soup = soup_of(*(notebook(tmp_path, name, new_markdown_cell(text)) for name in ("01_a", "02_b")))
     assert [heading["id"] for heading in soup("h3")] == ["nb01-same", "nb01-same-2", "nb02-same", "nb02-same-2"]
-    assert [link["href"] for link in soup.main("a")][:2] == ["#nb01-same-2", "#nb02"]
+    assert [link["href"] for link in soup.main("a", href=True)][:2] == ["#nb01-same-2", "#nb02"]
 
 
 def test_formulas_become_mathml_and_dollars_in_code_stay(tmp_path):
@@ -128,11 +128,12 @@ def test_a_formula_that_cannot_be_read_is_refused_by_name(tmp_path, tex):
         page.render([], [path], [], META)
 
 
-def test_outside_links_are_printed_as_text(tmp_path):
+def test_links_to_papers_stay_links_and_nothing_is_loaded_from_them(tmp_path):
     text = "# L\n\n[He 2015](https://arxiv.org/abs/1512.03385), https://example.org/"
     soup = soup_of(notebook(tmp_path, "01_l", new_markdown_cell(text)))
-    assert soup.select("main .notebook a") == []
-    assert "He 2015 (arxiv.org/abs/1512.03385), example.org" in soup.main.text
+    links = [(link["href"], link.text) for link in soup.select("main .notebook a")]
+    assert links[0] == ("https://arxiv.org/abs/1512.03385", "He 2015")
+    assert "default-src 'none'" in soup.find("meta", attrs={"http-equiv": "Content-Security-Policy"})["content"]
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_code_that_a_cell_shows_brings_no_style_of_its_own(tmp_path):
     table = "<style>#T_1_row0 {color: red}</style><table id='T_1'><tr><td id='T_1_row0'>1</td></tr></table>"
     soup = soup_of(notebook(tmp_path, "01_c", *(shown({"text/html": html}) for html in (code, table))))
     assert "<style>" in code
-    assert [style.text for style in soup.main("style")] == ["#nb01-T_1_row0 {color: red}"]
+    assert soup.main("style") == []
     assert soup.select_one(".output_html .highlight .nf").text == "area"
 
 
@@ -203,7 +204,7 @@ def test_an_italic_line_under_a_figure_is_its_caption(tmp_path):
         new_output("display_data", data={"text/markdown": text}) for text in ("*CIFAR-10, n = 3.*", "*Not* a caption.")
     ]
     soup = soup_of(notebook(tmp_path, "01_f", new_code_cell("show()", outputs=[image, *said])))
-    assert soup.figcaption.text == "CIFAR-10, n = 3."
+    assert soup.figcaption.text == "Figure 1.1. CIFAR-10, n = 3."
     assert soup.main.text.count("n = 3") == 1
     assert soup.select_one(".output_markdown").text.strip() == "Not a caption."
 
@@ -250,8 +251,9 @@ def test_a_link_to_a_record_that_is_not_listed_becomes_text(tmp_path):
     ids = ["abc123", *(f"b{n}" for n in range(7))]
     cell = shown({"image/png": png()}, {"alt": "a", "caption": "Rises.", "records": ids})
     soup = soup_of(notebook(tmp_path, "01_r", cell))
-    assert soup.figcaption.text.split()[:3] == ["Rises.", "Records", "abc123"]
-    assert soup.figcaption.text.endswith("b4 and 2 more")
+    assert soup.figcaption.text.startswith("Figure 1.1. Rises.")
+    assert soup.figcaption.details.text.split()[:2] == ["Data", "Records:"]
+    assert soup.figcaption.text.strip().endswith("b4 and 2 more")
     assert soup.figcaption.a is None
 
 
@@ -277,3 +279,57 @@ def test_a_page_over_the_limit_is_written_with_a_warning(tmp_path, monkeypatch, 
     monkeypatch.setattr(page, "SIZE_LIMIT", 10)
     page.write(tmp_path / "index.html", "<p>more than ten bytes</p>")
     assert "use smaller figures" in capsys.readouterr().err
+
+
+HOSTILE = [
+    "<!--><img src=x onerror=alert(1)>-->",
+    "<!---><script>1</script>",
+    "<p>a--!><img src=x onerror=alert(1)>",
+    "<![CDATA[><img src=x onerror=alert(1)>]]>",
+    "<svg><style><img src=x onerror=alert(1)></style></svg>",
+    '<svg><a><animate attributeName=href values="javascript:alert(1)"/><text>x</text></a></svg>',
+    "<p style='background:u\\72l(http://example.org)'>x</p>",
+    "<a href='#top' ping='http://example.org'>x</a>",
+    "<svg><rect fill='url(http://example.org)'/></svg>",
+    '<math><mtext><table><mglyph><style><!--</style><img title="--&gt;&lt;img src=1 onerror=alert(1)&gt;">',
+    "<img src='data:text/html,<script>1</script>' alt=x>",
+    "<a href='data:text/html,<script>1</script>'>x</a>",
+    "<a href='jav&#x09;ascript:alert(1)'>x</a>",
+    "<form action='http://example.org'><button>x</button></form>",
+    "<iframe srcdoc='<script>1</script>'></iframe>",
+    "<meta http-equiv=refresh content='0;url=http://example.org'>",
+    "<base href='http://example.org/'>",
+    "<link rel=stylesheet href='http://example.org/a.css'>",
+    "<style>body {position: fixed; background: url(http://example.org)}</style>",
+    "<noscript><p title='</noscript><img src=x onerror=alert(1)>'>",
+    "<textarea><img src=x onerror=alert(1)></textarea>",
+    "<details open ontoggle=alert(1)><summary>x</summary></details>",
+    "<object data='http://example.org'></object><embed src='http://example.org'>",
+    "<video poster='http://example.org/a.png'><source src='http://example.org/a.mp4'></video>",
+]
+
+
+def active(html: str) -> list[str]:
+    """What of a page would run or call out, as html5lib, a browser's parser, reads it."""
+    soup = BeautifulSoup(html, "html5lib")
+    found = [str(tag)[:80] for tag in soup(["script", "iframe", "object", "embed", "form", "base", "link", "video"])]
+    for tag in soup.find_all(True):
+        for name, value in tag.attrs.items():
+            if name.startswith("on") or name in ("ping", "srcdoc", "poster", "style", "fill", "action"):
+                found.append(f"{tag.name} {name}={value}")
+            if name in ("src", "href") and not re.match(r"#|https?:|mailto:|data:(image/|text/csv)", str(value)):
+                found.append(f"{tag.name} {name}={value}")
+            if name == "src" and not str(value).startswith("data:image/"):
+                found.append(f"{tag.name} {name}={value}")
+    return found
+
+
+@pytest.mark.parametrize("vector", HOSTILE)
+def test_nothing_active_gets_in_by_any_way(tmp_path, vector):
+    cells = [
+        new_markdown_cell(f"# T\n\n{vector}"),
+        shown({"text/html": vector}),
+        new_code_cell("x", outputs=[new_output("stream", text=vector)]),
+    ]
+    html = page.render([page.Section("s", vector, "s")], [notebook(tmp_path, "01_h", *cells)], [], META)
+    assert active(html) == []

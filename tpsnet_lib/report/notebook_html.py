@@ -18,11 +18,20 @@ from markupsafe import Markup
 
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report.pictures import png_source, slim_svg, svg_source
+from tpsnet_lib.report.sanitise import clean
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 NO_ALT = ("", "No description has been provided for this image")  # the latter is nbconvert's
-ACTIVE = ("script", "iframe", "object", "embed", "link", "meta", "base", "form")  # what a page that only shows lacks
 MARKS = "papermill-error-cell-tag"  # of the cells that papermill adds to a failed notebook
+LEFT_OUT = {
+    "parameters",
+    "injected-parameters",
+    "exercise",
+    "solution",
+    "plumbing",
+    MARKS,
+}  # tags of cells that stay in the notebook
+ACTIVE = ("script", "iframe", "object", "embed", "link", "meta", "base", "form")  # what a page that only shows lacks
 COLOURED = frozenset(re.findall(r"\.highlight \.(\w+)", (ASSETS / "page.css").read_text("utf-8")))
 NUMBER = re.compile(r"[-+−±]?\s*[\d.,]+(e[-+]?\d+)?\s*(%|s|ms|M)?|nan|–|", re.IGNORECASE)
 
@@ -47,8 +56,9 @@ def chapter(path: Path, problems: list[str]) -> Chapter:
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     _prepare(notebook)
     html, _ = _exporter(path.name, problems).from_notebook_node(notebook)
-    soup = BeautifulSoup(html, "html.parser")
+    soup = BeautifulSoup(clean(html), "html.parser")
     tidy(soup, path.name, problems)
+    number_figures(soup, f"{int(number)}." if number.isdigit() else "")
     title, headings = _headings(soup, prefix)
     seconds = notebook.metadata.get("papermill", {}).get("duration")
     eyebrow = f"Notebook {path.name}" + (f", ran for {duration(seconds)}" if seconds else "")
@@ -57,7 +67,7 @@ def chapter(path: Path, problems: list[str]) -> Chapter:
 
 def _prepare(notebook: Any) -> None:
     """Leave out what a page cannot show (widgets, progress, papermill's marks) and find the images' descriptions."""
-    notebook.cells = [cell for cell in notebook.cells if MARKS not in cell.metadata.get("tags", [])]
+    notebook.cells = [cell for cell in notebook.cells if not LEFT_OUT.intersection(cell.metadata.get("tags", []))]
     for position, cell in enumerate(notebook.cells, 1):
         cell.metadata["position"] = position
         if cell.cell_type != "code":
@@ -88,7 +98,7 @@ def _image_metadata(cell: Any, output: Any, kind: str) -> dict[str, Any]:
     layers = [output.metadata.get(kind, {}), output.metadata, cell.metadata]
     found = {
         name: next((layer[name] for layer in layers if layer.get(name)), "")
-        for name in ("alt", "caption", "records", "width")
+        for name in ("alt", "caption", "provenance", "records", "width")
     }
     title, wide = _look_inside(kind, output.data[kind])
     return {**found, "alt": found["alt"] or title, "wide": wide}
@@ -156,21 +166,17 @@ def _mathml(tex: str, display: str, name: str, problems: list[str]) -> str:
 
 
 def tidy(soup: BeautifulSoup, name: str, problems: list[str]) -> None:
-    """In place: nothing active, addresses as text, tables that scroll with numbers to the right; faults are noted."""
-    for tag in soup([*ACTIVE, "style"]):
-        named = ".output_html" in tag.get_text()  # IPython's style of code, which would paint every other output too
-        if tag.name != "style" or named or tag.has_attr("scoped"):  # so would pandas' scoped one; a Styler's stays
-            tag.decompose()
+    """In place, in HTML that `clean` has read: links to notebooks lead to chapters, tables scroll, with their numbers
+    to the right; an image without alternative text is noted."""
+    for tag in [*soup("img", src=False), *soup("a", href=False)]:  # what `clean` has left of a hostile one
+        tag.unwrap()
     for image in soup("img"):
         if str(image.get("alt", "")).strip() in NO_ALT:
             cell = image.find_parent(attrs={"data-cell": True})
             place = f"{name}, cell {cell['data-cell']}" if cell else name
             problems.append(f"{place}: an image without alternative text")
-    for tag in soup.find_all(True):
-        for attribute in [key for key in tag.attrs if key.startswith("on")]:
-            del tag[attribute]
     for link in soup("a", href=True):
-        _local_link(soup, link)
+        _local_link(link)
     for found in soup("table"):
         _tidy_table(soup, found)
     for word in soup.select(".highlight span[class]"):  # a word of code that the style sheet gives no colour
@@ -178,25 +184,22 @@ def tidy(soup: BeautifulSoup, name: str, problems: list[str]) -> None:
             word.unwrap()
 
 
-def _local_link(soup: BeautifulSoup, link: Tag) -> None:
-    """A link to another notebook leads to its chapter; an outside address is printed after its text."""
+def _local_link(link: Tag) -> None:
+    """A link to another notebook leads to its chapter; one to a file beside the notebook becomes text."""
     href = str(link["href"])
-    if href.startswith(("#", "data:")):
-        return
     if other := re.fullmatch(r"(?:\./)?(\d\d)_\w+\.ipynb(#.*)?", href):
         link["href"] = f"#nb{other[1]}"
-        return
-    address = re.sub(r"^(https?://|mailto:)", "", href).rstrip("/")
-    link.name, link.attrs = "span", {}
-    if address == href:  # a file beside the notebook
-        return
-    if address in link.get_text():
-        link["class"] = "address"
-        link.string = address
-    else:
-        printed = soup.new_tag("span", attrs={"class": "address"})
-        printed.string = f" ({address})"
-        link.append(printed)
+    elif not re.match(r"#|data:|https?://|mailto:", href):
+        link.unwrap()
+
+
+def number_figures(soup: BeautifulSoup, prefix: str) -> None:
+    """Give every figure with a caption its number, such as `Figure 2.3.`, and every table with one `Table 2.1.`."""
+    for kind, selector in (("Figure", "figure > figcaption"), ("Table", "table > caption")):
+        for count, caption in enumerate(soup.select(selector), 1):
+            label = soup.new_tag("b", attrs={"class": "label"})
+            label.string = f"{kind} {prefix}{count}. "
+            caption.insert(0, label)
 
 
 def _tidy_table(soup: BeautifulSoup, found: Tag) -> None:
@@ -210,6 +213,10 @@ def _tidy_table(soup: BeautifulSoup, found: Tag) -> None:
         if cells and all(NUMBER.fullmatch(cell.get_text(strip=True)) for cell in cells):
             for cell in [*cells, *(row[column] for row in heads if len(row) > column)]:
                 cell["class"] = " ".join([*(cell.get("class") or ()), "number"])
+    for head in found("th"):
+        head["scope"] = "col" if head.find_parent("thead") else "row"
+    for corner in [head for head in found("th") if not head.get_text(strip=True)]:
+        corner.name, corner.attrs = "td", {}  # a head without a text says nothing
     if found.find_parent(class_="scroll") is None:
         found.wrap(soup.new_tag("div", attrs={"class": "scroll"}))
 
@@ -218,8 +225,6 @@ def _headings(soup: BeautifulSoup, prefix: str) -> tuple[str, list[tuple[str, st
     """Make every id the notebook's own, lower its headings by a level, and return its title and sections."""
     for tag in soup.find_all(id=True):
         tag["id"] = f"{prefix}-{tag['id']}"
-    for style in soup("style"):  # a Styler's, which speaks of its cells by id
-        style.string = style.get_text().replace("#T_", f"#{prefix}-T_")
     title, taken, headings = "", {prefix}, []
     known: dict[str, str] = {}
     for tag in soup(re.compile("^h[1-6]$")):

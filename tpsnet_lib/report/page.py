@@ -23,11 +23,13 @@ from tpsnet_lib.files import TpsnetError, write_whole
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report.notebook_html import ACTIVE, ASSETS, NO_ALT, chapter, tidy
 from tpsnet_lib.report.pictures import png_source, slim_svg, svg_source
+from tpsnet_lib.report.sanitise import clean
 from tpsnet_lib.runs.records import held_out
 
 SIZE_LIMIT = 5 * 2**20  # bytes of a page, above which it warns
 HISTORY_LIMIT = 2**20  # bytes of embedded histories; those beyond are left to the record store
 SOURCES = 6  # record ids under a figure, as in notebook.html.j2; the appendix has them all
+POLICY = "Content-Security-Policy"
 ADDRESSES = ("src", "href", "srcset", "poster", "action", "data", "background", "xlink:href")
 FACTS = {"started": "Started", "stamp": "Data set", "fingerprint": "Fingerprint (SHA-256)", "minutes": "Minutes taken"}
 
@@ -45,7 +47,7 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | Mapping[st
     """Rows as an HTML table; `columns` are keys, or keys with their headings. Values are escaped unless `Markup`."""
     heads = dict(columns) if isinstance(columns, Mapping) else {name: name for name in columns}
     parts = [Markup("<table>"), Markup("<caption>{}</caption>").format(caption) if caption else Markup("")]
-    parts += [Markup("<thead><tr>"), *(Markup("<th>{}</th>").format(head) for head in heads.values())]
+    parts += [Markup("<thead><tr>"), *(Markup('<th scope="col">{}</th>').format(head) for head in heads.values())]
     parts.append(Markup("</tr></thead><tbody>"))
     for row in rows:
         cells = (Markup("<td>{}</td>").format(_shown(row.get(key))) for key in heads)
@@ -128,7 +130,8 @@ def figure(fig: Any, alt: str, caption: str = "", fmt: str = "svg", records: Seq
     source = svg_source(slim_svg(style.svg(fig))) if fmt == "svg" else png_source(style.png(fig))
     links = Markup(" ").join(record_link(record) for record in records[:SOURCES])
     more = f" and {len(records) - SOURCES} more" if len(records) > SOURCES else ""
-    sources = Markup(' <span class="sources">Records {}{}</span>').format(links, more) if records else ""
+    folded = Markup('<details class="sources"><summary>Data</summary>Records: {}{}</details>')
+    sources = folded.format(links, more) if records else ""
     parts = [
         Markup('<figure class="wide">' if across >= 2 * down else "<figure>"),
         Markup('<div class="scroll"><img alt="{}"{} src="{}"></div>').format(alt, width, source),
@@ -147,11 +150,13 @@ def render(
     Raises `TpsnetError` that lists every image without alternative text and every formula that cannot be read."""
     problems: list[str] = []
     chapters = [chapter(path, problems) for path in notebooks]
-    shown = []
+    landing: list[BeautifulSoup] = []
     for section in sections:
-        soup = BeautifulSoup(section.html, "html.parser")
+        soup = BeautifulSoup(clean(section.html), "html.parser")
         tidy(soup, f"section {section.id}", problems)
-        shown.append(Section(section.title, Markup(soup), section.id))
+        landing.append(soup)
+    _number_across(landing)
+    shown = [Section(s.title, Markup(soup), s.id) for s, soup in zip(sections, landing, strict=True)]
     if problems:
         raise TpsnetError(f"the page has {len(problems)} fault(s): {'; '.join(problems)}")
     facts = [(FACTS.get(key, key.capitalize()), value) for key, value in meta.items() if value not in (None, "")]
@@ -185,12 +190,17 @@ def write(path: Path, html: str) -> Path:
 def faults(html: str) -> list[str]:
     """What keeps a page from standing alone: scripts, outside addresses, images without alternative text, ids twice."""
     soup = BeautifulSoup(html, "html.parser")
-    found = [f"a <{tag.name}> element" for tag in soup(ACTIVE) if tag.name != "meta" or tag.get("http-equiv")]
+    found = [
+        f"a <{tag.name}> element"
+        for tag in soup(ACTIVE)
+        if tag.name != "meta" or tag.get("http-equiv", POLICY) != POLICY
+    ]
     ids: set[str] = set()
     for tag in soup.find_all(True):
         for name, value in tag.attrs.items():
             text = str(value).strip()
-            if name in ADDRESSES and not text.startswith(("#", "data:")):
+            followed = tag.name == "a" and name == "href" and text.startswith(("http://", "https://", "mailto:"))
+            if name in ADDRESSES and not text.startswith(("#", "data:")) and not followed:
                 found.append(f"an outside address in <{tag.name} {name}={text[:80]!r}>")
             if name.startswith("on"):
                 found.append(f"a script in <{tag.name} {name}>")
@@ -203,6 +213,18 @@ def faults(html: str) -> list[str]:
         if re.search(r"@import|url\((?!\s*['\"]?(data:|#))", styles):
             found.append(f"an outside address in the style of <{tag.name}>")
     return found
+
+
+def _number_across(parts: Sequence[BeautifulSoup]) -> None:
+    """Number the figures and tables of several parts in one row."""
+    whole = BeautifulSoup("", "html.parser")
+    captions = [(part, caption) for part in parts for caption in part.select("figure > figcaption, table > caption")]
+    counts = {"figcaption": 0, "caption": 0}
+    for _, caption in captions:
+        counts[caption.name] += 1
+        label = whole.new_tag("b", attrs={"class": "label"})
+        label.string = f"{'Figure' if caption.name == 'figcaption' else 'Table'} {counts[caption.name]}. "
+        caption.insert(0, label)
 
 
 def _without_dangling_links(html: str) -> str:
