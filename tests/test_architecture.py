@@ -1,6 +1,7 @@
 """A verdict follows from its records: it changes when they change, and it says what it cannot settle."""
 
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 from tpsnet_lib.analysis import architecture, design_predictor, original_results
 from tpsnet_lib.analysis.architecture import FAILS, HOLDS, OPEN, PENDING, Claim, Group
 from tpsnet_lib.config import MEMBERS, DataConfig, ModelConfig, RunConfig
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.files import ConfigError, project_root
 from tpsnet_lib.model_cost import count_macs, widest
 from tpsnet_lib.runs.experiments import load_experiment
-from tpsnet_lib.runs.records import Record
+from tpsnet_lib.runs.publish import write_trials
+from tpsnet_lib.runs.records import Record, Store
 
 PROVENANCE = {"fingerprint": {"stamp": "shapes10"}, "hardware": "a machine"}
 
@@ -112,14 +114,6 @@ def test_a_rehearsal_keeps_the_networks_and_asks_for_less() -> None:
     assert {(run.config.train.epochs, run.config.data.dataset) for run in small.runs} == {(1.0, "shapes10")}
 
 
-def test_a_live_pair_agrees_only_in_sign_and_only_on_the_same_data() -> None:
-    recorded = architecture.compare("", [0.02, 0.021, 0.019])
-    assert "they agree in sign" in architecture.said_of_live(0.01, recorded, True)
-    assert "they disagree in sign" in architecture.said_of_live(-0.01, recorded, True)
-    assert "cannot agree" in architecture.said_of_live(0.01, recorded, False)
-    assert "no recorded pairs" in architecture.said_of_live(0.01, architecture.compare("", []), True)
-
-
 def test_table_1_tells_image_noise_from_more() -> None:
     assert "more than the choice" in original_results.said_of_table_1("model1", "tpsnet", 30)
     assert "within what the choice" in original_results.said_of_table_1("model2", "model1", 300)
@@ -127,26 +121,6 @@ def test_table_1_tells_image_noise_from_more() -> None:
     mean, low, high = original_results.difference_of_fractions(0.56, 0.48, 100)
     assert (mean, low, high) == pytest.approx((0.08, -0.0576, 0.2134), abs=1e-4)  # worked by hand from Wilson's ends
     assert len(original_results.table_1_rows()) == 8
-
-
-def test_the_spread_between_seeds_is_pooled() -> None:
-    groups = [group("a", {0: 0.5, 1: 0.52}), group("b", {0: 0.6, 1: 0.6}), group("c", {0: 0.7})]
-    assert architecture.seeds_spread(groups) == pytest.approx((0.01, 2))
-    assert math.isnan(architecture.seeds_spread(groups[2:])[0])
-
-
-def test_an_inexact_match_is_priced() -> None:
-    widths = [
-        group(f"w={w}", {0: a}, widest((1, 1, 1), parameters=n)) for w, n, a in ((4, 20_000, 0.4), (8, 80_000, 0.5))
-    ]
-    blocks = [
-        group("B=1", {}, widest((1, 1, 1), parameters=80_000)),
-        group("B=2", {}, widest((2, 2, 2), parameters=70_000)),
-    ]
-    said = architecture.said_of_match(blocks, widths)
-    assert "even networks have −" in said
-    assert "worth −" in said
-    assert "worth" not in architecture.said_of_match(blocks, widths[:1])
 
 
 def test_an_interval_made_elsewhere_is_judged_by_the_same_rule() -> None:
@@ -171,26 +145,71 @@ def test_a_value_is_among_the_best_only_where_the_range_leaves_something_out() -
     assert "0.005 to 0.05, of 0.001 to 0.1 drawn" in architecture.said_of_part(ranges[0])
 
 
-def test_the_map_holds_the_networks_that_differ_in_depth_and_width_alone() -> None:
-    base = group("base", {0: 0.5}, ModelConfig(blocks=(1, 1, 1), channels=(16, 32, 64), stem=8))
-    deep = group("deep", {0: 0.6, 1: 0.62}, replace(base.config.model, blocks=(2, 2, 2)))
-    narrow = group("narrow", {0: 0.3}, replace(base.config.model, channels=(8, 16, 32), stem=4))
-    others = [
-        group("plain", {0: 0.5}, replace(base.config.model, residual=False)),
-        group("two layers", {0: 0.5}, replace(base.config.model, blocks=(1, 1), channels=(32, 64))),
-        group("uneven", {0: 0.5}, replace(base.config.model, blocks=(1, 2, 1))),
-        replace(deep, records=(), config=replace(deep.config, model=replace(deep.config.model, blocks=(3, 3, 3)))),
-    ]
-    points = architecture.plane([base, deep, narrow, *others], base)
-    assert set(points) == {(1, 8.0), (2, 8.0), (1, 4.0)}
-    assert "best is B = 2, w = 8 with 61.0%" in architecture.said_of_plane(points, base.parameters)
-    same = group("same cost", {0: 0.7}, replace(deep.config.model, channels=(11, 22, 43), stem=5))
-    assert "from 50.0% at B = 1 to 70.0% at B = 2: +20.0 points" in architecture.said_of_plane(
-        architecture.plane([base, same], base), base.parameters
+# The design variables -----------------------------------------------------------------------------------------------
+
+
+def test_a_difference_is_paired_only_if_both_have_the_same_seeds() -> None:
+    noise = {seed: 0.03 * seed for seed in range(5)}
+    better = group("a", {seed: 0.52 + value + 0.0001 * (seed % 2) for seed, value in noise.items()})
+    worse = group("b", {seed: 0.5 + value for seed, value in noise.items()})
+    paired = architecture.difference(better, worse)
+    assert paired.method == "paired t"
+    assert paired.value == pytest.approx(0.02, abs=1e-3)
+    others = group("b", {seed + 10: 0.5 + value for seed, value in noise.items()})
+    assert architecture.difference(better, others).method == "Welch t"
+    assert architecture.difference(better, group("b", {})).n == 0
+
+
+def test_each_design_variable_has_the_small_runs_until_the_study_has_two_seeds_of_each_level() -> None:
+    found = architecture.design_variables(Store(project_root() / "report" / "records"))
+    assert list(found) == ["N", "B", "C", "F", "K", "P", "skips"]
+    for variable, groups in found.values():
+        assert [group.label for group in groups] == list(variable.labels)
+        assert {level for pair in variable.pairs for level in pair} <= set(variable.labels)
+        assert all(len(group.records) >= 2 for group in groups)
+    kernels = {group.label: group.config.model.kernels for group in found["F"][1]}
+    assert kernels == {"F=1": (1,), "F=3": (3,), "F=5": (5,)}
+    assert [group.config.model.residual for group in found["skips"][1]] == [True, False] * 3
+    pending = architecture.design_variables(Store())
+    assert all(not group.records for _, groups in pending.values() for group in groups)
+
+
+def test_the_study_takes_the_place_of_the_small_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [f"  - {{label: N={n}, model: {{blocks: {[1] * n}, channels: {[8] * n}, pool: 1}}}}" for n in (2, 4)]
+    lines.append("  - {label: B=1, model: {blocks: [1, 1, 1], channels: [8, 8, 8], pool: 1}}")
+    for name in architecture.SMALL_EXPERIMENTS:
+        shutil.copy(project_root() / "report" / "experiments" / f"{name}.yaml", tmp_path)
+    head = "base: {train: {epochs: 12.0, precision: fp32}}\nseeds: [1, 2]\nruns:\n"
+    (tmp_path / "study_layers.yaml").write_text(head + "\n".join(lines))
+    for place in ("analysis.architecture", "runs.experiments"):
+        monkeypatch.setattr(f"tpsnet_lib.{place}.experiments_folder", lambda: tmp_path)
+    runs = load_experiment("study_layers").runs
+    records = [Record(Path(), run.config, {"validation_accuracy": 0.9}, PROVENANCE, ()) for run in runs]
+    write_trials(tmp_path / "all.trials.jsonl", records)
+    found = architecture.design_variables(Store(tmp_path))
+    assert {group.label: group.estimate.value for group in found["N"][1]} == {"N=2": 0.9, "N=3": 0.9, "N=4": 0.9}
+    assert found["C"][0] is architecture.SMALL["C"], "the study has no run of the wide network"
+    assert "small, short" in architecture.describe_budget(found["N"][1]), "too small a network is no study"
+
+
+def test_a_budget_says_small_and_short_before_anything_else() -> None:
+    large = replace(RunConfig(MEMBERS["tpsnet"]), data=DataConfig(train_size=45_000))
+    assert (
+        architecture.describe_budget([Group("", large, (), 0)]) == "4,960,000 parameters, 300 epochs of 45,000 images"
     )
+    small = replace(large, train=replace(large.train, epochs=4.0))
+    assert architecture.describe_budget([Group("", small, (), 0)]).startswith("in small, short runs, 4,960,000 para")
+    assert architecture.describe_budget([]) == "no runs"
 
 
-# The surrogate ------------------------------------------------------------------------------------------------------
+def test_the_small_networks_are_of_one_recipe_and_each_is_there_once() -> None:
+    networks = architecture.small_networks(Store(project_root() / "report" / "records"))
+    assert len({group.config.model for group in networks}) == len(networks) > 12
+    assert len({group.config.train for group in networks}) == 1
+    assert max(len(group.records) for group in networks) >= 8
+
+
+# The predictor ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -212,31 +231,37 @@ def recorded() -> list[Group]:
 
 
 def test_the_guess_is_by_the_rule_that_is_least_wrong_about_unseen_networks(recorded: list[Group]) -> None:
-    fitted = design_predictor.Surrogate(recorded)
+    fitted = design_predictor.DesignPredictor(recorded)
     assert fitted.rule == "a linear fit"
     assert fitted.errors["a linear fit"] == pytest.approx(0, abs=1e-6)
     assert fitted.errors["the mean of all"] > 0.01
     unseen = widest((3, 3, 3), macs=10_000_000)
     expected = 0.3 + 0.1 * design_predictor.features(unseen)[1] - 0.05 * design_predictor.features(unseen)[2]
-    assert fitted.predict(unseen).accuracy == pytest.approx(expected)
+    assert fitted.predict(unseen).accuracy.value == pytest.approx(expected)
+
+
+def test_a_guess_is_as_uncertain_as_its_rule_is_wrong_about_networks_left_out(recorded: list[Group]) -> None:
+    noisy = [group(str(at), {0: 0.4 + 0.01 * (at % 3)}, each.config.model) for at, each in enumerate(recorded)]
+    fitted = design_predictor.DesignPredictor(noisy)
+    accuracy = fitted.predict(noisy[0].config.model).accuracy
+    assert accuracy.high - accuracy.value == pytest.approx(2.201 * fitted.errors[fitted.rule], rel=1e-3)  # 11 degrees
+    assert (accuracy.n, accuracy.of) == (12, "networks")
 
 
 def test_a_guess_beyond_the_records_is_marked(recorded: list[Group]) -> None:
-    fitted = design_predictor.Surrogate(recorded)
-    far = design_predictor.said_of_prediction("TPSNet", fitted.predict(MEMBERS["tpsnet"]))
-    assert "outside the range" in far
-    near = design_predictor.said_of_prediction("mine", fitted.predict(recorded[3].config.model))
-    assert "network 3" in near
-    assert fitted.predict(recorded[3].config.model).nearest[0] == "network 3"
+    fitted = design_predictor.DesignPredictor(recorded)
+    assert not fitted.predict(MEMBERS["tpsnet"]).inside
+    assert fitted.predict(recorded[3].config.model).inside
 
 
 def test_too_few_networks_are_refused(recorded: list[Group]) -> None:
     with pytest.raises(ConfigError, match="2 networks have records"):
-        design_predictor.Surrogate([*recorded[:2], replace(recorded[2], records=())])
+        design_predictor.DesignPredictor([*recorded[:2], replace(recorded[2], records=())])
 
 
 def test_a_network_recorded_under_two_labels_counts_once(recorded: list[Group]) -> None:
-    assert len(design_predictor.Surrogate([*recorded, replace(recorded[0], label="again")]).groups) == len(recorded)
+    again = replace(recorded[0], label="again")
+    assert len(design_predictor.DesignPredictor([*recorded, again]).groups) == len(recorded)
 
 
 @pytest.mark.parametrize("name", ["tpsnet", "model1", "classroom"])
@@ -254,33 +279,3 @@ def test_latency_is_a_positive_median_between_its_quartiles() -> None:
     timing = design_predictor.latency(MEMBERS["classroom"], seconds=0.0)
     assert 0 < timing.low <= timing.median <= timing.high
     assert timing.n == 5
-
-
-def test_the_outcome_says_whether_the_guess_held() -> None:
-    guess = design_predictor.Prediction(0.5, 0.45, 0.55, True, ())
-    assert "within the interval" in design_predictor.said_of_outcome(guess, 0.54)
-    assert "outside the interval" in design_predictor.said_of_outcome(guess, 0.56)
-
-
-def test_the_cost_that_follows_latency_best_is_named(recorded: list[Group]) -> None:
-    by_depth = [design_predictor.Timing(float(sum(each.config.model.blocks)), 0, 0, 5) for each in recorded]
-    by_macs = [design_predictor.Timing(float(each.macs), 0, 0, 5) for each in recorded]
-    assert "What tells most about it: depth" in design_predictor.said_of_latency(recorded, by_depth)
-    assert "What tells most about it: MACs" in design_predictor.said_of_latency(recorded, by_macs)
-    assert "MACs +1.00" in design_predictor.said_of_latency(recorded, by_macs)
-    assert "Too few" in design_predictor.said_of_latency(recorded[:2], by_macs[:2])
-
-
-def test_a_design_over_the_budget_is_refused_with_its_count() -> None:
-    assert "4,959,770 parameters** (99.2% of the budget)" in design_predictor.said_of_design(
-        "TPSNet", MEMBERS["tpsnet"]
-    )
-    with pytest.raises(ConfigError, match="over the budget"):
-        design_predictor.said_of_design("too wide", widest((1, 1, 1), parameters=9_000_000))
-
-
-def test_the_spread_is_said_only_where_a_network_has_two_seeds() -> None:
-    assert "standard deviation between seeds is 1.4 points" in architecture.said_of_seeds(
-        [group("a", {0: 0.5, 1: 0.52})]
-    )
-    assert architecture.said_of_seeds([group("a", {0: 0.5})]) == ""

@@ -63,6 +63,7 @@ plots/style
 tasks
 course
 plots/dataset
+plots/network_drawing
 plots/architecture
 plots/search
 plots/training

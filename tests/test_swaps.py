@@ -173,37 +173,49 @@ def test_the_findings_of_a_search_turn_with_its_trials(
     assert turned(before, after) == (every if expected is None else expected)
 
 
-EFFECTS = (
-    "a02", "a03", "a04", "a05", "a06", "a19", "a25", "a27", "a29", "a61", "a31", "a63", "a65", "a33", "a35", "a39",
-    "a67", "a41", "a43", "a52", "a54", "a68", "a58",
-)  # fmt: skip
+def by_tag(notebook: str, store: Store, **more: Any) -> dict[str, list[str]]:
+    """What the cells tagged `records` of a notebook say where the records are those of a store, by their other tag.
+
+    The cells tagged `setup` run before them; nothing is drawn, and `more` stands for what other cells leave."""
+    (path,) = (project_root() / "notebooks").glob(f"{notebook}_*.ipynb")
+    found: dict[str, list[str]] = {}
+    room: dict[str, Any] = {"dataset": "shapes10", "data": "", "store": "", "live_images": 1}
+    for cell in nbformat.read(path, as_version=4).cells:
+        tags = cell.metadata.get("tags", [])
+        if not {"setup", "records"} & set(tags):
+            continue
+        if "records" in tags:
+            lab = SimpleNamespace(store=store, show=lambda figure: None)
+            said = found.setdefault(next(tag for tag in tags if tag != "records"), [])
+            room |= {"lab": lab, "plots": Silent(), "finding": said.append, **more}
+        exec(compile(cell.source, str(tags), "exec"), room)
+    return found
 
 
-def findings_of_the_effects(store: Store) -> Findings:
+def effects(store: Store) -> dict[str, list[str]]:
     """Notebook 02 from its records, without a stopwatch."""
-    room = SimpleNamespace(**{**vars(design_predictor), "latency": lambda *args: Timing(1.0, 1.0, 1.0, 5)})
-    return told("02", "say", store, EFFECTS, {"design_predictor": room})
+    predictor = SimpleNamespace(**{**vars(design_predictor), "latency": lambda *args: Timing(1.0, 1.0, 1.0, 5)})
+    return by_tag("02", store, design_predictor=predictor, losses={}, game_macs=3_500_000, latency_seconds=0.0)
 
 
 @functools.cache
-def effects_as_they_are() -> Findings:
+def effects_as_they_are() -> dict[str, list[str]]:
     """What notebook 02 says of the committed records."""
-    return findings_of_the_effects(COMMITTED)
+    return effects(COMMITTED)
 
 
-def test_the_findings_on_one_factor_turn_with_its_runs_and_with_no_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (("effects_kernels", "F=1"), ("effects_kernels", "F=5"), {"variables", "seeds", "game"}),
+        (("effects_plain", "plain B=1"), ("effects_plain", "plain B=5"), {"skips", "seeds"}),
+        (("effects_layers", "N=3"), ("effects_blocks", "B=5"), {"skips", "seeds", "variables", "game"}),
+    ],
+)
+def test_the_findings_on_a_design_variable_turn_with_its_runs_and_with_no_others(
+    one: tuple[str, str], other: tuple[str, str], expected: set[str], tmp_path: Path
+) -> None:
     before = effects_as_they_are()
-    runs = [recorded("effects_kernels", f"F={kernel}", 0) for kernel in (1, 5)]
-    after = findings_of_the_effects(swapped(tmp_path, *runs))
-    changed = {cell for cell, _ in turned(before, after)}
-    assert changed == {"a19", "a33", "a52", "a54", "a58"}, "the seeds' spread, F, the design game, the last table"
-    assert {"a27", "a29", "a31", "a35", "a39", "a41", "a61", "a63", "a65", "a67", "a68"} <= {c for c, _ in before}
-
-
-def test_the_findings_on_depth_and_width_turn_with_the_networks_that_both_look_at(tmp_path: Path) -> None:
-    before = effects_as_they_are()
-    runs = [recorded("effects_blocks", label, 0) for label in ("B=1", "B=5")]
-    after = findings_of_the_effects(swapped(tmp_path, *runs))
-    changed = {cell for cell, _ in turned(before, after)}
-    every = {cell for cell, _ in before} - {"a06", "a43"}  # how many records there are; what the stopwatch says
-    assert changed == every, "B=1 is the network that every factor is set beside"
+    assert set(before) == {"skips", "seeds", "rates", "budgets", "variables", "costs", "game"}
+    after = effects(swapped(tmp_path, recorded(*one, 0), recorded(*other, 0)))
+    assert {tag for tag in before if before[tag] != after[tag]} == expected

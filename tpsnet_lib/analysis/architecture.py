@@ -1,4 +1,4 @@
-"""Comparisons of architectures: groups of runs that differ by seed, paired differences, and what they settle."""
+"""Comparisons of architectures: groups of runs that differ by seed, and what each design variable changes."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist, fmean, stdev
+from statistics import NormalDist, stdev
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tpsnet_lib import stats
 from tpsnet_lib.config import DataConfig, RunConfig
+from tpsnet_lib.data.datasets import split
 from tpsnet_lib.metrics import mean_interval, t_quantile
 from tpsnet_lib.model_cost import count_macs, count_parameters
-from tpsnet_lib.runs.experiments import Experiment, Run, collect
+from tpsnet_lib.runs.experiments import Experiment, Run, collect, experiments_folder, load_experiment
 from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.stats import Estimate
 
 MATTERS = 0.01  # the smallest difference of accuracy that is worth a decision: one percentage point
 POWER = 0.8  # a difference counts as one that could have been seen if it is seen four times in five
 MOST = 1000  # pairs; a question that needs more is not for this experiment
 HOLDS, FAILS, OPEN, PENDING = "holds", "does not hold", "not settled", "pending"
 
+Array = NDArray[np.float64]
 Key = tuple[str, str]  # the name of an experiment and the label of one of its runs
 
 
@@ -39,6 +44,16 @@ class Group:
         return {record.config.seed: float(record.metrics["validation_accuracy"]) for record in self.records}
 
     @property
+    def accuracies(self) -> Array:
+        """Validation accuracies [runs], in the order of their seeds."""
+        return np.array([value for _, value in sorted(self.values.items())])
+
+    @property
+    def estimate(self) -> Estimate:
+        """The mean validation accuracy over seeds, with its interval."""
+        return stats.mean(self.accuracies)
+
+    @property
     def parameters(self) -> int:
         """Parameters of the network."""
         return count_parameters(self.config.model)
@@ -47,10 +62,6 @@ class Group:
     def macs(self) -> int:
         """Multiply-accumulates of one image's forward pass."""
         return count_macs(self.config.model)
-
-    def interval(self) -> tuple[float, float, float]:
-        """Mean accuracy and its t interval over seeds."""
-        return mean_interval(list(self.values.values()))
 
 
 def gather(experiments: Iterable[Experiment], store: Store) -> dict[Key, Group]:
@@ -77,9 +88,127 @@ def smaller(
     return replace(experiment, runs=runs)
 
 
-def levels(found: Mapping[Key, Group], factor: Mapping[str, Key]) -> list[Group]:
-    """The groups of a factor (level -> where its runs are declared), one a level, under the level's label."""
-    return [replace(found[key], label=level) for level, key in factor.items()]
+# What each design variable changes ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DesignVariable:
+    """A design variable: its levels, each with the label of its runs, and what is expected of them beforehand.
+
+    `pairs`: (expected to be better, expected to be worse), as the original or the field has it."""
+
+    symbol: str
+    name: str
+    labels: Mapping[str, str]
+    pairs: tuple[tuple[str, str], ...]
+
+
+_DEPTHS = (("B=1", "B=3"), ("B=3", "B=5"))
+_SKIPS = tuple((f"B={blocks}", f"B={blocks}, plain") for blocks in (1, 3, 5))
+_SMALL_SKIPS = {level: " ".join(reversed(level.split(", "))) for pair in _SKIPS for level in pair}
+_PAIRED = tuple(level for pair in _SKIPS for level in pair)
+_NAMES = {"N": "residual layers", "B": "blocks a layer", "C": "channels", "F": "kernel", "K": "skip kernel"}
+
+
+def _variable(symbol: str, labels: Mapping[str, str], *pairs: tuple[str, str]) -> DesignVariable:
+    return DesignVariable(symbol, {**_NAMES, "P": "pool", "skips": "residual or plain"}[symbol], labels, pairs)
+
+
+def _same(*levels: str) -> dict[str, str]:
+    return {level: level for level in levels}
+
+
+STUDY = {  # at 310,000 parameters: labels of the experiments `study_*`
+    variable.symbol: variable
+    for variable in (
+        _variable("N", {"N=2": "N=2", "N=3": "B=1", "N=4": "N=4"}, ("N=3", "N=2"), ("N=3", "N=4")),
+        _variable("B", _same("B=1", "B=2", "B=3", "B=4", "B=5", "B=6"), *_DEPTHS),
+        _variable("C", {"w=16": "B=1", "w=23": "B=1, wide"}, ("w=23", "w=16")),
+        _variable("F", {"F=1": "F=1", "F=3": "B=1", "F=5": "F=5"}, ("F=3", "F=1"), ("F=3", "F=5")),
+        _variable("K", {"K=1": "B=1", "K=3": "K=3"}, ("K=3", "K=1")),
+        _variable("skips", _same(*_PAIRED), *_SKIPS),
+    )
+}
+_CONTROL = "N=3"  # one block a layer: the network of this label has the most seeds
+SMALL = {  # at 77,000 parameters: labels of the experiments `effects_*`
+    variable.symbol: variable
+    for variable in (
+        _variable("N", _same("N=2", "N=3", "N=4"), ("N=3", "N=2"), ("N=3", "N=4")),
+        _variable("B", _same("B=1", "B=2", "B=3", "B=4", "B=5") | {"B=1": _CONTROL}, *_DEPTHS),
+        _variable("C", _same("w=4", "w=8", "w=12"), ("w=8", "w=4"), ("w=12", "w=8")),
+        _variable("F", {"F=1": "F=1", "F=3": _CONTROL, "F=5": "F=5"}, ("F=3", "F=1"), ("F=3", "F=5")),
+        _variable("K", {"K=1": _CONTROL, "K=3": "K=3"}, ("K=3", "K=1")),
+        _variable("P", {"P=3": "P=3", "P=5": "P=5", "P=8": _CONTROL}, ("P=8", "P=5"), ("P=8", "P=3")),
+        _variable("skips", {**_SMALL_SKIPS, "B=1": _CONTROL}, *_SKIPS),
+    )
+}
+SMALL_EXPERIMENTS = tuple(
+    f"effects_{name}" for name in ("blocks", "layers", "width", "kernels", "skip_kernels", "pool", "plain")
+)
+
+
+def design_variables(store: Store) -> dict[str, tuple[DesignVariable, list[Group]]]:
+    """Each design variable with one group of runs for each of its levels, by symbol.
+
+    The runs are those of the study at 310,000 parameters for a variable of which each level has two or more records
+    there, else those of the small, short runs."""
+    study = _experiments(path.stem for path in experiments_folder().glob("study_*.yaml") if path.stem != "study_rates")
+    small, found = _experiments(SMALL_EXPERIMENTS), {}
+    studied, smaller_ones = gather(study, store), gather(small, store)
+    for symbol, variable in SMALL.items():
+        groups = _levels(STUDY[symbol], studied) if symbol in STUDY else []
+        enough = bool(groups) and all(len(group.records) > 1 for group in groups)
+        found[symbol] = (STUDY[symbol], groups) if enough else (variable, _levels(variable, smaller_ones))
+    return found
+
+
+def small_networks(store: Store) -> list[Group]:
+    """The networks of the small, short runs that have records, one group a network, all under one recipe."""
+    groups = gather(_experiments(SMALL_EXPERIMENTS), store).values()
+    recorded = sorted((group for group in groups if group.records), key=lambda group: len(group.records))
+    return list({group.config.model: group for group in recorded}.values())
+
+
+def _experiments(names: Iterable[str]) -> list[Experiment]:
+    return [load_experiment(name) for name in sorted(names)]
+
+
+def _levels(variable: DesignVariable, groups: Mapping[Key, Group]) -> list[Group]:
+    """The groups of a variable's levels, under the levels' names; empty if the runs of one level are not declared."""
+    by_label = {label: group for (_, label), group in groups.items()}
+    if any(label not in by_label for label in variable.labels.values()):
+        return []
+    return [replace(by_label[label], label=level) for level, label in variable.labels.items()]
+
+
+def difference(better: Group, worse: Group) -> Estimate:
+    """By how much the first group is more accurate; paired by seed only if both have the same seeds and it helps."""
+    same_seeds = better.values.keys() == worse.values.keys()
+    compared = stats.difference if same_seeds else stats.welch_difference
+    return compared(better.accuracies, worse.accuracies)
+
+
+def describe_budget(groups: Iterable[Group]) -> str:
+    """How large some networks are and how long they were trained: `77,000 parameters, 4 epochs of 10,000 images`.
+
+    Begins with "in small, short runs" where that is all they are (under 300,000 parameters or 12 epochs)."""
+    groups = list(groups)
+    if not groups:
+        return "no runs"
+    sizes = [group.parameters for group in groups]
+    lengths = sorted({group.config.train.epochs for group in groups})
+    images = sorted({group.config.data.train_size or len(split(group.config.data.dataset)[0]) for group in groups})
+    small = "in small, short runs, " if min(sizes) < 300_000 or lengths[0] < 12 else ""
+    size = _span([round(size, -3) for size in sizes])
+    return f"{small}{size} parameters, {_span(lengths)} epochs of {_span(images)} images"
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,.7g}" if low == high else f"{low:,.7g} to {high:,.7g}"
+
+
+# Comparisons of the claims --------------------------------------------------------------------------------------------
 
 
 def paired(better: Group, worse: Group) -> list[float]:
@@ -191,15 +320,6 @@ def width(n: int, deviation: float, level: float = 0.95) -> float:
     return 2 * t_quantile(n - 1, level) * deviation / math.sqrt(n)
 
 
-def seeds_spread(groups: Iterable[Group]) -> tuple[float, int]:
-    """The standard deviation of accuracy between seeds of one network, pooled over groups, and its degrees of
-    freedom; nan where no group has two."""
-    several = [list(group.values.values()) for group in groups if len(group.values) > 1]
-    freedom = sum(len(values) - 1 for values in several)
-    squares = sum((value - fmean(values)) ** 2 for values in several for value in values)
-    return (math.sqrt(squares / freedom) if freedom else math.nan), freedom
-
-
 @dataclass(frozen=True)
 class Claim:
     """A claim and the comparisons that it stands or falls with."""
@@ -213,20 +333,6 @@ class Claim:
         """*Holds* if every part does; *does not hold* if one part does not; *pending* if a part has no runs."""
         verdicts = [part.verdict for part in self.parts]
         return next((each for each in (FAILS, PENDING, OPEN) if each in verdicts), HOLDS)
-
-
-def plane(found: Iterable[Group], base: Group) -> dict[tuple[int, float], Group]:
-    """The networks of `base`'s recipe and data that differ from it only in depth and width and have records, by blocks
-    a layer and width (half the channels of the first layer)."""
-    recipe, model = (base.config.train, base.config.data), base.config.model
-    points: dict[tuple[int, float], Group] = {}
-    for group in found:
-        other = group.config.model
-        alike = replace(other, blocks=model.blocks, channels=model.channels, stem=model.stem) == model
-        alike = alike and other.blocks == other.blocks[:1] * len(model.blocks)
-        if alike and group.records and recipe == (group.config.train, group.config.data):
-            points[other.blocks[0], other.channels[0] / 2] = group
-    return points
 
 
 # Sentences ----------------------------------------------------------------------------------------------------------
@@ -286,68 +392,3 @@ def said_of_doubt(claim: Claim, matters: float = MATTERS) -> str:
         f"{worst.n:,} {worst.of.split(',')[0]} show a true difference of {100 * worst.seen:.1f} points four times in"
         f" five; {many} would settle {100 * matters:.0f} point{fewer}."
     )
-
-
-def said_of_group(group: Group) -> str:
-    """A group's mean accuracy with its interval over seeds."""
-    mean, low, high = group.interval()
-    if math.isnan(mean):
-        return f"{group.label}: no record yet"
-    if math.isnan(low):
-        return f"{group.label}: {100 * mean:.1f}% (one seed)"
-    return f"{group.label}: {100 * mean:.1f}% ({100 * low:.1f} to {100 * high:.1f}, {len(group.records)} seeds)"
-
-
-def said_of_plane(plane: Mapping[tuple[int, float], Group], parameters: int) -> str:
-    """Which network of a map is the best, and what depth costs or brings where the parameters stay within a tenth."""
-    (b, w), best = max(plane.items(), key=lambda item: item[1].interval()[0])
-    said = f"Of {len(plane)} networks the best is B = {b}, w = {w:g} with {100 * best.interval()[0]:.1f}%."
-    alike = {key: group for key, group in plane.items() if abs(group.parameters / parameters - 1) < 0.1}
-    if len(alike) < 2:
-        return said
-    ends = [(blocks, 100 * alike[blocks, width].interval()[0]) for blocks, width in (min(alike), max(alike))]
-    change = points((ends[1][1] - ends[0][1]) / 100)
-    steps = f"from {ends[0][1]:.1f}% at B = {ends[0][0]} to {ends[1][1]:.1f}% at B = {ends[1][0]}"
-    return f"{said} At equal parameters, accuracy goes {steps}: {change} points."
-
-
-def said_of_seeds(groups: Iterable[Group]) -> str:
-    """How far apart two runs of one network are by chance alone; empty where no network has two."""
-    spread, freedom = seeds_spread({group.config: group for group in groups}.values())
-    if not freedom:
-        return ""
-    return (
-        "Two runs of one network differ by chance: **the standard deviation between seeds is"
-        f" {100 * spread:.1f} points** (pooled, {freedom} degrees of freedom). Between single runs of two equal"
-        f" networks, chance alone gives up to {100 * t_quantile(freedom, 0.95) * math.sqrt(2) * spread:.1f} points, 19"
-        " times in 20."
-    )
-
-
-def said_of_live(live: float, recorded: Comparison, same_data: bool) -> str:
-    """Whether one fresh pair of shorter runs points the way that the recorded pairs do."""
-    fresh = f"The live pair differs by {points(live)} points, the recorded pairs by {points(recorded.mean)}"
-    if recorded.n == 0:
-        return f"The live pair differs by {points(live)} points; there are no recorded pairs yet to set beside it."
-    if not same_data:
-        return f"{fresh}, on another data set: they cannot agree or disagree."
-    agree = live * recorded.mean > 0
-    weight = "" if recorded.verdict != OPEN else " But the records themselves do not settle the sign."
-    return (
-        f"{fresh}: **they {'agree' if agree else 'disagree'} in sign.** The live runs are shorter and one seed each, so"
-        f" nothing more than the sign is compared.{weight}"
-    )
-
-
-def said_of_match(blocks: Sequence[Group], widths: Sequence[Group]) -> str:
-    """How exact a match of odd with even block counts is, and what the rest of it is worth in points of accuracy, by
-    the slope of accuracy over log parameters in the groups of `widths`."""
-    sizes = [[group.parameters for group in blocks[start::2]] for start in (0, 1)]  # odd counts, even counts
-    gap = fmean(sizes[1]) / fmean(sizes[0]) - 1
-    said = f"Channels are whole numbers, so no match is exact: the even networks have {100 * gap:+.1f}% parameters."
-    known = [group for group in widths if group.records]
-    if len(known) < 2:
-        return said.replace("-", "−")
-    slope = np.polyfit(np.log([group.parameters for group in known]), [group.interval()[0] for group in known], 1)[0]
-    worth = points(float(slope) * math.log1p(gap))
-    return f"{said} By the slope of the width experiment, that alone is worth {worth} points.".replace("-", "−")

@@ -42,6 +42,10 @@ def describe(options: Options) -> int:
     tree = merged({"model": options.name or "tpsnet"}, {"model": given}, *(dict([assignment(s)]) for s in options.set))
     model = parse(tree).model
     rows, parameters, macs = rows_of(model), count_parameters(model), count_macs(model)
+    if options.draw:
+        from tpsnet_lib.plots.network_drawing import save_drawing
+
+        print(f"drawn: {save_drawing(model, options.draw)}", file=sys.stderr)
     if options.json:
         layers = [{**asdict(row), "shape": list(row.shape)} for row in rows]
         shown = {spec.name: getattr(model, spec.name) for spec in fields(model)}

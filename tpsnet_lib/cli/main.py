@@ -148,6 +148,7 @@ def _add_engine(add: Add) -> None:
     command.add_argument("--pool", metavar="P", help="average-pool kernel over the last feature map")
     command.add_argument("--stem", metavar="W", help="output channels of the first convolution")
     command.add_argument("--set", action="append", default=[], metavar="model.FIELD=VALUE", help="any other field")
+    command.add_argument("--draw", metavar="FILE", help="draw the network, as .svg or .png")
     _add_json(command)
 
     command = add(

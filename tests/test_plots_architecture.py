@@ -1,0 +1,162 @@
+"""Every figure of notebook 02 is drawn once, with its axes named and its caption and alternative text in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from tpsnet_lib.analysis.architecture import SMALL, Group
+from tpsnet_lib.analysis.design_predictor import Timing
+from tpsnet_lib.config import MEMBERS, ModelConfig, RunConfig
+from tpsnet_lib.files import ConfigError
+from tpsnet_lib.plots import architecture as plots
+from tpsnet_lib.plots import network_drawing, style
+from tpsnet_lib.runs.records import Record
+
+PROVENANCE = {"fingerprint": {"stamp": "shapes10"}, "hardware": "a machine"}
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """No figure stays open after its test."""
+    yield
+    plt.close("all")
+
+
+def group(label: str, *values: float, model: ModelConfig = MEMBERS["classroom"]) -> Group:
+    """A group whose runs reached the given accuracies."""
+    config = RunConfig(model).with_precision("fp32")
+    records = [
+        Record(Path("nowhere"), config.with_seed(seed), {"validation_accuracy": value}, PROVENANCE, ())
+        for seed, value in enumerate(values)
+    ]
+    return Group(label, config, tuple(records), len(values))
+
+
+def labels(figure: Figure) -> list[tuple[str, str]]:
+    return [(ax.get_xlabel(), ax.get_ylabel()) for ax in figure.axes]
+
+
+def texts(figure: Figure) -> list[str]:
+    """What stands on the only axes of a drawing."""
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_gradient_norms_are_on_a_logarithmic_axis_with_a_line_a_kind() -> None:
+    drawn = plots.gradient_norms({"residual": [1.0, 2.0, 3.0], "plain": [100.0, 10.0, 1.0]})
+    assert labels(drawn) == [("block, counted from the image", "norm of the gradient")]
+    (ax,) = drawn.axes
+    assert ax.get_yscale() == "log"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["residual", "plain"]
+    assert list(ax.lines[1].get_ydata()) == [100.0, 10.0, 1.0]
+    assert "3 times in the residual network and 1e+02 times in the plain" in style.description(drawn).caption
+
+
+def test_batch_norm_shows_a_channel_and_the_spread_over_blocks() -> None:
+    values = torch.linspace(-1, 5, 50)
+    drawn = plots.batch_norm(values, (values - 2) / 3, {"with batch norm": [1.0, 1.1], "without": [1.0, 9.0]})
+    assert labels(drawn)[0] == ("value in one channel", "density")
+    assert labels(drawn)[1] == ("block, counted from the image", "standard deviation")
+    assert "without: 1 to 9" in style.description(drawn).alt
+
+
+def test_feature_maps_have_a_row_a_layer_and_the_strongest_channels_first() -> None:
+    maps = {"layer 1": torch.rand(12, 8, 8), "layer 2": torch.rand(4, 4, 4)}
+    maps["layer 2"][3] += 5
+    drawn = plots.feature_maps(torch.rand(3, 8, 8), maps, columns=4)
+    titles = [ax.get_title() for ax in drawn.axes if ax.get_title()]
+    assert titles == ["layer 1: 12 × 8 × 8", "layer 2: 4 × 4 × 4"]
+    strongest = drawn.axes[6].images[0].get_array()
+    assert np.allclose(strongest, maps["layer 2"][3])
+    assert style.description(drawn).fmt == "png"
+
+
+def test_residual_against_plain_has_a_ring_a_run_and_a_point_a_mean() -> None:
+    losses = {(1, "residual"): [1.0, 1.2], (1, "plain"): [1.1, 1.3], (4, "residual"): [0.8], (4, "plain"): [1.9]}
+    deep = ModelConfig(blocks=(3, 3, 3), channels=(16, 32, 64), residual=False)
+    drawn = plots.residual_against_plain(losses, [group("B=1", 0.5, 0.52), group("B=3, plain", 0.3, 0.4, model=deep)])
+    x = "blocks in each of 3 layers, B"
+    assert labels(drawn) == [(x, "training loss, live"), (x, "validation accuracy (%), records")]
+    rings = sum(len(each.get_offsets()) for each in drawn.axes[0].collections)
+    assert rings == 6
+    assert [text.get_text() for text in drawn.axes[0].get_legend().get_texts()] == ["residual", "plain"]
+    assert len(style.description(drawn).records) == 4
+    assert "B = 4, plain: 1.90" in style.description(drawn).alt
+
+
+def test_the_design_variables_are_six_panels_with_their_levels() -> None:
+    variables = {
+        symbol: (variable, [group(level, 0.5, 0.52, 0.51) for level in variable.labels])
+        for symbol, variable in SMALL.items()
+        if symbol != "skips"
+    }
+    drawn = plots.design_variables(variables)
+    assert [ax.get_title(loc="left").split(",")[0] for ax in drawn.axes] == ["N", "B", "C", "F", "K", "P"]
+    assert [tick.get_text() for tick in drawn.axes[0].get_xticklabels()] == ["N=2", "N=3", "N=4"]
+    assert drawn.axes[0].get_ylabel() == "validation accuracy (%)"
+    assert "F=5: 51.0%" in style.description(drawn).alt
+
+
+def test_costs_have_three_panels_and_a_point_a_network() -> None:
+    models = [MEMBERS["classroom"], ModelConfig((1, 1), (16, 32)), ModelConfig((2, 2), (16, 32), residual=False)]
+    groups = [group(str(at), 0.4 + 0.1 * at, model=model) for at, model in enumerate(models)]
+    drawn = plots.costs(groups, [Timing(at + 1.0, 1.0, 1.0, 5) for at in range(3)])
+    named = ["parameters (thousands)", "MACs of one image (millions)", "latency of one image (ms)"]
+    assert [label for label, _ in labels(drawn)] == named
+    assert labels(drawn)[0][1] == "validation accuracy (%)"
+    assert np.allclose(drawn.axes[2].collections[0].get_offsets(), [[1, 40], [2, 50], [3, 60]])
+
+
+# Drawings ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_network_is_drawn_with_each_layers_blocks_channels_and_size(name: str) -> None:
+    config = MEMBERS[name]
+    drawn = network_drawing.draw_network(config)
+    shown = texts(drawn)
+    for layer, (blocks, channels) in enumerate(zip(config.blocks, config.channels, strict=True), 1):
+        assert f"layer {layer}" in shown
+        assert f"{channels} channels" in shown
+        assert any(f"{blocks} block" in text for text in shown)
+    assert "linear" in shown
+    assert "layer 1" in style.description(drawn).alt
+
+
+@pytest.mark.parametrize(("residual", "skips"), [(True, 9), (False, 0)])
+def test_a_drawing_has_a_bar_a_block_and_a_skip_a_block(residual: bool, skips: int) -> None:
+    drawn = network_drawing.draw_network(ModelConfig(blocks=(2, 3, 4), residual=residual))
+    kinds = [type(patch).__name__ for patch in drawn.axes[0].patches]
+    assert kinds.count("FancyArrowPatch") == skips
+    assert kinds.count("Rectangle") == 9 + 4  # the image, the stem, the pool and the classifier
+
+
+def test_the_texts_of_five_layers_do_not_touch() -> None:
+    drawn = network_drawing.draw_network(ModelConfig((1, 2, 3, 2, 1), (16, 32, 64, 128, 256), pool=2))
+    drawn.canvas.draw()
+    renderer = drawn.canvas.get_renderer()  # type: ignore[attr-defined]
+    boxes = [text.get_window_extent(renderer) for text in drawn.axes[0].texts if text.get_text()]
+    assert not [1 for at, box in enumerate(boxes) for other in boxes[at + 1 :] if box.shrunk(0.96, 0.8).overlaps(other)]
+
+
+def test_a_block_is_drawn_with_its_projection_where_the_shape_changes() -> None:
+    shown = texts(network_drawing.draw_block(MEMBERS["classroom"], 1))
+    assert "first block: 16 to 32 channels, stride 2" in shown
+    assert "projection 1 × 1, /2, then norm" in shown
+    assert "x itself" in shown
+    plain = texts(network_drawing.draw_block(ModelConfig(residual=False), 1))
+    assert not [text for text in plain if "projection" in text or text == "x itself"]
+
+
+@pytest.mark.parametrize("ending", [".svg", ".png"])
+def test_a_drawing_is_saved_as_its_ending_says(ending: str, tmp_path: Path) -> None:
+    path = network_drawing.save_drawing(MEMBERS["classroom"], tmp_path / "new" / f"network{ending}")
+    assert path.read_bytes()[:4] in (b"<svg", b"\x89PNG")
+    with pytest.raises(ConfigError, match=r"give a file that ends in .svg or .png"):
+        network_drawing.save_drawing(MEMBERS["classroom"], tmp_path / "network.gif")
