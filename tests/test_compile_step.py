@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from conftest import tiny
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tpsnet_lib import compile_step, train
+from tpsnet_lib.checkpoint import read_checkpoint
 from tpsnet_lib.config import RECIPES, RunConfig
+from tpsnet_lib.data import batches
 from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import Interrupted, TrainingError
+from tpsnet_lib.train_state import TrainState
 
 CPU = torch.device("cpu")
 SMALL = tiny(model__blocks=[1], model__channels=[4], model__block_dropout=0.0)
@@ -27,12 +31,12 @@ has_compiler = pytest.mark.skipif(
 )
 
 
-def fit(config: RunConfig, execution: str, **options: Any) -> train.Fitted:
-    fit_set, validation = fit_and_validation(config.data)
-    return train.fit(config, fit_set, validation, device=CPU, progress="none", execution=execution, **options)
+def fit(config: RunConfig, execution: str, **changes: Any) -> TrainState:
+    options = train.TrainOptions(CPU, execution, progress="none", **changes)
+    return train.fit(config, *fit_and_validation(config.data), options)
 
 
-def largest_difference(a: train.Fitted, b: train.Fitted) -> float:
+def largest_difference(a: TrainState, b: TrainState) -> float:
     left, right = a.model.state_dict(), b.model.state_dict()
     assert left.keys() == right.keys()
     return max((left[name].double() - right[name].double()).abs().max().item() for name in left)
@@ -45,19 +49,19 @@ def test_a_compiled_run_learns_the_same_and_resumes_compiled_or_not(
     eager, whole = fit(SMALL, "eager"), fit(SMALL, "compiled")
     assert (eager.execution, whole.execution) == ("eager", "compiled")
     assert 0 < largest_difference(eager, whole) < 1e-2  # the same sums in another order, not the same code
-    take_step = train.TrainingRun.take_step
+    count = TrainState.count
 
-    def step_then_stop(run: train.TrainingRun) -> None:
-        take_step(run)
-        if run.step == 3:
+    def count_then_stop(state: TrainState, *figures: torch.Tensor) -> None:
+        count(state, *figures)
+        if state.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
     checkpoint = tmp_path / "checkpoint"
-    monkeypatch.setattr(train.TrainingRun, "take_step", step_then_stop)
+    monkeypatch.setattr(TrainState, "count", count_then_stop)
     with pytest.raises(Interrupted, match="step 3 of 8"):
         fit(SMALL, "compiled", checkpoint=checkpoint)
     monkeypatch.undo()
-    assert train.read_checkpoint(checkpoint, SMALL)["model"].keys() == eager.model.state_dict().keys()
+    assert read_checkpoint(checkpoint, SMALL)["model"].keys() == eager.model.state_dict().keys()
     kept = checkpoint.read_bytes()
     assert largest_difference(whole, fit(SMALL, "compiled", checkpoint=checkpoint, resume=True)) == 0
     checkpoint.write_bytes(kept)
@@ -107,7 +111,8 @@ def test_an_epoch_augmented_ahead_trains_the_same_and_its_steps_wait_for_nothing
     recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU, where a number that goes to or comes from the device makes Python wait for it."""
-    monkeypatch.setattr(train, "AT_ONCE", 70)
+    monkeypatch.setattr(batches, "AUGMENTED_TOGETHER", 70)
+    monkeypatch.setattr(TrainState, "require_finite", lambda state: None)
     short = {
         "epochs": 2.0,
         "batch_size": 50,
@@ -115,15 +120,19 @@ def test_an_epoch_augmented_ahead_trains_the_same_and_its_steps_wait_for_nothing
         "small_epochs": min(1.0, RECIPES[recipe].small_epochs),
     }
     config = replace(tiny(), train=replace(RECIPES[recipe], **short, mix_off_epochs=0.5))
-    runs = [train.TrainingRun(config, *fit_and_validation(config.data), CPU) for _ in range(2)]
-    runs[1].ahead = True
-    for run in runs:
-        monkeypatch.setattr(run, "require_finite", lambda: None)
-        while run.step < run.steps:
-            watched = run.ahead and run.step % run.epoch_steps not in (0, run.steps)
-            with Waits() if watched else contextlib.nullcontext():
-                run.take_step()
-    for value, other in zip(*(run.model.state_dict().values() for run in runs), strict=True):
+    options = train.TrainOptions(CPU, progress="none")
+    as_they_go = train.fit(config, *fit_and_validation(config.data), options)
+
+    def ahead(*call: Any, **_: Any) -> Iterator[Any]:
+        return batches.batches(*call, epoch_ahead=True)
+
+    monkeypatch.setattr(train, "batches", ahead)
+    run = train.train(config, fit_and_validation(config.data)[0], None, options)
+    for step in range(as_they_go.steps):
+        with Waits() if step % as_they_go.epoch_steps else contextlib.nullcontext():
+            state = next(run)
+    assert next(run, None) is None
+    for value, other in zip(*(each.model.state_dict().values() for each in (as_they_go, state)), strict=True):
         assert torch.equal(value, other)
 
 

@@ -16,6 +16,7 @@ data/cifar10
 data/shapes10
 data/datasets
 data/augment
+data/batches
 data/reference_labels
 model_cost
 fast_cpu/instructions
@@ -28,6 +29,8 @@ compile_step
 stats
 metrics
 optim
+train_state
+checkpoint
 train
 runs/provenance
 runs/records

@@ -13,6 +13,7 @@ import torch
 from searching import declare, in_training, kill_again_and_again, kill_holder, rates, start, table, until
 
 from tpsnet_lib import train
+from tpsnet_lib.checkpoint import read_checkpoint
 from tpsnet_lib.files import Interrupted, TpsnetError, write_whole
 from tpsnet_lib.runs import local_backend
 from tpsnet_lib.runs.experiments import collect, pending
@@ -101,7 +102,7 @@ def test_minutes_leave_checkpoints_from_which_the_next_call_goes_on(tmp_path: Pa
         jobs = pending([experiment], store)
         assert len(jobs) == 2
         assert run_all(jobs, device="cpu", store=store, workers=2, minutes=0.05, progress="none") == []
-        states = [train.read_checkpoint(store.checkpoint(run.config.id), run.config) for _, run in jobs]
+        states = [read_checkpoint(store.checkpoint(run.config.id), run.config) for _, run in jobs]
         came_to.append([state["step"] for state in states])
     assert all(0 < first < second for first, second in zip(*came_to, strict=True))
 
@@ -163,10 +164,10 @@ def test_a_run_that_needs_too_much_memory_is_recorded_as_failed(
 ) -> None:
     experiment, store = declare(tmp_path / "e.yaml", **rates(1)), Store(tmp_path / "store")
 
-    def full(_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(train.TrainingRun, "take_step", full)
+    monkeypatch.setattr(train, "batches", full)
     for _ in range(2):  # the second time it is known
         local_backend.work(
             experiment.runs[0].config, False, local_backend.Workplace(None, "cpu", store.folders, 1, None)
@@ -179,10 +180,10 @@ def test_a_run_that_needs_too_much_memory_is_recorded_as_failed(
 def test_an_error_of_ours_is_no_failure_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment, store = declare(tmp_path / "e.yaml", **rates(1)), Store(tmp_path / "store")
 
-    def broken(_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(train.TrainingRun, "take_step", broken)
+    monkeypatch.setattr(train, "batches", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         local_backend.work(
             experiment.runs[0].config, False, local_backend.Workplace(None, "cpu", store.folders, 1, None)

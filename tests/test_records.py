@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import tiny
 
-from tpsnet_lib import train
+from tpsnet_lib.checkpoint import write_checkpoint
 from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import RecordError, TrainingError
 from tpsnet_lib.metrics import accuracy, predict, temperature
@@ -26,6 +26,7 @@ from tpsnet_lib.runs.records import (
     write_failure,
     write_sums,
 )
+from tpsnet_lib.train import TrainOptions, train
 
 
 def test_a_record_reads_back_what_was_measured(tiny_record: Record) -> None:
@@ -157,9 +158,10 @@ def test_of_two_processes_that_ask_for_one_run_one_trains_and_the_other_reads(tm
 
 def test_an_interrupted_run_needs_resume(tmp_path: Path) -> None:
     config = tiny()
-    run = train.TrainingRun(config, *fit_and_validation(config.data), torch.device("cpu"))
+    options = TrainOptions(torch.device("cpu"), progress="none")
+    state = next(train(config, *fit_and_validation(config.data), options))
     checkpoint = tmp_path / ".work" / config.id / "checkpoint"
-    train.write_checkpoint(checkpoint, run.state())
+    write_checkpoint(checkpoint, state)
     with pytest.raises(RecordError, match="give --resume to go on, or delete"):
         load_or_run(config, store=Store(tmp_path), device="cpu", resume=False)
     assert checkpoint.exists()

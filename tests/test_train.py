@@ -1,7 +1,10 @@
 """The loop learns, stops when asked, goes on where it stopped, and says what went wrong."""
 
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,22 +12,33 @@ import torch
 from conftest import tiny
 from safetensors.torch import load_file
 
-from tpsnet_lib import train
+from tpsnet_lib import checkpoint, train
 from tpsnet_lib.config import RunConfig
+from tpsnet_lib.data.batches import Batch, batches
 from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import Interrupted, RecordError, TrainingError
+from tpsnet_lib.model import build
 from tpsnet_lib.optim import optimizer, schedule
+from tpsnet_lib.train import TrainOptions
+from tpsnet_lib.train_state import TrainState
 
 CPU = torch.device("cpu")
 
 
-def fit(config: RunConfig, **options: object) -> train.Fitted:
-    fit_set, validation = fit_and_validation(config.data)
-    return train.fit(config, fit_set, validation, device=CPU, progress="none", **options)  # type: ignore[arg-type]
+def options(**changes: object) -> TrainOptions:
+    return TrainOptions(**{"device": CPU, "progress": "none", **changes})  # type: ignore[arg-type]
 
 
-def same(a: train.Fitted, b: train.Fitted) -> bool:
+def fit(config: RunConfig, **changes: object) -> TrainState:
+    return train.fit(config, *fit_and_validation(config.data), options(**changes))
+
+
+def states(config: RunConfig, **changes: object) -> Iterator[TrainState]:
+    return train.train(config, *fit_and_validation(config.data), options(**changes))
+
+
+def same(a: TrainState, b: TrainState) -> bool:
     left, right = a.model.state_dict(), b.model.state_dict()
     return all(torch.equal(left[name], right[name]) for name in left)
 
@@ -53,26 +67,20 @@ def test_a_run_stopped_anywhere_ends_in_the_weights_of_the_uninterrupted_one(
 ) -> None:
     config = tiny(**{f"train__{name}": value for name, value in recipe.items()})
     whole = fit(config)
-    take_step = train.TrainingRun.take_step
+    count = TrainState.count
 
-    def step_then_stop(run: train.TrainingRun) -> None:
-        take_step(run)
-        if run.step in (3, 6):
-            signal_to_self()
+    def count_then_stop(state: TrainState, *figures: torch.Tensor) -> None:
+        count(state, *figures)
+        if state.step in (3, 6):
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    def signal_to_self() -> None:
-        import os
-        import signal
-
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(train.TrainingRun, "take_step", step_then_stop)
-    checkpoint = tmp_path / "checkpoint"
+    monkeypatch.setattr(TrainState, "count", count_then_stop)
+    path = tmp_path / "checkpoint"
     with pytest.raises(Interrupted, match="step 3 of 8"):
-        fit(config, checkpoint=checkpoint)
+        fit(config, checkpoint=path)
     with pytest.raises(Interrupted, match="step 6 of 8"):
-        fit(config, checkpoint=checkpoint, resume=True)
-    resumed = fit(config, checkpoint=checkpoint, resume=True)
+        fit(config, checkpoint=path, resume=True)
+    resumed = fit(config, checkpoint=path, resume=True)
     assert same(whole, resumed)
     keys = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
     assert [[row[k] for k in keys] for row in whole.history] == [[row[k] for k in keys] for row in resumed.history]
@@ -85,15 +93,15 @@ def test_a_run_killed_in_the_middle_of_an_epoch_resumes_to_the_same_weights(tmp_
     )]  # fmt: skip
     code = """
 import os, sys
-from tpsnet_lib import train
+from tpsnet_lib import checkpoint, train_state
 from tpsnet_lib.cli import main
-train.CHECKPOINT_SECONDS, dies_at = 0, int(sys.argv.pop(1))
-take_step = train.TrainingRun.take_step
-def step(run):
-    take_step(run)
-    if run.step == dies_at:
+checkpoint.CHECKPOINT_SECONDS, dies_at = 0, int(sys.argv.pop(1))
+count = train_state.TrainState.count
+def count_then_die(state, *figures):
+    count(state, *figures)
+    if state.step == dies_at:
         os.kill(os.getpid(), 9)
-train.TrainingRun.take_step = step
+train_state.TrainState.count = count_then_die
 sys.exit(main.main(sys.argv[1:]))
 """
 
@@ -122,33 +130,25 @@ sys.exit(main.main(sys.argv[1:]))
 def test_a_loss_that_is_not_a_number_names_the_step_and_keeps_the_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
-    config = tiny(train__epochs=3)
-    take_step = train.TrainingRun.take_step
-
-    def spoil(run: train.TrainingRun) -> None:
-        if run.step == 6:
-            run.model.head.bias.data.fill_(float("nan"))
-        take_step(run)
-
-    monkeypatch.setattr(train.TrainingRun, "take_step", spoil)
-    checkpoint = tmp_path / "checkpoint"
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_SECONDS", 0.0)
+    config, path = tiny(train__epochs=3), tmp_path / "checkpoint"
+    run = states(config, checkpoint=path)
+    state = [next(run) for _ in range(6)][-1]
+    state.model.head.bias.data.fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"not a number at step 7 of 12 \(epoch 2\): lower train.lr"):
-        fit(config, checkpoint=checkpoint)
-    assert train.read_checkpoint(checkpoint, config)["step"] == 4
+        next(run)
+    assert checkpoint.read_checkpoint(path, config)["step"] == 4
 
 
 def test_a_torn_checkpoint_and_one_of_another_network_are_refused(tmp_path: Path) -> None:
     config = tiny()
-    fit_set, validation = fit_and_validation(config.data)
-    run = train.TrainingRun(config, fit_set, validation, CPU)
     path = tmp_path / "checkpoint"
-    train.write_checkpoint(path, run.state())
+    checkpoint.write_checkpoint(path, next(states(config)))
     with pytest.raises(RecordError, match=f"belongs to run {config.id}"):
-        train.read_checkpoint(path, tiny(model__channels=[4, 12]))
+        checkpoint.read_checkpoint(path, tiny(model__channels=[4, 12]))
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(RecordError, match="is torn"):
-        train.read_checkpoint(path, config)
+        checkpoint.read_checkpoint(path, config)
 
 
 def test_a_device_that_is_not_there_is_named() -> None:
@@ -159,27 +159,29 @@ def test_a_device_that_is_not_there_is_named() -> None:
         resolve_device("tpu")
 
 
-def test_an_epoch_sees_each_image_once_and_whole_batches_only() -> None:
+def test_an_epoch_sees_each_image_once_and_whole_batches_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = tiny(data__train_size=110, train__epochs=1)
-    fit_set, validation = fit_and_validation(config.data)
     seen: list[int] = []
 
-    run = train.TrainingRun(config, fit_set, validation, CPU)
-    while run.step < run.steps:
-        run.take_step()
-        seen += run.order[(run.step - 1) * 50 : run.step * 50].tolist()
-    assert run.steps == 2
+    def seen_batches(*call: object, **options: object) -> Iterator[Batch]:
+        for batch in batches(*call, **options):  # type: ignore[arg-type]
+            seen.extend(batch.indices.tolist())
+            yield batch
+
+    monkeypatch.setattr(train, "batches", seen_batches)
+    state = fit(config, progress="lines")
+    assert state.steps == state.step == 2
     assert len(seen) == len(set(seen)) == 100
-    assert ", validation " in run.end_epoch()
+    assert ", validation " in capsys.readouterr().err
 
 
-def test_accuracy_on_images_that_were_fitted_is_not_called_validation() -> None:
-    images, _ = fit_and_validation(tiny().data)
-    run = train.TrainingRun(tiny(train__epochs=1, data__fit_on="all"), images, images, CPU)
-    run.take_step()
-    said = run.end_epoch()
-    assert ", images fitted too " in said
-    assert "validation" not in said
+def test_accuracy_on_images_that_were_fitted_is_not_called_validation(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tiny(train__epochs=1, data__fit_on="all"), progress="lines")
+    text = capsys.readouterr().err
+    assert ", images fitted too " in text
+    assert "validation" not in text
 
 
 def test_schedules_rise_and_fall_as_they_say() -> None:
@@ -196,8 +198,7 @@ def test_schedules_rise_and_fall_as_they_say() -> None:
 
 def test_norms_and_biases_have_a_group_of_their_own() -> None:
     config = tiny(train__decay_norms=False, train__norm_lr_scale=4)
-    run = train.TrainingRun(config, *fit_and_validation(config.data), CPU)
-    weights, norms = optimizer(run.model, config.train).param_groups
+    weights, norms = optimizer(build(config.model), config.train).param_groups
     assert all(p.ndim > 1 for p in weights["params"])
     assert all(p.ndim == 1 for p in norms["params"])
     assert (weights["weight_decay"], norms["weight_decay"], norms["scale"]) == (5e-4, 0.0, 4.0)

@@ -14,7 +14,7 @@ from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs.experiments import Run, load_experiment
 from tpsnet_lib.runs.records import Record
-from tpsnet_lib.train import fit
+from tpsnet_lib.train import TrainOptions, fit
 
 TINY = RunConfig(
     ModelConfig(blocks=(1,), channels=(4,), stem=2, pool=32),
@@ -160,7 +160,7 @@ def test_epochs_scored_one_by_one_are_those_of_the_same_run() -> None:
     fit_set, validation = fit_and_validation(TINY.data)
     device = resolve_device("cpu")
     config = TINY.with_precision(native_precision(device))
-    history = fit(config, fit_set, validation, device=device, progress="none").history
+    history = fit(config, fit_set, validation, TrainOptions(device, progress="none")).history
     done: list[int] = []
     correct = training.correct_by_epoch(TINY, fit_set, validation, "cpu", done.append)
     assert correct.shape == (3, 40)

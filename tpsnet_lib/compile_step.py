@@ -1,27 +1,29 @@
-"""What a batch teaches: logits, loss and gradients of a network, as it stands or compiled by torch.compile."""
+"""The forward pass and loss of a training step, as Python runs them or compiled by torch.compile."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from tpsnet_lib.files import TrainingError
-from tpsnet_lib.model import ResidualNetwork
 
-# How a step is executed, and torch.compile's name for it. `graphs` records CUDA graphs besides, which spares small
+# How a step is executed, with torch.compile's name for it. `graphs` also records CUDA graphs, which spare small
 # networks the time that the processor takes to launch their kernels.
 EXECUTIONS = {"eager": "", "compiled": "default", "graphs": "reduce-overhead"}
-# A shorter run ends about as soon without: on an H200 compiling `wide` took 50 s, and spared the device 4 of the 10 ms
+# Compiling does not pay for shorter runs: on an H200 compiling `wide` took 50 s, and spared the device 4 of the 10 ms
 # of a step.
 STEPS_THAT_PAY = 10_000
 
+LossAndLogits = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
 
 def resolve_execution(name: str, device: torch.device, steps: int) -> str:
-    """The execution of a run of so many steps by name; `auto` compiles long runs on CUDA. One that is not known is a
-    `TrainingError`."""
+    """The execution of a run of `steps` steps by name; `auto` compiles long runs on CUDA.
+
+    Raises `TrainingError` for an unknown name."""
     if name == "auto":
         return "compiled" if device.type == "cuda" and steps >= STEPS_THAT_PAY else "eager"
     if name not in EXECUTIONS:
@@ -29,54 +31,46 @@ def resolve_execution(name: str, device: torch.device, steps: int) -> str:
     return name
 
 
-class Lesson:
-    """Forward, loss and backward of one batch of a network in training.
+class TrainStep:
+    """A function of inputs and targets that returns loss and logits, executed in one of `EXECUTIONS`.
 
-    Compiled or not, it is the same network: the names in its state, its checkpoints and its predictions do not know of
-    it; only the draws of dropout and stochastic depth are others, the same after a resume. Each shape of batch is
-    compiled at its first step, and again when the stem is frozen. Where that fails, one line on standard error says
-    why, and the run goes on `eager` as if nothing had been tried."""
+    A compiled function trains the same network: state, checkpoints and predictions are unchanged; only dropout and
+    stochastic depth draw other numbers, the same ones after a resume. Each shape of batch is compiled and tried before
+    its first step, and again when the stem is frozen. Where that fails, one line on standard error says why, and the
+    run continues `eager` as if nothing had been tried."""
 
-    def __init__(self, model: ResidualNetwork, label_smoothing: float, bf16: bool, execution: str = "eager") -> None:
-        self.model, self.label_smoothing, self.bf16, self.execution = model, label_smoothing, bf16, execution
-        self.compiled: set[tuple[torch.Size, int]] = set()  # shapes, with the number of trained tensors
-        self.forward = self._forward
+    def __init__(self, loss_and_logits: LossAndLogits, model: nn.Module, execution: str = "eager") -> None:
+        self.model, self.execution = model, execution
+        self.eager = self.function = loss_and_logits
+        self.tried: set[tuple[torch.Size, int]] = set()  # shapes of inputs, with the number of trained tensors
         if mode := EXECUTIONS[execution]:
             torch.compiler.reset()  # of a process's earlier runs: of one function torch keeps a few versions only
-            self.forward = torch.compile(self._forward, dynamic=False, mode=mode)
+            self.function = torch.compile(loss_and_logits, dynamic=False, mode=mode)
 
-    def __call__(self, inputs: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """The loss, a scalar, and the logits [B, 10], both detached; the gradients are left in `.grad`, which is empty
-        before. `inputs` float [B, 3, H, W], `targets` float [B, 10]; `seed` is that of dropout's draws."""
+    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss, a scalar, and the logits [B, 10], of `inputs` float [B, 3, H, W] and `targets` float [B, 10]."""
+        if self.execution != "eager":
+            self._try_once(inputs, targets)
+        if self.execution == "graphs":
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        return self.function(inputs, targets)
+
+    def _try_once(self, inputs: Tensor, targets: Tensor) -> None:
+        """Run the compiled step forward and backward on a case that is new, and undo what that changed."""
         case = inputs.shape, sum(p.requires_grad for p in self.model.parameters())
-        if self.execution == "eager" or case in self.compiled:
-            return self._teach(inputs, targets, seed)
-        before = [value.clone() for value in self.model.buffers()]
+        if case in self.tried:
+            return
+        self.tried.add(case)
+        buffers = [value.clone() for value in self.model.buffers()]
         try:
-            result = self._teach(inputs, targets, seed)
+            self.function(inputs, targets)[0].backward()  # type: ignore[no-untyped-call]
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a compiler may fail in any way
-            why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            print(f"tpsnet: the step cannot be compiled, so it runs eager ({why})", file=sys.stderr)
-            self.forward, self.execution = self._forward, "eager"
-            for value, was in zip(self.model.buffers(), before, strict=True):
-                value.copy_(was)
-            self.model.zero_grad(set_to_none=True)
-            return self._teach(inputs, targets, seed)
-        self.compiled.add(case)
-        return result
-
-    def _teach(self, inputs: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        torch.manual_seed(seed)
-        self.model.train()
-        if self.execution == "graphs":
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        loss, logits = self.forward(inputs, targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), logits
-
-    def _forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.model(inputs).float()
-        return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing), logits.detach()
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            print(f"tpsnet: the step cannot be compiled, so it runs eager ({reason})", file=sys.stderr)
+            self.function, self.execution = self.eager, "eager"
+        for value, before in zip(self.model.buffers(), buffers, strict=True):
+            value.copy_(before)
+        self.model.zero_grad(set_to_none=True)
+        torch.manual_seed(torch.initial_seed())  # the step draws what the trial drew

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -143,3 +144,17 @@ class Ema:
         self.updates = int(state["updates"])
         for name, value in self.average.items():
             value.copy_(torch.as_tensor(state[f"average.{name}"]))
+
+
+@contextlib.contextmanager
+def averaged(model: nn.Module, ema: Ema | None) -> Iterator[None]:
+    """Give a network its averaged weights while the block lasts; without an average it keeps the trained ones."""
+    if ema is None:
+        yield
+        return
+    trained = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(ema.average)
+    try:
+        yield
+    finally:
+        model.load_state_dict(trained)

@@ -7,7 +7,8 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -58,10 +59,10 @@ class StepProfile:
 def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: str = "auto") -> StepProfile:
     """Take some steps of a run under torch.profiler, after two to warm up, and add the operators up by group.
 
-    Nothing is kept of the run. A profiled step is a little slower than a free one; the shares are what counts."""
+    Nothing of the run is kept. A profiled step is a little slower than a free one; only the shares are of use."""
     where = resolve_device(device)
     config = config.with_precision(native_precision(where))
-    run = train.TrainingRun(config, images.to(where), images, where)
+    run = train.train(endless(config), images, None, train.TrainOptions(where, "eager", progress="none"))
     opened: list[record_function] = []
 
     def begin(*_: Any) -> None:
@@ -77,19 +78,19 @@ def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: st
 
         return marked
 
-    for _ in range(2):
-        run.take_step()
+    next(run)
+    state = next(run)
     hooks: list[RemovableHandle] = [
-        run.model.register_forward_pre_hook(begin),
-        run.model.register_forward_hook(end),
-        run.optimizer.register_step_pre_hook(mark("optimizer")),
-        run.optimizer.register_step_post_hook(mark("after")),
+        state.model.register_forward_pre_hook(begin),
+        state.model.register_forward_hook(end),
+        state.optimizer.register_step_pre_hook(mark("optimizer")),
+        state.optimizer.register_step_post_hook(mark("after")),
     ]
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if where.type == "cuda" else [])
-    with _quiet(), profile(activities=activities, acc_events=True) as profiler:
+    with closing(run), _quiet(), profile(activities=activities, acc_events=True) as profiler:
         for _ in range(steps):
             with record_function("tpsnet: step"):
-                run.take_step()
+                next(run)
     for hook in hooks:
         hook.remove()
     found = profiler.events() or []
@@ -99,7 +100,12 @@ def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: st
     on_device = where.type == "cuda"
     seconds = group_events([(name, at, device_us if on_device else cpu_us) for name, at, cpu_us, device_us in events])
     each = {group: value / steps for group, value in seconds.items()}
-    return StepProfile(each, run.batch, steps, torch.get_num_threads(), hardware(where))
+    return StepProfile(each, state.batch_size, steps, torch.get_num_threads(), hardware(where))
+
+
+def endless(config: RunConfig) -> RunConfig:
+    """A run of a config with so many steps that a measurement does not reach the end."""
+    return replace(config, train=replace(config.train, epochs=10_000.0))
 
 
 @contextlib.contextmanager

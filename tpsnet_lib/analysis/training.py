@@ -197,13 +197,10 @@ def correct_by_epoch(
     `progress` is called with the number of epochs done."""
     where = resolve_device(device)
     config = config.with_precision(native_precision(where))
-    run = train.TrainingRun(config, fit_set.to(where), validation.to(where), where)
     labels, rows = validation.labels.cpu(), []
-    while run.step < run.steps:
-        run.take_step()
-        if run.epoch_ended:
-            logits = metrics.predict(run.model, run.validation.images, precision=config.train.precision)
-            rows.append(logits.argmax(1) == labels)
+    for state in train.train(config, fit_set, validation, train.TrainOptions(where, progress="none")):
+        if state.epoch_ended and state.validation_logits is not None:
+            rows.append(state.validation_logits.argmax(1) == labels)
             if progress is not None:
                 progress(len(rows))
     return torch.stack(rows)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tpsnet_lib import train
 from tpsnet_lib.analysis.cost import FLOPS_PER_MAC
-from tpsnet_lib.analysis.step_profile import profile_step
+from tpsnet_lib.analysis.step_profile import endless, profile_step
 from tpsnet_lib.benchmarks import original_loop
 from tpsnet_lib.compile_step import STEPS_THAT_PAY, resolve_execution
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
@@ -68,21 +68,22 @@ def bench_loop(
     with closing(original_loop.Aside(config, images, device)) as aside:
         variants = baseline_variants(aside, device, seconds, workers)
         best = max(variants, key=lambda variant: float(variant["images_per_second"]))
-        there = images.to(device)
-        run, ours, theirs = train.TrainingRun(config, there, there, device, execution), [], []
-        with Progress(repeats, "turns") as bar:
+        ours, theirs = [], []
+        steps = train.train(endless(config), images, None, train.TrainOptions(device, execution, progress="none"))
+        with closing(steps), Progress(repeats, "turns") as bar:
             for _ in range(repeats):
-                ours.append(recipe.batch_size * _rate(run.take_step, seconds, WARM_UP, device))
+                ours.append(recipe.batch_size * _rate(steps.__next__, seconds, WARM_UP, device))
                 theirs.append(_baseline_rate(aside, best["precision"], best["workers"], seconds))
                 bar.advance()
                 bar.stage(f"ours {ours[-1]:.0f}, the original's way {theirs[-1]:.0f} images/s")
+            executed = next(steps).execution
     profile = profile_step(config, images, device=device.type)
     peak = matrix_peak(device, config.train.precision, min(seconds, 1.0))
     reached = FLOPS_PER_MAC * count_macs(config.model) * statistics.median(ours)
     return {
         **result,
         "config": config.to_dict(),
-        "ours": {**_summary(ours), "precision": config.train.precision, "execution": run.lesson.execution},
+        "ours": {**_summary(ours), "precision": config.train.precision, "execution": executed},
         "baseline": {**_summary(theirs), "precision": best["precision"], "workers": best["workers"]},
         "ratio": _summary([mine / other for mine, other in zip(ours, theirs, strict=True)]),
         "variants": variants,

@@ -11,15 +11,16 @@ from typing import Any
 
 import torch
 
-from tpsnet_lib import metrics, train
+from tpsnet_lib import metrics, optim, train
 from tpsnet_lib.benchmarks import original_loop
 from tpsnet_lib.benchmarks.throughput import _opening, baseline_variants
-from tpsnet_lib.compile_step import resolve_execution
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
+from tpsnet_lib.data.batches import batch_size
 from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.model import build
 from tpsnet_lib.progress import Progress, duration
+from tpsnet_lib.train_state import TrainState
 
 Curve = list[dict[str, float]]  # after each epoch: how many, seconds of training so far, validation accuracy
 SAY_SECONDS = 60.0  # of a long epoch, between two words on how far it is
@@ -54,23 +55,27 @@ def bench_time(
     theirs = replace(ours, train=replace(TrainConfig(), precision=native))
     theirs = replace(theirs, train=replace(theirs.train, batch_size=min(128, len(fit_set))))
 
-    steps = round(ours.train.epochs * (len(fit_set) // min(ours.train.batch_size, len(fit_set))))
-    run = train.TrainingRun(ours, fit_set, validation, device, resolve_execution("auto", device, steps))
-
-    def score() -> float:
-        run.end_epoch()
-        return run.history[-1]["validation_accuracy"]
+    labels = validation.labels.cpu()
+    states: list[TrainState] = []  # one and the same, as it is after each step
 
     def take_step() -> bool:
-        run.take_step()
-        return run.step < run.steps
+        states[:] = [next(run)]
+        return states[0].step < states[0].steps
 
-    our_curve = _race("ours", take_step, run.epoch_steps, score, to, minutes, device)
+    def score() -> float:
+        with optim.averaged(states[0].model, states[0].ema):
+            logits = metrics.predict(states[0].model, validation.images, precision=ours.train.precision)
+        return metrics.accuracy(logits, labels)
+
+    run = train.train(ours, fit_set, None, train.TrainOptions(device, progress="none"))
+    epoch_steps = len(fit_set) // batch_size(ours.train, len(fit_set))
+    with closing(run):
+        our_curve = _race("ours", take_step, epoch_steps, score, to, minutes, device)
     with closing(original_loop.Aside(theirs, fit_set, device)) as aside:
         variants = baseline_variants(aside, device, seconds, workers)
     best = max(variants, key=lambda variant: float(variant["images_per_second"]))
     torch.manual_seed(theirs.seed)
-    network, labels = build(theirs.model).to(device), validation.labels.cpu()
+    network = build(theirs.model).to(device)
 
     def their_score() -> float:
         return metrics.accuracy(metrics.predict(network, validation.images, precision=best["precision"]), labels)
@@ -86,7 +91,7 @@ def bench_time(
         "unit": "s",
         "to": to,
         "config": ours.to_dict(),
-        "ours": {**_came_to(our_curve, to), "execution": run.lesson.execution},
+        "ours": {**_came_to(our_curve, to), "execution": states[0].execution},
         "baseline": {**_came_to(their_curve, to), "precision": best["precision"], "workers": best["workers"]},
     }
 

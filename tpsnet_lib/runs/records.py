@@ -34,7 +34,8 @@ from tpsnet_lib.files import (
 from tpsnet_lib.model import ResidualNetwork, build
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.provenance import now, provenance
-from tpsnet_lib.train import Fitted, fit
+from tpsnet_lib.train import TrainOptions, fit
+from tpsnet_lib.train_state import TrainState
 
 WEIGHTS = "weights.safetensors"
 SUMS = "SHA256SUMS"
@@ -292,18 +293,8 @@ def load_or_run(
             raise RecordError(f"this run was interrupted: give --resume to go on, or delete {checkpoint}")
         fit_set, validation = fit_and_validation(config.data, root)
         data, started = fingerprint(config.data.dataset, root), now()
-        fitted = fit(
-            config,
-            fit_set,
-            validation,
-            device=where,
-            checkpoint=checkpoint,
-            resume=resume,
-            progress=progress,
-            deadline=deadline,
-            on_epoch=on_epoch,
-            execution=execution,
-        )
+        options = TrainOptions(where, execution, checkpoint, resume, deadline, progress, on_epoch)
+        fitted = fit(config, fit_set, validation, options)
         made = {**provenance(where, data, started), "execution": fitted.execution}
         path = write_record(store.writable, config, fitted, made, keep_weights)
         shutil.rmtree(work, ignore_errors=True)
@@ -311,7 +302,7 @@ def load_or_run(
 
 
 def write_record(
-    folder: Path, config: RunConfig, fitted: Fitted, made: dict[str, Any], keep_weights: bool = True
+    folder: Path, config: RunConfig, fitted: TrainState, made: dict[str, Any], keep_weights: bool = True
 ) -> Path:
     """Write a finished run as the folder `folder/<id>`, whole or not at all; one kept without weights is replaced."""
     last = fitted.history[-1]

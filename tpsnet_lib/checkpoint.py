@@ -1,0 +1,84 @@
+"""Checkpoints of a training run: the file that keeps its state, and requests to stop."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import signal
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from tpsnet_lib.config import RunConfig
+from tpsnet_lib.files import Interrupted, RecordError, write_whole
+from tpsnet_lib.train_state import TrainState
+
+CHECKPOINT_SECONDS = 60.0  # between checkpoints that are written at the end of an epoch
+_MAGIC = b"tpsnet-checkpoint-1\n"
+
+
+def write_checkpoint(path: Path, state: TrainState) -> None:
+    """Write a run's state whole or not at all, preceded by the SHA-256 of its bytes."""
+    buffer = io.BytesIO()
+    torch.save(state.to_dict(), buffer)
+    payload = buffer.getvalue()
+    write_whole(path, _MAGIC + hashlib.sha256(payload).digest() + payload)
+
+
+def read_checkpoint(path: Path, config: RunConfig) -> dict[str, Any]:
+    """The saved state of this very run. Raises `RecordError` for a torn file and for one of another run."""
+    content = path.read_bytes()
+    digest, payload = content[len(_MAGIC) : len(_MAGIC) + 32], content[len(_MAGIC) + 32 :]
+    if not content.startswith(_MAGIC) or hashlib.sha256(payload).digest() != digest:
+        raise RecordError(f"{path} is torn or not a checkpoint: delete it to train from the start")
+    saved: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    if saved["id"] != config.id:
+        raise RecordError(f"{path} belongs to run {saved['id']}, not to {config.id}: its config or network is another")
+    return saved
+
+
+class Checkpoints:
+    """Writes a run's checkpoint from time to time, and ends the run where that is requested.
+
+    Inside the `with` block Ctrl-C and SIGTERM are requests that are answered after the step, so that no step is cut in
+    two. `deadline`: of `time.monotonic`; a run that passes it ends in the same way."""
+
+    def __init__(self, path: Path | None, deadline: float | None = None) -> None:
+        self.path, self.deadline = path, deadline
+        self.saved_at = time.monotonic()
+        self.stop_requested = threading.Event()
+        self.handlers: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Checkpoints:
+        if threading.current_thread() is threading.main_thread():  # no other may receive signals
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.handlers[number] = signal.signal(number, lambda *_: self.stop_requested.set())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+    def save_or_stop(self, state: TrainState) -> None:
+        """Write a checkpoint if one is due after this step.
+
+        Raises `Interrupted` if the run was asked to stop, with the checkpoint written, and `TrainingError` if a loss
+        was not a number: the last good checkpoint then stays."""
+        if state.step == state.steps:
+            return
+        stops = self.stop_requested.is_set() or (self.deadline is not None and time.monotonic() > self.deadline)
+        due = state.epoch_ended and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
+        if self.path is not None and (due or stops):
+            state.require_finite()
+            state.stop_clock()
+            write_checkpoint(self.path, state)
+            self.saved_at = time.monotonic()
+        if stops:
+            kept = f"; {self.path} holds it, --resume goes on" if self.path else ""
+            raise Interrupted(f"stopped at step {state.step} of {state.steps}{kept}")

@@ -1,0 +1,155 @@
+"""The state of a training run: what changes from step to step, and the figures of its epochs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tpsnet_lib import metrics, optim
+from tpsnet_lib.config import RunConfig
+from tpsnet_lib.data.batches import batch_size
+from tpsnet_lib.files import RecordError, TrainingError
+from tpsnet_lib.model import ResidualNetwork
+
+
+@dataclass
+class TrainState:
+    """A run after some number of steps: the network, what trains it, and its figures so far.
+
+    `images` is the number of images that are fitted, `step` the number of steps taken, `seconds` the time that they
+    took, `history` a row of figures for each epoch that has ended."""
+
+    config: RunConfig
+    images: int
+    model: ResidualNetwork
+    optimizer: torch.optim.Optimizer
+    ema: optim.Ema | None
+    step: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    validation_logits: Tensor | None = None  # float [N, 10], on the CPU, of the last epoch that was scored
+    temperature: float = 1.0  # the best one on the validation images after the last step (Guo et al. 2017)
+    execution: str = "eager"  # of the last step, one of `compile_step.EXECUTIONS`
+
+    def __post_init__(self) -> None:
+        device = self.model.head.weight.device
+        self.loss_sum = torch.zeros((), device=device)  # over the steps of this epoch
+        self.correct = torch.zeros((), device=device)  # images of this epoch that were classified correctly
+        self.first_bad = torch.full((), self.steps + 1, device=device)  # first step whose loss is not a number
+        self.clock = time.monotonic()
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a step."""
+        return batch_size(self.config.train, self.images)
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of an epoch. Images that do not fill its last batch are left out."""
+        return self.images // self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Steps of the run."""
+        return max(1, round(self.config.train.epochs * self.epoch_steps))
+
+    @property
+    def epoch_ended(self) -> bool:
+        """Whether the last step was the last one of its epoch or of the run."""
+        return self.step % self.epoch_steps == 0 or self.step == self.steps
+
+    @property
+    def images_per_second(self) -> float:
+        """Images trained on in each second so far."""
+        return self.step * self.batch_size / max(self.seconds, 1e-9)
+
+    def count(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a step to the figures of its epoch; nothing here waits for the device."""
+        self.step += 1
+        self.loss_sum += loss
+        self.correct += (logits.argmax(1) == labels).sum()
+        this = torch.full_like(self.first_bad, self.step)
+        self.first_bad = torch.where(torch.isfinite(loss), self.first_bad, torch.minimum(self.first_bad, this))
+
+    def require_finite(self) -> None:
+        """Raise `TrainingError` if any loss so far was not a number. This waits for the device."""
+        bad = int(self.first_bad)
+        if bad <= self.steps:
+            raise TrainingError(
+                f"the loss is not a number at step {bad} of {self.steps} (epoch {(bad - 1) // self.epoch_steps + 1}):"
+                f" lower train.lr (now {self.config.train.lr:g}) or set train.clip_norm"
+            )
+
+    def end_epoch(self, logits: Tensor, labels: Tensor, lr: float) -> str:
+        """Add the epoch's row to the history; returns the row in a few words.
+
+        `logits` float [N, 10] and `labels` int64 [N], on the CPU, are those of the validation images, `lr` is the
+        learning rate of the last step. Raises `TrainingError` as `require_finite` does."""
+        self.require_finite()
+        self.validation_logits = logits
+        if self.step == self.steps:
+            self.temperature = metrics.temperature(logits, labels)
+        steps = (self.step - 1) % self.epoch_steps + 1  # of this epoch
+        self.stop_clock()
+        row = {
+            "epoch": self.step / self.epoch_steps,
+            "steps": float(self.step),
+            "lr": lr,
+            "train_loss": float(self.loss_sum) / steps,
+            "train_accuracy": float(self.correct) / (steps * self.batch_size),
+            "validation_loss": float(F.cross_entropy(logits, labels)),
+            "validation_accuracy": metrics.accuracy(logits, labels),
+            "seconds": self.seconds,
+        }
+        self.history.append(row)
+        self.loss_sum.zero_()
+        self.correct.zero_()
+        scored = "validation" if self.config.data.fit_on == "split" else "images fitted too"
+        return (
+            f"epoch {row['epoch']:.4g}/{self.steps / self.epoch_steps:.4g}, loss {row['train_loss']:.3f},"
+            f" {scored} {100 * row['validation_accuracy']:.2f}%"
+        )
+
+    def stop_clock(self) -> None:
+        """Add the time since the clock was started to `seconds`."""
+        now = time.monotonic()
+        self.seconds, self.clock = self.seconds + now - self.clock, now
+
+    def start_clock(self) -> None:
+        """Count time from now on."""
+        self.clock = time.monotonic()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that a later process needs to continue from here."""
+        return {
+            "config": self.config.to_dict(),
+            "id": self.config.id,
+            "images": self.images,
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+            "sums": [self.loss_sum, self.correct],
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state() if self.ema is not None else {},
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Continue from a checkpoint of this run, as `read_checkpoint` returns it.
+
+        Raises `RecordError` if it was fitted on another number of images."""
+        if saved["images"] != self.images:
+            raise RecordError(f"the checkpoint was fitted on {saved['images']} images, this run has {self.images}")
+        self.step, self.seconds, self.history = saved["step"], saved["seconds"], saved["history"]
+        self.loss_sum.copy_(saved["sums"][0])
+        self.correct.copy_(saved["sums"][1])
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.ema is not None:
+            self.ema.restore(saved["ema"])
+        self.start_clock()
