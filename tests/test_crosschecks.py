@@ -10,7 +10,6 @@ from sklearn import metrics as sklearn
 from torchmetrics.functional import classification as torchmetrics
 
 from tpsnet_lib import metrics
-from tpsnet_lib.analysis import errors
 
 GENERATOR = torch.Generator().manual_seed(5)
 LABELS = torch.multinomial(torch.arange(1.0, 11), 700, replacement=True, generator=GENERATOR)  # rare and frequent ones
@@ -33,28 +32,10 @@ def test_accuracy_and_confusion() -> None:
     assert metrics.per_class(matrix).tolist() == close(by_class.tolist())
 
 
-def test_precision_recall_and_f1() -> None:
-    scores = errors.class_scores(metrics.confusion(PREDICTED, LABELS))
-    theirs = sklearn.precision_recall_fscore_support(LABELS, PREDICTED)
-    others = [
-        function(PREDICTED, LABELS, 10, average=None)
-        for function in (
-            torchmetrics.multiclass_precision,
-            torchmetrics.multiclass_recall,
-            torchmetrics.multiclass_f1_score,
-        )
-    ]
-    for kind, expected, other in zip(("precision", "recall", "f1"), theirs, others, strict=False):
-        values = [getattr(score, kind)[0] for score in scores]
-        assert values == close(expected)
-        assert values == close(other.tolist())
-
-
-def test_likelihood_brier_score_and_entropy() -> None:
+def test_likelihood_and_brier_score() -> None:
     assert metrics.nll(PROBABILITIES, LABELS) == close(sklearn.log_loss(LABELS, PROBABILITIES, labels=range(10)))
     theirs = sklearn.brier_score_loss(LABELS, PROBABILITIES, labels=range(10), scale_by_half=False)
     assert metrics.brier(PROBABILITIES, LABELS) == close(theirs)
-    assert errors.entropy(PROBABILITIES).tolist() == close(stats.entropy(PROBABILITIES.numpy(), axis=1))
 
 
 @pytest.mark.parametrize("bins", [1, 7, 15])
@@ -88,18 +69,3 @@ def test_the_temperature_is_where_the_likelihood_is_largest() -> None:
     found = metrics.temperature(LOGITS, LABELS)
     assert loss(np.log(found)) <= best.fun + 1e-12
     assert found == pytest.approx(np.exp(best.x), rel=1e-5)
-
-
-def test_rank_correlation_with_ties() -> None:
-    votes = (10 * CONFIDENCE).round()
-    assert errors.rank_correlation(votes, LOGITS[:, 0])[0] == close(stats.spearmanr(votes, LOGITS[:, 0]).statistic)
-
-
-def test_risk_and_coverage_by_hand() -> None:
-    coverage, reached = errors.risk_coverage(CONFIDENCE, CORRECT)
-    order = sorted(range(700), key=lambda index: -CONFIDENCE[index].item())
-    by_hand = [sum(CORRECT[i].item() for i in order[:k]) / k for k in range(1, 701)]
-    assert reached.tolist() == close(by_hand)
-    assert coverage.tolist() == close([k / 700 for k in range(1, 701)])
-    area = sum(1 - value for value in by_hand) / 700  # AURC, Geifman & El-Yaniv 2017
-    assert (1 - reached).mean().item() == close(area)

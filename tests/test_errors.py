@@ -1,175 +1,254 @@
-"""What predictions come to: scores that agree with scikit-learn's, and findings that turn with their numbers."""
+"""Notebook 05: which network is analysed, what its cells compute, and findings that turn with the predictions."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib import pyplot
+from torch.nn import functional as F
 
-from tpsnet_lib import metrics
+from tpsnet_lib import metrics, stats
 from tpsnet_lib.analysis import errors
-from tpsnet_lib.analysis import errors_findings as say
-from tpsnet_lib.analysis.explain import BlockNorms
-from tpsnet_lib.config import DataConfig, RunConfig, TrainConfig
-from tpsnet_lib.data.datasets import ImageSet
-from tpsnet_lib.data.reference_labels import Published
+from tpsnet_lib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from tpsnet_lib.data import datasets
+from tpsnet_lib.data.datasets import ImageSet, fit_and_validation, normalise
+from tpsnet_lib.data.reference_labels import LabelCheck, Published
 from tpsnet_lib.files import RecordError
+from tpsnet_lib.model import Block, build
 from tpsnet_lib.plots import errors as plots
-from tpsnet_lib.plots import style
 from tpsnet_lib.runs.records import Record
 
+NOTEBOOK = nbformat.read(Path(__file__).parent.parent / "notebooks" / "05_error_analysis.ipynb", as_version=4)
 GENERATOR = torch.Generator().manual_seed(0)
 LABELS = torch.randint(0, 10, (600,), generator=GENERATOR)
-LOGITS = 2 * torch.randn(600, 10, generator=GENERATOR) + 4 * torch.nn.functional.one_hot(LABELS, 10)
-PROBABILITIES = LOGITS.softmax(1)
-CONFIDENCE, PREDICTED = PROBABILITIES.max(1)
-CORRECT = PREDICTED == LABELS
 NAMES = tuple("abcdefghij")
+IMAGES = fit_and_validation(DataConfig("shapes10", train_size=10, validation_size=10))[0].images[:6]
+SMALL = ModelConfig(blocks=(2, 1), channels=(6, 8), stem=4, pool=4)
 
 
-# Scores
+def logits(signal: float) -> torch.Tensor:
+    """Logits [600, 10] of a network that is the better the stronger the signal."""
+    noise = 2 * torch.randn(600, 10, generator=GENERATOR)
+    return noise + signal * F.one_hot(LABELS, 10)
 
 
-def test_class_scores_agree_with_scikit_learn_and_lie_in_their_intervals():
-    from sklearn.metrics import precision_recall_fscore_support
-
-    scores = errors.class_scores(metrics.confusion(PREDICTED, LABELS))
-    theirs = precision_recall_fscore_support(LABELS, PREDICTED)
-    for kind, expected in zip(("precision", "recall", "f1"), theirs, strict=False):
-        values = [getattr(score, kind) for score in scores]
-        assert [value[0] for value in values] == pytest.approx(expected, abs=1e-12)
-        assert all(low <= middle <= high for middle, low, high in values)
+GOOD, POOR = logits(5.0), logits(3.0)
 
 
-def test_a_class_that_never_occurs_is_named_has_no_score_and_stops_nothing():
-    there = LABELS < 8
-    few, guessed = LABELS[there], PREDICTED[there].clamp(max=8)
-    matrix = metrics.confusion(guessed, few)
-    scores = errors.class_scores(matrix)
-    assert np.isnan([scores[8].recall[0], scores[9].recall[0], scores[9].precision[0]]).all()
-    assert scores[8].precision[0] == scores[8].f1[0] == 0.0
-    assert np.isnan(scores[9].f1).all()
-    text = say.say_classes(scores, NAMES)
-    assert "No image is labelled i, j." in text
-    assert "Never predicted: j." in text
-    assert "mixed up most" in say.say_confusion(matrix, NAMES)
-    right, points = guessed == few, torch.rand(len(few), 2)
-    drawn = (
-        plots.confusion_matrix(matrix, NAMES),
-        plots.scores_by_class(scores, NAMES),
-        plots.reliability([("one", errors.reliability(PROBABILITIES[there], few))]),
-        plots.embedding(points, few, right, NAMES, ("x", "y")),
-    )
-    for figure in drawn:
-        assert len(style.svg(figure)) > 1000
+# What the cells compute
+
+
+class Silent:
+    """Stands for the lab: it closes what it is asked to show."""
+
+    dataset, root, store = "made up", None, None
+
+    def show(self, figure: Any) -> None:
         pyplot.close(figure)
-    assert [label.get_text() for label in drawn[1].axes[0].get_yticklabels()][:2] in (["i", "j"], ["j", "i"])
 
 
-def test_no_error_and_nothing_right_are_said_too():
-    for guessed in (LABELS, (LABELS + 1) % 10):
-        matrix = metrics.confusion(guessed, LABELS)
-        assert say.say_classes(errors.class_scores(matrix), NAMES)
-        assert say.say_confusion(matrix, NAMES)
+def room(given: torch.Tensor, record: Record) -> dict[str, Any]:
+    """The names that the cells know after the network was opened; `findings` takes what they say."""
+    findings: list[str] = []
+    course = SimpleNamespace(finding=findings.append, predict=lambda *a, **k: None, compare=lambda *a, **k: None)
+    images = torch.zeros(600, 3, 32, 32, dtype=torch.uint8)
+    test = ImageSet(images, LABELS, torch.arange(600), "made up")
+    found: dict[str, Any] = {}
+    for cell in NOTEBOOK.cells:
+        if "imports" in cell.id:
+            exec(cell.source, found)
+    tested = SimpleNamespace(logits=given, record=record, dataset="made up", precision="fp32")
+    found |= {"course": course, "lab": Silent(), "findings": findings, "tested": tested, "names": NAMES, "test": test}
+    probabilities = given.softmax(1)
+    confidence, predicted = probabilities.max(1)
+    correct = predicted == LABELS
+    return found | {
+        "labels": LABELS,
+        "probabilities": probabilities,
+        "confidence": confidence,
+        "predicted": predicted,
+        "correct": correct,
+        "accuracy": stats.proportion(int(correct.sum()), 600),
+        "guess": None,
+        "others": reference(),
+    }
 
 
-def test_calibration_gives_the_metrics_with_intervals_around_them():
-    found = errors.calibration(PROBABILITIES, LABELS)
-    assert found["NLL"][0] == metrics.nll(PROBABILITIES, LABELS)
-    assert found["Brier"][0] == metrics.brier(PROBABILITIES, LABELS)
-    assert found["ECE"][0] == metrics.ece(PROBABILITIES, LABELS)
-    assert all(low < value < high for value, low, high in (found["NLL"], found["Brier"]))
-    rows = torch.stack([CONFIDENCE.double(), CONFIDENCE.double() - CORRECT.double()], 1).numpy()
-    assert errors._binned_gap(rows) == pytest.approx(metrics.ece(PROBABILITIES, LABELS), abs=1e-7)
+def reference() -> SimpleNamespace:
+    """People who disagree on every third image, doubtful labels, and published models that miss the last images."""
+    people = 50 * F.one_hot(LABELS, 10)
+    people[::3, 0] += 20
+    right = torch.stack([torch.arange(600) < n for n in (300, 590, 540)])
+    published = Published(("poor", "good", "fair"), LABELS.where(right, (LABELS + 1) % 10), LABELS[None], LABELS)
+    checks = [LabelCheck(i, 0, 1, {"given": 0, "guessed": 5, "both": 0, "neither": 0}) for i in range(10)]
+    return SimpleNamespace(people=people, published=published, label_checks=checks)
 
 
-def test_reliability_bins_hold_all_images_once_and_their_mean_gap_is_the_ece():
-    bins = errors.reliability(PROBABILITIES, LABELS)
-    assert sum(part.n for part in bins) == 600
-    assert [part.confidence for part in bins] == sorted(part.confidence for part in bins)
-    gap = sum(part.n * abs(part.confidence - part.accuracy[0]) for part in bins) / 600
-    assert gap == pytest.approx(metrics.ece(PROBABILITIES, LABELS), abs=1e-9)
+def run(found: dict[str, Any], *tags: str) -> dict[str, Any]:
+    """The names after the cells with these tags, in the order of the notebook."""
+    for cell in NOTEBOOK.cells:
+        if cell.cell_type == "code" and set(tags) & set(cell.metadata.get("tags", [])):
+            exec(compile(cell.source, cell.id, "exec"), found)
+    return found
 
 
-def test_risk_coverage_ends_in_the_accuracy_and_begins_with_the_surest():
-    coverage, reached = errors.risk_coverage(CONFIDENCE, CORRECT)
-    assert (coverage[-1].item(), reached[-1].item()) == pytest.approx((1.0, CORRECT.double().mean().item()))
-    assert reached[0] == CORRECT[CONFIDENCE.argmax()].double()
-    assert errors.coverage_for(CONFIDENCE, CORRECT, 0.0) == 1.0
-    assert errors.coverage_for(CONFIDENCE, torch.zeros(600, dtype=torch.bool), 0.5) == 0.0
+def test_the_confusion_matrix_and_recall_are_scikit_learns(tiny_record):
+    from sklearn.metrics import confusion_matrix, recall_score
+
+    found = run(room(GOOD, tiny_record), "confusion")
+    assert found["counts"].tolist() == confusion_matrix(LABELS, found["predicted"]).tolist()
+    recalls = [estimate.value for estimate in found["recall"]]
+    assert recalls == pytest.approx(recall_score(LABELS, found["predicted"], average=None))
+    assert found["hardest"] == int(np.argmin(recalls))
 
 
-def test_worst_errors_are_errors_the_surest_first():
-    worst = errors.worst_errors(PROBABILITIES, LABELS, 12)
-    assert not CORRECT[worst].any()
-    assert (CONFIDENCE[worst].diff() <= 0).all()
-    assert len(errors.worst_errors(PROBABILITIES, PREDICTED, 12)) == 0
+def test_the_worst_errors_are_errors_of_the_highest_confidence(tiny_record):
+    found = room(POOR, tiny_record)
+    found |= {"reference": "", "reference_labels": SimpleNamespace(
+        find_reference=lambda *a: None, load_reference=lambda *a: SimpleNamespace(notes=(), sources="")
+    )}  # fmt: skip
+    found = run(found, "worst")
+    confidence, worst = found["confidence"], found["worst"]
+    assert len(worst) == 15
+    assert not found["correct"][worst].any()
+    assert (confidence[worst].diff() <= 0).all()
+    others = (~found["correct"]).clone()
+    others[worst] = False
+    assert confidence[others].max() <= confidence[worst].min()
 
 
-# Two networks, people
+def test_the_bins_hold_all_images_and_their_mean_gap_is_the_calibration_error(tiny_record):
+    found = run(room(GOOD, tiny_record), "bins")
+    table = found["reliability"](found["confidence"], found["correct"])
+    gaps = sum(row.accuracy.n * abs(row.confidence - row.accuracy.value) for row in table.itertuples()) / 600
+    assert gaps == pytest.approx(metrics.ece(found["probabilities"], LABELS), abs=1e-6)
+    assert (len(table), list(table.confidence)) == (15, sorted(table.confidence))
 
 
-def test_the_paired_interval_is_that_of_a_bootstrap_over_images():
-    second = CORRECT & (torch.rand(600, generator=GENERATOR) > 0.1)
-    found = errors.paired(CORRECT, second)
-    assert (found.only_second, found.difference[0]) == (0, pytest.approx(found.only_first / 600))
-    assert found.p == metrics.mcnemar(CORRECT, second)
-    low, high = metrics.bootstrap((CORRECT.int() - second.int()).numpy(), np.mean)
-    assert found.difference[1:] == pytest.approx((low, high), abs=0.006)
-    assert errors.paired(CORRECT, CORRECT).difference == (0.0, 0.0, 0.0)
+def test_the_temperature_is_that_of_the_highest_likelihood_and_scores_no_image_that_it_was_fitted_to(tiny_record):
+    found = run(room(GOOD, tiny_record), "temperature")
+    even = torch.arange(600) % 2 == 0
+    assert found["T_even"] == pytest.approx(metrics.temperature(GOOD[even], LABELS[even]), rel=1e-3)
+    assert found["T_odd"] == pytest.approx(metrics.temperature(GOOD[~even], LABELS[~even]), rel=1e-3)
+    torch.testing.assert_close(found["scaled"][even], (GOOD[even] / found["T_odd"]).softmax(1))
+    torch.testing.assert_close(found["scaled"][~even], (GOOD[~even] / found["T_even"]).softmax(1))
 
 
-def published(*accuracies, v6=0.9):
-    """Models that miss the last images: all nested, so that differences are known."""
-    n, m = len(LABELS), 200
-    shift = torch.stack([torch.arange(n) >= round(accuracy * n) for accuracy in accuracies]).long()
-    shift_v6 = torch.stack([torch.arange(m) >= round(v6 * accuracy * m) for accuracy in accuracies]).long()
-    v6_labels = torch.zeros(m, dtype=torch.int64)
-    names = tuple(f"model {i}" for i in range(len(accuracies)))
-    return Published(names, (LABELS + shift) % 10, shift_v6, v6_labels)
+def test_each_published_model_has_the_holm_adjusted_verdict_of_its_own_comparison(tiny_record):
+    found = room(GOOD, tiny_record)
+    found["correct"] = torch.arange(600) < 540
+    table = run(found, "published")["table"].set_index("name")
+    assert table.verdict.to_dict() == {
+        plots.OURS: plots.OURS,
+        "poor": stats.HOLDS,
+        "good": stats.DOES_NOT_HOLD,
+        "fair": stats.NO_DIFFERENCE,
+    }
+    assert table.accuracy["good"].value == pytest.approx(590 / 600)
 
 
-def test_standings_are_sorted_and_say_who_is_clearly_better():
-    ours = torch.arange(600) < 540
-    rows = errors.standings(ours, published(0.5, 0.99, 0.9), LABELS)
-    assert [row.name for row in rows] == ["model 1", "model 2", "model 0"]
-    text = say.say_standing(rows, 0.9)
-    assert "**1 are clearly worse**" in text
-    assert "1 clearly better" in text
-    assert "1 cannot be told apart" in text
+def test_the_groups_by_agreement_hold_each_image_once(tiny_record):
+    groups = pd.DataFrame(run(run(room(GOOD, tiny_record), "temperature"), "people")["groups"])
+    assert sum(error.n for error in groups.error) == 600
+    assert groups.people[0].value == 0.0
+    entropy = [estimate.value for estimate in groups.people if estimate.n]
+    assert entropy == sorted(entropy)
 
 
-def test_the_line_of_published_models_foretells_the_other_test_set():
-    models = published(*torch.linspace(0.5, 0.9, 12).tolist())
-    value, low, high = errors.expected_v6(0.7, models, LABELS)
-    assert value == pytest.approx(0.63, abs=0.01)
-    assert low <= value <= high
+@pytest.mark.parametrize("block", ["basic", "preact"])
+def test_grad_cam_is_the_class_activation_map_where_the_classifier_is_linear(block, tiny_record):
+    """For a linear classifier of mean features, the gradients are its weights (Zhou et al. 2016)."""
+    torch.manual_seed(0)
+    model = build(replace(SMALL, block=block)).eval()
+    classes = torch.tensor([0, 3, 9, 1, 1, 4])
+    found = run({"torch": torch, "F": F, "datasets": datasets}, "grad_cam")["grad_cam"](model, IMAGES, classes)
+    with torch.no_grad():
+        maps = model.feature_maps(normalise(IMAGES))
+        heat = (model.head.weight[classes][:, :, None, None] * maps).sum(1, keepdim=True).relu()
+        heat = F.interpolate(heat, (32, 32), mode="bilinear")[:, 0]
+    expected = heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-12)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    assert (found.amin(), found.shape) == (0, (6, 32, 32))
 
 
-def test_rank_correlation_agrees_with_scipy_also_with_ties():
-    from scipy.stats import spearmanr
-
-    first, second = torch.randint(0, 5, (300,), generator=GENERATOR), torch.rand(300, generator=GENERATOR)
-    found = errors.rank_correlation(first, second)
-    assert found[0] == pytest.approx(spearmanr(first, second).statistic, abs=1e-12)
-    assert found[1] <= found[0] <= found[2]
-    assert np.isnan(errors.rank_correlation(torch.ones(5), torch.arange(5.0))[0])
-
-
-def test_entropy_is_0_for_certain_and_ln_10_for_no_idea():
-    rows = torch.stack([torch.eye(10)[3], torch.full((10,), 0.1)])
-    assert errors.entropy(rows).tolist() == pytest.approx([0.0, np.log(10)], abs=1e-6)
+def test_six_views_are_three_shifts_and_their_mirrors(tiny_record):
+    found = room(GOOD, tiny_record)
+    torch.manual_seed(0)
+    found |= {"network": build(SMALL), "stress": SimpleNamespace(images=IMAGES, labels=torch.zeros(6, dtype=int))}
+    found = run(found | {"clean": {plots.OURS: torch.ones(6)}}, "views")
+    views = found["six_views"](IMAGES)
+    assert len(views) == 6
+    assert torch.equal(views[1], IMAGES)
+    assert torch.equal(views[0][..., 1:, 1:], IMAGES[..., :-1, :-1])
+    assert torch.equal(views[2][..., :-1, :-1], IMAGES[..., 1:, 1:])
+    assert all(torch.equal(views[i].flip(3), views[i + 3]) for i in range(3))
 
 
-def test_groups_by_agreement_hold_each_image_once():
-    counts = torch.nn.functional.one_hot(LABELS, 10) * 50
-    counts[::3, 0] += 10
-    groups = errors.by_agreement(counts, PROBABILITIES, LABELS)
-    assert sum(group.n for group in groups) == 600
-    assert groups[0].name == "all"
-    assert groups[0].people == 0.0
-    assert [group.people for group in groups] == sorted(group.people for group in groups)
+FINDINGS = ("accuracy", "confusion-shown", "worst", "calibration", "shared", "people-shown", "seeds")
+
+
+def findings(given: torch.Tensor, other: torch.Tensor, record: Record) -> dict[str, list[str]]:
+    """What the cells that need no network say of one network's logits beside another seed's, by cell."""
+    found = room(given, record)
+    found["errors"] = SimpleNamespace(logits_by_seed=lambda *a: {0: given, 1: other})
+    before: dict[str, list[str]] = {}
+    for cell in NOTEBOOK.cells:
+        tags = cell.metadata.get("tags", [])
+        prepares = set(tags) & {"confusion", "bins", "temperature", "published", "people"}
+        if cell.cell_type == "code" and (prepares or cell.id in FINDINGS):
+            found["worst"] = torch.arange(15) if "worst" not in found else found["worst"]
+            found["findings"].clear()
+            exec(compile(cell.source, cell.id, "exec"), found)
+            if cell.id in FINDINGS:
+                before[cell.id] = list(found["findings"])
+        if cell.id == "reference":
+            missed = (~found["correct"]).nonzero()[:, 0]
+            found["worst"] = missed[found["confidence"][missed].argsort(descending=True)][:15]
+    return before
+
+
+def test_every_finding_turns_when_two_networks_change_places(tiny_record):
+    before, after = findings(GOOD, POOR, tiny_record), findings(POOR, POOR + 0.01 * GOOD, tiny_record)
+    assert set(before) == set(FINDINGS)
+    for name in FINDINGS:
+        assert before[name], name
+        if name != "worst":  # how many of 15 images people label may be the same
+            assert before[name] != after[name], name
+
+
+# The size of skips and branches
+
+
+@pytest.mark.parametrize("block", ["basic", "preact"])
+def test_the_sizes_are_those_of_the_two_summands_of_each_block(block):
+    torch.manual_seed(0)
+    model = build(replace(SMALL, block=block, blocks=(1, 1))).eval()
+    table = errors.block_sizes(model, IMAGES)
+    assert list(table.columns) == ["block", "skip", "branch"]
+    assert table.groupby("block").size().to_dict() == {"0.0": 6, "1.0": 6}
+    first = model.layers[0][0]
+    assert isinstance(first, Block)
+    rows = table[table.block == "0.0"]
+    with torch.no_grad():
+        x = model.stem(normalise(IMAGES))
+        skip = first.projection(x) if block == "basic" else (first.projection(x) if first.projects else x)
+        if block == "basic":
+            expected = skip.square().mean((1, 2, 3)).sqrt()
+            torch.testing.assert_close(torch.tensor(rows.skip.to_numpy()), expected, atol=1e-5, rtol=1e-4)
+    assert (table.branch > 0).all()
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_plain_network_carries_nothing_on_skips():
+    table = errors.block_sizes(build(replace(SMALL, residual=False)), IMAGES)
+    assert table.skip.isna().all()
+    assert table.branch.notna().all()
 
 
 # Which record
@@ -263,125 +342,35 @@ def test_a_test_part_that_is_altered_was_opened_all_the_same(tmp_path, monkeypat
     assert errors.rank_records(Shelf(good, better), "shapes10") == [better, good]
 
 
-def test_the_temperature_is_that_of_a_sibling_whose_weights_can_be_used(tmp_path):
-    split = record(tmp_path, 0.9)
-    whole = fitted_on_all(split, 0.999)
-    images = ImageSet(torch.zeros(600, 3, 1, 1, dtype=torch.uint8), LABELS, torch.arange(600), "made up")
-
-    class Sibling:
-        """A record whose network gives the logits above, or none."""
-
-        config, group_id, failed, has_weights = split.config, split.group_id, "", True
-
-        def __init__(self, usable, **measured):
-            self.usable, self.metrics = usable, measured
-
-        def load_model(self, device):
-            if not self.usable:
-                raise RecordError("of another network")
-            return Given()
-
-    class Given(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.place = torch.nn.Parameter(torch.zeros(1))
-
-        def forward(self, images):
-            return LOGITS[: len(images)]
-
-    def heat(*shelf):
-        return errors.held_out_temperature(whole, Shelf(*shelf), images.subset(torch.arange(500)), None, "fp32")
-
-    expected = metrics.temperature(LOGITS[:500], LABELS[:500])
-    assert heat(whole, Sibling(True)) == heat(whole, Sibling(False), Sibling(True)) == expected
-    assert heat(whole, Sibling(False)) is None
-    assert heat(whole, Sibling(False, temperature=0.7)) == 0.7  # its record has it, the weights are not needed
-    assert heat(whole) is None
+# Other seeds
 
 
-def test_predictions_of_another_length_are_refused_in_one_line(tmp_path):
-    known = record(tmp_path)
-    errors.require_length(LOGITS, LABELS, known)
-    with pytest.raises(RecordError, match=r"\(599, 10\) predictions for 600"):
-        errors.require_length(LOGITS[1:], LABELS, known)
+def test_only_seeds_of_the_recipe_that_were_opened_alike_stand_together(tmp_path, monkeypatch):
+    config = RunConfig(train=TrainConfig(precision="fp32"), data=DataConfig("shapes10"))
+    configs = {seed: replace(config, seed=seed) for seed in range(7)}
+    configs[9] = RunConfig(train=TrainConfig(precision="fp32"), data=DataConfig("shapes10", train_size=10), seed=9)
+    records = {seed: Record(tmp_path, one, {}, {}, ()) for seed, one in configs.items()}
+    said = {"fingerprint": {"sha256": "a"}, "not_choosing": False}
+    tests = {
+        0: said,
+        2: {**said, "not_choosing": True},
+        3: {**said, "fingerprint": {"sha256": "b"}},
+        4: said,
+        6: said,
+        9: said,
+    }
 
+    def find_test(record, store):
+        if record.config.seed == 5:
+            raise RecordError("altered")
+        about, rows = tests.get(record.config.seed), 3 if record.config.seed == 6 else 2
+        return about and SimpleNamespace(metrics=about, logits=torch.full((rows, 10), record.config.seed))
 
-# Findings change when their numbers do
-
-
-def test_accuracy_names_the_exact_images_only_where_some_are_not():
-    assert "94.84% (94.39 to 95.26)" in say.say_accuracy(9484, 10_000, "CIFAR-10")
-    assert "exactly" not in say.say_accuracy(9484, 10_000, "CIFAR-10", (9484, 10_000))
-    assert "9,979" in say.say_accuracy(9484, 10_000, "CIFAR-10 (x)", (9470, 9979))
-
-
-def test_confusion_names_the_darkest_pair():
-    matrix = torch.diag(torch.full((10,), 90))
-    assert "no error" in say.say_confusion(matrix, NAMES)
-    matrix[2, 5], matrix[5, 2], matrix[0, 1] = 4, 3, 6
-    text = say.say_confusion(matrix, NAMES)
-    assert "**c and f**" in text
-    assert "4 times" in text
-    assert "all 13 errors" in text
-
-
-def test_calibration_says_which_way_and_whether_the_temperature_helps():
-    sure = [errors.Bin(0.9, (0.8, 0.7, 0.9), 100)]
-    text = say.say_calibration(sure, (0.1, 0.08, 0.12), (0.02, 0.01, 0.03), 1.5)
-    assert "too sure" in text
-    assert "**lowers**" in text
-    modest = [errors.Bin(0.7, (0.8, 0.7, 0.9), 100)]
-    text = say.say_calibration(modest, (0.1, 0.08, 0.12), (0.11, 0.09, 0.13), 0.8)
-    assert "not sure enough" in text
-    assert "does not clearly change" in text
-    assert "T =" not in say.say_calibration(sure, (0.1, 0.08, 0.12), None, 1.0)
-
-
-def test_coverage_says_what_could_be_answered():
-    sorted_hits = torch.arange(100) < 60
-    assert "60% of the images" in say.say_coverage(-torch.arange(100.0), sorted_hits, 1.0)
-    assert "hundredth" in say.say_coverage(torch.arange(100.0), sorted_hits, 1.0)
-
-
-def test_shared_errors_and_label_errors_are_counted():
-    right = torch.ones(3, 600, dtype=torch.bool)
-    right[:, 7] = False
-    ours = torch.ones(600, dtype=torch.bool)
-    ours[7] = False
-    text = say.say_shared(ours, right)
-    assert "**1** images" in text
-    assert "100% of them" in text
-    assert "100.00%" in say.say_label_errors(ours, torch.tensor([7]))
-
-
-def test_people_views_and_corruptions_say_more_less_or_not_settled():
-    groups = [
-        errors.Agreement(name, 100, error, (0.1, 0.0, 0.2), 0.1)
-        for name, error in (("all", (0.1, 0.05, 0.2)), ("under 80%", (0.4, 0.3, 0.5)))
-    ]
-    assert "**more often**" in say.say_people((0.3, 0.2, 0.4), groups)
-    assert "not clearly" in say.say_people((0.3, 0.2, 0.4), groups[::-1])
-    assert "cannot be compared" in say.say_people((np.nan, np.nan, np.nan), groups)
-    for low, high, word in ((0.001, 0.01, "helps"), (-0.01, -0.001, "hurts"), (-0.01, 0.01, "no difference")):
-        assert word in say.say_views(errors.Paired((0.0, low, high), 0.1, 1, 1), 100)
-    assert "**blur**" in say.say_corruptions({"noise": [9, 5], "blur": [9, 4]}, 10, 10)
-    assert "**noise**" in say.say_corruptions({"noise": [9, 3], "blur": [9, 4]}, 10, 10)
-    assert "drop of 5.0" in say.say_v6((0.9, 0.89, 0.91), 0.95)
-    assert "guess" in say.say_v6((0.9, 0.89, 0.91), 0.95, 0.96)
-
-
-def test_skips_and_neighbours_follow_their_numbers():
-    big, small = torch.full((20,), 2.0), torch.linspace(0.5, 0.6, 20)
-    norms = [BlockNorms("layers.0.0", 1, 1, False, big, small), BlockNorms("layers.1.0", 2, 1, True, small, big)]
-    assert "**1 of 2**" in say.say_skips(norms)
-    assert "block 1 of layer 2" in say.say_skips(norms)
-    plain = BlockNorms("layers.0.0", 1, 1, False, torch.full((20,), torch.nan), small)
-    assert "plain" in say.say_skips([plain])
-    text = say.say_neighbours(0.5, torch.tensor([[1, 1]]), torch.tensor([0]), torch.tensor([1]))
-    assert "predicted class in 100%" in text
-
-
-def test_an_exercise_is_unanswered_right_or_hinted_at():
-    assert say.say_answer(None, 3, 0.1, "count") == "Not answered yet."
-    assert say.say_answer(3.05, 3, 0.1, "count") == "Right."
-    assert "count" in say.say_answer(4, 3, 0.1, "count")
+    monkeypatch.setattr(errors, "find_test", find_test)
+    shelf = SimpleNamespace(all=lambda: list(records.values())[::-1])
+    found = errors.logits_by_seed(records[4], shelf, 2)
+    assert list(found) == [0, 4]
+    assert found[4].unique().item() == 4
+    assert list(errors.logits_by_seed(records[2], shelf, 2)) == [2]
+    for without in (1, 5):
+        assert errors.logits_by_seed(records[without], shelf, 2) == {}

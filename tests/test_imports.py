@@ -56,12 +56,8 @@ analysis/search_findings
 analysis/training
 analysis/dataset
 analysis/errors
-analysis/ensembles
 analysis/corruptions
 analysis/near_duplicates
-analysis/explain
-analysis/network_under_test
-analysis/errors_findings
 plots/style
 tasks
 course

@@ -1,6 +1,5 @@
-"""The network under test: what cannot be used is said in one line, and the rest of notebook 05 goes on without it."""
+"""The network under test: what cannot be used is said in one line, and notebook 05 goes on with what there is."""
 
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny
+from matplotlib import pyplot
 
-from tpsnet_lib import metrics
-from tpsnet_lib.analysis import errors, network_under_test
+from tpsnet_lib import course, metrics, tasks
+from tpsnet_lib.analysis import errors
 from tpsnet_lib.config import ModelConfig
 from tpsnet_lib.data import datasets
 from tpsnet_lib.files import RecordError
@@ -19,28 +19,21 @@ from tpsnet_lib.model import build
 from tpsnet_lib.runs import test_set
 from tpsnet_lib.runs.records import WEIGHTS, Store, load_or_run, read_record, write_sums, write_weights
 
-CPU = torch.device("cpu")
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "05_error_analysis.ipynb"
 SMALL = {  # parameters under which the notebook takes seconds
-    "profile": "quick",
     "dataset": "shapes10",
     "live_epochs": 0.5,
     "live_train_size": 100,
-    "forward_seconds": 0.0,
-    "stress_images": 60,
-    "neighbour_images": 100,
-    "twin_images": 50,
-    "embedding_images": 80,
-    "embedding": "pca",
+    "stress_images": 40,
 }
 
 
 @pytest.fixture
 def opened(record_copy):
     """A store with one record whose test part is there, to be damaged."""
-    shelf = Store(record_copy.parent)
-    test_set.open_test(shelf.load(record_copy.name), store=shelf, device="cpu", exploratory=True)
-    return shelf
+    store = Store(record_copy.parent)
+    test_set.open_test(store.load(record_copy.name), store=store, device="cpu", exploratory=True)
+    return store
 
 
 def swap_weights(folder):
@@ -58,169 +51,139 @@ def shorten(folder):
     write_sums(folder / "test")
 
 
+def choose(store, run_id):
+    """The network of an id, or a tiny one that is trained in its place."""
+    return errors.choose_network(store, "shapes10", run_id, None, tiny(train__epochs=1))
+
+
 @pytest.fixture
 def notebook(monkeypatch, capsys):
-    """Runs the code cells of notebook 05 one after another; gives their names and what they printed."""
-    monkeypatch.setattr("matplotlib.pyplot.show", lambda *_: None)
+    """Runs the code cells of notebook 05 one after another; gives their names, the findings and what was printed."""
+    findings = []
+    monkeypatch.setattr(course, "finding", findings.append)
+    monkeypatch.setattr(tasks, "finding", findings.append)
+    monkeypatch.setattr(course.Lab, "show", staticmethod(pyplot.close))
 
     def run(**parameters):
+        findings.clear()
         names: dict[str, object] = {}
         for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
             if cell.cell_type == "code":
                 exec(compile(cell.source, f"cell {cell.id}", "exec"), names)
             if "parameters" in cell.metadata.get("tags", []):
                 names |= {**SMALL, **parameters}
-        return SimpleNamespace(**names), capsys.readouterr().out
+        return SimpleNamespace(**names), " ".join(findings), capsys.readouterr().out
 
     return run
 
 
-# The room
+# The network
 
 
-def test_a_record_gives_its_network_and_the_answers_that_were_kept(opened, tiny_record):
-    found, passed = network_under_test.find_subject(opened, "shapes10", tiny_record.id, None, CPU)
-    assert (found.record.id, found.notes, passed, found.not_choosing) == (tiny_record.id, (), [], True)
+def test_a_record_gives_its_network_and_the_predictions_that_were_kept(opened, tiny_record):
+    found = choose(opened, tiny_record.id)
+    assert (found.record.id, found.notes, found.exploratory, found.trained_now) == (tiny_record.id, (), True, False)
     assert torch.equal(found.logits, test_set.find_test(tiny_record, opened).logits)
     expected = metrics.predict(found.network, found.test.images)
     torch.testing.assert_close(found.logits, expected, atol=0.01, rtol=0.01)
+    assert f"`{tiny_record.id}` (read from the store; exploratory" in found.description
+    assert (found.dataset, len(found.class_names)) == ("shapes10", 10)
 
 
-def test_weights_of_another_network_leave_the_answers_that_were_kept(opened, tiny_record):
+def test_a_record_without_usable_weights_is_passed_over_for_the_next_or_for_a_network_trained_now(
+    opened, tiny_record, monkeypatch
+):
     swap_weights(opened.writable / tiny_record.id)
-    found, _ = network_under_test.find_subject(opened, "shapes10", tiny_record.id, None, CPU)
-    assert found.network is None
-    assert len(found.logits) == len(found.test)
+    found = choose(opened, tiny_record.id)
+    assert (found.trained_now, found.record.id) == (True, tiny(train__epochs=1).id)
+    assert "trained now" in found.description
     (note,) = found.notes
+    assert note.startswith(f"Record {tiny_record.id} is passed over: ")
     assert "does not fit the network in config.json" in note
     assert "\n" not in note
+    other = load_or_run(tiny(train__epochs=1), store=opened, device="cpu", progress="none", keep_weights=True)
+    monkeypatch.setattr(errors, "final_ids", lambda: {other.id: "x", tiny_record.id: "x"})
+    following = choose(opened, "")
+    assert (following.record.id, following.trained_now) == (other.id, False)
 
 
 @pytest.mark.parametrize("altered", [False, True])
-def test_answers_of_another_length_or_altered_are_computed_anew_and_not_kept(opened, tiny_record, altered):
+def test_predictions_of_another_length_or_altered_are_computed_anew_and_not_kept(opened, tiny_record, altered):
     kept = test_set.find_test(tiny_record, opened).logits
     folder = opened.writable / tiny_record.id
     shorten(folder)
     if altered:
         (folder / "test" / "SHA256SUMS").write_text("0" * 64 + "  logits.npz\n")
     before = (folder / "test" / "logits.npz").read_bytes()
-    found, _ = network_under_test.find_subject(opened, "shapes10", tiny_record.id, None, CPU)
+    found = choose(opened, tiny_record.id)
     assert torch.equal(found.logits, kept)
     assert ("altered" if altered else "(1999, 10) predictions for 2,000") in found.notes[0]
     assert (folder / "test" / "logits.npz").read_bytes() == before
 
 
-def test_a_record_of_which_nothing_can_be_used_is_passed_over_for_the_next(opened, tiny_record, monkeypatch):
-    folder = opened.writable / tiny_record.id
-    other = load_or_run(tiny(train__epochs=1), store=opened, device="cpu", progress="none", keep_weights=True)
-    swap_weights(folder)
-    shorten(folder)
-    found, passed = network_under_test.find_subject(opened, "shapes10", tiny_record.id, None, CPU)
-    assert found is None  # the other one is not declared final
-    monkeypatch.setattr("tpsnet_lib.analysis.errors.final_ids", lambda: {other.id: "x", tiny_record.id: "x"})
-    found, passed = network_under_test.find_subject(opened, "shapes10", tiny_record.id, None, CPU)
-    assert found.record.id == other.id
-    (line,) = passed
-    assert line.startswith(f"Record {tiny_record.id} is passed over: ")
-    for reason in ("does not fit the network", "(1999, 10) predictions"):
-        assert reason in line
-
-
 def test_an_id_that_no_record_has_is_an_error(opened):
     with pytest.raises(RecordError, match="no record 0123456789ab"):
-        network_under_test.find_subject(opened, "shapes10", "0123456789ab", None, CPU)
+        choose(opened, "0123456789ab")
 
 
-def test_the_baseline_is_another_record_of_the_same_data_or_a_reason(opened, tiny_record, monkeypatch):
+def test_the_baseline_is_another_record_of_the_same_data_whose_weights_can_be_used(opened, tiny_record, monkeypatch):
     record = opened.load(tiny_record.id)
-    with pytest.raises(RecordError, match="classroom has no record on shapes10"):
-        network_under_test.baseline(record, opened, CPU)
-    monkeypatch.setattr(network_under_test, "collect", lambda *_: [(None, None), (None, record)])
-    with pytest.raises(RecordError, match="itself"):
-        network_under_test.baseline(record, opened, CPU)
+    assert errors.baseline(record, opened) is None  # the experiment has no record on these images
+    monkeypatch.setattr(errors, "collect", lambda *_: [(None, None), (None, record)])
+    assert errors.baseline(record, opened) is None  # the record itself
     other = SimpleNamespace(id="other", config=tiny(train__epochs=1))
-    assert network_under_test.baseline(other, opened, CPU)[0] is record
+    assert errors.baseline(other, opened)[0] is record
     (opened.writable / record.id / WEIGHTS).unlink()
-    with pytest.raises(RecordError, match="kept without weights"):
-        network_under_test.baseline(other, opened, CPU)
+    assert errors.baseline(other, opened) is None
 
 
 # The notebook
 
 
-def test_the_notebook_goes_on_without_the_network(opened, tiny_record, notebook):
-    swap_weights(opened.writable / tiny_record.id)
-    names, out = notebook(store=str(opened.writable), record=tiny_record.id)
-    assert names.chosen.id == tiny_record.id
-    assert out.count("does not fit the network in config.json") == 1
-    assert out.count(names.left_out) == 8
-    assert names.heat == tiny_record.metrics["temperature"]  # its record has it
-    said = " ".join(names.findings)
-    assert "On the 2,000 test images" in said
-    assert "near-duplicate" in said
-    assert "severity" not in said
-
-
-def test_the_notebook_goes_on_with_predictions_of_another_length_and_a_class_without_images(
+def test_the_notebook_runs_on_a_record_with_a_baseline_and_a_class_without_images(
     opened, tiny_record, notebook, monkeypatch
 ):
     """The test images have lost a class, so the predictions that were kept are too many for them."""
     whole = datasets.load_test("shapes10")
     few = whole.subset((whole.labels != 9).nonzero()[:, 0])
-    for room in (datasets, test_set, network_under_test):
-        monkeypatch.setattr(room, "load_test", lambda *_: few)
-    base = shutil.copytree(tiny_record.path, opened.writable / "base" / tiny_record.id)
-    monkeypatch.setattr(
-        network_under_test, "baseline", lambda record, store, device: (read_record(base), names_network(base))
-    )
-    names, out = notebook(store=str(opened.writable), record=tiny_record.id)
-    assert f"(2000, 10) predictions for {len(few):,} test images" in out
-    said = " ".join(names.findings)
-    assert f"On the {len(few):,} test images" in said
-    assert f"No image is labelled {names.names[9]}." in said
-    assert "**100.0% (100.0 to 100.0)** of that of the classroom network" in said  # it is its own baseline
-    assert names.heat is not None
+    monkeypatch.setattr(errors, "load_test", lambda *_: few)
+    monkeypatch.setattr(test_set, "load_test", lambda *_: few)
+    monkeypatch.setattr(errors, "baseline", lambda record, store: (record, record.load_model()))
+    names, findings, out = notebook(store=str(opened.writable), record=tiny_record.id)
+    assert names.tested.record.id == tiny_record.id
+    assert f"(2000, 10) predictions for {len(few):,} test images" in findings
+    assert f"of the {len(few):,} test images" in findings
+    assert "The corruptions cost" in findings
+    assert "cost the `classroom` network" in findings
+    assert "not settled" in findings  # it is its own baseline
+    assert "shapes10 has no published predictions" in out
+    assert len(names.table) == 32
 
 
-def names_network(folder):
-    return read_record(folder).load_model()
+def test_the_notebook_trains_a_network_where_there_is_none_and_says_so(tmp_path, notebook):
+    names, findings, _ = notebook(store=str(tmp_path / "store"))
+    assert names.tested.trained_now
+    assert "trained now, because no final record could be used" in findings
+    assert findings.count("Not answered yet") == 3
+    assert set(names.networks) == {names.plots.OURS}
 
 
-def test_the_notebook_trains_a_network_where_nothing_can_be_used(opened, tiny_record, notebook):
-    folder = opened.writable / tiny_record.id
-    swap_weights(folder)
-    shorten(folder)
-    names, out = notebook(store=str(opened.writable), record=tiny_record.id)
-    assert f"Record {tiny_record.id} is passed over" in out
-    assert names.chosen.id != tiny_record.id
-    assert names.trained_here
-
-
-def test_seeds_fitted_on_all_images_take_temperature_and_rank_from_their_split_sibling(tmp_path, notebook, monkeypatch):
-    shelf = Store(tmp_path / "store")
+def test_seeds_fitted_on_all_images_take_their_rank_from_their_split_sibling_and_form_an_ensemble(
+    tmp_path, notebook, monkeypatch
+):
+    store = Store(tmp_path / "store")
 
     def trained(fit_on, seed):
         data = {"data.train_size": 0, "data.validation_size": 300, "data.fit_on": fit_on}
         config = tiny(train__epochs=0.02, seed=seed, **data)
-        return load_or_run(config, store=shelf, device="cpu", progress="none", keep_weights=True)
+        return load_or_run(config, store=store, device="cpu", progress="none", keep_weights=True)
 
-    sibling, *seeds = [trained("split", 0), *(trained("all", seed) for seed in (2, 1, 0))]
-    finals = {record.id: "x" for record in seeds}
-    for room in (errors, test_set, network_under_test):
-        monkeypatch.setattr(room, "final_ids", lambda: finals)
+    _, *seeds = [trained("split", 0), *(trained("all", seed) for seed in (2, 1, 0))]
+    monkeypatch.setattr(errors, "final_ids", lambda: {record.id: "x" for record in seeds})
     for record in seeds:
-        test_set.open_test(record, store=shelf, device="cpu")
-    fitted, validation = datasets.fit_and_validation(sibling.config.data)
-    assert not torch.isin(validation.indices, fitted.indices).any()
-    assert torch.isin(validation.indices, datasets.fit_and_validation(seeds[0].config.data)[0].indices).all()
-
-    names, _ = notebook(store=str(shelf.writable))
-    assert names.chosen.id == seeds[2].id
-    assert len(names.fit_set) == 10_000
+        test_set.open_test(record, store=store, device="cpu", exploratory=True)
+    names, findings, _ = notebook(store=str(store.writable))
+    assert names.tested.record.id == seeds[2].id
     assert list(names.by_seed) == [0, 1, 2]
-    logits = metrics.predict(sibling.load_model(), validation.images, precision=sibling.config.train.precision)
-    assert names.heat == pytest.approx(metrics.temperature(logits, validation.labels), rel=1e-3)
-    said = " ".join(names.findings)
-    assert "Over 3 seeds of this recipe" in said
-    assert "10,000 that were trained on" in said
+    assert "Over 3 seeds the accuracy is" in findings
     assert "validation_accuracy" not in NOTEBOOK.read_text("utf-8")  # of a run on all images it is none

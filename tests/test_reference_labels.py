@@ -55,7 +55,6 @@ def test_reads_what_people_checkers_and_models_said(folder):
     assert reference_labels.load_humans(folder).sum(1).unique().tolist() == [51]
     checks = reference_labels.load_label_checks(folder)
     assert [check.is_error for check in checks] == [True, False]
-    assert reference_labels.error_positions(checks).tolist() == [7]
     found = reference_labels.load_published(folder)
     assert found.names == ("a", "b")
     assert found.original.dtype == torch.int64
@@ -124,12 +123,22 @@ def test_predictions_that_lack_an_array_or_are_torn_are_refused(folder):
         reference_labels.load_published(folder)
 
 
-def test_a_notebook_gets_the_reason_and_goes_on(folder, tmp_path):
-    assert reference_labels.or_reason(reference_labels.load_published, folder, "cifar10")[1] == ""
-    nothing, reason = reference_labels.or_reason(reference_labels.load_humans, tmp_path / "nowhere", "cifar10")
-    assert nothing is None
-    assert "missing" in reason
-    assert "shapes10" in reference_labels.or_reason(reference_labels.load_humans, folder, "shapes10")[1]
+def test_a_notebook_gets_what_there_is_and_the_reasons_for_the_rest(folder, tmp_path):
+    found = reference_labels.load_reference(folder, "cifar10")
+    assert (len(found.people), len(found.label_checks), found.published.names) == (10_000, 2, ("a", "b"))
+    assert found.notes == ()
+    assert all(source in found.sources for source in reference_labels.SOURCES.values())
+    (folder / reference_labels.PUBLISHED).unlink()
+    part = reference_labels.load_reference(folder, "cifar10")
+    assert part.people is not None
+    assert part.published is None
+    (note,) = part.notes
+    assert "missing" in note
+    assert "Recht" not in part.sources
+    assert len(reference_labels.load_reference(tmp_path / "nowhere", "cifar10").notes) == 3
+    shapes = reference_labels.load_reference(folder, "shapes10")
+    assert (shapes.people, shapes.sources) == (None, "")
+    assert "shapes10" in shapes.notes[0]
 
 
 def test_a_named_folder_wins_then_the_variable_then_the_one_beside_the_data(tmp_path, monkeypatch):
@@ -263,7 +272,7 @@ def test_the_real_files_say_what_their_papers_say():
     people = reference_labels.load_humans(folder).argmax(1)
     assert (people == labels).double().mean().item() == pytest.approx(0.9921, abs=1e-9)
     checks = reference_labels.load_label_checks(folder)
-    assert (len(checks), len(reference_labels.error_positions(checks))) == (275, 54)
+    assert (len(checks), sum(check.is_error for check in checks)) == (275, 54)
     assert all(labels[check.index] == check.label for check in checks)
     models = reference_labels.load_published(folder)
     expected = {

@@ -176,19 +176,37 @@ def load_published(folder: Path | None) -> Published:
     return Published(tuple(str(name) for name in read["names"]), **classes)
 
 
-def or_reason(load: Callable[[Path | None], Loaded], folder: Path | None, dataset: str) -> tuple[Loaded | None, str]:
-    """What a loader gives and '', or None and the one line that says why not; a notebook shows it and goes on."""
+@dataclass(frozen=True)
+class Reference:
+    """The reference data that a machine has; None for what it has not, with the reasons in `notes`."""
+
+    people: Tensor | None  # as `load_humans` gives them
+    label_checks: list[LabelCheck] | None
+    published: Published | None
+    notes: tuple[str, ...]
+
+    @property
+    def sources(self) -> str:
+        """The sources and licences of what was read."""
+        read = {HUMANS: self.people, LABEL_CHECKS: self.label_checks, PUBLISHED: self.published}
+        return "; ".join(SOURCES[name] for name, content in read.items() if content is not None)
+
+
+def load_reference(folder: Path | None, dataset: str) -> Reference:
+    """All reference data of a data set that a folder holds; what is missing or altered is a note, not an error."""
     if dataset != "cifar10":
-        return None, f"{dataset} has no published predictions, human votes or checked labels"
-    try:
-        return load(folder), ""
-    except DataError as error:
-        return None, str(error)
+        return Reference(None, None, None, (f"{dataset} has no published predictions, human votes or checked labels",))
+    notes = []
 
+    def read(load: Callable[[Path | None], Loaded]) -> Loaded | None:
+        try:
+            return load(folder)
+        except DataError as error:
+            notes.append(str(error))
+            return None
 
-def error_positions(checks: Sequence[LabelCheck]) -> Tensor:
-    """The positions of the test images whose label had no majority, int64 [54] of the published votes."""
-    return torch.tensor([check.index for check in checks if check.is_error], dtype=torch.int64)
+    people, label_checks, published = read(load_humans), read(load_label_checks), read(load_published)
+    return Reference(people, label_checks, published, tuple(notes))
 
 
 def _checked(folder: Path | None, name: str) -> Path:

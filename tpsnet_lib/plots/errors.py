@@ -1,312 +1,262 @@
-"""Figures of the error analysis: what one network gets wrong, how sure it is, and what it looks at."""
+"""Figures of the error analysis: what one network gets wrong, how confident it is, and what it looks at."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
+import pandas as pd
+import seaborn as sns
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from tpsnet_lib import metrics
-from tpsnet_lib.analysis.corruptions import Ratios
-from tpsnet_lib.analysis.errors import Agreement, Bin, ClassScores, Interval, Standing
-from tpsnet_lib.analysis.explain import BlockNorms
-from tpsnet_lib.plots.style import GRID, INK, MUTED, PALETTE, STYLE, WIDTH, figure
+from tpsnet_lib.plots.style import GRID, INK, MUTED, PALETTE, STYLE, WIDTH, describe, figure
+from tpsnet_lib.runs.records import Record
+from tpsnet_lib.stats import DOES_NOT_HOLD, HOLDS, NO_DIFFERENCE, NOT_SETTLED, Estimate
 
-TEN = (*PALETTE, "#000000", "#882255", "#B8A000")  # one a class, each also named beside its points
 HEAT = LinearSegmentedColormap.from_list("heat", ["#FFFFFF", "#FBD9B5", PALETTE[1], "#7A2E00"])
+OURS = "this network"
+COLOURS = {  # of the verdicts on "this network is better"
+    DOES_NOT_HOLD: PALETTE[2],
+    NO_DIFFERENCE: PALETTE[5],
+    NOT_SETTLED: PALETTE[6],
+    HOLDS: PALETTE[0],
+    OURS: PALETTE[1],
+}
 
 
 @mpl.rc_context(STYLE)
-def confusion_matrix(confusion: Tensor, names: Sequence[str]) -> Figure:
-    """Counts of label (row) against prediction (column); only the errors are coloured, the diagonal is in grey."""
-    fig, ax = figure(height=4.9, width=6.2)
-    counts = confusion.numpy()
-    wrong = np.ma.masked_array(counts, np.eye(len(names), dtype=bool))
-    highest = max(1, int(wrong.max()))
-    ax.imshow(wrong, cmap=HEAT.with_extremes(bad=GRID), vmin=0, vmax=highest)
-    for row, column in np.ndindex(counts.shape):
-        value = counts[row, column]
-        if value:
-            colour = "white" if row != column and value > 0.6 * highest else INK
-            bold = "bold" if row == column else "normal"
-            ax.text(column, row, f"{value}", ha="center", va="center", fontsize=7.5, color=colour, fontweight=bold)
-    ax.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(names)), names)
+def confusion_matrix(counts: Tensor, names: Sequence[str], record: Record) -> Figure:
+    """Counts of label (row) against prediction (column), int64 [10, 10]: only the errors are coloured, the diagonal is
+    grey, and a row's name holds its recall."""
+    fig, ax = figure(height=4.9, width=6.4)
+    table, hits = counts.numpy(), counts.diagonal()
+    diagonal = np.eye(len(names), dtype=bool)
+    rows = [f"{name}, {100 * hit / max(1, n):.0f}%" for name, hit, n in zip(names, hits, counts.sum(1), strict=True)]
+    words = np.where(table == 0, "", table.astype(str))
+    look = {"annot": words, "fmt": "", "cbar": False, "annot_kws": {"fontsize": 8}, "ax": ax, "linewidths": 0.5}
+    sns.heatmap(table, mask=diagonal, cmap=HEAT, vmin=0, xticklabels=names, yticklabels=rows, **look)
+    look["annot_kws"] = {"fontsize": 8, "fontweight": "bold", "color": INK}
+    sns.heatmap(table, mask=~diagonal, cmap=[GRID], xticklabels=names, yticklabels=rows, **look)
+    plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
     ax.set_xlabel("predicted class")
-    ax.set_ylabel("label")
-    ax.grid(False)
+    ax.set_ylabel("label, recall")
     ax.tick_params(length=0)
-    return fig
+    return describe(
+        fig,
+        caption="The darkest cells are the classes that are confused most often; the grey diagonal holds the hits"
+        f" ({int(counts.sum()):,} test images).",
+        alt="Confusion matrix of label and prediction. The darkest cells are the most frequent confusions.",
+        records=[record],
+    )
 
 
 @mpl.rc_context(STYLE)
-def scores_by_class(scores: Sequence[ClassScores], names: Sequence[str]) -> Figure:
-    """Precision, recall and F1 of each class with their intervals, the hardest class (by F1) at the bottom."""
-    fig, ax = figure(height=4.0)
-    order = sorted(range(len(names)), key=lambda index: np.nan_to_num(scores[index].f1[0]))
-    for offset, (kind, colour, marker) in enumerate(
-        zip(("precision", "recall", "f1"), (PALETTE[5], PALETTE[1], INK), ("s", "o", "D"), strict=True)
-    ):
-        values = [getattr(scores[index], kind) for index in order]
-        places = np.arange(len(order)) + 0.24 * (1 - offset)
-        _points(ax, values, places, horizontal=True, fmt=marker, color=colour, label="F1" if kind == "f1" else kind)
-    ax.set_yticks(range(len(order)), [names[index] for index in order])
-    ax.set_xlabel("score, % of images (95% interval)")
-    _legend_above(ax)
-    return fig
+def worst_errors(images: Tensor, lines: Sequence[str], record: Record, columns: int = 5) -> Figure:
+    """The wrong predictions of the highest confidence (images uint8 [N, 3, H, W]), each with its lines of text."""
+    rows, deepest = max(1, -(-len(images) // columns)), max((text.count("\n") + 1 for text in lines), default=1)
+    fig, axes = figure(rows, columns, height=rows * (0.95 + 0.14 * deepest), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, image, text in zip(axes.flat, images, lines, strict=False):
+        _tile(ax, image)
+        ax.text(0.5, -0.06, text, transform=ax.transAxes, ha="center", va="top", fontsize=8, color=INK)
+    return describe(
+        fig,
+        caption=f"The {len(images)} errors of the highest confidence: label → prediction.",
+        alt="The wrong predictions of the highest confidence, each with label, prediction and confidence.",
+        records=[record],
+        fmt="png",
+    )
 
 
 @mpl.rc_context(STYLE)
-def reliability(panels: Sequence[tuple[str, Sequence[Bin]]]) -> Figure:
-    """Accuracy against confidence in bins of equal counts, a panel for each (title, bins); the line is calibrated."""
-    fig, axes = figure(1, len(panels), height=3.3, sharey=True, squeeze=False)
-    lowest = min(min(part.confidence, part.accuracy[1]) for _, bins in panels for part in bins)
-    for ax, (title, bins) in zip(axes[0], panels, strict=True):
+def reliability(bins: Mapping[str, pd.DataFrame], record: Record) -> Figure:
+    """Accuracy against confidence, a panel for each title. A table has a row a bin: `confidence` and `accuracy`, the
+    latter an `Estimate`. On the dashed line a network is calibrated."""
+    fig, axes = figure(1, len(bins), height=3.2, sharey=True, squeeze=False)
+    lowest = min(min(part.confidence.min(), *(e.low for e in part.accuracy)) for part in bins.values())
+    limits = (100 * max(0.0, lowest - 0.05), 101)
+    for ax, (title, part) in zip(axes[0], bins.items(), strict=True):
         ax.plot([0, 100], [0, 100], color=MUTED, linewidth=1, linestyle="--")
-        places = np.array([100 * part.confidence for part in bins])
-        _points(ax, [part.accuracy for part in bins], places, fmt="o", color=PALETTE[0])
-        ax.set_xlim(100 * max(0.0, lowest - 0.05), 101)
-        ax.set_ylim(100 * max(0.0, lowest - 0.05), 101)
-        ax.set_title(title)
-        ax.set_xlabel("confidence, %")
-    axes[0][0].set_ylabel("accuracy, %")
-    return fig
+        _points(ax, list(part.accuracy), 100 * part.confidence.to_numpy(), color=PALETTE[0])
+        ax.set(xlim=limits, ylim=limits, xlabel="confidence (%)", title=title)
+    axes[0][0].set_ylabel("accuracy (%)")
+    n = sum(estimate.n for estimate in next(iter(bins.values())).accuracy)
+    return describe(
+        fig,
+        caption="A calibrated network's points lie on the dashed line; above it the network is right more often than"
+        f" its confidence says ({n:,} test images, bins of equal counts, 95% Wilson intervals).",
+        alt=f"Accuracy against confidence beside the diagonal: {', '.join(bins)}.",
+        records=[record],
+    )
 
 
 @mpl.rc_context(STYLE)
-def risk_coverage(coverage: Tensor, accuracy: Tensor) -> Figure:
-    """The error on the images answered, against the share answered, the surest first, with its Wilson band."""
-    fig, ax = figure(height=3.0)
-    total = len(coverage)
-    at = torch.linspace(min(total, 20) - 1, total - 1, min(total, 150)).long()
-    reached, n = accuracy[at].numpy(), (at + 1).tolist()
-    ends = np.array([metrics.wilson(round(value * count), count) for value, count in zip(reached, n, strict=True)])
-    x = 100 * coverage[at].numpy()
-    ax.fill_between(x, 100 * (1 - ends[:, 1]), 100 * (1 - ends[:, 0]), color=PALETTE[0], alpha=0.2, linewidth=0)
-    ax.plot(x, 100 * (1 - reached), color=PALETTE[0], label="surest first")
-    overall = 100 * (1 - float(accuracy[-1]))
-    ax.axhline(overall, color=MUTED, linewidth=1, linestyle="--", label="in any order")
-    ax.set_xlim(0, 100)
-    ax.set_ylim(0, 1.25 * max(overall, 1))
-    ax.set_xlabel("coverage: images answered, %")
-    ax.set_ylabel("error on them, %")
-    _legend_above(ax)
-    return fig
-
-
-@mpl.rc_context(STYLE)
-def gallery(images: Tensor, lines: Sequence[str], columns: int = 6, side: float = 0.8) -> Figure:
-    """Thumbnails (uint8 [N, 3, H, W]) of so many inches in a grid, each with its lines of text beneath."""
-    rows = max(1, -(-len(images) // columns))
-    deepest = max((text.count("\n") + 1 for text in lines), default=1)
-    wide, high = WIDTH / columns, side + 0.13 * deepest + 0.12
-    fig = plt.figure(figsize=(WIDTH, rows * high), layout="none")
-    for position, (image, text) in enumerate(zip(images, lines, strict=True)):
-        row, column = divmod(position, columns)
-        left, bottom = (column + 0.5) * wide - side / 2, (rows - row) * high - side
-        ax = fig.add_axes((left / WIDTH, bottom / (rows * high), side / WIDTH, side / (rows * high)))
-        _picture(ax, image)
-        ax.text(0.5, -0.05, text, transform=ax.transAxes, ha="center", va="top", fontsize=7, color=INK)
-    return fig
-
-
-@mpl.rc_context(STYLE)
-def standings(rows: Sequence[Standing], accuracy: Interval, name: str) -> Figure:
-    """The error of published models and of ours on the same images, with Wilson intervals; the colour says whether
-    the paired difference is clear."""
-    fig, ax = figure(height=0.6 + 0.17 * (len(rows) + 1))
-    n = 10_000
-    entries = [(row.name, row.accuracy, _verdict(row)) for row in rows]
-    entries = sorted([*entries, (name, accuracy[0], "ours")], key=lambda entry: -entry[1])
-    looks = {
-        "clearly better": PALETTE[2],
-        "not told apart": PALETTE[6],
-        "clearly worse": PALETTE[0],
-        "ours": PALETTE[1],
-    }
-    ax.axvspan(100 * (1 - accuracy[2]), 100 * (1 - accuracy[1]), color=PALETTE[1], alpha=0.15, linewidth=0)
-    for verdict, colour in looks.items():
-        places = [place for place, entry in enumerate(entries) if entry[2] == verdict]
-        if places:
-            values = [_error(entries[place][1], n) for place in places]
-            marker = "D" if verdict == "ours" else "o"
-            _points(ax, values, np.array(places), horizontal=True, fmt=marker, color=colour, label=verdict)
-    ax.set_yticks(range(len(entries)), [entry[0] for entry in entries], fontsize=7.5)
-    for label, entry in zip(ax.get_yticklabels(), entries, strict=True):
-        label.set_color(PALETTE[1] if entry[2] == "ours" else INK)
+def published_models(table: pd.DataFrame, record: Record) -> Figure:
+    """The error of published models and of this network on the same images. `table` has the columns `name`, `accuracy`
+    (an `Estimate`) and `verdict` ("this network is better": a verdict of `stats`, or `OURS`)."""
+    rows = table.sort_values("accuracy", key=lambda column: [-e.value for e in column]).reset_index(drop=True)
+    fig, ax = figure(height=0.7 + 0.17 * len(rows))
+    for verdict, colour in COLOURS.items():
+        chosen = rows[rows.verdict == verdict]
+        if len(chosen):
+            wrong = [_complement(estimate) for estimate in chosen.accuracy]
+            look: dict[str, Any] = {"marker": "D" if verdict == OURS else "o", "color": colour, "label": verdict}
+            _points(ax, wrong, chosen.index.to_numpy(), horizontal=True, **look)
+    ax.set_yticks(range(len(rows)), rows.name, fontsize=8)
     ax.invert_yaxis()
     ax.set_xscale("log")
-    ticks = [tick for tick in (2, 3, 5, 10, 15, 20, 30, 50) if tick >= 0.7 * 100 * (1 - entries[0][1])]
+    low, high = ax.get_xlim()
+    ticks = [tick for tick in (1, 2, 3, 5, 10, 15, 20, 30, 50) if low <= tick <= high]
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.minorticks_off()
-    ax.set_xlabel("error on the test images, % (log scale, 95% interval)")
-    _legend_above(ax)
-    return fig
-
-
-def _verdict(row: Standing) -> str:
-    _, low, high = row.ours.difference
-    return "clearly better" if high < 0 else "clearly worse" if low > 0 else "not told apart"
-
-
-def _error(accuracy: float, n: int) -> Interval:
-    low, high = metrics.wilson(round(accuracy * n), n)
-    return 1 - accuracy, 1 - high, 1 - low
+    ax.set_xlabel("error on the test images (%, log scale)")
+    _legend_above(ax, title='verdict on "this network is better"')
+    worse = int((rows.verdict == HOLDS).sum())
+    return describe(
+        fig,
+        caption=f"This network is shown to be better than {worse} of {len(rows) - 1} published models on the same"
+        f" {rows.accuracy[0].n:,} images (95% Wilson intervals; the colour is the verdict that this network is better,"
+        " from a paired comparison, after Holm).",
+        alt="Errors of published models and of this network on the same test images, sorted.",
+        records=[record],
+    )
 
 
 @mpl.rc_context(STYLE)
-def people(groups: Sequence[Agreement]) -> Figure:
-    """By how many people agree with the label: the network's error, and its uncertainty beside people's."""
+def people(groups: pd.DataFrame, record: Record) -> Figure:
+    """By how many people agree with the label (`agreement`): the network's `error`, and the mean entropy of `network`
+    and `people`, each an `Estimate`."""
     fig, (left, right) = figure(1, 2, height=3.1)
     places = np.arange(len(groups))
-    _points(left, [group.error for group in groups], places, fmt="o", color=PALETTE[1])
-    left.set_ylabel("network's error, %")
-    _points(right, [group.ours for group in groups], places - 0.08, fmt="o", color=PALETTE[1], label="network", scale=1)
-    theirs = [group.people for group in groups]
-    right.plot(places + 0.08, theirs, "s", color=PALETTE[0], markersize=5, label="people")
-    right.set_ylabel("mean uncertainty (entropy), nats")
+    _points(left, list(groups.error), places, color=PALETTE[1])
+    left.set_ylabel("network's error (%)")
+    for kind, colour, marker, offset in (("network", PALETTE[1], "o", -0.1), ("people", PALETTE[0], "s", 0.1)):
+        _points(right, list(groups[kind]), places + offset, scale=1, color=colour, marker=marker, label=kind)
+    right.set_ylabel("mean entropy (nats)")
     _legend_above(right)
     for ax in (left, right):
         ax.set_ylim(0, None)
-        ax.set_xticks(places, [f"{group.name}\n{group.n:,}" for group in groups], fontsize=8)
-        ax.set_xlabel("people who agree with the label; images")
-    return fig
+        ax.set_xticks(places, [f"{row.agreement}\nn = {row.error.n:,}" for row in groups.itertuples()], fontsize=8)
+        ax.set_xlabel("people who agree with the label")
+    return describe(
+        fig,
+        caption="Where fewer people agree with the label, the network errs more often and is less certain (CIFAR-10H,"
+        f" {sum(e.n for e in groups.error):,} test images, 95% intervals).",
+        alt="The network's error, and the entropy of network and people, by how many people agree with the label.",
+        records=[record],
+    )
 
 
 @mpl.rc_context(STYLE)
-def heat_maps(images: Tensor, heat: Tensor, lines: Sequence[str]) -> Figure:
-    """Images above, the same with what speaks for the class laid over them (heat [N, H, W] in 0 to 1) below."""
-    width = min(WIDTH, 0.95 * len(images))
-    fig, axes = figure(2, len(images), height=2 * width / len(images) + 0.45, width=width, squeeze=False)
-    for column, (image, where, text) in enumerate(zip(images, heat, lines, strict=True)):
-        _picture(axes[0][column], image)
-        _picture(axes[1][column], image, grey=True)
-        axes[1][column].imshow(where.numpy(), cmap="magma", alpha=0.55, vmin=0, vmax=1, interpolation="bilinear")
-        axes[0][column].set_title(text, fontsize=7, loc="center", fontweight="normal")
-    return fig
+def heat_maps(images: Tensor, heat: Tensor, titles: Sequence[str], record: Record) -> Figure:
+    """Images (uint8 [N, 3, H, W]) above, and below the same in grey under their heat maps [N, H, W] in 0 to 1."""
+    width = min(WIDTH, 1.2 * len(images))
+    fig, axes = figure(2, len(images), height=2 * width / len(images) + 0.5, width=width, squeeze=False)
+    for above, below, image, places, title in zip(*axes, images, heat, titles, strict=True):
+        _tile(above, image)
+        below.imshow(image.float().mean(0).numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        below.imshow(places.numpy(), cmap="magma", alpha=0.55, vmin=0, vmax=1, interpolation="bilinear")
+        below.axis("off")
+        above.set_title(title, fontsize=8, loc="center", fontweight="normal")
+    return describe(
+        fig,
+        caption="Bright places speak for the predicted class; the label stands in brackets.",
+        alt="Test images, and below each the same with the places lit up that speak for the predicted class.",
+        records=[record],
+        fmt="png",
+    )
 
 
 @mpl.rc_context(STYLE)
-def embedding(points: Tensor, labels: Tensor, correct: Tensor, names: Sequence[str], axes: tuple[str, str]) -> Figure:
-    """Images as points in a plane (float [N, 2]), coloured and named by label, with the errors crossed."""
-    fig, ax = figure(height=4.6)
-    for index, (name, colour) in enumerate(zip(names, TEN, strict=True)):
-        of_class = labels == index
-        if not of_class.any():
-            continue
-        ax.scatter(*points[of_class].T.numpy(), s=10, color=colour, alpha=0.65, linewidths=0)
-        middle = points[of_class].median(0).values.tolist()
-        box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.5}
-        ax.text(*middle, name, fontsize=8.5, color=colour, ha="center", va="center", fontweight="bold", bbox=box)
-    ax.scatter(*points[~correct].T.numpy(), s=24, marker="x", color=INK, linewidths=0.9, label="wrong prediction")
-    ax.set_xlabel(axes[0])
-    ax.set_ylabel(axes[1])
-    ax.set_xticks([])
-    ax.set_yticks([])
-    _legend_above(ax)
-    return fig
-
-
-@mpl.rc_context(STYLE)
-def block_norms(norms: Sequence[BlockNorms]) -> Figure:
-    """What comes along the skip and out of the branch of each block, mean over images and the middle 90% of them."""
+def block_sizes(sizes: pd.DataFrame, record: Record) -> Figure:
+    """The size of skip and branch in each block. A row is a block of one image: `block` (its place in
+    `network.layers`), `skip` and
+    `branch`, root mean squares."""
     fig, ax = figure(height=3.0)
-    places = np.arange(len(norms))
-    for kind, colour, marker, offset in (("skip", PALETTE[0], "o", -0.1), ("branch", PALETTE[1], "s", 0.1)):
-        values = torch.stack([getattr(norm, kind) for norm in norms]).double()
-        if values.isnan().all():
-            continue
-        middle, low, high = values.mean(1), values.quantile(0.05, 1), values.quantile(0.95, 1)
-        spread = list(zip(middle.tolist(), low.tolist(), high.tolist(), strict=True))
-        _points(ax, spread, places + offset, fmt=marker, color=colour, label=kind, scale=1)
-    for place, norm in enumerate(norms):
-        if place and norm.layer != norms[place - 1].layer:
+    long = sizes.melt("block", ["skip", "branch"], "part", "size").dropna()
+    blocks, parts = list(sizes.block.unique()), list(long.part.unique())
+    look: dict[str, Any] = {"linestyle": "none", "markersize": 4, "err_kws": {"linewidth": 1.2}, "ax": ax}
+    look |= {"hue_order": parts, "order": blocks, "dodge": 0.25 if len(parts) > 1 else False}
+    look |= {"palette": {"skip": PALETTE[0], "branch": PALETTE[1]}, "markers": ["o", "s"][-len(parts) :]}
+    sns.pointplot(long, x="block", y="size", hue="part", errorbar=("pi", 90), **look)
+    for place in range(1, len(blocks)):
+        if blocks[place].split(".")[0] != blocks[place - 1].split(".")[0]:
             ax.axvline(place - 0.5, color=MUTED, linewidth=0.8, linestyle=":")
-    ticks = places[:: max(1, len(norms) // 20)]
-    ax.set_xticks(ticks, [f"{norms[place].layer}.{norms[place].position}" for place in ticks], fontsize=8)
-    ax.set_xlabel("block (layer.position); a dotted line opens a layer")
+    shown = range(0, len(blocks), max(1, len(blocks) // 20))
+    ax.set_xticks(list(shown), [blocks[place] for place in shown], fontsize=8)
+    ax.set_xlabel("block (its place in `network.layers`); a dotted line opens a layer")
     ax.set_ylabel("root mean square")
     ax.set_ylim(0, None)
     _legend_above(ax)
-    return fig
+    return describe(
+        fig,
+        caption="What enters each block's sum, along the skip and out of the branch: the mean, and the middle 90% of"
+        f" {len(sizes) // len(blocks):,} test images.",
+        alt="Root mean square of skip and branch in each block, with the middle 90% of the images.",
+        records=[record],
+    )
 
 
 @mpl.rc_context(STYLE)
-def filters(kernels: Tensor) -> Figure:
-    """First-layer kernels (float [C, 3, k, k] in 0 to 1) side by side, grey for a weight of zero."""
-    columns = min(16, len(kernels))
-    rows = -(-len(kernels) // columns)
-    fig, axes = figure(rows, columns, height=rows * WIDTH / columns * 1.02, squeeze=False)
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, kernel in zip(axes.flat, kernels, strict=False):
-        ax.imshow(kernel.permute(1, 2, 0).numpy(), interpolation="nearest")
-    return fig
-
-
-@mpl.rc_context(STYLE)
-def corruption_curves(hits: dict[str, list[int]], clean: int, n: int) -> Figure:
-    """Accuracy under each corruption by severity, from the undamaged images (severity 0) on, with Wilson intervals."""
-    fig, ax = figure(height=3.2)
-    for offset, (name, counts) in enumerate(hits.items()):
-        values = [(count / n, *metrics.wilson(count, n)) for count in (clean, *counts)]
-        places = np.arange(len(values)) + 0.06 * (offset - (len(hits) - 1) / 2)
-        ax.plot(places, [100 * value[0] for value in values], color=PALETTE[offset], linewidth=1, alpha=0.7)
-        _points(ax, values, places, fmt="osD^v"[offset % 5], color=PALETTE[offset], label=name)
-    ax.set_xlabel("severity (0: the images as they are)")
-    ax.set_ylabel("accuracy, %")
-    _legend_above(ax, columns=len(hits))
-    return fig
-
-
-@mpl.rc_context(STYLE)
-def corruption_ratios(plain: Ratios, relative: Ratios) -> Figure:
-    """Errors by corruption as a share of a baseline's, with intervals, the mean of them last; at the line they are
-    equal. What has no ratio is left out."""
-    fig, ax = figure(height=2.7)
-    names = [*plain.by_name, "mean"]
-    for offset, (label, found, colour, marker) in enumerate(
-        (("error", plain, PALETTE[0], "o"), ("error beyond that on clean images", relative, PALETTE[1], "s"))
-    ):
-        values = [*found.by_name.values(), found.mean]
-        places = np.arange(len(names)) + 0.2 * (offset - 0.5)
-        _points(ax, values, places, horizontal=True, fmt=marker, color=colour, label=label)
-    ax.axvline(100, color=MUTED, linewidth=1, linestyle="--")
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.set_xlabel("% of the baseline's (95% interval)")
-    _legend_above(ax)
-    return fig
+def corruptions(table: pd.DataFrame, examples: Mapping[str, Tensor], records: Sequence[Record]) -> Figure:
+    """Accuracy by severity, a panel a corruption, below an image under its highest severity. A row of `table` is a
+    `network` under a `corruption` (`none` at severity 0) at a `severity`, with its `accuracy`, an `Estimate`."""
+    fig, axes = figure(2, len(examples), height=3.6, sharey="row", height_ratios=[1, 2.2])
+    networks = list(table.network.unique())
+    for above, ax, (name, image) in zip(*axes, examples.items(), strict=True):
+        _tile(above, image)
+        above.set_title(name, fontsize=8.5, loc="center")
+        for shift, network, colour, marker in zip((-0.08, 0.08), networks, PALETTE[1::-1], "os", strict=False):
+            rows = table[(table.network == network) & table.corruption.isin([name, "none"])].sort_values("severity")
+            places = rows.severity.to_numpy() + shift
+            ax.plot(places, [100 * e.value for e in rows.accuracy], color=colour, linewidth=1, alpha=0.7)
+            _points(ax, list(rows.accuracy), places, color=colour, marker=marker, label=network)
+        ax.set_xticks(sorted(table.severity.unique()))
+        ax.set_xlabel("severity")
+    axes[1][0].set(ylabel="accuracy (%)", ylim=(0, 103))
+    handles, labels = axes[1][0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=2)
+    return describe(
+        fig,
+        caption="Accuracy falls with severity, at another pace for each corruption"
+        f" ({table.accuracy.iloc[0].n:,} test images, 95% Wilson intervals; severity 0: undamaged;"
+        " above: one image under the highest severity).",
+        alt="Accuracy by severity under noise, blur, fog, lower contrast and pixelation, a panel each.",
+        records=records,
+    )
 
 
 def _points(
-    ax: Any, values: Sequence[Interval], at: Any, horizontal: bool = False, scale: float = 100, **look: Any
+    ax: Any, estimates: Sequence[Estimate], at: Any, horizontal: bool = False, scale: float = 100, **look: Any
 ) -> None:
-    """Values with their intervals at places of the other axis; fractions are shown in percent unless scaled by 1."""
-    middle, low, high = scale * np.array(values, dtype=float).reshape(-1, 3).T
-    spread = np.abs(np.stack([middle - low, high - middle]))
-    look = {"markersize": 4, "linestyle": "none", "elinewidth": 1.2, "capsize": 0, **look}
+    """Estimates with their intervals at places of the other axis; fractions are shown in percent unless scaled by 1."""
+    values = np.array([estimate.value for estimate in estimates])
+    ends = np.array([(estimate.low, estimate.high) for estimate in estimates]).reshape(-1, 2)
+    spread = scale * np.nan_to_num(np.abs(ends.T - values))
+    look = {"markersize": 4, "linestyle": "none", "marker": "o", "elinewidth": 1.2, "capsize": 0, **look}
     if horizontal:
-        ax.errorbar(middle, at, xerr=spread, **look)
+        ax.errorbar(scale * values, at, xerr=spread, **look)
     else:
-        ax.errorbar(at, middle, yerr=spread, **look)
+        ax.errorbar(at, scale * values, yerr=spread, **look)
 
 
-def _picture(ax: Any, image: Tensor, grey: bool = False) -> None:
-    pixels = image.permute(1, 2, 0).numpy()
-    if grey:
-        ax.imshow(pixels.mean(2), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    else:
-        ax.imshow(pixels, interpolation="nearest")
+def _complement(accuracy: Estimate) -> Estimate:
+    """The error of an accuracy."""
+    value, low, high = 1 - accuracy.value, 1 - accuracy.high, 1 - accuracy.low
+    return Estimate(value, low, high, accuracy.n, accuracy.of, accuracy.method, accuracy.level)
+
+
+def _tile(ax: Any, image: Tensor) -> None:
+    ax.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
     ax.axis("off")
 
 
-def _legend_above(ax: Any, columns: int = 4) -> None:
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0, handletextpad=0.2)
+def _legend_above(ax: Any, title: str | None = None) -> None:
+    look = {"borderaxespad": 0, "handletextpad": 0.2, "columnspacing": 1.2, "alignment": "left", "title": title}
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=5, **look)
