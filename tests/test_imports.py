@@ -69,6 +69,9 @@ plots/training
 plots/errors
 claims/book
 claims/judge
+claims/evidence
+claims/claims
+claims/table
 claims/mistakes
 report/pictures
 report/sanitise

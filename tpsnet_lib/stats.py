@@ -159,12 +159,22 @@ def _bootstrap(lists: Sequence[Array], statistic: Callable[..., float], of: str,
 
 def welch_difference(a: ArrayLike, b: ArrayLike, of: str = "seeds a side") -> Estimate:
     """mean(a) - mean(b) of two independent groups, with Welch's t interval (Welch 1947); n is the smaller group's."""
-    x, y = _numbers(a), _numbers(b)
-    n = min(len(x), len(y))
-    if not _vary(x, y):
-        return _estimate(x.mean() - y.mean() if n else math.nan, None, n, of, "Welch t")
-    test = stats.ttest_ind(x, y, equal_var=False)
-    return _estimate(x.mean() - y.mean(), test.confidence_interval(LEVEL), n, of, "Welch t", freedom=float(test.df))
+    return contrast([a, b], [1, -1], of)
+
+
+def contrast(groups: Sequence[ArrayLike], weights: Sequence[float], of: str = "seeds a group") -> Estimate:
+    """A weighted sum of the means of independent groups, with Welch and Satterthwaite's t interval (Welch 1947).
+
+    A difference of differences has the weights 1, -1, -1, 1. n is the smallest group's."""
+    numbers, w = [_numbers(group) for group in groups], np.asarray(weights, dtype=float)
+    n = min(map(len, numbers))
+    value = float(w @ [x.mean() for x in numbers]) if n else math.nan
+    if not _vary(*numbers):
+        return _estimate(value, None, n, of, "Welch t")
+    parts = w**2 * [x.var(ddof=1) / len(x) for x in numbers]  # of the variance, one a group
+    freedom = float(parts.sum() ** 2 / sum(part**2 / (len(x) - 1) for part, x in zip(parts, numbers, strict=True)))
+    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(parts.sum())
+    return _estimate(value, (value - half, value + half), n, of, "Welch t", freedom=freedom)
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, of: str = "pairs of seeds") -> Estimate:

@@ -1,0 +1,254 @@
+"""Every claim of the original is judged by declared runs, at the largest budget that is done; other records, another
+verdict."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tpsnet_lib import stats
+from tpsnet_lib.claims import claims, table
+from tpsnet_lib.claims.evidence import Answer, Evidence, Runs, at_least, at_most, better, describe_budget
+from tpsnet_lib.claims.table import Row
+from tpsnet_lib.config import RunConfig
+from tpsnet_lib.runs.experiments import Experiment, Run, load_experiment
+from tpsnet_lib.runs.publish import write_trials
+from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.stats import DOES_NOT_HOLD, HOLDS, NO_DIFFERENCE, NOT_SETTLED, PENDING, Estimate
+
+PROVENANCE = {"fingerprint": {"stamp": "CIFAR-10"}, "hardware": "a machine", "threads": 1}
+Value = Callable[[str, RunConfig], float]
+
+
+def recorded(config: RunConfig, accuracy: float, train_accuracy: float = 0.5, seconds: float = 1.0) -> Record:
+    metrics = {"validation_accuracy": accuracy, "train_accuracy": train_accuracy}
+    curve = tuple({"epoch": float(n), "seconds": n * seconds} for n in (1, 2))
+    return Record(Path("nowhere"), config, metrics, PROVENANCE, curve)
+
+
+def store_of(folder: Path, values: Mapping[str, Value], **more: float) -> Store:
+    """A store with the records of whole experiments, each as accurate as a function of label and config says."""
+    runs = [(run, values[name]) for name in values for run in declared(name).runs]
+    records = {run.config.id: recorded(run.config, value(run.label, run.config), **more) for run, value in runs}
+    write_trials(folder / "all.trials.jsonl", list(records.values()))
+    return Store(folder)
+
+
+@functools.cache
+def declared(name: str) -> Experiment:
+    """A declared experiment; drawing a search takes a while."""
+    return load_experiment(name)
+
+
+def by_label(**levels: float) -> Value:
+    """Accuracies by label, with a standard deviation of a tenth of a point between runs."""
+    return lambda label, config: levels[label.replace("=", "")] + 0.001 * noise(config)
+
+
+def noise(config: RunConfig) -> float:
+    """A standard normal number that is always the same for a run."""
+    return float(np.random.default_rng(int(config.id, 16)).standard_normal())
+
+
+def row(name: str, store: Store, **more: Any) -> Row:
+    return next(each for each in table.judged(store, **more) if each.name == name)
+
+
+# The claims -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_claim_of_the_original_has_a_test_and_every_row_its_sentence(tmp_path: Path) -> None:
+    rows = table.judged(Store(tmp_path))
+    assert sorted({each.claim for each in rows}) == list("abcdefghij") == list(claims.CLAIMS)
+    assert len({each.sentence for each in rows}) == len(rows) == len(claims.TESTS)
+    assert [each.claim for each in rows] == sorted(each.claim for each in rows)
+    assert {each.verdict for each in rows} == {PENDING}
+    for each in rows:
+        assert each.pending
+        assert "nan" not in table.describe_row(each)
+        assert not each.records
+
+
+def test_every_place_that_a_claim_names_is_declared() -> None:
+    evidence = Evidence(Store())
+    looked_at = [runs for test in claims.TESTS.values() for answer in test.answers(evidence) for runs in answer.runs]
+    empty = {runs.experiment for runs in looked_at if not runs.configs}
+    assert all(name.startswith("study_") and evidence.experiment(name) is None for name in empty), empty
+
+
+def test_a_difference_turns_round_with_its_records_and_names_them(tmp_path: Path) -> None:
+    names = "effects_layers", "effects_width"
+    for folder, ahead in (("up", 0.05), ("down", -0.05)):
+        values = by_label(N2=0.5, N3=0.5, N4=0.5, w4=0.5, w8=0.5, w12=0.5 + ahead)
+        store = store_of(tmp_path / folder, dict.fromkeys(names, values))
+        width = row("width at one block", store)
+        assert width.verdict == (HOLDS if ahead > 0 else DOES_NOT_HOLD)
+        assert width.estimate.value == pytest.approx(ahead, abs=0.001)
+        assert width.n == 8
+        assert len(width.records) == 16
+        assert width.budget.startswith("in small, short runs: 77,000 to 172,000 parameters, 312 steps")
+        assert table.describe_row(width).startswith("*In small, short runs: ")
+        assert table.row("width at one block", store) == width
+
+
+def test_verdicts_are_adjusted_over_the_whole_table(tmp_path: Path) -> None:
+    store = store_of(tmp_path, {"effects_layers": by_label(N2=0.499, N3=0.5, N4=0.4)})
+    rows = {each.name: each for each in table.judged(store)}
+    close = rows["three layers against two"]
+    assert stats.p_value(close.estimate, close.smallest_effect) < 0.05 / len(rows)
+    assert close.verdict == NO_DIFFERENCE
+    assert rows["three layers against four"].verdict == HOLDS
+    assert close.p == pytest.approx(stats.p_value(close.estimate, 0.01) * (len(rows) - 1), rel=0.1)
+
+
+def test_the_largest_budget_that_is_done_answers() -> None:
+    estimates = stats.mean([]), stats.mean([0.1, 0.2, 0.3]), stats.mean([0.1, 0.2])
+    answers = [Answer(estimate, estimate, 0.01, ()) for estimate in estimates]
+    config = load_experiment("smoke").runs[0].config
+    half, whole = (Runs("smoke", (config, config.with_seed(1)), (recorded(config, 0.5),) * n, {}) for n in (1, 2))
+    parts = [replace(answer, runs=(runs,)) for answer, runs in zip(answers, (half, half, whole), strict=True)]
+    assert table._largest(parts) is parts[2]  # the middle one has an estimate and is not done yet
+    assert table._largest(parts[:2]) is parts[1]
+    assert table._largest(parts[:1]) is parts[0]
+
+
+def test_a_bound_from_below_and_one_from_above_can_hold_and_fail() -> None:
+    def verdict(answer: Answer) -> str:
+        return stats.verdict(answer.judged, answer.smallest_effect)
+
+    near, far = Estimate(-0.002, -0.006, 0.002, 3), Estimate(-0.02, -0.024, -0.016, 3)
+    unsure = Estimate(-0.01, -0.014, -0.006, 3)
+    assert [verdict(at_least(each, [], -0.01)) for each in (near, far, unsure)] == [HOLDS, DOES_NOT_HOLD, NOT_SETTLED]
+    assert [verdict(at_most(each, [], -0.01)) for each in (near, far, unsure)] == [DOES_NOT_HOLD, HOLDS, NOT_SETTLED]
+    assert at_most(near, [], -0.01).estimate == near
+
+
+def test_a_control_with_more_seeds_is_used_whole_and_the_correlation_of_shared_seeds_is_kept() -> None:
+    control = Runs("a", (), (), {seed: 0.5 + 0.01 * seed for seed in range(10)})
+    other = Runs("b", (), (), {seed: 0.4 + 0.01 * seed for seed in range(5)})
+    estimate = better(control, other).estimate
+    assert estimate.method == "Welch t"
+    assert estimate.value == pytest.approx(0.125)
+    assert estimate.correlation == pytest.approx(1)
+    paired = better(other, Runs("c", (), (), {s: v - 0.1 - 0.001 * (s % 2) for s, v in other.accuracies.items()}))
+    assert paired.estimate.method == "paired t"  # the same seeds, which are shown to go together
+
+
+def test_odd_against_even_sees_the_jump_beyond_the_trend(tmp_path: Path) -> None:
+    def blocks(label: str, config: RunConfig) -> float:
+        depth = 1 if label[0] == "N" else int(label[2:])
+        return 0.5 + 0.02 * depth + 0.003 * depth**2 + 0.03 * (depth % 2) + 0.001 * noise(config)
+
+    store = store_of(tmp_path, dict.fromkeys(("effects_layers", "effects_blocks"), blocks))
+    odd = row("odd", store)
+    assert odd.verdict == HOLDS
+    assert odd.estimate.value == pytest.approx(0.03, abs=0.001)
+
+
+def test_a_gain_can_hold_in_points_and_not_in_logits(tmp_path: Path) -> None:
+    levels = {"N2": 0.9, "N3": 0.9, "N4": 0.9, "B1": 0.9, "B2": 0.9, "B3": 0.9, "B4": 0.9, "B5": 0.5}
+    store = store_of(
+        tmp_path,
+        {
+            "effects_layers": by_label(**levels),
+            "effects_blocks": by_label(**levels),
+            "effects_blocks_long": by_label(B1=0.95, B3=0.9, B5=0.65),
+        },
+    )
+    rows = {each.name: each for each in table.judged(store)}
+    assert rows["gain in points"].verdict == HOLDS
+    assert rows["gain in points"].estimate.value == pytest.approx(0.10, abs=0.001)
+    assert rows["gain in logits"].verdict == DOES_NOT_HOLD
+    assert rows["gain in logits"].estimate.value == pytest.approx(0.62 - 0.75, abs=0.02)
+    assert rows["gain in points"].budget.startswith("in small, short runs: 77,000 parameters, 312 to 1,250 steps")
+
+
+@pytest.mark.parametrize(("spread", "verdict"), [(0.002, HOLDS), (0.05, DOES_NOT_HOLD)])
+def test_equal_size_is_an_equivalence_of_the_two_furthest_apart(tmp_path: Path, spread: float, verdict: str) -> None:
+    levels = dict.fromkeys(("N2", "N3", "N4", "B1", "B2", "B3", "B4"), 0.5) | {"B5": 0.5 - spread}
+    store = store_of(tmp_path, dict.fromkeys(("effects_layers", "effects_blocks"), by_label(**levels)))
+    found = row("equal size", store)
+    assert found.verdict == verdict
+    assert found.estimate.value == pytest.approx(spread, abs=0.001)
+    assert found.estimate.method == "Tukey"
+
+
+@pytest.mark.parametrize(("ahead", "verdict"), [(0.0, HOLDS), (0.05, DOES_NOT_HOLD)])
+def test_overfitting_is_training_accuracy_ahead_of_validation(tmp_path: Path, ahead: float, verdict: str) -> None:
+    values = {"effects_blocks_long": by_label(B1=0.6, B3=0.6, B5=0.6 - ahead)}
+    found = row("overfitting", store_of(tmp_path, values, train_accuracy=0.7))
+    assert found.verdict == verdict
+    assert found.estimate.value == pytest.approx(ahead, abs=0.001)
+
+
+def test_cost_is_the_ratio_of_the_fastest_epochs_on_one_machine() -> None:
+    config = load_experiment("smoke").runs[0].config
+    there = {**PROVENANCE, "hardware": "another"}
+
+    def runs(*seconds: float) -> Runs:
+        records = [recorded(config.with_seed(n), 0.5, seconds=each) for n, each in enumerate(seconds)]
+        return Runs("smoke", (), (*records, replace(records[0], provenance=there)), {})
+
+    deep, wide = claims.log_epoch_times(runs(2.0, 2.2, 2.1), runs(1.0, 1.1))
+    assert (len(deep), len(wide)) == (3, 2)
+    assert deep == pytest.approx([math.log(each) for each in (2.0, 2.2, 2.1)])
+
+
+def test_a_search_is_asked_by_the_medians_of_its_groups(tmp_path: Path) -> None:
+    def accuracy(label: str, config: RunConfig) -> float:
+        sgd = config.train.optimizer == "sgd"
+        return 0.5 + 0.1 * config.model.block_dropout - 0.05 * sgd + 0.01 * noise(config)
+
+    store = store_of(tmp_path, {"search_classroom": accuracy})
+    rows = {each.name: each for each in table.judged(store)}
+    assert rows["optimizer"].verdict == DOES_NOT_HOLD
+    assert rows["block dropout in the search"].verdict == HOLDS
+    assert len(rows["optimizer"].records) == len(declared("search_classroom").runs)
+
+
+@pytest.mark.parametrize(("accuracy", "verdict"), [(0.9470, HOLDS), (0.9100, DOES_NOT_HOLD), (0.94, NOT_SETTLED)])
+def test_a_reproduction_may_be_a_point_below_and_no_more(accuracy: float, verdict: str) -> None:
+    evidence, values = Evidence(Store()), {seed: accuracy + 0.001 * (seed - 1) for seed in range(3)}
+    evidence.runs = lambda place: Runs(place, (), (), values)  # type: ignore[method-assign]
+    (answer,) = claims.TESTS["reproduction"].answers(evidence)
+    assert stats.verdict(answer.judged, answer.smallest_effect) == verdict
+    assert answer.estimate.value == pytest.approx(accuracy - 0.9484)
+
+
+def test_an_experiment_that_stands_in_is_looked_at(tmp_path: Path) -> None:
+    runs = [
+        Run(label, replace(declared("study_rates").runs[at].config, seed=seed), {})
+        for at, label in ((0, "B=1, wide"), (4, "B=1"))
+        for seed in (0, 1)
+    ]
+    study = {
+        name: Experiment(name, "", "cpu", 1, 9.0, False, False, [run for run in runs if run.label == label])
+        for name, label in (("study_width", "B=1, wide"), ("study_control", "B=1"))
+    }
+    records = [recorded(run.config, 0.8 + 0.1 * ("wide" in run.label) + 0.001 * run.config.seed) for run in runs]
+    write_trials(tmp_path / "all.trials.jsonl", records)
+    width = row("width at one block", Store(tmp_path), declared=study)
+    assert width.estimate.value == pytest.approx(0.1)
+    assert width.n == 2
+    assert not width.pending
+
+
+def test_budgets_that_are_small_or_short_say_so_first() -> None:
+    long = load_experiment("table1_matched").runs[0].config
+    assert describe_budget([long]) == "4,866,000 parameters, 10,547 steps on 45,000 images"
+    assert describe_budget([load_experiment("effects_width").runs[0].config]).startswith("in small, short runs: 20,000")
+    assert describe_budget([load_experiment("study_rates").runs[0].config]).startswith("in short runs: 304,000")
+    assert describe_budget([]) == ""
+
+
+def test_tests_are_counted_and_not_claims(tmp_path: Path) -> None:
+    said = table.describe_table(table.judged(Store(tmp_path)))
+    assert said.startswith(f"Of {len(claims.TESTS)} tests of 10 claims")
+    assert said.endswith(f"{len(claims.TESTS)} pending.")

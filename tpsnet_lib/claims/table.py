@@ -1,0 +1,136 @@
+"""The table of claims: every test with its verdict, adjusted over the whole table, its budget and its records.
+
+Of the budgets of a test the largest answers whose declared runs are all done; where there is none, the largest that has
+an estimate. The seeds are declared beforehand, so that a half-finished experiment decides nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tpsnet_lib import stats
+from tpsnet_lib.claims.claims import CLAIMS, TESTS, Test
+from tpsnet_lib.claims.evidence import Answer, Evidence, describe_budget
+from tpsnet_lib.runs.experiments import Experiment
+from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.stats import Estimate
+
+
+@dataclass(frozen=True)
+class Row:
+    """A test of a claim, judged: the verdict and p-value after Holm's adjustment over the table."""
+
+    name: str
+    claim: str  # its letter
+    original: str  # what the original says, with its figure and the place of it
+    sentence: str
+    verdict: str
+    p: float
+    estimate: Estimate
+    shown: str  # the estimate in words, with its interval
+    smallest_effect: float
+    budget: str  # size and length of the runs in words
+    records: tuple[Record, ...]
+    pending: str  # the commands that are still to be run, of this budget and of larger ones
+    notes: tuple[str, ...]
+
+    @property
+    def n(self) -> int:
+        """How many seeds, trials or networks the estimate rests on, on the smaller side."""
+        return self.estimate.n
+
+
+def judged(store: Store, declared: Mapping[str, Experiment] | None = None) -> list[Row]:
+    """Every test of the claims (a) to (j) from the records of a store; their verdicts are adjusted together.
+
+    `declared` stands in for declared experiments of the same names."""
+    evidence = Evidence(store, declared)
+    answers = {name: list(test.answers(evidence)) for name, test in TESTS.items()}
+    chosen = {name: _largest(found) for name, found in answers.items()}
+    adjusted = stats.holm({name: (answer.judged, answer.smallest_effect) for name, answer in chosen.items()})
+    return [
+        _row(TESTS[name], answer, adjusted[name], _pending(answers[name], answer, evidence))
+        for name, answer in sorted(chosen.items(), key=lambda item: TESTS[item[0]].claim)
+    ]
+
+
+def row(name: str, store: Store) -> Row:
+    """The test of a name, adjusted with the whole table."""
+    return next(each for each in judged(store) if each.name == name)
+
+
+def describe_row(row: Row) -> str:
+    """A test in a sentence of Markdown, the budget before anything else."""
+    if not row.n:
+        return f"**{row.sentence}: pending.** {row.pending}."
+    grounds = f"{row.shown}; {row.estimate.basis}; adjusted p {row.p:.2g}"
+    budget = f"{row.budget[0].upper()}{row.budget[1:]}"
+    waiting = [f"Pending: {row.pending}."] if row.pending else []
+    return " ".join([f"*{budget}.* **{row.sentence}: {row.verdict}.** {grounds}.", *row.notes, *waiting])
+
+
+def describe_table(rows: Sequence[Row]) -> str:
+    """How many tests were made, and how many have which verdict: tests are counted, and not claims."""
+    several = {stats.HOLDS: "hold", stats.DOES_NOT_HOLD: "do not hold", stats.NO_DIFFERENCE: "show no difference that"}
+    several[stats.NO_DIFFERENCE] += " matters"
+    order = (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE, stats.NOT_SETTLED, stats.PENDING)
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in order}
+    words = [f"{n} {several.get(verdict, verdict) if n > 1 else verdict}" for verdict, n in counts.items() if n]
+    claims = len({row.claim for row in rows})
+    return f"Of {len(rows)} tests of {claims} claims, adjusted together by Holm's method, {', '.join(words)}."
+
+
+def _largest(answers: Sequence[Answer]) -> Answer:
+    complete = [answer for answer in answers if answer.complete]
+    some = [answer for answer in answers if answer.estimate.has_interval]
+    return [*complete, *some, answers[-1]][0]
+
+
+def _row(test: Test, answer: Answer, adjusted: stats.Adjusted, pending: str) -> Row:
+    configs = [config for runs in answer.runs for config in runs.configs]
+    records = {record.id: record for runs in answer.runs for record in runs.records if not record.failed}
+    return Row(
+        test.name,
+        test.claim,
+        CLAIMS[test.claim],
+        test.sentence,
+        adjusted.verdict,
+        adjusted.p,
+        answer.estimate,
+        _shown(answer.estimate, answer.form),
+        answer.smallest_effect,
+        describe_budget(configs),
+        tuple(records.values()) if answer.estimate.n else (),
+        pending,
+        answer.notes if answer.estimate.n else (),
+    )
+
+
+def _shown(estimate: Estimate, form: str) -> str:
+    if form != "ratio":
+        return format(estimate, form)
+    if not estimate.n:
+        return f"{estimate}"
+    value, low, high = (math.exp(log) for log in (estimate.value, estimate.low, estimate.high))
+    return f"{replace(estimate, value=value, low=low, high=high):.2} times"
+
+
+def _pending(answers: Sequence[Answer], chosen: Answer, evidence: Evidence) -> str:
+    """The commands that the chosen budget and larger ones still need, with their runs and minutes; empty if none."""
+    runs = [each for answer in answers[: answers.index(chosen) + 1] for each in answer.runs]
+    missing: dict[str, int] = {}
+    for each in {(each.experiment, each.configs): each for each in runs}.values():
+        if each.missing or not each.configs:
+            missing[each.experiment] = missing.get(each.experiment, 0) + each.missing
+    known = {name: evidence.experiment(name) for name in missing}
+    undeclared = [f"`{name}`" for name, experiment in known.items() if experiment is None]
+    said = [_command(experiment, missing[name]) for name, experiment in known.items() if experiment is not None]
+    later = [f"{', '.join(undeclared)} (declared when the learning rates are known)"] if undeclared else []
+    return ", ".join(said + later)
+
+
+def _command(experiment: Experiment, count: int) -> str:
+    where = "a GPU" if experiment.needs == "gpu" else "two CPU cores"
+    runs = f"{count} run{'s' if count > 1 else ''}, about {count * experiment.minutes:,.0f} min on {where}"
+    return f"`tpsnet run {experiment.name}` ({runs})"
