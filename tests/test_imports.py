@@ -38,6 +38,7 @@ runs/publish
 runs/export
 runs/search_space
 runs/experiments
+runs/study
 runs/openings
 runs/test_set
 analysis/final_runs

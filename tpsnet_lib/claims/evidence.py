@@ -133,9 +133,8 @@ def better(first: Runs, second: Runs) -> Answer:
         return greater(stats.difference(first.values, second.values), (first, second))
     estimate = stats.welch_difference(first.values, second.values)
     shared = sorted(first.accuracies.keys() & second.accuracies.keys())
-    pairs = [[runs.accuracies[seed] for seed in shared] for runs in (first, second)]
-    if len(shared) > 2 and min(map(np.ptp, pairs)) > 0:
-        estimate = replace(estimate, correlation=float(np.corrcoef(pairs)[0, 1]))
+    one, other = ([runs.accuracies[seed] for seed in shared] for runs in (first, second))
+    estimate = replace(estimate, correlation=stats.paired_difference(one, other).correlation)
     return greater(estimate, (first, second))
 
 
