@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tpsnet_lib.files import RecordError, folder_whole, lock, project_root, read_json, write_json, write_whole
+from tpsnet_lib.files import (
+    RecordError,
+    TpsnetError,
+    folder_whole,
+    lock,
+    project_root,
+    read_json,
+    write_json,
+    write_whole,
+)
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,3 +82,22 @@ def test_a_lock_is_free_again_when_its_holder_was_killed(tmp_path: Path) -> None
 def test_the_project_is_found_from_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert (project_root() / "tpsnet_lib" / "files.py").is_file()
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_one_line_and_no_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refused(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    waited: list[bool] = []
+    with (
+        pytest.raises(TpsnetError, match="this file system has no locks"),
+        lock(tmp_path / "a", lambda: waited.append(True)),
+    ):
+        pytest.fail("held a lock that is not there")
+    assert waited == []

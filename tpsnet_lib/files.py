@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -129,28 +129,23 @@ def sha256_of(path: Path) -> str:
 def lock(path: Path, on_wait: Callable[[], None] | None = None, poll: float = 0.2) -> Iterator[None]:
     """Hold an exclusive lock between processes; the system frees it when its holder dies, however it dies.
 
-    `on_wait` is called once if another process holds it. The lock file itself stays, empty."""
+    `on_wait` is called once if another process holds it. A file system that has no locks is a `TpsnetError`."""
+    from filelock import FileLock, Timeout
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        waited = False
-        while not _try_lock(file.fileno()):
-            if not waited and on_wait is not None:
-                on_wait()
-            waited = True
-            time.sleep(poll)
-        yield
-
-
-def _try_lock(descriptor: int) -> bool:
+    held = FileLock(path, poll_interval=poll)
     try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            if on_wait is not None:
+                on_wait()
+            held.acquire()
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        raise TpsnetError(f"{path.parent}: this file system has no locks: keep records on a local disk") from None
+    try:
+        yield
+    finally:
+        held.release()
