@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from tpsnet_lib.fast_cpu.layers import has_amx
+from tpsnet_lib.fast_cpu.available import has_amx
 
 if not has_amx():
     pytest.skip("the processor has no tiles of bf16 matrices", allow_module_level=True)

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from torch import Tensor, nn
 
-from tpsnet_lib.config import ModelConfig
-from tpsnet_lib.fast_cpu import kernels, layers
-from tpsnet_lib.fast_cpu.layers import ACTIVATIONS, Chain, MaxPool, normed, twin
-from tpsnet_lib.model import build
+from tpsnet_lib.fast_cpu import kernels
+from tpsnet_lib.fast_cpu.optimize import FastMaxPool, FusedSequential, fused_norm, second_use
+from tpsnet_lib.model import ACTIVATIONS
 
 ULP = 2.0**-8  # the distance of bf16 numbers near 1
 
@@ -71,8 +70,8 @@ def test_it_is_what_its_parts_are(
     inputs = [tensor for tensor in (maps, skip, norm.weight, norm.bias) if tensor is not None]
     exact = as_defined(maps, norm, name, skip)
     wanted = torch.autograd.grad(exact, inputs, grad.double())
-    out = normed(maps, norm, activation_of(name), skip)
-    assert type(out.grad_fn).__name__ == "_NormedBackward"
+    out = fused_norm(maps, norm, activation_of(name), skip)
+    assert type(out.grad_fn).__name__ == "_FusedNormBackward"
     assert out.dtype == torch.bfloat16
     assert out.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(out.double(), exact, rtol=ULP, atol=1e-5)
@@ -93,21 +92,21 @@ def test_what_is_used_twice_takes_the_sum_of_both_gradients(name: str, skips: bo
     one, two = maps_of(shape, 3).detach(), maps_of(shape, 4, 0.5).detach()
     inputs = [tensor for tensor in (maps, skip, norm.weight, norm.bias) if tensor is not None]
     wanted = torch.autograd.grad(as_defined(maps, norm, name, skip), inputs, one.double() + two.double())
-    out = normed(maps, norm, activation_of(name), skip)
-    again = twin(out)
+    out = fused_norm(maps, norm, activation_of(name), skip)
+    again = second_use(out)
     assert again is not out
     assert torch.equal(again, out)
     for got, there in zip(torch.autograd.grad([out, again], inputs, [one, two]), wanted, strict=True):
         assert (got.double() - there).norm() < 3 * ULP * max(there.norm(), (one + two).norm())
-    out = normed(maps, norm, activation_of(name), skip)  # and if only the second is used
-    for got, there in zip(torch.autograd.grad(twin(out), inputs, one + two), wanted, strict=True):
+    out = fused_norm(maps, norm, activation_of(name), skip)  # and if only the second is used
+    for got, there in zip(torch.autograd.grad(second_use(out), inputs, one + two), wanted, strict=True):
         assert (got.double() - there).norm() < 4 * ULP * max(there.norm(), (one + two).norm())
-    assert twin(maps) is maps
+    assert second_use(maps) is maps
 
 
 def test_what_came_out_is_let_go_of() -> None:
-    out = normed(maps_of((2, 3, 4, 4)), norm_of(3), nn.ReLU())
-    seen = weakref.ref(out), weakref.ref(twin(out))
+    out = fused_norm(maps_of((2, 3, 4, 4)), norm_of(3), nn.ReLU())
+    seen = weakref.ref(out), weakref.ref(second_use(out))
     del out
     assert [reference() for reference in seen] == [None, None]
 
@@ -118,7 +117,7 @@ def test_the_number_of_threads_changes_no_bit(name: str) -> None:
     for threads in (1, 2):
         torch.set_num_threads(threads)
         maps, skip, norm = maps_of((6, 24, 9, 9)), maps_of((6, 24, 9, 9), 1), norm_of(24)
-        out = normed(maps, norm, activation_of(name), skip)
+        out = fused_norm(maps, norm, activation_of(name), skip)
         assert torch.get_num_threads() == threads
         results.append([out, *torch.autograd.grad(out.float().square().sum(), [maps, skip, norm.weight, norm.bias])])
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
@@ -128,7 +127,7 @@ def test_the_number_of_threads_changes_no_bit(name: str) -> None:
 def test_what_is_not_a_number_stays_that(name: str) -> None:
     maps = maps_of((2, 3, 4, 4)).detach()
     maps[0, 1, 0, 0] = torch.nan
-    out = normed(maps, norm_of(3), activation_of(name))
+    out = fused_norm(maps, norm_of(3), activation_of(name))
     assert out[:, 1].isnan().all()
     assert out[:, [0, 2]].isfinite().all()
 
@@ -140,17 +139,17 @@ def test_far_values_of_gelu_are_themselves_or_nothing() -> None:
         norm.bias.zero_()
     maps = torch.tensor([-1.0, 1.0]).bfloat16().reshape(2, 1, 1, 1).contiguous(memory_format=torch.channels_last)
     maps.requires_grad_()
-    out = normed(maps, norm, nn.GELU())
+    out = fused_norm(maps, norm, nn.GELU())
     out.sum().backward()
     assert out.flatten().tolist() == [0.0, 60.0]  # -0 too
     assert maps.grad is not None
     assert maps.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("case", ["evaluation", "fp32", "planes first", "another skip", "no numba"])
+@pytest.mark.parametrize("case", ["evaluation", "fp32", "planes first", "another skip"])
 def test_everywhere_else_the_three_are_torchs_own(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     maps, norm, skip = maps_of((4, 3, 5, 5)).detach(), norm_of(3), maps_of((4, 3, 5, 5), 1).detach()
-    monkeypatch.setattr(kernels, "forward", None)
+    monkeypatch.setattr(kernels, "norm_forward", None)
     if case == "evaluation":
         norm.eval()
     if case == "fp32":
@@ -159,16 +158,20 @@ def test_everywhere_else_the_three_are_torchs_own(case: str, monkeypatch: pytest
         maps = maps.contiguous()
     if case == "another skip":
         skip = skip.float()
-    if case == "no numba":
-        monkeypatch.setattr(layers, "_kernels", lambda: None)
-    out = normed(maps, norm, nn.ReLU(), skip)
+    out = fused_norm(maps, norm, nn.ReLU(), skip)
     norm.reset_running_stats()
     assert torch.equal(out, F.relu(norm(maps) + skip))
 
 
 def test_one_value_a_channel_is_refused_as_torch_refuses_it() -> None:
     with pytest.raises(ValueError, match="more than 1 value"):
-        normed(maps_of((1, 3, 1, 1)), norm_of(3), nn.ReLU())
+        fused_norm(maps_of((1, 3, 1, 1)), norm_of(3), nn.ReLU())
+
+
+def pooled(maps: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        out: Tensor = FastMaxPool(2)(maps)
+    return out
 
 
 @settings(max_examples=30, deadline=None)
@@ -178,8 +181,8 @@ def test_one_value_a_channel_is_refused_as_torch_refuses_it() -> None:
 def test_max_pool_is_torchs_bit_for_bit(batch: int, channels: int, high: int, wide: int) -> None:
     maps = (4 * maps_of((batch, channels, high, wide)).detach()).round() / 4  # many are equal: the first counts
     maps.requires_grad_()
-    wanted, out = F.max_pool2d(maps, 2), MaxPool()(maps)
-    assert type(out.grad_fn).__name__ == "_MaxPooledBackward"
+    wanted, out = F.max_pool2d(maps, 2), pooled(maps)
+    assert type(out.grad_fn).__name__ == "_MaxPoolBackward"
     assert torch.equal(out, wanted)
     grad = maps_of(tuple(out.shape), 1).detach()
     assert torch.equal(*(torch.autograd.grad(pooled, maps, grad)[0] for pooled in (wanted, out)))
@@ -188,13 +191,13 @@ def test_max_pool_is_torchs_bit_for_bit(batch: int, channels: int, high: int, wi
 def test_max_pool_passes_on_what_is_not_a_number_and_refuses_small_maps() -> None:
     maps = maps_of((2, 3, 4, 4)).detach()
     maps[:, 1, 1, 2] = torch.nan
-    assert torch.equal(MaxPool()(maps).isnan(), F.max_pool2d(maps, 2).isnan())
+    assert torch.equal(pooled(maps).isnan(), F.max_pool2d(maps, 2).isnan())
     with pytest.raises(RuntimeError, match="too small"):
-        MaxPool()(maps_of((2, 3, 1, 4)))
+        pooled(maps_of((2, 3, 1, 4)))
 
 
-def test_a_chain_joins_a_norm_and_the_activation_behind_it() -> None:
-    chain = Chain(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GELU(), nn.BatchNorm2d(4), nn.MaxPool2d(2))
+def test_a_sequence_joins_a_norm_and_the_activation_behind_it() -> None:
+    chain = FusedSequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GELU(), nn.BatchNorm2d(4), nn.MaxPool2d(2))
     images = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         out = chain(images)
@@ -202,27 +205,3 @@ def test_a_chain_joins_a_norm_and_the_activation_behind_it() -> None:
         for module in chain:
             apart = module(apart)
     torch.testing.assert_close(out, apart, rtol=4 * ULP, atol=4 * ULP)
-
-
-@pytest.mark.parametrize("block", ["basic", "preact"])
-@pytest.mark.parametrize(
-    "fields", [{}, {"squeeze": 4}, {"residual": False}, {"downsample": "pool", "activation": "gelu"}]
-)
-def test_a_network_learns_the_same_with_it_and_without(
-    block: str, fields: dict[str, object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.manual_seed(0)
-    model = build(ModelConfig(blocks=(1, 2), channels=(8, 16), stem=8, block=block, **fields))  # type: ignore[arg-type]
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images, labels = torch.randn(16, 3, 32, 32).contiguous(memory_format=torch.channels_last), torch.arange(16) % 10
-    found = []
-    for kept in (layers._kernels, lambda: None):
-        monkeypatch.setattr(layers, "_kernels", kept)
-        model.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = F.cross_entropy(model(images), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        found.append((loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
-    (one, gradient), (other, apart) = found
-    assert one == pytest.approx(other, rel=0.02)
-    assert torch.cosine_similarity(gradient, apart, dim=0) > 0.99

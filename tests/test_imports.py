@@ -19,11 +19,14 @@ data/augment
 data/batches
 data/reference_labels
 model_cost
+whitening
+model
+fast_cpu/compiler
 fast_cpu/instructions
 fast_cpu/kernels
 fast_cpu/amx
-fast_cpu/layers
-model
+fast_cpu/available
+fast_cpu/optimize
 device
 compile_step
 stats

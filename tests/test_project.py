@@ -43,10 +43,10 @@ def test_the_conda_environment_names_the_pins() -> None:
 
 
 def test_the_engine_runs_where_only_its_packages_are() -> None:
-    """Ray, plotting and papermill may be absent, as on a GPU image (pandas comes with statsmodels): the engine runs."""
+    """Ray, numba, plotting and papermill may be absent, as on a GPU image; pandas comes with statsmodels."""
     code = (
         "import sys\n"
-        "for name in 'matplotlib seaborn papermill nbformat nbconvert sklearn IPython'.split():\n"
+        "for name in 'numba llvmlite matplotlib seaborn papermill nbformat nbconvert sklearn IPython'.split():\n"
         "    sys.modules[name] = None\n"
         "from tpsnet_lib.cli import main\n"
         "from tpsnet_lib.runs import experiments, records, search_space, test_set\n"

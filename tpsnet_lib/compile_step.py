@@ -12,7 +12,8 @@ from tpsnet_lib.files import TrainingError
 
 # How a step is executed, with torch.compile's name for it. `graphs` also records CUDA graphs, which spare small
 # networks the time that the processor takes to launch their kernels.
-EXECUTIONS = {"eager": "", "compiled": "default", "graphs": "reduce-overhead"}
+# `plain` leaves `fast_cpu.optimize` out: torch's own layers train on a CPU too.
+EXECUTIONS = {"eager": "", "plain": "", "compiled": "default", "graphs": "reduce-overhead"}
 # Compiling does not pay for shorter runs: on an H200 compiling `wide` took 50 s, and spared the device 4 of the 10 ms
 # of a step.
 STEPS_THAT_PAY = 10_000
@@ -49,7 +50,7 @@ class TrainStep:
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The loss, a scalar, and the logits [B, 10], of `inputs` float [B, 3, H, W] and `targets` float [B, 10]."""
-        if self.execution != "eager":
+        if EXECUTIONS[self.execution]:
             self._try_once(inputs, targets)
         if self.execution == "graphs":
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]

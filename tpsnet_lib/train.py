@@ -20,9 +20,11 @@ from tpsnet_lib.data.augment import mix, shrink
 from tpsnet_lib.data.batches import batches
 from tpsnet_lib.data.datasets import ImageSet, normalise
 from tpsnet_lib.device import prepare_device, resolve_device
-from tpsnet_lib.model import ResidualNetwork, build, whiten
+from tpsnet_lib.fast_cpu.optimize import optimize
+from tpsnet_lib.model import ResNet, build
 from tpsnet_lib.progress import Progress
 from tpsnet_lib.train_state import TrainState
+from tpsnet_lib.whitening import whiten
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ def train(
     prepare_device(device)
     fit_set, validation = fit_set.to(device), validation and validation.to(device)
     model = initial_model(config, fit_set, device)
+    if device.type == "cpu" and options.execution != "plain":
+        optimize(model)
     optimizer = optim.optimizer(model, recipe)
     ema = optim.Ema(model, recipe.ema_decay) if recipe.ema_decay else None
     state = TrainState(config, len(fit_set), model, optimizer, ema)
@@ -133,7 +137,7 @@ def train(
     model.eval()
 
 
-def initial_model(config: RunConfig, fit_set: ImageSet, device: torch.device) -> ResidualNetwork:
+def initial_model(config: RunConfig, fit_set: ImageSet, device: torch.device) -> ResNet:
     """The network of a config with the first weights of its seed, on a device; a whitened stem is fitted to images."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -14,7 +14,7 @@ from tpsnet_lib import metrics, optim
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.batches import batch_size
 from tpsnet_lib.files import RecordError, TrainingError
-from tpsnet_lib.model import ResidualNetwork
+from tpsnet_lib.model import ResNet
 
 
 @dataclass
@@ -26,7 +26,7 @@ class TrainState:
 
     config: RunConfig
     images: int
-    model: ResidualNetwork
+    model: ResNet
     optimizer: torch.optim.Optimizer
     ema: optim.Ema | None
     step: int = 0

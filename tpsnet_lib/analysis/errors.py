@@ -19,7 +19,7 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import ImageSet, class_names, load_test, split
 from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import RecordError
-from tpsnet_lib.model import Block, PreactBlock, ResidualNetwork
+from tpsnet_lib.model import Block, PreactBlock, ResNet
 from tpsnet_lib.runs.experiments import collect, final_ids, load_experiment
 from tpsnet_lib.runs.records import Record, Store, load_or_run
 from tpsnet_lib.runs.test_set import find_test, open_test, score
@@ -32,7 +32,7 @@ class NetworkUnderTest:
     """A record to analyse, its network, the test images, and the network's logits on them, float32 [N, 10]."""
 
     record: Record
-    network: ResidualNetwork
+    network: ResNet
     test: ImageSet
     logits: Tensor
     exploratory: bool  # opened for a look alone: no experiment declares the record final
@@ -197,7 +197,7 @@ def logits_by_seed(record: Record, store: Store, n: int) -> dict[int, Tensor]:
     return found
 
 
-def baseline(record: Record, store: Store) -> tuple[Record, ResidualNetwork] | None:
+def baseline(record: Record, store: Store) -> tuple[Record, ResNet] | None:
     """The record and network of the experiment `BASELINE`, which others of its data set are compared with; None if
     there is none, if its weights cannot be used, or if `record` is it."""
     dataset = record.config.data.dataset
@@ -211,7 +211,7 @@ def baseline(record: Record, store: Store) -> tuple[Record, ResidualNetwork] | N
 # Inside a network ---------------------------------------------------------------------------------------------------
 
 
-def block_sizes(network: ResidualNetwork, images: Tensor) -> pd.DataFrame:
+def block_sizes(network: ResNet, images: Tensor) -> pd.DataFrame:
     """How large skip and branch are in each block: a row for each block and image, with the columns `block` (its place
     in `network.layers`), `skip` and `branch`, the root mean square of feature maps; nan for the skips of a plain
     network. `images` uint8 [N, 3, 32, 32]."""

@@ -25,8 +25,8 @@ from tpsnet_lib.runs.provenance import hardware
 GROUPS: dict[str, str] = {
     "convolution, forward": r"conv(?!.*backward)",
     "convolution, backward": r"conv.*backward",
-    "norm and activation, forward": r"^_Normed$|(batch_?norm|gelu|relu|clamp_min)(?!.*backward)",
-    "norm and activation, backward": r"^_NormedBackward$|(batch_?norm|gelu|relu|threshold).*backward",
+    "norm and activation, forward": r"^_FusedNorm$|(batch_?norm|gelu|relu|clamp_min)(?!.*backward)",
+    "norm and activation, backward": r"^_FusedNormBackward$|(batch_?norm|gelu|relu|threshold).*backward",
     "pool": r"pool",
     "optimizer": r"sgd|adam|optimizer|foreach",
     "sums of maps": r"^aten::(add_?|sum)$",  # skips, and the gradients of what goes two ways

@@ -21,7 +21,6 @@ from torchvision import transforms
 
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import MEAN, STD, ImageSet
-from tpsnet_lib.fast_cpu.layers import Convolution
 from tpsnet_lib.files import TrainingError
 from tpsnet_lib.model import build
 
@@ -74,9 +73,6 @@ def train(
     )
     torch.manual_seed(config.seed)
     model = model or build(config.model).to(device)
-    for module in model.modules():
-        if isinstance(module, Convolution):
-            module.tiles = False
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(
         model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay

@@ -120,6 +120,7 @@ def _add_execution(command: argparse.ArgumentParser) -> None:
     for flag, value, about in (
         ("--compile", "compiled", "compile the step with torch.compile (default: long runs on CUDA, nothing else)"),
         ("--no-compile", "eager", "compile nothing"),
+        ("--plain", "plain", "train on a CPU with torch's own layers too, without the faster ones of fast_cpu"),
         ("--cuda-graphs", "graphs", "compile it and replay it from CUDA graphs: for networks of many small layers"),
     ):
         ways.add_argument(flag, dest="execution", action="store_const", const=value, default="auto", help=about)

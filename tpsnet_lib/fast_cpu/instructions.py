@@ -1,5 +1,6 @@
-"""Single instructions of the processor, and a few in a row, for functions that numba compiles: what Python has no word
-for. Addresses, sizes and counts are 64-bit integers; a line is 64 bytes, a tile 16 lines (Intel AMX)."""
+"""Instructions of the processor that Python cannot express, for functions that numba compiles.
+
+Addresses, sizes and counts are 64-bit integers; a line is 64 bytes, a tile 16 lines (Intel AMX)."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LINE = 64  # bytes that go between memory and processor at once, and of a tile's line
+LINE = 64  # bytes of a cache line, and of a tile's line
 SIDE = 16  # lines of a tile, and fp32 numbers or pairs of bf16 in each
 
 _F32 = ir.FloatType()
@@ -20,11 +21,8 @@ _HALVES, _WORDS = ir.VectorType(_I16, SIDE), ir.VectorType(_I32, SIDE)
 _SUMS = ((0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 1, 1))  # the tiles that add up: number, which of two down and across
 
 
-# Numbers and memory --------------------------------------------------------------------------------------------------
-
-
-def _code(count: int, write: Callable[..., None]) -> Any:
-    """A function of so many 64-bit integers, by what writes its instructions."""
+def _signature_and_code(count: int, write: Callable[..., None]) -> Any:
+    """The signature of a function of `count` 64-bit integers, and its code, given what writes the instructions."""
 
     def code(context: Any, builder: Any, _: Any, args: Any) -> Any:
         write(builder, *args)
@@ -33,12 +31,12 @@ def _code(count: int, write: Callable[..., None]) -> Any:
     return types.void(*[types.int64] * count), code
 
 
-def _emit(builder: Any, name: str, *args: Any) -> None:
+def _call_intrinsic(builder: Any, name: str, *args: Any) -> None:
     kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args])
     builder.call(builder.module.declare_intrinsic(f"llvm.x86.{name}", (), kind), args)
 
 
-def _at(builder: Any, address: Any, kind: Any = _I8) -> Any:
+def _pointer_to(builder: Any, address: Any, kind: Any = _I8) -> Any:
     return builder.inttoptr(address, kind.as_pointer())
 
 
@@ -89,139 +87,138 @@ def _pointer(kind: Any, stored: Any) -> Any:
     return at
 
 
-bf16_at, fp32_at, bytes_at = (  # what lies at an address, the first as its bits
+bf16_at, fp32_at, bytes_at = (  # pointers to an address; bf16 numbers are given as their bits
     _pointer(types.uint16, _I16), _pointer(types.float32, _F32), _pointer(types.uint8, ir.IntType(8)),
 )  # fmt: skip
 
 
 @intrinsic
-def soon(_: Any, address: Any) -> Any:
-    """Bring the line at an address near the processor, and go on meanwhile; any address will do."""
+def prefetch(_: Any, address: Any) -> Any:
+    """Bring the line at an address into the caches without waiting; any address will do."""
 
     def write(builder: Any, address: Any) -> None:
         kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
-        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(prefetch, [_at(builder, address), _I32(0), _I32(2), _I32(1)])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [_pointer_to(builder, address), _I32(0), _I32(2), _I32(1)])
 
-    return _code(1, write)
-
-
-# Tiles ---------------------------------------------------------------------------------------------------------------
+    return _signature_and_code(1, write)
 
 
 @intrinsic
-def begin(_: Any, setting: Any) -> Any:
-    """Set this thread's tiles up."""
-    return _code(1, lambda builder, there: _emit(builder, "ldtilecfg", _at(builder, there)))
+def configure_tiles(_: Any, setting: Any) -> Any:
+    """Configure this thread's tiles."""
+    return _signature_and_code(
+        1, lambda builder, address: _call_intrinsic(builder, "ldtilecfg", _pointer_to(builder, address))
+    )
 
 
 @intrinsic
-def end(_: Any) -> Any:
-    """Leave the tiles to others."""
-    return _code(0, lambda builder: _emit(builder, "tilerelease"))
+def release_tiles(_: Any) -> Any:
+    """Release this thread's tiles."""
+    return _signature_and_code(0, lambda builder: _call_intrinsic(builder, "tilerelease"))
 
 
 @intrinsic
-def clear(_: Any) -> Any:
+def zero_sums(_: Any) -> Any:
     """Set the sums to zero."""
 
     def write(builder: Any) -> None:
         for tile, _, _ in _SUMS:
-            _emit(builder, "tilezero", _I8(tile))
+            _call_intrinsic(builder, "tilezero", _I8(tile))
 
-    return _code(0, write)
+    return _signature_and_code(0, write)
 
 
-def _each_sum(name: str) -> Any:
+def _each_sum_tile(name: str) -> Any:
     def write(builder: Any, address: Any, pitch: Any) -> None:
         for tile, down, across in _SUMS:
             place = builder.add(builder.mul(pitch, _I64(SIDE * down)), _I64(LINE * across))
-            _emit(builder, name, _I8(tile), _at(builder, builder.add(address, place)), pitch)
+            _call_intrinsic(builder, name, _I8(tile), _pointer_to(builder, builder.add(address, place)), pitch)
 
-    return _code(2, write)
+    return _signature_and_code(2, write)
 
 
 @intrinsic
-def fetch(_: Any, address: Any, pitch: Any) -> Any:
+def load_sums(_: Any, address: Any, pitch: Any) -> Any:
     """Read the sums, 32 lines of 32 fp32 numbers, `pitch` bytes from line to line."""
-    return _each_sum("tileloadd64")
+    return _each_sum_tile("tileloadd64")
 
 
 @intrinsic
-def keep(_: Any, address: Any, pitch: Any) -> Any:
+def store_sums(_: Any, address: Any, pitch: Any) -> Any:
     """Write the sums."""
-    return _each_sum("tilestored64")
+    return _each_sum_tile("tilestored64")
 
 
 @intrinsic
-def multiply(_: Any, left: Any, right: Any, beside: Any) -> Any:
-    """Add to the sums the products of two tiles at `left`, and two at `right` that are `beside` bytes apart."""
+def multiply_tiles(_: Any, left: Any, right: Any, apart: Any) -> Any:
+    """Add to the sums the products of two tiles at `left`, and two at `right` that are `apart` bytes apart."""
 
-    def write(builder: Any, left: Any, right: Any, beside: Any) -> None:
+    def write(builder: Any, left: Any, right: Any, apart: Any) -> None:
         def load(tile: int, address: Any) -> None:
-            _emit(builder, "tileloadd64", _I8(tile), _at(builder, address), _I64(LINE))
+            _call_intrinsic(builder, "tileloadd64", _I8(tile), _pointer_to(builder, address), _I64(LINE))
 
         load(6, right)
         load(4, left)
-        _emit(builder, "tdpbf16ps", _I8(0), _I8(4), _I8(6))
-        load(7, builder.add(right, beside))
-        _emit(builder, "tdpbf16ps", _I8(1), _I8(4), _I8(7))
+        _call_intrinsic(builder, "tdpbf16ps", _I8(0), _I8(4), _I8(6))
+        load(7, builder.add(right, apart))
+        _call_intrinsic(builder, "tdpbf16ps", _I8(1), _I8(4), _I8(7))
         load(5, builder.add(left, _I64(SIDE * LINE)))
-        _emit(builder, "tdpbf16ps", _I8(2), _I8(5), _I8(6))
-        _emit(builder, "tdpbf16ps", _I8(3), _I8(5), _I8(7))
+        _call_intrinsic(builder, "tdpbf16ps", _I8(2), _I8(5), _I8(6))
+        _call_intrinsic(builder, "tdpbf16ps", _I8(3), _I8(5), _I8(7))
 
-    return _code(3, write)
+    return _signature_and_code(3, write)
 
 
-def _words(builder: Any, address: Any, count: Any) -> Any:
+def _load_words(builder: Any, address: Any, count: Any) -> Any:
     """Up to 16 bf16 numbers in the lower halves of 32-bit words; zeros from `count` on."""
     one = builder.insert_element(ir.Constant(_WORDS, ir.Undefined), builder.trunc(count, _I32), _I32(0))
     mask = builder.icmp_signed("<", _vector(range(SIDE)), builder.shuffle_vector(one, one, _vector([0] * SIDE)))
     kind = ir.FunctionType(_HALVES, [_HALVES.as_pointer(), _I32, mask.type, _HALVES])
     load = cgutils.get_or_insert_function(builder.module, kind, "llvm.masked.load.v16i16.p0")
     zeros = ir.Constant(_HALVES, [_I16(0)] * SIDE)
-    return builder.zext(builder.call(load, [_at(builder, address, _HALVES), _I32(2), mask, zeros]), _WORDS)
+    return builder.zext(builder.call(load, [_pointer_to(builder, address, _HALVES), _I32(2), mask, zeros]), _WORDS)
 
 
-def _paired(builder: Any, first: Any, second: Any) -> Any:
+def _pack_pairs(builder: Any, first: Any, second: Any) -> Any:
     return builder.or_(first, builder.shl(second, _vector([16] * SIDE)))
 
 
-def _put(builder: Any, words: Any, address: Any) -> None:
-    builder.store(words, _at(builder, address, _WORDS)).align = LINE
+def _store(builder: Any, words: Any, address: Any) -> None:
+    builder.store(words, _pointer_to(builder, address, _WORDS)).align = LINE
 
 
 @intrinsic
-def pair(_: Any, first: Any, second: Any, third: Any, count: Any, even: Any, odd: Any) -> Any:
+def interleave_pixels(_: Any, first: Any, second: Any, third: Any, count: Any, even: Any, odd: Any) -> Any:
     """Three pixels' channels at their addresses, up to 16 of `count`, become a line of two tiles: each channel's first
     and second number at `even`, its second and third at `odd`."""
 
     def write(builder: Any, first: Any, second: Any, third: Any, count: Any, even: Any, odd: Any) -> None:
-        one, two, three = (_words(builder, address, count) for address in (first, second, third))
-        _put(builder, _paired(builder, one, two), even)
-        _put(builder, _paired(builder, two, three), odd)
+        one, two, three = (_load_words(builder, address, count) for address in (first, second, third))
+        _store(builder, _pack_pairs(builder, one, two), even)
+        _store(builder, _pack_pairs(builder, two, three), odd)
 
-    return _code(6, write)
+    return _signature_and_code(6, write)
 
 
 @intrinsic
-def turn(_: Any, addresses: Any, offset: Any, count: Any, tile: Any) -> Any:
+def transpose_pixels(_: Any, addresses: Any, offset: Any, count: Any, tile: Any) -> Any:
     """The channels from `offset` bytes on, up to 16 of `count`, of 32 pixels become a tile: a line for each channel."""
 
     def write(builder: Any, addresses: Any, offset: Any, count: Any, tile: Any) -> None:
         def pixel(number: int) -> Any:
-            address = builder.load(_at(builder, builder.add(addresses, _I64(8 * number)), _I64))
-            return _words(builder, builder.add(address, offset), count)
+            address = builder.load(_pointer_to(builder, builder.add(addresses, _I64(8 * number)), _I64))
+            return _load_words(builder, builder.add(address, offset), count)
 
-        lines = [_paired(builder, pixel(2 * line), pixel(2 * line + 1)) for line in range(SIDE)]
+        lines = [_pack_pairs(builder, pixel(2 * line), pixel(2 * line + 1)) for line in range(SIDE)]
         for step in (8, 4, 2, 1):  # swap quarters: of the whole, of each quarter, of each of theirs, ...
-            ahead = _vector(at if not at & step else SIDE + at - step for at in range(SIDE))
-            behind = _vector(at + step if not at & step else SIDE + at for at in range(SIDE))
+            upper = _vector(at if not at & step else SIDE + at - step for at in range(SIDE))
+            lower = _vector(at + step if not at & step else SIDE + at for at in range(SIDE))
             for line in (line for line in range(SIDE) if not line & step):
                 two = lines[line], lines[line + step]
-                lines[line] = builder.shuffle_vector(*two, ahead)
-                lines[line + step] = builder.shuffle_vector(*two, behind)
+                lines[line] = builder.shuffle_vector(*two, upper)
+                lines[line + step] = builder.shuffle_vector(*two, lower)
         for number, line in enumerate(lines):
-            _put(builder, line, builder.add(tile, _I64(LINE * number)))
+            _store(builder, line, builder.add(tile, _I64(LINE * number)))
 
-    return _code(4, write)
+    return _signature_and_code(4, write)

@@ -17,7 +17,7 @@ import torch
 
 import tpsnet_lib
 from tpsnet_lib.data.datasets import Fingerprint
-from tpsnet_lib.fast_cpu.layers import has_amx
+from tpsnet_lib.fast_cpu.available import has_amx
 from tpsnet_lib.files import TpsnetError, project_root
 
 

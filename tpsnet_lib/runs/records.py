@@ -31,7 +31,7 @@ from tpsnet_lib.files import (
     write_json,
     write_whole,
 )
-from tpsnet_lib.model import ResidualNetwork, build
+from tpsnet_lib.model import ResNet, build
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.train import TrainOptions, fit
@@ -85,7 +85,7 @@ class Record:
         """Why the run could not be finished; empty for one that was."""
         return str(self.metrics.get("failed", ""))
 
-    def load_model(self, device: str | torch.device = "cpu") -> ResidualNetwork:
+    def load_model(self, device: str | torch.device = "cpu") -> ResNet:
         """The trained network in evaluation mode, in fp32; `RecordError` if its weights are missing, altered or of
         another network."""
         path = self.path / WEIGHTS

@@ -1,0 +1,207 @@
+"""An optimised network is the plain one, faster: the same names, weights and results, wherever it is used."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tpsnet_lib.config import MEMBERS, ModelConfig
+from tpsnet_lib.fast_cpu import optimize as fast
+from tpsnet_lib.fast_cpu.available import has_amx
+from tpsnet_lib.fast_cpu.optimize import optimize
+from tpsnet_lib.model import Pointwise, ResNet, build
+
+ROOT = Path(__file__).parent.parent
+SMALL: dict[str, Any] = {"blocks": (1, 2), "channels": (8, 16), "stem": 8}
+CASES = {
+    "basic": ModelConfig(**SMALL),
+    "preact": ModelConfig(**SMALL, block="preact"),
+    "squeeze": ModelConfig(**SMALL, squeeze=4),
+    "no skips": ModelConfig(**SMALL, residual=False),
+    "pool, gelu": ModelConfig(**SMALL, downsample="pool", activation="gelu"),
+    "whiten": ModelConfig(blocks=(1,), channels=(8,), stem=24, stem_kind="whiten", drop_path=0.2),
+    "sprint": MEMBERS["sprint"],
+}
+
+
+def both(config: ModelConfig) -> tuple[ResNet, ResNet]:
+    """A plain network and an optimised one of the same weights."""
+    torch.manual_seed(0)
+    plain = build(config)
+    with torch.no_grad():
+        for value in plain.state_dict().values():
+            if value.is_floating_point():
+                value.add_(0.05 * torch.rand_like(value))
+    plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return plain, optimize(copy.deepcopy(plain))
+
+
+def images(count: int = 16) -> Tensor:
+    drawn = torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    return drawn.contiguous(memory_format=torch.channels_last)
+
+
+def learnt(model: ResNet, bf16: bool) -> tuple[float, Tensor]:
+    """The loss of a batch, and all gradients."""
+    torch.manual_seed(3)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        loss = F.cross_entropy(model.train()(images()), torch.arange(16) % 10)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_names_weights_and_evaluation_are_those_of_the_plain_network(name: str) -> None:
+    plain, faster = both(CASES[name])
+    assert type(faster) is ResNet
+    assert [type(module) for module in faster.modules()] != [type(module) for module in plain.modules()]
+    assert list(faster.state_dict()) == list(plain.state_dict())
+    assert [key for key, _ in faster.named_modules()] == [key for key, _ in plain.named_modules()]
+    for bf16 in (False, True):
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            assert torch.equal(faster.eval()(images(4)), plain.eval()(images(4)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_training_in_fp32_is_the_same_and_in_bf16_close(name: str) -> None:
+    plain, faster = both(CASES[name])
+    (loss, gradient), (other, fast_gradient) = learnt(plain, False), learnt(faster, False)
+    assert loss == other
+    torch.testing.assert_close(fast_gradient, gradient, rtol=1e-4, atol=1e-5)
+    plain, faster = both(CASES[name])
+    (loss, gradient), (other, fast_gradient) = learnt(plain, True), learnt(faster, True)
+    assert loss == pytest.approx(other, rel=0.02)
+    assert torch.cosine_similarity(gradient, fast_gradient, dim=0) > 0.99
+
+
+def test_without_kernels_training_in_bf16_is_that_of_the_plain_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "kernels", lambda: None)
+    (loss, gradient), (other, fast_gradient) = (learnt(model, True) for model in both(CASES["pool, gelu"]))
+    assert loss == other
+    assert torch.equal(gradient, fast_gradient)
+
+
+def test_a_strided_pointwise_convolution_stays_torch_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, faster = both(CASES["basic"])
+    layers = [model.layers[1][0].projection[0] for model in (plain, faster)]  # type: ignore[index, union-attr]
+    assert [type(layer) for layer in layers] == [Pointwise, fast.FastPointwise]
+    x = torch.randn(3, 8, 9, 9).contiguous(memory_format=torch.channels_last).requires_grad_()
+    (one, plain_grad), (two, fast_grad) = ((out := layer(x), torch.autograd.grad(out.sum(), x)[0]) for layer in layers)
+    assert torch.equal(one, two)
+    assert torch.equal(plain_grad, fast_grad)
+    assert fast_grad.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("shape", [(64, 25, 9, 9), (500, 333)])
+def test_dropout_drops_at_its_rate_each_element_alone_and_keeps_the_mean(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    out = fast.FastDropout(0.3)(torch.ones(shape, requires_grad=True))
+    dropped = (out == 0).float()
+    assert dropped.mean().item() == pytest.approx(0.3, abs=0.01)
+    assert out.mean().item() == pytest.approx(1, abs=0.01)
+    assert out.unique().tolist() == pytest.approx([0, 1 / 0.7], abs=1e-3)
+    flat = dropped.permute(0, 2, 3, 1).flatten() if len(shape) == 4 else dropped.flatten()  # as they lie in memory
+    for apart in (1, 2, 3, 4):
+        together = (flat[apart:] * flat[:-apart]).mean().item()
+        assert together == pytest.approx(0.09, abs=0.01)
+
+
+def gradients(layer: nn.Conv2d, x: Tensor) -> list[Tensor]:
+    """A layer's output in bf16, and the gradients of a sum over it with respect to input and kernel."""
+    x = x.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(x)
+    pull = torch.linspace(-1, 1, out.numel()).view(out.shape).to(out.dtype)
+    return [each.detach() for each in (out, *torch.autograd.grad(out, (x, layer.weight), pull))]
+
+
+@pytest.mark.skipif(not has_amx(), reason="the processor has no tiles of bf16 matrices")
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("first", [False, True])  # whether its input is fp32, and channels first
+def test_a_convolution_on_tiles_is_torchs(kernel: int, first: bool) -> None:
+    plain = nn.Conv2d(40, 24, kernel, padding=kernel // 2, bias=False)
+    layer = optimize(copy.deepcopy(plain))
+    x = torch.randn(6, 40, 7, 9, generator=torch.Generator().manual_seed(1))
+    x = x if first else x.bfloat16().contiguous(memory_format=torch.channels_last)
+    found, expected = gradients(layer, x), gradients(plain, x)
+    assert [each.dtype for each in found] == [each.dtype for each in expected]
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    torch.testing.assert_close(found[2], expected[2], rtol=0.01, atol=0.01 * float(expected[2].abs().max()))
+
+
+NO_TILES = ["fp32", "evaluation", "few channels", "stride", "bias", "1x1", "no gradient", "no AMX", "no numba"]
+
+
+@pytest.mark.parametrize("case", ["", *NO_TILES])
+def test_everywhere_else_a_convolution_is_torchs_own(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "has_amx", lambda: case != "no AMX")
+    monkeypatch.setattr(fast, "kernels", lambda: None if case == "no numba" else object())
+    outputs, side = 16 if case == "few channels" else 24, 1 if case == "1x1" else 3
+    options: dict[str, Any] = {"stride": 2 if case == "stride" else 1, "padding": side // 2, "bias": case == "bias"}
+    layer = fast.AmxConv(40, outputs, side, **options).train(case != "evaluation")
+    layer.weight.requires_grad_(case != "no gradient")
+    with torch.autocast("cpu", torch.bfloat16, enabled=case != "fp32"):
+        assert layer.uses_tiles(torch.zeros(2, 40, 5, 5)) == (case == "")
+
+
+POOL_TWICE = """
+import torch
+from tpsnet_lib.fast_cpu.available import kernels
+from tpsnet_lib.fast_cpu.optimize import FastMaxPool
+for _ in range(2):
+    with torch.autocast("cpu", torch.bfloat16):
+        FastMaxPool(2)(torch.zeros(1, 4, 4, 4).bfloat16().to(memory_format=torch.channels_last))
+print(kernels() is not None)
+"""
+
+
+def pooled_twice(cache: Path, before: str = "", **variables: str) -> tuple[str, list[str]]:
+    """What a fresh process writes that pools in training: whether it has kernels; its lines on standard error."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), **variables}
+    code = [sys.executable, "-c", before + POOL_TWICE]
+    done = subprocess.run(code, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip(), done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("before", "variables", "words"),
+    [
+        ("import sys; sys.modules['numba'] = None", {}, "numba is not installed"),
+        ("import sys, types; sys.modules['numba'] = types.ModuleType('numba')", {}, "numba does not work here"),
+        ("", {"NUMBA_DISABLE_JIT": "1"}, "numba does not work here"),
+        ("", {"NUMBA_THREADING_LAYER": "nonsense"}, "numba does not work here"),
+    ],
+)
+def test_where_numba_is_missing_or_fails_torch_trains_and_one_line_says_so(
+    before: str, variables: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    has_kernels, lines = pooled_twice(tmp_path, before, **variables)
+    assert has_kernels == "False"
+    assert len(lines) == 1
+    assert words in lines[0]
+
+
+def test_a_cache_that_is_torn_or_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    assert pooled_twice(tmp_path) == ("True", [])
+    kept = list(tmp_path.rglob("*.nbi"))
+    assert kept
+    for index in kept:
+        index.write_bytes(b"")
+    has_kernels, lines = pooled_twice(tmp_path)
+    assert (has_kernels, len(lines)) == ("True", 1)
+    assert "was deleted (EOFError" in lines[0]
+    assert pooled_twice(tmp_path) == ("True", [])
+    (tmp_path / "file").touch()
+    has_kernels, lines = pooled_twice(tmp_path / "file")
+    assert (has_kernels, len(lines)) == ("True", 1)
+    assert "cannot be kept" in lines[0]

@@ -1,0 +1,41 @@
+"""What this machine offers for training on its CPU: kernels compiled by numba, and tiles of bf16 matrices (Intel AMX).
+
+Neither is needed: without them torch's own operations train, slower."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from types import ModuleType
+
+import torch
+
+
+@functools.cache
+def has_amx() -> bool:
+    """Whether this process may multiply tiles of bf16 matrices: the processor has them and the system allows it."""
+    return bool(torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx())
+
+
+@functools.cache
+def kernels() -> ModuleType | None:
+    """The module of that name, or None where numba is missing or does not work; one line on standard error says so."""
+    try:
+        from tpsnet_lib.fast_cpu import kernels
+
+        kernels.self_test()
+    except ModuleNotFoundError as error:
+        if error.name not in ("numba", "llvmlite"):
+            raise
+        say("numba is not installed, so that training on this CPU is slower: pip install numba")
+    except Exception as error:  # a compiler may fail in any way
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        say(f"numba does not work here, so that training on this CPU is slower ({why})")
+    else:
+        return kernels
+    return None
+
+
+def say(line: str) -> None:
+    """One line on standard error."""
+    print(f"tpsnet: {line}", file=sys.stderr)
