@@ -7,12 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torchvision.io import write_png
 
+from tpsnet_lib import metrics
 from tpsnet_lib.cli import commands, main
 from tpsnet_lib.config import MEMBERS
+from tpsnet_lib.data import datasets
+from tpsnet_lib.data.photos import load_photo
 from tpsnet_lib.files import RecordError
 from tpsnet_lib.runs.experiments import final_ids
-from tpsnet_lib.runs.records import Store, default_store
+from tpsnet_lib.runs.records import Record, Store, default_store
 from tpsnet_lib.runs.test_set import find_test
 
 SMALL = ["--set", "data.dataset=shapes10", "--set", "data.train_size=100", "--set", "data.validation_size=50",
@@ -148,3 +153,37 @@ def test_a_bare_test_wants_a_final_network_that_was_opened(tmp_path: Path) -> No
     chosen = commands._best_opened(default_store())
     assert find_test(default_store().load(chosen), default_store()) is not None
     assert chosen in final_ids()
+
+
+def test_predict_names_the_class_of_each_photograph_and_what_the_network_does_not_know(
+    tmp_path: Path, tiny_record: Record, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, photo = datasets.load_test("shapes10").images[0], tmp_path / "shape.png"
+    side = torch.zeros(3, 32, 15, dtype=torch.uint8)
+    write_png(torch.cat([side, image, side], 2), str(photo))
+    assert torch.equal(load_photo(photo), image)  # the middle square
+    write_png(torch.full((3, 90, 200), 77, dtype=torch.uint8), str(tmp_path / "grey.png"))
+    assert load_photo(tmp_path / "grey.png").unique().tolist() == [77]
+    given = ["predict", str(photo), "--record", tiny_record.id, "--out", str(tiny_record.path.parent)]
+    code, out, _ = call(*given, "--device", "cpu", capsys=capsys)
+    assert code == 0
+    assert out.startswith(f"{photo}: ")
+    assert "only ten classes (disc, " in out
+    found = json.loads(call(*given, "--device", "cpu", "--json", capsys=capsys)[1])
+    (row,) = found["photos"].values()
+    logits = metrics.predict(tiny_record.load_model(), image[None])
+    assert list(row.values()) == pytest.approx(logits.softmax(1)[0].topk(3).values.tolist(), abs=1e-3)
+    assert next(iter(row)) == datasets.class_names("shapes10")[int(logits.argmax())]
+
+
+@pytest.mark.parametrize("text", [None, "not an image"])
+def test_predict_refuses_what_is_no_photograph_in_one_line(
+    text: str | None, tmp_path: Path, tiny_record: Record, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = tmp_path / "photo.jpg"
+    if text:
+        photo.write_text(text)
+    given = ["predict", str(photo), "--record", tiny_record.id, "--out", str(tiny_record.path.parent)]
+    code, out, err = call(*given, capsys=capsys)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert str(photo) in err

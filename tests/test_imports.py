@@ -18,6 +18,7 @@ data/datasets
 data/augment
 data/batches
 data/reference_labels
+data/photos
 model_cost
 whitening
 model

@@ -181,6 +181,39 @@ def test(options: Options) -> int:
     return 0
 
 
+def predict(options: Options) -> int:
+    """Print what a recorded network takes photographs for, and what to keep in mind about that."""
+    import torch
+
+    from tpsnet_lib import metrics
+    from tpsnet_lib.data.datasets import class_names
+    from tpsnet_lib.data.photos import load_photo
+    from tpsnet_lib.device import resolve_device
+    from tpsnet_lib.runs.records import default_store
+
+    store = default_store(options.out)
+    record = store.load(options.record or _best_opened(store))
+    images = torch.stack([load_photo(path) for path in options.photo])
+    logits = metrics.predict(record.load_model(resolve_device(options.device)), images)
+    names = class_names(record.config.data.dataset)
+    likeliest = logits.softmax(1).topk(3)
+    rows = [
+        {names[position]: round(value, 4) for value, position in zip(values, positions, strict=True)}
+        for values, positions in zip(likeliest.values.tolist(), likeliest.indices.tolist(), strict=True)
+    ]
+    if options.json:
+        print(json.dumps({"id": record.id, "photos": dict(zip(options.photo, rows, strict=True))}))
+        return 0
+    for path, row in zip(options.photo, rows, strict=True):
+        (name, confidence), *others = row.items()
+        print(f"{path}: {name}, {confidence:.0%} ({', '.join(f'{other} {part:.0%}' for other, part in others)})")
+    print(
+        f"By record {record.id}. It knows only ten classes ({', '.join(names)}) and sees the middle square of a"
+        f" photograph at 32 x 32 pixels: whatever else is shown is taken for one of the ten, also with high confidence."
+    )
+    return 0
+
+
 def _accuracy(said: dict[str, Any], kind: str) -> str:
     low, high = 100 * said[f"{kind}low"], 100 * said[f"{kind}high"]
     correct = said[f"{kind}correct"]

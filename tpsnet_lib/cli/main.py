@@ -195,6 +195,13 @@ def _add_engine(add: Add) -> None:
     command.add_argument("--out", metavar="STORE", help="the store that holds the record, if not the default")
     _add_json(command)
 
+    command = add("predict", "say what a network takes your photographs for", "tpsnet predict cat.jpg dog.png")
+    command.add_argument("photo", nargs="+", metavar="PHOTO", help="a JPEG, PNG, GIF or WebP file")
+    command.add_argument("--record", metavar="ID", help="a record with weights (default: the best that was opened)")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    command.add_argument("--out", metavar="STORE", help="the store that holds the record, if not the default")
+    _add_json(command)
+
 
 def _add_study(add: Add) -> None:
     command = add(
