@@ -56,8 +56,6 @@ analysis/architecture
 analysis/design_predictor
 analysis/search
 analysis/importance
-analysis/search_budgets
-analysis/search_findings
 analysis/training
 analysis/dataset
 analysis/errors

@@ -65,10 +65,10 @@ def test_a_trial_that_was_cut_off_ranks_as_its_record_at_that_epoch() -> None:
     long = draws(mistakes.LONG, lambda at: [0.1] * 4 + [0.5 - 0.01 * at] + [0.6] * 9 + [0.7 + 0.01 * at])
     said = mistakes.unannealed_ranking(Shelf(*short, *long))
     assert said.startswith("Of 12 random networks trained for 15 epochs, the ranking after 5 of them")
-    assert "cut off before the rate had fallen, agrees with the last one at a rank correlation of **-1.00" in said
+    assert "cut off before the rate had fallen, agrees with the last one at a rank correlation of **−1.00" in said
     assert "schedule of their own agrees at **1.00" in said
     turned = draws(mistakes.SHORT, lambda at: [0.1] * 4 + [0.5 - 0.01 * at])
-    assert "schedule of their own agrees at **-1.00" in mistakes.unannealed_ranking(Shelf(*turned, *long))
+    assert "schedule of their own agrees at **−1.00" in mistakes.unannealed_ranking(Shelf(*turned, *long))
     assert mistakes.unannealed_ranking(Shelf(*short, *long[:3])) == ""
 
 

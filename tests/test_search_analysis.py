@@ -1,9 +1,8 @@
-"""What a search is said to show follows from its trials: against formulas, hand-worked cases, and swapped numbers."""
+"""What a search is said to show follows from its trials: hand-worked cases, simulations without an effect, optuna."""
 
 from __future__ import annotations
 
 import math
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,12 @@ import numpy as np
 import pytest
 from conftest import tiny
 
+from tpsnet_lib import stats
 from tpsnet_lib.analysis import search
-from tpsnet_lib.analysis import search_findings as say
-from tpsnet_lib.analysis.importance import NOISE, TREES, Importance, importance
+from tpsnet_lib.analysis.importance import NOISE, TREES, importance
 from tpsnet_lib.analysis.search import Trial
-from tpsnet_lib.config import MEMBERS, RunConfig
+from tpsnet_lib.config import RunConfig
 from tpsnet_lib.files import ConfigError
-from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs.experiments import Run
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.search_space import load_spaces
@@ -27,7 +25,8 @@ def record(config: RunConfig, accuracy: float = 0.5, failed: str = "", epochs: i
     """A record in memory, whose accuracy rises evenly to its last epoch."""
     metrics: dict[str, Any] = {"failed": failed} if failed else {"validation_accuracy": accuracy}
     curve = [{"epoch": float(e), "validation_accuracy": accuracy * e / epochs} for e in range(1, epochs + 1)]
-    return Record(Path("nowhere"), config, metrics, {}, () if failed else tuple(curve))
+    made = {"fingerprint": {"stamp": "shapes10"}, "hardware": "a CPU"}
+    return Record(Path("nowhere"), config, metrics, made, () if failed else tuple(curve))
 
 
 def trials(scores: list[float], **changes: list[Any]) -> list[Trial]:
@@ -36,17 +35,22 @@ def trials(scores: list[float], **changes: list[Any]) -> list[Trial]:
     for index, score in enumerate(scores):
         config = tiny(**{name: values[index] for name, values in changes.items()})
         pairs.append((Run(f"draw {index}", config, {}), record(config, score)))
-    return search.trials(pairs)
+    return search.completed_trials(pairs)
 
 
 def test_runs_without_a_record_are_left_out_and_failed_ones_count_as_a_guess() -> None:
     run = Run("draw 0", tiny(), {})
-    found = search.trials(
-        [(run, None), (run, record(tiny(), failed="the loss is not a number")), (run, record(tiny()))]
-    )
-    assert [trial.accuracy for trial in found] == [0.1, 0.5]
-    assert "1 failed" in say.say_trials(found, 3)
-    assert "2 of 3 declared" in say.say_trials(found, 3)
+    pairs = [(run, None), (run, record(tiny(), failed="the loss is not a number")), (run, record(tiny()))]
+    completed = search.completed_trials(pairs)
+    assert [trial.accuracy for trial in completed] == [0.1, 0.5]
+    table = search.trial_table(completed)
+    assert table["failed"].tolist() == [True, False]
+    assert table["accuracy"].tolist() == [0.1, 0.5]
+    assert list(table.index) == ["draw 0", "draw 0"]
+
+
+def test_the_table_of_no_trials_has_its_columns() -> None:
+    assert list(search.trial_table([]).columns) == [*search.VARIABLES, "accuracy", "failed"]
 
 
 def test_the_same_draw_is_found_at_another_budget_data_set_and_precision() -> None:
@@ -65,67 +69,68 @@ def test_a_long_run_cut_short_gives_its_accuracy_at_that_epoch() -> None:
 
 
 def test_only_variables_that_vary_are_asked_about() -> None:
-    found = trials([0.1, 0.2], train__lr=[0.01, 0.02], train__optimizer=["sgd", "adam"])
-    assert search.varied(found) == ["optimizer", "lr"]
+    two = trials([0.1, 0.2], train__lr=[0.01, 0.02], train__optimizer=["sgd", "adam"])
+    assert search.varied(two) == ["optimizer", "lr"]
 
 
-def test_groups_part_at_the_median_and_each_trial_is_in_one_of_two() -> None:
-    found = trials([0.1, 0.2, 0.3, 0.4], model__block_dropout=[0.0, 0.1, 0.2, 0.3])
-    for groups in search.questions(found).values():
-        assert (sum(picked.astype(int) for picked in groups.values()) == 1).all()
-    assert {"at most 0.15", "above 0.15"} == set(search.questions(found)["block_dropout"])
+# Whether a value is among the best -----------------------------------------------------------------------------------
 
 
-def test_what_fits_the_budget_is_what_counts_below_it() -> None:
-    fits = search.under_budget(load_spaces()["original_blocks_width"], range(1, 24), range(8, 49))
-    for name in ("model1", "model2", "tpsnet", "deep17", "deep23"):
-        member = MEMBERS[name]
-        row = fits[member.blocks[0] - 1]
-        assert 8 + row.sum() - 1 == member.stem, "the original's models are the widest of their depth"
-        assert count_parameters(member) <= 5_000_000
-        assert all(np.diff(row.astype(int)) <= 0), "what is wider is larger"
-
-
-def test_the_best_of_n_is_the_mean_over_all_choices_of_n() -> None:
-    values = [0.1, 0.5, 0.3, 0.9, 0.4]
-    expected, low, high, exceeded = search.best_of_n(values, repeats=200)
-    for n in range(1, 6):
-        every = [max(chosen) for chosen in combinations(values, n)]
-        assert expected[n - 1] == pytest.approx(np.mean(every))
-        assert exceeded[n - 1] == pytest.approx(np.quantile(every, 0.05, method="inverted_cdf"))
-    assert all(np.diff(expected) >= 0)
-    assert all(low <= high)
-
-
-def test_sixty_of_many_trials_hit_the_top_twentieth_with_ninety_five_percent() -> None:
-    n = 60
-    missed = search.first_best(2000)[n - 1, 1899]  # the best of 60 is among the worst 95%
-    assert 1 - missed == pytest.approx(1 - 0.95**60, abs=0.003)
-
-
-def test_an_error_distribution_counts_the_trials_below_within_its_band() -> None:
-    share, low, high = search.distribution([0.2, 0.4, 0.4, 0.8], np.array([0.1, 0.4, 1.0]))
-    assert share.tolist() == [0, 0.75, 1]
-    assert low[1] < 0.75 <= high[1]
-    assert (low[0], high[0], low[2], high[2]) == (0, 0, 1, 1), "where no resample differs the band has no width"
-
-
-def test_medians_that_differ_clearly_have_an_interval_on_one_side() -> None:
-    draw = np.random.default_rng(0)
-    a, b = draw.normal(0.5, 0.02, 60), draw.normal(0.4, 0.02, 40)
-    difference, low, high = search.median_difference(a, b)
-    assert 0.07 < low < difference < high < 0.13
-    assert search.median_difference(b, a)[2] < 0
-
-
-def test_good_values_are_found_where_they_are_and_everywhere_if_they_do_not_matter() -> None:
+def test_winners_have_the_good_values_or_any_if_the_variable_does_not_matter() -> None:
     x = np.linspace(0, 1, 100)
-    middle, low, high = search.good_range(x, -((x - 0.3) ** 2))
-    assert low < 0.3 < high
-    assert high - low < 0.2
-    assert middle == pytest.approx(0.3, abs=0.05)
-    _, low, high = search.good_range(x, np.random.default_rng(1).random(100))
-    assert high - low > 0.5
+    near = search.winners_range(x, -((x - 0.3) ** 2))
+    assert near.low < 0.3 < near.high
+    assert near.high - near.low < 0.2
+    assert near.value == pytest.approx(0.3, abs=0.05)
+    anywhere = search.winners_range(x, np.random.default_rng(1).random(100))
+    assert anywhere.high - anywhere.low > 0.5
+    assert (near.n, near.of) == (100, "trials")
+
+
+def searched(n: int, optimum: float, effect: float) -> tuple[Any, Any]:
+    """Log rates over two decades and accuracies that fall from an optimum by an effect a decade, with noise."""
+    rng = np.random.default_rng(n)
+    rates = rng.uniform(-3, -1, n)
+    return rates, 0.6 - effect * np.abs(rates - optimum) + rng.normal(0, 0.03, n)
+
+
+@pytest.mark.parametrize(
+    ("optimum", "effect", "verdict"),
+    [
+        (-2, 0.15, stats.HOLDS),
+        (-1, 0.15, stats.DOES_NOT_HOLD),  # winners have rates near 0.1
+        (-3, 0.15, stats.DOES_NOT_HOLD),
+    ],
+)
+def test_a_rate_is_among_the_best_where_its_neighbours_win_and_nowhere_else(
+    optimum: float, effect: float, verdict: str
+) -> None:
+    assert search.among_the_best(*searched(400, optimum, effect), -2).verdict == verdict
+
+
+def test_many_trials_show_that_a_rate_makes_no_difference_and_few_settle_nothing() -> None:
+    assert search.among_the_best(*searched(3000, -2, 0.0), -2).verdict == stats.NO_DIFFERENCE
+    assert search.among_the_best(*searched(12, -2, 0.0), -2).verdict == stats.NOT_SETTLED
+
+
+@pytest.mark.parametrize("n", [29, 130])
+def test_without_an_effect_a_rate_is_said_to_be_among_the_best_in_at_most_one_search_in_thirty(n: int) -> None:
+    rates, _ = searched(n, -2, 0)
+    skewed = np.random.default_rng(0).exponential(0.1, n)  # the level does not rest on a normal distribution
+    for scores in (searched(n, -2, 0)[1], skewed):
+        holds = search.rate_of_holds_without_effect(rates, scores, -2, simulations=300)
+        assert 0 < holds.value < 0.035, "near 2.5%, and not 90%"
+        assert holds.n == 300
+
+
+def test_the_neighbours_are_those_nearest_on_the_scale_given() -> None:
+    accuracy = [0.1, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1]
+    difference = search.nearest_against_random(range(8), accuracy, 1.5)
+    assert difference.value == pytest.approx(0.8), "two of eight are nearest: the median is 0.9, and 0.1 at random"
+    assert search.nearest_against_random(range(8), accuracy, 6.5).value == pytest.approx(0)
+
+
+# Importance ----------------------------------------------------------------------------------------------------------
 
 
 def deciding_rates() -> list[Trial]:
@@ -138,53 +143,56 @@ def deciding_rates() -> list[Trial]:
 
 
 def test_importance_finds_the_variable_that_decides_and_puts_the_others_no_higher_than_noise() -> None:
-    ordered, unseen = importance(deciding_rates(), resamples=3)
-    assert ordered[0].variable == "lr"
-    assert {each.variable for each in ordered} == {"lr", "dropout", "optimizer", NOISE}
-    assert ordered[0].share[1] > 0.5 > 10 * max(each.share[0] for each in ordered[1:])
-    assert all(each.share[1] <= each.share[0] <= each.share[2] for each in ordered)
+    ranked, unseen = importance(deciding_rates(), resamples=3)
+    assert ranked[0].variable == "lr"
+    assert {each.variable for each in ranked} == {"lr", "dropout", "optimizer", NOISE}
+    noise = next(each.share for each in ranked if each.variable == NOISE)
+    assert ranked[0].share.low > 0.5 > 10 * max(each.share.value for each in ranked[1:])
+    assert ranked[0].share.low > noise.high
+    assert all(each.share.low <= each.share.value <= each.share.high for each in ranked)
     assert unseen > 0.5
-    assert "**learning rate**" in say.say_importance(ordered, unseen, 50)
-    assert "**dropout**" not in say.say_importance(ordered, unseen, 50)
+    assert ranked[0].share.n == 50
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_importance_on_all_trials_is_optunas_own_figure() -> None:
     import optuna
 
-    found = deciding_rates()
+    decided = deciding_rates()
     study = optuna.create_study(direction="maximize")
-    for trial in found:
+    for trial in decided:
         study.enqueue_trial({**trial.values, "lr": math.log10(trial.values["lr"])}, skip_if_exists=False)
-    rates, drops = ([trial.values[name] for trial in found] for name in ("lr", "dropout"))
+    rates, drops = ([trial.values[name] for trial in decided] for name in ("lr", "dropout"))
 
     def objective(trial: optuna.Trial) -> float:
         trial.suggest_float("dropout", min(drops), max(drops))
         trial.suggest_categorical("optimizer", ["adam", "adamw", "sgd"])
         trial.suggest_float("lr", math.log10(min(rates)), math.log10(max(rates)))
-        return found[trial.number].accuracy
+        return decided[trial.number].accuracy
 
-    study.optimize(objective, n_trials=len(found))
+    study.optimize(objective, n_trials=len(decided))
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, seed=0)
     theirs = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
-    ours = {each.variable: each.share[0] for each in importance(found, resamples=1)[0]}
+    ours = {each.variable: each.share.value for each in importance(decided, resamples=1)[0]}
     assert {name: ours[name] for name in theirs} == pytest.approx(theirs)
     assert sum(theirs.values()) > 0.5
 
 
-def test_importance_says_nothing_of_too_few_or_of_equal_trials() -> None:
-    for found in (deciding_rates()[:4], trials([0.5] * 20, train__lr=list(np.linspace(0.01, 0.1, 20)))):
-        ordered, unseen = importance(found, resamples=1)
-        assert ordered == []
+def test_there_is_no_importance_of_too_few_or_of_equal_trials() -> None:
+    for few in (deciding_rates()[:4], trials([0.5] * 20, train__lr=list(np.linspace(0.01, 0.1, 20)))):
+        ranked, unseen = importance(few, resamples=1)
+        assert ranked == []
         assert math.isnan(unseen)
-        assert "too few" in say.say_importance(ordered, unseen, len(found))
+
+
+# Spaces and training -------------------------------------------------------------------------------------------------
 
 
 def test_a_space_is_found_by_name_or_written_out_and_a_fault_is_one_line() -> None:
     spaces = load_spaces()
-    assert search.space_of("classroom", spaces) is spaces["classroom"]
-    written = search.space_of("variables: {lr: {log: [0.001, 0.1]}}", spaces)
-    assert written == search.space_of({"variables": {"lr": {"log": [0.001, 0.1]}}}, spaces)
+    assert search.read_space("classroom", spaces) is spaces["classroom"]
+    written = search.read_space("variables: {lr: {log: [0.001, 0.1]}}", spaces)
+    assert written == search.read_space({"variables": {"lr": {"log": [0.001, 0.1]}}}, spaces)
     for wrong, named in {
         "clasroom": "clasroom",
         "variables: {lr: [": "not YAML",
@@ -195,7 +203,7 @@ def test_a_space_is_found_by_name_or_written_out_and_a_fault_is_one_line() -> No
         "varables: {lr: [0.1]}": "varables",
     }.items():
         with pytest.raises(ConfigError, match=named) as caught:
-            search.space_of(wrong, spaces)
+            search.read_space(wrong, spaces)
         assert "\n" not in str(caught.value)
 
 
@@ -203,7 +211,7 @@ def test_an_error_of_ours_in_a_notebook_is_its_line_alone() -> None:
     from IPython.core.interactiveshell import InteractiveShell
 
     shell = InteractiveShell()
-    shell.user_ns["give"] = lambda: search.space_of("clasroom", load_spaces())
+    shell.user_ns["give"] = lambda: search.read_space("clasroom", load_spaces())
     shown: list[str] = []
     shell._showtraceback = lambda kind, value, lines: shown.extend(lines)  # type: ignore[method-assign]
     shell.run_cell("give()")
@@ -211,63 +219,14 @@ def test_an_error_of_ours_in_a_notebook_is_its_line_alone() -> None:
     assert shown[0].startswith("ConfigError: there is no space 'clasroom'")
 
 
-def test_the_originals_search_stands_beside_ours_and_turns_with_the_records() -> None:
-    spaces = load_spaces()
-    changes = {"train__optimizer": ["sgd", "adam"], "train__lr": [0.02, 0.003]}
-    rows = {}
-    for scores in ([0.7, 0.4], [0.4, 0.7]):
-        table = say.beside_original(trials(scores, **changes), spaces["original_rates"], spaces["classroom"])
-        rows[scores[0]] = {row[""]: row for row in table}
-    assert rows[0.7]["optimizer"]["it chose"] == "sgd"
-    assert rows[0.7]["learning rate"]["it chose"] == "0.01"
-    assert rows[0.7]["blocks a layer"]["it chose"] == "[13, 13, 13]"
-    assert rows[0.7]["blocks a layer"]["the original drew"] == "1 to 23"
-    assert (rows[0.7]["optimizer"]["best here"], rows[0.4]["optimizer"]["best here"]) == ("sgd", "adam")
-    assert (rows[0.7]["learning rate"]["best here"], rows[0.4]["learning rate"]["best here"]) == ("0.02", "0.003")
-
-
 def test_a_diverging_run_is_recorded_as_failed_and_the_next_goes_on(tmp_path: Path) -> None:
     wild = Run("wild", tiny(train__lr=100, train__weight_decay=1, train__epochs=8), {})
     calm = Run("calm", tiny(train__epochs=1), {})
     store = Store(tmp_path / "with space")
-    pairs = search.run_here([wild, calm], store=store, progress="none")
-    found = search.trials(pairs)
+    pairs = search.train_in_process([wild, calm], store, progress="none")
+    completed = search.completed_trials(pairs)
     assert "not a number" in pairs[0][1].failed
-    assert [trial.label for trial in found] == ["wild", "calm"]
-    assert found[0].accuracy == search.CHANCE
-    again = search.run_here([wild, calm], store=store, progress="none")
+    assert [trial.label for trial in completed] == ["wild", "calm"]
+    assert completed[0].accuracy == search.CHANCE
+    again = search.train_in_process([wild, calm], store, progress="none")
     assert [record.id for _, record in again] == [record.id for _, record in pairs], "nothing is run twice"
-
-
-def test_findings_turn_when_their_numbers_do() -> None:
-    better, worse = (-0.05, -0.08, -0.02), (0.05, 0.02, 0.08)
-    assert "**SGD is better**" in say.say_choice("Optimizer", "SGD", "Adam", better, (9, 9))
-    assert "**Adam is better**" in say.say_choice("Optimizer", "SGD", "Adam", worse, (9, 9))
-    assert "do not tell" in say.say_choice("Optimizer", "SGD", "Adam", (0.01, -0.02, 0.04), (9, 9))
-    high, low = (0.9, 0.85, 0.95), (0.5, 0.3, 0.7)
-    assert "**the matched one ranks better**" in say.say_ranking(high, low, (0.4, 0.1, 0.6), 40, 4, 12)
-    assert "**the unmatched one ranks better**" in say.say_ranking(low, high, (-0.4, -0.6, -0.1), 40, 4, 12)
-    assert "is not settled" in say.say_ranking(high, low, (0.4, -0.1, 0.6), 40, 4, 12)
-    assert "too few" in say.say_ranking(high, low, (0.4, 0.1, 0.6), 2, 4, 12)
-    assert "turns the order round" in say.say_annealing(["a", "b"], [0.5, 0.3], [0.2, 0.4], 5000)
-    kept = say.say_annealing(["a", "b"], [0.5, 0.3], [0.4, 0.2], 5000)
-    assert "keeps the order" in kept
-    assert "cannot tell" not in kept
-    assert "cannot tell" in say.say_annealing(["a", "b"], [0.50, 0.49], [0.4, 0.2], 1000)
-    assert "agree on the best" in say.say_live([0.1, 0.2], [0.3, 0.4], (1, 1))
-    assert "name another best" in say.say_live([0.2, 0.1], [0.3, 0.4], (0, 1))
-    fall = say.say_surprise([1, 10], (0.02, 0.01, 0.03), (0.015, 0.005, 0.02), 40)
-    assert "changes by -2.0 points (-3.0 to -1.0)" in fall
-    assert "nobody chose changes by -0.5; what is left for being chosen is -1.5 points (-2.0 to -0.5)" in fall
-    assert "the curse is there" in fall
-    assert "not settled" in say.say_surprise([1, 10], (0.02, 0.01, 0.03), (0.01, -0.01, 0.02), 40)
-    assert "nothing is ruled out" in say.say_range("lr", (0.01, 0.001, 0.1), (0.001, 0.1))
-    assert "nothing is ruled out" not in say.say_range("lr", (0.01, 0.005, 0.02), (0.001, 0.1))
-
-
-def test_a_variable_counts_only_above_the_column_of_noise() -> None:
-    noise = Importance(NOISE, (0.02, 0.01, 0.08))
-    assert "**learning rate**" in say.say_importance([Importance("lr", (0.4, 0.2, 0.6)), noise], 0.5, 50)
-    assert "no variable" in say.say_importance([Importance("lr", (0.4, 0.05, 0.6)), noise], 0.5, 50)
-    assert "no variable" in say.say_importance([Importance("lr", (0.4, 0.2, 0.6)), noise], -0.1, 50)
-    assert "do not trust" in say.say_importance([noise], 0.1, 50)

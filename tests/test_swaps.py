@@ -1,10 +1,10 @@
 """Two records that change places change the sentences that depend on them, and no others: in the claims table, and in
-the findings of notebooks 02 and 03, whose own cells are run on the committed records."""
+the findings of notebook 02, whose own cells are run on the committed records."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from tpsnet_lib.analysis import design_predictor, search
+from tpsnet_lib.analysis import design_predictor
 from tpsnet_lib.analysis.architecture import PENDING
 from tpsnet_lib.analysis.design_predictor import Timing
 from tpsnet_lib.claims import book, judge
@@ -103,74 +103,6 @@ class Silent:
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *args, **kwargs: None
-
-
-def told(notebook: str, teller: str, store: Store, cells: Sequence[str], more: Mapping[str, Any]) -> Findings:
-    """What some cells of a notebook say through its function `teller` where the records are those of a store; nothing
-    is drawn, and `more` stands for what other cells would have left."""
-    found: Findings = {}
-    (path,) = (project_root() / "notebooks").glob(f"{notebook}_*.ipynb")
-    by_id = {cell.id: cell.source for cell in nbformat.read(path, as_version=4).cells}
-    room: dict[str, Any] = {}
-    for cell in cells:
-
-        def tell(text: str, cell: str = cell) -> None:
-            found[cell, sum(other == cell for other, _ in found)] = text
-
-        room[teller] = tell
-        exec(compile(by_id[cell], cell, "exec"), room)
-        room |= {"shelf": store, "plots": Silent(), "style": Silent(), **more}
-        room |= {"display": lambda *args: None, "shown": lambda *args: None}
-    return found
-
-
-def turned(before: Findings, after: Findings) -> list[tuple[str, int]]:
-    """The findings that are other than they were; the same cells say as many as before."""
-    assert before.keys() == after.keys()
-    return [place for place in before if before[place] != after[place]]
-
-
-SEARCH = (  # cells, but for those that train and those that look at no records
-    "c02", "c03", "c04", "c05", "c08", "c25", "c26", "c28", "c36", "c40", "c42", "c44", "c47", "c48", "c50", "c50b",
-    "c55", "c56",
-)  # fmt: skip
-
-
-def findings_of_the_search(store: Store) -> Findings:
-    """Notebook 03 from its records; the first of the long trials stand for the live ones."""
-    long = collect(load_experiment("search_classroom_long"), COMMITTED)
-    live = [(run, record) for run, record in long if run.label in (LOW, HIGH, "draw 0")]
-    more = {"forests": 1, "tried": search.trials(live), "epochs": 2.0, "runs": []}
-    return told("03", "finding", store, SEARCH, more)
-
-
-@functools.cache
-def search_as_it_is() -> Findings:
-    """What notebook 03 says of the committed records."""
-    return findings_of_the_search(COMMITTED)
-
-
-OF_A_CROWD = [("c36", 0), ("c56", 0)]  # the best of n, and the curse of images: of the trials in whatever order
-OF_TWO_BUDGETS = [("c48", 0), ("c50", 0), ("c50b", 0)]
-OF_TWO_SEEDS = [("c56", 1), ("c56", 2)]
-
-
-@pytest.mark.parametrize(
-    ("experiment", "expected"),
-    [
-        ("search_classroom", None),
-        ("search_classroom_long", OF_TWO_BUDGETS),
-        ("search_winners", OF_TWO_SEEDS),
-    ],
-)
-def test_the_findings_of_a_search_turn_with_its_trials(
-    experiment: str, expected: list[tuple[str, int]] | None, tmp_path: Path
-) -> None:
-    before = search_as_it_is()
-    after = findings_of_the_search(swapped(tmp_path, recorded(experiment, HIGH), recorded(experiment, LOW)))
-    every = [place for place in before if place not in OF_A_CROWD]
-    assert len(every) >= 13
-    assert turned(before, after) == (every if expected is None else expected)
 
 
 def by_tag(notebook: str, store: Store, **more: Any) -> dict[str, list[str]]:

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tpsnet_lib.analysis.search import LOGARITHMIC, Array, Interval, Trial, accuracies, varied
+from tpsnet_lib.analysis.search import LOGARITHMIC, Trial, accuracies, varied
+from tpsnet_lib.stats import Estimate
 
+Array = NDArray[Any]
 TREES = 32
 LEAST = 6  # trials; a forest of fewer says nothing
 NOISE = "(noise)"  # the name of a column of random numbers
@@ -20,24 +23,23 @@ Column = Sequence[str] | Array
 
 @dataclass(frozen=True)
 class Importance:
-    """The share of the accuracy's variance over the drawn ranges that a variable explains by itself, 0 to 1, with its
-    interval over resamples of the trials."""
+    """The share of the accuracy's variance over the drawn ranges that a variable explains by itself, 0 to 1."""
 
     variable: str
-    share: Interval
+    share: Estimate
 
 
-def importance(found: Sequence[Trial], resamples: int = 30, seed: int = 0) -> tuple[list[Importance], float]:
+def importance(trials: Sequence[Trial], resamples: int = 30, seed: int = 0) -> tuple[list[Importance], float]:
     """The importance of each varied variable, the greatest first, and how much of the variance (R^2) such a forest
     explains of trials that its trees have not seen. Empty and nan below `LEAST` trials or where all are equally good.
 
     The share is optuna's fANOVA on all trials (Hutter, Hoos & Leyton-Brown 2014); what no variable explains by itself,
     several explain together. Its interval is from resamples of the trials. In these a column of random numbers goes
     along, new in each: the variable `(noise)`, whose share is the median; what is not above it may be nothing."""
-    names, y, draw = varied(found), accuracies(found), np.random.default_rng([2014, seed])
+    names, y, draw = varied(trials), accuracies(trials), np.random.default_rng([2014, seed])
     if len(y) < LEAST or np.ptp(y) == 0 or not names:
         return [], math.nan
-    columns = {name: column(found, name) for name in names}
+    columns = {name: column(trials, name) for name in names}
     whole = fanova(columns, y, seed)
     shares: dict[str, list[float]] = {name: [] for name in (*names, NOISE)}
     while len(shares[NOISE]) < resamples:
@@ -49,15 +51,15 @@ def importance(found: Sequence[Trial], resamples: int = 30, seed: int = 0) -> tu
             shares[name].append(share)
     whole[NOISE] = float(np.median(shares[NOISE]))
     ordered = sorted(whole, key=lambda name: -whole[name])
-    return [Importance(name, _interval(whole[name], shares[name])) for name in ordered], explained(columns, y)
+    return [Importance(name, _share(whole[name], shares[name], len(y))) for name in ordered], explained(columns, y)
 
 
-def column(found: Sequence[Trial], name: str) -> Column:
+def column(trials: Sequence[Trial], name: str) -> Column:
     """What was drawn of a variable, a value a trial: names, or numbers, as logarithms where they were so drawn.
 
-    fANOVA weighs a range evenly. Told of learning rates as they are, it would give the upper of three decades nine
-    tenths of the weight."""
-    values = [trial.values[name] for trial in found]
+    fANOVA weighs a range evenly: of plain learning rates it would give the upper of three decades nine tenths of
+    the weight."""
+    values = [trial.values[name] for trial in trials]
     if isinstance(values[0], str):
         return values
     return np.log10(values) if name in LOGARITHMIC else np.asarray(values, dtype=float)
@@ -105,6 +107,7 @@ def explained(columns: dict[str, Any], y: Array) -> float:
     return float(r2_score(y, forest.oob_prediction_))
 
 
-def _interval(share: float, resampled: Sequence[float]) -> Interval:
+def _share(share: float, resampled: Sequence[float], n: int) -> Estimate:
+    """The share of all trials, whose interval reaches it even if every resample of few trials misses it."""
     low, high = np.quantile(resampled, [0.025, 0.975])
-    return share, min(share, float(low)), max(share, float(high))  # of few trials, a resample may always miss the whole
+    return Estimate(share, min(share, float(low)), max(share, float(high)), n, "trials", "percentile bootstrap")

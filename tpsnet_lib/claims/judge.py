@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tpsnet_lib import stats
 from tpsnet_lib.analysis import architecture, original_results, search
 from tpsnet_lib.analysis.architecture import FAILS, HOLDS, MATTERS, OPEN, PENDING, Claim, Group, Key, Part
 from tpsnet_lib.analysis.search import Trial
@@ -55,7 +56,7 @@ class Evidence:
     def trials(self, name: str) -> list[Trial]:
         """The trials of a search that have records."""
         if name not in self.searches:
-            self.searches[name] = search.trials(collect(self.experiment(name), self.store))
+            self.searches[name] = search.completed_trials(collect(self.experiment(name), self.store))
         return self.searches[name]
 
 
@@ -145,17 +146,23 @@ def _trials(book: Book, answer: Mapping[str, Any], evidence: Evidence) -> list[P
     rest = [trial.accuracy for trial, chosen in zip(found, picked, strict=True) if not chosen]
     if min(len(first), len(rest)) < FEW:
         return [architecture.compare(label, [])]
-    interval = search.median_difference(first, rest)
+    difference = stats.median_difference(first, rest)
+    ends = (difference.low, difference.high) if difference.has_interval else (difference.value, difference.value)
+    interval = difference.value, *ends
     return [architecture.settle(f"median, {label}", len(found), interval, "trials")]
 
 
 def _range(book: Book, answer: Mapping[str, Any], evidence: Evidence) -> list[Part]:
     found, name = _among(answer, evidence), search.VARIABLES[answer["variable"]]
-    values = [trial.values[answer["variable"]] for trial in found]
+    values = [float(trial.values[answer["variable"]]) for trial in found]
     if len(found) < 2 * FEW:
         return [architecture.Range(name, 0, math.nan, math.nan, (math.nan, math.nan), answer["value"], PENDING)]
-    _, low, high = search.good_range(values, search.accuracies(found))
-    return [architecture.contains(name, len(found), (low, high), (min(values), max(values)), answer["value"])]
+    log, value = answer["variable"] in search.LOGARITHMIC, answer["value"]
+    scaled, x = (np.log10(values), math.log10(value)) if log else (np.array(values), value)
+    test = search.among_the_best(scaled, search.accuracies(found), x)
+    ends = [10**end if log else end for end in (test.winners.low, test.winners.high)]
+    part = architecture.contains(name, len(found), (ends[0], ends[1]), (min(values), max(values)), value)
+    return [replace(part, verdict=test.verdict if test.verdict in (HOLDS, FAILS) else OPEN)]
 
 
 def _among(answer: Mapping[str, Any], evidence: Evidence) -> list[Trial]:

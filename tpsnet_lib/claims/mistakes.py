@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from tpsnet_lib import metrics
-from tpsnet_lib.analysis import cost, search, search_budgets, training
+from tpsnet_lib import metrics, stats
+from tpsnet_lib.analysis import cost, search, training
 from tpsnet_lib.runs.experiments import collect, load_experiment
 from tpsnet_lib.runs.records import Record, Store, held_out
 
+LEAST_PAIRS = 9  # draws at two budgets; a rank correlation of fewer says little
 SHORT, LONG = "search_classroom", "search_classroom_long"  # the same draws at two budgets
 SEEDS = "climb"  # its rows are run from several seeds each
 
@@ -38,25 +39,20 @@ def _validated(record: Record) -> list[float]:
 
 def unannealed_ranking(store: Store) -> str:
     """How well short trials rank networks as long ones do, with a schedule of their own and cut off a longer one."""
-    short, long = (search.trials(collect(load_experiment(name), store)) for name in (SHORT, LONG))
+    short, long = (search.completed_trials(collect(load_experiment(name), store)) for name in (SHORT, LONG))
     both = search.same_draws(short, long)
-    if len(both) < search_budgets.LEAST_PAIRS:
+    if len(both) < LEAST_PAIRS:
         return ""
     few, many = (trial.record.config.train.epochs for trial in both[0])
     final = np.array([late.accuracy for _, late in both])
     annealed = np.array([early.accuracy for early, _ in both])
     cut = np.array([search.accuracy_at(late, few) for _, late in both])
-    own, off = (search_budgets.rank_correlation(scores, final) for scores in (annealed, cut))
+    own, off = (stats.rank_correlation(scores, final) for scores in (annealed, cut))
     return (
         f"Of {len(both)} random networks trained for {many:g} epochs, the ranking after {few:g} of them, cut off before"
-        f" the rate had fallen, agrees with the last one at a rank correlation of **{_said(off)}**; that of trials of"
-        f" {few:g} epochs on a schedule of their own agrees at **{_said(own)}**."
+        f" the rate had fallen, agrees with the last one at a rank correlation of **{off:.2}**; that of trials of"
+        f" {few:g} epochs on a schedule of their own agrees at **{own:.2}**."
     )
-
-
-def _said(value: tuple[float, float, float]) -> str:
-    mean, low, high = value
-    return f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
 
 def single_seed(store: Store) -> str:

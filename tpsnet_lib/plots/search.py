@@ -1,301 +1,362 @@
-"""Figures of the random search: what is drawn, how good it comes out, and what that says of the choices."""
+"""Figures of the random search: what is drawn, how accurate it becomes, and what that says of the choices."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
+import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import Normalize
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike, NDArray
 
 from tpsnet_lib.analysis.importance import NOISE, Importance
-from tpsnet_lib.analysis.search import (
-    LOGARITHMIC,
-    OPTIMIZERS,
-    VARIABLES,
-    Array,
-    Interval,
-    Trial,
-    accuracies,
-    best_of_n,
-    distribution,
-    good_range,
-)
-from tpsnet_lib.analysis.search_budgets import Contest
-from tpsnet_lib.plots.style import GRID, INK, MUTED, PALETTE, figure
+from tpsnet_lib.analysis.search import LOGARITHMIC, OPTIMIZERS, VARIABLES, Trial, accuracies, trial_table
+from tpsnet_lib.plots.style import GRID, INK, MUTED, PALETTE, STYLE, describe, figure
+from tpsnet_lib.runs.records import Record
+from tpsnet_lib.stats import Estimate
 
-SCORES = plt.get_cmap("cividis")  # readable without colour vision, and in grey
+Array = NDArray[np.float64]
+BEST = 0.2  # the share of the trials that a parallel-coordinate view shows in colour
+FEW = 6  # a variable of at most so many values is drawn as choices
 
 
-def budget(
-    fits: Any, blocks: Sequence[int], widths: Sequence[int], drawn: Mapping[str, tuple[Array, Array]], points: Any = ()
-) -> Figure:
-    """What fits a budget of depth and width [blocks, widths], and the shares drawn before and after it.
-
-    `drawn`: for `before` and `after` the drawn blocks and widths; `points`: (blocks, width, name) to mark."""
-    fig, (ax, left, right) = figure(1, 3, height=2.9, width_ratios=(1.25, 1, 1))
-    ax.pcolormesh(widths, blocks, np.where(fits, 1.0, np.nan), cmap="Blues", vmin=0, vmax=3, rasterized=True)
-    for depth, width, name in points:
-        ax.plot(width, depth, "o", color=PALETTE[1], markersize=4)
-        ax.annotate(name, (width, depth), (5, 1), textcoords="offset points", fontsize=7.5)
-    ax.set(xlabel="base width w, channels", ylabel="blocks a layer B")
-    for axis, number, values, label in ((left, 0, blocks, "blocks a layer B"), (right, 1, widths, "base width w")):
-        bins = np.linspace(min(values) - 0.5, max(values) + 0.5, 13)
-        for (name, sides), colour, filled in zip(drawn.items(), (MUTED, PALETTE[0]), (False, True), strict=True):
-            shares = np.full(len(sides[number]), 100 / len(sides[number]))
-            axis.hist(
-                sides[number],
-                bins,
-                weights=shares,
-                histtype="stepfilled" if filled else "step",
-                color=colour,
-                alpha=0.55 if filled else 1,
-                label=f"{name} the budget",
-            )
-        axis.set(xlabel=label, ylabel="share of draws, %")
-    fig.legend(*left.get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=8)
-    return fig
+def short_label(variable: str) -> str:
+    """A variable without its unit, as a title or a tick names it."""
+    return VARIABLES.get(variable, "random numbers").partition(",")[0]
 
 
-def shares(before: Mapping[str, float], after: Mapping[str, float]) -> Figure:
-    """The share of draws that make each choice, before a budget and after it, one row a choice."""
-    fig, ax = figure(height=0.9 + 0.24 * len(before))
-    rows = np.arange(len(before))[::-1]
-    old, new = [100 * before[name] for name in before], [100 * after[name] for name in before]
-    ax.hlines(rows, old, new, color=GRID, linewidth=3)
-    ax.plot(old, rows, "o", color=MUTED, markerfacecolor="white", label="before the budget")
-    ax.plot(new, rows, "o", color=PALETTE[0], label="after it")
-    ax.set_yticks(rows, list(before))
-    ax.set_xlabel("share of draws, %")
-    ax.set_xlim(left=0)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-    return fig
+def _records(trials: Sequence[Trial]) -> list[Record]:
+    return [trial.record for trial in trials]
 
 
-def parallel(found: Sequence[Trial], names: Sequence[str]) -> Figure:
-    """Parallel coordinates: a line a trial through its drawn values to its accuracy, coloured by it, best on top.
+@mpl.rc_context(STYLE)
+def budget(fits: pd.DataFrame, drawn: pd.DataFrame, members: Mapping[str, tuple[int, int]]) -> Figure:
+    """What fits a budget, and how often each depth and width is drawn before the budget and after it.
 
-    Lines are spread a little about a value that many share; failed trials end at chance level, dashed."""
-    fig, ax = figure(height=3.6)
-    scores = 100 * accuracies(found)
-    worst = float(np.quantile(scores, 0.1))  # the few that failed would take most of the colours
-    norm = Normalize(worst, max(scores.max(), worst + 1))
-    axes = [_Axis(VARIABLES[name], name, [trial.values[name] for trial in found]) for name in names]
-    axes.append(_Axis("validation\naccuracy, %", "accuracy", list(scores)))
-    draw = np.random.default_rng(0)
-    heights = np.stack([axis.places(draw) for axis in axes], axis=1)
-    for index in np.argsort(scores):
-        style = "--" if found[index].record.failed else "-"
-        ax.plot(heights[index], color=SCORES(norm(scores[index])), linewidth=1, alpha=0.85, linestyle=style)
-    for position, axis in enumerate(axes):
+    `fits`: blocks a layer (rows) by base width (columns), whether that network fits; `drawn`: a row a draw with the
+    columns `blocks`, `width` and `draws` (*before the budget* or *after it*); `members`: (blocks, width) by name."""
+    fig, (grid, *sides) = figure(1, 3, height=2.9, width_ratios=(1.25, 1, 1))
+    colours = ListedColormap([GRID, sns.light_palette(PALETTE[0], 5)[2]])
+    sns.heatmap(fits.astype(int), ax=grid, cmap=colours, cbar=False, vmin=0, vmax=1, rasterized=True)
+    grid.invert_yaxis()
+    for axis, values in ((grid.xaxis, list(fits.columns)), (grid.yaxis, list(fits.index))):
+        step = max(1, len(values) // 20) * 4
+        every = [place for place, value in enumerate(values) if value % step == 0]
+        axis.set_ticks([place + 0.5 for place in every], [str(values[place]) for place in every], rotation=0)
+    for name, (blocks, width) in members.items():
+        place = fits.columns.get_loc(width) + 0.5, fits.index.get_loc(blocks) + 0.5
+        grid.plot(*place, "o", color=PALETTE[1], markersize=4)
+        grid.annotate(name, place, (5, 1), textcoords="offset points", fontsize=8)
+    grid.set(xlabel="base width w, channels", ylabel="blocks a layer B")
+    grid.set_title("blue: fits the budget", fontsize=9.5)
+    colour = dict(zip(drawn["draws"].unique(), (MUTED, PALETTE[0]), strict=False))
+    options: Any = {"hue": "draws", "palette": colour, "stat": "percent", "common_norm": False, "element": "step"}
+    for ax, name, label in zip(sides, ("blocks", "width"), ("blocks a layer B", "base width w, channels"), strict=True):
+        sns.histplot(drawn, x=name, ax=ax, bins=12, alpha=0.25, legend=ax is sides[0], **options)
+        ax.set(xlabel=label, ylabel="share of draws, %")
+    sns.move_legend(sides[0], "upper right", title=None, fontsize=8)
+    before, after = (drawn[drawn["draws"] == each] for each in colour)
+    caption = (
+        f"The budget leaves no network that is deep and wide: the mean width falls from {before['width'].mean():.1f} to"
+        f" {after['width'].mean():.1f} channels, the mean depth from {before['blocks'].mean():.1f} to"
+        f" {after['blocks'].mean():.1f} blocks a layer. Left: which pairs fit, and the networks of the original's Table"
+        f" 1. Right: shares of {len(before):,} draws before the budget and {len(after):,} after it."
+    )
+    alt = (
+        "A map of blocks against width; the pairs that fit narrow as networks get deeper, with five published networks"
+    )
+    return describe(fig, caption=caption, alt=f"{alt} on the border; histograms of blocks and width.")
+
+
+# Parallel coordinates ------------------------------------------------------------------------------------------------
+
+
+@mpl.rc_context(STYLE)
+def parallel(trials: Sequence[Trial], views: Mapping[str, Sequence[str]]) -> Figure:
+    """Parallel coordinates, a panel for each view (title: variables): a line a trial, through what was drawn to its
+    accuracy. The best fifth is in colour, the rest is grey; failed trials are dashed and end at chance level."""
+    fig, axes = figure(len(views), height=2.9 * len(views), squeeze=False)
+    table = trial_table(trials)
+    table["accuracy"] *= 100
+    for ax, (title, names) in zip(axes[:, 0], views.items(), strict=True):
+        _parallel_view(ax, table, names)
+        ax.set_title(title, fontsize=9.5)
+    best = table.nlargest(max(1, round(BEST * len(table))), "accuracy")
+    rates = best["lr"].quantile([0.1, 0.9])
+    caption = (
+        f"The best fifth of {len(table)} trials (in colour, brighter is better) reaches"
+        f" {best['accuracy'].min():.1f}% to {best['accuracy'].max():.1f}%; eight in ten of them have learning rates of"
+        f" {rates.iloc[0]:.2g} to {rates.iloc[1]:.2g}. The rest is grey. Lines are spread out within a choice."
+    )
+    alt = "Parallel coordinates: lines from the drawn variables to the accuracy, the best fifth in colour."
+    return describe(fig, caption=caption, alt=alt, records=_records(trials), fmt="png", unit="trials")
+
+
+def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str]) -> None:
+    order = np.argsort(table["accuracy"].to_numpy(), kind="stable")
+    columns = [*names, "accuracy"]
+    scales = [_scale(name, table[name].iloc[order]) for name in columns]
+    heights = np.stack([places for places, _ in scales], axis=1)
+    scores, failed = table["accuracy"].to_numpy()[order], table["failed"].to_numpy()[order]
+    first = len(order) - max(1, round(BEST * len(order)))
+    norm, colours = Normalize(scores[first] - 1e-6, scores[-1]), sns.color_palette("viridis", as_cmap=True)
+    for row, line in enumerate(heights):
+        look: Any = {"color": colours(norm(scores[row])), "linewidth": 1.3, "alpha": 0.9}
+        if row < first:
+            look = {"color": "#C9CED4", "linewidth": 0.7, "alpha": 0.7, "linestyle": "--" if failed[row] else "-"}
+        ax.plot(line, **look)
+    box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 0.8}  # readable over the lines
+    for position, (_, ticks) in enumerate(scales):
         ax.axvline(position, color=INK, linewidth=0.8)
-        for height, text in axis.ticks():
+        for height, text in ticks:
             ax.plot([position - 0.012, position], [height, height], color=INK, linewidth=0.8)
-            box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8}  # readable over the lines
-            ax.text(position - 0.025, height, text, ha="right", va="center", fontsize=7.5, color=INK, bbox=box)
-    ax.set_xticks(range(len(axes)), [axis.label for axis in axes])
+            ax.text(position - 0.025, height, text, ha="right", va="center", fontsize=8, color=INK, bbox=box)
+    labels = [VARIABLES.get(name, "accuracy, %").replace(", ", ",\n") for name in columns]
+    ax.set_xticks(range(len(columns)), labels)
     ax.tick_params(length=0, labelcolor=INK)
-    ax.set_yticks([])
+    ax.set(yticks=[], xlim=(-0.3, len(columns) - 0.9))
     ax.grid(False)
-    ax.set_xlim(-0.3, len(axes) - 0.98)
     ax.spines[:].set_visible(False)
-    fig.colorbar(plt.cm.ScalarMappable(norm, SCORES), ax=ax, pad=0.02, extend="min", label="validation accuracy, %")
-    return fig
 
 
-class _Axis:
-    """One axis of a parallel-coordinate plot: numbers, numbers on a log scale, or choices; heights 0 to 1."""
+def _scale(name: str, values: pd.Series[Any]) -> tuple[Array, list[tuple[float, str]]]:
+    """Where the lines cross an axis, 0 to 1, and the axis's ticks; `values` in the order of accuracy."""
+    unique = sorted(set(values), key=_rank)
+    if len(unique) <= FEW and name != "accuracy":
+        return _choices(values, unique)
+    log = name in LOGARITHMIC
+    low, high = float(values.min()), float(values.max())
+    marks = _round_numbers(low, high, log)
+    whole = values.dtype.kind == "i"
+    spread = np.random.default_rng(0).uniform(-0.25, 0.25, len(values)) if whole else 0.0
 
-    def __init__(self, label: str, name: str, values: Sequence[Any]) -> None:
-        self.label, self.values = label, values
-        self.choices = sorted(set(values), key=_order) if len(set(values)) <= 6 and name != "accuracy" else []
-        self.log = name in LOGARITHMIC and not self.choices
+    def height(numbers: ArrayLike) -> Array:
+        if not high > low:
+            return np.full(np.shape(numbers), 0.5)
+        scaled = np.log([low, high]) if log else np.array([low, high])
+        x = np.log(numbers) if log else np.asarray(numbers, dtype=float)
+        return np.asarray((x - scaled[0]) / (scaled[1] - scaled[0]))
 
-    def places(self, draw: np.random.Generator) -> Array:
-        if self.choices:
-            spread = min(0.04, 0.15 / len(self.choices))
-            return self._height([self.choices.index(value) for value in self.values]) + draw.uniform(
-                -spread, spread, len(self.values)
-            )
-        return self._height(self.values)
-
-    def _height(self, values: Any) -> Array:
-        numbers = np.log(values) if self.log else np.asarray(values, dtype=float)
-        whole = np.arange(len(self.choices)) if self.choices else np.log(self.values) if self.log else self.values
-        low, high = float(np.min(whole)), float(np.max(whole))
-        heights: Array = (numbers - low) / (high - low) if high > low else np.full(len(numbers), 0.5)
-        return heights
-
-    def ticks(self) -> list[tuple[float, str]]:
-        if self.choices:
-            names = [f"{choice:g}" if isinstance(choice, float) else str(choice) for choice in self.choices]
-            return list(zip(self._height(range(len(names))).tolist(), names, strict=True))
-        low, high = min(self.values), max(self.values)
-        marks = np.geomspace(low, high, 5) if self.log else np.linspace(low, high, 5)
-        whole = all(isinstance(value, int) for value in self.values)
-        marks = np.unique(np.round(marks)) if whole else marks
-        texts = [f"{mark:.0f}" if whole else f"{mark:.2g}" if self.log else f"{mark:.3g}" for mark in marks]
-        return list(zip(self._height(marks).tolist(), texts, strict=True))
+    ticks = list(zip(height(marks).tolist(), [f"{mark:g}" for mark in marks], strict=True))
+    return height(values.to_numpy(dtype=float) + spread), ticks
 
 
-def _order(value: Any) -> Any:
-    return OPTIMIZERS.index(value) if isinstance(value, str) else value
+def _rank(choice: Any) -> Any:
+    return OPTIMIZERS.index(choice) if choice in OPTIMIZERS else choice
 
 
-def best_of(found: Sequence[Trial]) -> Figure:
-    """The best accuracy that n random trials reach: expected, with its bootstrap band, and what 95% of searches
-    reach, against the top 5% of the trials, which 60 draws hit with a chance of 95%."""
+def _choices(values: pd.Series[Any], unique: Sequence[Any]) -> tuple[Array, list[tuple[float, str]]]:
+    """Choices at even heights; the trials of one choice are spread over a band in the order of their accuracy."""
+    places = np.zeros(len(values))
+    for index, choice in enumerate(unique):
+        rows = np.flatnonzero((values == choice).to_numpy())
+        places[rows] = index + np.linspace(-0.3, 0.3, len(rows) + 2)[1:-1]
+    scale = max(1, len(unique) - 1)
+    names = [f"{choice:g}" if isinstance(choice, int | float) else str(choice) for choice in unique]
+    return places / scale, [(index / scale, name) for index, name in enumerate(names)]
+
+
+def _round_numbers(low: float, high: float, log: bool) -> list[float]:
+    """Numbers that a person would choose for the ticks of an axis: 1 and 3 of each decade, or steps of 1, 2 and 5."""
+    if log:
+        decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+        marks = [factor * 10.0**decade for decade in decades for factor in (1, 3)]
+    else:
+        marks = list(MaxNLocator(5, steps=[1, 2, 4, 5, 10]).tick_values(low, high))
+    ends = (low / 1.1, high * 1.1) if log else (low - 0.02 * (high - low), high + 0.02 * (high - low))
+    return [mark for mark in marks if ends[0] <= mark <= ends[1]]
+
+
+# How many, which, and where ------------------------------------------------------------------------------------------
+
+
+@mpl.rc_context(STYLE)
+def best_of_n(trials: Sequence[Trial], searches: Array) -> Figure:
+    """The best accuracy that a search of n draws reaches: its mean, and the band of nine in ten searches.
+
+    `searches` [R, N]: the best of the first n trials, in R random orders of the trials."""
     fig, ax = figure(height=3.2)
-    mean, low, high, exceeded = (100 * curve for curve in best_of_n(accuracies(found)))
-    n = np.arange(1, len(mean) + 1)
-    ax.fill_between(n, low, high, color=PALETTE[0], alpha=0.18, linewidth=0, label="95% bootstrap band")
-    ax.plot(n, mean, color=PALETTE[0], label="expected best")
-    ax.step(n, exceeded, where="post", color=PALETTE[1], linewidth=1.3, label="reached by 95% of searches")
-    ax.set_ylim(bottom=low[0] - 4)  # the first steps of the last curve lie far below, where trials failed
-    top = 100 * float(np.quantile(accuracies(found), 0.95))
-    ax.axhline(top, color=MUTED, linestyle="--", linewidth=1)
-    ax.text(n[-1], top, "border of the top 5% ", ha="right", va="bottom", fontsize=8, color=MUTED)
-    if len(n) >= 60:
+    count = searches.shape[1]
+    shown = np.unique(np.geomspace(1, count, 60).round().astype(int))
+    long = pd.DataFrame(100 * searches[:, shown - 1], columns=shown).melt(var_name="n", value_name="best")
+    options: Any = {"err_kws": {"alpha": 0.2, "linewidth": 0}, "label": "mean; band: 90% of searches"}
+    sns.lineplot(long, x="n", y="best", errorbar=("pi", 90), color=PALETTE[0], ax=ax, **options)
+    top = 100 * float(np.quantile(accuracies(trials), 0.95))
+    ax.axhline(top, color=PALETTE[1], linestyle="--", linewidth=1.2, label="border of the best 5% of the trials")
+    if count >= 60:
         ax.axvline(60, color=MUTED, linestyle=":", linewidth=1.2)
-        ax.text(60, ax.get_ylim()[0], " 60 draws", va="bottom", fontsize=8, color=MUTED)
-    ax.set(xlabel="trials n", ylabel="best validation accuracy, %")
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 0.06))
-    return fig
+        ax.annotate(
+            "60 draws", (60, 0), (3, 4), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=8
+        )
+    ax.set(xlabel="draws n", ylabel="best validation accuracy, %", xscale="log")
+    ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if n <= count]
+    ax.set_xticks(ticks, [str(n) for n in ticks])
+    ax.minorticks_off()
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    half, mean = max(1, min(60, count) // 2), 100 * searches.mean(0)
+    caption = (
+        f"The first draws bring most: the best of {half} is expected at {mean[half - 1]:.1f}%, the best of"
+        f" {min(60, count)} at {mean[min(60, count) - 1]:.1f}%. Random orders of {count} trials."
+    )
+    alt = "The expected best accuracy rises steeply over the first draws and flattens; a band of 90% of searches."
+    return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
 
 
-def error_distributions(found: Sequence[Trial], questions: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Error distribution functions: a panel a question, a curve and bootstrap band for each group of trials (given as
-    flags, see `analyse.questions`); a curve further left is a better choice. Groups below two trials are left out."""
-    rows = -(-len(questions) // 2)
-    fig, axes = figure(rows, 2, height=2.5 * rows + 0.2, sharex=True, sharey=True)
-    errors = 100 * (1 - accuracies(found))
-    grid = np.linspace(errors.min() - 1, errors.max() + 1, 70)
-    for ax, (variable, groups) in zip(axes.flat, questions.items(), strict=False):
-        for (name, picked), colour, line in zip(groups.items(), PALETTE, ("-", "--"), strict=False):
-            if picked.sum() >= 2:
-                share, low, high = distribution(errors[picked], grid)
-                ax.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
-                ax.plot(grid, share, color=colour, linestyle=line, label=f"{name} (n = {picked.sum()})")
-        ax.set_title(VARIABLES[variable].partition(",")[0], loc="left", fontsize=9.5)
-        ax.legend(fontsize=7.5, loc="lower right")
-    for ax in axes[-1]:
-        ax.set_xlabel("validation error, %")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("share of trials below")
-    return fig
+@mpl.rc_context(STYLE)
+def error_distributions(trials: Sequence[Trial], groups: Mapping[str, ArrayLike]) -> Figure:
+    """Error distribution functions: a panel a variable, a curve for each group of trials.
+
+    `groups`: by variable, the name of each trial's group [N]. A curve further left is a better choice."""
+    rows = -(-len(groups) // 2)
+    fig, axes = figure(rows, 2, height=2.5 * rows, sharex=True, sharey=True, squeeze=False)
+    errors = 100 * (1 - trial_table(trials)["accuracy"].to_numpy())
+    for ax, (variable, names) in zip(axes.flat, groups.items(), strict=False):
+        sizes = pd.Series(np.asarray(names)).value_counts(sort=False)
+        labels = [f"{name} (n = {sizes[name]})" for name in np.asarray(names)]
+        palette = dict(zip(dict.fromkeys(sorted(labels)), PALETTE, strict=False))
+        sns.ecdfplot(x=errors, hue=labels, hue_order=list(palette), palette=palette, ax=ax)
+        sns.move_legend(ax, "lower left", bbox_to_anchor=(0, 0.98), title=None, fontsize=8, ncols=2)
+        ax.set(xlabel=f"validation error by {short_label(variable)}, %", ylabel="share of trials")
+    for ax in axes.flat[len(groups) :]:
+        ax.axis("off")
+    caption = (
+        "A curve further left is a better choice, whatever the other variables are. Share of trials at each error."
+    )
+    alt = f"Error distribution functions of two groups of trials, by {', '.join(map(short_label, groups))}."
+    return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
 
 
-def good_ranges(found: Sequence[Trial], names: Sequence[str]) -> Figure:
-    """A panel a variable: its value against accuracy, one point a trial, and the bootstrap range of the best trials'
-    values shaded, with its median."""
+@mpl.rc_context(STYLE)
+def good_values(trials: Sequence[Trial], names: Sequence[str], ranges: Mapping[str, Estimate]) -> Figure:
+    """A panel a variable: its value against the accuracy, a point a trial, with a local regression line (choices:
+    strips with their medians) and the range of the winners' values shaded, where `ranges` has one."""
     rows = -(-len(names) // 3)
-    fig, axes = figure(rows, 3, height=2.2 * rows + 0.1, sharey=True, squeeze=False)
-    scores = accuracies(found)
+    fig, axes = figure(rows, 3, height=2.3 * rows, sharey=True, squeeze=False)
+    table = trial_table(trials)
+    table["accuracy"] *= 100
+    for ax, name in zip(axes.flat, names, strict=False):
+        _values_panel(ax, table, name)
+        if name in ranges:
+            ends = np.array([ranges[name].low, ranges[name].high])
+            ax.axvspan(*(np.log10(ends) if name in LOGARITHMIC else ends), color=PALETTE[2], alpha=0.16, linewidth=0)
+        ax.set(xlabel=VARIABLES[name], ylabel="validation accuracy, %" if ax in axes[:, 0] else "")
     for ax in axes.flat[len(names) :]:
         ax.axis("off")
-    for ax, name in zip(axes.flat, names, strict=False):
-        values = np.array([trial.values[name] for trial in found], dtype=float)
-        middle, low, high = good_range(values, scores)
-        ax.axvspan(low, high, color=PALETTE[2], alpha=0.16, linewidth=0)
-        ax.axvline(middle, color=PALETTE[2])
-        ax.plot(values, 100 * scores, "o", color=PALETTE[0], markersize=3, alpha=0.7, markeredgewidth=0)
-        ax.set_xlabel(VARIABLES[name])
-        if name in LOGARITHMIC:
-            ax.set_xscale("log")
-        if len(set(values)) <= 6:
-            ax.set_xticks(sorted(set(values)), [f"{value:g}" for value in sorted(set(values))])
-            ax.minorticks_off()
-    for ax in axes[:, 0]:
-        ax.set_ylabel("validation accuracy, %")
-    return fig
+    winners = [f"{short_label(name)} {each.low:.2g} to {each.high:.2g}" for name, each in ranges.items()]
+    caption = (
+        f"95% of winners have these values (shaded): {'; '.join(winners)}. A winner is the best of a random quarter of"
+        f" the {len(table)} trials. Lines: local regressions; bars: medians."
+    )
+    alt = f"The accuracy of each trial against {', '.join(map(short_label, names))}, with regression lines."
+    return describe(fig, caption=caption, alt=alt, records=_records(trials), fmt="png", unit="trials")
 
 
-def importance_bars(found: Sequence[Importance]) -> Figure:
+def _values_panel(ax: Axes, table: pd.DataFrame, name: str) -> None:
+    if table[name].nunique() <= FEW:
+        order = sorted(set(table[name]), key=_rank)
+        sns.stripplot(table, x=name, y="accuracy", order=order, color=PALETTE[0], size=3, alpha=0.6, ax=ax)
+        median: Any = {"estimator": "median", "errorbar": None, "linestyle": "none", "marker": "_", "markersize": 16}
+        sns.pointplot(table, x=name, y="accuracy", order=order, color=PALETTE[1], ax=ax, **median)
+        ax.tick_params(axis="x", labelsize=8)
+        return
+    log, whole = name in LOGARITHMIC, table[name].dtype.kind == "i"
+    x = np.log10(table[name]) if log else table[name].astype(float)
+    line: Any = {"color": PALETTE[1], "linewidth": 1.6}
+    points: Any = {"s": 9, "alpha": 0.6, "linewidths": 0, "color": PALETTE[0]}
+    jitter = 0.25 if whole else None
+    sns.regplot(x=x, y=table["accuracy"], lowess=True, x_jitter=jitter, scatter_kws=points, line_kws=line, ax=ax)
+    marks = _round_numbers(table[name].min(), table[name].max(), log)
+    ax.set_xticks(np.log10(marks) if log else marks, [f"{mark:g}" for mark in marks])
+
+
+@mpl.rc_context(STYLE)
+def importance_bars(trials: Sequence[Trial], ranked: Sequence[Importance]) -> Figure:
     """The importance of each variable, the greatest on top, with the interval over resamples of the trials."""
-    fig, ax = figure(height=0.8 + 0.26 * len(found))
-    rows = np.arange(len(found))[::-1]
-    for row, each in zip(rows, found, strict=True):
-        middle, low, high = (100 * end for end in each.share)
-        ax.barh(row, middle, color=MUTED if each.variable == NOISE else PALETTE[0], alpha=0.75, height=0.62)
-        ax.plot([low, high], [row, row], color=INK, linewidth=1.2)
-    labels = [VARIABLES.get(each.variable, "a column of noise").partition(",")[0] for each in found]
-    ax.set_yticks(rows, labels)
+    fig, ax = figure(height=0.8 + 0.26 * len(ranked))
+    names = [short_label(each.variable) for each in ranked]
+    shares = [100 * each.share.value for each in ranked]
+    palette = [MUTED if each.variable == NOISE else PALETTE[0] for each in ranked]
+    sns.barplot(x=shares, y=names, hue=names, palette=palette, legend=False, orient="h", ax=ax)
+    for row, each in enumerate(ranked):
+        ax.plot([100 * each.share.low, 100 * each.share.high], [row, row], color=INK, linewidth=1.4)
+    ax.set(xlabel="variance of the accuracy explained by the variable alone, %", ylabel="")
     ax.set_xlim(left=0)
-    ax.set_xlabel("variance of the accuracy explained by the variable alone, % (95% of resamples)")
-    ax.grid(axis="y", visible=False)
-    return fig
+    noise = max((each.share.high for each in ranked if each.variable == NOISE), default=0.0)
+    clear = ranked[0].variable != NOISE and ranked[0].share.low > noise
+    first = f"The {names[0]} matters most" if clear else "No variable stands clearly above random numbers"
+    caption = (
+        f"{first}. fANOVA importance, with 95% intervals over resamples of {len(trials)} trials; in grey a column of"
+        " random numbers, which nothing below it can be told from."
+    )
+    alt = "Bars of importance with intervals, the greatest on top, and a grey bar for random numbers."
+    return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
 
 
-def budgets(panels: Mapping[str, tuple[Array, Array, Interval]], xlabels: Sequence[str], ylabel: str) -> Figure:
-    """Accuracy at a short budget against that of the same draws at a long one, a panel a way to keep the schedule;
-    each with its rank correlation."""
-    fig, axes = figure(1, len(panels), height=3.2, sharey=True, squeeze=False)
-    for ax, (title, (short, long, rho)), xlabel in zip(axes[0], panels.items(), xlabels, strict=True):
-        ax.plot(100 * short, 100 * long, "o", color=PALETTE[0], markersize=4.5, alpha=0.75, markeredgewidth=0)
-        best = int(np.argmax(short)) if len(short) else None
-        if best is not None:
-            ax.plot(
-                100 * short[best], 100 * long[best], "o", color=PALETTE[1], markersize=7, label="chosen by the short"
-            )
-            ax.legend(loc="upper left", fontsize=8)
-        said = f"{rho[0]:.2f} ({rho[1]:.2f} to {rho[2]:.2f})" if rho[0] == rho[0] else "too few draws"
-        ax.set_title(f"{title}: {said}", loc="left", fontsize=9)
-        ax.set_xlabel(xlabel)
-    axes[0, 0].set_ylabel(ylabel)
-    return fig
+# Two measurements of a draw ------------------------------------------------------------------------------------------
 
 
-def contest(found: Contest) -> Figure:
-    """Random search against successive halving and ASHA over the epochs that all spend: the accuracy to expect of the
-    network chosen on the left, what either gains on the right, each with its bootstrap band."""
-    fig, (left, right) = figure(1, 2, height=3.1, width_ratios=(1.25, 1))
-    sides = {"successive halving": found.halving, "random search": found.random, "ASHA": found.asha}
-    for (name, curve), colour, line in zip(sides.items(), PALETTE, ("-", "--", "-."), strict=False):
-        left.fill_between(found.epochs, 100 * curve[1], 100 * curve[2], color=colour, alpha=0.12, linewidth=0)
-        left.plot(found.epochs, 100 * curve[0], color=colour, linestyle=line, marker="o", markersize=3, label=name)
-    for gain, colour, line in ((found.halving_gain, PALETTE[0], "-"), (found.asha_gain, PALETTE[2], "-.")):
-        right.fill_between(found.epochs, 100 * gain[1], 100 * gain[2], color=colour, alpha=0.15, linewidth=0)
-        right.plot(found.epochs, 100 * gain[0], color=colour, linestyle=line, marker="o", markersize=3)
-    right.axhline(0, color=INK, linewidth=0.8)
-    left.set_ylabel("accuracy of the chosen, %")
-    right.set_ylabel("gain over random search, points")
-    for ax in (left, right):
-        ax.set_xlabel("epochs trained in all")
-    left.legend(loc="lower right")
-    return fig
+@mpl.rc_context(STYLE)
+def two_budgets(trials: Sequence[Trial], table: pd.DataFrame, correlations: Mapping[str, Estimate]) -> Figure:
+    """The accuracy of short trials against that of the same draws trained for long, a panel a kind of short trial.
+
+    `table`: a row a draw, the column `long` and one for each panel (0 to 1); `correlations` name the panels; `trials`
+    are the long ones."""
+    fig, axes = figure(1, len(correlations), height=3.2, sharey=True, squeeze=False)
+    percent = 100 * table
+    for ax, (name, correlation) in zip(axes[0], correlations.items(), strict=True):
+        points: Any = {"s": 20, "alpha": 0.7, "linewidths": 0}
+        line: Any = {"color": MUTED, "linewidth": 1}
+        sns.regplot(percent, x=name, y="long", color=PALETTE[0], scatter_kws=points, line_kws=line, ax=ax)
+        chosen = percent.loc[percent[name].idxmax()]
+        ax.plot(chosen[name], chosen["long"], "o", color=PALETTE[1], markersize=7, label="best short trial")
+        ax.set_title(f"{name}:\nrank correlation {correlation:.2}", fontsize=9.5)
+        ax.set(xlabel="accuracy of the short trial, %", ylabel="accuracy of the long trial, %")
+        ax.legend(loc="lower right", fontsize=8)
+    axes[0, -1].set_ylabel("" if len(correlations) > 1 else "accuracy of the long trial, %")
+    better = max(correlations, key=lambda name: correlations[name].value)
+    caption = (
+        f"Short trials rank the draws most like long ones with the {better} (rank correlation"
+        f" {correlations[better]:.2 value}). The same {len(table)} draws at two budgets; lines: linear regressions with"
+        " 95% bands."
+    )
+    alt = (
+        "Accuracy after a short run against accuracy after a long one, a panel a schedule, with the rank correlations."
+    )
+    return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
 
 
-def slopes(names: Sequence[str], matched: Sequence[Interval], stretched: Sequence[Interval]) -> Figure:
-    """One line a network from its accuracy with a matched schedule to that with one it never ends, with intervals."""
-    fig, ax = figure(height=3.3, width=5.6)
-    for index, (name, *ends) in enumerate(zip(names, matched, stretched, strict=True)):
-        places = np.array([0, 1]) + 0.015 * (index - (len(names) - 1) / 2)
-        middle, low, high = (np.array([100 * end[part] for end in ends]) for part in range(3))
-        colour = PALETTE[index % len(PALETTE)]
-        ax.errorbar(places, middle, (middle - low, high - middle), fmt="o-", color=colour, capsize=3, label=name)
-    ax.set_xticks([0, 1], ["schedule ends with the run", "schedule made for a longer run"])
-    ax.set_xlim(-0.35, 1.35)
-    ax.set_ylabel("validation accuracy, % (95% Wilson)")
-    ax.legend()
-    return fig
+@mpl.rc_context(STYLE)
+def winners_curse(trials: Sequence[Trial], simulated: pd.DataFrame, measured: Mapping[int, Estimate]) -> Figure:
+    """By how much the best of k trials looks too good: from validation images alone, and measured by a second seed.
 
-
-def curse(sizes: Sequence[int], simulated: Mapping[str, Array], measured: Mapping[str, Array]) -> Figure:
-    """How much too good the best of k looks: by validation noise alone (`simulated` [sizes]), and measured again
-    (`measured` [3, sizes]: mean, low, high)."""
-    fig, ax = figure(height=3.1)
-    for (name, gaps), colour, line in zip(simulated.items(), PALETTE, ("-", "--", "-."), strict=False):
-        ax.plot(sizes, 100 * gaps, color=colour, linestyle=line, marker="o", markersize=3.5, label=name)
-    for (name, curve), colour in zip(measured.items(), PALETTE[3:], strict=False):
-        at = sizes[: curve.shape[1]]
-        ax.fill_between(at, 100 * curve[1], 100 * curve[2], color=colour, alpha=0.15, linewidth=0)
-        ax.plot(at, 100 * curve[0], color=colour, marker="s", markersize=3.5, label=name)
+    `simulated`: a row a k, a column a number of images, in fractions; `measured`: the fall of the winner of k trials
+    in excess of the mean fall, when it is trained from a fresh seed."""
+    fig, ax = figure(height=3.2)
+    percent = (100 * simulated).rename_axis(index="k").reset_index().melt("k", var_name="images", value_name="gap")
+    percent["images"] = [f"simulated, {int(images):,} images" for images in percent["images"]]
+    options: Any = {"hue": "images", "style": "images", "markers": True, "palette": list(PALETTE[: simulated.shape[1]])}
+    sns.lineplot(percent, x="k", y="gap", ax=ax, **options)
+    for k, fall in measured.items():
+        label = "trained again, fresh seed (95%)" if k == min(measured) else None
+        ends = [[100 * (fall.value - fall.low)], [100 * (fall.high - fall.value)]]
+        ax.errorbar([k], [100 * fall.value], ends, fmt="s", color=PALETTE[3], capsize=3, markersize=5, label=label)
     ax.axhline(0, color=INK, linewidth=0.8)
-    ax.set(xlabel="trials k that the winner is chosen from", ylabel="looks too good by, points")
-    ax.set_xscale("log")
-    ax.set_xticks(sizes, [str(size) for size in sizes])
+    ax.set(xlabel="trials k that the winner is chosen from", ylabel="looks too good by, points", xscale="log")
+    ticks = [int(k) for k in simulated.index]
+    ax.set_xticks(ticks, [str(k) for k in ticks])
     ax.minorticks_off()
-    ax.legend(fontsize=8)
-    return fig
+    ax.legend(fontsize=8, loc="upper left")
+    few, many = simulated.columns[0], simulated.columns[-1]
+    caption = (
+        f"The more trials, the more the best flatters itself: the best of {ticks[-1]} looks"
+        f" {100 * simulated[few].iloc[-1]:.1f} points too good on {int(few):,} images,"
+        f" {100 * simulated[many].iloc[-1]:.1f} on {int(many):,}. Lines are simulated; squares are draws trained twice."
+    )
+    alt = "How much too good the best of k trials looks, against k: a curve for few images and one for many."
+    return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")

@@ -1,0 +1,198 @@
+"""Notebook 03: its functions against every search there is, its sizes, and findings that turn with their records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nbformat
+import numpy as np
+import pytest
+
+from tpsnet_lib import tasks
+from tpsnet_lib.analysis import search
+from tpsnet_lib.files import project_root
+from tpsnet_lib.plots import search as plots
+from tpsnet_lib.runs.experiments import collect, load_experiment
+from tpsnet_lib.runs.publish import write_trials
+from tpsnet_lib.runs.records import Record, Store
+
+PATH = project_root() / "notebooks" / "03_random_search.ipynb"
+CELLS = nbformat.read(PATH, as_version=4).cells
+COMMITTED = Store(project_root() / "report" / "records")
+HIGH, LOW = "draw 27", "draw 13"  # a good trial and a poor one that differ in every choice asked about
+
+
+def tagged(tag: str) -> list[Any]:
+    return [cell for cell in CELLS if tag in cell.metadata.get("tags", [])]
+
+
+def test_the_chapter_keeps_its_sizes() -> None:
+    code = [cell.source.splitlines() for cell in CELLS if cell.cell_type == "code"]
+    assert len(CELLS) <= 40
+    assert max(len(lines) for lines in code) <= 15
+    assert max(len(line) for lines in code for line in lines) <= 95
+    assert sum(line.count("lab.show(") for lines in code for line in lines) <= 8
+    assert len(tagged("exercise")) in (3, 4, 5)
+
+
+# The functions of its cells ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cells() -> SimpleNamespace:
+    """The functions that the notebook's cells define."""
+    space: dict[str, Any] = {"np": np}
+    for tag in ("best-of-n", "winners-curse", "winner-fall"):
+        (cell,) = tagged(tag)
+        source = cell.source.partition("\nsearches = ")[0].partition("\nright = ")[0].partition("\nagain = ")[0]
+        exec(compile(source, tag, "exec"), space)
+    return SimpleNamespace(**space)
+
+
+def test_the_best_of_n_is_the_mean_over_all_choices_of_n(cells: SimpleNamespace) -> None:
+    values = np.array([0.1, 0.5, 0.3, 0.9, 0.4])
+    expected = cells.best_of_n(values).mean(0)
+    for n in range(1, 6):
+        every = [max(chosen) for chosen in combinations(values, n)]
+        assert expected[n - 1] == pytest.approx(np.mean(every), abs=0.04)
+    assert expected[-1] == pytest.approx(0.9)
+
+
+def test_sixty_of_many_trials_reach_the_top_twentieth_with_ninety_five_percent(cells: SimpleNamespace) -> None:
+    searches = cells.best_of_n(np.arange(2000.0))
+    assert (searches[:, 59] >= 1900).mean() == pytest.approx(1 - 0.95**60, abs=0.03)
+
+
+def test_a_random_search_draws_without_replacement(cells: SimpleNamespace) -> None:
+    rows = cells.random_searches(10, 4)
+    assert rows.shape == (500, 4)
+    assert all(len(set(each)) == 4 for each in rows.tolist())
+    assert set(rows.ravel()) == set(range(10))
+
+
+def test_the_curse_grows_with_the_choice_and_shrinks_with_the_images(cells: SimpleNamespace) -> None:
+    small, large = ([cells.winners_curse([0.8], images, k) for k in (1, 10, 40)] for images in (500, 5000))
+    deviation = np.sqrt(0.8 * 0.2 / 500)
+    assert abs(small[0]) < 0.002
+    assert small[0] < small[1] < small[2]
+    assert small[2] == pytest.approx(2.16 * deviation, rel=0.1)  # the expected best of 40 normal draws
+    assert large[2] == pytest.approx(small[2] / np.sqrt(10), rel=0.1)
+
+
+def test_a_winner_falls_back_and_a_seed_that_is_worse_for_all_is_no_curse(cells: SimpleNamespace) -> None:
+    rng = np.random.default_rng(0)
+    twice = 0.6 + rng.normal(0, 0.02, (400, 2))
+    assert 0.025 < cells.winner_fall(twice, 20) < 0.05  # the best of 20 normal scores lies 1.87 deviations up
+    worse = twice - [0, 0.03]
+    assert cells.winner_fall(worse, 20) == pytest.approx(cells.winner_fall(twice, 20))
+    level = np.column_stack([twice[:, 0], twice[:, 0] - 0.03])
+    assert abs(cells.winner_fall(level, 20)) < 1e-9, "the same fall for everyone"
+
+
+# Its findings --------------------------------------------------------------------------------------------------------
+
+Findings = Mapping[tuple[str, int], str]  # by tag, and number in the cell
+
+
+def recorded(experiment: str, label: str) -> Record:
+    """The committed record of a draw."""
+    pairs = collect(load_experiment(experiment), COMMITTED)
+    return next(record for run, record in pairs if run.label == label and record is not None)
+
+
+def swapped(folder: Path, experiment: str, labels: tuple[str, str] = (HIGH, LOW)) -> Store:
+    """The committed records, of which two draws have each other's measurements."""
+    one, other = (recorded(experiment, label) for label in labels)
+    assert one.metrics["validation_accuracy"] != other.metrics["validation_accuracy"]
+    changed = {
+        one.id: replace(one, metrics=other.metrics, curve=other.curve),
+        other.id: replace(other, metrics=one.metrics, curve=one.curve),
+    }
+    write_trials(folder / "all.trials.jsonl", [changed.get(record.id, record) for record in COMMITTED.all()])
+    return Store(folder)
+
+
+def findings(store: Store, monkeypatch: pytest.MonkeyPatch) -> Findings:
+    """What the notebook says where the records are those of a store. Nothing is trained or drawn: the first of the long
+    trials stand for the live ones."""
+    texts: dict[tuple[str, int], str] = {}
+    tag = ""
+
+    def keep(text: str) -> None:
+        texts[tag, sum(place[0] == tag for place in texts)] = text
+
+    monkeypatch.setattr(tasks, "finding", lambda _: None)
+    for name in ("parallel", "best_of_n", "error_distributions", "importance_bars", "two_budgets", "winners_curse"):
+        monkeypatch.setattr(plots, name, lambda *_: None)
+    long = search.completed_trials(collect(load_experiment("search_classroom_long"), COMMITTED))
+
+    def trials_of(experiment: str, *_: Any, **__: Any) -> list[search.Trial]:
+        return search.completed_trials(collect(load_experiment(experiment), store))
+
+    names: dict[str, Any] = {
+        "live": [trial for trial in long if trial.label in (LOW, HIGH, "draw 0")],
+        "trials_of": trials_of,
+        "lab": SimpleNamespace(show=lambda _: None, store=store),
+        "epochs": 2.0,
+        "forests": 1,
+        "simulations": 3,
+        "sgd_guess": None,
+    }
+    guesses = ("order", "gain", "top", "rate", "trap")
+    names |= {f"{guess}_guess": None for guess in guesses}
+    for cell in CELLS:
+        tags = cell.metadata.get("tags", [])
+        if {"setup", "records"} & set(tags):
+            tag = tags[1] if tags[0] == "records" else ""
+            exec(compile(cell.source, cell.id, "exec"), names)
+            names |= {"display": lambda *_: None, "finding": keep}
+    return {place: text for place, text in texts.items() if place[0]}
+
+
+@pytest.fixture(scope="module")
+def before() -> Findings:
+    """What the notebook says of the committed records."""
+    with pytest.MonkeyPatch.context() as patch:
+        return findings(COMMITTED, patch)
+
+
+TWO_BUDGETS = {("ranking", 0)}
+TWO_SEEDS = {("curse", 1)}
+OF_A_CROWD = {("second-half", 0), ("curse", 0)}  # of the accuracies in whatever order
+
+
+@pytest.mark.parametrize(
+    ("experiment", "expected"),
+    [("search_classroom", None), ("search_classroom_long", TWO_BUDGETS), ("search_winners", TWO_SEEDS)],
+)
+def test_the_findings_turn_with_their_trials_and_with_no_others(
+    experiment: str, expected: set[tuple[str, int]] | None, before: Findings, tmp_path: Path, monkeypatch: Any
+) -> None:
+    after = findings(swapped(tmp_path, experiment), monkeypatch)
+    assert before.keys() == after.keys()
+    turned = {place for place in before if before[place] != after[place]}
+    every = before.keys() - OF_A_CROWD - {("rate", 0)}
+    assert len(every) >= 8
+    if expected is None:
+        assert turned >= every
+    else:
+        assert expected <= turned <= expected | {("ranking", 1)}
+
+
+def test_the_verdict_on_a_rate_stands_on_the_trials_of_sgd_alone(
+    before: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = search.completed_trials(collect(load_experiment("search_classroom"), COMMITTED))
+    table = search.trial_table(trials).query("optimizer == 'sgd'")
+    distance = np.abs(np.log10(table["lr"]) + 2)
+    near = distance.nsmallest(round(len(table) / 4)).index
+    worst_near, best_far = table["accuracy"][near].idxmin(), table["accuracy"].drop(near).idxmax()
+    after = findings(swapped(tmp_path, "search_classroom", (worst_near, best_far)), monkeypatch)
+    turned = {place for place in before if before[place] != after[place]}
+    assert ("rate", 0) in turned
+    assert not turned & {("search", 0), ("views", 0), ("ranking", 1)}

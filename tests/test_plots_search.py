@@ -1,0 +1,177 @@
+"""Every figure of the search is drawn once: its axes are labelled, its marks are those of its numbers, and its caption
+begins with what to see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from test_search_analysis import trials
+
+from tpsnet_lib.analysis.importance import NOISE, Importance
+from tpsnet_lib.analysis.search import Trial
+from tpsnet_lib.plots import search as plots
+from tpsnet_lib.plots.style import description, svg
+from tpsnet_lib.stats import Estimate
+
+RNG = np.random.default_rng(0)
+N = 40
+RATES = (10 ** RNG.uniform(-3, -1, N)).tolist()
+SCORES = [0.6 - 0.1 * abs(np.log10(rate) + 2) for rate in RATES]
+WIDTHS = RNG.integers(4, 17, N).tolist()
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def crowd() -> list[Trial]:
+    """Forty trials with two optimizers, any rates and widths."""
+    optimizers = [("sgd", "adamax")[index % 2] for index in range(N)]
+    return trials(SCORES, train__lr=RATES, model__stem=WIDTHS, train__optimizer=optimizers)
+
+
+def labels(figure: Figure) -> list[tuple[str, str]]:
+    """The labels of the axes that are shown."""
+    return [(ax.get_xlabel(), ax.get_ylabel()) for ax in figure.axes if ax.axison]
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for ax in figure.axes for text in ax.texts]
+
+
+def check(figure: Figure, caption: str) -> None:
+    """The caption holds a part; the figure has an alternative text, a provenance of its own, and draws."""
+    about = description(figure)
+    assert caption in about.caption
+    assert len(about.alt) > 40
+    assert svg(figure).startswith("<svg")
+
+
+def test_the_budget_is_a_map_and_two_histograms_with_the_members_on_it() -> None:
+    fits = pd.DataFrame([[True, True], [True, False]], index=[1, 2], columns=[8, 9])
+    drawn = pd.DataFrame(
+        {"blocks": [1, 2, 1, 1], "width": [8, 9, 8, 8], "draws": ["before", "before", "after", "after"]}
+    )
+    figure = plots.budget(fits, drawn, {"a member": (2, 8)})
+    width, blocks = "base width w, channels", "blocks a layer B"
+    share = "share of draws, %"
+    assert labels(figure) == [(width, blocks), (blocks, share), (width, share)]
+    assert "a member" in texts(figure)
+    cells = figure.axes[0].collections[0].get_array()
+    assert cells is not None
+    assert cells.ravel().tolist() == [1, 1, 1, 0]
+    check(figure, "the mean width falls from 8.5 to 8.0 channels, the mean depth from 1.5 to 1.0")
+
+
+def test_parallel_views_have_round_ticks_colour_the_best_fifth_and_spread_choices(crowd: list[Trial]) -> None:
+    figure = plots.parallel(crowd, {"first": ["width"], "second": ["lr", "optimizer"]})
+    first, second = figure.axes
+    assert [tick.get_text() for tick in second.get_xticklabels()] == ["learning rate", "optimizer", "accuracy,\n%"]
+    assert {"0.01", "0.03", "sgd", "adamax"} <= {text.get_text() for text in second.texts}
+    assert {"4", "8", "12"} <= {text.get_text() for text in first.texts}
+    lines = [line for line in second.lines if len(np.ravel(line.get_ydata())) == 3]
+    assert len(lines) == N
+    coloured = [line for line in lines if line.get_color() != "#C9CED4"]
+    assert len(coloured) == N // 5
+    ends = [float(np.ravel(line.get_ydata())[-1]) for line in lines]
+    assert min(float(np.ravel(line.get_ydata())[-1]) for line in coloured) == sorted(ends)[-(N // 5)]
+    crossings = [float(np.ravel(line.get_ydata())[1]) for line in lines]
+    assert len(set(crossings)) == N, "the lines of one choice do not lie on each other"
+    check(figure, f"The best fifth of {N} trials")
+
+
+def test_a_failed_trial_is_dashed(crowd: list[Trial]) -> None:
+    from test_search_analysis import record
+
+    failed = Trial("failed", crowd[0].values, 0.1, record(crowd[0].record.config, failed="not a number"))
+    (ax,) = plots.parallel([*crowd, failed], {"": ["lr"]}).axes
+    assert [line.get_linestyle() for line in ax.lines].count("--") == 1
+
+
+def test_the_best_of_n_rises_to_the_best_trial(crowd: list[Trial]) -> None:
+    searches = np.maximum.accumulate(RNG.permuted(np.tile(SCORES, (50, 1)), axis=1), axis=1)
+    figure = plots.best_of_n(crowd, searches)
+    assert labels(figure) == [("draws n", "best validation accuracy, %")]
+    mean = np.ravel(figure.axes[0].lines[0].get_ydata())
+    assert mean[-1] == pytest.approx(100 * max(SCORES))
+    assert (np.diff(mean) >= 0).all()
+    check(figure, f"the best of {N} at {100 * max(SCORES):.1f}%")
+
+
+def test_error_distributions_have_a_curve_a_group_and_name_their_sizes(crowd: list[Trial]) -> None:
+    groups = {"optimizer": ["a"] * 10 + ["b"] * 30, "layers": ["c"] * N}
+    figure = plots.error_distributions(crowd, groups)
+    assert [x for x, _ in labels(figure)] == ["validation error by optimizer, %", "validation error by layers N, %"]
+    legends = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes]
+    assert legends == [["a (n = 10)", "b (n = 30)"], [f"c (n = {N})"]]
+    check(figure, "further left is a better choice")
+
+
+def test_good_values_have_a_panel_a_variable_and_shade_the_winners_range(crowd: list[Trial]) -> None:
+    figure = plots.good_values(crowd, ["optimizer", "lr", "width"], {"lr": Estimate(0.01, 0.005, 0.02, N, "trials")})
+    assert [x for x, _ in labels(figure)] == ["optimizer", "learning rate", "base width w, channels"]
+    strip, rate, _ = figure.axes
+    assert [tick.get_text() for tick in strip.get_xticklabels()] == ["sgd", "adamax"]
+    shaded = rate.patches[0].get_extents().transformed(rate.transData.inverted())
+    assert (shaded.x0, shaded.x1) == pytest.approx(np.log10([0.005, 0.02]))
+    assert [tick.get_text() for tick in rate.get_xticklabels()] == ["0.001", "0.003", "0.01", "0.03", "0.1"]
+    check(figure, "learning rate 0.005 to 0.02")
+
+
+def importances(low: float) -> list[Importance]:
+    def share(value: float, low: float, high: float) -> Estimate:
+        return Estimate(value, low, high, N, "trials", "percentile bootstrap")
+
+    return [Importance("lr", share(0.4, low, 0.5)), Importance(NOISE, share(0.05, 0.02, 0.1))]
+
+
+@pytest.mark.parametrize(("low", "caption"), [(0.3, "The learning rate matters most"), (0.08, "No variable")])
+def test_importance_is_a_bar_a_variable_and_its_caption_asks_the_noise(
+    crowd: list[Trial], low: float, caption: str
+) -> None:
+    figure = plots.importance_bars(crowd, importances(low))
+    (ax,) = figure.axes
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["learning rate", "random numbers"]
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([40, 5])
+    assert labels(figure) == [("variance of the accuracy explained by the variable alone, %", "")]
+    check(figure, caption)
+
+
+def test_two_budgets_mark_the_draw_that_short_trials_choose(crowd: list[Trial]) -> None:
+    table = pd.DataFrame(
+        {"schedule matched": [0.1, 0.3, 0.2], "schedule cut": [0.3, 0.1, 0.2], "long": [0.5, 0.6, 0.7]}
+    )
+    correlations = {
+        "schedule matched": Estimate(0.5, 0.1, 0.8, 3, "draws"),
+        "schedule cut": Estimate(-0.5, -0.8, -0.1, 3, "draws"),
+    }
+    figure = plots.two_budgets(crowd[:3], table, correlations)
+    assert labels(figure)[0] == ("accuracy of the short trial, %", "accuracy of the long trial, %")
+    chosen = [ax.lines[-1].get_xydata().ravel().tolist() for ax in figure.axes]  # type: ignore[union-attr]
+    assert chosen == [pytest.approx([30, 60]), pytest.approx([30, 50])]
+    assert "rank correlation 0.50 (0.10 to 0.80)" in figure.axes[0].get_title(loc="left")
+    check(figure, "most like long ones with the schedule matched (rank correlation 0.50)")
+
+
+def test_the_curse_shows_what_is_simulated_and_what_is_measured(crowd: list[Trial]) -> None:
+    simulated = pd.DataFrame({500: [0.0, 0.02], 5000: [0.0, 0.005]}, index=[1, 10])
+    figure = plots.winners_curse(crowd, simulated, {10: Estimate(0.015, 0.005, 0.025, 40, "draws")})
+    assert labels(figure) == [("trials k that the winner is chosen from", "looks too good by, points")]
+    (ax,) = figure.axes
+    legend: Any = ax.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "simulated, 500 images",
+        "simulated, 5,000 images",
+        "trained again, fresh seed (95%)",
+    ]
+    check(figure, "the best of 10 looks 2.0 points too good on 500 images, 0.5 on 5,000")
+    assert plots.winners_curse(crowd, simulated, {}).axes, "no draw was trained twice"
