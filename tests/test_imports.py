@@ -79,6 +79,7 @@ claims/mistakes
 report/pictures
 report/sanitise
 report/run_notebooks
+report/student_copies
 report/notebook_html
 report/page
 report/landing

@@ -7,7 +7,8 @@ A task stands in a cell with the tag `task`, whose source is hidden because it g
 student fills stands in the next cell, with the tag `exercise`, and calls `check` in its last line. The worked solution
 is a section of a file in `notebooks/solutions/`, under a line `# %% name of the task`; its last statement defines the
 answer. While an exercise is not answered, its solution is run and checked in its place, so that a notebook runs whole.
-Copies for students come without the folder and call `hide_solutions()` first."""
+Copies for students (`tpsnet notebooks --student`) call `hide_solutions()` first; there the cells below go on with the
+`solution` that the task itself was given, if any."""
 
 from __future__ import annotations
 
@@ -35,28 +36,32 @@ Check = Callable[[Any], str]  # what is wrong with an answer, in one sentence; e
 
 @dataclass
 class Task:
-    """An exercise: what is wrong with an answer, hints of which each wrong answer gets the next, a worked solution."""
+    """An exercise: what is wrong with an answer, hints of which each wrong answer gets the next, and a solution that
+    stands in for the answer where no worked one is found. `passed`: whether the student's own answer was right."""
 
     name: str
     wrong: Check
     hints: Sequence[str] = ()
     solution: Any = None
     tries: int = field(default=0, init=False)
+    passed: bool = field(default=False, init=False)
 
     def check(self, answer: Any = None) -> Any:
-        """Say in one line how right an answer is; returns it if it is right, else the worked solution if there is one.
+        """Say in one line how right an answer is; returns it if it is right, else a solution if there is one.
 
         Raises `TpsnetError` only if the worked solution itself is wrong."""
         blank = answer is None or answer is ... or (isinstance(answer, str) and not answer.strip())
         problem = NOT_ANSWERED if blank else self._problem(answer)
-        if not problem:
+        self.passed = not problem
+        if self.passed:
             finding("**Right.**")
             return answer
-        solution = self.solution if self.solution is not None else _worked(self.name)
+        worked = _worked(self.name)
+        solution = self.solution if worked is None else worked
         if solution is not None and (fault := self._problem(solution)):
             raise TpsnetError(f"the worked solution of task {self.name!r} is wrong: {fault}")
         if problem == NOT_ANSWERED:
-            more = "" if solution is None else " The worked solution passes, and the cells below go on with it."
+            more = "" if solution is None else " A worked solution passes, and the cells below go on with it."
             finding(f"{NOT_ANSWERED} Put your answer into the cell above this line and run it again.{more}")
         else:
             self.tries += 1
@@ -86,13 +91,20 @@ def hide_solutions() -> None:
     _folder.clear()
 
 
+def worked_sections() -> dict[str, str]:
+    """The worked solutions, as source text by the name of the task; none while they are hidden."""
+    found: dict[str, str] = {}
+    for folder in _folder:
+        for path in sorted((project_root() / folder).glob("*.py")):
+            parts = re.split(r"^# %% (.+)$", path.read_text("utf-8"), flags=re.MULTILINE)
+            found |= dict(zip(map(str.strip, parts[1::2]), parts[2::2], strict=True))
+    return found
+
+
 def _worked(name: str) -> Any:
-    """A worked solution: the section of its name, run where the notebook's names are known; None without one."""
-    for path in (path for folder in _folder for path in sorted((project_root() / folder).glob("*.py"))):
-        for title, code in re.findall(r"^# %% (.+)\n((?:(?!# %% ).*\n?)*)", path.read_text("utf-8"), re.MULTILINE):
-            if title.strip() == name:
-                return _last_value(code, str(path))
-    return None
+    """A worked solution, run where the notebook's names are known; None without one."""
+    code = worked_sections().get(name)
+    return None if code is None else _last_value(code, f"worked solution of {name}")
 
 
 def _notebook_names() -> dict[str, Any]:

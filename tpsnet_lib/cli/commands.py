@@ -234,7 +234,11 @@ def _best_opened(store: Any) -> str:
 def notebooks(options: Options) -> int:
     """Execute the notebooks; 1 if one failed."""
     from tpsnet_lib.report import run_notebooks as runner
+    from tpsnet_lib.report.student_copies import write_student_copies
 
+    if options.student:
+        print(*write_student_copies(Path(options.student), options.only), sep="\n")
+        return 0
     out = Path(options.out) if options.out else None
     if options.prepare:
         if out is None:

@@ -281,6 +281,7 @@ def _add_publish(add: Add) -> None:
             command.add_argument(
                 "--prepare", action="store_true", help="only write copies with the parameters, for nbval"
             )
+            command.add_argument("--student", metavar="DIR", help="only write copies without worked solutions there")
         else:
             command.add_argument("--no-run", action="store_true", help="of the notebooks executed before")
 

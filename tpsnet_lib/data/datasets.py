@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tpsnet_lib.config import DataConfig
 from tpsnet_lib.data import cifar10, shapes10
 from tpsnet_lib.data.cifar10 import ARCHIVE_MD5, Fingerprint, archive_urls, download, fetch, find_root, inexact_indices
-from tpsnet_lib.config import DataConfig
 from tpsnet_lib.files import ConfigError
 
 __all__ = [
