@@ -2,6 +2,7 @@
 # Each sets up .venv first. Without make: python3 -m tpsnet_lib setup | report | check | lab
 PYTHON ?= python3
 PROFILE ?= quick
+ARGS ?=
 TPSNET := $(if $(filter Windows_NT,$(OS)),.venv/Scripts/python,.venv/bin/python) -m tpsnet_lib
 
 .PHONY: setup report test lab
@@ -15,4 +16,4 @@ test: setup
 	@$(TPSNET) check
 
 lab: setup
-	@$(TPSNET) lab
+	@$(TPSNET) lab -- $(ARGS)

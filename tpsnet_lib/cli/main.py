@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.run in ("setup", "check", "lab"):  # before anything is installed
             from tpsnet_lib.cli import setup_venv
 
-            done: object = getattr(setup_venv, options.run)()
+            given = [options.jupyter] if options.run == "lab" else []
+            done: object = getattr(setup_venv, options.run)(*given)
             return done if isinstance(done, int) else 0
         from tpsnet_lib.cli import commands, study_commands
 
@@ -287,6 +288,7 @@ def _add_publish(add: Add) -> None:
 
     add("setup", "create .venv from the pins", "python3 -m tpsnet_lib setup")
     add("check", "run ruff, mypy, the tests and nbval over the notebooks", "tpsnet check")
-    add("lab", "open JupyterLab on the first notebook", "tpsnet lab")
+    command = add("lab", "open JupyterLab on the first notebook", "tpsnet lab -- --port 9999 --no-browser")
+    command.add_argument("jupyter", nargs="*", metavar="OPTION", help="options of JupyterLab, after --")
     command = add("figures", "make the README's figure again from the records", "tpsnet figures")
     command.add_argument("--out", metavar="DIR", help="folder (default: figures)")

@@ -28,14 +28,20 @@ def setup() -> Path:
     root = project_root()
     venv = root / ".venv"
     python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    wanted = hashlib.sha256((root / "pins.txt").read_bytes() + (root / "pyproject.toml").read_bytes()).hexdigest()
+    named = f"{root}\n{sys.version_info[:2]}\n".encode()  # a copied checkout, or another Python, sets up anew
+    wanted = hashlib.sha256(
+        named + (root / "pins.txt").read_bytes() + (root / "pyproject.toml").read_bytes()
+    ).hexdigest()
     ready = venv / ".tpsnet-ready"
     if python.exists() and ready.is_file() and ready.read_text() == wanted:
         return python
     print("setting up .venv from pins.txt (some 6 GB with torch)", file=sys.stderr, flush=True)
     began = time.monotonic()
-    if not python.exists():
-        _call([sys.executable, "-m", "venv", str(venv)], "cannot create .venv; on Debian: apt install python3-venv")
+    if not python.exists() or not ready.is_file():  # none, or one that was not finished
+        _call(
+            [sys.executable, "-m", "venv", "--clear", str(venv)],
+            "cannot create .venv; on Debian: apt install python3-venv",
+        )
     _call([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV], "cannot install uv")
     install = [str(python), "-m", "uv", "pip", "install", "--python", str(python)]
     _call([*install, "-r", str(root / "pins.txt")], "cannot install the pins")
@@ -64,21 +70,41 @@ def check(paths: Sequence[str] = ()) -> int:
     failed = []
     for name, command in steps:
         began = time.monotonic()
-        code = subprocess.run(command, cwd=root, check=False).returncode
+        code = subprocess.run(command, cwd=root, check=False, env=_own_environment()).returncode
         print(f"-- {name}: {'ok' if code == 0 else 'FAILED'} in {time.monotonic() - began:.0f} s", flush=True)
         failed += [name] if code else []
     print(f"-- failed: {', '.join(failed)}" if failed else "-- all checks passed")
     return 1 if failed else 0
 
 
-def lab() -> int:
-    """Open JupyterLab on notebook 01."""
+def lab(options: Sequence[str] = ()) -> int:
+    """Open JupyterLab on notebook 01, rooted at the project; `options` are handed on, such as `--port 9999`.
+
+    The super-user, as in a container, is let in; the pop-up that asks for news is left out."""
     root = project_root()
-    return _run([str(setup()), "-m", "jupyterlab", str(root / "notebooks" / "01_explore_data.ipynb")])
+    first = root / "notebooks" / "01_explore_data.ipynb"
+    quiet = ["--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    command = [str(setup()), "-m", "jupyterlab", str(first), f"--ServerApp.root_dir={root}"]
+    return _run([*command, *quiet, *as_root, *options])
 
 
 def _run(command: Sequence[str]) -> int:
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run(command, check=False, env=_own_environment()).returncode
+
+
+def _own_environment() -> dict[str, str]:
+    """The environment without what a user has set for pip, git and Python elsewhere, which breaks an environment."""
+    out_of_the_way = {
+        "PIP_USER",
+        "PIP_TARGET",
+        "PIP_PREFIX",
+        "PYTHONHOME",
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+    }
+    return {name: value for name, value in os.environ.items() if name not in out_of_the_way}
 
 
 def _call(command: Sequence[str], failure: str) -> None:
