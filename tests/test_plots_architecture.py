@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from tpsnet_lib.analysis.architecture import SMALL, Group
 from tpsnet_lib.analysis.design_predictor import Timing
+from tpsnet_lib.cli.main import main
 from tpsnet_lib.config import MEMBERS, ModelConfig, RunConfig
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.plots import architecture as plots
@@ -160,3 +161,12 @@ def test_a_drawing_is_saved_as_its_ending_says(ending: str, tmp_path: Path) -> N
     assert path.read_bytes()[:4] in (b"<svg", b"\x89PNG")
     with pytest.raises(ConfigError, match=r"give a file that ends in .svg or .png"):
         network_drawing.save_drawing(MEMBERS["classroom"], tmp_path / "network.gif")
+
+
+def test_the_command_line_draws_any_member(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "two.svg"
+    assert main(["describe", "--blocks", "2", "2", "--channels", "16", "32", "--draw", str(path)]) == 0
+    assert "layer 2" in path.read_text("utf-8")
+    assert "layer 2" in capsys.readouterr().out
+    assert main(["describe", "tpsnet", "--draw", str(tmp_path / "tpsnet.jpg")]) == 1
+    assert "give a file that ends in .svg or .png" in capsys.readouterr().err

@@ -124,7 +124,10 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
     if axes[1].get_legend():
         axes[1].get_legend().remove()  # that of the other panel serves both
     told = "; ".join(f"B = {blocks}, {kind}: {np.mean(values):.2f}" for (blocks, kind), values in losses.items())
-    text = "Skips matter more the deeper the network: rings are runs, points their means with 95% t intervals."
+    depths = sorted({blocks for blocks, _ in losses})
+    gains = {b: np.mean(losses[b, "plain"]) - np.mean(losses[b, "residual"]) for b in depths}
+    most = f"Skips change the training loss most at B = {max(gains, key=lambda b: abs(gains[b]))}." if gains else ""
+    text = f"{most} Rings are runs, points their means with 95% t intervals.".strip()
     records = [record for group in recorded for record in group.records]
     return describe(fig, caption=text, alt=f"Loss and accuracy over depth. Loss: {told}.", records=records)
 

@@ -22,11 +22,12 @@ MIDDLE, TEXT = 1.75, 1.17  # inches from below: of the bars, and the top of the 
 MOST_BLOCKS = 24  # of a layer that are drawn one by one
 
 
-def draw_network(config: ModelConfig) -> Figure:
+def draw_network(config: ModelConfig, note: str = "") -> Figure:
     """The stem, each layer with its blocks and skips, the pool and the classifier, from left to right.
 
     A bar is a block; its height is the side of its feature map. Green arcs are skips that add their input as it is,
-    orange ones pass a projection. Texts give channels, sizes, parameters and multiply-accumulates (MACs)."""
+    orange ones pass a projection. Texts give channels, sizes, parameters and multiply-accumulates (MACs); a note stands
+    under the title."""
     rows = cost_rows(config)
     fig, ax = _canvas(2.95)
     x = GAP
@@ -52,6 +53,7 @@ def draw_network(config: ModelConfig) -> Figure:
     kind = "residual" if config.residual else "plain (no skips)"
     title = f"{kind}, {depth} weight layers deep: {totals[0]:,} parameters, {_count(totals[1])} MACs for one image"
     ax.text(GAP, 2.88, title, fontsize=9.5, fontweight="bold", color=INK, va="top")
+    ax.text(GAP, 2.7, note, fontsize=8.5, color=MUTED, va="top")
     parts = "; ".join(f"{row.name}: {row.kind}, {' × '.join(map(str, row.shape))}" for row in rows)
     caption = "A bar is a block and its height the side of its feature map; green skips add x, orange ones project it."
     return describe(fig, caption=caption, alt=f"The network from left to right. {parts}.")
@@ -114,12 +116,9 @@ def _layer(ax: Any, x: float, width: float, row: LayerRow, config: ModelConfig, 
         if config.residual:
             projects = slot == 0 and _projects(config, layer)
             _arc(ax, left + bar / 2, pitch, side, PROJECTION if projects else SKIP)
-    kernel = config.kernel(layer)
-    noun = "block" if blocks == 1 else "blocks"
-    text = [f"layer {layer + 1}", f"{blocks} {noun}", f"kernel {kernel} × {kernel}", *_lines(row)]
-    if config.downsample == "pool":
-        text[1] = f"conv, pool, {text[1]}"
-    _label(ax, x + width / 2, text)
+    kernel, opening = config.kernel(layer), "conv, pool, " if config.downsample == "pool" else ""
+    count = f"{opening}{blocks} {'block' if blocks == 1 else 'blocks'}"
+    _label(ax, x + width / 2, [f"layer {layer + 1}", count, f"kernel {kernel} × {kernel}", *_lines(row)])
 
 
 def _projects(config: ModelConfig, layer: int) -> bool:
@@ -148,8 +147,7 @@ def _arc(ax: Any, x: float, pitch: float, side: int, colour: str) -> None:
     """A skip: from before the bar at `x` over it to behind it."""
     top, half = MIDDLE + (0.25 + 0.75 * side / IMAGE_SIZE) / 2 + 0.02, min(pitch, 0.5) / 2
     shape: dict[str, Any] = {"connectionstyle": "arc3,rad=-0.9", "arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0}
-    size = 4.0 if pitch < 0.2 else 6.0
-    ends = (x - half, top), (x + half, top)
+    ends, size = ((x - half, top), (x + half, top)), 4.0 if pitch < 0.2 else 6.0
     ax.add_patch(FancyArrowPatch(*ends, **shape, mutation_scale=size, color=colour, linewidth=1.1))
 
 
@@ -172,8 +170,7 @@ def _block(ax: Any, y: float, config: ModelConfig, layer: int, stride: int, titl
     if not basic:
         steps = ["norm1", active, convolutions[0], "norm2", active, convolutions[1]]
     ax.text(0.05, y + 1.15, title, fontsize=9, fontweight="bold", color=INK, va="top")
-    pitch, middle = 0.9, y + 0.3
-    left = 0.55
+    pitch, middle, left = 0.9, y + 0.3, 0.55
     ax.text(0.3, middle, "$x$", ha="center", va="center", fontsize=11)
     for at, step in enumerate(steps):
         colour = LAYER if step.startswith("conv") else MUTED
@@ -188,10 +185,9 @@ def _block(ax: Any, y: float, config: ModelConfig, layer: int, stride: int, titl
         ax.plot([0.36, 0.36, plus, plus], [middle + 0.12, y + 0.78, y + 0.78, middle + 0.1], color=colour, lw=1.6)
         ax.text((0.36 + plus) / 2, y + 0.82, text, ha="center", va="bottom", fontsize=8.5, color=colour)
         ax.text(plus, middle, "+", ha="center", va="center", fontsize=13, fontweight="bold", color=colour)
-    last = active if basic else "next block"
     if basic:
         _arrow(ax, (plus + 0.1, middle), (plus + 0.3, middle))
-        _box(ax, plus + 0.3, middle, last, MUTED)
+        _box(ax, plus + 0.3, middle, active, MUTED)
     result = "x + F(x)" if config.residual else "F(x)"
     ax.text((left + plus) / 2, y - 0.03, f"{result}: F is the chain of boxes", ha="center", fontsize=8.5, color=MUTED)
 

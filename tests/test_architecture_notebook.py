@@ -1,0 +1,124 @@
+"""Notebook 02: the student's network is the library's, tasks take any answer, and the live cells show what they say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import nbformat
+import pytest
+
+from tpsnet_lib import tasks
+from tpsnet_lib.analysis import architecture
+from tpsnet_lib.files import project_root
+from tpsnet_lib.runs.records import Store
+
+(PATH,) = (project_root() / "notebooks").glob("02_*.ipynb")
+SOURCES = {cell.id: cell.source for cell in nbformat.read(PATH, as_version=4).cells if cell.cell_type == "code"}
+SETTINGS = {"dataset": "shapes10", "data": "", "store": "", "live_images": 16, "live_steps": 10, "live_seeds": [0, 1]}
+BUILD = ("imports", "open", "tasks", "exercise-block", "exercise-layer", "network")
+Chapter = Callable[..., tuple[dict[str, Any], list[str]]]
+
+
+@pytest.fixture
+def chapter(monkeypatch: pytest.MonkeyPatch) -> Chapter:
+    """Runs cells by their ids, some of them changed: the names that they leave, and what is said."""
+    said: list[str] = []
+    monkeypatch.setattr(tasks, "finding", said.append)
+    room: dict[str, Any] = {**SETTINGS, "live_depths": [1, 4]}
+    monkeypatch.setattr(tasks, "_notebook_names", lambda: room)
+
+    def run(*ids: str, **changes: tuple[str, str]) -> tuple[dict[str, Any], list[str]]:
+        for cell in ids:
+            old, new = changes.get(cell.replace("-", "_"), ("", ""))
+            assert old in SOURCES[cell]
+            exec(compile(SOURCES[cell].replace(old, new) if old else SOURCES[cell], cell, "exec"), room)
+            if cell == "open":
+                room["lab"].show = lambda figure: None
+            room["finding"] = said.append
+        return room, said
+
+    return run
+
+
+def test_the_worked_solutions_build_the_librarys_network(chapter: Chapter, capsys: pytest.CaptureFixture[str]) -> None:
+    _, said = chapter(*BUILD, "same-output")
+    assert [line.startswith(tasks.NOT_ANSWERED) for line in said] == [True, True]
+    assert capsys.readouterr().out.count("same output True") == 2
+
+
+BLANK = "raise NotImplementedError  # your three lines, the last one a return"
+NO_SKIP = "return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))"
+RIGHT = "return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))) + self.projection(x))"
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (RIGHT, "**Right.**"),
+        (NO_SKIP, "values differ"),
+        ("return self.conv1(x)[:, :3]", "shape"),
+        ("return self.conv9(x)", "conv9"),
+        ("return None", "**Not answered yet.**"),
+    ],
+)
+def test_any_block_gets_a_line_and_the_chapter_goes_on(chapter: Chapter, answer: str, line: str) -> None:
+    room, said = chapter(*BUILD[:4], exercise_block=(BLANK, answer))
+    assert line in said[0]
+    room["run"](room["ResidualBlock"](16, 32, 2), room["layer"][0])
+
+
+@pytest.mark.parametrize("answer", ["18874368", "'18874368'", "[1]", "'block'", "float('nan')", "12"])
+def test_a_number_of_multiplications_in_any_form_gets_a_line(chapter: Chapter, answer: str) -> None:
+    _, said = chapter("imports", "tasks-numbers", "exercise-multiplications", exercise_multiplications=("None", answer))
+    assert said[0].startswith("**Right.**" if answer == "18874368" else "**Not yet.**")
+
+
+@pytest.mark.parametrize("answer", ["'holds'", "'hold'", "0.5", "['not settled']"])
+def test_a_verdict_in_any_form_gets_a_line(chapter: Chapter, answer: str) -> None:
+    _, said = chapter("imports", "tasks-numbers", "exercise-verdict", exercise_verdict=("None", answer))
+    right = "'not settled'" in answer
+    assert said[0].startswith("**Right.**" if right else "**Not yet.**")
+
+
+def test_skips_keep_the_gradient_and_lower_the_loss_of_deep_networks(chapter: Chapter) -> None:
+    room, said = chapter(*BUILD, "gradients", "train", "live-residual")
+    factors = {kind: max(values) / min(values) for kind, values in room["norms"].items()}
+    assert factors["plain"] > 20 * factors["residual"]
+    assert len(room["norms"]["plain"]) == 30
+    assert room["gains"][4].value > 0.1
+    assert "| B = 1 |" in said[-1]
+    assert "| B = 4 |" in said[-1]
+
+
+def test_a_misspelt_key_of_a_design_gets_a_line_and_the_game_goes_on(chapter: Chapter) -> None:
+    room, _ = chapter("imports")
+    room |= {"game_macs": 3_500_000}
+    room["networks"] = architecture.small_networks(Store(project_root() / "report" / "records"))
+    _, said = chapter("game", game=('"stem"', '"stm"'))
+    assert "did you mean stem" in said[0]
+    assert room["small"].blocks == (1, 1, 1)
+    _, said = chapter("game", game=("[64, 128, 256]", "[640, 1280, 2560]"))
+    assert "over the budget" in said[2]
+    _, said = chapter("game")
+    assert "Your design has 2,760,490 parameters" in said[-1]
+
+
+def test_every_task_has_a_worked_solution_and_every_solution_a_task() -> None:
+    text = (PATH.parent / "solutions" / f"{PATH.stem}.py").read_text("utf-8")
+    titles = re.findall(r"^# %% (.+)$", text, re.MULTILINE)
+    asked = re.findall(r'course\.task\(\s*"([^"]+)"', "\n".join(SOURCES.values()))
+    assert sorted(titles) == sorted(asked)
+    assert len(asked) == 4
+
+
+def test_the_notebook_keeps_its_form() -> None:
+    cells = nbformat.read(PATH, as_version=4).cells
+    assert len(cells) <= 40
+    assert sum(source.count("lab.show(") + source.count("course.explore(") for source in SOURCES.values()) <= 8
+    lines = [line for source in SOURCES.values() for line in source.splitlines()]
+    assert max(map(len, lines)) <= 95
+    assert max(len(source.splitlines()) for source in SOURCES.values()) <= 15
+    imported = re.findall(r"^from tpsnet_lib\S* import (.+)$", "\n".join(lines), re.MULTILINE)
+    assert len([name for names in imported for name in names.split(",")]) <= 40
