@@ -57,16 +57,16 @@ def channel_histograms(counts: Tensor, stamp: str) -> Figure:
         sns.histplot(
             x=values, weights=share, bins=list(range(0, 257, 4)), element="step", color=colour, alpha=0.35, ax=ax
         )
-        ax.axvline(255 * mean, color=colour, label=f"mean {mean:.4f}")
-        ax.axvline(255 * constant, color=INK, linestyle=":", label=f"constant {constant:.4f}")
+        ax.axvline(255 * mean, color=colour)
+        ax.axvline(255 * constant, color=INK, linestyle=":")
+        ax.set_title(f"mean {mean:.4f}, constant {constant:.4f}", fontsize=8.5, fontweight="normal")
         ax.set_xlabel(f"{name}, pixel value")
         ax.set_ylabel("pixels (%)")
-        ax.legend(fontsize=8, loc="upper right", handlelength=1.2, frameon=False)
-    axes[0].set_ylim(0, 1.4 * axes[0].get_ylim()[1])  # of all three; room for the legends
     agree = "coincide with" if np.abs(means - MEAN).max() < 0.001 else "are not"
     return describe(
         fig,
-        caption=f"The measured means {agree} the constants that everybody copies. Values of all pixels.",
+        caption=f"The measured means {agree} the constants that everybody copies. Values of all pixels;"
+        " solid line: the measured mean, dotted: the constant.",
         alt="Three histograms of pixel values, one a channel, each with a line for the mean and one for the constant.",
         provenance=_source(stamp, int(counts[0].sum()) // 1024),
     )

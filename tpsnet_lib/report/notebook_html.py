@@ -28,6 +28,7 @@ LEFT_OUT = {
     "injected-parameters",
     "exercise",
     "solution",
+    "task",
     "plumbing",
     MARKS,
 }  # tags of cells that stay in the notebook
