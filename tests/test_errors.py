@@ -13,7 +13,7 @@ import torch
 from matplotlib import pyplot
 from torch.nn import functional as F
 
-from tpsnet_lib import metrics, stats
+from tpsnet_lib import course, metrics, stats, tasks
 from tpsnet_lib.analysis import errors
 from tpsnet_lib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data import datasets
@@ -188,6 +188,19 @@ def test_six_views_are_three_shifts_and_their_mirrors(tiny_record):
     assert torch.equal(views[0][..., 1:, 1:], IMAGES[..., :-1, :-1])
     assert torch.equal(views[2][..., :-1, :-1], IMAGES[..., 1:, 1:])
     assert all(torch.equal(views[i].flip(3), views[i + 3]) for i in range(3))
+
+
+@pytest.mark.parametrize("answer", ["18874368", None, [], 0.5, float("nan"), lambda *given: "x", lambda: 1])
+@pytest.mark.parametrize("name", ["risk_task", "line_task", "ensemble_task"])
+def test_wrong_and_nonsense_answers_get_a_line_and_worked_solutions_are_right(name, answer, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(tasks, "finding", said.append)
+    task = run({"torch": torch, "course": course}, "task")[name]
+    solution = task.check(answer)
+    assert len(said) == 1
+    assert said[0].startswith("**Not answered yet.**" if answer is None else "**Not yet.**")
+    assert task.check(solution) is solution
+    assert said[1] == "**Right.**"
 
 
 FINDINGS = ("accuracy", "confusion-shown", "worst", "calibration", "shared", "people-shown", "seeds")

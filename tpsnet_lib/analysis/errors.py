@@ -19,7 +19,7 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import ImageSet, class_names, load_test, split
 from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import RecordError
-from tpsnet_lib.model import Block, PreactBlock, ResNet
+from tpsnet_lib.model import Block, ResNet
 from tpsnet_lib.runs.experiments import collect, final_ids, load_experiment
 from tpsnet_lib.runs.records import Record, Store, load_or_run
 from tpsnet_lib.runs.test_set import find_test, open_test, score
@@ -226,9 +226,8 @@ def block_sizes(network: ResNet, images: Tensor) -> pd.DataFrame:
     blocks = {name: block for name, block in network.named_modules() if isinstance(block, Block)}
     hooks = []
     for name, block in blocks.items():
-        last = block.branch if len(block.branch) else block.conv2 if isinstance(block, PreactBlock) else block.norm2
-        hooks += [block.projection.register_forward_hook(keep(name, "skip"))]
-        hooks += [last.register_forward_hook(keep(name, "branch"))]
+        hooks.append(block.projection.register_forward_hook(keep(name, "skip")))
+        hooks.append(block.branch.register_forward_hook(keep(name, "branch")))  # the last steps of F, or nothing
     try:
         metrics.predict(network, images, batch_size=len(images))
     finally:

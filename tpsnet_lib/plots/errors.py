@@ -106,7 +106,8 @@ def published_models(table: pd.DataFrame, record: Record) -> Figure:
         chosen = rows[rows.verdict == verdict]
         if len(chosen):
             wrong = [_complement(estimate) for estimate in chosen.accuracy]
-            look: dict[str, Any] = {"marker": "D" if verdict == OURS else "o", "color": colour, "label": verdict}
+            look: dict[str, Any] = {"marker": "D" if verdict == OURS else "o", "color": colour}
+            look["label"] = None if verdict == OURS else verdict
             _points(ax, wrong, chosen.index.to_numpy(), horizontal=True, **look)
     ax.set_yticks(range(len(rows)), rows.name, fontsize=8)
     ax.invert_yaxis()
@@ -116,7 +117,7 @@ def published_models(table: pd.DataFrame, record: Record) -> Figure:
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.minorticks_off()
     ax.set_xlabel("error on the test images (%, log scale)")
-    _legend_above(ax, title='verdict on "this network is better"')
+    ax.legend(loc="upper right", title="this network is better:", alignment="left")  # the sorted models leave it free
     worse = int((rows.verdict == HOLDS).sum())
     return describe(
         fig,
@@ -190,7 +191,7 @@ def block_sizes(sizes: pd.DataFrame, record: Record) -> Figure:
             ax.axvline(place - 0.5, color=MUTED, linewidth=0.8, linestyle=":")
     shown = range(0, len(blocks), max(1, len(blocks) // 20))
     ax.set_xticks(list(shown), [blocks[place] for place in shown], fontsize=8)
-    ax.set_xlabel("block (its place in `network.layers`); a dotted line opens a layer")
+    ax.set_xlabel("block (its place in network.layers); a dotted line opens a layer")
     ax.set_ylabel("root mean square")
     ax.set_ylim(0, None)
     _legend_above(ax)
@@ -257,6 +258,6 @@ def _tile(ax: Any, image: Tensor) -> None:
     ax.axis("off")
 
 
-def _legend_above(ax: Any, title: str | None = None) -> None:
-    look = {"borderaxespad": 0, "handletextpad": 0.2, "columnspacing": 1.2, "alignment": "left", "title": title}
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=5, **look)
+def _legend_above(ax: Any) -> None:
+    look = {"borderaxespad": 0, "handletextpad": 0.2, "columnspacing": 1.2, "title": None}
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, **look)
