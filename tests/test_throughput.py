@@ -12,6 +12,7 @@ import torch
 from torchvision import transforms
 
 from tpsnet_lib.benchmarks import original_loop, throughput, time_to_accuracy
+from tpsnet_lib.cli import main
 from tpsnet_lib.config import RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.files import TrainingError
@@ -28,8 +29,8 @@ def images() -> ImageSet:
 
 @pytest.fixture(autouse=True)
 def _shortest_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throughput, "WARM_UP", 0)
-    monkeypatch.setattr(throughput, "LEAST", 1)
+    monkeypatch.setattr(throughput, "WARM_UP_STEPS", 0)
+    monkeypatch.setattr(throughput, "LEAST_STEPS", 1)
 
 
 def test_the_baseline_is_the_originals_transform_of_one_image_after_another(images: ImageSet):
@@ -40,7 +41,7 @@ def test_the_baseline_is_the_originals_transform_of_one_image_after_another(imag
     assert (crop.size, crop.padding) == ((32, 32), 4)
     assert rotation.degrees == [-5.0, 5.0]
     assert rotation.interpolation == transforms.InterpolationMode.NEAREST
-    image, label = original_loop.Pictures(images)[3]
+    image, label = original_loop.PilDataset(images)[3]
     assert image.shape == (3, 32, 32)
     assert image.dtype == torch.float32
     assert label == images.labels[3].item()
@@ -56,11 +57,13 @@ def test_the_baseline_learns(images: ImageSet, workers: int):
 
 
 def test_a_baseline_that_ended_is_said_to_have(images: ImageSet):
-    with closing(original_loop.Aside(RunConfig(TINY, BATCHES_OF_16), images, torch.device("cpu"))) as aside:
-        assert aside.images_per_second("fp32", 0, 0.0, 0, 1) > 0
-        aside.process.kill()
+    with closing(
+        original_loop.BaselineProcess(RunConfig(TINY, BATCHES_OF_16), images, torch.device("cpu"))
+    ) as baseline:
+        assert baseline.images_per_second("fp32", 0, 0.0, 0, 1) > 0
+        baseline.process.kill()
         with pytest.raises(TrainingError, match="the baseline's process ended"):
-            aside.images_per_second("fp32", 0, 0.0, 0, 1)
+            baseline.images_per_second("fp32", 0, 0.0, 0, 1)
 
 
 def test_the_loops_bench_gives_medians_spread_n_and_origin(images: ImageSet):
@@ -78,14 +81,14 @@ def test_the_loops_bench_gives_medians_spread_n_and_origin(images: ImageSet):
     assert json.loads(json.dumps(result)) == result
     assert sum(result["profile"].values()) == pytest.approx(1)
     text = throughput.table(result)
-    assert throughput.said_of_rest(result["profile"]) in text
+    assert throughput.other_work(result["profile"]) in text
     peak = result["peak"]
     assert (
         peak["reached"]
         == 6 * count_macs(TINY) * result["ours"]["median"]
         == pytest.approx(peak["share"] * peak["flops"])
     )
-    assert throughput.said_of_peak(peak, result["ours"]["precision"]) in text
+    assert throughput.share_of_peak(peak, result["ours"]["precision"]) in text
     for shown in ("shapes10", "2 turns", result["hardware"], f"{result['ratio']['median']:.2f}", torch.__version__):
         assert shown in text
 
@@ -114,7 +117,7 @@ def test_named_cases_are_within_the_budget():
 
 def test_the_rest_of_a_step_is_what_is_not_convolution() -> None:
     shares = {"convolution, forward": 0.6, "norm": 0.1, "pool": 0.05, "optimizer": 0.22, "other": 0.03}
-    assert throughput.said_of_rest(shares) == "optimizer 22%, norm 10%, pool 5% of a step"
+    assert throughput.other_work(shares) == "optimizer 22%, norm 10%, pool 5% of a step"
 
 
 @pytest.fixture
@@ -150,7 +153,7 @@ def test_the_time_to_an_accuracy_is_that_of_the_epoch_that_reached_it() -> None:
 def test_what_does_not_get_there_is_said_not_to(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(time_to_accuracy, "SAY_SECONDS", 20.0)
+    monkeypatch.setattr(time_to_accuracy, "PROGRESS_SECONDS", 20.0)
     result = race_to(1.01, epochs=2.0, minutes=68 / 60)
     assert (result["ours"]["reached"], result["ours"]["epochs"]) == (False, 2)  # its schedule was at its end
     theirs = result["baseline"]  # its time was up after three of the four steps of its 14th epoch
@@ -168,3 +171,13 @@ def test_a_shortened_recipe_keeps_its_parts_in_proportion() -> None:
     half = recipe.shortened(recipe.epochs / 2)
     assert (half.epochs, half.small_epochs) == (recipe.epochs / 2, recipe.small_epochs / 2)
     assert recipe.shortened(recipe.epochs) == recipe
+
+
+def test_the_old_word_for_the_target_still_works_and_names_the_new_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, object] = {}
+    monkeypatch.setattr(time_to_accuracy, "bench_time", lambda **options: asked.update(options) or {})
+    assert main.main(["bench", "time", "--to", "0.7", "--device", "cpu", "--json"]) == 0
+    assert asked["target"] == 0.7
+    assert capsys.readouterr().err == "tpsnet: --to is called --target now\n"

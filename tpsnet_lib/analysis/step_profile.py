@@ -110,7 +110,7 @@ def endless(config: RunConfig) -> RunConfig:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing on standard error, not even from the profiler's own library, which greets there."""
+    """Discard what is written to standard error while the block lasts, also by the profiler's own library."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

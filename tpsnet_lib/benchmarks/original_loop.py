@@ -24,7 +24,7 @@ from tpsnet_lib.data.datasets import MEAN, STD, ImageSet
 from tpsnet_lib.files import TrainingError
 from tpsnet_lib.model import build
 
-ENDLESS = 2**40  # images asked of the sampler: one epoch without end, so that no epoch's start is timed
+SAMPLED_IMAGES = 2**40  # images asked of the sampler: one epoch without end, so that no epoch's start is timed
 
 
 def transform(rotation: float = 5.0) -> transforms.Compose:
@@ -34,7 +34,7 @@ def transform(rotation: float = 5.0) -> transforms.Compose:
     return transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
 
 
-class Pictures(Dataset[tuple[Tensor, int]]):
+class PilDataset(Dataset[tuple[Tensor, int]]):
     """Images as torchvision's CIFAR10 keeps and gives them: one at a time, through PIL and the transform."""
 
     def __init__(self, images: ImageSet) -> None:
@@ -62,11 +62,11 @@ def train(
     Of the recipe it takes the batch size and SGD's three numbers. `precision` is `fp32` or `bf16` (autocast). `model`:
     on the device, to be trained in place of a fresh one of the config."""
     recipe = config.train
-    pictures = Pictures(images)
+    pictures = PilDataset(images)
     batches = DataLoader(
         pictures,
         batch_size=recipe.batch_size,
-        sampler=RandomSampler(pictures, num_samples=ENDLESS),
+        sampler=RandomSampler(pictures, num_samples=SAMPLED_IMAGES),
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
@@ -88,20 +88,20 @@ def train(
         yield loss.item()
 
 
-class Aside:
-    """This way of training in a process of its own, which waits while our loop has its turn. What our loop asks of the
-    C library's memory is not asked there. `close` ends it."""
+class BaselineProcess:
+    """The original's way of training in a process of its own, which waits while our loop has its turn. The memory
+    settings of our loop do not apply to that process. `close` ends it."""
 
     def __init__(self, config: RunConfig, images: ImageSet, device: torch.device) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
-        there = config, images.to("cpu"), device, torch.get_num_threads()
-        self.process = context.Process(target=_answer, args=(other, *there))
+        arguments = other, config, images.to("cpu"), device, torch.get_num_threads()
+        self.process = context.Process(target=_serve, args=arguments)
         self.process.start()
         other.close()
 
     def images_per_second(self, precision: str, workers: int, seconds: float, skip: int, least: int) -> float:
-        """One turn: see `rate`. The first of a precision and number of workers starts training anew."""
+        """One turn: see `steps_per_second`. The first of a precision and number of workers starts training anew."""
         try:
             self.pipe.send((precision, workers, seconds, skip, least))
             return float(self.pipe.recv())
@@ -114,9 +114,9 @@ class Aside:
         self.process.join()
 
 
-def _answer(pipe: Connection, config: RunConfig, images: ImageSet, device: torch.device, threads: int) -> None:
+def _serve(pipe: Connection, config: RunConfig, images: ImageSet, device: torch.device, threads: int) -> None:
     torch.set_num_threads(threads)
-    there, steps, variant = images.to(device), None, None
+    images, steps, variant = images.to(device), None, None
     while True:
         try:
             precision, workers, seconds, skip, least = pipe.recv()
@@ -125,26 +125,28 @@ def _answer(pipe: Connection, config: RunConfig, images: ImageSet, device: torch
         if variant != (precision, workers) or steps is None:
             if steps is not None:
                 steps.close()
-            steps, variant = train(config, there, device, precision, workers), (precision, workers)
-        pipe.send(config.train.batch_size * rate(steps.__next__, seconds, skip, device, least))
+            steps, variant = train(config, images, device, precision, workers), (precision, workers)
+        pipe.send(config.train.batch_size * steps_per_second(steps.__next__, seconds, skip, device, least))
     if steps is not None:
         steps.close()
 
 
-def rate(step: Callable[[], object], seconds: float, skip: int, device: torch.device, least: int = 1) -> float:
+def steps_per_second(
+    step: Callable[[], object], seconds: float, skip: int, device: torch.device, least: int = 1
+) -> float:
     """Steps a second over `seconds`, or as long as the `least` steps take, after `skip` steps that do not count."""
     for _ in range(skip):
         step()
-    wait(device)
+    synchronise(device)
     began, steps = time.perf_counter(), 0
     while steps < least or time.perf_counter() - began < seconds:
         step()
         steps += 1
-    wait(device)
+    synchronise(device)
     return steps / (time.perf_counter() - began)
 
 
-def wait(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
     """Let the device finish what it was given, as the clock is the processor's."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

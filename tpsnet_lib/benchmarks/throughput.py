@@ -37,8 +37,8 @@ LOOP_CASES: dict[str, tuple[ModelConfig, TrainConfig]] = {  # what `tpsnet bench
     "TPSNet": (ModelConfig(), TrainConfig()),
     "laptop": (MEMBERS["laptop"], replace(RECIPES["laptop"], small_epochs=0.0)),
 }
-WARM_UP = 3  # steps before the clock starts; a DataLoader's prefetched batches are used up besides
-LEAST = 3  # steps in a turn, however long they take
+WARM_UP_STEPS = 3  # steps before the clock starts; a DataLoader's prefetched batches are used up besides
+LEAST_STEPS = 3  # steps in a turn, however long they take
 
 
 def bench_loop(
@@ -55,7 +55,7 @@ def bench_loop(
     Each precision the device has natively and each number of `workers` (default 0, 1, 2, 4 ... up to the cores) is
     first tried on the baseline, `seconds` each, in a process of its own; then its best and our loop take turns,
     `repeats` times. `profile`: the share that each kind of work has
-    in one of our steps, uncompiled; `peak`: the share of what matrix products reach here that our loop comes to, a
+    in one of our steps, uncompiled; `peak`: the share of what matrix products reach here that our loop comes target, a
     backward pass taken for two forward ones. On CUDA our loop is compiled, as a long run is."""
     device = device or resolve_device()
     images = images or sample()
@@ -63,17 +63,17 @@ def bench_loop(
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(images)))
     native = native_precision(device)
     config = RunConfig(model or LOOP_CASES["[3,3,3] at 16/32/64"][0], recipe).with_precision(native)
-    result = _opening("loop", images, recipe.batch_size, device)
+    result = origin_of("loop", images, recipe.batch_size, device)
     execution = resolve_execution("auto", device, STEPS_THAT_PAY)
-    with closing(original_loop.Aside(config, images, device)) as aside:
-        variants = baseline_variants(aside, device, seconds, workers)
+    with closing(original_loop.BaselineProcess(config, images, device)) as baseline:
+        variants = baseline_variants(baseline, device, seconds, workers)
         best = max(variants, key=lambda variant: float(variant["images_per_second"]))
         ours, theirs = [], []
         steps = train.train(endless(config), images, None, train.TrainOptions(device, execution, progress="none"))
         with closing(steps), Progress(repeats, "turns") as bar:
             for _ in range(repeats):
-                ours.append(recipe.batch_size * _rate(steps.__next__, seconds, WARM_UP, device))
-                theirs.append(_baseline_rate(aside, best["precision"], best["workers"], seconds))
+                ours.append(recipe.batch_size * _rate(steps.__next__, seconds, WARM_UP_STEPS, device))
+                theirs.append(_baseline_rate(baseline, best["precision"], best["workers"], seconds))
                 bar.advance()
                 bar.stage(f"ours {ours[-1]:.0f}, the original's way {theirs[-1]:.0f} images/s")
             executed = next(steps).execution
@@ -97,11 +97,11 @@ def matrix_peak(device: torch.device, precision: str, seconds: float) -> float:
     side = 8192 if device.type == "cuda" else 2048
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    return 2 * side**3 * _rate(lambda: left @ right, seconds, WARM_UP, device)
+    return 2 * side**3 * _rate(lambda: left @ right, seconds, WARM_UP_STEPS, device)
 
 
 def baseline_variants(
-    aside: original_loop.Aside, device: torch.device, seconds: float, workers: Sequence[int] | None = None
+    baseline: original_loop.BaselineProcess, device: torch.device, seconds: float, workers: Sequence[int] | None = None
 ) -> list[dict[str, Any]]:
     """Images a second of the original's way in each precision that is native here and with each number of workers."""
     asked = [
@@ -112,15 +112,15 @@ def baseline_variants(
     found = []
     with Progress(len(asked), "trying the original's way") as bar:
         for precision, count in asked:
-            rate = _baseline_rate(aside, precision, count, seconds)
+            rate = _baseline_rate(baseline, precision, count, seconds)
             found.append({"precision": precision, "workers": count, "images_per_second": rate})
             bar.advance()
             bar.stage(f"{rate:.0f} images/s in {precision} with {count} workers")
     return found
 
 
-def _baseline_rate(aside: original_loop.Aside, precision: str, workers: int, seconds: float) -> float:
-    return aside.images_per_second(precision, workers, seconds, WARM_UP + 2 * workers, LEAST)
+def _baseline_rate(baseline: original_loop.BaselineProcess, precision: str, workers: int, seconds: float) -> float:
+    return baseline.images_per_second(precision, workers, seconds, WARM_UP_STEPS + 2 * workers, LEAST_STEPS)
 
 
 def bench_augment(
@@ -132,7 +132,7 @@ def bench_augment(
 ) -> dict[str, Any]:
     """Images a second of crop, flip and normalise: whole batches, and torchvision's transforms an image at a time.
 
-    On the CPU. The baseline starts from PIL images that are there already, and its results are not put together to a
+    On the CPU. The baseline starts from PIL images that exist already, and its results are not put together to a
     batch, though a DataLoader must do both. `one_thread` is our figure with one thread, which the baseline has too."""
     images = images or sample()
     recipe = recipe or TrainConfig(rotation=0.0)
@@ -141,13 +141,15 @@ def bench_augment(
     batch, indices = images.images[:batch_size].to(device), images.indices[:batch_size].to(device)
     pictures = [Image.fromarray(pixels) for pixels in batch[:singles].permute(0, 2, 3, 1).contiguous().numpy()]
     transform = original_loop.transform(recipe.rotation)
-    result = _opening("augment", images, batch_size, device)
+    result = origin_of("augment", images, batch_size, device)
     threads = torch.get_num_threads()
 
     def our_rate(count: int) -> float:
         torch.set_num_threads(count)
         try:
-            return batch_size * _rate(lambda: normalise(augment(batch, indices, recipe, 0, 1)), 0.02, WARM_UP, device)
+            return batch_size * _rate(
+                lambda: normalise(augment(batch, indices, recipe, 0, 1)), 0.02, WARM_UP_STEPS, device
+            )
         finally:
             torch.set_num_threads(threads)
 
@@ -181,7 +183,7 @@ def bench_search(trials: int = 50, long_trials: int = 12, device: str = "cpu") -
     finally:
         torch.set_num_threads(threads)
     return {
-        **_opening("search", sample(size=100), 50, torch.device(device)),
+        **origin_of("search", sample(size=100), 50, torch.device(device)),
         "unit": "seconds a trial",
         "trials": trials,
         "local": local,
@@ -242,21 +244,21 @@ def table(result: dict[str, Any]) -> str:
             f"bench {result['kind']}: images/s, median (min to max) of {ratio['n']} turns each",
             *lines,
             f"{'ratio':<20}{_spread(ratio, '.2f'):>32}",
-            *([f"besides convolutions {said_of_rest(result['profile'])}"] if "profile" in result else []),
-            *([said_of_peak(result["peak"], ours["precision"])] if "peak" in result else []),
+            *([f"besides convolutions {other_work(result['profile'])}"] if "profile" in result else []),
+            *([share_of_peak(result["peak"], ours["precision"])] if "peak" in result else []),
             f"batches of {result['batch_size']}, {result['data']}; {result['hardware']}, {result['threads']} threads;"
             f" torch {versions['torch']}, torchvision {versions['torchvision']}, Python {versions['python']}",
         ]
     )
 
 
-def said_of_rest(shares: dict[str, float]) -> str:
+def other_work(shares: dict[str, float]) -> str:
     """The three largest parts of a step that are not convolutions, in words."""
     rest = [(share, group) for group, share in shares.items() if not group.startswith("convolution")]
     return ", ".join(f"{group} {share:.0%}" for share, group in sorted(rest, reverse=True)[:3]) + " of a step"
 
 
-def said_of_peak(peak: dict[str, float], precision: str) -> str:
+def share_of_peak(peak: dict[str, float], precision: str) -> str:
     """What a step's arithmetic comes to a second, beside matrix products, in words."""
     return (
         f"a step's sums come to {peak['reached'] / 1e12:.2f} TFLOP/s, {peak['share']:.0%} of the"
@@ -277,7 +279,7 @@ def _summary(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _rate(step: Callable[[], object], seconds: float, skip: int, device: torch.device) -> float:
-    return original_loop.rate(step, seconds, skip, device, LEAST)
+    return original_loop.steps_per_second(step, seconds, skip, device, LEAST_STEPS)
 
 
 def _worker_counts() -> list[int]:
@@ -285,7 +287,7 @@ def _worker_counts() -> list[int]:
     return [0, *(2**k for k in range(cores.bit_length()))]
 
 
-def _opening(kind: str, images: ImageSet, batch_size: int, device: torch.device) -> dict[str, Any]:
+def origin_of(kind: str, images: ImageSet, batch_size: int, device: torch.device) -> dict[str, Any]:
     """What was measured, on what and when."""
     origin = provenance(device, Fingerprint(images.stamp, "", False), now())
     kept = ("started", "commit", "hardware", "threads", "versions")

@@ -13,7 +13,7 @@ import torch
 
 from tpsnet_lib import metrics, optim, train
 from tpsnet_lib.benchmarks import original_loop
-from tpsnet_lib.benchmarks.throughput import _opening, baseline_variants
+from tpsnet_lib.benchmarks.throughput import baseline_variants, origin_of
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.batches import batch_size
 from tpsnet_lib.data.datasets import fit_and_validation
@@ -23,11 +23,11 @@ from tpsnet_lib.progress import Progress, duration
 from tpsnet_lib.train_state import TrainState
 
 Curve = list[dict[str, float]]  # after each epoch: how many, seconds of training so far, validation accuracy
-SAY_SECONDS = 60.0  # of a long epoch, between two words on how far it is
+PROGRESS_SECONDS = 60.0  # of a long epoch, between two words on how far it is
 
 
 def bench_time(
-    to: float = 0.9,
+    target: float = 0.9,
     epochs: float | None = None,
     minutes: float = 60.0,
     root: str | Path | None = None,
@@ -38,13 +38,14 @@ def bench_time(
     seconds: float = 5.0,
     workers: list[int] | None = None,
 ) -> dict[str, Any]:
-    """Seconds of training until an epoch ends with at least `to` of the validation images right: our recipe (default:
-    `laptop`, member and recipe; `epochs` shortens it, annealed to its end), then `baseline` with the original's recipe.
+    """Seconds of training until an epoch ends with at least `target` (a fraction) of the validation images classified
+    correctly: with our loop and recipe (default: member and recipe `laptop`; `epochs` shortens it, annealed to its
+    end), then with the original's loop and recipe.
 
-    One run each, of seed 0, on the same images. The baseline has its best precision and workers (each tried for
-    `seconds`); its rate is constant, which the original's, a cosine over 300 epochs, nearly is so early. The clock
-    stands while validation is scored. A side whose `minutes` are over, or whose schedule is, without it is scored once
-    more and has not `reached` it."""
+    One run each, of seed 0, on the same images. The baseline has its best precision and number of workers (each tried
+    for `seconds`); its learning rate is constant, which the original's, a cosine over 300 epochs, nearly is so early.
+    The time of scoring is not counted. A side that has not reached the target after `minutes`, or at the end of its
+    schedule, is scored once more, and `reached` is false."""
     device = device or resolve_device()
     native = native_precision(device)
     fit_set, validation = (part.to(device) for part in fit_and_validation(data or DataConfig(), root))
@@ -70,9 +71,9 @@ def bench_time(
     run = train.train(ours, fit_set, None, train.TrainOptions(device, progress="none"))
     epoch_steps = len(fit_set) // batch_size(ours.train, len(fit_set))
     with closing(run):
-        our_curve = _race("ours", take_step, epoch_steps, score, to, minutes, device)
-    with closing(original_loop.Aside(theirs, fit_set, device)) as aside:
-        variants = baseline_variants(aside, device, seconds, workers)
+        our_curve = _train_until("ours", take_step, epoch_steps, score, target, minutes, device)
+    with closing(original_loop.BaselineProcess(theirs, fit_set, device)) as baseline:
+        variants = baseline_variants(baseline, device, seconds, workers)
     best = max(variants, key=lambda variant: float(variant["images_per_second"]))
     torch.manual_seed(theirs.seed)
     network = build(theirs.model).to(device)
@@ -83,55 +84,56 @@ def bench_time(
     way = original_loop.train(theirs, fit_set, device, best["precision"], best["workers"], network)
     with closing(way) as losses:
         epoch_steps = len(fit_set) // theirs.train.batch_size
-        their_curve = _race(
-            "the original's way", lambda: next(losses) is not None, epoch_steps, their_score, to, minutes, device
+        their_curve = _train_until(
+            "the original's way", lambda: next(losses) is not None, epoch_steps, their_score, target, minutes, device
         )
     return {
-        **_opening("time", fit_set, ours.train.batch_size, device),
+        **origin_of("time", fit_set, ours.train.batch_size, device),
         "unit": "s",
-        "to": to,
+        "target": target,
         "config": ours.to_dict(),
-        "ours": {**_came_to(our_curve, to), "execution": states[0].execution},
-        "baseline": {**_came_to(their_curve, to), "precision": best["precision"], "workers": best["workers"]},
+        "ours": {**_outcome(our_curve, target), "execution": states[0].execution},
+        "baseline": {**_outcome(their_curve, target), "precision": best["precision"], "workers": best["workers"]},
     }
 
 
-def _race(
+def _train_until(
     label: str,
     step: Callable[[], bool],
     epoch_steps: int,
     score: Callable[[], float],
-    to: float,
+    target: float,
     minutes: float,
     device: torch.device,
 ) -> Curve:
-    """Train and score epoch by epoch until it is there, the time is up, or `step` says that it was the last."""
+    """Train and score epoch by epoch until the target is reached, the time is up, or `step` returns False, as the last
+    one of a schedule does."""
     curve: Curve = []
-    spent, steps, more, limit, said = 0.0, 0, True, 60 * minutes, 0.0
+    spent, steps, more, limit, shown = 0.0, 0, True, 60 * minutes, 0.0
     with Progress(round(limit), f"{label}, at most {minutes:.3g} minutes of training") as bar:
-        while more and spent < limit and not (curve and curve[-1]["accuracy"] >= to):
+        while more and spent < limit and not (curve and curve[-1]["accuracy"] >= target):
             began, before = time.perf_counter(), spent
             for ahead in reversed(range(epoch_steps)):
                 more = step()
                 steps += 1
                 spent = before + time.perf_counter() - began
                 bar.advance(max(0, min(int(spent), bar.total) - bar.done))
-                if ahead and spent - said > SAY_SECONDS:
+                if ahead and spent - shown > PROGRESS_SECONDS:
                     bar.stage(f"epoch {steps / epoch_steps:.2f}")
-                    said = spent
+                    shown = spent
                 if not more or spent >= limit:
                     break
-            original_loop.wait(device)
-            spent = said = before + time.perf_counter() - began
+            original_loop.synchronise(device)
+            spent = shown = before + time.perf_counter() - began
             curve.append({"epochs": steps / epoch_steps, "seconds": spent, "accuracy": score()})
             reached = f"{100 * curve[-1]['accuracy']:.2f}% of the validation images"
             bar.stage(f"epoch {curve[-1]['epochs']:.4g}, {reached}")
     return curve
 
 
-def _came_to(curve: Curve, to: float) -> dict[str, Any]:
+def _outcome(curve: Curve, target: float) -> dict[str, Any]:
     last = curve[-1]
-    return {"reached": last["accuracy"] >= to, **last, "curve": curve}
+    return {"reached": last["accuracy"] >= target, **last, "curve": curve}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -139,20 +141,20 @@ def table(result: dict[str, Any]) -> str:
     ours, theirs, versions = result["ours"], result["baseline"], result["versions"]
 
     def row(name: str, side: dict[str, Any]) -> str:
-        said = "" if side["reached"] else ", not reached"
+        reached = "" if side["reached"] else ", not reached"
         return (
             f"{name:<20}{duration(side['seconds']):>12}  {100 * side['accuracy']:.2f}% after"
-            f" {side['epochs']:.4g} epochs{said}"
+            f" {side['epochs']:.4g} epochs{reached}"
         )
 
     ratio = theirs["seconds"] / ours["seconds"]
-    said = f"{ratio:.2f}" if theirs["reached"] else f"at least {ratio:.2f}"
+    shown = f"{ratio:.2f}" if theirs["reached"] else f"at least {ratio:.2f}"
     return "\n".join(
         [
-            f"bench time: training to {100 * result['to']:g}% of the validation images, one run each",
+            f"bench time: training to {100 * result['target']:g}% of the validation images, one run each",
             row("ours", ours),
             row("the original's way", theirs) + f", {theirs['precision']}, {theirs['workers']} workers",
-            f"{'ratio':<20}{said if ours['reached'] else 'none: ours did not get there':>12}",
+            f"{'ratio':<20}{shown if ours['reached'] else 'none: ours did not get there':>12}",
             f"{result['data']}; {result['hardware']}, {result['threads']} threads; torch {versions['torch']}",
         ]
     )

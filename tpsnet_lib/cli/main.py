@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 _NEW_WORDS = {  # the words of a command that have a new name, by command
     "test": {"--not-choosing": "--exploratory"},
+    "bench": {"--to": "--target"},
     "records": {"pack": "export", "unpack": "import"},
 }
 
@@ -251,13 +252,13 @@ def _add_study(add: Add) -> None:
     command = add(
         "bench",
         "measure our loop, time to an accuracy, augmentation or search beside another way",
-        "tpsnet bench augment; on a quiet machine: tpsnet bench time --to 0.9 --epochs 8",
+        "tpsnet bench augment; on a quiet machine: tpsnet bench time --target 0.9 --epochs 8",
     )
     command.add_argument("what", choices=("loop", "time", "augment", "search"))
     command.add_argument(
         "--repeats", type=int, default=5, metavar="N", help="turns of each side (default: %(default)s)"
     )
-    command.add_argument("--to", type=float, default=0.9, help="time: validation accuracy to reach (%(default)s)")
+    command.add_argument("--target", type=float, default=0.9, help="time: validation accuracy to reach (%(default)s)")
     command.add_argument("--epochs", type=float, metavar="N", help="time: our schedule's length, if not the recipe's")
     command.add_argument(
         "--minutes", type=float, default=60, metavar="M", help="time: of a side that does not get there (%(default)s)"

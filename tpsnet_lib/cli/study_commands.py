@@ -179,7 +179,7 @@ def bench(options: Options) -> int:
         from tpsnet_lib.benchmarks import time_to_accuracy
 
         result = time_to_accuracy.bench_time(
-            to=options.to, epochs=options.epochs, minutes=options.minutes, root=options.data, device=device
+            target=options.target, epochs=options.epochs, minutes=options.minutes, root=options.data, device=device
         )
         print(json.dumps(result) if options.json else time_to_accuracy.table(result))
         return 0
