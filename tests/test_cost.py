@@ -8,16 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost, step_profile
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig, read_yaml
 from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import project_root
-from tpsnet_lib.metrics import mean_interval
 from tpsnet_lib.model_cost import count_macs
-from tpsnet_lib.plots import training
 from tpsnet_lib.runs.experiments import load_experiment
-from tpsnet_lib.runs.records import Record, Store, load_or_run
+from tpsnet_lib.runs.records import Record, load_or_run
 from tpsnet_lib.runs.test_set import TestResult
 
 TINY = RunConfig(
@@ -34,9 +33,8 @@ def record(accuracy: float = 0.9, stamp: str = "CIFAR-10", config: RunConfig = T
     return Record(Path("nowhere"), config, measured, made, ())
 
 
-def opened(accuracy: float, low: float, high: float) -> TestResult:
-    said = {"accuracy": accuracy, "low": low, "high": high, "n": 10_000, "fingerprint": {"stamp": "CIFAR-10"}}
-    return TestResult(Path("nowhere"), said, torch.empty(0, 10))
+def opened(accuracy: float) -> TestResult:
+    return TestResult(Path("nowhere"), {"accuracy": accuracy, "n": 10_000}, torch.empty(0, 10))
 
 
 def test_operators_are_grouped_by_name_and_what_comes_before_the_forward_pass_is_data() -> None:
@@ -120,11 +118,6 @@ def test_training_costs_six_operations_a_mac_and_image() -> None:
     assert cost.training_flops(config, 1000) == 6000 * count_macs(config.model)
     halved = replace(config, train=TrainConfig(epochs=4, small_epochs=2, small_size=16))
     assert cost.training_flops(halved, 1000) == (1 + 1 / 4) / 2 * cost.training_flops(config, 1000)
-    spent = cost.cost(record())
-    assert spent["minutes"] == 2
-    assert spent["images"] == 60_000
-    assert spent["petaflop"] == pytest.approx(cost.training_flops(TINY, 60_000) / 1e15)
-    assert "60,000 images in 2:00 min" in cost.said_of_cost(record(), RunConfig(), 50_000)
 
 
 def test_a_fresh_store_is_empty_and_its_record_is_found_as_the_latest(tmp_path: Path) -> None:
@@ -195,72 +188,29 @@ def test_frontier_keeps_what_nothing_beats_at_its_cost() -> None:
     assert [row["model"] for row in cost.frontier(rows, "parameters")] == ["a", "c"]
 
 
-def test_rank_counts_the_published_results_above_and_within_the_interval() -> None:
-    rows = cost.published()
-    mine = cost.our_row(record(), opened(0.9484, 0.9439, 0.9526), "ours")
-    ahead = sum(row["accuracy"] > 0.9484 for row in rows)
-    assert f"{ahead} of the {len(rows)} published results" in cost.said_of_rank(mine, rows)
-    assert "95.00" not in cost.said_of_rank(mine, rows)
-    best = cost.our_row(record(), opened(0.99, 0.985, 0.993), "ours")
-    assert f"0 of the {len(rows)} published" in cost.said_of_rank(best, rows)
-
-
-def test_a_result_on_other_images_or_unopened_has_no_rank() -> None:
-    for row in (
-        cost.our_row(record(stamp="shapes10"), opened(0.99, 0.985, 0.993), "ours"),
-        cost.our_row(record(), None, "ours"),
-    ):
-        assert "no rival" in cost.said_of_rank(row, cost.published())
-
-
 def test_the_table_shows_the_best_first_and_a_dash_for_what_is_not_known() -> None:
-    rows = [cost.our_row(record(), None, "unopened"), cost.our_row(record(), opened(0.9, 0.89, 0.91), "ours")]
-    table = cost.as_table([*rows, *cost.published()])
+    run = record()
+    finals = [Final("unopened", (run,), (None,)), Final("ours", (run,), (opened(0.9),), alone=(run,))]
+    table = cost.as_table([*map(cost.final_row, finals), *cost.published()])
     assert table[-1]["model"] == "unopened"
-    assert table[-1]["test accuracy (%)"] == "–"
-    assert table[-2]["test accuracy (%)"] == "90.00 (89.00 to 91.00)"
+    assert table[-1]["test accuracy"] == "–"
+    assert table[-2]["test accuracy"] == f"{stats.proportion(9000, 10_000):%}"
+    assert table[-1]["minutes"] == "2 (a machine, beside other runs)"
     assert table[-2]["minutes"] == "2 (a machine)"
     assert (table[-1]["n"], table[-2]["n"]) == ("–", "10,000 images")
 
 
 def test_the_seeds_of_a_recipe_are_one_row_with_their_interval() -> None:
     seeds = tuple(record(config=TINY.with_seed(seed), minutes=minutes) for seed, minutes in enumerate((1, 2, 297)))
-    tests = (opened(0.94, 0.935, 0.945), opened(0.95, 0.945, 0.955), opened(0.96, 0.955, 0.965))
+    tests = (opened(0.94), opened(0.95), opened(0.96))
     row = cost.final_row(Final("ours", seeds, tests))
-    mean, low, high = mean_interval([0.94, 0.95, 0.96])
-    assert (row["accuracy"], row["low"], row["high"], row["minutes"]) == (mean, low, high, 100)
+    estimate = stats.mean([0.94, 0.95, 0.96])
+    assert (row["accuracy"], row["estimate"], row["minutes"]) == (estimate.value, estimate, pytest.approx(100))
     [shown] = cost.as_table([row])
-    assert shown["test accuracy (%)"] == f"95.00 ({100 * low:.2f} to {100 * high:.2f})"
+    assert shown["test accuracy"] == f"{estimate:%}"
     assert shown["n"] == "3 seeds"
-    assert shown["minutes"] == "100 (a machine, 1 to 297 by seed)"
+    assert shown["minutes"] == "100 (a machine, beside other runs)"
     assert all(each.id in shown["source"] for each in seeds)
-
-
-def test_a_run_fitted_on_all_images_says_nothing_of_validation() -> None:
-    rows = (
-        {"epoch": 1.0, "train_accuracy": 0.5, "train_loss": 1.0, "validation_accuracy": 0.9, "validation_loss": 0.3},
-    )
-    split = replace(record(0.9), curve=rows)
-    fitted = replace(split, config=replace(TINY, data=DataConfig(fit_on="all")))
-    assert "90.00%" not in cost.said_of_run(fitted, 5000)
-    assert "every CIFAR-10 training image" in cost.said_of_run(fitted, 5000)
-    said = cost.said_of_test(fitted, opened(0.8, 0.79, 0.81), 5000)
-    assert "80.00%" in said
-    assert "alidation" not in said
-    for shown, names in ((split, {"validation", "training"}), (fitted, {"training"})):
-        for axes in training.learning_curves(shown, 5000).axes:
-            assert {line.get_label() for line in axes.lines} == names
-
-
-def test_findings_follow_their_records() -> None:
-    assert "90.00%" in cost.said_of_run(record(0.9), 5000)
-    assert "80.00%" in cost.said_of_run(record(0.8), 5000)
-    assert "lies within" in cost.said_of_test(record(0.9), opened(0.9, 0.89, 0.91), 5000)
-    assert "lies outside" in cost.said_of_test(record(0.9), opened(0.8, 0.79, 0.81), 5000)
-
-
-def test_a_store_without_final_records_adds_no_row(tmp_path: Path) -> None:
-    assert cost.final_rows(Store(tmp_path)) == []
 
 
 def test_the_climb_ends_with_ingredients_of_the_recipe_it_climbs_to() -> None:

@@ -1,17 +1,16 @@
 """Final networks: the seeds of one recipe are one result, and only honest validation is shown."""
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from tpsnet_lib import stats
 from tpsnet_lib.analysis import final_runs
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.config import DataConfig, RunConfig
-from tpsnet_lib.metrics import mean_interval, wilson
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record, Store, held_out, row_sum
 from tpsnet_lib.runs.test_set import TestResult
@@ -24,8 +23,7 @@ def record(seed: int = 0, minutes: float = 2.0, config: RunConfig | None = None,
 
 
 def opened(accuracy: float, n: int = 10_000) -> TestResult:
-    low, high = wilson(round(accuracy * n), n)
-    said = {"accuracy": accuracy, "low": low, "high": high, "n": n, "exact_accuracy": accuracy - 0.01}
+    said = {"accuracy": accuracy, "n": n, "exact_accuracy": accuracy - 0.01, "exact_n": n - 21}
     return TestResult(Path("nowhere"), said, torch.empty(0, 10))
 
 
@@ -41,20 +39,51 @@ def store_of(folder: Path, *records: Record) -> Store:
 
 def test_one_seed_has_the_interval_of_its_images_and_several_that_of_the_seeds() -> None:
     single = Final("one", (record(),), (opened(0.95),))
-    assert single.interval() == (0.95, *wilson(9500, 10_000))
+    assert single.accuracy() == stats.proportion(9500, 10_000)
     three = Final("three", tuple(record(seed) for seed in range(3)), (opened(0.94), opened(0.95), opened(0.96)))
-    assert three.interval() == mean_interval([0.94, 0.95, 0.96])
-    assert three.interval("exact_")[0] == pytest.approx(0.94)
+    assert three.accuracy() == stats.mean([0.94, 0.95, 0.96])
+    assert three.accuracy("exact_").value == pytest.approx(0.94)
 
 
 def test_seeds_that_were_not_opened_do_not_count() -> None:
     runs = (record(0, 10), record(1, 20), record(2, 60))
     part = Final("part", runs, (opened(0.94), opened(0.95), None))
-    assert part.interval() == mean_interval([0.94, 0.95])
-    assert part.minutes == (15, 10, 20)
+    assert part.accuracy() == stats.mean([0.94, 0.95])
+    assert part.minutes == 15
     shut = Final("shut", runs, (None, None, None))
-    assert math.isnan(shut.interval()[0])
-    assert shut.minutes == (30, 10, 60)
+    assert shut.accuracy().n == 0
+    assert shut.minutes == 30
+
+
+def test_the_minutes_are_those_of_runs_that_had_the_machine_to_themselves() -> None:
+    def ran(seed: int, at: str, minutes: float, host: str = "a") -> Record:
+        made = {"fingerprint": {"stamp": "CIFAR-10"}, "hardware": "2 cores", "host": host, "started": at}
+        return replace(record(seed, minutes, RunConfig().with_precision("fp32")), provenance=made)
+
+    alone = ran(0, "2026-11-26T05:28:00+00:00", 26)
+    one, two = (ran(seed, f"2026-11-26T04:2{seed}:00+00:00", 63) for seed in (1, 2))
+    elsewhere = ran(3, "2026-11-26T05:30:00+00:00", 10, host="b")
+    every = [alone, one, two, elsewhere]
+    assert [final_runs.ran_alone(run, every) for run in every] == [True, False, False, True]
+    final = Final("a", (alone, one, two), (None, None, None), alone=(alone,))
+    assert final.minutes == 26
+    assert final.timed == (alone,)
+
+
+def test_recipes_are_ordered_by_validation_accuracy_and_never_by_test_accuracy(tmp_path: Path) -> None:
+    laptop, narrow = (load_experiment(name).runs[0].config for name in ("laptop", "laptop_narrow"))
+    split = [replace(run, data=DataConfig(), seed=9) for run in (laptop, narrow)]
+    sprint = load_experiment("sprint10").runs[0].config
+
+    def order(accuracies: tuple[float, float]) -> list[str]:
+        kept_out = [record(9, config=run, accuracy=value) for run, value in zip(split, accuracies, strict=True)]
+        fitted = [record(run.seed, config=run, accuracy=0.999) for run in (laptop, narrow)]
+        folder = tmp_path / str(accuracies)
+        folder.mkdir()
+        return [final.name for final in final_runs.finals(store_of(folder, *fitted, *kept_out, record(config=sprint)))]
+
+    assert order((0.95, 0.94)) == ["laptop", "laptop_narrow", "sprint10"]
+    assert order((0.94, 0.95)) == ["laptop_narrow", "laptop", "sprint10"]
 
 
 def test_the_seeds_of_a_declared_recipe_are_one_result(tmp_path: Path) -> None:

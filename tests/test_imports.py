@@ -56,6 +56,7 @@ analysis/architecture
 analysis/design_predictor
 analysis/search
 analysis/importance
+analysis/recipe_glossary
 analysis/training
 analysis/dataset
 analysis/errors

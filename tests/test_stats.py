@@ -465,3 +465,14 @@ def test_the_interval_of_independent_fractions_agrees_with_statsmodels_score_int
     score = proportions.confint_proportions_2indep(9400, 10_000, 9300, 10_000, method="score", correction=False)
     found = stats.proportion_difference(9400, 10_000, 9300, 10_000)
     assert (found.low, found.high) == pytest.approx(score, abs=2e-5)
+
+
+def test_a_pooled_difference_has_the_spread_of_all_rows_and_none_without_one() -> None:
+    rows = [[0.70, 0.72, 0.71], [0.60, 0.61, 0.62], [0.5, 0.52, 0.54]]
+    sd, freedom = stats.pooled_sd(rows)
+    found = stats.pooled_difference(rows[0], rows[1], sd, freedom)
+    half = scipy_stats.t.ppf(0.975, 6) * sd * math.sqrt(2 / 3)
+    assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1 - half, 0.1 + half))
+    assert (found.n, found.freedom) == (3, 6)
+    assert not stats.pooled_difference([0.5], [0.4], math.nan, 0).has_interval
+    assert stats.pooled_difference([], [0.4], 0.01, 3).n == 0

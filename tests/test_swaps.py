@@ -1,5 +1,5 @@
 """Two records that change places change the sentences that depend on them, and no others: in the claims table, and in
-the findings of notebook 02, whose own cells are run on the committed records."""
+the findings of notebooks 02 and 04, whose own cells are run on the committed records."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def by_tag(notebook: str, store: Store, **more: Any) -> dict[str, list[str]]:
     The cells tagged `setup` run before them; nothing is drawn, and `more` stands for what other cells leave."""
     (path,) = (project_root() / "notebooks").glob(f"{notebook}_*.ipynb")
     found: dict[str, list[str]] = {}
-    room: dict[str, Any] = {"dataset": "shapes10", "data": "", "store": "", "live_images": 1}
+    room: dict[str, Any] = {"profile": "quick", "dataset": "shapes10", "data": "", "store": "", "live_images": 1}
     for cell in nbformat.read(path, as_version=4).cells:
         tags = cell.metadata.get("tags", [])
         if not {"setup", "records"} & set(tags):
@@ -150,4 +150,38 @@ def test_the_findings_on_a_design_variable_turn_with_its_runs_and_with_no_others
     before = effects_as_they_are()
     assert set(before) == {"skips", "seeds", "rates", "budgets", "variables", "costs", "game"}
     after = effects(swapped(tmp_path, recorded(*one, 0), recorded(*other, 0)))
+    assert {tag for tag in before if before[tag] != after[tag]} == expected
+
+
+def training(store: Store) -> dict[str, list[str]]:
+    """Notebook 04 from its records; an earlier run stands for the one that it trains."""
+    more = {"record": recorded("sprint10", "sprint10"), "test": None, "guess": None, "network_drawing": Silent()}
+    return by_tag("04", store, display=lambda *args: None, **more)
+
+
+@functools.cache
+def training_as_it_is() -> dict[str, list[str]]:
+    """What notebook 04 says of the committed records."""
+    return training(COMMITTED)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (("ablation", "the whole recipe"), ("ablation", "no cutout"), {"ablation"}),
+        (("search_classroom_long", HIGH), ("search_classroom_long", LOW), {"annealed"}),
+        (
+            ("laptop_choices", "cutout of 12 pixels, wider"),
+            ("laptop_narrow_split", "laptop_narrow_split"),
+            {"winner", "tried", "beside"},
+        ),
+    ],
+)
+def test_the_findings_on_the_training_turn_with_their_runs_and_with_no_others(
+    one: tuple[str, str], other: tuple[str, str], expected: set[str], tmp_path: Path
+) -> None:
+    before = training_as_it_is()
+    assert set(before) == {"winner", "ablation", "tried", "lowest-loss", "annealed", "seeds", "beside"}
+    runs = swapped(tmp_path, recorded(*one), recorded(*other))
+    after = training(Store(runs.writable, *COMMITTED.folders))  # test results are read from the committed folder
     assert {tag for tag in before if before[tag] != after[tag]} == expected

@@ -198,6 +198,18 @@ def difference(a: ArrayLike, b: ArrayLike) -> Estimate:
     return paired_difference(x, y) if p < 0.05 else replace(welch_difference(x, y), correlation=float(correlation))
 
 
+def pooled_difference(a: ArrayLike, b: ArrayLike, sd: float, freedom: int) -> Estimate:
+    """mean(a) - mean(b) of two rows of a table, with a t interval from `pooled_sd`: all rows know the spread between
+    seeds better than two rows of few seeds do, if they share it (as in Dunnett 1955). n is the smaller row's."""
+    x, y = _numbers(a), _numbers(b)
+    n, of, method = min(len(x), len(y)), "seeds a side", "pooled t"
+    value = x.mean() - y.mean() if n else math.nan
+    if n == 0 or freedom < 1:
+        return _estimate(value, None, n, of, method)
+    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * sd * math.sqrt(1 / len(x) + 1 / len(y))
+    return _estimate(value, (value - half, value + half), n, of, method, freedom=freedom)
+
+
 def proportion_difference(hits_a: int, n_a: int, hits_b: int, n_b: int) -> Estimate:
     """The difference of two fractions of independent images (Newcombe 1998, method 10); n is the smaller group's."""
     value, n = proportion(hits_a, n_a).value - proportion(hits_b, n_b).value, min(n_a, n_b)

@@ -1,26 +1,34 @@
-"""Final networks: the seeds of one recipe as one result, and whether a run's validation accuracy is a fair one."""
+"""Final networks: the seeds of one recipe as one result, ordered by validation accuracy, never by test accuracy."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-from tpsnet_lib import metrics
-from tpsnet_lib.config import read_yaml
+from tpsnet_lib import stats
+from tpsnet_lib.config import RunConfig, read_yaml
 from tpsnet_lib.runs.experiments import Experiment, collect, experiments_folder, load_experiment
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.test_set import TestResult, find_test
+from tpsnet_lib.stats import Estimate
 
 
 @dataclass(frozen=True)
 class Final:
-    """The runs of one recipe that differ by seed alone, with what the test set said of each; None where it is shut."""
+    """The runs of one recipe that differ by seed alone, with the test result of each; None where it was not opened."""
 
     name: str
     records: tuple[Record, ...]
     tests: tuple[TestResult | None, ...]
+    held_out: tuple[Record, ...] = ()  # runs of the same recipe that were not fitted on the validation images
+    alone: tuple[Record, ...] = ()  # the runs that had their machine to themselves
+
+    @property
+    def run(self) -> RunConfig:
+        """The run config of the first seed."""
+        return self.records[0].config
 
     @property
     def opened(self) -> list[tuple[Record, TestResult]]:
@@ -33,33 +41,43 @@ class Final:
         """The runs that the figures are of: those that were opened; all of them while none is."""
         return tuple(record for record, _ in self.opened) or self.records
 
-    def interval(self, kind: str = "") -> tuple[float, float, float]:
-        """Test accuracy as (mean, low, high) over the opened seeds; all nan where there is none.
+    @property
+    def validation(self) -> Estimate:
+        """The accuracy on validation images of the runs that were not fitted on them, the mean over seeds."""
+        return stats.mean([record.metrics["validation_accuracy"] for record in self.held_out])
 
-        With several seeds the ends are a t interval, which says what other seeds would give on these images; with one
-        they are Wilson's, over the images. `kind`: empty, or `exact_` for the images with the original pixels."""
+    def accuracy(self, kind: str = "") -> Estimate:
+        """Test accuracy over the opened seeds. `kind`: empty, or `exact_` for the images with the original pixels.
+
+        The interval is a t interval if there are several seeds (what other seeds would give on these images), and
+        Wilson's if there is one (over the images)."""
         tests = [test.metrics for _, test in self.opened]
         if len(tests) == 1:
-            accuracy, low, high = (float(tests[0][kind + name]) for name in ("accuracy", "low", "high"))
-            return accuracy, low, high
-        return metrics.mean_interval([float(said[f"{kind}accuracy"]) for said in tests])
+            n = int(tests[0][f"{kind}n"])
+            return stats.proportion(round(tests[0][f"{kind}accuracy"] * n), n)
+        return stats.mean([test[f"{kind}accuracy"] for test in tests])
 
     @property
-    def minutes(self) -> tuple[float, float, float]:
-        """Minutes that the training of one run took: (mean, least, most) over seeds."""
-        each = [record.metrics["seconds"] / 60 for record in self.counted]
-        return sum(each) / len(each), min(each), max(each)
+    def timed(self) -> tuple[Record, ...]:
+        """The runs whose minutes are quoted: those that had the machine to themselves, or all if none had."""
+        return tuple(record for record in self.counted if record in self.alone) or self.counted
+
+    @property
+    def minutes(self) -> float:
+        """Minutes of training of one run, the mean over `timed`."""
+        return float(sum(record.metrics["seconds"] for record in self.timed)) / 60 / len(self.timed)
 
     @property
     def hardware(self) -> str:
-        """What the runs ran on, in words."""
+        """The hardware of the runs, in words."""
         return " and ".join(sorted({record.hardware for record in self.counted}))
 
 
 def finals(store: Store, but: str = "") -> list[Final]:
-    """The CIFAR-10 results of what is declared final, one a recipe, best test accuracy first, unopened ones last.
+    """The CIFAR-10 results of every recipe that is declared final, the best validation accuracy first.
 
-    The record of id `but` is left out. A recipe that several experiments declare has the name of the first."""
+    Recipes without a run that kept the validation images out come last: nothing can choose them yet. The record of id
+    `but` is left out. A recipe that several experiments declare has the name of the first."""
     groups: dict[tuple[str, str], dict[str, Record]] = {}
     names: dict[tuple[str, str], tuple[str, str]] = {}
     for experiment in _declared():
@@ -70,21 +88,54 @@ def finals(store: Store, but: str = "") -> list[Final]:
             groups.setdefault(key, {})[record.id] = record
             names.setdefault(key, (experiment.name, run.label))
     shared = Counter(name for name, _ in names.values())
-    found = []
+    every = store.all()
+    siblings = _by_group(every)
+    results = []
     for key, members in groups.items():
         name, label = names[key]
         records = tuple(sorted(members.values(), key=lambda record: record.config.seed))
         tests = tuple(find_test(record, store) for record in records)
-        found.append(Final(f"{name}, {label}" if shared[name] > 1 else name, records, tests))
-    return sorted(found, key=_rank)
+        alone = tuple(record for record in records if ran_alone(record, every))
+        name = f"{name}, {label}" if shared[name] > 1 else name
+        results.append(Final(name, records, tests, held_out_runs(records[0], siblings), alone))
+    return sorted(results, key=lambda final: -final.validation.value if final.held_out else 1.0)
+
+
+def held_out_runs(record: Record, groups: Mapping[str, list[Record]]) -> tuple[Record, ...]:
+    """The runs of a record's recipe that were not fitted on the validation images, by seed; `groups` by group id."""
+    split = replace(record.config, data=replace(record.config.data, fit_on="split"))
+    return tuple(sorted(groups.get(split.group_id, []), key=lambda other: other.config.seed))
+
+
+def _by_group(records: Iterable[Record]) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if not record.failed:
+            groups[record.group_id].append(record)
+    return groups
+
+
+def ran_alone(record: Record, others: Iterable[Record]) -> bool:
+    """Whether no other record ran on the same machine at the same time, as far as the records know."""
+    machine, (start, end) = _machine(record), _span(record)
+    for other in others:
+        if other.id != record.id and _machine(other) == machine:
+            other_start, other_end = _span(other)
+            if other_start < end and start < other_end:
+                return False
+    return True
+
+
+def _machine(record: Record) -> tuple[str, str]:
+    return str(record.provenance.get("host", "")), record.hardware
+
+
+def _span(record: Record) -> tuple[datetime, datetime]:
+    started = datetime.fromisoformat(record.provenance.get("started", "1970-01-01T00:00:00+00:00"))
+    return started, started + timedelta(seconds=float(record.metrics.get("seconds", 0.0)))
 
 
 def _declared() -> Iterator[Experiment]:
     for path in sorted(experiments_folder().glob("*.yaml")):
         if read_yaml(path).get("final"):  # a search takes seconds to draw, and is none
             yield load_experiment(path)
-
-
-def _rank(final: Final) -> float:
-    accuracy = final.interval()[0]
-    return 1.0 if math.isnan(accuracy) else -accuracy

@@ -1,63 +1,107 @@
-"""Three mistakes of the original, each with what the records say of its size: a sentence, empty without records."""
+"""Three mistakes of the original, each with a sentence on its size from the records; empty without records."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+from typing import Any
 
-from tpsnet_lib import metrics, stats
-from tpsnet_lib.analysis import cost, search, training
+from tpsnet_lib import stats
+from tpsnet_lib.analysis import cost
+from tpsnet_lib.analysis.final_runs import finals
+from tpsnet_lib.analysis.training import pairs_apart, seed_groups
 from tpsnet_lib.runs.experiments import collect, load_experiment
 from tpsnet_lib.runs.records import Record, Store, held_out
+from tpsnet_lib.stats import Estimate
 
-LEAST_PAIRS = 9  # draws at two budgets; a rank correlation of fewer says little
 SHORT, LONG = "search_classroom", "search_classroom_long"  # the same draws at two budgets
-SEEDS = "climb"  # its rows are run from several seeds each
+LEAST_PAIRS = 10  # networks, below which a rank correlation is not stated
+
+
+def epoch_of_lowest_loss(store: Store) -> tuple[list[float], int]:
+    """The original's rule, applied to every CIFAR-10 record with held-out images and more than one epoch.
+
+    The rule reports the accuracy of the epoch that has the lowest loss on the very images that judge it. Returned are
+    that accuracy minus the last epoch's, one a run, and how many runs would report another epoch than the last."""
+    excess, others = [], 0
+    for record in store.all():
+        if not record.failed and record.stamp.startswith("CIFAR-10") and held_out(record) is not None:
+            rows = record.history()
+            chosen = min(rows, key=lambda row: row["validation_loss"])
+            if len(rows) > 1:
+                excess.append(chosen["validation_accuracy"] - rows[-1]["validation_accuracy"])
+                others += chosen is not rows[-1]
+    return excess, others
 
 
 def best_epoch(store: Store) -> str:
-    """How much more a run would claim if the images that judge it had chosen its epoch, over all CIFAR-10 records."""
-    curves = [_validated(record) for record in store.all() if _counts(record)]
-    more = [100 * (max(curve) - curve[-1]) for curve in curves if len(curve) > 1]
-    if len(more) < 2:
+    """How much more a run would claim if the images that judge it had chosen its epoch by the lowest loss."""
+    excess, others = epoch_of_lowest_loss(store)
+    if len(excess) < 2:
         return ""
-    mean, low, high = metrics.mean_interval(more)
-    others = sum(gap > 0 for gap in more)
     return (
-        f"In {others:,} of our {len(more):,} runs another epoch than the last scores best on the validation images."
-        f" Named by its best epoch, a run would claim **{mean:.2f} points more** on average ({low:.2f} to {high:.2f}),"
-        f" {max(more):.1f} at most, on the very images that chose it."
+        f"In {others:,} of our {len(excess):,} runs another epoch than the last has the lowest loss on the validation"
+        f" images. Reported by that epoch, a run would claim **{stats.mean(excess, 'runs'):points.3}** more on average,"
+        f" {100 * max(excess):.1f} at most: little if the learning rate falls to zero, and a wrong habit all the same."
     )
 
 
-def _counts(record: Record) -> bool:
-    return not record.failed and record.stamp.startswith("CIFAR-10") and held_out(record) is not None
+def rankings(store: Store) -> tuple[Estimate, Estimate, tuple[float, float]] | None:
+    """How well two kinds of short trials rank networks as trials of the full length do, as rank correlations.
+
+    First, the long trials read at the epoch where the short ones end, before their rate has fallen; second, trials with
+    a short schedule of their own. Last, the two lengths in epochs. None with fewer than `LEAST_PAIRS` networks."""
+    short, long = (_by_label(name, store) for name in (SHORT, LONG))
+    both = [label for label in short if label in long]
+    if len(both) < LEAST_PAIRS:
+        return None
+    few, many = short[both[0]].config.train.epochs, long[both[0]].config.train.epochs
+    final = [long[label].metrics["validation_accuracy"] for label in both]
+    annealed = [short[label].metrics["validation_accuracy"] for label in both]
+    cut = [_accuracy_at(long[label], few) for label in both]
+    of = "networks"
+    return stats.rank_correlation(cut, final, of), stats.rank_correlation(annealed, final, of), (few, many)
 
 
-def _validated(record: Record) -> list[float]:
-    return [row["validation_accuracy"] for row in record.history()]
+def _by_label(experiment: str, store: Store) -> dict[str, Record]:
+    pairs = collect(load_experiment(experiment), store)
+    return {run.label: record for run, record in pairs if record is not None and not record.failed}
+
+
+def _accuracy_at(record: Record, epoch: float) -> float:
+    """Validation accuracy after the last epoch of the history that is no later than `epoch`."""
+    return [row["validation_accuracy"] for row in record.history() if row["epoch"] <= epoch + 1e-6][-1]
 
 
 def unannealed_ranking(store: Store) -> str:
     """How well short trials rank networks as long ones do, with a schedule of their own and cut off a longer one."""
-    short, long = (search.completed_trials(collect(load_experiment(name), store)) for name in (SHORT, LONG))
-    both = search.same_draws(short, long)
-    if len(both) < LEAST_PAIRS:
+    measured = rankings(store)
+    if measured is None:
         return ""
-    few, many = (trial.record.config.train.epochs for trial in both[0])
-    final = np.array([late.accuracy for _, late in both])
-    annealed = np.array([early.accuracy for early, _ in both])
-    cut = np.array([search.accuracy_at(late, few) for _, late in both])
-    own, off = (stats.rank_correlation(scores, final) for scores in (annealed, cut))
+    cut, annealed, (few, many) = measured
     return (
-        f"Of {len(both)} random networks trained for {many:g} epochs, the ranking after {few:g} of them, cut off before"
-        f" the rate had fallen, agrees with the last one at a rank correlation of **{off:.2}**; that of trials of"
-        f" {few:g} epochs on a schedule of their own agrees at **{own:.2}**."
+        f"Of {cut.n} random networks trained for {many:g} epochs, the ranking after {few:g} of them, cut off before"
+        f" the rate had fallen, agrees with the last one at a rank correlation of **{cut:}**; that of trials of"
+        f" {few:g} epochs on a schedule of their own agrees at **{annealed:}**."
     )
 
 
 def single_seed(store: Store) -> str:
     """What the original's difference between two networks of one seed each is worth beside runs of several seeds."""
-    rows = training.climb(collect(load_experiment(SEEDS), store))
-    groups = [list(row.accuracy.values()) for row in rows if len(row.accuracy) > 1]
     published = {row["model"]: row for row in cost.published()}
-    return training.said_of_seeds(groups, published["Model 2"], published["Model 1"]) if groups else ""
+    return seed_sentence(seed_groups(finals(store)), published["Model 2"], published["Model 1"])
+
+
+def seed_sentence(groups: Mapping[str, list[float]], better: Mapping[str, Any], worse: Mapping[str, Any]) -> str:
+    """The sentence of `single_seed`; `better` and `worse` are rows of `cost.published`. Empty without groups."""
+    if not groups:
+        return ""
+    gap, n = better["accuracy"] - worse["accuracy"], int(worse["n"])
+    apart, pairs = pairs_apart(groups.values(), gap)
+    sd, _ = stats.pooled_sd(list(groups.values()))
+    images = stats.proportion_difference(round(better["accuracy"] * n), n, round(worse["accuracy"] * n), n)
+    return (
+        f"{better['model']} beats {worse['model']} by {100 * gap:.2f} points, one seed each. Of our {pairs} pairs of"
+        f" fully trained networks that differ in **nothing but the seed, {apart} differ by at least as much** (standard"
+        f" deviation {100 * sd:.2f} points). And {n:,} test images alone leave the difference uncertain:"
+        f" {images:points.2}."
+    )

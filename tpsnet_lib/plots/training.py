@@ -1,4 +1,4 @@
-"""Figures of the final training: schedules, learning curves, a step's time, the climb, two habits, the frontier."""
+"""Figures of the final training: learning rate, learning curves, ablation, three mistakes, published networks."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
+import pandas
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
-from torch import Tensor
+from numpy.typing import ArrayLike
 
-from tpsnet_lib import metrics
+from tpsnet_lib import stats
 from tpsnet_lib.analysis.cost import frontier
-from tpsnet_lib.analysis.step_profile import StepProfile
-from tpsnet_lib.analysis.training import Halves, Step
-from tpsnet_lib.plots.style import INK, MUTED, PALETTE, STYLE, figure
+from tpsnet_lib.analysis.training import AblationRow, ablation_verdicts
+from tpsnet_lib.plots.style import INK, PALETTE, STYLE, describe, figure
 from tpsnet_lib.runs.records import Record, held_out
+from tpsnet_lib.stats import Estimate
 
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY = PALETTE
-DASHES = ("-", "--", "-.", ":")
-LEADER, BROWN = "#B8C0C8", "#8B5E3C"
+LEADER = "#B8C0C8"
 P = ParamSpec("P")
 
 
@@ -38,146 +39,200 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 @_styled
-def schedules(shapes: Mapping[str, Sequence[float]], trials: Mapping[str, Sequence[float]], epochs: int) -> Figure:
-    """Learning rates as shares of their peak: `shapes` over a whole run, and short `trials` of so many epochs."""
-    fig, (left, right) = figure(1, 2, height=2.9, sharey=True)
-    for axes, curves, length in ((left, shapes, 100), (right, trials, epochs)):
-        for (name, values), dash in zip(curves.items(), DASHES, strict=False):
-            axes.plot(np.linspace(0, length, len(values)), values, dash, label=name)
-    left.set(xlabel="share of the run (%)", ylabel="learning rate / its peak", title="Schedules of a whole run")
-    right.set(xlabel="epoch", title=f"A trial of {epochs} epochs")
-    left.legend(fontsize=8, loc="lower left")
-    right.legend(fontsize=8, loc="lower left")
-    return fig
+def learning_rate(whole: Mapping[str, Sequence[float]], trials: Mapping[str, Sequence[float]], epochs: int) -> Figure:
+    """The learning rate as a share of its peak: schedules over a `whole` run, and short `trials` of so many epochs."""
+    fig, panels = figure(1, 2, height=2.9, sharey=True)
+    for axes, curves, length in zip(panels, (whole, trials), (100, epochs), strict=True):
+        frame = pandas.concat(
+            pandas.DataFrame({"at": np.linspace(0, length, len(values)), "rate": values, "schedule": name})
+            for name, values in curves.items()
+        )
+        seaborn.lineplot(frame, x="at", y="rate", hue="schedule", style="schedule", errorbar=None, ax=axes)
+        axes.legend(title=None, fontsize=8, loc="lower left" if axes is panels[1] else "upper right")
+    panels[0].set(xlabel="share of the run (%)", ylabel="learning rate / its peak", title="A whole run", ylim=(0, 1.4))
+    panels[1].set(xlabel="epoch", ylabel="", title=f"A trial of {epochs} epochs")
+    return describe(
+        fig,
+        caption=f"A trial of {epochs} epochs that was cut off a longer schedule ends near its peak rate; one with a"
+        " schedule of its own ends at zero.",
+        alt="Left, three schedules of the learning rate over a whole run. Right, a short trial whose rate falls to"
+        " zero, and one that is cut off near its peak.",
+        provenance="computed, no data",
+    )
 
 
 @_styled
 def learning_curves(record: Record, n: int) -> Figure:
-    """Accuracy, with the Wilson band of the n validation images, and loss, by epoch; of a run that was fitted on the
-    validation images too, those of training alone."""
-    rows = record.history()
-    epochs = [row["epoch"] for row in rows]
-    fig, (left, right) = figure(1, 2, height=3.0)
+    """Accuracy, with the interval of the n validation images, and loss by epoch.
+
+    Of a run that was fitted on the validation images too, only the curves of training are drawn."""
+    rows, sets = record.history(), {"training": "train"}
     if held_out(record) is not None:
-        seen = [row["validation_accuracy"] for row in rows]
-        bands = [metrics.wilson(round(accuracy * n), n) for accuracy in seen]
-        ends = [100 * low for low, _ in bands], [100 * high for _, high in bands]
-        left.fill_between(epochs, *ends, color=BLUE, alpha=0.2)
-        left.plot(epochs, [100 * accuracy for accuracy in seen], "o-", color=BLUE, markersize=4, label="validation")
-        right.plot(epochs, [row["validation_loss"] for row in rows], "o-", color=BLUE, markersize=4, label="validation")
-        last = 100 * seen[-1]
-        left.annotate(f"{last:.1f}%", (epochs[-1], last), xytext=(-4, 8), textcoords="offset points", ha="right")
-    fitted = [100 * row["train_accuracy"] for row in rows]
-    left.plot(epochs, fitted, "s--", color=VERMILION, markersize=4, label="training")
-    right.plot(epochs, [row["train_loss"] for row in rows], "s--", color=VERMILION, markersize=4, label="training")
-    left.set(xlabel="epoch", ylabel="accuracy (%)", title="Accuracy")
-    right.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Loss")
-    for axes in (left, right):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlim(0, None)
-    left.legend(loc="lower right")
-    return fig
-
-
-@_styled
-def step_time(step: StepProfile) -> Figure:
-    """One horizontal bar: the shares of a training step, largest first, named beneath."""
-    fig, axes = figure(height=1.9)
-    colours = dict(zip(sorted(step.seconds), [*PALETTE, INK, LEADER, BROWN], strict=True))
-    left = 0.0
-    for group in step.seconds:
-        share = 100 * step.share(group)
-        axes.barh(
-            0, share, left=left, height=0.6, color=colours[group], edgecolor="white", label=f"{group}, {share:.1f}%"
-        )
-        if share >= 6:
-            ink = INK if colours[group] in (LEADER, ORANGE, SKY) else "white"
-            axes.text(left + share / 2, 0, f"{share:.0f}%", ha="center", va="center", color=ink, fontweight="bold")
-        left += share
-    axes.set(xlim=(0, 100), ylim=(-0.4, 0.4), yticks=[], xlabel="share of a step (%)")
-    axes.spines["left"].set_visible(False)
-    axes.grid(False)
-    fig.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3, fontsize=8)
-    return fig
-
-
-@_styled
-def climb(steps: Sequence[Step], over: str = "the row above", gain: str = "Gain") -> Figure:
-    """Left, each row's accuracy with its seeds; right, what it gains over another row, paired, with the interval.
-
-    `over` names that row, and `gain` what is seen of it, in the right panel's label and title."""
-    fig, (left, right) = figure(1, 2, height=0.9 + 0.42 * len(steps), sharey=True)
-    colours = {"gain": GREEN, "loss": VERMILION, "not settled": MUTED, "start": INK}
-    for row, step in enumerate(steps):
-        colour = colours[step.verdict]
-        left.plot(
-            [100 * value for value in step.accuracy.values()], [row] * len(step.accuracy), "o", color=colour, alpha=0.35
-        )
-        left.plot(100 * step.mean, row, "|", color=colour, markersize=16, markeredgewidth=2.5)
-        if step.gains:
-            mean, low, high = (100 * value for value in step.gain)
-            right.plot([low, high], [row, row], color=colour, linewidth=2.2)
-            right.plot([100 * value for value in step.gains], [row] * len(step.gains), "o", color=colour, alpha=0.35)
-            right.plot(mean, row, "D", color=colour, markersize=5)
-            right.annotate(
-                f"{mean:+.1f}", (mean, row), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8
-            )
-    right.axvline(0, color=INK, linewidth=1)
-    left.set_yticks(range(len(steps)), [_wrapped(step.label) for step in steps], fontsize=8)
-    left.invert_yaxis()
-    left.set(xlabel="validation accuracy (%)", title="Accuracy, each seed a dot")
-    right.set(xlabel=f"points over {over}", title=f"{gain}, paired, 95% interval")
-    return fig
-
-
-def _wrapped(label: str, width: int = 30) -> str:
-    if len(label) <= width:
-        return label
-    cut = label.rfind(" ", 0, len(label) // 2 + 8)
-    return f"{label[:cut]}\n{label[cut + 1 :]}"
-
-
-@_styled
-def halves(correct: Tensor, result: Halves) -> Figure:
-    """Left, accuracy by epoch with the epochs that the halves chose; right, the chosen epoch on both halves."""
+        sets = {"validation": "validation", **sets}
+    parts = [
+        {"epoch": row["epoch"], "images": name, "accuracy": 100 * row[f"{key}_accuracy"], "loss": row[f"{key}_loss"]}
+        for name, key in sets.items()
+        for row in rows
+    ]
     fig, (left, right) = figure(1, 2, height=3.0)
-    accuracy = 100 * correct.double().mean(1).numpy()
-    epochs = np.arange(1, len(accuracy) + 1)
-    counts = np.bincount(result.epoch, minlength=len(accuracy)) / len(result.epoch)
+    look: dict[str, Any] = {"hue": "images", "style": "images", "palette": {"validation": BLUE, "training": VERMILION}}
+    look |= {"dashes": {"validation": "", "training": (4, 2)}, "errorbar": None}
+    for axes, name, unit in ((left, "accuracy", "accuracy (%)"), (right, "loss", "cross-entropy (nats)")):
+        seaborn.lineplot(pandas.DataFrame(parts), x="epoch", y=name, ax=axes, legend=axes is left, **look)
+        axes.set(xlabel="epoch", ylabel=unit, title=name.capitalize(), xlim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if "validation" in sets:
+        seen = [stats.proportion(round(row["validation_accuracy"] * n), n) for row in rows]
+        ends = [100 * each.low for each in seen], [100 * each.high for each in seen]
+        left.fill_between([row["epoch"] for row in rows], *ends, color=BLUE, alpha=0.2, linewidth=0)
+        left.annotate(f"{seen[-1]:%.1 value}", (rows[-1]["epoch"], 100 * seen[-1].value), (0, -14), **_NEAR)
+    left.legend(title=None, loc="lower right")
+    network = f"a network of {record.metrics['parameters']:,.0f} parameters, {record.config.train.epochs:g} epochs"
+    caption = f"Learning curves of {network}: all images were fitted, so that only those of training are shown."
+    if "validation" in sets:
+        caption = (
+            f"Validation ends at {100 * rows[-1]['validation_accuracy']:.1f}%: {network}. The band is the 95% interval"
+            f" of {n:,} images. Training images are augmented, and their loss contains the label smoothing."
+        )
+    return describe(
+        fig,
+        caption=caption,
+        alt=f"Accuracy and loss by epoch of {' and '.join(sets)} images.",
+        records=[record],
+        unit="run",
+    )
+
+
+_NEAR: Any = {"textcoords": "offset points", "ha": "right", "fontsize": 8}
+
+
+@_styled
+def ablation(rows: Sequence[AblationRow], records: Sequence[Record] = ()) -> Figure:
+    """What each ingredient brings, with its interval: green if it helps, vermilion if it harms, grey if neither is
+    settled after Holm's adjustment. The first row is the whole recipe, and is not drawn."""
+    whole, *parts = rows
+    verdicts = ablation_verdicts(rows)
+    fig, axes = figure(height=1.0 + 0.29 * len(parts))
+    labels = [row.label for row in parts]
+    effects = {row.label: _effect(row.brings, verdicts[row.label].verdict) for row in parts}
+    axes.axvspan(-100 * stats.SMALLEST_EFFECT, 100 * stats.SMALLEST_EFFECT, color=LEADER, alpha=0.25, linewidth=0)
+    axes.axvline(0, color=INK, linewidth=1)
+    frame = pandas.DataFrame(
+        {"ingredient": labels, "points": [100 * row.brings.value for row in parts], "effect": list(effects.values())}
+    )
+    order = [name for name in _EFFECTS if name in set(effects.values())]
+    look: dict[str, Any] = {"hue": "effect", "hue_order": order, "palette": _EFFECTS, "size": 6, "jitter": False}
+    seaborn.stripplot(frame, x="points", y="ingredient", ax=axes, **look)
+    for at, row in enumerate(parts):
+        if row.brings.has_interval:
+            ends = [100 * row.brings.low, 100 * row.brings.high]
+            axes.plot(ends, [at, at], color=_EFFECTS[effects[row.label]], linewidth=2)
+    axes.set(
+        xlabel="points of accuracy that are lost without the ingredient", ylabel="", title="What the ingredient brings"
+    )
+    axes.tick_params(axis="y", labelsize=8)
+    axes.legend(title=None, loc="lower right", fontsize=8)
+    run, size = whole.config.train, whole.config.data.train_size
+    names = {effect: [label for label in labels if effects[label] == effect] for effect in order}
+    told = "; ".join(f"{effect}: {len(names[effect])}" for effect in order)
+    return describe(
+        fig,
+        caption=f"In small, short runs ({run.epochs:g} epochs of {size:,} images, {len(whole.accuracy)} seeds) few"
+        " ingredients carry the recipe. Bars are 95% intervals with the spread of all rows; the band is one point.",
+        alt=f"Points of accuracy that each of {len(parts)} ingredients brings, with intervals. {told}.",
+        records=records,
+    )
+
+
+_EFFECTS = {"helps": GREEN, "not settled, or too small to matter": GREY, "harms": VERMILION}
+
+
+def _effect(brings: Estimate, verdict: str) -> str:
+    if verdict == stats.HOLDS:
+        return "helps"
+    harms = verdict == stats.DOES_NOT_HOLD and brings.high < 0
+    return "harms" if harms else "not settled, or too small to matter"
+
+
+@_styled
+def chosen_epoch(loss: ArrayLike, epochs: ArrayLike, on_choosers: ArrayLike, on_others: ArrayLike) -> Figure:
+    """Left, the loss of all images by epoch [E], with how often an epoch was chosen (`epochs` from 0, one a division);
+    right, the loss of the chosen epoch on the half that chose it and on the other half, one value a division each."""
+    curve, chosen = np.asarray(loss), np.asarray(epochs)
+    fig, (left, right) = figure(1, 2, height=2.9)
     bars = left.twinx()
-    bars.bar(epochs, 100 * counts, color=ORANGE, alpha=0.55, width=0.7)
+    seaborn.histplot(x=chosen + 1, discrete=True, stat="percent", color=ORANGE, alpha=0.5, linewidth=0, ax=bars)
     bars.set(ylabel="chosen in (% of divisions)", ylim=(0, 100))
     bars.grid(False)
     left.set_zorder(bars.get_zorder() + 1)
     left.patch.set_visible(False)
-    left.plot(epochs, accuracy, "o-", color=BLUE, markersize=4)
-    left.set(xlabel="epoch", ylabel="accuracy on all images (%)", title="Which epoch is best?")
+    seaborn.lineplot(x=np.arange(1, len(curve) + 1), y=curve, marker="o", color=BLUE, ax=left)
+    left.set(xlabel="epoch", ylabel="loss of all images (nats)", title="Which epoch is best?")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
-    edges = np.histogram_bin_edges(100 * np.concatenate([result.chosen, result.honest]), 24)
-    named = ((result.chosen, "on the half that chose it", VERMILION), (result.honest, "on the other half", BLUE))
-    for values, name, colour in named:
-        right.hist(100 * values, edges, histtype="stepfilled", color=colour, alpha=0.45, label=name)
-        right.axvline(100 * values.mean(), 0, 0.74, color=colour, linewidth=2)
-    right.set(xlabel="accuracy of the chosen epoch (%)", ylabel="divisions", title="What it is said to reach")
-    right.set_ylim(0, 1.35 * right.get_ylim()[1])
-    right.legend(fontsize=8, loc="upper left")
-    return fig
+    halves = {"on the half that chose it": on_choosers, "on the other half": on_others}
+    frame = pandas.DataFrame({name: np.asarray(values) for name, values in halves.items()}).melt(var_name="read")
+    palette = dict(zip(halves, (VERMILION, BLUE), strict=True))
+    seaborn.histplot(frame, x="value", hue="read", palette=palette, element="step", bins=24, ax=right)
+    right.set(xlabel="loss of the chosen epoch (nats)", ylabel="divisions", title="What it is said to reach")
+    right.set_ylim(0, 1.45 * right.get_ylim()[1])
+    seaborn.move_legend(right, "upper right", title=None, fontsize=8)
+    return describe(
+        fig,
+        caption=f"The epoch of the lowest loss looks better on the images that chose it than on others: {len(chosen)}"
+        f" random divisions of the validation images into halves, one run of {len(curve)} epochs.",
+        alt="Left, loss by epoch with bars of how often each epoch is chosen. Right, the loss of the chosen epoch on"
+        " the half that chose it and on the other half.",
+        provenance="trained in this notebook",
+    )
 
 
 @_styled
-def seeds(groups: Mapping[str, Sequence[float]], difference: float) -> Figure:
+def dropout_while_scoring(right: Mapping[int, Mapping[str, ArrayLike]]) -> Figure:
+    """Validation accuracy by blocks a layer, for each way of scoring the same networks, with the images' interval.
+
+    `right`: by blocks and by way of scoring, which images are right: bool [N]."""
+    flags = {(blocks, way): np.asarray(hits) for blocks, ways in right.items() for way, hits in ways.items()}
+    shares = {key: stats.proportion(int(hits.sum()), len(hits)) for key, hits in flags.items()}
+    rows = [(blocks, way, 100 * share.value) for (blocks, way), share in shares.items()]
+    frame = pandas.DataFrame(rows, columns=["blocks", "scored in", "accuracy"])
+    ways = list(dict.fromkeys(frame["scored in"]))
+    fig, axes = figure(height=2.7)
+    look = {"hue": "scored in", "hue_order": ways, "palette": [GREEN, ORANGE, VERMILION][: len(ways)]}
+    seaborn.barplot(frame, x="blocks", y="accuracy", errorbar=None, ax=axes, **look)
+    for bars, way in zip(axes.containers, ways, strict=True):
+        for bar, blocks in zip(bars, right, strict=True):
+            middle, share = bar.get_x() + bar.get_width() / 2, shares[blocks, way]
+            axes.plot([middle, middle], [100 * share.low, 100 * share.high], color=INK, linewidth=1.5)
+    axes.set(xlabel="blocks a layer", ylabel="validation accuracy (%)")
+    axes.set_ylim(0, 1.3 * axes.get_ylim()[1])
+    axes.legend(title=None, fontsize=8, ncols=len(ways), loc="upper center")
+    axes.grid(False, axis="x")
+    n = len(next(iter(flags.values())))
+    return describe(
+        fig,
+        caption="The same weights get another accuracy if dropout stays on while they are scored, and how much depends"
+        f" on the depth. Lines are 95% intervals of {n:,} images; one network each, and a short run.",
+        alt=f"Bars of validation accuracy by blocks a layer, scored in {', '.join(ways)}.",
+        provenance="trained in this notebook",
+    )
+
+
+@_styled
+def seeds(groups: Mapping[str, Sequence[float]], difference: float, records: Sequence[Record] = ()) -> Figure:
     """Each run's distance from the mean of its group, whose runs differ by seed alone, with a published difference."""
-    fig, axes = figure(height=0.9 + 0.33 * len(groups))
+    rows = [(name, 100 * (value - np.mean(values))) for name, values in groups.items() for value in values]
+    frame = pandas.DataFrame(rows, columns=["recipe", "points"])
+    fig, axes = figure(height=1.0 + 0.33 * len(groups))
     axes.axvspan(-50 * difference, 50 * difference, color=ORANGE, alpha=0.3, linewidth=0)
-    for row, values in enumerate(groups.values()):
-        apart = 100 * (np.asarray(values) - np.mean(values))
-        axes.plot([apart.min(), apart.max()], [row, row], color=MUTED, linewidth=1)
-        axes.plot(apart, [row] * len(apart), "o", color=BLUE, alpha=0.7)
-    axes.set_yticks(range(len(groups)), [_wrapped(name, 44) for name in groups], fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xlabel("points from the mean of the group's runs")
-    axes.set_title(f"Runs that differ by seed alone; the band is {100 * difference:.2f} points wide", fontsize=9.5)
-    return fig
+    seaborn.stripplot(frame, x="points", y="recipe", color=BLUE, alpha=0.75, size=7, jitter=False, ax=axes)
+    axes.set(xlabel="points from the mean of the recipe's runs", ylabel="")
+    return describe(
+        fig,
+        caption=f"Runs that differ by nothing but the seed lie as far apart as Models 1 and 2 of the original: the band"
+        f" is {100 * difference:.2f} points wide.",
+        alt="Each run's distance from the mean of its recipe's runs, with a band as wide as the published difference.",
+        records=records,
+    )
 
 
 COSTS: dict[str, tuple[str, float]] = {  # of a row: the axis that shows it, and its unit
@@ -191,7 +246,7 @@ COSTS: dict[str, tuple[str, float]] = {  # of a row: the axis that shows it, and
 def pareto(rows: Sequence[Mapping[str, Any]], *costs: str) -> Figure:
     """Test accuracy, on a scale of the error's logarithm, against one cost a panel, with the frontier.
 
-    Rows are those of `cost.published` and `cost.final_row`: one with `low` and `high` is ours, and drawn with its
+    Rows are those of `cost.published` and `cost.final_row`: one with an `estimate` is ours, and drawn with its
     interval; one that is not `checked` is drawn hollow. What is not known of a row is left out."""
     fig, panels = figure(1, len(costs), height=4.0, sharey=True, squeeze=False)
     for axes, name in zip(panels[0], costs, strict=True):
@@ -218,13 +273,20 @@ def pareto(rows: Sequence[Mapping[str, Any]], *costs: str) -> Figure:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         _names(axes, [row for row in rows if row.get(name) is not None and row.get("accuracy") is not None], name)
     panels[0][0].set_ylabel("test accuracy (%)")
-    return fig
+    records = [record for row in rows if row.get("accuracy") is not None for record in row.get("records", ())]
+    return describe(
+        fig,
+        caption="Published networks reach more with fewer parameters than the original; the line joins those that no"
+        " other beats. Published figures are their authors'; hollow ones were not read at their source.",
+        alt="Test accuracy against cost: published networks as dots, ours as diamonds with intervals.",
+        records=records,
+    )
 
 
 def _point(axes: Axes, row: Mapping[str, Any], x: float) -> None:
-    y = 100 * row["accuracy"]
-    if row.get("low") is not None:
-        ends = [[y - 100 * row["low"]], [100 * row["high"] - y]]
+    y, estimate = 100 * row["accuracy"], row.get("estimate")
+    if estimate is not None:
+        ends = [[y - 100 * estimate.low], [100 * estimate.high - y]] if estimate.has_interval else None
         axes.errorbar(x, y, ends, color=VERMILION, fmt="D", capsize=3, zorder=3)
     else:
         filled = row.get("checked") != "no"
@@ -243,7 +305,7 @@ def _names(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, gap: float 
             heights[above] += push
             heights[above + 1] -= push
     for (row, _), height in zip(points, heights, strict=True):
-        ours = row.get("low") is not None
+        ours = row.get("estimate") is not None
         axes.annotate(
             row["model"],
             (row[name] / COSTS[name][1], 100 * row["accuracy"]),

@@ -27,14 +27,24 @@ from tpsnet_lib.runs.test_set import TestResult
 
 def final_records(store: Store) -> list[Final]:
     """The recipes that were opened on the test set because their experiment is declared final, each with all its seeds,
-    best mean test accuracy first: an order to report them in, by which nothing is chosen."""
+    the best validation accuracy first, and last those that have none."""
     return [final for final in finals(store) if final.opened]
 
 
 def leading(found: Sequence[Final]) -> list[Final]:
-    """The best recipe and, if a GPU trained that, the best of those that none did."""
+    """The best recipe by validation accuracy; the best of those that no GPU trained, if that is another one; and one
+    that has no run with held-out images yet, so that nothing can choose it."""
     without = [final for final in found if all(record.provenance["device"] == "cpu" for record in final.counted)]
-    return [*found[:1], *(final for final in without[:1] if final is not found[0])]
+    unchosen = [final for final in found if not final.held_out and found[0].held_out]
+    return [*found[:1], *(final for final in without[:1] if final is not found[0]), *unchosen[:1]]
+
+
+def _head(final: Final, found: Sequence[Final]) -> str:
+    if final is found[0]:
+        return f"The best {'network that has a record' if len(final.counted) == 1 else 'recipe that has records'}"
+    if found[0].held_out and not final.held_out:
+        return f"The recipe of {final.name}, which has no held-out run yet and takes no part in that choice,"
+    return "The best without a GPU"
 
 
 def sections(facts: Mapping[str, Any], store: Store, fresh: Record | None, synthetic: bool) -> list[Section]:
@@ -69,9 +79,7 @@ def answer(found: Sequence[Final]) -> str:
             f" {100 * original['accuracy']:.2f}% at {original['parameters']:,} parameters; the notebooks below say how"
             " the question is being answered.</p>"
         )
-    kind = "network that has a record" if len(found[0].counted) == 1 else "recipe that has records"
-    heads = f"The best {kind}", "The best without a GPU"
-    told = (f"{head} reaches {_result(final, original)}" for head, final in zip(heads, leading(found), strict=False))
+    told = (f"{_head(final, found)} reaches {_result(final, original)}" for final in leading(found))
     return "".join(f"<p>{each}</p>" for each in told)
 
 
@@ -90,12 +98,12 @@ def _result(final: Final, original: Mapping[str, Any]) -> str:
     links = " ".join(page.record_link(record.id) for record in records)
     exact = ""
     if "exact_n" in said:
-        of_exact = _percent(final.interval("exact_"))
+        of_exact = f"{final.accuracy('exact_'):%}"
         exact = f" On the {said['exact_n']:,} images with exactly the original pixels it is {of_exact}."
-    gap = 100 * (final.interval()[0] - original["accuracy"])
+    gap = 100 * (final.accuracy().value - original["accuracy"])
     theirs = f"{100 * original['accuracy']:.2f}% ({original['epochs']:g} epochs on a {original['hardware']})"
     return (
-        f"<strong>{_percent(final.interval())}</strong> on the {said['n']:,} test images of"
+        f"<strong>{final.accuracy():%}</strong> on the {said['n']:,} test images of"
         f" {said['fingerprint']['stamp']}, {abs(gap):.2f} points {'above' if gap >= 0 else 'below'} the published"
         f" TPSNet's {theirs}, with {records[0].metrics['parameters']:,} of {PARAMETER_BUDGET:,} parameters,{fitted}"
         f" {records[0].config.train.epochs:g} epochs and {_time(records)}: experiment <em>{final.name}</em>,"
@@ -177,17 +185,23 @@ MISTAKES = {  # what the original did, what our records say of it, and where a n
     "The best test epoch": (
         "It kept the epoch with the lowest test loss and reported that one's test accuracy.",
         mistakes.best_epoch,
-        ("Notebook 4, the best epoch on two halves of the images", "nb04-6-a-habit-the-best-epoch"),
+        (
+            "Notebook 4, the best epoch on two halves of the images",
+            "nb04-the-epoch-that-does-best-on-the-images-that-judge-it",
+        ),
     ),
     "A ranking that was never annealed": (
         "Its trials of 30 epochs ran on a schedule made for 300, and were ranked where it cut them off.",
         mistakes.unannealed_ranking,
-        ("Notebook 3, the same networks with and without an end", "nb03-11-mistake-a-ranking-that-was-never-annealed"),
+        (
+            "Notebook 4, short trials that rank as long ones do",
+            "nb04-a-ranking-of-networks-that-were-not-ready-to-be-ranked",
+        ),
     ),
     "The single seed": (
         "It compared networks by one run each.",
         mistakes.single_seed,
-        ("Notebook 4, runs that differ by nothing else", "nb04-7-a-habit-the-single-seed"),
+        ("Notebook 4, runs that differ by nothing else", "nb04-the-single-seed"),
     ),
 }
 
