@@ -142,21 +142,26 @@ def figure(fig: Any, alt: str, caption: str = "", fmt: str = "svg", records: Seq
 
 
 def render(
-    sections: Sequence[Section], notebooks: Sequence[Path], records: Sequence[Any], meta: Mapping[str, Any]
+    sections: Sequence[Section],
+    notebooks: Sequence[Path],
+    records: Sequence[Any],
+    meta: Mapping[str, Any],
+    closing: Sequence[Section] = (),
 ) -> str:
-    """The whole page as HTML. `meta` has `title`, and may have `question`, `footer`, and facts for the header
+    """The whole page as HTML: sections, the notebooks as chapters, and what closes it, folded. `meta` has `title`, and may have `question`, `footer`, and facts for the header
     (`started`, `host`, `profile`, `stamp`, `fingerprint`, `hardware`, `minutes`, ...), shown in the order given.
 
     Raises `TpsnetError` that lists every image without alternative text and every formula that cannot be read."""
     problems: list[str] = []
     chapters = [chapter(path, problems) for path in notebooks]
+    around = [*sections, *closing]
     landing: list[BeautifulSoup] = []
-    for section in sections:
+    for section in around:
         soup = BeautifulSoup(clean(section.html), "html.parser")
         tidy(soup, f"section {section.id}", problems)
         landing.append(soup)
     _number_across(landing)
-    shown = [Section(s.title, Markup(soup), s.id) for s, soup in zip(sections, landing, strict=True)]
+    shown = [Section(s.title, Markup(soup), s.id) for s, soup in zip(around, landing, strict=True)]
     if problems:
         raise TpsnetError(f"the page has {len(problems)} fault(s): {'; '.join(problems)}")
     facts = [(FACTS.get(key, key.capitalize()), value) for key, value in meta.items() if value not in (None, "")]
@@ -167,7 +172,8 @@ def render(
         footer=meta.get("footer", ""),
         facts=[fact for fact in facts if fact[0] not in ("Title", "Question", "Footer")],
         css=Markup((ASSETS / "page.css").read_text("utf-8")),
-        sections=shown,
+        sections=shown[: len(sections)],
+        closing=shown[len(sections) :],
         chapters=chapters,
         groups=_groups(records),
     )
