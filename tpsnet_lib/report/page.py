@@ -148,7 +148,9 @@ def render(
     meta: Mapping[str, Any],
     closing: Sequence[Section] = (),
 ) -> str:
-    """The whole page as HTML: sections, the notebooks as chapters, and what closes it, folded. `meta` has `title`, and may have `question`, `footer`, and facts for the header
+    """The whole page as HTML: sections, the notebooks as chapters, and what closes it, folded.
+
+    `meta` has `title`, and may have `question`, `footer`, and facts for the header
     (`started`, `host`, `profile`, `stamp`, `fingerprint`, `hardware`, `minutes`, ...), shown in the order given.
 
     Raises `TpsnetError` that lists every image without alternative text and every formula that cannot be read."""
