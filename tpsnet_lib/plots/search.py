@@ -177,10 +177,10 @@ def _round_numbers(low: float, high: float, log: bool) -> list[float]:
 
 
 @mpl.rc_context(STYLE)
-def best_of_n(trials: Sequence[Trial], searches: Array) -> Figure:
+def best_of_n(trials: Sequence[Trial], searches: Array, draws: int = 60) -> Figure:
     """The best accuracy that a search of n draws reaches: its mean, and the band of nine in ten searches.
 
-    `searches` [R, N]: the best of the first n trials, in R random orders of the trials."""
+    `searches` [R, N]: the best of the first n trials, in R random orders of the trials. A line marks `draws`."""
     fig, ax = figure(height=3.2)
     count = searches.shape[1]
     shown = np.unique(np.geomspace(1, count, 60).round().astype(int))
@@ -189,20 +189,19 @@ def best_of_n(trials: Sequence[Trial], searches: Array) -> Figure:
     sns.lineplot(long, x="n", y="best", errorbar=("pi", 90), color=PALETTE[0], ax=ax, **options)
     top = 100 * float(np.quantile(accuracies(trials), 0.95))
     ax.axhline(top, color=PALETTE[1], linestyle="--", linewidth=1.2, label="border of the best 5% of the trials")
-    if count >= 60:
-        ax.axvline(60, color=MUTED, linestyle=":", linewidth=1.2)
-        ax.annotate(
-            "60 draws", (60, 0), (3, 4), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=8
-        )
+    draws = min(draws, count)
+    ax.axvline(draws, color=MUTED, linestyle=":", linewidth=1.2)
+    place: Any = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+    ax.annotate(f"{draws} draws", (draws, 0), (3, 4), fontsize=8, **place)
     ax.set(xlabel="draws n", ylabel="best validation accuracy, %", xscale="log")
     ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if n <= count]
     ax.set_xticks(ticks, [str(n) for n in ticks])
     ax.minorticks_off()
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-    half, mean = max(1, min(60, count) // 2), 100 * searches.mean(0)
+    half, mean = max(1, draws // 2), 100 * searches.mean(0)
     caption = (
-        f"The first draws bring most: the best of {half} is expected at {mean[half - 1]:.1f}%, the best of"
-        f" {min(60, count)} at {mean[min(60, count) - 1]:.1f}%. Random orders of {count} trials."
+        f"The first draws bring most: the best of {half} is expected at {mean[half - 1]:.1f}%, the best of {draws} at"
+        f" {mean[draws - 1]:.1f}%. Random orders of {count} trials."
     )
     alt = "The expected best accuracy rises steeply over the first draws and flattens; a band of 90% of searches."
     return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
