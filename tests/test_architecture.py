@@ -1,16 +1,14 @@
 """A verdict follows from its records: it changes when they change, and it says what it cannot settle."""
 
-import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tpsnet_lib.analysis import architecture, design_predictor, original_results
-from tpsnet_lib.analysis.architecture import FAILS, HOLDS, OPEN, PENDING, Claim, Group
+from tpsnet_lib.analysis import architecture, design_predictor
+from tpsnet_lib.analysis.architecture import Group
 from tpsnet_lib.config import MEMBERS, DataConfig, ModelConfig, RunConfig
 from tpsnet_lib.files import ConfigError, project_root
 from tpsnet_lib.model_cost import count_macs, widest
@@ -31,118 +29,12 @@ def group(label: str, values: Mapping[int, float], model: ModelConfig = MEMBERS[
     return Group(label, config, records, len(values))
 
 
-def test_pairs_are_of_the_same_seed_and_a_seed_that_one_lacks_is_left_out() -> None:
-    a, b = group("a", {0: 0.5, 1: 0.6, 2: 0.9}), group("b", {2: 0.8, 0: 0.3})
-    assert architecture.paired(a, b) == pytest.approx([0.2, 0.1])
-
-
-@pytest.mark.parametrize(
-    ("differences", "verdict"),
-    [
-        ([0.021, 0.019, 0.020], HOLDS),
-        ([-0.021, -0.019, -0.020], FAILS),
-        ([0.001, -0.001, 0.0005], FAILS),  # there is no room for a point
-        ([0.05, -0.03, 0.02], OPEN),
-        ([0.02], OPEN),
-        ([], PENDING),
-    ],
-)
-def test_the_verdict_follows_from_the_interval(differences: list[float], verdict: str) -> None:
-    assert architecture.compare("a minus b", differences).verdict == verdict
-
-
-def test_an_interval_is_the_t_interval_of_the_pairs() -> None:
-    part = architecture.compare("", [0.01, 0.02, 0.03])
-    half = 4.3027 * 0.01 / math.sqrt(3)
-    assert (part.mean, part.low, part.high) == pytest.approx((0.02, 0.02 - half, 0.02 + half), abs=1e-5)
-
-
-def test_a_difference_called_visible_is_seen_four_times_in_five() -> None:
-    part = architecture.compare("", [0.01, 0.0, -0.01, 0.005, -0.005])
-    spread = np.std([0.01, 0.0, -0.01, 0.005, -0.005], ddof=1)
-    draws = np.random.default_rng(0).normal(part.seen, spread, (20_000, 5))
-    t = draws.mean(1) / (draws.std(1, ddof=1) / math.sqrt(5))
-    assert (t > 2.776).mean() == pytest.approx(0.8, abs=0.03)
-
-
-def test_the_pairs_called_needed_leave_no_room_for_not_settled() -> None:
-    part = architecture.compare("", [0.03, -0.02, 0.01])
-    spread = float(np.std([0.03, -0.02, 0.01], ddof=1))
-    assert part.verdict == OPEN
-    assert part.needed > part.n
-    assert architecture.width(part.needed, spread) < architecture.MATTERS <= architecture.width(part.needed - 1, spread)
-    assert architecture.compare("", [1.0, -1.0]).needed == architecture.MOST + 1
-
-
-@pytest.mark.parametrize("differences", [[0.05, 0.01, 0.06], [-0.03, 0.02, -0.02], [0.03, -0.02, 0.01]])
-def test_fewer_pairs_would_do_if_mean_and_spread_stay(differences: list[float]) -> None:
-    part = architecture.compare("", differences)
-    spread = float(np.std(differences, ddof=1))
-    assert part.verdict == OPEN
-    assert part.n < part.likely < part.needed
-    verdicts = []
-    for pairs in (part.likely - 1, part.likely):
-        half = architecture.width(pairs, spread) / 2
-        verdicts.append(architecture.verdict_of(part.mean - half, part.mean + half))
-    assert verdicts[0] == OPEN
-    assert verdicts[1] in (HOLDS, FAILS)
-    said = architecture.said_of_doubt(Claim("", (part,)))
-    assert f"about {part.needed} would settle 1 point, and about {part.likely} would do if what was seen stays" in said
-
-
-@pytest.mark.parametrize("jump", [0.0, 0.03, -0.02])
-def test_odd_minus_even_sees_the_jump_and_not_a_smooth_trend(jump: float) -> None:
-    accuracy = {b: 0.5 + 0.04 * b - 0.006 * b**2 + (jump if b % 2 else 0) for b in range(1, 6)}
-    groups = {b: group(f"B={b}", {0: value, 1: value + 0.01}) for b, value in accuracy.items()}
-    assert architecture.odd_minus_even(groups) == pytest.approx([jump, jump], abs=1e-9)
-    del groups[1], groups[2]
-    assert architecture.odd_minus_even(groups) == []
-
-
-def test_a_claim_stands_only_if_all_its_parts_do() -> None:
-    good, bad = architecture.compare("", [0.02, 0.021]), architecture.compare("", [-0.02, -0.021])
-    unsure, missing = architecture.compare("", [0.1, -0.1]), architecture.compare("", [])
-    verdicts = [Claim("", parts).verdict for parts in [(good, good), (good, bad), (good, unsure), (good, missing)]]
-    assert verdicts == [HOLDS, FAILS, OPEN, PENDING]
-
-
 def test_a_rehearsal_keeps_the_networks_and_asks_for_less() -> None:
     experiment = load_experiment("effects_plain")
     small = architecture.smaller(experiment, DataConfig("shapes10", 100, 100), 1.0, 20, [0, 1])
     assert [run.config.model for run in small.runs[::2]] == [run.config.model for run in experiment.runs[::3]]
     assert {run.config.seed for run in small.runs} == {0, 1}
     assert {(run.config.train.epochs, run.config.data.dataset) for run in small.runs} == {(1.0, "shapes10")}
-
-
-def test_table_1_tells_image_noise_from_more() -> None:
-    assert "more than the choice" in original_results.said_of_table_1("model1", "tpsnet", 30)
-    assert "within what the choice" in original_results.said_of_table_1("model2", "model1", 300)
-    assert "no figure" in original_results.said_of_table_1("deep17", "tpsnet", 300)
-    mean, low, high = original_results.difference_of_fractions(0.56, 0.48, 100)
-    assert (mean, low, high) == pytest.approx((0.08, -0.0576, 0.2134), abs=1e-4)  # worked by hand from Wilson's ends
-    assert len(original_results.table_1_rows()) == 8
-
-
-def test_an_interval_made_elsewhere_is_judged_by_the_same_rule() -> None:
-    verdicts = [
-        architecture.settle("", 100, each, "trials").verdict for each in ((2, 1, 3), (0, -3, 0.005), (0, -3, 3))
-    ]
-    assert verdicts == [HOLDS, FAILS, OPEN]
-    part = architecture.settle("", 100, (0.005, -0.005, 0.015), "trials")
-    assert part.needed == pytest.approx(401, abs=1)  # twice as wide as a point: four times the trials
-    assert part.seen == pytest.approx(0.0143, abs=1e-4)  # (1.96 + 0.84) standard errors
-    doubt = architecture.said_of_doubt(Claim("", (part,)))
-    assert "100 trials show a true difference of 1.4 points" in doubt
-    assert f"about {part.needed} would settle" in doubt
-    assert architecture.settle("", 100, (0.03, -0.01, 0.07), "trials").likely == 179  # 100 (4 / 3)^2, and one more
-
-
-def test_a_value_is_among_the_best_only_where_the_range_leaves_something_out() -> None:
-    ranges = [
-        architecture.contains("rate", 50, found, (0.001, 0.1), 0.01) for found in ((0.005, 0.05), (0.02, 0.1), (0, 1))
-    ]
-    assert [part.verdict for part in ranges] == [HOLDS, FAILS, OPEN]
-    assert "0.005 to 0.05, of 0.001 to 0.1 drawn" in architecture.said_of_part(ranges[0])
 
 
 # The design variables -----------------------------------------------------------------------------------------------

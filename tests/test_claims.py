@@ -1,6 +1,10 @@
-"""Each claim is answered by runs that exist, at the largest budget that has some; other records, another verdict."""
+"""Every claim of the original is judged by declared runs, at the largest budget that is done; other records, another
+verdict."""
+
+from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,47 +12,35 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from bs4 import BeautifulSoup
 
-from tpsnet_lib.analysis import architecture, search
-from tpsnet_lib.analysis.architecture import FAILS, HOLDS, OPEN, PENDING, Group, Key
-from tpsnet_lib.claims import book, judge
-from tpsnet_lib.claims.judge import Answer, Evidence
+from tpsnet_lib import stats
+from tpsnet_lib.claims import claims, judge
+from tpsnet_lib.claims.evidence import Answer, Evidence, Runs, at_least, at_most, better, describe_budget
+from tpsnet_lib.claims.judge import Row
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.files import ConfigError, project_root
 from tpsnet_lib.report import page
-from tpsnet_lib.runs.experiments import Experiment, load_experiment
-from tpsnet_lib.runs.records import Record, Store, write_failure
-from tpsnet_lib.runs.search_space import drawn_values
-from tpsnet_lib.runs.test_set import TestResult
+from tpsnet_lib.runs.experiments import Experiment, Run, load_experiment
+from tpsnet_lib.runs.publish import write_trials
+from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.stats import DOES_NOT_HOLD, HOLDS, NO_DIFFERENCE, NOT_SETTLED, PENDING, Estimate
 
-PROVENANCE = {"fingerprint": {"stamp": "CIFAR-10"}, "hardware": "a machine"}
-BOOK = book.load()
-PATH = project_root() / "report" / "claims.yaml"
-
-
-def record(config: RunConfig, accuracy: float, training: float = 0.5) -> Record:
-    metrics = {"validation_accuracy": accuracy, "train_accuracy": training}
-    return Record(Path("nowhere"), config, metrics, PROVENANCE, ())
+PROVENANCE = {"fingerprint": {"stamp": "CIFAR-10"}, "hardware": "a machine", "threads": 1}
+Value = Callable[[str, RunConfig], float]
 
 
-def groups_of(values: Mapping[Key, Mapping[int, float]], training: float = 0.5) -> dict[Key, Group]:
-    """Groups in the place of declared ones, with the given accuracies by seed."""
-    declared = architecture.gather([load_experiment(name) for name in {name for name, _ in values}], Store())
-    return {
-        key: replace(
-            declared[key],
-            records=tuple(record(declared[key].config.with_seed(s), a, training) for s, a in by_seed.items()),
-        )
-        for key, by_seed in values.items()
-    }
+def recorded(config: RunConfig, accuracy: float, train_accuracy: float = 0.5, seconds: float = 1.0) -> Record:
+    metrics = {"validation_accuracy": accuracy, "train_accuracy": train_accuracy}
+    curve = tuple({"epoch": float(n), "seconds": n * seconds} for n in (1, 2))
+    return Record(Path("nowhere"), config, metrics, PROVENANCE, curve)
 
 
-def evidence_of(levels: Mapping[str, tuple[float, float]], factor: str, training: float = 0.5) -> Evidence:
-    """Two seeds at each level of a factor; everything else is pending."""
-    values = {BOOK.key(level, factor): dict(enumerate(pair)) for level, pair in levels.items()}
-    return Evidence(Store(), groups=groups_of(values, training))
+def store_of(folder: Path, values: Mapping[str, Value], **more: float) -> Store:
+    """A store with the records of whole experiments, each as accurate as a function of label and config says."""
+    runs = [(run, values[name]) for name in values for run in declared(name).runs]
+    records = {run.config.id: recorded(run.config, value(run.label, run.config), **more) for run, value in runs}
+    write_trials(folder / "all.trials.jsonl", list(records.values()))
+    return Store(folder)
 
 
 @functools.cache
@@ -57,267 +49,222 @@ def declared(name: str) -> Experiment:
     return load_experiment(name)
 
 
-def trials(name: str, accuracy: Callable[[dict[str, Any]], float], count: int = 0) -> list[search.Trial]:
-    """Trials of a declared search, each as accurate as a function of its draw says."""
-    configs = [run.config for run in declared(name).runs][: count or None]
-    drawn = [(config, drawn_values(config)) for config in configs]
-    return [search.Trial("", v, accuracy(v), record(config, accuracy(v))) for config, v in drawn]
+def by_label(**levels: float) -> Value:
+    """Accuracies by label, with a standard deviation of a tenth of a point between runs."""
+    return lambda label, config: levels[label.replace("=", "")] + 0.001 * noise(config)
 
 
-# The file -----------------------------------------------------------------------------------------------------------
+def noise(config: RunConfig) -> float:
+    """A standard normal number that is always the same for a run."""
+    return float(np.random.default_rng(int(config.id, 16)).standard_normal())
 
 
-def test_the_claims_a_to_h_are_there_and_every_level_is_a_declared_run() -> None:
-    assert "".join(BOOK.claims) == "abcdefgh"
-    assert {case.claim for case in BOOK.cases.values()} == {"", *BOOK.claims}
-    experiments = {name: load_experiment(name) for name in BOOK.experiments()}
-    labels = {(name, run.label) for name, experiment in experiments.items() for run in experiment.runs}
-    assert {key for factor in BOOK.factors.values() for key in factor.values()} <= labels
-    for case in BOOK.cases.values():
-        for answer in case.answers:
-            search = experiments[answer["experiment"]].draws if "experiment" in answer else None
-            assert (search is not None) == (answer["test"] in ("trials", "range"))
+def row(name: str, store: Store, **more: Any) -> Row:
+    return next(each for each in judge.judged(store, **more) if each.name == name)
 
 
-def test_the_originals_figures_are_its_tables() -> None:
-    assert "94.84% after 300 epochs (its paper, Table 2)" in BOOK.claims["a"].said
-    assert "84.65% after 30 epochs" in BOOK.claims["e"].said
-    assert BOOK.claims["c"].said.startswith("no figure")
+# The claims -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("factor", "cost"),
-    [
-        ("layers", "parameters"),
-        ("blocks", "parameters"),
-        ("layers at matched MACs", "macs"),
-        ("blocks at matched MACs", "macs"),
-    ],
-)
-def test_levels_at_matched_cost_differ_by_less_than_a_tenth(factor: str, cost: str) -> None:
+def test_every_claim_of_the_original_has_a_test_and_every_row_its_sentence(tmp_path: Path) -> None:
+    rows = judge.judged(Store(tmp_path))
+    assert sorted({each.claim for each in rows}) == list("abcdefghij") == list(claims.CLAIMS)
+    assert len({each.sentence for each in rows}) == len(rows) == len(claims.TESTS)
+    assert [each.claim for each in rows] == sorted(each.claim for each in rows)
+    assert {each.verdict for each in rows} == {PENDING}
+    for each in rows:
+        assert each.pending
+        assert "nan" not in judge.describe_row(each)
+        assert not each.records
+
+
+def test_every_place_that_a_claim_names_is_declared() -> None:
     evidence = Evidence(Store())
-    costs = [getattr(evidence.group(key), cost) for key in BOOK.factors[factor].values()]
-    assert max(costs) < 1.12 * min(costs)
+    looked_at = [runs for test in claims.TESTS.values() for answer in test.answers(evidence) for runs in answer.runs]
+    empty = {runs.experiment for runs in looked_at if not runs.configs}
+    assert all(name.startswith("study_") and evidence.experiment(name) is None for name in empty), empty
 
 
-def altered(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
-    tree = yaml.safe_load(PATH.read_text("utf-8"))
-    change(tree)
-    path = tmp_path / "claims.yaml"
-    path.write_text(yaml.safe_dump(tree), "utf-8")
-    return path
+def test_a_difference_turns_round_with_its_records_and_names_them(tmp_path: Path) -> None:
+    names = "effects_layers", "effects_width"
+    for folder, ahead in (("up", 0.05), ("down", -0.05)):
+        values = by_label(N2=0.5, N3=0.5, N4=0.5, w4=0.5, w8=0.5, w12=0.5 + ahead)
+        store = store_of(tmp_path / folder, dict.fromkeys(names, values))
+        width = row("width at one block", store)
+        assert width.verdict == (HOLDS if ahead > 0 else DOES_NOT_HOLD)
+        assert width.estimate.value == pytest.approx(ahead, abs=0.001)
+        assert width.n == 8
+        assert len(width.records) == 16
+        assert width.budget.startswith("in small, short runs: 77,000 to 172,000 parameters, 312 steps")
+        assert judge.describe_row(width).startswith("*In small, short runs: ")
+        assert judge.row("width at one block", store) == width
 
 
-def first(tree: dict[str, Any], letter: str = "b") -> Any:
-    return next(iter(tree["claims"][letter]["cases"].values()))["answers"][0]
+def test_verdicts_are_adjusted_over_the_whole_table(tmp_path: Path) -> None:
+    store = store_of(tmp_path, {"effects_layers": by_label(N2=0.499, N3=0.5, N4=0.4)})
+    rows = {each.name: each for each in judge.judged(store)}
+    close = rows["three layers against two"]
+    assert stats.p_value(close.estimate, close.smallest_effect) < 0.05 / len(rows)
+    assert close.verdict == NO_DIFFERENCE
+    assert rows["three layers against four"].verdict == HOLDS
+    assert close.p == pytest.approx(stats.p_value(close.estimate, 0.01) * (len(rows) - 1), rel=0.1)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda tree: first(tree).update(test="guess"), "case layers: no test 'guess': known are paired, odd"),
-        (lambda tree: first(tree, "g").update(experiment="nowhere"), "no experiment nowhere: known are"),
-        (lambda tree: tree["factors"]["width"].update({"w=4": ["nowhere", "w=4"]}), "no experiment nowhere"),
-        (lambda tree: first(tree).update(pairs=[["N=3", "N=5"]]), "N=5 is not a level of layers"),
-        (lambda tree: first(tree).update(factor="height"), "case layers: no factor 'height'"),
-        (lambda tree: first(tree).update(budget=4), "case layers: test paired has the fields factor, gap, pairs"),
-        (lambda tree: first(tree, "d").pop("pairs"), "test paired has the fields"),
-        (lambda tree: first(tree, "g").update(variable="colour"), "no variable 'colour'"),
-        (lambda tree: tree.pop("factors"), "not in the form of claims.yaml"),
-        (lambda tree: tree["claims"]["b"].pop("text"), "not in the form of claims.yaml"),
-        (lambda tree: tree["others"].update({"odd": tree["others"]["pool"]}), "two cases have one name"),
-    ],
-)
-def test_a_slip_in_the_file_is_one_line_that_names_it(
-    tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
-) -> None:
-    assert book.load(altered(tmp_path, lambda tree: None)) == BOOK
-    with pytest.raises(ConfigError) as raised:
-        book.load(altered(tmp_path, change))
-    assert message in str(raised.value)
-    assert "\n" not in str(raised.value)
+def test_the_largest_budget_that_is_done_answers() -> None:
+    estimates = stats.mean([]), stats.mean([0.1, 0.2, 0.3]), stats.mean([0.1, 0.2])
+    answers = [Answer(estimate, estimate, 0.01, ()) for estimate in estimates]
+    config = load_experiment("smoke").runs[0].config
+    half, whole = (Runs("smoke", (config, config.with_seed(1)), (recorded(config, 0.5),) * n, {}) for n in (1, 2))
+    parts = [replace(answer, runs=(runs,)) for answer, runs in zip(answers, (half, half, whole), strict=True)]
+    assert judge.largest_answer(parts) is parts[2]  # the middle one has an estimate and is not done yet
+    assert judge.largest_answer(parts[:2]) is parts[1]
+    assert judge.largest_answer(parts[:1]) is parts[0]
 
 
-def test_a_label_that_no_run_has_is_named(tmp_path: Path) -> None:
-    altered_book = book.load(
-        altered(tmp_path, lambda t: t["factors"]["width"].update({"w=4": ["effects_width", "w=5"]}))
+def test_a_bound_from_below_and_one_from_above_can_hold_and_fail() -> None:
+    def verdict(answer: Answer) -> str:
+        return stats.verdict(answer.judged, answer.smallest_effect)
+
+    near, far = Estimate(-0.002, -0.006, 0.002, 3), Estimate(-0.02, -0.024, -0.016, 3)
+    unsure = Estimate(-0.01, -0.014, -0.006, 3)
+    assert [verdict(at_least(each, [], -0.01)) for each in (near, far, unsure)] == [HOLDS, DOES_NOT_HOLD, NOT_SETTLED]
+    assert [verdict(at_most(each, [], -0.01)) for each in (near, far, unsure)] == [DOES_NOT_HOLD, HOLDS, NOT_SETTLED]
+    assert at_most(near, [], -0.01).estimate == near
+
+
+def test_a_control_with_more_seeds_is_used_whole_and_the_correlation_of_shared_seeds_is_kept() -> None:
+    control = Runs("a", (), (), {seed: 0.5 + 0.01 * seed for seed in range(10)})
+    other = Runs("b", (), (), {seed: 0.4 + 0.01 * seed for seed in range(5)})
+    estimate = better(control, other).estimate
+    assert estimate.method == "Welch t"
+    assert estimate.value == pytest.approx(0.125)
+    assert estimate.correlation == pytest.approx(1)
+    paired = better(other, Runs("c", (), (), {s: v - 0.1 - 0.001 * (s % 2) for s, v in other.accuracies.items()}))
+    assert paired.estimate.method == "paired t"  # the same seeds, which are shown to go together
+
+
+def test_odd_against_even_sees_the_jump_beyond_the_trend(tmp_path: Path) -> None:
+    def blocks(label: str, config: RunConfig) -> float:
+        depth = 1 if label[0] == "N" else int(label[2:])
+        return 0.5 + 0.02 * depth + 0.003 * depth**2 + 0.03 * (depth % 2) + 0.001 * noise(config)
+
+    store = store_of(tmp_path, dict.fromkeys(("effects_layers", "effects_blocks"), blocks))
+    odd = row("odd", store)
+    assert odd.verdict == HOLDS
+    assert odd.estimate.value == pytest.approx(0.03, abs=0.001)
+
+
+def test_a_gain_can_hold_in_points_and_not_in_logits(tmp_path: Path) -> None:
+    levels = {"N2": 0.9, "N3": 0.9, "N4": 0.9, "B1": 0.9, "B2": 0.9, "B3": 0.9, "B4": 0.9, "B5": 0.5}
+    store = store_of(
+        tmp_path,
+        {
+            "effects_layers": by_label(**levels),
+            "effects_blocks": by_label(**levels),
+            "effects_blocks_long": by_label(B1=0.95, B3=0.9, B5=0.65),
+        },
     )
-    with pytest.raises(ConfigError, match="experiment effects_width has no run labelled 'w=5'"):
-        judge.judge(altered_book, "width", Evidence(Store()))
+    rows = {each.name: each for each in judge.judged(store)}
+    assert rows["gain in points"].verdict == HOLDS
+    assert rows["gain in points"].estimate.value == pytest.approx(0.10, abs=0.001)
+    assert rows["gain in logits"].verdict == DOES_NOT_HOLD
+    assert rows["gain in logits"].estimate.value == pytest.approx(0.62 - 0.75, abs=0.02)
+    assert rows["gain in points"].budget.startswith("in small, short runs: 77,000 parameters, 312 to 1,250 steps")
 
 
-# The tests ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("spread", "verdict"), [(0.002, HOLDS), (0.05, DOES_NOT_HOLD)])
+def test_equal_size_is_an_equivalence_of_the_two_furthest_apart(tmp_path: Path, spread: float, verdict: str) -> None:
+    levels = dict.fromkeys(("N2", "N3", "N4", "B1", "B2", "B3", "B4"), 0.5) | {"B5": 0.5 - spread}
+    store = store_of(tmp_path, dict.fromkeys(("effects_layers", "effects_blocks"), by_label(**levels)))
+    found = row("equal size", store)
+    assert found.verdict == verdict
+    assert found.estimate.value == pytest.approx(spread, abs=0.001)
+    assert found.estimate.method == "Tukey"
 
 
-@pytest.mark.parametrize("name", BOOK.cases)
-def test_with_no_records_a_case_is_pending_and_says_what_to_run(name: str) -> None:
-    answer = judge.judge(BOOK, name, Evidence(Store()))
-    assert answer.verdict == PENDING
-    for experiment in {e for given in BOOK.cases[name].answers for e in BOOK._experiments(given)}:
-        assert f"`tpsnet run {experiment}`" in answer.waiting
-    said = judge.said_of_answer(answer)
-    assert "pending.**" in said
-    assert "nan" not in said
+@pytest.mark.parametrize(("ahead", "verdict"), [(0.0, HOLDS), (0.05, DOES_NOT_HOLD)])
+def test_overfitting_is_training_accuracy_ahead_of_validation(tmp_path: Path, ahead: float, verdict: str) -> None:
+    values = {"effects_blocks_long": by_label(B1=0.6, B3=0.6, B5=0.6 - ahead)}
+    found = row("overfitting", store_of(tmp_path, values, train_accuracy=0.7))
+    assert found.verdict == verdict
+    assert found.estimate.value == pytest.approx(ahead, abs=0.001)
 
 
-def test_swapping_two_groups_of_records_turns_verdict_and_sentence_round() -> None:
-    rising = evidence_of({"w=4": (0.4, 0.401), "w=8": (0.5, 0.501), "w=12": (0.6, 0.601)}, "width")
-    falling = evidence_of({"w=4": (0.6, 0.601), "w=8": (0.5, 0.501), "w=12": (0.4, 0.401)}, "width")
-    before, after = (judge.judge(BOOK, "width", evidence) for evidence in (rising, falling))
-    assert (before.verdict, after.verdict) == (HOLDS, FAILS)
-    assert "+10.0 points" in judge.said_of_answer(before)
-    assert "−10.0 points" in judge.said_of_answer(after)
-    assert judge.said_of_answers([before]) != judge.said_of_answers([after])
-    assert "4 epochs on 10,000 images, 20,000 to 172,000 parameters" in before.budget
-    assert {each.id for each in before.records} == {each.id for g in rising.groups.values() for each in g.records}
+def test_cost_is_the_ratio_of_the_fastest_epochs_on_one_machine() -> None:
+    config = load_experiment("smoke").runs[0].config
+    there = {**PROVENANCE, "hardware": "another"}
+
+    def runs(*seconds: float) -> Runs:
+        records = [recorded(config.with_seed(n), 0.5, seconds=each) for n, each in enumerate(seconds)]
+        return Runs("smoke", (), (*records, replace(records[0], provenance=there)), {})
+
+    deep, wide = claims.log_epoch_times(runs(2.0, 2.2, 2.1), runs(1.0, 1.1))
+    assert (len(deep), len(wide)) == (3, 2)
+    assert deep == pytest.approx([math.log(each) for each in (2.0, 2.2, 2.1)])
 
 
-def test_what_is_not_settled_says_what_it_would_take() -> None:
-    answer = judge.judge(BOOK, "skip kernel", evidence_of({"K=1": (0.5, 0.5), "K=3": (0.53, 0.49)}, "skip kernel"))
-    said = judge.said_of_answer(answer)
-    assert answer.verdict == OPEN
-    assert "four times in five" in said
-    assert "would settle 1 point" in said
+def test_a_search_is_asked_by_the_medians_of_its_groups(tmp_path: Path) -> None:
+    def accuracy(label: str, config: RunConfig) -> float:
+        sgd = config.train.optimizer == "sgd"
+        return 0.5 + 0.1 * config.model.block_dropout - 0.05 * sgd + 0.01 * noise(config)
+
+    store = store_of(tmp_path, {"search_classroom": accuracy})
+    rows = {each.name: each for each in judge.judged(store)}
+    assert rows["optimizer"].verdict == DOES_NOT_HOLD
+    assert rows["block dropout in the search"].verdict == HOLDS
+    assert len(rows["optimizer"].records) == len(declared("search_classroom").runs)
 
 
-def test_missing_runs_are_counted_beside_those_there_are(tmp_path: Path) -> None:
-    experiment = load_experiment("effects_width")
-    write_failure(tmp_path, experiment.runs[0].config, "the loss is not a number", PROVENANCE)
-    answer = judge.judge(BOOK, "width", Evidence(Store(tmp_path)))
-    assert "`tpsnet run effects_width` (24 runs, about 19 min on two CPU cores)" in answer.waiting
+@pytest.mark.parametrize(("accuracy", "verdict"), [(0.9470, HOLDS), (0.9100, DOES_NOT_HOLD), (0.94, NOT_SETTLED)])
+def test_a_reproduction_may_be_a_point_below_and_no_more(accuracy: float, verdict: str) -> None:
+    evidence, values = Evidence(Store()), {seed: accuracy + 0.001 * (seed - 1) for seed in range(3)}
+    evidence.runs = lambda place: Runs(place, (), (), values)  # type: ignore[method-assign]
+    (answer,) = claims.TESTS["reproduction"].answers(evidence)
+    assert stats.verdict(answer.judged, answer.smallest_effect) == verdict
+    assert answer.estimate.value == pytest.approx(accuracy - 0.9484)
 
 
-def test_odd_against_even_sees_the_jump_beyond_the_trend() -> None:
-    levels = {f"B={b}": (0.5 + 0.02 * b + 0.03 * (b % 2), 0.51 + 0.02 * b + 0.03 * (b % 2)) for b in range(1, 6)}
-    answer = judge.judge(BOOK, "odd", evidence_of(levels, "blocks"))
-    assert answer.verdict == HOLDS
-    assert "+3.0 points" in judge.said_of_answer(answer)
+def test_an_experiment_that_stands_in_is_looked_at(tmp_path: Path) -> None:
+    runs = [
+        Run(label, replace(declared("study_rates").runs[at].config, seed=seed), {})
+        for at, label in ((0, "B=1, wide"), (4, "B=1"))
+        for seed in (0, 1)
+    ]
+    study = {
+        name: Experiment(name, "", "cpu", 1, 9.0, False, False, [run for run in runs if run.label == label])
+        for name, label in (("study_width", "B=1, wide"), ("study_control", "B=1"))
+    }
+    records = [recorded(run.config, 0.8 + 0.1 * ("wide" in run.label) + 0.001 * run.config.seed) for run in runs]
+    write_trials(tmp_path / "all.trials.jsonl", records)
+    width = row("width at one block", Store(tmp_path), declared=study)
+    assert width.estimate.value == pytest.approx(0.1)
+    assert width.n == 2
+    assert not width.pending
 
 
-@pytest.mark.parametrize(("deep_later", "verdict"), [((0.60, 0.601), HOLDS), ((0.45, 0.451), FAILS)])
-def test_a_gain_is_a_difference_of_differences(deep_later: tuple[float, float], verdict: str) -> None:
-    short = evidence_of({"B=1": (0.5, 0.5), "B=5": (0.4, 0.4)}, "blocks, short run").groups
-    longer = evidence_of({"B=1": (0.58, 0.58), "B=5": deep_later}, "blocks, longer run").groups
-    answer = judge.judge(BOOK, "gain from a longer run", Evidence(Store(), groups=short | longer))
-    assert answer.verdict == verdict
-    assert answer.claim.parts[0].mean == pytest.approx(np.mean(deep_later) - 0.4 - 0.08)
-    assert answer.budget.startswith("4 and 16 epochs on 10,000 images")
+def test_budgets_that_are_small_or_short_say_so_first() -> None:
+    long = load_experiment("table1_matched").runs[0].config
+    assert describe_budget([long]) == "4,866,000 parameters, 10,547 steps on 45,000 images"
+    assert describe_budget([load_experiment("effects_width").runs[0].config]).startswith("in small, short runs: 20,000")
+    assert describe_budget([load_experiment("study_rates").runs[0].config]).startswith("in short runs: 304,000")
+    assert describe_budget([]) == ""
 
 
-def test_a_search_is_asked_by_the_medians_of_its_groups() -> None:
-    def judged(name: str, accuracy: Callable[[dict[str, Any]], float], count: int = 0) -> Answer:
-        found = {"search_classroom": trials("search_classroom", accuracy, count), "search_classroom_long": []}
-        return judge.judge(BOOK, name, Evidence(Store(), {each: declared(each) for each in found}, searches=found))
-
-    def helps(sign: int) -> Callable[[dict[str, Any]], float]:
-        return lambda v: 0.5 + sign * 0.1 * v["block_dropout"]
-
-    assert judged("block dropout in the search", helps(+1)).verdict == HOLDS
-    assert judged("block dropout in the search", helps(-1)).verdict == FAILS
-    assert judged("optimizer", lambda v: 0.6 if v["optimizer"] == "sgd" else 0.5).verdict == HOLDS
-    assert judged("optimizer", lambda v: 0.5 if v["optimizer"] == "sgd" else 0.6).verdict == FAILS
-    few = judged("optimizer", lambda v: 0.5, count=12)
-    assert few.verdict == PENDING
-    assert "`tpsnet run search_classroom` (" in few.waiting
+def test_tests_are_counted_and_not_claims(tmp_path: Path) -> None:
+    said = judge.describe_table(judge.judged(Store(tmp_path)))
+    assert said.startswith(f"Of {len(claims.TESTS)} tests of 10 claims")
+    assert said.endswith(f"{len(claims.TESTS)} pending.")
 
 
-def test_odd_depths_of_a_search_are_told_from_even_ones() -> None:
-    found = {"search_original_9": trials("search_original_9", lambda v: 0.5 + 0.05 * (v["depth"] % 2))}
-    answer = judge.judge(BOOK, "odd in the search", Evidence(Store(), searches={**found, "search_original_30": []}))
-    assert answer.verdict == HOLDS
-    assert answer.claim.parts[0].mean == pytest.approx(0.05)
-
-
-@pytest.mark.parametrize(("best", "verdict"), [(0.01, HOLDS), (0.1, FAILS)])
-def test_a_rate_is_looked_for_among_those_of_the_best_trials_with_sgd(best: float, verdict: str) -> None:
-    configs = [run.config for run in load_experiment("search_classroom").runs]
-    rates = np.logspace(-3, -1, len(configs))
-    found = []
-    for config, lr in zip(configs, rates, strict=True):
-        for optimizer, optimum in (("sgd", best), ("adam", 0.001)):
-            values = {**drawn_values(config), "lr": float(lr), "optimizer": optimizer}
-            accuracy = 0.8 - 0.1 * abs(np.log10(lr / optimum))
-            found.append(search.Trial("", values, float(accuracy), record(config, float(accuracy))))
-    searches = {"search_classroom": found, "search_classroom_long": []}
-    answer = judge.judge(BOOK, "learning rate", Evidence(Store(), searches=searches))
-    assert answer.verdict == verdict
-    assert answer.claim.parts[0].n == len(configs)  # those with SGD
-
-
-def test_overfitting_shows_as_a_gap_that_grows() -> None:
-    levels = {"B=1": (0.5, 0.501), "B=2": (0.55, 0.551), "B=3": (0.6, 0.601)}
-    answer = judge.judge(BOOK, "deeper", evidence_of(levels, "depth at a fixed width", training=0.7))
-    assert answer.verdict == HOLDS
-    assert "+19.9 points at B=1 and +9.9 at B=3: a change of −10.0" in answer.claim.notes[0]
-
-
-@pytest.mark.parametrize(("accuracy", "verdict"), [(0.9470, HOLDS), (0.9300, FAILS), (0.9434, OPEN)])
-def test_a_reproduction_may_be_a_point_below_and_no_more(
-    monkeypatch: pytest.MonkeyPatch, accuracy: float, verdict: str
-) -> None:
-    run = load_experiment("reproduction").runs[0]
-    monkeypatch.setattr(judge, "collect", lambda *_: [(run, record(run.config, 0.9))])
-    monkeypatch.setattr(judge, "find_test", lambda *_: None)
-    shut = judge.judge(BOOK, "reproduction", Evidence(Store()))
-    assert shut.verdict == PENDING
-    assert "not opened yet" in shut.waiting
-    opened = TestResult(Path(), {"accuracy": accuracy, "n": 10_000}, None)  # type: ignore[arg-type]
-    monkeypatch.setattr(judge, "find_test", lambda *_: opened)
-    answer = judge.judge(BOOK, "reproduction", Evidence(Store()))
-    assert answer.verdict == verdict
-    assert answer.claim.parts[0].mean == pytest.approx(accuracy - 0.9484)
-
-
-def test_the_largest_budget_that_has_records_answers_and_larger_ones_are_named() -> None:
-    small = evidence_of({"B=1": (0.5, 0.5), "B=3": (0.4, 0.4), "B=5": (0.3, 0.3)}, "blocks").groups
-    answer = judge.judge(BOOK, "depth", Evidence(Store(), groups=dict(small)))
-    assert answer.verdict == HOLDS
-    assert answer.budget.startswith("4 epochs on 10,000 images")
-    minutes = 9 * load_experiment("table1_matched").minutes
-    assert (
-        f"`tpsnet run table1_matched` (9 runs, about {minutes:.0f} min on a GPU) for 30 epochs on 45,000"
-        in answer.waiting
-    )
-    table = {"[3,3,3]": (0.8, 0.8), "[7,7,7]": (0.85, 0.85), "[13,13,13]": (0.9, 0.9)}
-    large = evidence_of(table, "table 1, annealed").groups
-    answer = judge.judge(BOOK, "depth", Evidence(Store(), groups=small | large))
-    assert answer.verdict == FAILS
-    assert answer.budget.startswith("30 epochs on 45,000 images, 4.87 million to 4.97 million")
-    assert "effects_blocks" not in answer.waiting
-
-
-# The table ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_table_says_for_every_case_its_verdict_its_n_and_its_budget() -> None:
-    evidence = evidence_of({"w=4": (0.4, 0.401), "w=8": (0.5, 0.501), "w=12": (0.6, 0.601)}, "width")
-    found = judge.judged("abcdefgh", evidence)
-    assert {answer.case.claim for answer in found} == set("abcdefgh")
-    soup = BeautifulSoup(page.claims(found), "html.parser")
-    assert soup.caption is not None
-    assert soup.caption.text.endswith("CIFAR-10, n = 6 runs, a machine.")
-    assert [head.text[:3] for head in soup.select("tbody th")] == [f"({letter})" for letter in "abcdefgh"]
-    rows = {row.td.text: [cell.get_text(" ") for cell in row("td")] for row in soup("tr") if row.td is not None}
-    assert len(rows) == len(found)
-    width = rows["Wider is better, at a fixed depth"]
-    assert width[1] == HOLDS
-    assert "w=8 minus w=4: +10.0" in width[2]
-    assert "n = 2 seeds, paired" in width[2]
-    assert "4 epochs on 10,000 images" in width[3]
-    assert all(record.id in str(soup) for record in found[-4].records[:2])
-    assert "Pending: tpsnet run reproduction" in soup.get_text(" ").replace("  ", " ")
-    assert judge.said_of_answers(found).startswith("Of 8 claims, 1 is settled")
-    assert judge.said_of_answers(judge.judged("abc", Store())).startswith("Of 3 claims, none is settled")
-
-
-def test_cases_of_which_some_seeds_are_missing_say_how_many_pairs_each_difference_has() -> None:
-    values = {"w=4": {0: 0.4, 1: 0.41}, "w=8": {0: 0.5, 1: 0.5, 2: 0.5}, "w=12": {0: 0.6, 1: 0.6, 2: 0.6}}
-    groups = groups_of({BOOK.key(level, "width"): by_seed for level, by_seed in values.items()})
-    found = judge.judged("f", Evidence(Store(), groups=groups))
-    assert "n = 2 and 3 seeds, paired" in page.claims(found)
-    assert "`tpsnet run effects_width` (16 runs, about 13 min" in found[0].waiting
-
-
-def test_one_claim_at_a_time_can_be_asked_for() -> None:
-    assert {answer.case.claim for answer in judge.judged("dg", Store())} == {"d", "g"}
-    assert judge.said_of_verdicts([HOLDS, FAILS, FAILS, OPEN]) == "1 holds, 2 do not hold, 1 not settled"
+def test_the_page_names_the_budget_before_the_verdict_and_links_the_records(tmp_path: Path) -> None:
+    rows = judge.judged(store_of(tmp_path, {"effects_layers": by_label(N2=0.4, N3=0.5, N4=0.4)}))
+    soup = BeautifulSoup(page.claims(rows), "html.parser")
+    assert [head.text[:3] for head in soup.select("tbody th")] == [f"({letter})" for letter in "abcdefghij"]
+    cells = {line("td")[1].text: line("td") for line in soup("tr") if line.td is not None}
+    assert len(cells) == len(rows)
+    verdict, _, grounds, records = cells["Three residual layers beat two, at matched parameters"]
+    assert verdict.text.startswith("in small, short runs: 77,000 to 78,000 parameters")
+    assert verdict.text.endswith(HOLDS)
+    assert "n = 8 seeds a side" in grounds.text
+    assert rows[1].records[0].id in str(records)
+    assert "Pending: tpsnet run reproduction" in cells[rows[0].sentence][3].text

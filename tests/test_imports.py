@@ -71,11 +71,9 @@ plots/architecture
 plots/search
 plots/training
 plots/errors
-claims/book
-claims/judge
 claims/evidence
 claims/claims
-claims/table
+claims/judge
 claims/mistakes
 report/pictures
 report/sanitise

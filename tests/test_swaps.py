@@ -4,7 +4,7 @@ the findings of notebooks 02 and 04, whose own cells are run on the committed re
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,17 +14,14 @@ import nbformat
 import pytest
 
 from tpsnet_lib.analysis import design_predictor
-from tpsnet_lib.analysis.architecture import PENDING
 from tpsnet_lib.analysis.design_predictor import Timing
-from tpsnet_lib.claims import book, judge
-from tpsnet_lib.claims.judge import Answer, Evidence
+from tpsnet_lib.claims import claims, judge
+from tpsnet_lib.claims.evidence import Answer, Evidence
 from tpsnet_lib.files import project_root
-from tpsnet_lib.report import page
 from tpsnet_lib.runs.experiments import collect, load_experiment
 from tpsnet_lib.runs.publish import write_trials
 from tpsnet_lib.runs.records import Record, Store
 
-BOOK = book.load()
 COMMITTED = Store(project_root() / "report" / "records")
 HIGH, LOW = "draw 27", "draw 13"  # of the search: a good trial and a poor one that differ in every choice asked about
 Findings = dict[tuple[str, int], str]  # by cell, and number in the cell
@@ -51,48 +48,46 @@ def swapped(folder: Path, one: Record, other: Record) -> Store:
 # The claims table ---------------------------------------------------------------------------------------------------
 
 
+def estimates(store: Store, names: Iterable[str] = claims.TESTS) -> dict[str, Answer]:
+    """What the tests of the claims that have records say, by name."""
+    evidence = Evidence(store)
+    answers = {name: judge.largest_answer(list(claims.TESTS[name].answers(evidence))) for name in names}
+    return {name: answer for name, answer in answers.items() if answer.estimate.n}
+
+
 @functools.cache
 def standing() -> dict[str, Answer]:
-    """Every case that has records, judged from the committed ones."""
-    evidence = Evidence(COMMITTED)
-    found = {name: judge.judge(BOOK, name, evidence) for name in BOOK.cases}
-    return {name: answer for name, answer in found.items() if answer.verdict != PENDING}
+    """What the tests of the claims say of the committed records."""
+    return estimates(COMMITTED)
 
 
-def said(answer: Answer) -> tuple[str, str]:
-    """What the sentence says, and the row of the table."""
-    return judge.said_of_answer(answer), page.claims([answer]) if answer.case.claim else ""
+def ids(answer: Answer) -> set[str]:
+    """The records that an answer looks at."""
+    return {record.id for runs in answer.runs for record in runs.records}
 
 
 def apart(answer: Answer) -> tuple[Record, Record]:
-    """Two records of a case whose places matter: the best and the worst; of a search, two that differ in every choice;
-    of a range of rates, the best and the one with the lowest rate."""
-    ranked = sorted(answer.records, key=lambda record: float(record.metrics["validation_accuracy"]))
-    if answer.case.name == "learning rate":
-        return ranked[-1], min(ranked, key=lambda record: record.config.train.lr)
-    if answer.case.answers[0]["test"] == "trials":
-        experiments = [given["experiment"] for given in answer.case.answers]
-        known = {record.id for record in ranked}
-        pairs = [(recorded(name, HIGH), recorded(name, LOW)) for name in experiments]
-        return next(pair for pair in pairs if {record.id for record in pair} <= known)
-    return ranked[-1], ranked[0]
+    """Two records of a test whose places matter: of a search, two that differ in every choice; else one of each end."""
+    if answer.runs[0].experiment == "search_classroom":
+        return recorded("search_classroom", HIGH), recorded("search_classroom", LOW)
+    return answer.runs[0].records[0], answer.runs[-1].records[0]
 
 
-def test_most_cases_have_records() -> None:
-    assert len(standing()) >= len(BOOK.cases) - 3
+def test_most_claims_that_a_cpu_can_answer_have_records() -> None:
+    assert len(standing()) >= 18
 
 
-@pytest.mark.parametrize("name", BOOK.cases)
-def test_a_case_turns_with_its_records_and_with_no_others(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", claims.TESTS)
+def test_a_claim_turns_with_its_records_and_with_no_others(name: str, tmp_path: Path) -> None:
     if name not in standing():
         pytest.skip("no records yet")
     one, other = apart(standing()[name])
-    after = Evidence(swapped(tmp_path, one, other))
-    assert said(judge.judge(BOOK, name, after)) != said(standing()[name])
-    others = [case for case, answer in standing().items() if not {one.id, other.id} & {r.id for r in answer.records}]
+    others = [at for at, answer in standing().items() if not {one.id, other.id} & ids(answer)][:2]
     assert others
-    for case in others:
-        assert said(judge.judge(BOOK, case, after)) == said(standing()[case])
+    after = estimates(swapped(tmp_path, one, other), [name, *others])
+    assert after[name].judged.value != standing()[name].judged.value
+    for at in others:
+        assert after[at].judged == standing()[at].judged
 
 
 # The notebooks ------------------------------------------------------------------------------------------------------

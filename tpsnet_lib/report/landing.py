@@ -11,7 +11,6 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from tpsnet_lib.analysis import cost
-from tpsnet_lib.analysis.architecture import MATTERS
 from tpsnet_lib.analysis.final_runs import Final, finals
 from tpsnet_lib.claims import judge, mistakes
 from tpsnet_lib.config import PARAMETER_BUDGET
@@ -23,6 +22,7 @@ from tpsnet_lib.report.page import Section
 from tpsnet_lib.runs import experiments
 from tpsnet_lib.runs.records import Record, Store, held_out
 from tpsnet_lib.runs.test_set import TestResult
+from tpsnet_lib.stats import SMALLEST_EFFECT
 
 
 def final_records(store: Store) -> list[Final]:
@@ -50,8 +50,8 @@ def _head(final: Final, found: Sequence[Final]) -> str:
 def sections(facts: Mapping[str, Any], store: Store, fresh: Record | None, synthetic: bool) -> list[Section]:
     """The sections before the notebooks: the answer so far, where it stands among published networks, three mistakes
     of the original, its claims, this machine's run, what is pending."""
-    found, judged = final_records(store), judge.judged("abcdefgh", store)
-    about = f'<p>{judge.said_of_answers(judged)} <a href="#claims">Each with its records.</a></p>'
+    found, judged = final_records(store), judge.judged(store)
+    about = f'<p>{judge.describe_table(judged)} <a href="#claims">Each with its records.</a></p>'
     shown = [
         Section("The answer so far", answer(found) + _seeds(found) + about, "answer"),
         Section("Where that stands", _standing(found), "pareto"),
@@ -215,13 +215,14 @@ def _mistakes(store: Store) -> str:
     return f"<p>The original made three, and they are easily made.</p><ol>{''.join(items)}</ol>"
 
 
-def _claims(found: Sequence[judge.Answer]) -> str:
+def _claims(rows: Sequence[judge.Row]) -> str:
     about = (
-        "A claim holds if the interval of the difference lies above 0. It does not hold if the interval leaves no room"
-        f" for an advantage of {100 * MATTERS:.0f} point. Else it is not settled. Each verdict is about networks of"
-        " that size in runs of that length, and of intervals at 95% one in twenty misses."
+        "A comparison holds if the interval of the difference lies above 0, and does not hold if the interval leaves no"
+        f" room for an advantage of the smallest effect of interest, {100 * SMALLEST_EFFECT:.0f} point unless the test"
+        " names another; it shows no difference that matters if the interval lies within that effect of 0."
+        " Else it is not settled. Each verdict is about networks of that size in runs of that length."
     )
-    return f"{page.claims(found)}<p>{about}</p>"
+    return f"{page.claims(rows)}<p>{about}</p>"
 
 
 def _interval(test: TestResult, kind: str) -> tuple[float, float, float]:

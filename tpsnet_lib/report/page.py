@@ -16,8 +16,7 @@ from bs4 import BeautifulSoup
 from markupsafe import Markup
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis import architecture
-from tpsnet_lib.claims.judge import Answer
+from tpsnet_lib.claims.judge import Row
 from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.files import TpsnetError, write_whole
 from tpsnet_lib.progress import duration
@@ -68,44 +67,34 @@ def record_link(record_id: str) -> Markup:
     return Markup('<a href="#record-{0}"><code>{0}</code></a>').format(record_id)
 
 
-def claims(found: Sequence[Answer]) -> str:
-    """The original's claims as an HTML table, for the landing page and for notebooks: under each claim and what the
-    original says, the cases that it was tested in, each with its verdict, grounds, budget and records."""
+def claims(rows: Sequence[Row]) -> str:
+    """The original's claims as an HTML table: under each claim, its tests: budget, verdict, estimate and records."""
     from tpsnet_lib.plots import style
 
-    records = {record.id: record for answer in found for record in answer.records}
-    caption = style.caption("Differences in points of accuracy, with 95% intervals.", list(records.values()))
-    heads = Markup("").join(
-        Markup("<th>{}</th>").format(head) for head in ("tested", "verdict", "the records", "budget")
-    )
-    parts = [Markup('<div class="claims scroll"><table><caption>{}</caption>').format(caption)]
-    parts.append(Markup("<thead><tr>{}</tr></thead>").format(heads))
-    for letter, group in itertools.groupby(found, key=lambda answer: answer.case.claim):
-        answers = list(group)
-        if about := answers[0].original:
-            head = Markup('<tbody><tr><th colspan="4">({}) {} <small>The original: {}</small></th></tr>')
-            parts.append(head.format(letter, about.text, about.said))
-        parts += [*map(_claim_row, answers), Markup("</tbody>")]
+    records = {record.id: record for row in rows for record in row.records}
+    text = "Every verdict names its budget first, and is adjusted over all tests of the table (Holm); intervals at 95%."
+    parts = [Markup('<div class="claims scroll"><table><caption>{}</caption><thead><tr>').format(
+        style.caption(text, list(records.values()))
+    )]  # fmt: skip
+    parts += [Markup('<th scope="col">{}</th>').format(head) for head in ("verdict", "tested", "estimate", "records")]
+    parts.append(Markup("</tr></thead>"))
+    for letter, group in itertools.groupby(rows, key=lambda row: row.claim):
+        tests = list(group)
+        head = Markup('<tbody><tr><th colspan="4">({}) <small>The original:</small> {}</th></tr>')
+        parts += [head.format(letter, tests[0].original), *map(_claim_row, tests), Markup("</tbody>")]
     return str(Markup("").join([*parts, Markup("</table></div>")]))
 
 
-def _claim_row(answer: Answer) -> Markup:
-    claim = answer.claim
-    grounds = [architecture.in_short(part) for part in claim.parts if part.n]
-    counts = " and ".join(dict.fromkeys(f"{part.n:,}" for part in claim.parts if part.n))
-    grounds += [f"n = {counts} {claim.parts[0].of}"] if grounds else []
-    more = [*filter(None, [architecture.said_of_doubt(claim)]), *claim.notes]
-    links = Markup(" ").join(record_link(record.id) for record in answer.records[:2])
-    others = f" and {len(answer.records) - 2} more" if len(answer.records) > 2 else ""
-    where = [answer.budget] if grounds else []
-    where += [Markup('<span class="sources">{}{}</span>').format(links, others)] if grounds and links else []
-    where += [Markup("Pending: {}").format(with_code(answer.waiting))] if answer.waiting else []
-    cells = (
-        answer.case.says,
-        Markup('<strong class="{}">{}</strong>').format(answer.verdict.replace(" ", "-"), answer.verdict),
-        _lines([*grounds, *(Markup("<small>{}</small>").format(line) for line in more)]),
-        _lines(where),
-    )
+def _claim_row(row: Row) -> Markup:
+    verdict = Markup('<strong class="{}">{}</strong>').format(row.verdict.replace(" ", "-"), row.verdict)
+    budget = [Markup("<small>{}:</small>").format(row.budget)] if row.n else []
+    grounds = [row.shown, f"{row.estimate.basis}; adjusted p {row.p:.2g}"] if row.n else []
+    notes = (Markup("<small>{}</small>").format(note) for note in row.notes)
+    links = Markup(" ").join(record_link(record.id) for record in row.records[:2])
+    others = f" and {len(row.records) - 2} more" if len(row.records) > 2 else ""
+    where = [Markup('<span class="sources">{}{}</span>').format(links, others)] if links else []
+    where += [Markup("Pending: {}").format(with_code(row.pending))] if row.pending else []
+    cells = (_lines([*budget, verdict]), row.sentence, _lines([*grounds, *notes]), _lines(where))
     return Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(cell) for cell in cells))
 
 
