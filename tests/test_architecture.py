@@ -81,16 +81,16 @@ def test_the_study_takes_the_place_of_the_small_runs(tmp_path: Path, monkeypatch
     found = architecture.design_variables(Store(tmp_path))
     assert {group.label: group.estimate.value for group in found["N"][1]} == {"N=2": 0.9, "N=3": 0.9, "N=4": 0.9}
     assert found["C"][0] is architecture.SMALL["C"], "the study has no run of the wide network"
-    assert "small, short" in architecture.describe_budget(found["N"][1]), "too small a network is no study"
+    assert "in small runs" in architecture.describe_budget(found["N"][1]), "too small a network is no study"
 
 
 def test_a_budget_says_small_and_short_before_anything_else() -> None:
     large = replace(RunConfig(MEMBERS["tpsnet"]), data=DataConfig(train_size=45_000))
-    assert (
-        architecture.describe_budget([Group("", large, (), 0)]) == "4,960,000 parameters, 300 epochs of 45,000 images"
+    assert architecture.describe_budget([Group("", large, (), 0)]) == (
+        "4,960,000 parameters, 105,469 steps (300 epochs of 45,000 images)"
     )
     small = replace(large, train=replace(large.train, epochs=4.0))
-    assert architecture.describe_budget([Group("", small, (), 0)]).startswith("in small, short runs, 4,960,000 para")
+    assert architecture.describe_budget([Group("", small, (), 0)]).startswith("in short runs: 4,960,000 para")
     assert architecture.describe_budget([]) == "no runs"
 
 
@@ -171,3 +171,12 @@ def test_latency_is_a_positive_median_between_its_quartiles() -> None:
     timing = design_predictor.latency(MEMBERS["classroom"], seconds=0.0)
     assert 0 < timing.low <= timing.median <= timing.high
     assert timing.n == 5
+
+
+def test_budgets_that_are_small_or_short_say_so_first() -> None:
+    def budget(name: str) -> str:
+        return architecture.describe_runs([load_experiment(name).runs[0].config])
+
+    assert budget("table1_matched") == "4,866,000 parameters, 10,547 steps (30 epochs of 45,000 images)"
+    assert budget("effects_width").startswith("in small, short runs: 20,000 parameters, 312 steps")
+    assert budget("study_rates").startswith("in short runs: 304,000 parameters, 1,055 steps")

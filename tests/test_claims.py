@@ -16,7 +16,7 @@ from bs4 import BeautifulSoup
 
 from tpsnet_lib import stats
 from tpsnet_lib.claims import claims, judge
-from tpsnet_lib.claims.evidence import Answer, Evidence, Runs, at_least, at_most, better, describe_budget
+from tpsnet_lib.claims.evidence import Answer, Evidence, Runs, at_least, at_most, better
 from tpsnet_lib.claims.judge import Row
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.report import page
@@ -215,6 +215,20 @@ def test_a_search_is_asked_by_the_medians_of_its_groups(tmp_path: Path) -> None:
     assert len(rows["optimizer"].records) == len(declared("search_classroom").runs)
 
 
+@pytest.mark.parametrize(("best", "verdict"), [(0.01, HOLDS), (0.1, DOES_NOT_HOLD), (None, NOT_SETTLED)])
+def test_a_rate_is_among_the_best_only_if_trials_near_it_beat_others(
+    best: float | None, verdict: str, tmp_path: Path
+) -> None:
+    def accuracy(label: str, config: RunConfig) -> float:
+        loss = 0.2 * abs(np.log10(config.train.lr / best)) if best else 0.0
+        return 0.8 - float(loss) + 0.02 * noise(config)
+
+    evidence = Evidence(store_of(tmp_path, {"search_classroom": accuracy}))
+    (answer,) = claims.TESTS["learning rate"].answers(evidence)
+    assert stats.verdict(answer.judged, answer.smallest_effect) in (verdict, NO_DIFFERENCE if best is None else verdict)
+    assert "Without any effect of the rate" in answer.notes[1]
+
+
 @pytest.mark.parametrize(("accuracy", "verdict"), [(0.9470, HOLDS), (0.9100, DOES_NOT_HOLD), (0.94, NOT_SETTLED)])
 def test_a_reproduction_may_be_a_point_below_and_no_more(accuracy: float, verdict: str) -> None:
     evidence, values = Evidence(Store()), {seed: accuracy + 0.001 * (seed - 1) for seed in range(3)}
@@ -240,14 +254,6 @@ def test_an_experiment_that_stands_in_is_looked_at(tmp_path: Path) -> None:
     assert width.estimate.value == pytest.approx(0.1)
     assert width.n == 2
     assert not width.pending
-
-
-def test_budgets_that_are_small_or_short_say_so_first() -> None:
-    long = load_experiment("table1_matched").runs[0].config
-    assert describe_budget([long]) == "4,866,000 parameters, 10,547 steps on 45,000 images"
-    assert describe_budget([load_experiment("effects_width").runs[0].config]).startswith("in small, short runs: 20,000")
-    assert describe_budget([load_experiment("study_rates").runs[0].config]).startswith("in short runs: 304,000")
-    assert describe_budget([]) == ""
 
 
 def test_tests_are_counted_and_not_claims(tmp_path: Path) -> None:

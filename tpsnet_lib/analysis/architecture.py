@@ -16,6 +16,9 @@ from tpsnet_lib.runs.experiments import Experiment, Run, collect, experiments_fo
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.stats import Estimate
 
+LARGE = 300_000  # parameters; networks of fewer are called small
+LONG = 4_000  # steps; runs of fewer are called short
+
 Array = NDArray[np.float64]
 Key = tuple[str, str]  # the name of an experiment and the label of one of its runs
 
@@ -180,18 +183,26 @@ def difference(better: Group, worse: Group) -> Estimate:
 
 
 def describe_budget(groups: Iterable[Group]) -> str:
-    """How large some networks are and how long they were trained: `77,000 parameters, 4 epochs of 10,000 images`.
+    """How large the networks of some groups are and how long they were trained, as `describe_runs` has it."""
+    return describe_runs([group.config for group in groups])
 
-    Begins with "in small, short runs" where that is all they are (under 300,000 parameters or 12 epochs)."""
-    groups = list(groups)
-    if not groups:
+
+def describe_runs(configs: Sequence[RunConfig]) -> str:
+    """The size of networks and the length of their runs: `77,000 parameters, 312 steps (4 epochs of 10,000 images)`.
+
+    Networks under 300,000 parameters and runs under 4,000 steps are called so first: "in small, short runs: "."""
+    if not configs:
         return "no runs"
-    sizes = [group.parameters for group in groups]
-    lengths = sorted({group.config.train.epochs for group in groups})
-    images = sorted({group.config.data.train_size or len(split(group.config.data.dataset)[0]) for group in groups})
-    small = "in small, short runs, " if min(sizes) < 300_000 or lengths[0] < 12 else ""
-    size = _span([round(size, -3) for size in sizes])
-    return f"{small}{size} parameters, {_span(lengths)} epochs of {_span(images)} images"
+    sizes = [count_parameters(config.model) for config in configs]
+    images = [config.data.train_size or len(split(config.data.dataset)[0]) for config in configs]
+    recipes = [config.train for config in configs]
+    steps = [round(train.epochs * n / train.batch_size) for train, n in zip(recipes, images, strict=True)]
+    adjectives = [*(["small"] if min(sizes) < LARGE else []), *(["short"] if min(steps) < LONG else [])]
+    lead = f"in {', '.join(adjectives)} runs: " if adjectives else ""
+    names = sorted({config.data.dataset for config in configs} - {"cifar10"})
+    pictures = " ".join(["images", *(f"of {name}" for name in names)])
+    epochs = f"{_span([train.epochs for train in recipes])} epochs of {_span(images)} {pictures}"
+    return f"{lead}{_span([round(size, -3) for size in sizes])} parameters, {_span(steps)} steps ({epochs})"
 
 
 def _span(values: Sequence[float]) -> str:

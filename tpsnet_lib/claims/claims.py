@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tpsnet_lib import stats
+from tpsnet_lib.analysis import search
 from tpsnet_lib.analysis.original_results import TABLE_1, TABLE_1_IMAGES
 from tpsnet_lib.claims.evidence import (
     Answer,
@@ -237,7 +238,40 @@ _difference(
 
 @_test("optimizer", "g", "Random trials with SGD beat those with the Adam family")
 def _optimizer(evidence: Evidence) -> Iterator[Answer]:
-    yield _medians(evidence, "search_classroom", lambda drawn: drawn["optimizer"] == "sgd")
+    yield _medians(evidence, "search_classroom", _sgd)
+
+
+@_test(
+    "learning rate", "g", "0.01 is among the best rates for SGD: trials near it beat random ones, and winners have it"
+)
+def _learning_rate(evidence: Evidence) -> Iterator[Answer]:
+    """Judge how far winners are from 0.01 if they have other rates, else whether trials near it beat random ones."""
+    runs, x = [evidence.runs("search_classroom")], math.log10(0.01)
+    trials = [(math.log10(drawn["lr"]), value) for drawn, value in evidence.trials("search_classroom") if _sgd(drawn)]
+    if len(trials) < 2 * FEW:
+        yield greater(stats.median_difference([], []), runs)
+        return
+    rates, accuracies = zip(*trials, strict=True)
+    test = search.among_the_best(rates, accuracies, x)
+    winners = f"{10**test.winners.low:.2g} to {10**test.winners.high:.2g}"
+    notes = (
+        f"Of rates from {10 ** min(rates):.2g} to {10 ** max(rates):.2g}, 95% of winners have {winners}.",
+        f"Without any effect of the rate this test holds in {_false_holds(rates, accuracies, x):%.1} of simulations.",
+    )
+    answer = greater(test.nearest, runs)
+    if test.winners.high < x or test.winners.low > x:
+        other = at_least(test.winners, runs, x) if test.winners.high < x else at_most(test.winners, runs, x)
+        answer = replace(answer, judged=other.judged, smallest_effect=other.smallest_effect)
+    yield replace(answer, notes=notes)
+
+
+def _sgd(drawn: Mapping[str, Any]) -> bool:
+    return bool(drawn["optimizer"] == "sgd")
+
+
+@functools.cache
+def _false_holds(rates: tuple[float, ...], accuracies: tuple[float, ...], x: float) -> stats.Estimate:
+    return search.rate_of_holds_without_effect(rates, accuracies, x, simulations=200)
 
 
 @_test("overfitting", "h", "The deep network overfits by at most a point more than the shallow one of equal parameters")

@@ -13,16 +13,11 @@ from scipy.stats import tukey_hsd  # type: ignore[import-untyped]
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.search import CHANCE
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.data.datasets import split
-from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs.experiments import Experiment, collect, experiments_folder, load_experiment
 from tpsnet_lib.runs.records import Record, Store, held_out
 from tpsnet_lib.runs.search_space import drawn_values
 from tpsnet_lib.runs.test_set import find_test
 from tpsnet_lib.stats import Estimate
-
-LARGE = 300_000  # parameters; networks of fewer are called small
-LONG = 4_000  # steps; runs of fewer are called short
 
 
 @dataclass(frozen=True)
@@ -175,23 +170,3 @@ def log_epoch_times(first: Runs, second: Runs) -> list[list[float]]:
 def _fastest(record: Record) -> float:
     seconds = [row["seconds"] for row in record.history()]
     return float(min(np.diff(seconds, prepend=0.0)))
-
-
-def describe_budget(configs: Sequence[RunConfig]) -> str:
-    """The size of networks and the length of their runs in words, small and short ones called so first."""
-    if not configs:
-        return ""
-    sizes = [count_parameters(config.model) for config in configs]
-    images = [config.data.train_size or len(split(config.data.dataset)[0]) for config in configs]
-    pairs = list(zip(configs, images, strict=True))
-    steps = [round(config.train.epochs * count / config.train.batch_size) for config, count in pairs]
-    adjectives = [*(["small"] if min(sizes) < LARGE else []), *(["short"] if min(steps) < LONG else [])]
-    lead = f"in {', '.join(adjectives)} runs: " if adjectives else ""
-    others = sorted({config.data.dataset for config in configs} - {"cifar10"})
-    length = f"{_span(steps)} steps on {_span(images)} images{''.join(f' of {name}' for name in others)}"
-    return f"{lead}{_span([round(size, -3) for size in sizes])} parameters, {length}"
-
-
-def _span(values: Sequence[float]) -> str:
-    low, high = min(values), max(values)
-    return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tpsnet_lib import stats
+from tpsnet_lib.analysis.architecture import describe_runs
 from tpsnet_lib.claims.claims import CLAIMS, TESTS, Test
-from tpsnet_lib.claims.evidence import Answer, Evidence, describe_budget
+from tpsnet_lib.claims.evidence import Answer, Evidence
 from tpsnet_lib.runs.experiments import Experiment
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.stats import Estimate
@@ -101,7 +102,7 @@ def _row(test: Test, answer: Answer, adjusted: stats.Adjusted, pending: str) -> 
         answer.estimate,
         _shown(answer.estimate, answer.form),
         answer.smallest_effect,
-        describe_budget(configs),
+        describe_runs(configs),
         tuple(records.values()) if answer.estimate.n else (),
         pending,
         answer.notes if answer.estimate.n else (),
