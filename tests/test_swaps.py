@@ -67,7 +67,7 @@ def ids(answer: Answer) -> set[str]:
 
 
 def apart(name: str, answer: Answer) -> tuple[Record, Record]:
-    """Two records of a test whose places matter: of a search, two that differ in every choice; else one of each end.
+    """Two records of a test whose places matter: of a search, two that differ in every choice; else one of each side.
 
     For a rate of SGD they are the best and the one with the lowest rate."""
     if name == "learning rate":
@@ -76,6 +76,10 @@ def apart(name: str, answer: Answer) -> tuple[Record, Record]:
         return best, min(sgd, key=lambda record: record.config.train.lr)
     if answer.runs[0].experiment == "search_classroom":
         return recorded("search_classroom", HIGH), recorded("search_classroom", LOW)
+    if len(answer.runs) > 4:  # many networks, of which the furthest apart count
+        records = [record for runs in answer.runs for record in runs.records]
+        ranked = sorted(records, key=lambda record: float(record.metrics["validation_accuracy"]))
+        return ranked[-1], ranked[0]
     return answer.runs[0].records[0], answer.runs[-1].records[0]
 
 
