@@ -210,8 +210,8 @@ def dropout_while_scoring(right: Mapping[int, Mapping[str, ArrayLike]]) -> Figur
     n = len(next(iter(flags.values())))
     return describe(
         fig,
-        caption="The same weights get another accuracy if dropout stays on while they are scored, and how much depends"
-        f" on the depth. Lines are 95% intervals of {n:,} images; one network each, and a short run.",
+        caption="The same weights get another accuracy in each way of scoring, and how much depends on the depth. Lines"
+        f" are 95% intervals of {n:,} images; one network each, and a short run.",
         alt=f"Bars of validation accuracy by blocks a layer, scored in {', '.join(ways)}.",
         provenance="trained in this notebook",
     )
