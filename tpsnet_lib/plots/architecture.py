@@ -34,9 +34,9 @@ def gradient_norms(norms: Mapping[str, Sequence[float]]) -> Figure:
     ax.set(xlabel="block, counted from the image", ylabel="norm of the gradient", yscale="log", xlim=(1, None))
     ax.legend(title=None, frameon=False)
     factors = {kind: max(values) / min(values) for kind, values in norms.items()}
-    told = " and ".join(f"{factor:.2g} times in the {kind} network" for kind, factor in factors.items())
-    text = f"From block to block the gradient changes up to {told}. One batch, untrained weights."
-    return describe(fig, caption=text, alt=f"Gradient norm over the blocks, on a logarithmic axis: up to {told}.")
+    told = " and ".join(f"by a factor of {factor:,.0f} in the {kind} network" for kind, factor in factors.items())
+    text = f"On its way through the blocks the gradient changes {told}. One batch, untrained weights."
+    return describe(fig, caption=text, alt=f"Gradient norm over the blocks, on a logarithmic axis; it changes {told}.")
 
 
 def batch_norm(before: Sequence[float], after: Sequence[float], spreads: Mapping[str, Sequence[float]]) -> Figure:
