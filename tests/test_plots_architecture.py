@@ -56,7 +56,10 @@ def test_gradient_norms_are_on_a_logarithmic_axis_with_a_line_a_kind() -> None:
     assert ax.get_yscale() == "log"
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["residual", "plain"]
     assert list(ax.lines[1].get_ydata()) == [100.0, 10.0, 1.0]
-    assert "by a factor of 3 in the residual network and by a factor of 100 in the plain" in style.description(drawn).caption
+    assert (
+        "by a factor of 3 in the residual network and by a factor of 100 in the plain"
+        in style.description(drawn).caption
+    )
 
 
 def test_batch_norm_shows_a_channel_and_the_spread_over_blocks() -> None:
