@@ -130,10 +130,10 @@ def findings(store: Store, monkeypatch: pytest.MonkeyPatch) -> Findings:
     monkeypatch.setattr(course, "explore", lambda *_, **__: None)
     for name in ("parallel", "error_distributions", "importance_bars", "two_budgets", "winners_curse"):
         monkeypatch.setattr(plots, name, lambda *_: None)
-    long = search.completed_trials(collect(load_experiment("search_classroom_long"), COMMITTED))
+    long = search.recorded_trials("search_classroom_long", COMMITTED)
 
     def trials_of(experiment: str, *_: Any, **__: Any) -> list[search.Trial]:
-        return search.completed_trials(collect(load_experiment(experiment), store))
+        return search.recorded_trials(experiment, store)
 
     names: dict[str, Any] = {
         "live": [trial for trial in long if trial.label in (LOW, HIGH, "draw 0")],
@@ -188,7 +188,7 @@ def test_the_findings_turn_with_their_trials_and_with_no_others(
 def test_the_verdict_on_a_rate_stands_on_the_trials_of_sgd_alone(
     before: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trials = search.completed_trials(collect(load_experiment("search_classroom"), COMMITTED))
+    trials = search.recorded_trials("search_classroom", COMMITTED)
     table = search.trial_table(trials).query("optimizer == 'sgd'")
     distance = np.abs(np.log10(table["lr"]) + 2)
     near = distance.nsmallest(round(len(table) / 4)).index

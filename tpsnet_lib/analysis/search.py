@@ -19,7 +19,7 @@ from tpsnet_lib.config import CLASSES, ModelConfig, TrainConfig
 from tpsnet_lib.data.datasets import fingerprint
 from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import ConfigError, TrainingError
-from tpsnet_lib.runs.experiments import Run, find_record
+from tpsnet_lib.runs.experiments import Run, collect, find_record, load_experiment
 from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.runs.records import Record, Store, load_or_run, read_record, write_failure
 from tpsnet_lib.runs.search_space import Space, drawn_values, parse_space
@@ -73,6 +73,11 @@ def completed_trials(pairs: Iterable[tuple[Run, Record | None]]) -> list[Trial]:
         for run, record in pairs
         if record is not None
     ]
+
+
+def recorded_trials(experiment: str, store: Store) -> list[Trial]:
+    """The trials of a declared search that a store has records of."""
+    return completed_trials(collect(load_experiment(experiment), store))
 
 
 def trial_table(trials: Sequence[Trial]) -> pd.DataFrame:
