@@ -24,7 +24,6 @@ from tpsnet_lib.report.pictures import slim_svg
 from tpsnet_lib.runs.provenance import commit, hardware
 from tpsnet_lib.runs.records import Store, committed_folder, default_store
 
-TITLE = "TPSNet: residual networks under five million parameters"
 QUESTION = (
     "How good can a residual network with fewer than 5,000,000 parameters get on CIFAR-10,"
     " and which design choices make it so?"
@@ -75,9 +74,10 @@ def make(
         microsecond=0
     ):
         fresh = None  # of an earlier report
-    sections = landing.sections(facts, store, fresh, synthetic=not dataset.startswith("CIFAR-10"))
+    sections = landing.sections(store, fresh, synthetic=not dataset.startswith("CIFAR-10"))
     shown = [record for record in store.all() if not record.failed]
-    html = page.render(sections, executed, shown, {"title": TITLE, "question": QUESTION, **facts})
+    meta = {"title": landing.TITLE, "question": QUESTION, **facts}
+    html = page.render(sections, executed, shown, meta, landing.closing(store))
     name = "index.html" if dataset.startswith("CIFAR-10") or profile == "smoke" else "index-shapes10.html"
     target = project_root() / "report" / ("index.html" if profile == "full" else f"local/{name}")
     return page.write(out or target, html)
@@ -118,8 +118,5 @@ def with_findings(text: str, found: Sequence[Final]) -> str:
     """A README's text with its findings as these records give them."""
     start, end = "from the records -->\n", "<!-- end of findings -->"
     before, _, rest = text.partition(start)
-    said = [paragraph.get_text() for paragraph in BeautifulSoup(landing.answer(found), "html.parser")("p")]
-    seeds = [landing.said_of_seeds(final) for final in landing.leading(found)] or [""]
-    shown = [" ".join(f"{one} {each}".split()) for one, each in zip(said, seeds, strict=True)]
-    words = "\n\n".join(textwrap.fill(paragraph, 118) for paragraph in shown)
+    words = textwrap.fill(" ".join(BeautifulSoup(landing.answer(found), "html.parser").get_text().split()), 118)
     return f"{before}{start}{words}\n{end}{rest.partition(end)[2]}"

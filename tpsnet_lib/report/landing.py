@@ -1,289 +1,408 @@
-"""The landing page: the answer so far, where it stands, three mistakes and their size, the claims, what is pending."""
+"""What stands before and after the chapters: the answer on one screen, the winner, claims, mistakes, sources."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from html import escape
 from typing import Any
 
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from tpsnet_lib.analysis import cost
+from tpsnet_lib import __version__, stats
+from tpsnet_lib.analysis import cost, recipe_glossary
 from tpsnet_lib.analysis.final_runs import Final, finals
+from tpsnet_lib.analysis.training import against_published
 from tpsnet_lib.claims import judge, mistakes
 from tpsnet_lib.config import PARAMETER_BUDGET
-from tpsnet_lib.data import datasets
-from tpsnet_lib.plots import style, training
+from tpsnet_lib.model_cost import describe
+from tpsnet_lib.plots import network_drawing, style, training
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import page, run_notebooks
 from tpsnet_lib.report.page import Section
-from tpsnet_lib.runs import experiments
+from tpsnet_lib.runs import experiments, openings
 from tpsnet_lib.runs.records import Record, Store, held_out
-from tpsnet_lib.runs.test_set import TestResult
-from tpsnet_lib.stats import SMALLEST_EFFECT
+
+CLASSES_OF_HARDWARE = {"cuda": "on one GPU", "cpu": "on two cores of a CPU"}
 
 
 def final_records(store: Store) -> list[Final]:
-    """The recipes that were opened on the test set because their experiment is declared final, each with all its seeds,
-    the best validation accuracy first, and last those that have none."""
-    return [final for final in finals(store) if final.opened]
+    """The recipes that were declared final and opened on the test set, the best validation accuracy first."""
+    return [final for final in finals(store) if final.opened and not _exploratory(final)]
+
+
+def _exploratory(final: Final) -> bool:
+    return all(test.metrics["not_choosing"] for _, test in final.opened)
 
 
 def leading(found: Sequence[Final]) -> list[Final]:
-    """The best recipe by validation accuracy; the best of those that no GPU trained, if that is another one; and one
-    that has no run with held-out images yet, so that nothing can choose it."""
-    without = [final for final in found if all(record.provenance["device"] == "cpu" for record in final.counted)]
-    unchosen = [final for final in found if not final.held_out and found[0].held_out]
-    return [*found[:1], *(final for final in without[:1] if final is not found[0]), *unchosen[:1]]
+    """For each class of hardware the recipe with the best validation accuracy; the larger training run comes first.
+
+    Nothing is chosen by test accuracy: where a class has several recipes those with held-out runs come first."""
+    chosen: dict[str, Final] = {}
+    for final in found:
+        chosen.setdefault(final.records[0].provenance["device"], final)
+    return sorted(chosen.values(), key=lambda final: -_training_compute(final))
 
 
-def _head(final: Final, found: Sequence[Final]) -> str:
-    if final is found[0]:
-        return f"The best {'network that has a record' if len(final.counted) == 1 else 'recipe that has records'}"
-    if found[0].held_out and not final.held_out:
-        return f"The recipe of {final.name}, which has no held-out run yet and takes no part in that choice,"
-    return "The best without a GPU"
+def _training_compute(final: Final) -> float:
+    record = final.records[0]
+    return float(record.metrics["macs"]) * final.run.train.epochs
 
 
-def sections(facts: Mapping[str, Any], store: Store, fresh: Record | None, synthetic: bool) -> list[Section]:
-    """The sections before the notebooks: the answer so far, where it stands among published networks, three mistakes
-    of the original, its claims, this machine's run, what is pending."""
-    found, judged = final_records(store), judge.judged(store)
-    about = f'<p>{judge.describe_table(judged)} <a href="#claims">Each with its records.</a></p>'
+def sections(store: Store, fresh: Record | None, synthetic: bool) -> list[Section]:
+    """The sections before the chapters."""
+    found = final_records(store)
+    rows = judge.judged(store)
     shown = [
-        Section("The answer so far", answer(found) + _seeds(found) + about, "answer"),
-        Section("Where that stands", _standing(found), "pareto"),
-        Section("Three mistakes, and their size", _mistakes(store), "mistakes"),
-        Section("The original's claims, tested", _claims(judged), "claims"),
+        Section("The answer", answer(found) + _standing(found) + _answer_table(found), "answer"),
+        *([Section("The network described", _winner(leading(found)[0]), "winner")] if found else []),
+        Section("The original's claims, tested", _claims(rows), "claims"),
+        Section("Three mistakes of the original, and their size", _mistakes(store), "mistakes"),
+        Section("Limitations", _limitations(found, rows), "limitations"),
+        Section("How this was made, and how to cite it", _made(), "made"),
     ]
     if synthetic:
         note = (
-            "<p><strong>The notebooks below ran on shapes10, small synthetic pictures that the library draws"
-            " itself.</strong> Their figures show that everything works; they say nothing about CIFAR-10.</p>"
+            "<p><strong>The chapters below ran on shapes10, small synthetic images that the library draws itself."
+            "</strong> Their figures show that everything works; they say nothing about CIFAR-10.</p>"
         )
         shown.insert(0, Section("Synthetic images", note, "synthetic"))
     if fresh is not None:
-        shown.append(Section("This machine's own run", _own_run(fresh, facts), "own"))
-    return [*shown, Section("What is still to be run", _pending(store), "pending")]
+        shown.append(Section("The run of this machine", _own_run(fresh), "own"))
+    return shown
+
+
+def closing(store: Store) -> list[Section]:
+    """The sections after the chapters, folded by the page: references, openings in order, what is still to be run."""
+    return [
+        Section("References", _references(), "references"),
+        Section("Openings of the test set, in order", _openings(store), "openings"),
+        Section("What is still to be run", _pending(store), "pending"),
+    ]
+
+
+# The first screen ---------------------------------------------------------------------------------------------------
 
 
 def answer(found: Sequence[Final]) -> str:
-    """The results of the leading recipes, a paragraph each: test accuracy with its interval and n, what it took, on
-    what."""
-    original = next(row for row in cost.published() if row["model"] == "TPSNet")
+    """The answer in four sentences: how good, with what network, beside the original, beside the others."""
+    original = _original()
     if not found:
         return (
             "<p>No committed record has been opened on the test set yet. The published TPSNet reports"
-            f" {100 * original['accuracy']:.2f}% at {original['parameters']:,} parameters; the notebooks below say how"
-            " the question is being answered.</p>"
+            f" {100 * original['accuracy']:.2f}% at {original['parameters']:,} parameters.</p>"
         )
-    told = (f"{_head(final, found)} reaches {_result(final, original)}" for final in leading(found))
-    return "".join(f"<p>{each}</p>" for each in told)
-
-
-def _result(final: Final, original: Mapping[str, Any]) -> str:
-    """What one recipe reached, from its accuracy on, to how far that is from the original's."""
-    records, said = final.counted, final.opened[0][1].metrics
-    single = len(records) == 1
-    grounds = (
-        "one network, one crop, n = 1 seed, Wilson interval at 95%"
-        if single
-        else f"the mean of n = {len(records)} networks from different seeds, one crop each, t interval at 95%"
-    )
-    fitted = ""
-    if (given := records[0].config.data).fit_on == "all":
-        fitted = f" fitted on {given.train_size or sum(map(len, datasets.split(given.dataset))):,} training images,"
-    links = " ".join(page.record_link(record.id) for record in records)
-    exact = ""
-    if "exact_n" in said:
-        of_exact = f"{final.accuracy('exact_'):%}"
-        exact = f" On the {said['exact_n']:,} images with exactly the original pixels it is {of_exact}."
-    gap = 100 * (final.accuracy().value - original["accuracy"])
-    theirs = f"{100 * original['accuracy']:.2f}% ({original['epochs']:g} epochs on a {original['hardware']})"
-    return (
-        f"<strong>{final.accuracy():%}</strong> on the {said['n']:,} test images of"
-        f" {said['fingerprint']['stamp']}, {abs(gap):.2f} points {'above' if gap >= 0 else 'below'} the published"
-        f" TPSNet's {theirs}, with {records[0].metrics['parameters']:,} of {PARAMETER_BUDGET:,} parameters,{fitted}"
-        f" {records[0].config.train.epochs:g} epochs and {_time(records)}: experiment <em>{final.name}</em>,"
-        f" record{'' if single else 's'} {links}, {grounds}.{exact}"
-    )
-
-
-def _time(records: Sequence[Record]) -> str:
-    """What the training of each took, on what: a range for those that ran on the same."""
-    if len({_machine(record) for record in records}) == 1:
-        return f"{_range(records)} of training{' each' if len(records) > 1 else ''} on {records[0].hardware}"
-    told = []
-    for machine in dict.fromkeys(map(_machine, records)):
-        there = [record for record in records if _machine(record) == machine]
-        seeds = ", ".join(str(record.config.seed) for record in there)
-        told.append(f"{_range(there)} (seed{'s' if len(there) > 1 else ''} {seeds}, {machine})")
-    return f"training of {', '.join(told)}"
-
-
-def _range(records: Sequence[Record]) -> str:
-    times = sorted(record.metrics["seconds"] for record in records)
-    return " to ".join(dict.fromkeys(map(duration, (times[0], times[-1]))))
-
-
-def _machine(record: Record) -> str:
-    """What a run trained on, a processor with how many threads; an older record does not say how many."""
-    threads = record.provenance.get("threads") if record.provenance["device"] == "cpu" else None
-    return record.hardware + (f", {threads} thread{'s' if threads > 1 else ''}" if threads else "")
-
-
-def said_of_seeds(final: Final) -> str:
-    """The accuracy of each network of a recipe, if it has several seeds, each with its Wilson interval."""
-    if len(final.opened) == 1:
-        return ""
-    each = [f"{_percent(_interval(test, ''))} from seed {record.config.seed}" for record, test in final.opened]
-    return f"Each alone, with its Wilson interval: {', '.join(each)}."
-
-
-def _seeds(found: Sequence[Final]) -> str:
-    """A row for each network of the leading recipes of several seeds: accuracy with Wilson's interval, and cost."""
-    several = [final for final in leading(found) if len(final.opened) > 1]
-    pairs = [(final, record, test) for final in several for record, test in final.opened]
-    if not pairs:
-        return ""
-    rows = [
-        {
-            "recipe": final.name,
-            "seed": record.config.seed,
-            "all": _percent(_interval(test, "")),
-            "exact": _percent(_interval(test, "exact_")) if "exact_n" in test.metrics else None,
-            "time": duration(record.metrics["seconds"]),
-            "on": _machine(record),
-            "record": page.record_link(record.id),
-        }
-        for final, record, test in pairs
+    best, *others = leading(found)
+    sentences = [
+        f"Our best network {_where(best)} ({_millions(best)} million parameters) classifies"
+        f" <strong>{best.accuracy():% value}</strong> of the {best.opened[0][1].metrics['n']:,} test images correctly:"
+        f" {_mean_of(best)}.",
+        f"One run takes {duration(60 * best.minutes)} on {best.timed[0].hardware}.",
+        f"The published TPSNet reports {100 * original['accuracy']:.2f}%; the difference is"
+        f" {_difference(best, original, found)}.",
     ]
-    said = pairs[0][2].metrics
-    heads = {"recipe": "recipe", "seed": "seed", "all": f"all {said['n']:,} images"}
-    heads |= {"exact": f"the {said['exact_n']:,} exact ones"} if "exact_n" in said else {}
-    heads |= {"time": "training", "on": "on", "record": "record"}
-    return page.table(rows, heads, "Each network, with its Wilson interval at 95%.")
+    sentences += [
+        f"Our best network {_where(other)} ({_millions(other)} million parameters) reaches"
+        f" {other.accuracy():%} in {duration(60 * other.minutes)}; the difference from TPSNet is"
+        f" {_difference(other, original, found)}."
+        for other in others
+    ]
+    better, known = _rank(best)
+    sentences.append(
+        f"Of {known} published networks with fewer than {PARAMETER_BUDGET:,} parameters, {better} are better."
+    )
+    return f"<p>{' '.join(sentences)}</p>"
+
+
+def _original() -> Mapping[str, Any]:
+    return next(row for row in cost.published() if row["model"] == "TPSNet")
+
+
+def _where(final: Final) -> str:
+    return CLASSES_OF_HARDWARE.get(final.records[0].provenance["device"], "here")
+
+
+def _millions(final: Final) -> str:
+    return f"{final.records[0].metrics['parameters'] / 1e6:.1f}"
+
+
+def _mean_of(final: Final) -> str:
+    estimate = final.accuracy()
+    if len(final.opened) == 1:
+        return f"one run, 95% interval over the images {estimate:% interval}"
+    return f"the mean of {len(final.opened)} runs from different seeds, 95% interval {estimate:% interval}"
+
+
+VERDICTS = {  # on `ours is better than the original`, in words
+    stats.HOLDS: "ours is better",
+    stats.DOES_NOT_HOLD: "ours is not better",
+    stats.NO_DIFFERENCE: "no difference that matters",
+    stats.NOT_SETTLED: "whether ours is better is not settled",
+    stats.PENDING: "pending",
+}
+BETTER_BY = 0.001  # the smallest difference of test accuracy that would matter here: a tenth of a point
+
+
+def _difference(final: Final, original: Mapping[str, Any], found: Sequence[Final]) -> str:
+    """The difference from the original and its verdict, with the noise of seeds, of images and of the one run."""
+    estimate = against_published(final, original, found)
+    return f"{estimate:points.2}, <em>{VERDICTS[stats.verdict(estimate, BETTER_BY)]}</em>"
+
+
+def _rank(final: Final) -> tuple[int, int]:
+    theirs = [row["accuracy"] for row in cost.published() if row["parameters"] < PARAMETER_BUDGET]
+    return sum(value > final.accuracy().value for value in theirs), len(theirs)
+
+
+def frontier(found: Sequence[Final]) -> Figure:
+    """The leading recipes among the published networks: test accuracy against parameters."""
+    return training.pareto([*(cost.final_row(final) for final in leading(found)), *cost.published()], "parameters")
 
 
 def _standing(found: Sequence[Final]) -> str:
     alt = "Test accuracy against parameters: the published networks, and the best of this report's records."
     records = [record for final in leading(found) for record in final.counted]
-    text = "Test accuracy against parameters. Published figures are as their authors report them."
-    shown = page.figure(frontier(found), alt, style.caption(text, records), records=[record.id for record in records])
-    return f"{shown}<p>What each published network used, with its source, is in notebook 4.</p>"
+    text = "Published networks of this size reach 94% to 98%; ours are marked. Published figures are their authors'."
+    return page.figure(frontier(found), alt, text, records=[record.id for record in records])
 
 
-def frontier(found: Sequence[Final]) -> Figure:
-    """The leading recipes among the published networks: test accuracy against parameters."""
-    best = [cost.final_row(replace(final, name=f"ours, {final.name}")) for final in leading(found)]
-    return training.pareto([*best, *cost.published()], "parameters")
+def _answer_table(found: Sequence[Final]) -> str:
+    """At most six rows: ours, the original, and the best published ones."""
+    published = sorted(cost.published(), key=lambda row: -row["accuracy"])
+    checked = [row for row in published if row["checked"] == "yes" and row["model"] != "TPSNet"][:3]
+    ours = [cost.final_row(final) | {"model": f"ours, {_where(final)} ({final.name})"} for final in leading(found)]
+    rows = [*ours, _original(), *checked]
+    table = [
+        {
+            "network": row["model"],
+            "parameters": f"{row['parameters'] / 1e6:.2f} M",
+            "accuracy": f"{100 * row['accuracy']:.2f}%",
+            "n": f"{row['n']:,.0f} {row['n_of']}" if row.get("n") else None,
+            "epochs": f"{row['epochs']:g}" if row.get("epochs") else None,
+        }
+        for row in rows[:6]
+    ]
+    heads = {
+        "network": "network",
+        "parameters": "parameters",
+        "accuracy": "test accuracy",
+        "n": "n",
+        "epochs": "epochs",
+    }
+    return page.table(table, heads, "Ours, the original, and the three best published figures that were checked.")
 
 
-MISTAKES = {  # what the original did, what our records say of it, and where a notebook shows it
-    "The best test epoch": (
-        "It kept the epoch with the lowest test loss and reported that one's test accuracy.",
-        mistakes.best_epoch,
-        (
-            "Notebook 4, the best epoch on two halves of the images",
-            "nb04-the-epoch-that-does-best-on-the-images-that-judge-it",
-        ),
-    ),
-    "A ranking that was never annealed": (
-        "Its trials of 30 epochs ran on a schedule made for 300, and were ranked where it cut them off.",
-        mistakes.unannealed_ranking,
-        (
-            "Notebook 4, short trials that rank as long ones do",
-            "nb04-a-ranking-of-networks-that-were-not-ready-to-be-ranked",
-        ),
-    ),
-    "The single seed": (
-        "It compared networks by one run each.",
-        mistakes.single_seed,
-        ("Notebook 4, runs that differ by nothing else", "nb04-the-single-seed"),
-    ),
-}
+# The winner ---------------------------------------------------------------------------------------------------------
 
 
-def _mistakes(store: Store) -> str:
-    """The mistakes as a list, each with the sentence that the records give, if there are any, and a link."""
-    items = []
-    for name, (did, say, (where, target)) in MISTAKES.items():
-        said = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escape(say(store)))
-        items.append(f'<li><em>{name}.</em> {did} {said} <a href="#{target}">{where}</a>.</li>')
-    return f"<p>The original made three, and they are easily made.</p><ol>{''.join(items)}</ol>"
+def _winner(final: Final) -> str:
+    """The drawing, the layers, the recipe in words and the learning curve of the leading network."""
+    run, record = final.run, final.counted[0]
+    drawing = page.figure(
+        network_drawing.draw_network(run.model),
+        "The network from left to right: stem, layers of residual blocks, pool, classifier.",
+        "The network: a stem, layers of residual blocks that halve the image, a pool and a linear classifier.",
+    )
+    layers = [
+        {
+            "part": row.name,
+            "what it is": row.kind,
+            "output (C x H x W)": " x ".join(map(str, row.shape)),
+            "parameters": row.parameters,
+            "MACs": f"{row.macs / 1e6:.1f} M",
+        }
+        for row in describe(run.model)
+    ]
+    columns = list(layers[0])
+    recipe = [row | {"source": _linked(row["source"])} for row in recipe_glossary.in_words(run)]
+    length = f"{run.train.epochs:g} epochs of {'all training images' if run.data.fit_on == 'all' else 'the split'}"
+    curve = training.learning_curves(record, record.metrics.get("n", 0)) if record.curve else None
+    about = style.description(curve) if curve is not None else None
+    shown = "" if curve is None or about is None else page.figure(curve, about.alt, about.caption, records=[record.id])
+    return (
+        f"<p>It is the recipe <em>{escape(final.name)}</em> of this report: {length}, batches of"
+        f" {run.train.batch_size}. Each word of the recipe has its line below; what each ingredient brings is measured"
+        ' in <a href="#nb04">chapter 4</a>.</p>'
+        + drawing
+        + page.table(layers, columns, "The layers; the counts are computed from the config.")
+        + page.table(recipe, list(recipe[0]), "The recipe in words.")
+        + shown
+    )
+
+
+def _linked(text: str) -> str | Markup:
+    """A Markdown link as HTML; any other text as it is."""
+    link = re.fullmatch(r"\[(.+)\]\((https?://\S+)\)", text)
+    return Markup('<a href="{}">{}</a>').format(link[2], link[1]) if link else text
+
+
+# Claims, mistakes, limitations --------------------------------------------------------------------------------------
 
 
 def _claims(rows: Sequence[judge.Row]) -> str:
     about = (
-        "A comparison holds if the interval of the difference lies above 0, and does not hold if the interval leaves no"
-        f" room for an advantage of the smallest effect of interest, {100 * SMALLEST_EFFECT:.0f} point unless the test"
-        " names another; it shows no difference that matters if the interval lies within that effect of 0."
-        " Else it is not settled. Each verdict is about networks of that size in runs of that length."
+        f"{judge.describe_table(rows)} A comparison holds if the interval of the difference lies above 0, and does not"
+        " hold if the interval leaves no room for an advantage of the smallest effect of interest,"
+        f" {100 * stats.SMALLEST_EFFECT:.0f} point unless the test names another; it shows no difference that matters"
+        " if the interval lies within that effect on both sides of 0. Else it is not settled."
     )
-    return f"{page.claims(rows)}<p>{about}</p>"
+    table = f"<details><summary>All tests with their records</summary>{page.claims(rows)}</details>"
+    return f"<p>{_emphasis(about)}</p>{table}"
 
 
-def _interval(test: TestResult, kind: str) -> tuple[float, float, float]:
-    accuracy, low, high = (float(test.metrics[kind + name]) for name in ("accuracy", "low", "high"))
-    return accuracy, low, high
+MISTAKES = {  # what the original did, and what our records say of it
+    "The epoch was chosen on the test set.": (
+        "It kept the epoch of the lowest test loss and reported that epoch's test accuracy.",
+        mistakes.best_epoch,
+    ),
+    "A ranking that was never annealed.": (
+        "Its trials of 30 epochs ran on a schedule made for 300, and were ranked where the schedule was cut off.",
+        mistakes.unannealed_ranking,
+    ),
+    "A single seed.": ("It compared networks by one run each.", mistakes.single_seed),
+}
+MISTAKES_SHOWN = "nb04-5-three-mistakes-of-the-original-and-their-size"  # the section of chapter 4
 
 
-def _percent(interval: tuple[float, float, float]) -> str:
-    accuracy, low, high = (100 * value for value in interval)
-    return f"{accuracy:.2f}% ({low:.2f} to {high:.2f})"
+def _mistakes(store: Store) -> str:
+    items = [
+        f"<li><strong>{name}</strong> {did} {_emphasis(escape(say(store)))}</li>"
+        for name, (did, say) in MISTAKES.items()
+    ]
+    return f'<ol>{"".join(items)}</ol><p><a href="#{MISTAKES_SHOWN}">Chapter 4 shows how each was measured.</a></p>'
 
 
-def _own_run(record: Record, facts: Mapping[str, Any]) -> str:
-    measured = record.metrics
-    _, validation = _sizes(record)
-    reached = held_out(record)
+def _emphasis(text: str) -> str:
+    return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
+
+
+def _limitations(found: Sequence[Final], rows: Sequence[judge.Row]) -> str:
+    """What the figures do not say, from the records: one copy of the data, small runs, few seeds, what is pending."""
+    items = []
+    stamps = {record.stamp for final in found for record in final.counted}
+    items += [f"The images are one copy of the data set: {escape(stamp)}." for stamp in sorted(stamps) if "(" in stamp]
+    exact = [final for final in leading(found) if "exact_n" in final.opened[0][1].metrics]
+    items += [
+        f"On the {final.opened[0][1].metrics['exact_n']:,} test images with the original pixels, the network"
+        f" {_where(final)} has {final.accuracy('exact_'):%}."
+        for final in exact
+    ]
+    unchosen = [final for final in leading(found) if not final.held_out]
+    items += [
+        f"The recipe {_where(final)} has no run that kept the validation images out, so that no held-out accuracy"
+        " stands beside its test accuracy yet; it was declared before it trained, and was the only one of its class."
+        for final in unchosen
+    ]
+    pending = sum(row.verdict == stats.PENDING for row in rows)
+    items.append(
+        f"Of the {len(rows)} tests of the original's claims, {pending} wait for runs; the others name the size of their"
+        " networks and the length of their runs, and say nothing of larger ones."
+    )
+    items.append(
+        "The test set was opened for recipes that were replaced afterwards; all openings are listed"
+        ' <a href="#openings">in order</a>.'
+    )
+    return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
+
+
+def _made() -> str:
+    return (
+        "<p>Five notebooks read recorded runs and compute every figure and table of this page; each run is known by a"
+        " hash of its config, and carries its commit, hardware and versions. No number is typed by hand. The chapters"
+        f" were executed by papermill with tpsnet {__version__}; code and records are under the MIT licence.</p>"
+        f"<p>Cite as: the TPSNet authors, <cite>{escape(TITLE)}</cite>, version {__version__},"
+        " <code>CITATION.cff</code> in the project.</p>"
+    )
+
+
+TITLE = "TPSNet: residual networks under five million parameters"
+
+
+# After the chapters -------------------------------------------------------------------------------------------------
+
+REFERENCES = (
+    ("He et al. 2015, Deep residual learning for image recognition", "https://arxiv.org/abs/1512.03385"),
+    ("He et al. 2016, Identity mappings in deep residual networks", "https://arxiv.org/abs/1603.05027"),
+    ("Krizhevsky 2009, Learning multiple layers of features from tiny images (CIFAR-10)",
+     "https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf"),
+    ("Bergstra and Bengio 2012, Random search for hyper-parameter optimization",
+     "https://www.jmlr.org/papers/v13/bergstra12a.html"),
+    ("Radosavovic et al. 2020, Designing network design spaces", "https://arxiv.org/abs/2003.13678"),
+    ("Godbole et al. 2023, Deep learning tuning playbook", "https://github.com/google-research/tuning_playbook"),
+    ("Jordan 2023, On the variance of neural network training with respect to test sets and distributions",
+     "https://arxiv.org/abs/2304.01910"),
+    ("Jordan 2024, 94% on CIFAR-10 in 3.29 seconds on a single GPU (airbench)", "https://arxiv.org/abs/2404.00498"),
+    ("Müller and Hutter 2021, TrivialAugment", "https://arxiv.org/abs/2103.10158"),
+    ("Yun et al. 2019, CutMix", "https://arxiv.org/abs/1905.04899"),
+    ("Guo et al. 2017, On calibration of modern neural networks", "https://arxiv.org/abs/1706.04599"),
+    ("Northcutt et al. 2021, Pervasive label errors in test sets", "https://arxiv.org/abs/2103.14749"),
+    ("Peterson et al. 2019, Human uncertainty makes classification more robust (CIFAR-10H)",
+     "https://arxiv.org/abs/1908.07086"),
+    ("Barz and Denzler 2020, Do we train on test data? (near-duplicates)", "https://arxiv.org/abs/1902.00423"),
+    ("TPSNet, the original: code, curve and report", "https://github.com/taiyipan/TPSNet"),
+)  # fmt: skip
+
+
+def _references() -> str:
+    items = (Markup('<li><a href="{}">{}</a></li>').format(address, name) for name, address in REFERENCES)
+    return str(Markup("<ol>{}</ol>").format(Markup("").join(items)))
+
+
+def _openings(store: Store) -> str:
+    """Every opening of the test set, oldest first; those before the rule of declaration say so."""
+    rows = [
+        {
+            "opened": line["opened"][:16].replace("T", " "),
+            "record": page.record_link(line["record"]),
+            "declared by": line.get("experiment") or "nothing: exploratory",
+            "rule": "declared in a commit" if line.get("declaration") else "before the rule",
+        }
+        for line in openings.every()
+    ]
+    heads = ["opened", "record", "declared by", "rule"]
+    about = (
+        "<p>A run is declared final in a commit before it trains, and the test set opens for it once. The first"
+        " openings were made before this rule: the recipe <em>laptop</em> was replaced after its predecessor had been"
+        " opened, and one record was opened as exploratory before its seed was declared.</p>"
+    )
+    return about + page.table(rows, heads, "Openings of the test set.")
+
+
+def _own_run(record: Record) -> str:
+    measured, reached = record.metrics, held_out(record)
     row = {
         "network": f"{measured['parameters']:,} parameters, {measured['macs'] / 1e6:.0f} million MACs an image",
         "data": record.stamp,
-        "validation accuracy": "–, fitted on these images too"
-        if reached is None
-        else f"{100 * reached:.2f}% (n = {validation:,} images)",
+        "validation accuracy": "fitted on these images too" if reached is None else f"{100 * reached:.2f}%",
         "epochs": f"{measured['epochs']:g}",
         "time": duration(measured["seconds"]),
         "images a second": f"{measured['images_per_second']:,.0f}",
         "hardware": record.hardware,
-        "started": f"{record.provenance['started']}, host {facts['host'] or record.provenance['host']}",
+        "started": f"{record.provenance['started']}, host {record.provenance['host']}",
     }
-    rows = [{"what": key, "figure": value} for key, value in row.items()]
-    return "<p>Notebook 4 trained this network afresh for this page.</p>" + page.table(rows, {"what": "", "figure": ""})
-
-
-def _sizes(record: Record) -> tuple[int, int]:
-    fit, validation = datasets.split(record.config.data.dataset)
-    return record.config.data.train_size or len(fit), record.config.data.validation_size or len(validation)
+    rows = [{"what": key, "value": value} for key, value in row.items()]
+    return "<p>Chapter 4 trained this network afresh for this page.</p>" + page.table(rows, {"what": "", "value": ""})
 
 
 def _pending(store: Store) -> str:
+    """A row for each declared experiment that has runs without a record."""
     rows = []
-    afresh = (
-        run_notebooks.profile_names()
-    )  # an experiment of a profile's name is what that profile trains for every page
-    for experiment in (e for e in experiments.all_experiments() if not (e.is_check or e.name in afresh)):
+    for experiment in experiments.all_experiments():
         left = len(experiments.pending([experiment], store))
-        if left:
-            minutes = left * experiment.minutes
-            needs = "one GPU" if experiment.needs == "gpu" else "two CPU cores"
-            total = len(experiment.runs)
-            rows.append(
-                {
-                    "name": experiment.name,
-                    "asks": page.with_code(experiment.question),
-                    "left": f"{left} of {total}",
-                    "needs": needs,
-                }
-                | {"time": duration(60 * minutes)}
-            )
+        if experiment.is_check or experiment.name in run_notebooks.profile_names() or not left:
+            continue
+        rows.append(
+            {
+                "name": experiment.name,
+                "left": f"{left} of {len(experiment.runs)}",
+                "needs": "one GPU" if experiment.needs == "gpu" else "two CPU cores",
+                "time": duration(60 * left * experiment.minutes),
+                "asks": page.with_code(experiment.question),
+            }
+        )
     if not rows:
         return "<p>Every declared experiment has its records.</p>"
     heads = {"name": "experiment", "left": "runs left", "needs": "needs", "time": "about", "asks": "question"}
-    return (
-        "<p>Declared and not run yet; <code>tpsnet run NAME</code> runs one, <code>tpsnet run --pending</code> all that"
-        " this machine can.</p>" + page.table(rows, heads)
-    )
+    return "<p><code>tpsnet run NAME</code> runs one of them.</p>" + page.table(rows, heads)

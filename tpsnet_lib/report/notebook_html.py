@@ -219,7 +219,7 @@ def _tidy_table(soup: BeautifulSoup, found: Tag) -> None:
     for corner in [head for head in found("th") if not head.get_text(strip=True)]:
         corner.name, corner.attrs = "td", {}  # a head without a text says nothing
     if found.find_parent(class_="scroll") is None:
-        found.wrap(soup.new_tag("div", attrs={"class": "scroll"}))
+        found.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
 
 
 def _headings(soup: BeautifulSoup, prefix: str) -> tuple[str, list[tuple[str, str]]]:

@@ -73,7 +73,7 @@ def claims(rows: Sequence[Row]) -> str:
 
     records = {record.id: record for row in rows for record in row.records}
     text = "Every verdict names its budget first, and is adjusted over all tests of the table (Holm); intervals at 95%."
-    parts = [Markup('<div class="claims scroll"><table><caption>{}</caption><thead><tr>').format(
+    parts = [Markup('<div class="claims scroll" tabindex="0"><table><caption>{}</caption><thead><tr>').format(
         style.caption(text, list(records.values()))
     )]  # fmt: skip
     parts += [Markup('<th scope="col">{}</th>').format(head) for head in ("verdict", "tested", "estimate", "records")]
@@ -123,7 +123,7 @@ def figure(fig: Any, alt: str, caption: str = "", fmt: str = "svg", records: Seq
     sources = folded.format(links, more) if records else ""
     parts = [
         Markup('<figure class="wide">' if across >= 2 * down else "<figure>"),
-        Markup('<div class="scroll"><img alt="{}"{} src="{}"></div>').format(alt, width, source),
+        Markup('<div class="scroll" tabindex="0"><img alt="{}"{} src="{}"></div>').format(alt, width, source),
         Markup("<figcaption>{}{}</figcaption>").format(caption, sources) if caption or records else "",
         Markup("</figure>"),
     ]

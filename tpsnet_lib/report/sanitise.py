@@ -19,7 +19,7 @@ table tbody td tfoot th thead tr u ul var
 TAGS = {*_MATH.split(), *_TEXT.split()}
 DROPPED_WHOLE = {"script", "style", "svg", "template", "noscript", "title", "textarea", "iframe", "noembed", "xmp"}
 ATTRIBUTES = {
-    "*": {"class", "id", "title", "data-cell", "lang", "dir"},
+    "*": {"class", "id", "title", "data-cell", "lang", "dir", "tabindex"},
     "a": {"href", "download"},
     "img": {"src", "alt", "width", "height"},
     "td": {"colspan", "rowspan", "headers"},
