@@ -51,66 +51,15 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
     return (logits.argmax(1) == labels).double().mean().item()
 
 
-def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """The ends of `stats.proportion`; nothing observed (n = 0) gives (0, 1)."""
-    from tpsnet_lib import stats
-
-    found = stats.proportion(successes, n, level=level)
-    return (found.low, found.high) if n else (0.0, 1.0)
-
-
-def mean_interval(values: Values, level: float = 0.95) -> tuple[float, float, float]:
-    """`stats.mean` as (mean, low, high); for equal values all three are the mean."""
-    from tpsnet_lib import stats
-
-    found = stats.mean(values, level=level)
-    return (found.value, found.low, found.high) if found.has_interval or found.n < 2 else (found.value,) * 3
-
-
-def paired_difference(values_a: Values, values_b: Values) -> tuple[float, float, float]:
-    """`stats.paired_difference` as (mean, low, high)."""
-    from tpsnet_lib import stats
-
-    found = stats.paired_difference(values_a, values_b)
-    return (found.value, found.low, found.high) if found.has_interval or found.n < 2 else (found.value,) * 3
-
-
-def bootstrap(values: Values, statistic: Callable[[Any], float], n: int = 2000) -> tuple[float, float]:
-    """The ends of `stats.bootstrap`."""
-    from tpsnet_lib import stats
-
-    found = stats.bootstrap(values, statistic, draws=n)
-    return (found.low, found.high) if found.has_interval else (found.value, found.value)
-
-
-def mcnemar(correct_a: Flags, correct_b: Flags) -> float:
-    """`stats.mcnemar`."""
-    from tpsnet_lib import stats
-
-    return stats.mcnemar(correct_a, correct_b)
-
-
 def confusion(predicted: Tensor, labels: Tensor, classes: int = CLASSES) -> Tensor:
     """How often images of a class (row) are taken for another (column): int64 [classes, classes]."""
     return torch.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
-
-
-def per_class(confusion: Tensor) -> Tensor:
-    """The accuracy within each class, float64 [classes], from a confusion matrix; nan for a class without images."""
-    counts = confusion.double()
-    return counts.diagonal() / counts.sum(1)
 
 
 def nll(probabilities: Tensor, labels: Tensor) -> float:
     """The mean negative log likelihood of the labels, in nats; a probability below 1e-12 counts as 1e-12."""
     chosen = probabilities.double().gather(1, labels[:, None])
     return -chosen.clamp(min=1e-12).log().mean().item()
-
-
-def brier(probabilities: Tensor, labels: Tensor) -> float:
-    """The squared distance of the probabilities from the truth, summed over classes, 0 to 2 (Brier 1950)."""
-    truth = torch.nn.functional.one_hot(labels, probabilities.shape[1])
-    return (probabilities.double() - truth).square().sum(1).mean().item()
 
 
 def ece(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
@@ -137,10 +86,3 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
         else:
             low = middle
     return math.exp((low + high) / 2)
-
-
-def t_quantile(freedom: int, level: float) -> float:
-    """t with P(|T| < t) = level for Student's T."""
-    from scipy.stats import t  # type: ignore[import-untyped]
-
-    return float(t.ppf((1 + level) / 2, freedom))

@@ -141,16 +141,3 @@ def group_events(events: Iterable[tuple[str, float, float]]) -> dict[str, float]
             group = next((group for group, pattern in GROUPS.items() if re.search(pattern, name, re.I)), OTHER)
         seconds[group] += microseconds / 1e6
     return dict(sorted(seconds.items(), key=lambda item: -item[1]))
-
-
-def said_of_profile(step: StepProfile) -> str:
-    """A sentence on where a step's time goes."""
-    convolutions = step.share("convolution, forward") + step.share("convolution, backward")
-    others = {group: value for group, value in step.seconds.items() if not group.startswith("convolution")}
-    largest = max(others, key=lambda group: others[group])
-    return (
-        f"A step of {step.batch_size} images takes {1000 * step.total:.0f} ms here (on {step.threads}"
-        f" thread{'s' if step.threads > 1 else ''}):"
-        f" **{convolutions:.0%} of it is convolutions**, {step.share(DATA):.1%} is drawing and augmenting the batch."
-        f" The largest of the rest is {largest}, {step.share(largest):.0%}."
-    )

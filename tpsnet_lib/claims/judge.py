@@ -61,16 +61,6 @@ def row(name: str, store: Store) -> Row:
     return next(each for each in judged(store) if each.name == name)
 
 
-def describe_row(row: Row) -> str:
-    """A test in a sentence of Markdown, the budget before anything else."""
-    if not row.n:
-        return f"**{row.sentence}: pending.** {row.pending}."
-    grounds = f"{row.shown}; {row.estimate.basis}; adjusted p {row.p:.2g}"
-    budget = f"{row.budget[0].upper()}{row.budget[1:]}"
-    waiting = [f"Pending: {row.pending}."] if row.pending else []
-    return " ".join([f"*{budget}.* **{row.sentence}: {row.verdict}.** {grounds}.", *row.notes, *waiting])
-
-
 def describe_table(rows: Sequence[Row]) -> str:
     """How many tests were made, and how many have which verdict: tests are counted, and not claims."""
     several = {stats.HOLDS: "hold", stats.DOES_NOT_HOLD: "do not hold", stats.NO_DIFFERENCE: "show no difference that"}
