@@ -222,7 +222,7 @@ def test_a_rate_is_among_the_best_only_if_trials_near_it_beat_others(
         return 0.8 - float(loss) + 0.02 * noise(config)
 
     evidence = Evidence(store_of(tmp_path, {"search_classroom": accuracy}))
-    (answer,) = claims.TESTS["learning rate"].answers(evidence)
+    answer, _ = claims.TESTS["learning rate"].answers(evidence)
     assert stats.verdict(answer.judged, answer.smallest_effect) in (verdict, NO_DIFFERENCE if best is None else verdict)
     assert "Without any effect of the rate" in answer.notes[1]
 

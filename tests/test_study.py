@@ -38,7 +38,7 @@ def experiments(store: Store, folder: Path) -> dict[str, Experiment]:
 
 def test_each_architecture_gets_its_best_rate_and_of_equal_ones_the_lower(tmp_path: Path) -> None:
     def accuracy(label: str, config: RunConfig) -> float:
-        best = 0.3 if label.startswith("B=2,") else 0.05
+        best = 0.7 if label.startswith("B=2,") else 0.05
         equal = label.startswith("B=1,") and config.train.lr == 0.12
         return 0.8 if config.train.lr == best or equal else 0.7
 
@@ -50,7 +50,7 @@ def test_each_architecture_gets_its_best_rate_and_of_equal_ones_the_lower(tmp_pa
         assert {run.label for run in experiment.runs} == {label for label, _, _ in part.runs}
         for run in experiment.runs:
             train = run.config.train
-            assert train.lr == (0.3 if run.label == "B=2" else 0.05)
+            assert train.lr == (0.7 if run.label == "B=2" else 0.05)
             assert (train.epochs, train.warmup_epochs, train.precision) == (part.epochs, part.epochs / 12, "bf16")
             assert run.config.data.train_size in (None, 0)
             wanted = 620_000 if "wide" in run.label else 310_000
@@ -62,12 +62,12 @@ def test_each_architecture_gets_its_best_rate_and_of_equal_ones_the_lower(tmp_pa
     assert declared["study_dropout"].runs[0].config.model.dropout == 0.2
     assert declared["study_dropout"].runs[-1].config.model.block_dropout == 0.2
     texts = study.study_experiments(store)
-    assert texts["study_blocks"].count("0.3 is at the border of the range tried") == 1
+    assert texts["study_blocks"].count("0.7 is at the border of the range tried") == 1
     assert "border" not in texts["study_control"]
 
 
 def test_what_has_no_rate_yet_is_not_declared(tmp_path: Path) -> None:
-    store = rates_store(tmp_path, lambda label, config: None if "B=6, train.lr=0.3" in label else 0.7)
+    store = rates_store(tmp_path, lambda label, config: None if "B=6, train.lr=0.7" in label else 0.7)
     names = study.study_experiments(store).keys()
     assert names == study.PARTS.keys() - {"study_blocks"}
 

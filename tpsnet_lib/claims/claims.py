@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from tpsnet_lib.analysis.original_results import TABLE_1, TABLE_1_IMAGES
 from tpsnet_lib.claims.evidence import (
     Answer,
     Evidence,
+    Runs,
     at_least,
     at_most,
     better,
@@ -246,11 +247,16 @@ def _optimizer(evidence: Evidence) -> Iterator[Answer]:
 )
 def _learning_rate(evidence: Evidence) -> Iterator[Answer]:
     """Judge how far winners are from 0.01 if they have other rates, else whether trials near it beat random ones."""
-    runs, x = [evidence.runs("search_classroom")], math.log10(0.01)
-    trials = [(math.log10(drawn["lr"]), value) for drawn, value in evidence.trials("search_classroom") if _sgd(drawn)]
+    for name in ("search_classroom", "search_sgd_rate"):
+        runs = [evidence.runs(name)]
+        trials = [(math.log10(drawn["lr"]), value) for drawn, value in evidence.trials(name) if _sgd(drawn)]
+        yield _near_the_original_rate(trials, runs, math.log10(0.01))
+
+
+def _near_the_original_rate(trials: Sequence[tuple[float, float]], runs: list[Runs], x: float) -> Answer:
+    """Whether the rate 10^x is among the best of some trials, each its log10 rate and its accuracy."""
     if len(trials) < 2 * FEW:
-        yield greater(stats.median_difference([], []), runs)
-        return
+        return greater(stats.median_difference([], []), runs)
     rates, accuracies = zip(*trials, strict=True)
     test = search.among_the_best(rates, accuracies, x)
     winners = f"{10**test.winners.low:.2g} to {10**test.winners.high:.2g}"
@@ -262,7 +268,7 @@ def _learning_rate(evidence: Evidence) -> Iterator[Answer]:
     if test.winners.high < x or test.winners.low > x:
         other = at_least(test.winners, runs, x) if test.winners.high < x else at_most(test.winners, runs, x)
         answer = replace(answer, judged=other.judged, smallest_effect=other.smallest_effect)
-    yield replace(answer, notes=notes)
+    return replace(answer, notes=notes)
 
 
 def _sgd(drawn: Mapping[str, Any]) -> bool:
