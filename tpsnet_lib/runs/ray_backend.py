@@ -100,15 +100,15 @@ def run_all(
 @contextlib.contextmanager
 def connected(address: str | None, workers: int) -> Iterator[None]:
     """Ray, for as long as the block lasts; one that is connected already is used and left as it is."""
-    if ray.is_initialized():
-        yield
-        return
     if address and ":" in address:
         host, _, port = address.removeprefix("ray://").rpartition(":")
         try:
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         except (OSError, ValueError) as error:
             raise ConfigError(f"--address {address}: no Ray cluster answers ({error})") from None
+    if ray.is_initialized():
+        yield
+        return
     here = {} if address else {"num_cpus": workers, "include_dashboard": False, "object_store_memory": 100 * 2**20}
     for attempt in range(STARTS):
         try:
