@@ -82,6 +82,7 @@ report/student_copies
 report/notebook_html
 report/page
 report/landing
+report/closing
 report/build
 benchmarks/original_loop
 benchmarks/throughput

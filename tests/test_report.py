@@ -14,7 +14,7 @@ from tpsnet_lib import stats
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.files import DataError, project_root
 from tpsnet_lib.progress import duration
-from tpsnet_lib.report import build, landing, notebook_html
+from tpsnet_lib.report import build, closing, landing, notebook_html
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.test_set import TestResult
@@ -135,7 +135,7 @@ def test_a_page_from_synthetic_images_says_so_first(tiny_record: Record, tiny_st
 
 
 def test_what_is_to_be_run_is_named_with_what_it_needs_and_its_minutes(tmp_path: Path) -> None:
-    rows = BeautifulSoup(landing._pending(Store(tmp_path)), "html.parser")("tr")
+    rows = BeautifulSoup(closing._pending(Store(tmp_path)), "html.parser")("tr")
     heads = [cell.text for cell in rows[0]("th")]
     assert heads == ["experiment", "runs left", "needs", "about", "question"]
     cells = {row.td.text: [cell.text for cell in row("td")] for row in rows[1:] if row.td}

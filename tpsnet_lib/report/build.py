@@ -19,7 +19,7 @@ from tpsnet_lib.data import datasets
 from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import TpsnetError, project_root, write_whole
 from tpsnet_lib.plots import style
-from tpsnet_lib.report import landing, page, run_notebooks
+from tpsnet_lib.report import closing, landing, page, run_notebooks
 from tpsnet_lib.report.pictures import slim_svg
 from tpsnet_lib.runs.provenance import commit, hardware
 from tpsnet_lib.runs.records import Store, committed_folder, default_store
@@ -77,7 +77,7 @@ def make(
     sections = landing.sections(store, fresh, synthetic=not dataset.startswith("CIFAR-10"))
     shown = [record for record in store.all() if not record.failed]
     meta = {"title": landing.TITLE, "question": QUESTION, **facts}
-    html = page.render(sections, executed, shown, meta, landing.closing(store))
+    html = page.render(sections, executed, shown, meta, closing.sections(store))
     name = "index.html" if dataset.startswith("CIFAR-10") or profile == "smoke" else "index-shapes10.html"
     target = project_root() / "report" / ("index.html" if profile == "full" else f"local/{name}")
     return page.write(out or target, html)

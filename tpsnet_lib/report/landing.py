@@ -1,4 +1,4 @@
-"""What stands before and after the chapters: the answer on one screen, the winner, claims, mistakes, sources."""
+"""What stands before the chapters: the answer on one screen, the winner, claims, mistakes, limitations, how to cite."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.model_cost import describe
 from tpsnet_lib.plots import network_drawing, style, training
 from tpsnet_lib.progress import duration
-from tpsnet_lib.report import page, run_notebooks
+from tpsnet_lib.report import page
 from tpsnet_lib.report.page import Section
-from tpsnet_lib.runs import experiments, openings
 from tpsnet_lib.runs.records import Record, Store, held_out
 
 CLASSES_OF_HARDWARE = {"cuda": "on one GPU", "cpu": "on two cores of a CPU"}
@@ -72,15 +71,6 @@ def sections(store: Store, fresh: Record | None, synthetic: bool) -> list[Sectio
     if fresh is not None:
         shown.append(Section("The run of this machine", _own_run(fresh), "own"))
     return shown
-
-
-def closing(store: Store) -> list[Section]:
-    """The sections after the chapters, folded by the page: references, openings in order, what is still to be run."""
-    return [
-        Section("References", _references(), "references"),
-        Section("Openings of the test set, in order", _openings(store), "openings"),
-        Section("What is still to be run", _pending(store), "pending"),
-    ]
 
 
 # The first screen ---------------------------------------------------------------------------------------------------
@@ -320,56 +310,6 @@ def _made() -> str:
 TITLE = "TPSNet: residual networks under five million parameters"
 
 
-# After the chapters -------------------------------------------------------------------------------------------------
-
-REFERENCES = (
-    ("He et al. 2015, Deep residual learning for image recognition", "https://arxiv.org/abs/1512.03385"),
-    ("He et al. 2016, Identity mappings in deep residual networks", "https://arxiv.org/abs/1603.05027"),
-    ("Krizhevsky 2009, Learning multiple layers of features from tiny images (CIFAR-10)",
-     "https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf"),
-    ("Bergstra and Bengio 2012, Random search for hyper-parameter optimization",
-     "https://www.jmlr.org/papers/v13/bergstra12a.html"),
-    ("Radosavovic et al. 2020, Designing network design spaces", "https://arxiv.org/abs/2003.13678"),
-    ("Godbole et al. 2023, Deep learning tuning playbook", "https://github.com/google-research/tuning_playbook"),
-    ("Jordan 2023, On the variance of neural network training with respect to test sets and distributions",
-     "https://arxiv.org/abs/2304.01910"),
-    ("Jordan 2024, 94% on CIFAR-10 in 3.29 seconds on a single GPU (airbench)", "https://arxiv.org/abs/2404.00498"),
-    ("Müller and Hutter 2021, TrivialAugment", "https://arxiv.org/abs/2103.10158"),
-    ("Yun et al. 2019, CutMix", "https://arxiv.org/abs/1905.04899"),
-    ("Guo et al. 2017, On calibration of modern neural networks", "https://arxiv.org/abs/1706.04599"),
-    ("Northcutt et al. 2021, Pervasive label errors in test sets", "https://arxiv.org/abs/2103.14749"),
-    ("Peterson et al. 2019, Human uncertainty makes classification more robust (CIFAR-10H)",
-     "https://arxiv.org/abs/1908.07086"),
-    ("Barz and Denzler 2020, Do we train on test data? (near-duplicates)", "https://arxiv.org/abs/1902.00423"),
-    ("TPSNet, the original: code, curve and report", "https://github.com/taiyipan/TPSNet"),
-)  # fmt: skip
-
-
-def _references() -> str:
-    items = (Markup('<li><a href="{}">{}</a></li>').format(address, name) for name, address in REFERENCES)
-    return str(Markup("<ol>{}</ol>").format(Markup("").join(items)))
-
-
-def _openings(store: Store) -> str:
-    """Every opening of the test set, oldest first; those before the rule of declaration say so."""
-    rows = [
-        {
-            "opened": line["opened"][:16].replace("T", " "),
-            "record": page.record_link(line["record"]),
-            "declared by": line.get("experiment") or "nothing: exploratory",
-            "rule": "declared in a commit" if line.get("declaration") else "before the rule",
-        }
-        for line in openings.every()
-    ]
-    heads = ["opened", "record", "declared by", "rule"]
-    about = (
-        "<p>A run is declared final in a commit before it trains, and the test set opens for it once. The first"
-        " openings were made before this rule: the recipe <em>laptop</em> was replaced after its predecessor had been"
-        " opened, and one record was opened as exploratory before its seed was declared.</p>"
-    )
-    return about + page.table(rows, heads, "Openings of the test set.")
-
-
 def _own_run(record: Record) -> str:
     measured, reached = record.metrics, held_out(record)
     row = {
@@ -384,25 +324,3 @@ def _own_run(record: Record) -> str:
     }
     rows = [{"what": key, "value": value} for key, value in row.items()]
     return "<p>Chapter 4 trained this network afresh for this page.</p>" + page.table(rows, {"what": "", "value": ""})
-
-
-def _pending(store: Store) -> str:
-    """A row for each declared experiment that has runs without a record."""
-    rows = []
-    for experiment in experiments.all_experiments():
-        left = len(experiments.pending([experiment], store))
-        if experiment.is_check or experiment.name in run_notebooks.profile_names() or not left:
-            continue
-        rows.append(
-            {
-                "name": experiment.name,
-                "left": f"{left} of {len(experiment.runs)}",
-                "needs": "one GPU" if experiment.needs == "gpu" else "two CPU cores",
-                "time": duration(60 * left * experiment.minutes),
-                "asks": page.with_code(experiment.question),
-            }
-        )
-    if not rows:
-        return "<p>Every declared experiment has its records.</p>"
-    heads = {"name": "experiment", "left": "runs left", "needs": "needs", "time": "about", "asks": "question"}
-    return "<p><code>tpsnet run NAME</code> runs one of them.</p>" + page.table(rows, heads)
