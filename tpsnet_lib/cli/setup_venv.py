@@ -15,6 +15,7 @@ from pathlib import Path
 from tpsnet_lib.files import TpsnetError, project_root, write_whole
 
 UV = "uv==0.13.9"
+NO_NEWS = '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}\n'
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 
 
@@ -81,12 +82,12 @@ def lab(options: Sequence[str] = ()) -> int:
     """Open JupyterLab on notebook 01, rooted at the project; `options` are handed on, such as `--port 9999`.
 
     The super-user, as in a container, is let in; the pop-up that asks for news is left out."""
-    root = project_root()
+    root, python = project_root(), str(setup())
     first = root / "notebooks" / "01_explore_data.ipynb"
-    quiet = ["--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    write_whole(root / ".venv" / "share" / "jupyter" / "lab" / "settings" / "overrides.json", NO_NEWS)
     as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    command = [str(setup()), "-m", "jupyterlab", str(first), f"--ServerApp.root_dir={root}"]
-    return _run([*command, *quiet, *as_root, *options])
+    command = [python, "-m", "jupyterlab", str(first), f"--ServerApp.root_dir={root}"]
+    return _run([*command, *as_root, *options])
 
 
 def _run(command: Sequence[str]) -> int:
