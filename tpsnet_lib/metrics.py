@@ -1,4 +1,4 @@
-"""Predictions of a network, and what to say about them: numbers in, numbers with their uncertainty out."""
+"""Predictions of a network and their scores: accuracy, confusion, likelihood, calibration. Intervals are in `stats`."""
 
 from __future__ import annotations
 

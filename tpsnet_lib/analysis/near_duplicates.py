@@ -1,4 +1,6 @@
-"""Whether two images are nearly the same: one photograph twice, or one scene a moment later."""
+"""The vectors in which near-duplicates lie close: one photograph twice, or one scene a moment later.
+
+Notebook 01 searches with them, in section 4."""
 
 from __future__ import annotations
 

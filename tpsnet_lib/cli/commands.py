@@ -1,4 +1,4 @@
-"""What the commands of engine and report do, as `cli` reads their arguments; those of the study are in
+"""What the commands on one network, on data and on the report do; those that run many networks are in
 `study_commands`. Results go to standard output."""
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return done if isinstance(done, int) else 0
         from tpsnet_lib.cli import commands, study_commands
 
-        room = study_commands if hasattr(study_commands, options.run) else commands
-        return int(getattr(room, options.run)(options))
+        module = study_commands if hasattr(study_commands, options.run) else commands
+        return int(getattr(module, options.run)(options))
     except Interrupted as error:
         _say(error, options.debug)
         return 130

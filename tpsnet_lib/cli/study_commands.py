@@ -1,4 +1,4 @@
-"""What the commands that ask many networks do, as `cli` reads their arguments: run, records, bench."""
+"""What the commands that run many networks do: run, records, bench."""
 
 from __future__ import annotations
 

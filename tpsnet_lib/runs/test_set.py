@@ -25,7 +25,8 @@ from tpsnet_lib.runs.records import SUMS, Record, Store, check_sums, default_sto
 
 @dataclass(frozen=True)
 class TestResult:
-    """What a network said of the test images, and how that scores; `choosing` is False where no choice may use it."""
+    """The logits of a network on the test images and their scores; `metrics["not_choosing"]` marks an exploratory one,
+    by which nothing may be chosen."""
 
     __test__ = False  # not a test class, whatever pytest makes of its name
 
