@@ -176,6 +176,8 @@ def tidy(soup: BeautifulSoup, name: str, problems: list[str]) -> None:
             cell = image.find_parent(attrs={"data-cell": True})
             place = f"{name}, cell {cell['data-cell']}" if cell else name
             problems.append(f"{place}: an image without alternative text")
+    for code in soup("pre"):
+        code["tabindex"] = "0"  # what may scroll is reached by the keyboard
     for link in soup("a", href=True):
         _local_link(link)
     for found in soup("table"):
