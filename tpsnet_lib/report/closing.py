@@ -62,7 +62,8 @@ def _openings(store: Store) -> str:
     about = (
         "<p>A run is declared final in a commit before it trains, and the test set opens for it once. The first"
         " openings were made before this rule: the recipe <em>laptop</em> was replaced after its predecessor had been"
-        " opened, and one record was opened as exploratory before its seed was declared.</p>"
+        " opened, one record was opened as exploratory before its seed was declared, and <em>best</em> was opened from"
+        " a tree that was not clean, after a run of another length than its committed declaration named.</p>"
     )
     return about + page.table(rows, heads, "Openings of the test set.")
 

@@ -154,7 +154,7 @@ def frontier(found: Sequence[Final]) -> Figure:
 def _standing(found: Sequence[Final]) -> str:
     alt = "Test accuracy against parameters: the published networks, and the best of this report's records."
     records = [record for final in leading(found) for record in final.counted]
-    text = "Published networks of this size reach 94% to 98%; ours are marked. Published figures are their authors'."
+    text = "Published networks of this size, and ours, which are marked. Published figures are their authors'."
     return page.figure(frontier(found), alt, text, records=[record.id for record in records])
 
 
@@ -282,7 +282,7 @@ def _limitations(found: Sequence[Final], rows: Sequence[judge.Row]) -> str:
     unchosen = [final for final in leading(found) if not final.held_out]
     items += [
         f"The recipe {_where(final)} has no run that kept the validation images out, so that no held-out accuracy"
-        " stands beside its test accuracy yet; it was declared before it trained, and was the only one of its class."
+        " stands beside its test accuracy yet; it is the only one of its class that has records."
         for final in unchosen
     ]
     pending = sum(row.verdict == stats.PENDING for row in rows)
@@ -300,7 +300,7 @@ def _limitations(found: Sequence[Final], rows: Sequence[judge.Row]) -> str:
 def _made() -> str:
     return (
         "<p>Five notebooks read recorded runs and compute every figure and table of this page; each run is known by a"
-        " hash of its config, and carries its commit, hardware and versions. No number is typed by hand. The chapters"
+        " hash of its config, and carries its commit, hardware and versions. The chapters"
         f" were executed by papermill with tpsnet {__version__}; code and records are under the MIT licence.</p>"
         f"<p>Cite as: the TPSNet authors, <cite>{escape(TITLE)}</cite>, version {__version__},"
         " <code>CITATION.cff</code> in the project.</p>"
