@@ -1,0 +1,35 @@
+"""What is done to the project to see whether it holds: kills, full disks, bad files, hostile pages. An area is a module
+here with a function `outcomes(short)` that yields an `Outcome` for each fault that it tried; `python -m tests.faults`
+counts them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+HELD, LOST, RAN, TRACEBACK, HANG, WRONG = ENDS = "held", "lost", "ran", "traceback", "hang", "wrong"
+
+AREAS: dict[str, tuple[str, str]] = {}  # name: its module here, and what is tried there
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One fault that was tried and what came of it.
+
+    `held`: what the project promises; `lost`: a record, result or line is gone or altered; `ran`: something hostile was
+    executed, or called out; `traceback`, `hang`; `wrong`: anything else, such as words that do not name the file."""
+
+    fault: str
+    end: str
+    said: str = ""
+
+
+class NotHere(Exception):  # noqa: N818 - no error
+    """An area that cannot be tried on this machine, and why."""
+
+
+def tried(area: str, short: bool) -> Iterator[Outcome]:
+    """The outcomes of an area; the short form tries a part of its faults, which the test suite does."""
+    module = importlib.import_module(f".{AREAS[area][0]}", __package__)
+    yield from module.outcomes(short)
