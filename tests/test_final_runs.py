@@ -11,8 +11,9 @@ from tpsnet_lib import stats
 from tpsnet_lib.analysis import final_runs
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.config import DataConfig, RunConfig
+from tpsnet_lib.runs import openings, test_set
 from tpsnet_lib.runs.experiments import load_experiment
-from tpsnet_lib.runs.records import Record, Store, held_out, row_sum
+from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out, row_sum
 from tpsnet_lib.runs.test_set import TestResult
 
 
@@ -101,3 +102,25 @@ def test_a_run_fitted_on_the_validation_images_has_no_held_out_accuracy() -> Non
     assert held_out(record()) == 0.9
     fitted = replace(RunConfig(), data=DataConfig(fit_on="all"))
     assert held_out(record(config=fitted)) is None
+
+
+def test_a_record_that_was_opened_for_a_look_alone_is_in_no_result(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runs = [run.config.with_precision("bf16") for run in load_experiment("laptop").runs]
+    here = [record(config.seed, config=config) for config in runs]
+    found = {here[0].id: opened(0.99), here[1].id: opened(0.94)}
+    found[here[0].id].metrics["not_choosing"] = True
+    monkeypatch.setattr(test_set, "find_test", lambda one, store=None: found.get(one.id))
+    monkeypatch.setattr(final_runs, "find_test", lambda one, store=None: found.get(one.id))
+    (final,) = final_runs.finals(store_of(tmp_path, *here))
+    assert [one.config.seed for one in final.records] == [config.seed for config in runs[1:]]
+    assert final.accuracy().value == 0.94
+
+
+def test_no_committed_result_of_a_look_alone_is_counted() -> None:
+    store = Store(committed_folder())
+    counted = {one.id for final in final_runs.finals(store) for one in final.records}
+    looks = {line["record"] for line in openings.read(openings.file_of(committed_folder())) if line.get("not_choosing")}
+    assert looks
+    assert not looks & counted

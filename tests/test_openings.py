@@ -16,7 +16,7 @@ from tpsnet_lib.cli import main
 from tpsnet_lib.files import RecordError, write_json
 from tpsnet_lib.runs import experiments, openings, test_set
 from tpsnet_lib.runs.publish import publish
-from tpsnet_lib.runs.records import Record, Store, committed_folder, read_record, write_sums
+from tpsnet_lib.runs.records import Record, Store, committed_folder, read_record, row_sum, write_sums
 
 
 def git(folder: Path, *words: str) -> str:
@@ -121,7 +121,7 @@ def test_what_is_done_to_the_log_or_to_a_result_is_seen(opened: Store, tiny_reco
     for changed, said in [
         ("", "has no line in"),
         (whole.removeprefix(first), "the lines above line 1 are not those"),
-        (whole.replace("0.", "1.", 1), "are not those|another accuracy"),
+        (whole.replace("0.", "1.", 1), "are not those|has accuracy"),
         (whole.replace('"opened": "2', '"opened": "3', 1), "the lines above line 2 are not those"),
     ]:
         file.write_text(changed)
@@ -170,3 +170,39 @@ def test_verify_says_what_is_wrong(opened: Store, tiny_record: Record, capsys: p
     assert main.main(["records", "verify", "--out", str(opened.writable)]) == 1
     assert "has no line in openings.jsonl" in capsys.readouterr().err
     assert read_record(opened.writable / tiny_record.id).id == tiny_record.id
+
+
+def test_verify_finds_a_final_result_that_no_commit_had_declared(
+    project: Path, tiny_record: Record, tmp_path: Path
+) -> None:
+    store = trained_from(tiny_record, git(project, "rev-parse", "HEAD"), tmp_path / "store")
+    result = test_set.open_test(store.load(tiny_record.id), store=store, device="cpu")
+    assert list(test_set.undeclared(store)) == []
+    write_json(result.path / "metrics.json", {**result.metrics, "declaration": "0" * 64})
+    write_sums(result.path)
+    assert any("names another declaration" in fault for fault in test_set.undeclared(store))
+    write_json(result.path / "metrics.json", result.metrics)
+    write_sums(result.path)
+    late = trained_from(tiny_record, git(project, "rev-parse", "HEAD~1"), tmp_path / "late")
+    shutil.copytree(result.path, late.writable / tiny_record.id / "test")
+    assert any("did not declare it final in commit" in fault for fault in test_set.undeclared(late))
+
+
+def test_a_changed_digit_anywhere_in_a_record_a_row_or_the_log_is_seen(
+    opened: Store, tiny_record: Record, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"config": tiny(seed=7).to_dict(), "metrics": {"validation_accuracy": 0.5}, "provenance": {}, "curve": []}
+    trials = opened.writable / "made.trials.jsonl"
+    trials.write_text(json.dumps({"trial": row, "sha256": row_sum(row)}) + "\n")
+    verify = ["records", "verify", "--out", str(opened.writable)]
+    assert main.main(verify) == 0
+    for path in sorted(opened.writable.rglob("*")):
+        whole = path.read_bytes() if path.suffix in (".json", ".csv", ".jsonl") or path.name == "SHA256SUMS" else b""
+        places = [place for place in range(len(whole)) if whole[place : place + 1].isdigit()]
+        for place in places[:: max(1, len(places) // 10)] + places[-1:]:
+            digit = (int(whole[place : place + 1]) + 1) % 10
+            path.write_bytes(whole[:place] + str(digit).encode() + whole[place + 1 :])
+            assert main.main(verify) == 1, (path, place)
+            assert "Traceback" not in capsys.readouterr().err
+            path.write_bytes(whole)
+    assert main.main(verify) == 0

@@ -11,7 +11,7 @@ from tpsnet_lib import stats
 from tpsnet_lib.config import RunConfig, read_yaml
 from tpsnet_lib.runs.experiments import Experiment, collect, experiments_folder, load_experiment
 from tpsnet_lib.runs.records import Record, Store
-from tpsnet_lib.runs.test_set import TestResult, find_test
+from tpsnet_lib.runs.test_set import TestResult, find_final_test, find_test
 from tpsnet_lib.stats import Estimate
 
 
@@ -76,13 +76,16 @@ class Final:
 def finals(store: Store, but: str = "") -> list[Final]:
     """The CIFAR-10 results of every recipe that is declared final, the best validation accuracy first.
 
-    Recipes without a run that kept the validation images out come last: nothing can choose them yet. The record of id
-    `but` is left out. A recipe that several experiments declare has the name of the first."""
+    Recipes without a run that kept the validation images out come last: nothing can choose them yet. Left out are the
+    record of id `but`, and one whose test set was opened for a look alone, whatever was declared afterwards. A recipe
+    that several experiments declare has the name of the first."""
     groups: dict[tuple[str, str], dict[str, Record]] = {}
     names: dict[tuple[str, str], tuple[str, str]] = {}
     for experiment in _declared():
         for run, record in collect(experiment, store):
             if record is None or record.failed or record.id == but or not record.stamp.startswith("CIFAR-10"):
+                continue
+            if find_test(record, store) is not None and find_final_test(record, store) is None:
                 continue
             key = record.group_id, record.stamp
             groups.setdefault(key, {})[record.id] = record
@@ -94,7 +97,7 @@ def finals(store: Store, but: str = "") -> list[Final]:
     for key, members in groups.items():
         name, label = names[key]
         records = tuple(sorted(members.values(), key=lambda record: record.config.seed))
-        tests = tuple(find_test(record, store) for record in records)
+        tests = tuple(find_final_test(record, store) for record in records)
         alone = tuple(record for record in records if ran_alone(record, every))
         name = f"{name}, {label}" if shared[name] > 1 else name
         results.append(Final(name, records, tests, held_out_runs(records[0], siblings), alone))

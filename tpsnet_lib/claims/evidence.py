@@ -16,7 +16,7 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.runs.experiments import Experiment, collect, experiments_folder, load_experiment
 from tpsnet_lib.runs.records import Record, Store, held_out
 from tpsnet_lib.runs.search_space import drawn_values
-from tpsnet_lib.runs.test_set import find_test
+from tpsnet_lib.runs.test_set import find_final_test
 from tpsnet_lib.stats import Estimate
 
 
@@ -79,7 +79,7 @@ class Evidence:
             return None
         if (value := held_out(record)) is not None:
             return value
-        test = find_test(record, self.store) if final else None
+        test = find_final_test(record, self.store) if final else None
         return float(test.metrics["accuracy"]) if test else None
 
 

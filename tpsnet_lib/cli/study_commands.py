@@ -93,10 +93,10 @@ def records(options: Options) -> int:
 
 def _verify(store: Any, found: Sequence[Any]) -> int:
     """Hold every record against its sums, the trials' files against each other, and the logs against the results."""
-    from tpsnet_lib.runs import openings
+    from tpsnet_lib.runs import openings, test_set
     from tpsnet_lib.runs import records as stores
 
-    faults = [*stores.repeated_rows(store), *openings.faults(store)]
+    faults = [*stores.repeated_rows(store), *openings.faults(store), *test_set.undeclared(store)]
     for record in found:
         for folder in (record.path, *(base / record.id / "test" for base in store.folders)):
             try:

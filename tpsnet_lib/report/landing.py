@@ -28,11 +28,7 @@ CLASSES_OF_HARDWARE = {"cuda": "on one GPU", "cpu": "on two cores of a CPU"}
 
 def final_records(store: Store) -> list[Final]:
     """The recipes that were declared final and opened on the test set, the best validation accuracy first."""
-    return [final for final in finals(store) if final.opened and not _exploratory(final)]
-
-
-def _exploratory(final: Final) -> bool:
-    return all(test.metrics["not_choosing"] for _, test in final.opened)
+    return [final for final in finals(store) if final.opened]
 
 
 def leading(found: Sequence[Final]) -> list[Final]:

@@ -58,6 +58,13 @@ def every() -> list[dict[str, Any]]:
     return [line for line in lines if line.get("event", "opening") == "opening"]
 
 
+def before_the_rule() -> set[str]:
+    """The ids in the committed log that were opened before a declaration had to be committed first."""
+    lines = read(file_of(committed_folder()))
+    rule = next((number for number, line in enumerate(lines) if line.get("event") == "rule"), 0)
+    return {line["record"] for line in lines[:rule]}
+
+
 def publish(run_id: str) -> None:
     """Copy a record's lines from the local log to the committed one, bound to the lines that are there."""
     committed = file_of(committed_folder())
@@ -80,10 +87,14 @@ def faults(store: Store) -> Iterator[str]:
             path = folder / line["record"] / "test"
             if not (path / "metrics.json").is_file():
                 yield f"{file}: the result of record {line['record']}, opened {line['opened']}, is gone"
-            elif "result" in line and sha256_of(path / SUMS) != line["result"]:
+                continue
+            if "result" in line and sha256_of(path / SUMS) != line["result"]:
                 yield f"{path} is not the result that {file.name} has the digest of"
-            elif json.loads((path / "metrics.json").read_text("utf-8"))["accuracy"] != line["accuracy"]:
-                yield f"{path} has another accuracy than its line in {file.name}"
+                continue
+            scores = json.loads((path / "metrics.json").read_text("utf-8"))
+            for name in ("opened", "accuracy", "n"):
+                if scores[name] != line[name]:
+                    yield f"{path} has {name} {scores[name]}, and its line in {file.name} has {line[name]}"
     for folder in store.folders:
         for path in sorted(folder.glob("[0-9a-f]*/test")):
             if path.parent.name not in opened:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,12 @@ def find_test(record: Record, store: Store | None = None) -> TestResult | None:
                 logits = torch.from_numpy(arrays["logits"].astype(np.float32))
             return TestResult(path, read_json(path / "metrics.json"), logits)
     return None
+
+
+def find_final_test(record: Record, store: Store) -> TestResult | None:
+    """The test part of a record that was opened as a final one; None where it never was, or for a look alone."""
+    found = find_test(record, store)
+    return None if found is None or found.metrics.get("not_choosing") else found
 
 
 def open_test(
@@ -123,26 +130,47 @@ def declaration(record: Record) -> Declaration:
 
     The record carries the commit that it was trained from: in it, the experiment's file must hold this very run, and
     nothing tracked may have differed from it. `RecordError` says what is missing, and that `--exploratory` opens."""
-    refused = f"the test set stays shut for record {record.id}"
-    way_out = "--exploratory opens it for a look that nothing may be chosen by"
-    name, trained_from = final_ids().get(record.id), str(record.provenance.get("commit", "unknown"))
-    if name is None:
-        raise RecordError(f"{refused}: no experiment declares it final; {way_out}")
+    if (name := final_ids().get(record.id)) is None:
+        raise _refused(record, "no experiment declares it final")
+    return _declared_by(record, name)
+
+
+def _declared_by(record: Record, name: str) -> Declaration:
+    trained_from = str(record.provenance.get("commit", "unknown"))
     if trained_from == "unknown" or trained_from.endswith("+"):
-        raise RecordError(f"{refused}: it was trained from commit {trained_from}, which is not a clean one; {way_out}")
+        raise _refused(record, f"it was trained from commit {trained_from}, which is not a clean one")
     path = (experiments_folder() / f"{name}.yaml").relative_to(project_root()).as_posix()
     call = ["git", "-C", str(project_root()), "show", f"{trained_from}:{path}"]
     done = subprocess.run(call, capture_output=True, timeout=30, check=False)
     if done.returncode:
-        raise RecordError(f"{refused}: commit {trained_from} has no {path}; {way_out}")
+        raise _refused(record, f"commit {trained_from} has no {path}")
     with tempfile.TemporaryDirectory() as folder:
         then = Path(folder) / f"{name}.yaml"
         then.write_bytes(done.stdout)
         experiment = load_experiment(then)
     ids = {run.config.with_precision(precision).id for run in experiment.runs for precision in ("bf16", "fp32")}
     if not experiment.final or record.id not in ids:
-        raise RecordError(f"{refused}: {path} did not declare it final in commit {trained_from}; {way_out}")
+        raise _refused(record, f"{path} did not declare it final in commit {trained_from}")
     return Declaration(name, trained_from, hashlib.sha256(done.stdout).hexdigest())
+
+
+def _refused(record: Record, reason: str) -> RecordError:
+    way_out = "--exploratory opens it for a look that nothing may be chosen by"
+    return RecordError(f"the test set stays shut for record {record.id}: {reason}; {way_out}")
+
+
+def undeclared(store: Store) -> Iterator[str]:
+    """The final results whose record no commit had declared final before it trained, but for those before the rule."""
+    before_the_rule = openings.before_the_rule()
+    for record in store.all():
+        test = find_final_test(record, store)
+        if test is None or record.id in before_the_rule:
+            continue
+        try:
+            if _declared_by(record, str(test.metrics["experiment"])).sha256 != test.metrics["declaration"]:
+                yield f"{test.path} names another declaration than commit {record.provenance['commit']} has"
+        except (RecordError, KeyError) as error:
+            yield f"{test.path} was opened as a final result and is none: {error}"
 
 
 def score(record: Record, *, root: str | Path | None = None, device: str = "auto") -> tuple[Tensor, dict[str, Any]]:
