@@ -196,6 +196,32 @@ def test_code_that_a_cell_shows_brings_no_style_of_its_own(tmp_path):
     assert soup.select_one(".output_html .highlight .nf").text == "area"
 
 
+def test_what_is_said_to_whoever_sits_before_the_notebook_stays_there(tmp_path):
+    text = (
+        "# T\n\nWhy. *Predict:* is it **more**? Then this.\n\n**Afterwards you can** do it.\n\n*Predict first: which?*\n\n"
+        "| | |\n| --- | --- |\n| **Reads** | it |\n\nA layer. **Task 2. Write the\nlayer** here.\n\n### Task 3: more\nDo it.\n\n"
+        "## Kept\n\nA *predicted* value of **Task force**."
+    )
+    soup = soup_of(notebook(tmp_path, "01_t", new_markdown_cell(text)))
+    said = " ".join(soup.select_one(".notebook .prose").text.split())
+    assert said == "Why. Then this. A layer. Kept A predicted value of Task force."
+
+
+def test_code_that_a_cell_shows_is_folded_as_its_own_is(tmp_path):
+    shown_code = Code("def area(side):\n    return side", language="python")._repr_html_()
+    soup = soup_of(notebook(tmp_path, "01_c", shown({"text/html": shown_code})))
+    folded = soup.select_one(".output details.code")
+    assert folded.summary.code.text == "def area(side):"
+    assert "return" in folded.select_one(".highlight").text
+
+
+def test_the_state_of_the_data_is_said_in_the_first_chapter_alone(tmp_path):
+    line = new_output("display_data", data={"text/markdown": "Data: **CIFAR-10**, 50,000 training images."})
+    cell = new_code_cell("open()", outputs=[line])
+    soup = soup_of(*(notebook(tmp_path, name, cell) for name in ("01_a", "02_b")))
+    assert ["50,000" in chapter.text for chapter in soup.select(".notebook")] == [True, False]
+
+
 def test_an_italic_line_under_a_figure_is_its_caption(tmp_path):
     image = new_output(
         "display_data", data={"image/png": png(), "text/plain": "a"}, metadata={"image/png": {"alt": "a"}}

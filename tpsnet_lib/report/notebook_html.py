@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import jinja2
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup, NavigableString, Tag
 from markupsafe import Markup
 
 from tpsnet_lib.progress import duration
@@ -34,6 +34,7 @@ LEFT_OUT = {
 }  # tags of cells that stay in the notebook
 ACTIVE = ("script", "iframe", "object", "embed", "link", "meta", "base", "form")  # what a page that only shows lacks
 COLOURED = frozenset(re.findall(r"\.highlight \.(\w+)", (ASSETS / "page.css").read_text("utf-8")))
+ASIDE = re.compile(r"Task \d|Afterwards you|Predict|A hint for your prediction")  # to whoever sits before the notebook
 NUMBER = re.compile(r"[-+−±]?\s*[\d.,]+(e[-+]?\d+)?\s*(%|s|ms|M)?|nan|–|", re.IGNORECASE)
 
 
@@ -48,8 +49,10 @@ class Chapter:
     headings: list[tuple[str, str]]
 
 
-def chapter(path: Path, problems: list[str]) -> Chapter:
-    """One executed notebook through nbconvert, its headings one level down and its ids its own."""
+def chapter(path: Path, problems: list[str], notice: bool = True) -> Chapter:
+    """One executed notebook through nbconvert, its headings one level down and its ids its own.
+
+    `notice`: whether it shows the line on the copy of CIFAR-10, which a page says once."""
     import nbformat
 
     number, _, name = path.stem.partition("_")
@@ -58,6 +61,11 @@ def chapter(path: Path, problems: list[str]) -> Chapter:
     _prepare(notebook)
     html, _ = _exporter(path.name, problems).from_notebook_node(notebook)
     soup = BeautifulSoup(clean(html), "html.parser")
+    leave_out_asides(soup)
+    for line in [] if notice else soup.select(".output_markdown > p"):
+        if line.get_text().startswith("Data: CIFAR-10"):
+            line.decompose()
+    fold_shown_code(soup)
     tidy(soup, path.name, problems)
     number_figures(soup, f"{int(number)}." if number.isdigit() else "")
     title, headings = _headings(soup, prefix)
@@ -164,6 +172,49 @@ def _mathml(tex: str, display: str, name: str, problems: list[str]) -> str:
         if tag.contents[0].get_text() in "∑∏":  # latex2mathml sets the limits of a displayed sum beside it
             tag.name = {"msub": "munder", "msubsup": "munderover"}[tag.name]
     return str(math)
+
+
+def leave_out_asides(soup: BeautifulSoup) -> None:
+    """In place: tasks, questions to predict, and what a chapter teaches, reads and takes stay in the notebook.
+
+    A task is the rest of its paragraph, or its heading with all that follows to the next; a question ends with `?`."""
+    for heading in soup(re.compile("^h[1-6]$"), string=ASIDE):
+        for part in list(
+            itertools.takewhile(lambda tag: not re.match("h[1-6]$", tag.name or ""), heading.next_siblings)
+        ):
+            part.extract()
+        heading.decompose()
+    for word in soup.select(".prose p > strong, .prose p > em"):
+        if not ASIDE.match(word.get_text()):
+            continue
+        question = word.name == "em"
+        for part in list(word.next_siblings) if not question or "?" not in word.get_text() else []:
+            end = str(part).find("?") + 1 if question and isinstance(part, NavigableString) else 0
+            if end:
+                part.replace_with(str(part)[end:])
+                break
+            part.extract()
+        word.extract()
+    for table in soup.select(".prose table"):
+        if table.find("strong", string="Reads"):
+            table.decompose()
+    for paragraph in soup.select(".prose p"):
+        if not paragraph.get_text(strip=True) and not paragraph.find("img"):
+            paragraph.decompose()
+
+
+def fold_shown_code(soup: BeautifulSoup) -> None:
+    """In place: code that a cell shows (the source of a function, a file) waits under its first line, as cells do."""
+    for code in soup.select(".output .highlight"):
+        lines = code.get_text().strip().splitlines()
+        first, more = (
+            soup.new_tag("code", string=lines[0] if lines else ""),
+            soup.new_tag("span", attrs={"class": "more"}),
+        )
+        more.string = f"{len(lines)} lines"
+        summary = soup.new_tag("summary")
+        summary.extend([first, more])
+        code.wrap(soup.new_tag("details", attrs={"class": "code"})).insert(0, summary)
 
 
 def tidy(soup: BeautifulSoup, name: str, problems: list[str]) -> None:

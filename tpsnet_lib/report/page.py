@@ -144,7 +144,7 @@ def render(
 
     Raises `TpsnetError` that lists every image without alternative text and every formula that cannot be read."""
     problems: list[str] = []
-    chapters = [chapter(path, problems) for path in notebooks]
+    chapters = [chapter(path, problems, notice=place == 0) for place, path in enumerate(notebooks)]
     around = [*sections, *closing]
     landing: list[BeautifulSoup] = []
     for section in around:
