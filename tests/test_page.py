@@ -198,8 +198,9 @@ def test_code_that_a_cell_shows_brings_no_style_of_its_own(tmp_path):
 
 def test_what_is_said_to_whoever_sits_before_the_notebook_stays_there(tmp_path):
     text = (
-        "# T\n\nWhy. *Predict:* is it **more**? Then this.\n\n**Afterwards you can** do it.\n\n*Predict first: which?*\n\n"
-        "| | |\n| --- | --- |\n| **Reads** | it |\n\nA layer. **Task 2. Write the\nlayer** here.\n\n### Task 3: more\nDo it.\n\n"
+        "# T\n\nWhy. *Predict:* is it **more**? Then this.\n\n**Afterwards you can** do it.\n\n"
+        "*Predict first: which?*\n\n| | |\n| --- | --- |\n| **Reads** | it |\n\n"
+        "A layer. **Task 2. Write the\nlayer** here.\n\n### Task 3: more\nDo it.\n\n"
         "## Kept\n\nA *predicted* value of **Task force**."
     )
     soup = soup_of(notebook(tmp_path, "01_t", new_markdown_cell(text)))

@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import unquote
 
 import jinja2
-from bs4 import BeautifulSoup, NavigableString, Tag
+from bs4 import BeautifulSoup, Tag
+from bs4.element import NavigableString
 from markupsafe import Markup
 
 from tpsnet_lib.progress import duration
@@ -179,9 +180,9 @@ def leave_out_asides(soup: BeautifulSoup) -> None:
 
     A task is the rest of its paragraph, or its heading with all that follows to the next; a question ends with `?`."""
     for heading in soup(re.compile("^h[1-6]$"), string=ASIDE):
-        for part in list(
-            itertools.takewhile(lambda tag: not re.match("h[1-6]$", tag.name or ""), heading.next_siblings)
-        ):
+        for part in list(heading.next_siblings):
+            if isinstance(part, Tag) and re.match("h[1-6]$", part.name):
+                break
             part.extract()
         heading.decompose()
     for word in soup.select(".prose p > strong, .prose p > em"):
