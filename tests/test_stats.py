@@ -215,8 +215,11 @@ def test_a_published_run_is_compared_with_the_noise_of_seeds_and_images_of_both(
     half = scipy_stats.t.ppf(0.975, freedom) * math.sqrt(seeds + images)
     assert ends(found) == pytest.approx((0.0006, 0.0006 - half, 0.0006 + half))
     assert found.basis == "n = 3 seeds against one run, seed-and-image t interval"
-    single = stats.against_published([0.949], 10_000, 0.9484, 10_000, seed_sd=0.002)
-    assert single.high - single.value == pytest.approx(1.959964 * math.sqrt(2 * 0.002**2 + images))
+    single = stats.against_published([0.949], 10_000, 0.9484, 10_000, pooled=(0.002, 6))
+    seeds = 2 * 0.002**2
+    images = (0.949 * 0.051 + 0.9484 * 0.0516) / 10_000
+    half = scipy_stats.t.ppf(0.975, 6 * ((seeds + images) / seeds) ** 2) * math.sqrt(seeds + images)
+    assert single.high - single.value == pytest.approx(half)
     assert not stats.against_published([0.949], 10_000, 0.9484, 10_000).has_interval
     assert stats.verdict(stats.against_published([], 10_000, 0.9484, 10_000), POINT) == PENDING
 

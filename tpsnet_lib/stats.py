@@ -268,23 +268,29 @@ def _spearman(rows: Array, i: int, j: int) -> float:
 
 
 def against_published(
-    accuracies: ArrayLike, n_images: int, published: float, published_n_images: int, seed_sd: float | None = None
+    accuracies: ArrayLike,
+    n_images: int,
+    published: float,
+    published_n_images: int,
+    pooled: tuple[float, int] | None = None,
 ) -> Estimate:
     """The mean accuracy of our k runs minus one published accuracy, that of a single run.
 
     Four independent variances add up: of seeds, s^2 / k for our mean and s^2 for the single published run; of test
     images, p (1 - p) / n for either side. Ours does not shrink with k, because all runs are scored on the same images;
-    if both sides used the same images, the interval is too wide rather than too narrow. s is `seed_sd`, if it is known
-    from many runs; else that of `accuracies`, with Welch and Satterthwaite's degrees of freedom."""
-    x, _ = _numbers(accuracies), _numbers([published, seed_sd or 0.0])
+    if both sides used the same images, the interval is too wide rather than too narrow. s is that of `accuracies`, or
+    `pooled` over more recipes (`pooled_sd`: s and its degrees of freedom). Those of the whole are Welch and
+    Satterthwaite's, in which the noise of the images counts as known."""
+    x, _ = _numbers(accuracies), _numbers([published, *(pooled or ())])
     if min(n_images, published_n_images) < 1 or any(not 0 <= p <= 1 for p in [*x, published]):
         raise ValueError("accuracies are from 0 to 1, and there is at least one test image")
     k, of, method = len(x), "seeds against one run", "seed-and-image t"
-    if k == 0 or (seed_sd is None and not _vary(x)):
+    if k == 0 or (pooled is None and not _vary(x)):
         return _estimate(x.mean() - published if k else math.nan, None, k, of, method)
-    seeds = (x.var(ddof=1) if seed_sd is None else seed_sd**2) * (1 / k + 1)
+    sd, seed_freedom = pooled or (float(x.std(ddof=1)), k - 1)
+    seeds = sd**2 * (1 / k + 1)
     images = x.mean() * (1 - x.mean()) / n_images + published * (1 - published) / published_n_images
-    freedom = math.inf if seed_sd is not None else float((k - 1) * ((seeds + images) / seeds) ** 2)
+    freedom = seed_freedom * ((seeds + images) / seeds) ** 2
     half = stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(seeds + images)
     value = x.mean() - published
     return _estimate(value, (value - half, value + half), k, of, method, freedom=freedom)

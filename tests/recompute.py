@@ -1,0 +1,325 @@
+"""The claims' table and the headline, once more from the raw records, by scipy and statsmodels alone.
+
+`python tests/recompute.py` prints every test with its difference, interval, Holm-adjusted p-value and verdict; the test
+beside it holds them against what the report prints."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import yaml
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+REPORT = Path(__file__).parent.parent / "report"
+POINT, PENDING = 0.01, (math.nan, math.nan, math.nan, 0, math.inf)
+DEFAULTS = {"stem": 16, "pool": 8, "kernels": [3], "skip_kernels": [1], "dropout": 0.0, "block_dropout": 0.0}
+ORIGINAL = {"lr": 0.01, "nesterov": False, "schedule": "cosine", "label_smoothing": 0.0, "rotation": 5.0}
+
+
+def trials(experiment):
+    """The raw rows of a file of trials."""
+    file = REPORT / "records" / f"{experiment}.trials.jsonl"
+    return [json.loads(line)["trial"] for line in file.read_text().splitlines()] if file.is_file() else []
+
+
+ROWS = [row for file in (REPORT / "records").glob("*.trials.jsonl") for row in trials(file.name.split(".")[0])]
+FOLDERS = [
+    {name: json.loads((path / f"{name}.json").read_text()) for name in ("config", "metrics")} | {"path": path}
+    for path in sorted((REPORT / "records").glob("[0-9a-f]*/"))
+]
+
+
+def declared(experiment):
+    """The raw declaration of an experiment; None before it is written."""
+    file = REPORT / "experiments" / f"{experiment}.yaml"
+    return yaml.safe_load(file.read_text()) if file.is_file() else None
+
+
+def runs(place):
+    """The rows of `experiment/label` by seed, and whether every declared seed has one."""
+    name, _, label = place.partition("/")
+    experiment = declared(name)
+    if experiment is None or "runs" not in experiment:  # a grid over named members: none has been run
+        return {}, False
+    run = next(run for run in experiment["runs"] if run["label"] == label)
+    train = {**ORIGINAL, **experiment["base"]["train"], **run.get("train", {})}
+    wanted = [
+        ("model", {k: v for k, v in run["model"].items() if DEFAULTS.get(k) != v}),
+        ("train", {k: v for k, v in train.items() if ORIGINAL.get(k) != v and k != "recipe"}),
+        ("data", experiment["base"].get("data", {})),
+    ]
+    same = [row for row in ROWS if all(row["config"].get(section, {}) == value for section, value in wanted)]
+    found = {row["config"].get("seed", 0): row for row in same if row["config"].get("seed", 0) in experiment["seeds"]}
+    return found, len(found) == len(experiment["seeds"])
+
+
+def accuracy(found):
+    return [row["metrics"]["validation_accuracy"] for _, row in sorted(found.items())]
+
+
+def contrast(groups, weights):
+    """A weighted sum of means, Welch and Satterthwaite: (value, low, high, n, degrees of freedom)."""
+    if min(map(len, groups)) < 2:
+        return PENDING
+    parts = [w**2 * np.var(x, ddof=1) / len(x) for w, x in zip(weights, groups, strict=True)]
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(x) - 1) for part, x in zip(parts, groups, strict=True))
+    value = sum(w * np.mean(x) for w, x in zip(weights, groups, strict=True))
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(sum(parts))
+    return value, value - half, value + half, min(map(len, groups)), freedom
+
+
+def difference(*places):
+    """Welch, or paired by seed where the correlation is above 0 at the one-sided 5% level."""
+    (one, two), values = [runs(place)[0] for place in places], [accuracy(runs(place)[0]) for place in places]
+    pairs = len(one) > 2 and one.keys() == two.keys()
+    if pairs and stats.pearsonr(*values, alternative="greater").pvalue < 0.05:
+        result = stats.ttest_rel(*values)
+        return float(np.mean(values[0]) - np.mean(values[1])), *result.confidence_interval(), len(one), result.df
+    return contrast(values, (1, -1))
+
+
+def odd(*places):
+    count = np.arange(1, len(places) + 1)
+    jump = np.where(count % 2, 0.5, -0.5)
+    weights = np.linalg.pinv(np.column_stack([count**0, count, count**2, jump]))[3]
+    return contrast([accuracy(runs(place)[0]) for place in places], weights)
+
+
+def gain(scale, *places):
+    return contrast([[scale(value) for value in accuracy(runs(place)[0])] for place in places], (1, -1, -1, 1))
+
+
+def overfitting(*places):
+    """One point minus how much further the first's training accuracy is ahead of its validation accuracy."""
+    ahead = [
+        [row["metrics"]["train_accuracy"] - row["metrics"]["validation_accuracy"] for row in runs(place)[0].values()]
+        for place in places
+    ]
+    return contrast(ahead, (1, -1))
+
+
+def furthest(*places):
+    """The largest difference of means, with Tukey's interval."""
+    values = [accuracy(runs(place)[0]) for place in places]
+    if min(map(len, values)) < 2:
+        return PENDING
+    means = [np.mean(x) for x in values]
+    first, second = int(np.argmax(means)), int(np.argmin(means))
+    ends = stats.tukey_hsd(*values).confidence_interval()
+    freedom = sum(map(len, values)) - len(values)
+    return (
+        means[first] - means[second],
+        ends.low[first][second],
+        ends.high[first][second],
+        min(map(len, values)),
+        freedom,
+    )
+
+
+def epoch_time(*places):
+    """The logarithm of the ratio of fastest epochs, on the machine that most of these runs were made on."""
+    found = [list(runs(place)[0].values()) for place in places]
+    machine = [[(r["provenance"]["hardware"], r["provenance"].get("threads")) for r in rows] for rows in found]
+    both = set(machine[0]) & set(machine[1])
+    if not both:
+        return PENDING
+    most = max(sorted(both, key=str), key=lambda at: min(machine[0].count(at), machine[1].count(at)))
+    seconds = [
+        [
+            math.log(min(np.diff([e["seconds"] for e in r["curve"]], prepend=0)))
+            for r, at in zip(rows, where, strict=True)
+            if at == most
+        ]
+        for rows, where in zip(found, machine, strict=True)
+    ]
+    return contrast(seconds, (1, -1))
+
+
+def drawn(row, name):
+    """A drawn variable of a search's trial, from its raw config."""
+    section = row["config"]["train" if name in ("optimizer", "lr") else "model"]
+    return section.get(name, {"optimizer": "sgd", "lr": ORIGINAL["lr"], "dropout": 0.0, "block_dropout": 0.0}[name])
+
+
+def medians(experiment, name, chosen):
+    """The median accuracy of the trials that are chosen, minus that of the others; a failed trial is at chance."""
+    rows = trials(experiment)
+    border = np.median([drawn(row, name) for row in rows]) if name != "optimizer" else None
+    sides = [
+        [row["metrics"].get("validation_accuracy", 0.1) for row in rows if chosen(drawn(row, name), border) == side]
+        for side in (True, False)
+    ]
+
+    def statistic(a, b):
+        return float(np.median(a) - np.median(b))
+
+    more = {"n_resamples": 2000, "method": "percentile", "vectorized": False, "batch": 100, "rng": 0}
+    ends = stats.bootstrap(sides, statistic, **more).confidence_interval
+    return statistic(*sides), ends.low, ends.high, min(map(len, sides)), math.inf
+
+
+def near(experiment, x=-2.0):
+    """SGD trials whose rate is nearest to 10^x against random ones (permutations), and the rates that winners have."""
+    rows = [row for row in trials(experiment) if drawn(row, "optimizer") == "sgd"]
+    rates = np.log10([drawn(row, "lr") for row in rows])
+    y, count = np.array([row["metrics"].get("validation_accuracy", 0.1) for row in rows]), max(2, round(len(rows) / 4))
+    rng = np.random.default_rng(0)
+    random = np.median(rng.permuted(np.tile(y, (2000, 1)), axis=1)[:, :count], axis=1)
+    low, high = np.quantile(random, [0.025, 0.975], method="inverted_cdf")
+    nearest = np.median(y[np.argsort(abs(rates - x), kind="stable")[:count]])
+    sample = np.random.default_rng(0).integers(0, len(rows), (2000, count))
+    winners = rates[sample[np.arange(2000), y[sample].argmax(1)]]
+    judged = None
+    if not (ends := np.quantile(winners, [0.025, 0.975]))[0] <= x <= ends[1]:
+        middle = np.median(winners)
+        judged = (middle - x, ends[0] - x, ends[1] - x) if ends[1] < x else (x - middle, x - ends[1], x - ends[0])
+    return (nearest - np.median(random), nearest - high, nearest - low, len(rows), math.inf), judged
+
+
+CONTROL, LONG = "study_control/B=1", "study_long/B=1, 48 epochs"
+SMALL, SMALL_LONG = "effects_layers/N=3", "effects_blocks_long/B=1"
+DEEP, SMALL_DEEP = "study_blocks/B=5", "effects_blocks/B=5"
+DEEP_LONG, SMALL_DEEP_LONG = "study_long/B=5, 48 epochs", "effects_blocks_long/B=5"
+
+
+def study(name, first, last):
+    return [f"{name}/B={count}" for count in range(first, last + 1)]
+
+
+TENTH = math.log(1.1)  # of a ratio of times
+TESTS = {  # (what is computed, the places of each budget, the smallest effect, the bound of "at most")
+    "three layers against two": (difference, [(CONTROL, "study_layers/N=2"), (SMALL, "effects_layers/N=2")]),
+    "three layers against two, MACs": (difference, [(SMALL, "effects_layers_macs/N=2")]),
+    "three layers against four": (difference, [(CONTROL, "study_layers/N=4"), (SMALL, "effects_layers/N=4")]),
+    "three layers against four, MACs": (difference, [(SMALL, "effects_layers_macs/N=4")]),
+    "odd": (odd, [(CONTROL, *study("study_blocks", 2, 6)), (SMALL, *study("effects_blocks", 2, 5))]),
+    "dropout": (difference, [("study_dropout/B=1, dropout 0.2", CONTROL), ("effects_dropout/D=0.2", SMALL)]),
+    "dropout, longer run": (difference, [("study_dropout_long/B=1, dropout 0.2, 48 epochs", LONG)]),
+    "block dropout": (
+        difference,
+        [("study_dropout/B=1, block dropout 0.2", CONTROL), ("effects_dropout/Db=0.2", SMALL)],
+    ),
+    "block dropout, longer run": (difference, [("study_dropout_long/B=1, block dropout 0.2, 48 epochs", LONG)]),
+    "shallow, short run": (difference, [(CONTROL, DEEP), (SMALL, SMALL_DEEP)]),
+    "deep, longer run": (difference, [(DEEP_LONG, LONG), (SMALL_DEEP_LONG, SMALL_LONG)]),
+    "gain in points": (
+        lambda *places: gain(float, *places),
+        [(DEEP_LONG, DEEP, LONG, CONTROL), (SMALL_DEEP_LONG, SMALL_DEEP, SMALL_LONG, SMALL)],
+    ),
+    "gain in logits": (
+        lambda *places: gain(lambda p: math.log(p / (1 - p)), *places),
+        [(DEEP_LONG, DEEP, LONG, CONTROL), (SMALL_DEEP_LONG, SMALL_DEEP, SMALL_LONG, SMALL)],
+        0.05,
+    ),
+    "width at one block": (difference, [("study_width/B=1, wide", CONTROL), ("effects_width/w=12", SMALL)]),
+    "width at three blocks": (
+        difference,
+        [("study_width/B=3, wide", "study_blocks/B=3"), ("effects_depth/B=3", "effects_blocks/B=3")],
+    ),
+    "overfitting": (
+        overfitting,
+        [(DEEP_LONG, LONG), (DEEP, CONTROL), (SMALL_DEEP_LONG, SMALL_LONG)],
+        0.0,
+        POINT,
+    ),
+    "equal size": (
+        furthest,
+        [
+            (CONTROL, *study("study_blocks", 2, 6), "study_layers/N=2", "study_layers/N=4"),
+            (SMALL, *study("effects_blocks", 2, 5), "effects_layers/N=2", "effects_layers/N=4"),
+        ],
+        0.0,
+        POINT,
+    ),
+    "cost": (epoch_time, [(DEEP, CONTROL), ("effects_depth/B=2", "effects_width/w=12")], TENTH),
+}
+UNTRIED = ("reproduction", "odd in the search", "shallow, run cut off")  # on a GPU: without a record yet
+
+
+def one_sided(estimate, bound):
+    """The p-value of "the truth is at most `bound`", read off the half of the interval that faces it."""
+    value, low, high, _, freedom = estimate
+    half = value - low if value > bound else high - value
+    return float(stats.t.sf(stats.t.ppf(0.975, freedom) * (value - bound) / half, freedom))
+
+
+def verdict(estimate, smallest):
+    """The verdict and its two-sided p-value, before Holm's adjustment."""
+    _, low, high, n, _ = estimate
+    if not n:
+        return "pending", 1.0
+    above, below, other = one_sided(estimate, 0), 1 - one_sided(estimate, smallest), one_sided(estimate, -smallest)
+    if max(abs(low), abs(high)) < smallest:
+        return "shows no difference that matters", 2 * max(below, other)
+    if low > 0:
+        return "holds", 2 * above
+    if high < smallest:
+        return "does not hold", 2 * below
+    return "not settled", min(1.0, 2 * min(above, below, max(below, other)))
+
+
+def table():
+    """Every test by name: its estimate (value, low, high, n), adjusted p-value and verdict."""
+    judged = dict.fromkeys(UNTRIED, (PENDING, PENDING, POINT))
+    for name, (compute, budgets, *rest) in TESTS.items():
+        smallest, bound = (rest + [POINT, None][len(rest) :])[:2]
+        whole = [places for places in budgets if all(runs(place)[1] for place in places)]
+        some = [places for places in budgets if compute(*places)[3]]
+        estimate = compute(*[*whole, *some, budgets[-1]][0])
+        value, low, high, n, freedom = estimate
+        turned = estimate if bound is None else (bound - value, bound - high, bound - low, n, freedom)
+        judged[name] = estimate, turned, smallest
+    for name in ("dropout", "block_dropout"):
+        estimate = medians("search_classroom", name, lambda value, border: value > border)
+        judged[f"{name.replace('_', ' ')} in the search"] = estimate, estimate, POINT
+    estimate = medians("search_classroom", "optimizer", lambda value, _: value == "sgd")
+    judged["optimizer"] = estimate, estimate, POINT
+    whole = [name for name in ("search_classroom", "search_sgd_rate") if _complete(name)] or ["search_classroom"]
+    estimate, moved = near(whole[0])
+    turned = estimate if moved is None else (*moved, estimate[3], math.inf)
+    judged["learning rate"] = estimate, turned, POINT if moved is None else 0.0
+    alone = {name: verdict(turned, smallest) for name, (_, turned, smallest) in judged.items()}
+    adjusted = multipletests([p for _, p in alone.values()], method="holm")[1]
+    return {
+        name: (judged[name][0][:4], float(p), said if p <= 0.05 or said == "pending" else "not settled")
+        for (name, (said, _)), p in zip(alone.items(), adjusted, strict=True)
+    }
+
+
+def _complete(search):
+    return len(trials(search)) == declared(search)["search"]["draws"]
+
+
+def headline():
+    """Each final recipe that was opened with several seeds: mean, t interval and n, and the difference from 94.84%."""
+    recipes = {}
+    for folder in FOLDERS:
+        test = json.loads((folder["path"] / "test" / "metrics.json").read_text())
+        correct = np.load(folder["path"] / "test" / "logits.npz")["logits"].astype(float).argmax(1)
+        assert len(correct) == test["n"]
+        low, high = proportion_confint(test["correct"], test["n"], method="wilson")
+        assert (round(low, 9), round(high, 9)) == (round(test["low"], 9), round(test["high"], 9))
+        if not test["not_choosing"]:
+            config = {key: value for key, value in folder["config"]["config"].items() if key != "seed"}
+            recipes.setdefault(json.dumps(config, sort_keys=True), []).append(test["correct"] / test["n"])
+    several = [values for values in recipes.values() if len(values) > 1]
+    spread = sum(len(x) - 1 for x in several)
+    variance = sum(np.var(x, ddof=1) * (len(x) - 1) for x in several) / spread  # between seeds, pooled over recipes
+    rows = []
+    for values in several:
+        mean, k = float(np.mean(values)), len(values)
+        low, high = stats.t.interval(0.95, k - 1, mean, stats.sem(values))
+        seeds, images = variance * (1 / k + 1), (mean * (1 - mean) + 0.9484 * 0.0516) / 10_000
+        half = stats.t.ppf(0.975, spread * ((seeds + images) / seeds) ** 2) * math.sqrt(seeds + images)
+        rows.append((mean, low, high, k, mean - 0.9484, half))
+    return rows
+
+
+if __name__ == "__main__":
+    for name, ((value, low, high, n), p, said) in table().items():
+        print(f"{name:32} {value:+8.4f} ({low:+.4f} to {high:+.4f})  n={n:<4} p={p:<10.3g} {said}")
+    for mean, low, high, k, gap, half in headline():
+        print(f"{100 * mean:.2f}% ({100 * low:.2f} to {100 * high:.2f}), n={k}, {100 * gap:+.2f} +- {100 * half:.2f}")
