@@ -154,7 +154,7 @@ def test_what_would_wait_is_seen() -> None:
     for wait in (
         lambda: int(values[0]),
         lambda: values[values > 1],
-        lambda: values.nonzero(),
+        values.nonzero,
         lambda: torch.tensor([1, 2]),
     ):
         with Waits(), pytest.raises(AssertionError, match=r"waits for the device|without waiting"):

@@ -34,23 +34,23 @@ def test_without_cifar_the_lab_opens_on_synthetic_images_and_says_so(
     lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TPSNET_DATA", str(tmp_path))
-    lab = course.open()
+    lab = course.open_lab()
     assert (lab.dataset, lab.root, len(lines)) == ("shapes10", None, 1)
     assert "synthetic images" in lines[0]
     assert (len(lab.train), len(lab.validation), len(lab.all_train)) == (9000, 1000, 10_000)
     assert lab.class_names[0] == "disc"
     with pytest.raises(DataError, match="download"):
-        course.open("cifar10")
+        course.open_lab("cifar10")
     with pytest.raises(DataError, match="shapes10"):
-        course.open("cifar")
+        course.open_lab("cifar")
 
 
 def test_records_go_to_the_given_store_and_a_rehearsal_leaves_none(lines: list[str], tmp_path: Path) -> None:
-    assert course.open("shapes10", store=str(tmp_path)).store.writable == tmp_path
-    lab = course.open("shapes10", recompute=True)
+    assert course.open_lab("shapes10", store=str(tmp_path)).store.writable == tmp_path
+    lab = course.open_lab("shapes10", recompute=True)
     assert lab.store.all() == []
-    assert course.open("shapes10", store=str(tmp_path), recompute=True).store.writable == tmp_path
-    assert len(course.open("shapes10").store.folders) == 2
+    assert course.open_lab("shapes10", store=str(tmp_path), recompute=True).store.writable == tmp_path
+    assert len(course.open_lab("shapes10").store.folders) == 2
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_the_notice_names_the_state_of_the_copy(
     found = course.datasets.Fingerprint(stamp, "0", True)
     monkeypatch.setattr(course.datasets, "find_root", lambda data=None: tmp_path)
     monkeypatch.setattr(course.datasets, "fingerprint", lambda dataset, root: found)
-    assert course.open().root == tmp_path
+    assert course.open_lab().root == tmp_path
     assert part in lines[0]
 
 
@@ -96,11 +96,11 @@ def test_a_figure_carries_its_caption_to_the_output(tiny_record: Record, shown: 
     assert "n = 1 run" in caption["text/html"]
 
 
-def test_a_figure_without_a_description_is_refused_unless_it_is_given_one(shown: list[tuple[Any, Any]]) -> None:
+def test_a_figure_without_a_description_is_refused(shown: list[tuple[Any, Any]]) -> None:
     fig, _ = style.figure()
     with pytest.raises(ValueError, match="describe"):
         style.show(fig)
-    style.show(fig, "Nothing.", "Empty axes.", fmt="png")
+    style.show(style.describe(fig, caption="Nothing.", alt="Empty axes.", fmt="png"))
     assert shown[0][1]["image/png"]["width"] == 720
 
 

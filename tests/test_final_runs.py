@@ -13,7 +13,8 @@ from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.config import DataConfig, RunConfig
 from tpsnet_lib.runs import openings, test_set
 from tpsnet_lib.runs.experiments import load_experiment
-from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out, row_sum
+from tpsnet_lib.runs.record_files import row_sum
+from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
 from tpsnet_lib.runs.test_set import TestResult
 
 

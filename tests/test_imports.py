@@ -37,6 +37,7 @@ train_state
 checkpoint
 train
 runs/provenance
+runs/record_files
 runs/records
 runs/publish
 runs/export

@@ -16,7 +16,8 @@ from tpsnet_lib.cli import main
 from tpsnet_lib.files import RecordError, write_json
 from tpsnet_lib.runs import experiments, openings, test_set
 from tpsnet_lib.runs.publish import publish
-from tpsnet_lib.runs.records import Record, Store, committed_folder, read_record, row_sum, write_sums
+from tpsnet_lib.runs.record_files import row_sum, write_sums
+from tpsnet_lib.runs.records import Record, Store, committed_folder, read_record
 
 
 def git(folder: Path, *words: str) -> str:

@@ -15,17 +15,8 @@ from tpsnet_lib.files import RecordError, TrainingError
 from tpsnet_lib.metrics import accuracy, predict, temperature
 from tpsnet_lib.runs import provenance
 from tpsnet_lib.runs.publish import publish, write_trials
-from tpsnet_lib.runs.records import (
-    Record,
-    Store,
-    check_sums,
-    load_or_run,
-    read_record,
-    read_trials,
-    rows,
-    write_failure,
-    write_sums,
-)
+from tpsnet_lib.runs.record_files import check_sums, write_failure, write_sums
+from tpsnet_lib.runs.records import Record, Store, load_or_run, read_record, read_trials, rows
 from tpsnet_lib.train import TrainOptions, train
 
 

@@ -391,12 +391,6 @@ def test_the_seeds_that_a_difference_needs() -> None:
     assert shown.mean() == pytest.approx(0.82, abs=0.015)
 
 
-def test_the_difference_that_seeds_can_detect() -> None:
-    assert stats.detectable_difference(0.2, 15) == pytest.approx(0.21196, abs=1e-4)
-    assert stats.seeds_needed(0.2, stats.detectable_difference(0.2, 15) + 1e-6) == 15
-    assert math.isnan(stats.detectable_difference(0.2, 1))
-
-
 def test_the_pooled_deviation_weighs_groups_by_their_degrees_of_freedom() -> None:
     assert stats.pooled_sd([[1, 3], [2, 4, 6], [9]]) == (pytest.approx(math.sqrt((2 + 8) / 3)), 3)
     assert math.isnan(stats.pooled_sd([[1], []])[0])

@@ -13,7 +13,6 @@ from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost, recipe_glossary, training
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
-from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs.experiments import Run, load_experiment
 from tpsnet_lib.runs.records import Record
 from tpsnet_lib.runs.test_set import TestResult
@@ -71,14 +70,6 @@ def test_runs_that_failed_do_not_count_and_without_the_whole_there_is_no_row() -
     assert [list(row.accuracy) for row in training.ablation(pairs)] == [[0, 1, 2], [0]]
     assert ablation(whole=[None], stem=[0.5]) == []
     assert ablation() == []
-
-
-def test_the_table_of_an_ablation_says_what_each_ingredient_brings_and_costs() -> None:
-    first, second = training.ablation_table(ablation(whole=WHOLE, stem=[0.60, 0.61, 0.62]))
-    assert (first["the ingredient brings"], first["it helps"]) == ("–", "–")
-    assert second["the ingredient brings"].startswith("+10.0 points (")
-    assert (second["it helps"], second["n"], second["seconds a run"]) == (stats.HOLDS, "3", "11")
-    assert second["parameters"] == f"{count_parameters(TINY.model):,}"
 
 
 def test_every_configuration_that_was_tried_is_a_row_best_first() -> None:

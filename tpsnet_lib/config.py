@@ -345,12 +345,9 @@ def merged(*trees: Mapping[str, Any]) -> dict[str, Any]:
         for dotted, value in tree.items():
             section, _, name = str(dotted).partition(".")
             key = _SECTIONS[section][1] if section in _SECTIONS else ""
-            if name:
-                value = {name: value}
-            elif isinstance(value, str) and key:
-                value = {key: value}
-            if isinstance(value, Mapping):
-                lower = {} if key in value and key != "dataset" else result.get(section, {})
-                value = {**(lower if isinstance(lower, Mapping) else {}), **value}
-            result[section] = value
+            upper = {name: value} if name else {key: value} if isinstance(value, str) and key else value
+            lower = result.get(section)
+            if isinstance(upper, Mapping) and isinstance(lower, Mapping) and (key not in upper or key == "dataset"):
+                upper = {**lower, **upper}
+            result[section] = upper
     return result

@@ -1,6 +1,6 @@
 """What the five notebooks share: the opening line, figures with their captions, predictions, and tasks that check.
 
-    lab = course.open(dataset=dataset, data=data, store=store)       the data and the records of a chapter
+    lab = course.open_lab(dataset=dataset, data=data, store=store)       the data and the records of a chapter
     lab.show(plots.mean_images(...))                                 a figure that carries its caption and alt text
     course.finding(f"The accuracy is {accuracy:%}.")                 a sentence that follows its numbers
     guess = course.predict("How many pairs?", low=0, high=1000)      before the result,
@@ -89,7 +89,7 @@ class Lab:
     show = staticmethod(style.show)
 
 
-def open(dataset: str = "auto", data: str = "", store: str = "", recompute: bool = False) -> Lab:
+def open_lab(dataset: str = "auto", data: str = "", store: str = "", recompute: bool = False) -> Lab:
     """Open a chapter: find the data and the records, and say in one notice which data set this is.
 
     `dataset`: `cifar10`, `shapes10`, or `auto`: CIFAR-10 if it is found (in `data`, if given), else shapes10.

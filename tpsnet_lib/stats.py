@@ -361,11 +361,6 @@ def seeds_needed(sd: float, effect: float, power: float = 0.8) -> int:
     return n
 
 
-def detectable_difference(sd: float, n: int, power: float = 0.8) -> float:
-    """The true difference that the two-sample t test at 5% shows with such a power, with n >= 2 seeds a side."""
-    return sd * float(TTestIndPower().solve_power(nobs1=n, alpha=1 - LEVEL, power=power)) if n > 1 else math.nan
-
-
 def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
     """How far confidence is from accuracy, on average over bins of equal mass; nan of no images.
 

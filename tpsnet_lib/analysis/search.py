@@ -21,7 +21,8 @@ from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import ConfigError, TrainingError
 from tpsnet_lib.runs.experiments import Run, collect, find_record, load_experiment
 from tpsnet_lib.runs.provenance import now, provenance
-from tpsnet_lib.runs.records import Record, Store, load_or_run, read_record, write_failure
+from tpsnet_lib.runs.record_files import write_failure
+from tpsnet_lib.runs.records import Record, Store, load_or_run, read_record
 from tpsnet_lib.runs.search_space import Space, drawn_values, parse_space
 from tpsnet_lib.stats import Estimate
 

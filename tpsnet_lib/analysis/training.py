@@ -15,7 +15,7 @@ from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import split
 from tpsnet_lib.model import ResNet, build
-from tpsnet_lib.model_cost import count_macs, count_parameters
+from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs.experiments import Run
 from tpsnet_lib.runs.records import Record, held_out
 from tpsnet_lib.stats import Adjusted, Estimate
@@ -79,23 +79,6 @@ def _by_seed(runs: Sequence[tuple[Run, Record]]) -> dict[int, float]:
 def ablation_verdicts(rows: Sequence[AblationRow], smallest: float = stats.SMALLEST_EFFECT) -> dict[str, Adjusted]:
     """The verdict of each row on "the ingredient helps", adjusted together by Holm's method."""
     return stats.holm({row.label: (row.brings, smallest) for row in rows if row.brings.n})
-
-
-def ablation_table(rows: Sequence[AblationRow]) -> list[dict[str, str]]:
-    """The rows as a table's text: accuracy, what the ingredient brings, the verdict, the cost of a run without it."""
-    verdicts = ablation_verdicts(rows)
-    return [
-        {
-            "accuracy (%)": f"{100 * row.mean:.2f}",
-            "n": f"{len(row.accuracy)}",
-            "the ingredient brings": f"{row.brings:points}" if row.brings.n else "–",
-            "it helps": verdicts[row.label].verdict if row.label in verdicts else "–",
-            "parameters": f"{count_parameters(row.config.model):,}",
-            "MACs (M)": f"{count_macs(row.config.model) / 1e6:.1f}",
-            "seconds a run": f"{row.seconds:.0f}",
-        }
-        for row in rows
-    ]
 
 
 def tried(experiments: Mapping[str, Iterable[tuple[Run, Record | None]]]) -> list[dict[str, str]]:

@@ -78,8 +78,8 @@ def train(
         model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
     model.train()
-    for inputs, labels in batches:
-        inputs, labels = inputs.to(device), labels.to(device)
+    for batch in batches:
+        inputs, labels = (tensor.to(device) for tensor in batch)
         optimizer.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             loss = criterion(model(inputs), labels)

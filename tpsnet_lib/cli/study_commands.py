@@ -93,16 +93,16 @@ def records(options: Options) -> int:
 
 def _verify(store: Any, found: Sequence[Any]) -> int:
     """Hold every record against its sums, the trials' files against each other, and the logs against the results."""
-    from tpsnet_lib.runs import openings, test_set
+    from tpsnet_lib.runs import openings, record_files, test_set
     from tpsnet_lib.runs import records as stores
 
     faults = [*stores.repeated_rows(store), *openings.faults(store), *test_set.undeclared(store)]
     for record in found:
         for folder in (record.path, *(base / record.id / "test" for base in store.folders)):
             try:
-                if (sums := folder / stores.SUMS).is_file():
+                if (sums := folder / record_files.SUMS).is_file():
                     lines = sums.read_text("utf-8").splitlines()
-                    stores.check_sums(folder, [line.split("  ", 1)[1] for line in lines])
+                    record_files.check_sums(folder, [line.split("  ", 1)[1] for line in lines])
             except (TpsnetError, IndexError) as error:
                 faults.append(str(error))
     for fault in faults:

@@ -77,11 +77,6 @@ def stands_on(records: Sequence[Record], unit: str = "runs") -> str:
     return f"{names}, n = {len(records)} {unit}, {machines}." if records else ""
 
 
-def caption(text: str, records: Sequence[Record], unit: str = "runs") -> str:
-    """A caption that ends with what the figure stands on."""
-    return f"{text} {stands_on(records, unit)}".rstrip()
-
-
 def svg(fig: Figure) -> str:
     """A figure as SVG text without the date and the header; the fonts of its texts are named once, with those that
     stand in for it on a machine without it, and spaces at the ends of a text stay."""
@@ -147,14 +142,14 @@ def description(figure: Figure) -> Description:
     return _descriptions[figure]
 
 
-def show(fig: Figure, alt: str = "", caption: str = "", records: Sequence[Record] = (), fmt: str = "svg") -> None:
+def show(fig: Figure) -> None:
     """Show a figure in a notebook, with the alternative text, caption, provenance and records that it carries.
 
-    The report reads them from the output's metadata, and the caption from the line under the figure. A figure that its
-    plot function has not described takes them from the other arguments."""
+    The report reads them from the output's metadata, and the caption from the line under the figure. `ValueError` if
+    its plot function did not describe the figure."""
     from IPython.display import display
 
-    about = description(fig) if not alt else Description(caption, alt, "", tuple(sorted({r.id for r in records})), fmt)
+    about = description(fig)
     kind = "image/svg+xml" if about.fmt == "svg" else "image/png"
     metadata: dict[str, Any] = {"alt": about.alt, "records": list(about.records), "provenance": about.provenance}
     if about.fmt == "png":

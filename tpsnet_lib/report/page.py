@@ -74,7 +74,7 @@ def claims(rows: Sequence[Row]) -> str:
     records = {record.id: record for row in rows for record in row.records}
     text = "Every verdict names its budget first, and is adjusted over all tests of the table (Holm); intervals at 95%."
     parts = [Markup('<div class="claims scroll" tabindex="0"><table><caption>{}</caption><thead><tr>').format(
-        style.caption(text, list(records.values()))
+        f"{text} {style.stands_on(list(records.values()))}"
     )]  # fmt: skip
     parts += [Markup('<th scope="col">{}</th>').format(head) for head in ("verdict", "tested", "estimate", "records")]
     parts.append(Markup("</tr></thead>"))

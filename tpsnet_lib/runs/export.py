@@ -16,7 +16,8 @@ from pathlib import Path
 
 from tpsnet_lib.files import RecordError, sha256_of
 from tpsnet_lib.runs.publish import publish
-from tpsnet_lib.runs.records import SUMS, WEIGHTS, Record, Store, read_record
+from tpsnet_lib.runs.record_files import SUMS, WEIGHTS
+from tpsnet_lib.runs.records import Record, Store, read_record
 
 CONTENTS = "CONTENTS"
 PARTS = {"config.json", "history.csv", "metrics.json", "provenance.json", SUMS, WEIGHTS}  # all that a record may bring
@@ -30,8 +31,8 @@ def export_records(records: Sequence[Record], path: Path) -> None:
     if path.exists():
         raise RecordError(f"{path} exists already and is not overwritten")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
-        work = Path(name)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
+        work = Path(scratch)
         for record in records:
             folder = publish(record, work, weights=record.has_weights)
             shutil.rmtree(folder / "test", ignore_errors=True)

@@ -25,7 +25,8 @@ from tpsnet_lib.files import Interrupted, TpsnetError, TrainingError, write_whol
 from tpsnet_lib.progress import Progress
 from tpsnet_lib.runs.experiments import Experiment, Run
 from tpsnet_lib.runs.provenance import now, provenance
-from tpsnet_lib.runs.records import Record, Store, default_store, held_out, in_percent, load_or_run, write_failure
+from tpsnet_lib.runs.record_files import write_failure
+from tpsnet_lib.runs.records import Record, Store, default_store, held_out, in_percent, load_or_run
 
 Job = tuple[Experiment, Run]
 OnRecord = Callable[[Run, Record], None]

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.files import RecordError, append_line, lock, sha256_of
-from tpsnet_lib.runs.records import SUMS, Store, committed_folder, local_folder
+from tpsnet_lib.runs.record_files import SUMS
+from tpsnet_lib.runs.records import Store, committed_folder, local_folder
 
 LONGEST = 10_000  # characters of a line; a longer one is no line of this log
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tpsnet_lib.files import RecordError, folder_whole, write_whole
-from tpsnet_lib.runs.records import WEIGHTS, Record, read_record, row_sum, write_sums, write_weights
+from tpsnet_lib.runs.record_files import WEIGHTS, row_sum, write_sums, write_weights
+from tpsnet_lib.runs.records import Record, read_record
 
 
 def publish(record: Record, folder: Path, *, weights: bool = False) -> Path:

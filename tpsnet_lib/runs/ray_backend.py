@@ -28,7 +28,8 @@ from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError, lock
 from tpsnet_lib.runs.experiments import Run, find_record
 from tpsnet_lib.runs.local_backend import Job, OnRecord, Tally, Workplace, sigterm_as_ctrl_c, work
 from tpsnet_lib.runs.provenance import now, provenance
-from tpsnet_lib.runs.records import Record, Store, default_store, write_failure
+from tpsnet_lib.runs.record_files import write_failure
+from tpsnet_lib.runs.records import Record, Store, default_store
 
 for _name, _value in {  # no reports home, no logs beside ours, no tables in the terminal
     "RAY_USAGE_STATS_ENABLED": "0",

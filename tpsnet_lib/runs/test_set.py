@@ -21,7 +21,8 @@ from tpsnet_lib.files import RecordError, folder_whole, lock, project_root, read
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import experiments_folder, final_ids, load_experiment
 from tpsnet_lib.runs.provenance import commit, hardware, now
-from tpsnet_lib.runs.records import SUMS, Record, Store, check_sums, default_store, write_sums
+from tpsnet_lib.runs.record_files import SUMS, check_sums, write_sums
+from tpsnet_lib.runs.records import Record, Store, default_store
 
 
 @dataclass(frozen=True)

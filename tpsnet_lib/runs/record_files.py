@@ -1,0 +1,107 @@
+"""The files of a record: how its parts are written, whole or not at all, with their sums; how the sums are checked."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from tpsnet_lib.config import RunConfig
+from tpsnet_lib.files import RecordError, folder_whole, sha256_of, write_json, write_whole
+from tpsnet_lib.model_cost import count_macs, count_parameters
+from tpsnet_lib.train_state import TrainState
+
+WEIGHTS = "weights.safetensors"
+SUMS = "SHA256SUMS"
+
+
+def row_sum(content: Any) -> str:
+    """The digest under which a row of a file of trials is kept."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def check_sums(folder: Path, names: Iterable[str]) -> None:
+    """Compare files with the sums written beside them; the first that differs is a `RecordError` that names it."""
+    sums = folder / SUMS
+    if not sums.is_file():
+        raise RecordError(f"{folder} is half-written: it has no {SUMS}; delete it and run it again")
+    expected = {name: digest for digest, name in (line.split("  ", 1) for line in sums.read_text("utf-8").splitlines())}
+    for name in names:
+        if not (folder / name).is_file():
+            raise RecordError(f"{folder / name} is missing: the record is not whole")
+        if expected.get(name) != sha256_of(folder / name):
+            raise RecordError(f"{folder / name} is altered: its SHA-256 is not the one in {SUMS}")
+
+
+def write_sums(folder: Path) -> None:
+    """Write the sums of all files that lie directly in a folder."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != SUMS)
+    write_whole(folder / SUMS, "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names))
+
+
+def write_record(
+    folder: Path, config: RunConfig, fitted: TrainState, made: dict[str, Any], keep_weights: bool = True
+) -> Path:
+    """Write a finished run as the folder `folder/<id>`, whole or not at all; one kept without weights is replaced."""
+    last = fitted.history[-1]
+    kept = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    measured = {
+        **{name: last[name] for name in kept},
+        "epochs": last["epoch"],
+        "seconds": fitted.seconds,
+        "images_per_second": fitted.images_per_second,
+    }
+    if config.data.fit_on == "split":  # what the calibration of a sibling fitted on all images needs of this run
+        measured["temperature"] = fitted.temperature
+    model = fitted.model if keep_weights else None
+    return _write_parts(folder / config.id, config, fitted.history, measured, made, model)
+
+
+def write_failure(folder: Path, config: RunConfig, reason: str, made: dict[str, Any]) -> Path:
+    """Write a run that cannot be finished as a record that says why, so that no search tries it again."""
+    return _write_parts(folder / config.id, config, [], {"failed": reason}, made, None)
+
+
+def _write_parts(
+    path: Path,
+    config: RunConfig,
+    history: Sequence[dict[str, float]],
+    measured: dict[str, Any],
+    made: dict[str, Any],
+    model: torch.nn.Module | None,
+) -> Path:
+    measured = {**measured, "parameters": count_parameters(config.model), "macs": count_macs(config.model)}
+    with folder_whole(path, replace=True) as work:
+        write_json(work / "config.json", {"id": config.id, "group_id": config.group_id, "config": config.to_dict()})
+        _write_history(work / "history.csv", history)
+        write_json(work / "metrics.json", measured)
+        write_json(work / "provenance.json", made)
+        if model is not None:
+            write_weights(work / WEIGHTS, model, config)
+        write_sums(work)
+    return path
+
+
+def _write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(history[0]) if history else [], lineterminator="\n")
+    table.writeheader()
+    table.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
+    write_whole(path, text.getvalue())
+
+
+def write_weights(path: Path, model: torch.nn.Module, config: RunConfig, half: bool = False) -> None:
+    """Write a network's weights as safetensors with its config in the metadata; `half` keeps matrices and kernels in
+    half precision (norms and biases stay in fp32)."""
+    state = {
+        name: value.detach().cpu().contiguous().half() if half and value.ndim > 1 else value.detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
+    save_file(state, path, {"id": config.id, "config": json.dumps(config.to_dict()), "format": "pt"})
