@@ -178,6 +178,30 @@ def test_every_trivial_op_is_torchvisions_at_every_strength(op: str):
             assert different == 0
 
 
+def test_the_standard_strengths_are_the_authors():
+    strongest = {
+        "ShearX": 0.3, "ShearY": 0.3, "TranslateX": 10, "TranslateY": 10, "Rotate": 30, "Posterize": 4, "Solarize": 0,
+        "Brightness": 0.9, "Color": 0.9, "Contrast": 0.9, "Sharpness": 0.9,
+    }  # fmt: skip
+    standard = ours.TRIVIAL_SPACES["standard"]
+    assert {name: last for name, (_, last, _, _) in standard.items() if name in strongest} == strongest
+    assert list(standard) == list(ours.TRIVIAL_OPS)
+    images, level = pictures(31), torch.arange(31)
+    turned = ours.trivial(images, torch.full((31,), list(standard).index("Rotate")), level, level < 0, "standard")
+    assert torch.equal(turned, ours.rotate(images, level.float()))  # a degree a level
+
+
+def test_standard_strengths_are_drawn_where_the_recipe_asks_for_them():
+    images, indices = pictures(200), torch.arange(200)
+    op, level, sign = (
+        ours.uniform(0, 0, indices, draw) for draw in (ours.TRIVIAL_OP, ours.TRIVIAL_LEVEL, ours.TRIVIAL_SIGN)
+    )
+    drawn = (op * 14).long(), (level * 31).long(), sign < 0.5
+    results = ours.augment(images, indices, replace(PLAIN, trivial=True, trivial_space="standard"), 0, 0)
+    assert torch.equal(results, ours.trivial(images, *drawn, "standard"))
+    assert not torch.equal(results, ours.trivial(images, *drawn))
+
+
 def test_trivial_ops_are_torchvisions_and_drawn_equally_often():
     from torchvision.transforms.v2 import TrivialAugmentWide
 
@@ -250,6 +274,36 @@ def test_cutout_covers_what_the_original_covers(y: int, x: int, side: int):
     assert np.array_equal(result[0, 0].numpy() > 0, expected)
 
 
+def test_erasing_fills_rectangles_of_torchvisions_areas_and_shapes():
+    images = torch.zeros(4000, 3, 32, 32, dtype=torch.uint8)
+    results = ours.augment(images, torch.arange(4000), replace(PLAIN, erasing=0.5), 0, 0)
+    filled = results[:, 0] > 0
+    erased = filled.any((1, 2))
+    assert 0.47 < erased.float().mean() < 0.53
+    assert results.amax((0, 2, 3)).tolist() == [round(255 * value) for value in MEAN]
+    height, width = filled.any(2).sum(1)[erased].float(), filled.any(1).sum(1)[erased].float()
+    assert torch.equal(filled.sum((1, 2))[erased], (height * width).long())  # wholly inside, no holes
+    share, ratio = height * width / 1024, height / width
+    assert share.min() > 0.015
+    assert share.max() < 0.35
+    assert abs(share.mean() - 0.175) < 0.01  # 2 to 33%
+    assert ratio.min() > 0.25
+    assert ratio.max() < 4
+    assert abs(ratio.log().mean()) < 0.05
+    rows = filled.any(2)[erased].float().mean(0)
+    assert 0.5 < rows[0] / rows[-1] < 2  # as often at the top as at the bottom
+
+
+def test_a_side_that_would_not_fit_is_cut():
+    ends = torch.tensor([0.0, 1 - 2**-24])
+    area, ratio, y, x = torch.cartesian_prod(ends, ends, ends, ends).unbind(1)
+    images = torch.zeros(16, 3, 32, 32, dtype=torch.uint8)
+    filled = ours.erase(images, torch.ones(16).bool(), area, ratio, y, x)[:, 0] > 0
+    sides = torch.stack((filled.any(2).sum(1), filled.any(1).sum(1)))
+    assert sides.min() == 2
+    assert sides.max() == 31
+
+
 # Mixing -------------------------------------------------------------------------------------------------------------
 
 
@@ -320,3 +374,34 @@ def test_mixing_keeps_type_and_memory_layout_and_a_batch_of_one():
     alone, target = ours.mix(images[:1].float(), one_hot(1), torch.arange(1), recipe, 0, 0)
     assert torch.allclose(alone, images[:1].float())
     assert torch.equal(target, one_hot(1))
+
+
+def test_a_batch_that_draws_once_has_one_kind_one_fraction_and_one_box():
+    images, targets = torch.rand(32, 3, 32, 32), torch.eye(32)
+    recipe, kinds = replace(PLAIN, mixup=0.5, cutmix=1.0, mix_per="batch"), set()
+    for first in range(24):
+        mixed, shares = ours.mix(images, targets, torch.arange(first, first + 32), recipe, 0, 0)
+        assert shares.diag().max() == shares.diag().min()
+        own = shares[0, 0]
+        cut = bool(((mixed == images) | (mixed == images.roll(1, 0))).all())
+        kinds.add(cut)
+        if cut:
+            boxes = (mixed != images).any(1)
+            assert torch.equal(boxes, boxes[:1].expand_as(boxes))
+            assert (1 - boxes[0].float().mean() - own).abs() < 1e-6
+        else:
+            assert torch.allclose(mixed, own * images + (1 - own) * images.roll(1, 0), atol=1e-6)
+    assert kinds == {True, False}
+
+
+@pytest.mark.parametrize("per", ["image", "batch"])
+def test_the_share_that_is_mixed_is_the_recipes(per: str):
+    images, targets = torch.rand(100, 3, 8, 8).repeat(1, 1, 4, 4), torch.eye(100)
+    recipe, mixed = replace(PLAIN, mixup=1.0, mix_per=per, mix_probability=0.3), []
+    for first in range(100):
+        blended, shares = ours.mix(images, targets, 100 * first + torch.arange(100), recipe, 0, 0)
+        same = (blended == images).all((1, 2, 3))
+        assert torch.equal(same, shares.diag() == 1)
+        mixed.append(1 - same.float().mean())
+    assert abs(torch.stack(mixed).mean() - 0.3) < (0.02 if per == "image" else 0.15)
+    assert all(share in (0, 1) for share in mixed) == (per == "batch")

@@ -33,6 +33,8 @@ SPRINT = RunConfig(model=MEMBERS["sprint"], train=RECIPES["sprint"]).with_precis
 def values_of(spec: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
     """Allowed values of a field, from the type of its default and the limits in its metadata."""
     low, high = spec.metadata["low"], spec.metadata["high"]
+    if spec.default == ():
+        return st.lists(st.from_regex(r"[0-9a-f]{12}", fullmatch=True), max_size=3)
     if isinstance(spec.default, bool):
         return st.booleans()
     if isinstance(spec.default, str):
@@ -146,6 +148,9 @@ BAD = [
     ({"train": {"lr": None}}, "train.lr is None: give a number"),
     ({"train": {"batch_size": True}}, "train.batch_size is True: give a whole number"),
     ({"train": {"batch_size": float("inf")}}, "train.batch_size is inf: give a whole number"),
+    ({"train": {"teacher": ["best"]}}, "train.teacher is 'best': give ids of records, in quotes"),
+    ({"train": {"teacher": [123456789012]}}, "train.teacher is 123456789012: give ids of records, in quotes"),
+    ({"train": {"teacher": 5}}, "train.teacher is 5: give ids of records, in quotes"),
     ({"data": "cifar100"}, "data.dataset is 'cifar100': choose one of cifar10, shapes10"),
     ({"data": {"train_size": 60_000}}, "data.train_size is 60000: give a value from 0 to 50000"),
     ({"seed": -1}, "seed is -1: give a value from 0 to"),
@@ -180,6 +185,13 @@ def test_members_and_recipes_are_taken_by_name_and_changed_by_field() -> None:
     assert run.train == replace(RECIPES["sprint"], epochs=2.0)
     assert parse({}) == RunConfig()
     assert parse({"model": None, "seed": 4}).seed == 4
+
+
+def test_the_order_of_teachers_makes_no_other_run() -> None:
+    one, other = "0b25b88ff21a", "64a91c03c6e5"
+    runs = [parse({"train": {"teacher": ids, "precision": "fp32"}}) for ids in ([one, other], [other, one, other])]
+    assert runs[0] == runs[1]
+    assert parse({"train": {"teacher": one}}).train.teacher == (one,)
 
 
 def test_members_stay_under_the_limits_of_their_own_fields() -> None:

@@ -11,6 +11,7 @@ LIBRARY = Path(__file__).parent.parent / "tpsnet_lib"
 ORDER = """
 files
 progress
+config_fields
 config
 data/cifar10
 data/shapes10
@@ -35,6 +36,8 @@ metrics
 optim
 train_state
 checkpoint
+asam
+distillation
 train
 runs/provenance
 runs/record_files

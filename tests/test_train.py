@@ -60,6 +60,8 @@ def test_training_lowers_the_loss_and_two_runs_agree_bit_for_bit() -> None:
         {"optimizer": "adamax", "schedule": "linear", "flip": "alternate", "cutout": 8},
         {"optimizer": "muon", "lr": 0.1, "momentum": 0.6, "small_epochs": 2, "small_size": 16, "stem_epochs": 1},
         {"optimizer": "adamw", "schedule": "constant", "trivial": True, "label_smoothing": 0.1},
+        {"asam": 2.0, "trivial": True, "trivial_space": "standard", "erasing": 0.5, "ema_decay": 0.9},
+        {"mixup": 0.2, "cutmix": 1.0, "mix_per": "batch", "mix_probability": 0.5, "copies": 3, "clip_norm": 1.0},
     ],
 )
 def test_a_run_stopped_anywhere_ends_in_the_weights_of_the_uninterrupted_one(

@@ -6,12 +6,13 @@ import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tpsnet_lib.config_fields import Checked, checked, option, record_ids
 from tpsnet_lib.files import ConfigError
 
 PARAMETER_BUDGET = 5_000_000
@@ -19,73 +20,30 @@ CLASSES = 10
 IMAGE_SIZE = 32
 
 
-def _field(default: Any, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()) -> Any:
-    """A dataclass field with the range or the choices its value is checked against."""
-    return field(default=default, metadata={"low": low, "high": high, "choices": tuple(choices)})
-
-
-class _Checked:
-    """Validation shared by the config dataclasses: types are those of the defaults, ranges those of the metadata."""
-
-    section = ""
-
-    def __post_init__(self) -> None:
-        for spec in fields(self):  # type: ignore[arg-type]
-            value = _checked(f"{self.section}.{spec.name}", getattr(self, spec.name), spec.default, spec.metadata)
-            object.__setattr__(self, spec.name, value)
-
-
-def _checked(name: str, value: Any, default: Any, limits: Mapping[str, Any]) -> Any:
-    if isinstance(default, tuple):
-        values = value if isinstance(value, (list, tuple)) else (value,)
-        if not values:
-            raise ConfigError(f"{name} is empty: give one value a layer, such as {list(default)}")
-        return tuple(_checked(name, item, 1, limits) for item in values)
-    if isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise ConfigError(f"{name} is {value!r}: give true or false")
-        return value
-    if isinstance(default, str):
-        if value not in limits["choices"]:
-            raise ConfigError(f"{name} is {value!r}: choose one of {', '.join(limits['choices'])}")
-        return value
-    try:  # YAML reads 1e-3 as a string: a number written so is still a number
-        number = float(value) if isinstance(default, float) else int(value)
-    except (TypeError, ValueError, OverflowError):
-        number = None
-    if number is None or isinstance(value, bool) or (isinstance(default, int) and number != float(value)):
-        kind = "a number" if isinstance(default, float) else "a whole number"
-        raise ConfigError(f"{name} is {value!r}: give {kind}")
-    low, high = limits["low"], limits["high"]
-    if not (low is None or number >= low) or not (high is None or number <= high) or number != number:
-        raise ConfigError(f"{name} is {value!r}: give a value from {low:g} to {high:g}")
-    return number
-
-
 @dataclass(frozen=True)
-class ModelConfig(_Checked):
+class ModelConfig(Checked):
     """A member of the residual family: N layers of B_i blocks of C_i channels, kernels F_i and K_i, average pool P."""
 
     section = "model"
 
-    blocks: tuple[int, ...] = _field((13, 13, 13), 1, 128)  # B_i, residual blocks of layer i; N is its length
-    channels: tuple[int, ...] = _field((32, 64, 128), 1, 4096)  # C_i, output channels of layer i
-    kernels: tuple[int, ...] = _field((3,), 1, 9)  # F_i, odd; one value stands for all layers
-    skip_kernels: tuple[int, ...] = _field((1,), 1, 9)  # K_i of the projection skips, odd; one stands for all
-    pool: int = _field(8, 1, 32)  # P, side of the pool over the last feature map; then the mean of what is left
-    stem: int = _field(16, 1, 1024)  # output channels of the first convolution
-    block: str = _field("basic", choices=("basic", "preact"))  # conv-BN-ReLU order (He 2015), BN-ReLU-conv (He 2016)
-    residual: bool = _field(True)  # False: the plain network of the same layers, no skips
-    dropout: float = _field(0.0, 0, 0.9)  # before the classifier
-    block_dropout: float = _field(0.0, 0, 0.9)  # between the two convolutions of a block
-    drop_path: float = _field(0.0, 0, 0.9)  # stochastic depth: rate of the last block, from the first on in equal steps
-    squeeze: int = _field(0, 0, 64)  # squeeze-and-excitation with 1/squeeze of the channels between; 0: none
-    stem_kind: str = _field("conv", choices=("conv", "whiten"))  # whiten: frozen 2x2 patch whitening to 24 channels
-    downsample: str = _field("stride", choices=("stride", "pool"))  # pool: a conv + max-pool 2 opens every layer
-    activation: str = _field("relu", choices=("relu", "gelu"))
-    head_pool: str = _field("avg", choices=("avg", "max"))
-    init: str = _field("kaiming", choices=("kaiming", "dirac"))  # dirac: convolutions begin as the identity
-    logit_scale: float = _field(1.0, 0.001, 100)  # logits are multiplied by it
+    blocks: tuple[int, ...] = option((13, 13, 13), 1, 128)  # B_i, residual blocks of layer i; N is its length
+    channels: tuple[int, ...] = option((32, 64, 128), 1, 4096)  # C_i, output channels of layer i
+    kernels: tuple[int, ...] = option((3,), 1, 9)  # F_i, odd; one value stands for all layers
+    skip_kernels: tuple[int, ...] = option((1,), 1, 9)  # K_i of the projection skips, odd; one stands for all
+    pool: int = option(8, 1, 32)  # P, side of the pool over the last feature map; then the mean of what is left
+    stem: int = option(16, 1, 1024)  # output channels of the first convolution
+    block: str = option("basic", choices=("basic", "preact"))  # conv-BN-ReLU order (He 2015), BN-ReLU-conv (He 2016)
+    residual: bool = option(True)  # False: the plain network of the same layers, no skips
+    dropout: float = option(0.0, 0, 0.9)  # before the classifier
+    block_dropout: float = option(0.0, 0, 0.9)  # between the two convolutions of a block
+    drop_path: float = option(0.0, 0, 0.9)  # stochastic depth: rate of the last block, from the first on in equal steps
+    squeeze: int = option(0, 0, 64)  # squeeze-and-excitation with 1/squeeze of the channels between; 0: none
+    stem_kind: str = option("conv", choices=("conv", "whiten"))  # whiten: frozen 2x2 patch whitening to 24 channels
+    downsample: str = option("stride", choices=("stride", "pool"))  # pool: a conv + max-pool 2 opens every layer
+    activation: str = option("relu", choices=("relu", "gelu"))
+    head_pool: str = option("avg", choices=("avg", "max"))
+    init: str = option("kaiming", choices=("kaiming", "dirac"))  # dirac: convolutions begin as the identity
+    logit_scale: float = option(1.0, 0.001, 100)  # logits are multiplied by it
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,39 +103,47 @@ class ModelConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class TrainConfig(_Checked):
+class TrainConfig(Checked):
     """A recipe; the defaults are the original's: 300 epochs of SGD, cosine to 0, crop, rotation and flip."""
 
     section = "train"
 
-    epochs: float = _field(300.0, 0.001, 10_000)  # may be a fraction: the run ends inside an epoch
-    schedule_epochs: float = _field(0.0, 0, 10_000)  # length of the schedule; 0: the run's own (matched annealing)
-    batch_size: int = _field(128, 1, 8192)
-    optimizer: str = _field("sgd", choices=("sgd", "adam", "adamax", "adamw", "muon"))
-    lr: float = _field(0.01, 0.0, 100)
-    momentum: float = _field(0.9, 0, 0.9999)  # SGD's and Muon's; beta1 of the Adam family
-    nesterov: bool = _field(False)
-    weight_decay: float = _field(5e-4, 0, 1)
-    decay_norms: bool = _field(True)  # False: no weight decay on norms and biases
-    norm_lr_scale: float = _field(1.0, 0, 1000)  # learning rate of norms and biases, relative to lr
-    schedule: str = _field("cosine", choices=("cosine", "onecycle", "linear", "constant"))
-    warmup_epochs: float = _field(0.0, 0, 1000)  # linear from 0; onecycle: the rise, 0 stands for 30% of the run
-    label_smoothing: float = _field(0.0, 0, 0.9)
-    clip_norm: float = _field(0.0, 0, 1e6)  # largest gradient norm; 0: no clipping
-    ema_decay: float = _field(0.0, 0, 0.99999)  # exponential moving average of the weights, used at the end; 0: none
-    precision: str = _field("auto", choices=("auto", "fp32", "bf16"))  # auto is resolved before a run has an id
-    crop: int = _field(4, 0, 16)  # padding of the random crop, in pixels; 0: none
-    crop_padding: str = _field("zero", choices=("zero", "reflect"))
-    flip: str = _field("random", choices=("none", "random", "alternate"))  # alternate: every image every other epoch
-    rotation: float = _field(5.0, 0, 180)  # degrees to either side
-    cutout: int = _field(0, 0, 32)  # side of the erased square, in pixels
-    trivial: bool = _field(False)  # TrivialAugment (wide), one draw an image
-    mixup: float = _field(0.0, 0, 10)  # alpha of the Beta distribution; 0: none
-    cutmix: float = _field(0.0, 0, 10)  # alpha; with mixup also set, each image draws one of the two
-    mix_off_epochs: float = _field(0.0, 0, 10_000)  # mixing is off for this many epochs at the end
-    stem_epochs: float = _field(0.0, 0, 10_000)  # the stem is trained for this many epochs, then frozen; 0: to the end
-    small_epochs: float = _field(0.0, 0, 10_000)  # this many epochs at the start see smaller images
-    small_size: int = _field(24, 8, 32)  # their side, in pixels
+    epochs: float = option(300.0, 0.001, 10_000)  # may be a fraction: the run ends inside an epoch
+    schedule_epochs: float = option(0.0, 0, 10_000)  # length of the schedule; 0: the run's own (matched annealing)
+    batch_size: int = option(128, 1, 8192)
+    optimizer: str = option("sgd", choices=("sgd", "adam", "adamax", "adamw", "muon"))
+    lr: float = option(0.01, 0.0, 100)
+    momentum: float = option(0.9, 0, 0.9999)  # SGD's and Muon's; beta1 of the Adam family
+    nesterov: bool = option(False)
+    weight_decay: float = option(5e-4, 0, 1)
+    decay_norms: bool = option(True)  # False: no weight decay on norms and biases
+    norm_lr_scale: float = option(1.0, 0, 1000)  # learning rate of norms and biases, relative to lr
+    schedule: str = option("cosine", choices=("cosine", "onecycle", "linear", "constant"))
+    warmup_epochs: float = option(0.0, 0, 1000)  # linear from 0; onecycle: the rise, 0 stands for 30% of the run
+    label_smoothing: float = option(0.0, 0, 0.9)
+    clip_norm: float = option(0.0, 0, 1e6)  # largest gradient norm; 0: no clipping
+    ema_decay: float = option(0.0, 0, 0.99999)  # exponential moving average of the weights, used at the end; 0: none
+    precision: str = option("auto", choices=("auto", "fp32", "bf16"))  # auto is resolved before a run has an id
+    crop: int = option(4, 0, 16)  # padding of the random crop, in pixels; 0: none
+    crop_padding: str = option("zero", choices=("zero", "reflect"))
+    flip: str = option("random", choices=("none", "random", "alternate"))  # alternate: every image every other epoch
+    rotation: float = option(5.0, 0, 180)  # degrees to either side
+    cutout: int = option(0, 0, 32)  # side of the erased square, in pixels
+    trivial: bool = option(False)  # TrivialAugment, one draw an image
+    trivial_space: str = option("wide", choices=("wide", "standard"))  # its strengths
+    erasing: float = option(0.0, 0, 1)  # random erasing: the share of the images that lose a rectangle
+    copies: int = option(1, 1, 64)  # times each image of a step is shown in it, with draws of its own
+    mixup: float = option(0.0, 0, 10)  # alpha of the Beta distribution; 0: none
+    cutmix: float = option(0.0, 0, 10)  # alpha; with mixup also set, one of the two is drawn
+    mix_per: str = option("image", choices=("image", "batch"))  # which of them and its fraction are drawn for each
+    mix_probability: float = option(1.0, 0, 1)  # the share of the images, or of the batches, that are mixed
+    mix_off_epochs: float = option(0.0, 0, 10_000)  # mixing is off for this many epochs at the end
+    stem_epochs: float = option(0.0, 0, 10_000)  # the stem is trained for this many epochs, then frozen; 0: to the end
+    small_epochs: float = option(0.0, 0, 10_000)  # this many epochs at the start see smaller images
+    small_size: int = option(24, 8, 32)  # their side, in pixels
+    asam: float = option(0.0, 0, 100)  # rho of adaptive sharpness-aware minimisation, at twice the cost; 0: none
+    teacher: tuple[str, ...] = record_ids()  # records whose networks' averaged logits are learned from (distillation)
+    teacher_share: float = option(0.5, 0, 1)  # the share of a target that is the teacher's; the rest is the label's
 
     def shortened(self, epochs: float) -> TrainConfig:
         """The recipe at another length, annealed to its end: each of `EPOCH_SPANS` keeps its share of the run."""
@@ -189,15 +155,15 @@ EPOCH_SPANS = ("warmup_epochs", "small_epochs", "stem_epochs", "mix_off_epochs")
 
 
 @dataclass(frozen=True)
-class DataConfig(_Checked):
+class DataConfig(Checked):
     """Which images: the data set, how many of its training images are fitted, and whether validation is kept out."""
 
     section = "data"
 
-    dataset: str = _field("cifar10", choices=("cifar10", "shapes10"))
-    train_size: int = _field(0, 0, 50_000)  # fit on the first so many of the split, equal classes; 0: all
-    validation_size: int = _field(0, 0, 50_000)  # validate on so many; 0: all
-    fit_on: str = _field("split", choices=("split", "all"))  # all: validation images too, for a frozen recipe
+    dataset: str = option("cifar10", choices=("cifar10", "shapes10"))
+    train_size: int = option(0, 0, 50_000)  # fit on the first so many of the split, equal classes; 0: all
+    validation_size: int = option(0, 0, 50_000)  # validate on so many; 0: all
+    fit_on: str = option("split", choices=("split", "all"))  # all: validation images too, for a frozen recipe
 
 
 @dataclass(frozen=True)
@@ -211,7 +177,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         limits = {"low": 0, "high": 2**31 - 1, "choices": ()}
-        object.__setattr__(self, "seed", _checked("seed", self.seed, 0, limits))
+        object.__setattr__(self, "seed", checked("seed", self.seed, 0, limits))
         if self.train.small_epochs and self.model.side_after(self.train.small_size) < 1:
             raise ConfigError(f"train.small_size is {self.train.small_size}: this network pools so small an image away")
 

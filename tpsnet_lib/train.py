@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from tpsnet_lib import metrics, optim
+from tpsnet_lib.asam import Asam
 from tpsnet_lib.checkpoint import Checkpoints, read_checkpoint
 from tpsnet_lib.compile_step import TrainStep, resolve_execution
 from tpsnet_lib.config import CLASSES, RunConfig
@@ -20,6 +21,7 @@ from tpsnet_lib.data.augment import mix, shrink
 from tpsnet_lib.data.batches import batches
 from tpsnet_lib.data.datasets import ImageSet, normalise
 from tpsnet_lib.device import prepare_device, resolve_device
+from tpsnet_lib.distillation import Teacher
 from tpsnet_lib.fast_cpu.optimize import optimize
 from tpsnet_lib.model import ResNet, build
 from tpsnet_lib.progress import Progress
@@ -37,6 +39,7 @@ class TrainOptions:
     resume: bool = False  # continue from the checkpoint if it exists
     deadline: float | None = None  # of `time.monotonic`: end the run after it as Ctrl-C does
     progress: str = "auto"  # a mode of `Progress`
+    teachers: Sequence[nn.Module] = ()  # the networks of the records that the recipe names
     on_epoch: Callable[[dict[str, float]], None] | None = None  # gets each row of the history, first the restored ones
 
 
@@ -57,7 +60,8 @@ def train(
     an uninterrupted one, bit for bit on the CPU. Time that the caller takes between steps is not counted.
 
     Raises `Interrupted` after Ctrl-C, SIGTERM or the deadline, with the checkpoint written; `TrainingError` when the
-    loss is no longer a number; `RecordError` for a checkpoint that is torn or of another run."""
+    loss is no longer a number, and without the recipe's teachers; `RecordError` for a checkpoint that is torn or of
+    another run."""
     recipe, seed = config.train, config.seed
     device = options.device or resolve_device()
     prepare_device(device)
@@ -67,6 +71,8 @@ def train(
         optimize(model)
     optimizer = optim.optimizer(model, recipe)
     ema = optim.Ema(model, recipe.ema_decay) if recipe.ema_decay else None
+    asam = Asam(model, recipe.asam) if recipe.asam else None
+    teacher = Teacher(recipe, options.teachers, device) if recipe.teacher else None
     state = TrainState(config, len(fit_set), model, optimizer, ema)
     if options.resume and options.checkpoint is not None and options.checkpoint.exists():
         state.restore(read_checkpoint(options.checkpoint, config))
@@ -97,6 +103,8 @@ def train(
             inputs, targets = normalise(batch.images), one_hot.index_select(0, batch.labels)
             if batch.step < mix_until:
                 inputs, targets = mix(inputs, targets, batch.indices, recipe, seed, batch.epoch)
+            if teacher is not None:
+                targets = teacher.targets(inputs, targets)
             if batch.step < small_until:
                 inputs = shrink(inputs, recipe.small_size)
 
@@ -108,6 +116,10 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss, logits = forward_pass(inputs, targets)
             loss.backward()  # type: ignore[no-untyped-call]
+            if asam is not None:
+                asam.perturb()
+                forward_pass(inputs, targets)[0].backward()  # type: ignore[no-untyped-call]
+                asam.restore()
             if recipe.clip_norm:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
             lr = recipe.lr * lr_factor(batch.step)

@@ -39,14 +39,19 @@ class TrainState:
     def __post_init__(self) -> None:
         device = self.model.head.weight.device
         self.loss_sum = torch.zeros((), device=device)  # over the steps of this epoch
-        self.correct = torch.zeros((), device=device)  # images of this epoch that were classified correctly
+        self.correct = torch.zeros((), device=device)  # images shown in this epoch and classified correctly
         self.first_bad = torch.full((), self.steps + 1, device=device)  # first step whose loss is not a number
         self.clock = time.monotonic()
 
     @property
     def batch_size(self) -> int:
-        """Images of a step."""
+        """Images of a step, each counted once however many copies of it there are."""
         return batch_size(self.config.train, self.images)
+
+    @property
+    def shown(self) -> int:
+        """Images that the network sees in a step, copies included."""
+        return self.batch_size * self.config.train.copies
 
     @property
     def epoch_steps(self) -> int:
@@ -65,8 +70,8 @@ class TrainState:
 
     @property
     def images_per_second(self) -> float:
-        """Images trained on in each second so far."""
-        return self.step * self.batch_size / max(self.seconds, 1e-9)
+        """Images trained on in each second so far, copies included."""
+        return self.step * self.shown / max(self.seconds, 1e-9)
 
     def count(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a step to the figures of its epoch; nothing here waits for the device."""
@@ -101,7 +106,7 @@ class TrainState:
             "steps": float(self.step),
             "lr": lr,
             "train_loss": float(self.loss_sum) / steps,
-            "train_accuracy": float(self.correct) / (steps * self.batch_size),
+            "train_accuracy": float(self.correct) / (steps * self.shown),
             "validation_loss": float(F.cross_entropy(logits, labels)),
             "validation_accuracy": metrics.accuracy(logits, labels),
             "seconds": self.seconds,

@@ -20,12 +20,12 @@ FLOPS_PER_MAC = 6  # a multiplication and an addition, once forward and twice ba
 
 
 def training_flops(config: RunConfig, images: float) -> float:
-    """Floating-point operations of training on so many images (an image counts each time it is shown); smaller ones, of
-    the first epochs, count by their area."""
+    """Floating-point operations of training on so many images (an image counts each time it is shown, a copy too);
+    smaller ones, of the first epochs, count by their area. ASAM doubles them; a teacher's are not counted."""
     recipe = config.train
     small = min(1.0, recipe.small_epochs / recipe.epochs)
     area = (recipe.small_size / IMAGE_SIZE) ** 2
-    return FLOPS_PER_MAC * count_macs(config.model) * images * (1 - small * (1 - area))
+    return FLOPS_PER_MAC * count_macs(config.model) * images * (1 - small * (1 - area)) * (2 if recipe.asam else 1)
 
 
 # A fresh run --------------------------------------------------------------------------------------------------------

@@ -25,6 +25,18 @@ def _number(field: str, unit: str = "") -> Callable[[RunConfig], str]:
     return lambda run: f"{getattr(run.train, field):g}{unit}" if getattr(run.train, field) else ""
 
 
+def _mixing(run: RunConfig, alpha: float) -> str:
+    """The setting of mixup or CutMix, empty where its alpha is 0."""
+    recipe = run.train
+    parts = [
+        f"alpha {alpha:g}",
+        *([f"one of the two for each {recipe.mix_per}"] if recipe.mixup and recipe.cutmix else []),
+        *([f"{recipe.mix_probability:.0%} of the {recipe.mix_per}s"] if recipe.mix_probability < 1 else []),
+        *([f"off for the last {recipe.mix_off_epochs:g} epochs"] if recipe.mix_off_epochs else []),
+    ]
+    return ", ".join(parts) if alpha else ""
+
+
 WORDS = (
     Word(
         "SGD with momentum",
@@ -87,6 +99,20 @@ WORDS = (
         _number("ema_decay"),
     ),
     Word(
+        "ASAM",
+        "The gradient is taken at the worst weights nearby, which leads to flat minima; a step costs two.",
+        f"[Kwon et al. 2021]({ARXIV}2102.11600)",
+        lambda run: f"rho {run.train.asam:g}" if run.train.asam else "",
+    ),
+    Word(
+        "distillation",
+        "The network also learns from the averaged logits of trained networks of ours on the same altered images.",
+        f"[Hinton et al. 2015]({ARXIV}1503.02531)",
+        lambda run: (
+            f"{run.train.teacher_share:.0%} from records {', '.join(run.train.teacher)}" if run.train.teacher else ""
+        ),
+    ),
+    Word(
         "progressive resizing",
         "The first epochs see smaller images, which cost less time.",
         f"[Tan & Le 2021]({ARXIV}2104.00298)",
@@ -122,13 +148,31 @@ WORDS = (
         "TrivialAugment",
         "One random operation of a list (shear, colour, contrast ...) at a random strength for each image.",
         f"[Müller & Hutter 2021]({ARXIV}2103.10158)",
-        lambda run: "on" if run.train.trivial else "",
+        lambda run: f"{run.train.trivial_space} strengths" if run.train.trivial else "",
+    ),
+    Word(
+        "random erasing",
+        "A rectangle of some images is erased, of a size and shape that chance decides.",
+        f"[Zhong et al. 2020]({ARXIV}1708.04896)",
+        lambda run: f"{run.train.erasing:.0%} of the images" if run.train.erasing else "",
+    ),
+    Word(
+        "copies",
+        "Every image of a step is shown in it several times, each time altered in another way.",
+        f"[Hoffer et al. 2020]({ARXIV}1901.09335)",
+        lambda run: f"{run.train.copies} of each image" if run.train.copies > 1 else "",
+    ),
+    Word(
+        "mixup",
+        "Two images and their labels are averaged, with weights that chance decides.",
+        f"[Zhang et al. 2018]({ARXIV}1710.09412)",
+        lambda run: _mixing(run, run.train.mixup),
     ),
     Word(
         "CutMix",
         "A rectangle of one image is pasted into another, and the labels are mixed by area.",
         f"[Yun et al. 2019]({ARXIV}1905.04899)",
-        lambda run: f"off for the last {run.train.mix_off_epochs:g} epochs" if run.train.cutmix else "",
+        lambda run: _mixing(run, run.train.cutmix),
     ),
     Word(
         "whitened stem",

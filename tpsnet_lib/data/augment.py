@@ -18,6 +18,8 @@ CROP_Y, CROP_X, ROTATION, FLIP, CUTOUT_Y, CUTOUT_X = range(6)
 TRIVIAL_OP, TRIVIAL_LEVEL, TRIVIAL_SIGN = range(6, 9)
 MIX_KIND, MIX_RADIUS, MIX_ANGLE, MIX_Y, MIX_X = range(9, 14)
 ORDER = 14
+ERASE_CHOSEN, ERASE_AREA, ERASE_RATIO, ERASE_Y, ERASE_X = range(15, 20)
+MIX_CHOSEN = 20
 
 
 # Random draws -------------------------------------------------------------------------------------------------------
@@ -144,29 +146,54 @@ def _warp(
 
 def cutout(images: Tensor, y: Tensor, x: Tensor, side: int) -> Tensor:
     """Fill a square around (y, x), int64 [B], clipped at the border, with the mean colour (DeVries & Taylor 2017)."""
-    inside = _box(y, x, torch.full_like(y, side), images.shape[-1])
+    return _fill(images, _box(y, x, torch.full_like(y, side), images.shape[-1]))
+
+
+def erase(images: Tensor, chosen: Tensor, area: Tensor, ratio: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Fill a rectangle of the chosen images (bool [B]) with the mean colour: random erasing (Zhong et al. 2020, arXiv
+    1708.04896), with the ranges of torchvision's RandomErasing.
+
+    The others are uniforms, float [B]: `area` stands for 2 to 33% of the image, `ratio` for a height of 0.3 to 3.3
+    widths (evenly in its logarithm), `y` and `x` for the place, wholly inside. A side that would not fit is cut to one
+    pixel less than the image's, where the authors draw again (6 in 1,000)."""
+    size = images.shape[-1]
+    pixels = size * size * torch.lerp(torch.full_like(area, 0.02), torch.full_like(area, 0.33), area)
+    shape = torch.exp(math.log(0.3) + ratio * (math.log(3.3) - math.log(0.3)))
+    height, width = ((pixels * part).sqrt().round().clamp(1, size - 1) for part in (shape, 1 / shape))
+    top, left = ((draw * (size + 1 - side)).to(torch.int64) for draw, side in ((y, height), (x, width)))
+    return _fill(images, _rectangle(top, left, height, width, size) & chosen.view(-1, 1, 1, 1))
+
+
+def _fill(images: Tensor, inside: Tensor) -> Tensor:
+    """The images with the mean colour where `inside`, bool [B,1,H,W], is true."""
     colour = torch.tensor([round(255 * value) for value in MEAN], dtype=torch.uint8, device=images.device)
     return torch.where(inside, colour.view(1, 3, 1, 1), images)
 
 
 def _box(y: Tensor, x: Tensor, side: Tensor, size: int) -> Tensor:
     """The pixels of a square of `side` centred on (y, x) that are in an image of `size`: bool [B,1,size,size]."""
-    places = torch.arange(size, device=y.device)
-    above, before = ((places - (centre - side // 2).unsqueeze(1)) for centre in (y, x))
-    rows, columns = ((part >= 0) & (part < side.unsqueeze(1)) for part in (above, before))
+    return _rectangle(y - side // 2, x - side // 2, side, side, size)
+
+
+def _rectangle(top: Tensor, left: Tensor, height: Tensor, width: Tensor, size: int) -> Tensor:
+    """The pixels of a rectangle that are in an image of `size`: bool [B,1,size,size]."""
+    places = torch.arange(size, device=top.device)
+    below, behind = ((places - start.unsqueeze(1)) for start in (top, left))
+    rows = (below >= 0) & (below < height.unsqueeze(1))
+    columns = (behind >= 0) & (behind < width.unsqueeze(1))
     return (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
 
 
-# TrivialAugment (Mueller & Hutter 2021, arXiv 2103.10158), the wide space, as torchvision's TrivialAugmentWide --------
+# TrivialAugment (Mueller & Hutter 2021, arXiv 2103.10158), its wide space as torchvision's TrivialAugmentWide ---------
 
 
-def trivial(images: Tensor, op: Tensor, level: Tensor, negative: Tensor) -> Tensor:
-    """One op of `TRIVIAL_OPS` an image, at one of its 31 strengths.
+def trivial(images: Tensor, op: Tensor, level: Tensor, negative: Tensor, space: str = "wide") -> Tensor:
+    """One op of a space of `TRIVIAL_SPACES` an image, at one of its 31 strengths.
 
     `images` is uint8 [B,3,H,W]; `op` (0 to 13) and `level` (0 to 30) int64 [B]; `negative` bool [B] turns the strength
     of ops that have a direction round."""
     result = images.clone()
-    for number, (first, last, signed, apply) in enumerate(TRIVIAL_OPS.values()):
+    for number, (first, last, signed, apply) in enumerate(TRIVIAL_SPACES[space].values()):
         chosen = (op == number).nonzero()[:, 0]
         if len(chosen):
             strength = torch.linspace(first, last, TRIVIAL_LEVELS, device=images.device)[level[chosen]]
@@ -231,13 +258,23 @@ TRIVIAL_OPS: dict[str, tuple[float, float, bool, Callable[[Tensor, Tensor], Tens
     "AutoContrast": (0.0, 0.0, False, _torchvision("autocontrast")),
     "Equalize": (0.0, 0.0, False, _torchvision("equalize")),
 }
+# The strongest of each op in the authors' standard space for CIFAR (automl/trivialaugment, aug_lib.py).
+_STANDARD = {"ShearX": 0.3, "ShearY": 0.3, "TranslateX": 10.0, "TranslateY": 10.0, "Rotate": 30.0, "Posterize": 4.0}
+_STANDARD |= dict.fromkeys(("Brightness", "Color", "Contrast", "Sharpness"), 0.9)
+TRIVIAL_SPACES = {
+    "wide": TRIVIAL_OPS,
+    "standard": {
+        name: (first, _STANDARD.get(name, last), signed, apply)
+        for name, (first, last, signed, apply) in TRIVIAL_OPS.items()
+    },
+}
 
 
 # The recipe ---------------------------------------------------------------------------------------------------------
 
 
 def augment(images: Tensor, indices: Tensor, recipe: TrainConfig, seed: int, epoch: int) -> Tensor:
-    """The images as an epoch shows them: crop, rotation, flip, TrivialAugment, cutout, those the recipe asks for.
+    """The images as an epoch shows them: crop, rotation, flip, TrivialAugment, cutout and erasing, as the recipe asks.
 
     `images` is uint8 [B,3,32,32], `indices` int64 [B] their positions in the data set; the result has the same form."""
     draws = _uniforms(seed, epoch, indices, *range(TRIVIAL_SIGN + 1))
@@ -253,10 +290,13 @@ def augment(images: Tensor, indices: Tensor, recipe: TrainConfig, seed: int, epo
     if recipe.trivial:
         op = (draws[TRIVIAL_OP] * len(TRIVIAL_OPS)).to(torch.int64)
         level = (draws[TRIVIAL_LEVEL] * TRIVIAL_LEVELS).to(torch.int64)
-        images = trivial(images, op, level, draws[TRIVIAL_SIGN] < 0.5)
+        images = trivial(images, op, level, draws[TRIVIAL_SIGN] < 0.5, recipe.trivial_space)
     if recipe.cutout:
         y, x = (draws[CUTOUT_Y : CUTOUT_X + 1] * IMAGE_SIZE).to(torch.int64)
         images = cutout(images, y, x, recipe.cutout)
+    if recipe.erasing:
+        chosen, *place = _uniforms(seed, epoch, indices, *range(ERASE_CHOSEN, ERASE_X + 1))
+        images = erase(images, chosen < recipe.erasing, *place)
     return images
 
 
@@ -266,16 +306,22 @@ def mix(
     """Blend each image with its neighbour in the batch, and their targets in the same fraction.
 
     mixup (Zhang 2018) blends all pixels by lambda, CutMix (Yun 2019) replaces a box of 1 - lambda of them; lambda is
-    Beta(alpha, alpha); with both set, each image draws one. `images` is float [B,3,32,32], `targets` float [B,10]."""
+    Beta(alpha, alpha); with both set, one of the two is drawn. Each image draws for itself; with `mix_per` batch, the
+    first one draws for all, as in torchvision's recipes. `images` is float [B,3,32,32], `targets` float [B,10]."""
     if not recipe.mixup and not recipe.cutmix:
         return images, targets
-    kind, radius, angle, y, x = _uniforms(seed, epoch, indices, MIX_KIND, MIX_RADIUS, MIX_ANGLE, MIX_Y, MIX_X)
+    draws = MIX_KIND, MIX_RADIUS, MIX_ANGLE, MIX_Y, MIX_X, MIX_CHOSEN
+    indices = indices[:1] if recipe.mix_per == "batch" else indices
+    kind, radius, angle, y, x, chosen = _uniforms(seed, epoch, indices, *draws)
     cuts = kind < 0.5 if recipe.mixup and recipe.cutmix else torch.full_like(kind, bool(recipe.cutmix)).bool()
     share = _beta(torch.where(cuts, recipe.cutmix, recipe.mixup), radius, angle)
     side = (IMAGE_SIZE * (1 - share).sqrt()).to(torch.int64)
     outside = ~_box((y * IMAGE_SIZE).to(torch.int64), (x * IMAGE_SIZE).to(torch.int64), side, IMAGE_SIZE)
     kept = torch.where(cuts.view(-1, 1, 1, 1), outside, share.view(-1, 1, 1, 1))  # float [B,1,32,32]
     fraction = torch.where(cuts, outside.float().mean((1, 2, 3)), share).unsqueeze(1)
+    if recipe.mix_probability < 1:
+        mixed = (chosen < recipe.mix_probability).view(-1, 1)
+        kept, fraction = torch.where(mixed.view(-1, 1, 1, 1), kept, 1.0), torch.where(mixed, fraction, 1.0)
     partners, partner_targets = (torch.cat((value[-1:], value[:-1])) for value in (images, targets))
     return torch.lerp(partners, images, kept.to(images.dtype)), torch.lerp(partner_targets, targets, fraction)
 

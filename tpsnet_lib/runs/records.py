@@ -23,6 +23,7 @@ from tpsnet_lib.files import (
     lock,
     project_root,
     read_json,
+    sha256_of,
 )
 from tpsnet_lib.model import ResNet, build
 from tpsnet_lib.runs.provenance import now, provenance
@@ -236,7 +237,8 @@ def load_or_run(
     """The record of a run, trained only if it is missing (or kept without the weights that are wanted).
 
     Of two processes that ask for the same run, one trains and the other waits and reads. A run that was interrupted
-    is taken up from its checkpoint if `resume`; else its checkpoint is a `RecordError`: nothing is lost unasked."""
+    is taken up from its checkpoint if `resume`; else its checkpoint is a `RecordError`: nothing is lost unasked. So is
+    a teacher without a record that has its weights."""
     store = store or default_store()
     where = resolve_device(device)
     config = config.with_precision(native_precision(where))
@@ -258,9 +260,13 @@ def load_or_run(
             raise RecordError(f"this run was interrupted: give --resume to go on, or delete {checkpoint}")
         fit_set, validation = fit_and_validation(config.data, root)
         data, started = fingerprint(config.data.dataset, root), now()
-        options = TrainOptions(where, execution, checkpoint, resume, deadline, progress, on_epoch)
+        teachers = [store.load(run_id) for run_id in config.train.teacher]
+        networks = [record.load_model(where) for record in teachers]
+        options = TrainOptions(where, execution, checkpoint, resume, deadline, progress, networks, on_epoch)
         fitted = fit(config, fit_set, validation, options)
         made = {**provenance(where, data, started), "execution": fitted.execution}
+        if teachers:  # an id names a run, these sums its very weights
+            made["teachers"] = {record.id: sha256_of(record.path / WEIGHTS) for record in teachers}
         path = write_record(store.writable, config, fitted, made, keep_weights)
         shutil.rmtree(work, ignore_errors=True)
         return read_record(path)
