@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from tpsnet_lib.config import (
     assignment,
     merged,
     parse,
-    read_yaml,
 )
 from tpsnet_lib.files import ConfigError
+from tpsnet_lib.plain_yaml import read_yaml
 
 FP32 = RunConfig(train=TrainConfig(precision="fp32"))
 SPRINT = RunConfig(model=MEMBERS["sprint"], train=RECIPES["sprint"]).with_precision("bf16")
@@ -224,8 +225,38 @@ def test_a_file_that_is_no_config_is_refused_by_name(tmp_path: Path) -> None:
     for name, content in (("list", b"- 1\n"), ("empty", b""), ("torn", b"model: [3, 3"), ("bytes", b"\xff\xfe\xfa")):
         path = tmp_path / f"{name}.yaml"
         path.write_bytes(content)
-        with pytest.raises(ConfigError, match=rf"{name}\.yaml (holds|is not plain YAML)"):
+        with pytest.raises(ConfigError, match=rf"{name}\.yaml (holds|is not plain YAML|is not text)"):
             read_yaml(path)
+
+
+BOMB = "a: &a [x, x]\n" + "".join(f"{n}: &{n} [*{p}, *{p}]\n" for p, n in zip("abcdefghij", "bcdefghijk", strict=True))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [BOMB + "seed: *k", "[" * 2000, "a: !!int x", "a: !!bool x", "a: !!timestamp x", "a: " + "9" * 5000, "#" * 2**19],
+    ids=["aliases", "depth", "int", "bool", "timestamp", "digits", "size"],
+)
+def test_yaml_without_bounds_is_one_short_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"a\.yaml") as caught:
+        read_yaml(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300 + len(str(path))
+
+
+def test_a_pipe_is_no_config_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ConfigError, match=r"pipe\.yaml is no ordinary file"):
+        read_yaml(tmp_path / "pipe.yaml")
+
+
+@pytest.mark.parametrize("value", [10**5000, "x" * 10**6, [[0] * 1000] * 1000, 0xF << 20000], ids=type)
+def test_a_message_quotes_little_of_a_large_value(value: Any) -> None:
+    with pytest.raises(ConfigError, match="seed is") as caught:
+        parse({"seed": value})
+    assert len(str(caught.value)) < 300
 
 
 def test_an_assignment_is_a_dotted_name_and_a_yaml_value() -> None:

@@ -11,10 +11,11 @@ import torch
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost, step_profile
 from tpsnet_lib.analysis.final_runs import Final
-from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig, read_yaml
+from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import project_root
 from tpsnet_lib.model_cost import count_macs
+from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record, load_or_run
 from tpsnet_lib.runs.test_set import TestResult

@@ -6,10 +6,11 @@ import pytest
 import yaml
 from conftest import TINY, tiny
 
+from tpsnet_lib.cli import main
 from tpsnet_lib.config import EPOCH_SPANS, RECIPES
 from tpsnet_lib.files import ConfigError, DataError, RecordError
 from tpsnet_lib.model_cost import count_parameters
-from tpsnet_lib.runs import test_set
+from tpsnet_lib.runs import experiments, test_set
 from tpsnet_lib.runs.experiments import all_experiments, collect, load_experiment, pending
 from tpsnet_lib.runs.local_backend import run_all
 from tpsnet_lib.runs.records import Record, Store
@@ -62,11 +63,32 @@ def test_runs_grids_and_seeds_multiply(tmp_path: Path) -> None:
         ({"runs": [{"train.lr": -1}]}, "train.lr is -1"),
         ({"runs": [{"model": {"member": "tpsnet", "blocks": [99, 99, 99]}}]}, "over the budget of 5,000,000"),
         ({"search": {"space": "nowhere", "draws": 3}}, "search.space is 'nowhere'"),
+        ({"search": {"space": "classroom", "draws": 1_000_000_000}}, "1000000000 draws are asked for: give from 1 to"),
+        ({"search": {"space": "classroom"}}, "give draws"),
+        ({"seeds": 5}, "seeds is 5: give list"),
+        ({"seeds": [0] * 2000, "grid": {"train.lr": [0.1] * 2000}}, "these are 4,000,000 runs"),
+        ({"runs": ["x"]}, "runs holds 'x'"),
+        ({"minutes": float("nan")}, "minutes is nan"),
+        ({"base": 3}, "base is 3"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(tree: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         load_experiment(declare(tmp_path / "e.yaml", **tree))
+
+
+def test_an_experiment_that_cannot_be_read_breaks_none_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    declare(tmp_path / "bad.yaml", seeds=5)
+    declare(tmp_path / "good.yaml")
+    monkeypatch.setattr(experiments, "experiments_folder", lambda: tmp_path)
+    assert main.main(["run", "--out", str(tmp_path / "store")]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.split()[1] == "good"
+    assert shown.err.count("\n") == 1
+    assert f"{tmp_path / 'bad.yaml'}: seeds is 5" in shown.err
+    assert experiments.final_ids() == {}
 
 
 def test_two_workers_fill_the_store_and_a_diverging_run_is_recorded_as_failed(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ ORDER = """
 files
 progress
 config_fields
+plain_yaml
 config
 data/cifar10
 data/shapes10

@@ -112,6 +112,11 @@ def test_a_space_in_which_nothing_fits_is_said_to_be_empty() -> None:
         ({"width": {"gauss": [0, 1]}}, "space bad: width is"),
         ({"width": {"int": [9, 2]}}, "space bad: width is"),
         ({"width": []}, "space bad: width is"),
+        ({"width": {"log": [0, 1]}}, "space bad: width is"),
+        ({"width": {"int": [1, 1e9]}}, "space bad: width is"),
+        ({"layers": [10**9]}, "space bad: layers is"),
+        ({"layers": ["3"]}, "space bad: layers is"),
+        ({"factor": {"uniform": ["1", "2"]}}, "space bad: factor is"),
     ],
 )
 def test_a_space_that_cannot_be_drawn_from_names_its_fault(variables: dict[str, Any], said: str) -> None:

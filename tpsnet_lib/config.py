@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from tpsnet_lib.config_fields import Checked, checked, option, record_ids
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.files import QUOTED, ConfigError, brief
+from tpsnet_lib.plain_yaml import plain_yaml
 
 PARAMETER_BUDGET = 5_000_000
 CLASSES = 10
@@ -245,6 +246,8 @@ def parse(tree: Mapping[str, Any]) -> RunConfig:
     (`model: {member: tpsnet, dropout: 0.1}`, `train: {recipe: sprint, epochs: 2}`).
 
     Raises `ConfigError` that names the field, its value and what is allowed."""
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"a run is {brief(tree)}: give a mapping with {', '.join(_SECTIONS)} and seed")
     _refuse_unknown("", tree, [*_SECTIONS, "seed"])
     parts = {name: _parse_section(name, tree.get(name) or {}) for name in _SECTIONS}
     return RunConfig(seed=tree.get("seed", 0), **parts)
@@ -255,13 +258,13 @@ def _parse_section(name: str, given: Any) -> Any:
     if isinstance(given, str):
         given = {key: given}
     if not isinstance(given, Mapping):
-        raise ConfigError(f"{name} is {given!r}: give fields, such as {{{fields(kind)[0].name}: ...}}, or a name")
+        raise ConfigError(f"{name} is {brief(given)}: give fields, such as {{{fields(kind)[0].name}: ...}}, or a name")
     values = dict(given)
     base = kind()
     if bases and key in values:
         chosen = values.pop(key)
-        if chosen not in bases:
-            raise ConfigError(f"{name}.{key} is {chosen!r}: choose one of {', '.join(bases)}")
+        if not isinstance(chosen, str) or chosen not in bases:
+            raise ConfigError(f"{name}.{key} is {brief(chosen)}: choose one of {', '.join(bases)}")
         base = bases[chosen]
     _refuse_unknown(name, values, [spec.name for spec in fields(kind)] + ([key] if bases else []))
     if name == "model" and "blocks" in values and "channels" in values:  # another depth: per-layer values start anew
@@ -274,31 +277,18 @@ def _refuse_unknown(section: str, given: Mapping[str, Any], known: Sequence[str]
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise ConfigError(f"{section + '.' if section else ''}{key} is not a field: {hint}")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file as a mapping of plain values; one that builds objects, or is no mapping, is a `ConfigError`."""
-    try:
-        value = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path} is missing") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not plain YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path} holds {type(value).__name__}: give a mapping of fields")
-    return value
+            raise ConfigError(f"{section + '.' if section else ''}{str(key)[:QUOTED]} is not a field: {hint}")
 
 
 def assignment(text: str) -> tuple[str, Any]:
     """`model.blocks=[3,3,3]` as the dotted name and its value, read as YAML."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise ConfigError(f"--set {text!r}: give it as section.field=value, such as model.blocks=[3,3,3]")
+        raise ConfigError(f"--set {brief(text)}: give it as section.field=value, such as model.blocks=[3,3,3]")
     try:
-        return name.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: the value is not plain YAML") from error
+        return name.strip(), plain_yaml(value)
+    except ValueError as error:
+        raise ConfigError(f"--set {brief(text)}: the value is not plain YAML") from error
 
 
 def merged(*trees: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field, fields
 from typing import Any
 
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.files import ConfigError, brief
 
 
 def option(default: Any, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()) -> Any:
@@ -41,22 +41,23 @@ def checked(name: str, value: Any, default: Any, limits: Mapping[str, Any]) -> A
         return tuple(checked(name, item, 1, limits) for item in values)
     if isinstance(default, bool):
         if not isinstance(value, bool):
-            raise ConfigError(f"{name} is {value!r}: give true or false")
+            raise ConfigError(f"{name} is {brief(value)}: give true or false")
         return value
     if isinstance(default, str):
         if value not in limits["choices"]:
-            raise ConfigError(f"{name} is {value!r}: choose one of {', '.join(limits['choices'])}")
+            raise ConfigError(f"{name} is {brief(value)}: choose one of {', '.join(limits['choices'])}")
         return value
     try:  # YAML reads 1e-3 as a string: a number written so is still a number
         number = float(value) if isinstance(default, float) else int(value)
+        exact = isinstance(default, float) or number == float(value)
     except (TypeError, ValueError, OverflowError):
-        number = None
-    if number is None or isinstance(value, bool) or (isinstance(default, int) and number != float(value)):
+        number, exact = 0, False
+    if not exact or isinstance(value, bool):
         kind = "a number" if isinstance(default, float) else "a whole number"
-        raise ConfigError(f"{name} is {value!r}: give {kind}")
+        raise ConfigError(f"{name} is {brief(value)}: give {kind}")
     low, high = limits["low"], limits["high"]
     if not (low is None or number >= low) or not (high is None or number <= high) or number != number:
-        raise ConfigError(f"{name} is {value!r}: give a value from {low:g} to {high:g}")
+        raise ConfigError(f"{name} is {brief(value)}: give a value from {low:g} to {high:g}")
     return number
 
 
@@ -65,5 +66,5 @@ def _checked_ids(name: str, value: Any) -> tuple[str, ...]:
     ids = value if isinstance(value, (list, tuple)) else [value]
     for item in ids:
         if not isinstance(item, str) or not re.fullmatch("[0-9a-f]{12}", item):
-            raise ConfigError(f"{name} is {item!r}: give ids of records, in quotes, such as '0b25b88ff21a'")
+            raise ConfigError(f"{name} is {brief(item)}: give ids of records, in quotes, such as '0b25b88ff21a'")
     return tuple(sorted(set(ids)))

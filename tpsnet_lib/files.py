@@ -8,11 +8,17 @@ import hashlib
 import json
 import os
 import re
+import reprlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+LARGEST_TEXT = 2**24  # bytes of a text file that is read; the largest of the project has a sixtieth of it
+QUOTED = 200  # characters of a bad value that a message shows
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 100
 
 
 class TpsnetError(Exception):
@@ -109,14 +115,44 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; a torn or missing one is a `RecordError` that names it."""
+def read_bytes(path: Path, largest: int = LARGEST_TEXT, kind: type[TpsnetError] = RecordError) -> bytes:
+    """The content of an ordinary file of at most `largest` bytes; a `kind` that names any other: a pipe would wait."""
+    if not path.is_file():
+        raise kind(f"{path} is {'no ordinary file: give a file' if path.exists() else 'missing'}")
+    if (size := path.stat().st_size) > largest:
+        raise kind(f"{path} has {size:,} bytes, and at most {largest:,} are read: it is not such a file")
+    return path.read_bytes()
+
+
+def read_text(path: Path, largest: int = LARGEST_TEXT, kind: type[TpsnetError] = RecordError) -> str:
+    """The text of a file, as `read_bytes` reads it; one that is not UTF-8 is a `kind` too."""
     try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise RecordError(f"{path} is missing") from error
-    except (ValueError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} is not whole JSON ({error})") from error
+        return read_bytes(path, largest, kind).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise kind(f"{path} is not text in UTF-8 (byte {error.start}): write it anew, or restore it") from error
+
+
+def read_json(path: Path, kind: type[TpsnetError] = RecordError) -> Any:
+    """Read a JSON file; one that is torn, missing, too large or too deep is a `kind` that names it."""
+    text = read_text(path, LARGEST_TEXT, kind)
+    try:
+        return json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise kind(f"{path} is not whole JSON ({brief(error)}): restore it, or delete it") from error
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def brief(value: Any) -> str:
+    """A value as a message quotes it, or the message of an error: on one line of at most 200 characters."""
+    try:
+        text = str(value) if isinstance(value, BaseException) else _BRIEF.repr(value)
+    except ValueError:  # a number with thousands of digits
+        text = f"a very long {type(value).__name__}"
+    text = " ".join(text.split())
+    return text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}..."
 
 
 def sha256_of(path: Path) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from tpsnet_lib import stats
-from tpsnet_lib.config import RunConfig, read_yaml
+from tpsnet_lib.config import RunConfig
+from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.runs.experiments import Experiment, collect, experiments_folder, load_experiment
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.test_set import TestResult, find_final_test, find_test

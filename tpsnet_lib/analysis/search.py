@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from tpsnet_lib import stats
 from tpsnet_lib.config import CLASSES, ModelConfig, TrainConfig
 from tpsnet_lib.data.datasets import fingerprint
 from tpsnet_lib.device import native_precision, resolve_device
-from tpsnet_lib.files import ConfigError, TrainingError
+from tpsnet_lib.files import ConfigError, TrainingError, brief
+from tpsnet_lib.plain_yaml import plain_yaml
 from tpsnet_lib.runs.experiments import Run, collect, find_record, load_experiment
 from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.runs.record_files import write_failure
@@ -105,11 +105,11 @@ def read_space(given: str | Mapping[str, Any], spaces: Mapping[str, Space], name
         return spaces[given]
     known = f"give one of {', '.join(spaces)}, or the space itself: variables: {{lr: {{log: [0.001, 0.1]}}}}"
     try:
-        tree = yaml.safe_load(given) if isinstance(given, str) else given
-    except yaml.YAMLError as error:
-        raise ConfigError(f"space {name}: not YAML ({' '.join(str(error).split())}); {known}") from None
+        tree = plain_yaml(given) if isinstance(given, str) else given
+    except ValueError as error:
+        raise ConfigError(f"space {name}: not YAML ({error}); {known}") from None
     if not isinstance(tree, Mapping):
-        raise ConfigError(f"there is no space {given!r}: {known}")
+        raise ConfigError(f"there is no space {brief(given)}: {known}")
     strange = [str(key) for key in tree if key not in ("about", "variables", "each", "budget")]
     variables, budget = tree.get("variables"), tree.get("budget", {})
     if strange or not isinstance(variables, Mapping) or not variables or not isinstance(budget, Mapping):

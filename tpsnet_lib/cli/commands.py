@@ -17,9 +17,9 @@ from tpsnet_lib.config import (
     assignment,
     merged,
     parse,
-    read_yaml,
 )
 from tpsnet_lib.files import ConfigError, DataError, RecordError, project_root
+from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.progress import duration
 
 Options = argparse.Namespace

@@ -25,25 +25,33 @@ def run(options: Options) -> int:
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"--workers is {options.workers}: give at least 1")
     needs = "gpu" if resolve_device(options.device).type == "cuda" else "cpu"
+    faults: list[str] = []
     if options.pending:
-        chosen = [e for e in experiments.all_experiments() if e.needs == needs]
+        chosen = [e for e in experiments.all_experiments(faults) if e.needs == needs]
     elif options.experiment:
         chosen = [experiments.load_experiment(name) for name in options.experiment]
     else:
-        for e in experiments.all_experiments():
+        for e in experiments.all_experiments(faults):
             left = len(experiments.pending([e], store))
             minutes = f"about {left * e.minutes:.0f} min" if left else "done"
             print(
                 f"{e.priority:4} {e.name:28} {e.needs}  {left:4} of {len(e.runs):4} pending  {minutes:14} {e.question}"
             )
-        return 0
+        return _left_out(faults)
     jobs = experiments.pending(chosen, store)
     with Mirror(options.wandb) as mirror:
         done = _run_all(options, jobs, store, mirror.follow(chosen, store))
     failed = [record for record in done if record.failed]
     left = len(experiments.pending(chosen, store))
     print(f"{len(done) - len(failed)} runs recorded in {store.writable}, {len(failed)} failed, {left} pending")
-    return 0
+    return _left_out(faults)
+
+
+def _left_out(faults: Sequence[str]) -> int:
+    """Name the experiments that could not be read, a line each; 1 if there are any."""
+    for fault in faults:
+        print(f"tpsnet: {fault}; left out", file=sys.stderr)
+    return 1 if faults else 0
 
 
 def _run_all(options: Options, jobs: Sequence[Any], store: Any, on_record: Any) -> list[Any]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.config import read_yaml
 from tpsnet_lib.files import ConfigError, TpsnetError, lock, project_root
+from tpsnet_lib.plain_yaml import read_yaml
 
 KERNEL = "python3"
 BAR = "{desc} {percentage:3.0f}%|{bar}| cell {n_fmt}/{total_fmt}, {elapsed}"  # cells differ too much to foretell an end

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.config import RunConfig, merged, parse, read_yaml
-from tpsnet_lib.files import ConfigError, project_root
+from tpsnet_lib.config import RunConfig, merged, parse
+from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root
 from tpsnet_lib.model_cost import check_budget
+from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.runs.records import Record, Store, default_store
 from tpsnet_lib.runs.search_space import Draws, load_spaces, sample, spaces_file
 
-_FIELDS = {"question", "needs", "priority", "minutes", "final", "weights", "base", "runs", "grid", "search", "seeds"}
+_FIELDS: dict[str, tuple[type, ...]] = {  # with the types of their values
+    "question": (str,),
+    "needs": (str,),
+    "priority": (int,),
+    "minutes": (int, float),
+    "final": (bool,),
+    "weights": (bool,),
+    "base": (dict,),
+    "runs": (list,),
+    "grid": (dict,),
+    "search": (dict,),
+    "seeds": (list,),
+}
+MAX_RUNS = 10_000  # of an experiment
 
 
 @dataclass(frozen=True)
@@ -66,37 +82,74 @@ def load_experiment(name: str | Path) -> Experiment:
 @functools.lru_cache(maxsize=256)
 def _load(path: Path, *modified: int) -> Experiment:
     tree = read_yaml(path)
-    if unknown := set(tree) - _FIELDS:
-        raise ConfigError(f"{path}: {sorted(unknown)[0]} is not a field: known are {', '.join(sorted(_FIELDS))}")
-    if tree.get("needs", "cpu") not in ("cpu", "gpu"):
-        raise ConfigError(f"{path}: needs is {tree['needs']!r}: give cpu or gpu")
-    draws = _search_draws(tree)
+    try:
+        _check_fields(tree)
+        draws = _search_draws(tree)
+        runs = _runs(path, tree, draws)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     return Experiment(
         name=path.stem,
-        question=str(tree.get("question", "")),
-        needs=str(tree.get("needs", "cpu")),
-        priority=int(tree.get("priority", 100)),
+        question=tree.get("question", ""),
+        needs=tree.get("needs", "cpu"),
+        priority=tree.get("priority", 100),
         minutes=float(tree.get("minutes", 1)),
-        final=bool(tree.get("final", False)),
-        weights=bool(tree.get("weights", tree.get("final", False))),
-        runs=_runs(path, tree, draws),
+        final=tree.get("final", False),
+        weights=tree.get("weights", tree.get("final", False)),
+        runs=runs,
         draws=draws,
     )
 
 
-def all_experiments() -> list[Experiment]:
-    """Every declared experiment, by priority."""
-    found = [load_experiment(path) for path in sorted(experiments_folder().glob("*.yaml"))]
+def _check_fields(tree: Mapping[str, Any]) -> None:
+    """Refuse fields that are not known and values of another type."""
+    for name, value in tree.items():
+        if name not in _FIELDS:
+            raise ConfigError(f"{str(name)[:QUOTED]} is not a field: known are {', '.join(sorted(_FIELDS))}")
+        kinds = _FIELDS[name]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise ConfigError(f"{name} is {brief(value)}: give {' or '.join(kind.__name__ for kind in kinds)}")
+    if tree.get("needs", "cpu") not in ("cpu", "gpu"):
+        raise ConfigError(f"needs is {brief(tree['needs'])}: give cpu or gpu")
+    if not 0 <= tree.get("minutes", 1) < math.inf:
+        raise ConfigError(f"minutes is {brief(tree['minutes'])}: give the expected minutes of a run")
+    for name, items in (("runs", tree.get("runs", [])), ("grid", list(tree.get("grid", {}).values()))):
+        kind = dict if name == "runs" else list
+        if wrong := [item for item in items if not isinstance(item, kind) or not item]:
+            raise ConfigError(
+                f"{name} holds {brief(wrong[0])}: give a {'mapping' if kind is dict else 'list'} with content"
+            )
+    if not tree.get("seeds", [0]):
+        raise ConfigError("seeds is empty: give at least one")
+    sizes = [tree.get("runs") or [0], *tree.get("grid", {}).values(), tree.get("seeds", [0])]
+    if (count := math.prod(map(len, sizes))) > MAX_RUNS:
+        raise ConfigError(f"these are {count:,} runs: give at most {MAX_RUNS:,}")
+
+
+def all_experiments(faults: list[str] | None = None) -> list[Experiment]:
+    """Every declared experiment, by priority. A file that cannot be read breaks none of the others: what is wrong with
+    it is added to `faults`; without such a list it is raised, as `ConfigError`."""
+    found = []
+    for path in sorted(experiments_folder().glob("*.yaml")):
+        try:
+            found.append(load_experiment(path))
+        except ConfigError as error:
+            if faults is None:
+                raise
+            faults.append(str(error))
     return sorted(found, key=lambda experiment: (experiment.priority, experiment.name))
 
 
 def _search_draws(tree: Mapping[str, Any]) -> Draws | None:
     if not (search := tree.get("search")):
         return None
-    spaces = load_spaces()
-    if search.get("space") not in spaces:
-        raise ConfigError(f"search.space is {search.get('space')!r}: known are {', '.join(spaces)}")
-    return sample(spaces[search["space"]], int(search.get("seed", 0)), int(search["draws"]), tree.get("base", {}))
+    spaces, name = load_spaces(), search.get("space")
+    if not isinstance(name, str) or name not in spaces:
+        raise ConfigError(f"search.space is {brief(name)}: known are {', '.join(spaces)}")
+    draws, seed = search.get("draws"), search.get("seed", 0)
+    if type(draws) is not int or type(seed) is not int:
+        raise ConfigError(f"search is {brief(search)}: give draws, and seed if not 0, as whole numbers")
+    return sample(spaces[name], seed, draws, tree.get("base", {}))
 
 
 def _runs(path: Path, tree: Mapping[str, Any], draws: Draws | None) -> list[Run]:
@@ -149,13 +202,12 @@ def collect(experiment: Experiment, store: Store | None = None) -> list[tuple[Ru
 
 def final_ids() -> dict[str, str]:
     """The ids that may be opened on the test set, with the experiment that declares each `final`."""
-    declared = [path for path in sorted(experiments_folder().glob("*.yaml")) if read_yaml(path).get("final")]
-    return {
-        run.config.with_precision(precision).id: path.stem
-        for path in declared
-        for run in load_experiment(path).runs
-        for precision in ("bf16", "fp32")
-    }
+    found: dict[str, str] = {}
+    for path in sorted(experiments_folder().glob("*.yaml")):
+        with contextlib.suppress(ConfigError):  # what cannot be read declares nothing
+            for run in load_experiment(path).runs if read_yaml(path).get("final") else []:
+                found |= {run.config.with_precision(precision).id: path.stem for precision in ("bf16", "fp32")}
+    return found
 
 
 def pending(experiments: Sequence[Experiment], store: Store | None = None) -> list[tuple[Experiment, Run]]:

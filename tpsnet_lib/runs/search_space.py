@@ -18,15 +18,19 @@ from tpsnet_lib.config import (
     TrainConfig,
     merged,
     parse,
-    read_yaml,
 )
-from tpsnet_lib.files import ConfigError, project_root
+from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root
 from tpsnet_lib.model_cost import count_macs, count_parameters
+from tpsnet_lib.plain_yaml import read_yaml
 
 _SHAPE = ("layers", "blocks", "width", "factor", "kernels", "skip_kernels", "pool")
 _MODEL = {spec.name for spec in fields(ModelConfig)} - {"blocks", "channels", "stem"}
 _TRAIN = {spec.name for spec in fields(TrainConfig)}
+_EACH = ("blocks", "kernels", "skip_kernels")  # what may be drawn for each layer
+_LIMITS = {"layers": (1, 5), "width": (1, 1024), "factor": (0.1, 64)}  # of what the shape is computed from
 MAX_TRIES = 1000  # draws for one member under the budget before the space is called empty
+MAX_SHARE = 20  # draws a member that are made in the mean, at most
+MAX_DRAWS = 2000  # members of a search
 
 
 @dataclass(frozen=True)
@@ -67,18 +71,51 @@ def load_spaces(path: Path | None = None) -> dict[str, Space]:
 
 def parse_space(name: str, given: Mapping[str, Any]) -> Space:
     """A mapping as a space; a variable or dimension that is not known is a `ConfigError` that names it."""
-    variables, budget = given.get("variables", {}), given.get("budget", {})
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"space {name} is {brief(given)}: give variables, each and budget")
+    variables, budget, each = given.get("variables", {}), given.get("budget", {}), given.get("each", ())
+    for part, value in (("variables", variables), ("budget", budget)):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"space {name}: {part} is {brief(value)}: give a mapping")
+    if not isinstance(each, (list, tuple)) or any(variable not in _EACH for variable in each):
+        raise ConfigError(f"space {name}: each is {brief(each)}: give a list of {', '.join(_EACH)}")
     for variable, dimension in variables.items():
         if variable not in {*_SHAPE, *_MODEL, *_TRAIN}:
-            raise ConfigError(f"space {name}: {variable} is not a variable that can be drawn")
-        _draw(random.Random(0), f"space {name}: {variable}", dimension, IMAGE_SIZE)
-    return Space(
-        name,
-        variables,
-        tuple(given.get("each", ())),
-        int(budget.get("parameters", PARAMETER_BUDGET)),
-        int(budget.get("macs", 0)),
-    )
+            raise ConfigError(f"space {name}: {str(variable)[:QUOTED]} is not a variable that can be drawn")
+        _check_dimension(f"space {name}: {variable}", dimension, *_LIMITS.get(variable, (-math.inf, math.inf)))
+    parameters, macs = budget.get("parameters", PARAMETER_BUDGET), budget.get("macs", 0)
+    if not isinstance(parameters, int) or not isinstance(macs, int):
+        raise ConfigError(f"space {name}: budget is {brief(budget)}: give whole numbers of parameters and macs")
+    return Space(name, variables, tuple(each), parameters, macs)
+
+
+def _check_dimension(name: str, dimension: Any, low: float, high: float) -> None:
+    """Refuse what `_draw` could not draw from, and numbers out of range where there is one."""
+    way_out = "give choices, or {int|uniform|log: [low, high]}"
+    limited = high < math.inf
+    if dimension == "fits" and not limited:
+        return
+    values, whole = dimension, name.endswith("layers")
+    if isinstance(dimension, Mapping) and len(dimension) == 1:
+        ((kind, values),) = dimension.items()
+        numbers = isinstance(values, list) and len(values) == 2 and all(map(_is_number, values))
+        if kind not in ("int", "uniform", "log") or not numbers or not values[0] <= values[1]:
+            raise ConfigError(f"{name} is {brief(dimension)}: {way_out}")
+        if (kind == "int" and not all(isinstance(value, int) for value in values)) or (
+            kind == "log" and values[0] <= 0
+        ):
+            raise ConfigError(f"{name} is {brief(dimension)}: give whole numbers for int, and numbers above 0 for log")
+        whole = whole and kind != "int"
+    if not isinstance(values, (list, tuple)) or not values:
+        raise ConfigError(f"{name} is {brief(dimension)}: {way_out}")
+    if limited and not all(_is_number(value) and low <= value <= high for value in values):
+        raise ConfigError(f"{name} is {brief(dimension)}: give numbers from {low} to {high}")
+    if whole and not all(isinstance(value, int) for value in values):
+        raise ConfigError(f"{name} is {brief(dimension)}: give whole numbers")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e12 <= value <= 1e12
 
 
 def sample(space: Space, seed: int, n: int, base: Mapping[str, Any] | None = None) -> Draws:
@@ -89,9 +126,13 @@ def sample(space: Space, seed: int, n: int, base: Mapping[str, Any] | None = Non
     configs: list[RunConfig] = []
     values: list[dict[str, Any]] = []
     tries = 0
+    if not 1 <= n <= MAX_DRAWS:
+        raise ConfigError(f"space {space.name}: {brief(n)} draws are asked for: give from 1 to {MAX_DRAWS:,}")
     for index in range(n):
         for attempt in range(MAX_TRIES):
             tries += 1
+            if tries > MAX_TRIES + MAX_SHARE * index:
+                raise ConfigError(f"space {space.name}: {index} of {tries:,} draws are under its budget; widen either")
             drawn = _draw_values(space, random.Random(f"{space.name}/{seed}/{index}/{attempt}"))
             config = _config(drawn, base or {}, space)
             if config is not None:
@@ -105,32 +146,28 @@ def sample(space: Space, seed: int, n: int, base: Mapping[str, Any] | None = Non
 
 def _draw_values(space: Space, rng: random.Random) -> dict[str, Any]:
     drawn: dict[str, Any] = {}
-    layers = _draw(rng, "layers", space.variables.get("layers", [3]), 0)
+    layers = _draw(rng, space.variables.get("layers", [3]), 0)
     drawn["layers"] = layers
     for name, dimension in space.variables.items():
         if name == "layers":
             continue
         last_side = IMAGE_SIZE // 2 ** (layers - 1)
-        draw = [_draw(rng, name, dimension, last_side) for _ in range(layers if name in space.each else 1)]
+        draw = [_draw(rng, dimension, last_side) for _ in range(layers if name in space.each else 1)]
         drawn[name] = draw if name in space.each else draw[0]
     return drawn
 
 
-def _draw(rng: random.Random, name: str, dimension: Any, last_side: int) -> Any:
+def _draw(rng: random.Random, dimension: Any, last_side: int) -> Any:
     if dimension == "fits":
         return rng.choice([side for side in range(1, last_side + 1) if last_side % side == 0])
-    if isinstance(dimension, Sequence) and not isinstance(dimension, str) and dimension:
+    if not isinstance(dimension, Mapping):
         return rng.choice(list(dimension))
-    if isinstance(dimension, Mapping) and len(dimension) == 1:
-        ((kind, bounds),) = dimension.items()
-        if kind in ("int", "uniform", "log") and len(bounds) == 2 and bounds[0] <= bounds[1]:
-            low, high = bounds
-            if kind == "int":
-                return rng.randint(low, high)
-            if kind == "uniform":
-                return round(rng.uniform(low, high), 4)
-            return float(f"{math.exp(rng.uniform(math.log(low), math.log(high))):.4g}")
-    raise ConfigError(f"{name} is {dimension!r}: give choices, or {{int|uniform|log: [low, high]}}")
+    ((kind, (low, high)),) = dimension.items()
+    if kind == "int":
+        return rng.randint(low, high)
+    if kind == "uniform":
+        return round(rng.uniform(low, high), 4)
+    return float(f"{math.exp(rng.uniform(math.log(low), math.log(high))):.4g}")
 
 
 def _config(drawn: Mapping[str, Any], base: Mapping[str, Any], space: Space) -> RunConfig | None:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from tpsnet_lib.config import read_yaml
 from tpsnet_lib.files import write_whole
 from tpsnet_lib.model_cost import count_macs, count_parameters
+from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.runs.experiments import collect, experiments_folder, load_experiment
 from tpsnet_lib.runs.records import Record, Store, default_store
 

@@ -1,0 +1,41 @@
+"""YAML as plain values: nothing in a file builds objects, stands for billions of values or nests without end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tpsnet_lib.files import ConfigError, brief, read_text
+
+LARGEST_YAML = 2**18  # bytes: PyYAML reads some hundred thousand in a second
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Plain values, each written out: a few lines of aliases can stand for billions of values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias (*name) is not read: write its value out")
+        return super().compose_node(parent, index)
+
+
+def plain_yaml(text: str) -> Any:
+    """A text's YAML as plain values; one that is torn, builds objects, has aliases or is too deep is a `ValueError`."""
+    try:
+        return yaml.load(text, _PlainLoader)
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(brief(error)) from error  # PyYAML lets errors of Python through, such as of `!!int x`
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as a mapping of plain values; one that builds objects, or is no mapping, is a `ConfigError`."""
+    text = read_text(path, LARGEST_YAML, ConfigError)
+    try:
+        value = plain_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is not plain YAML: {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} holds {type(value).__name__}: give a mapping of fields")
+    return value
