@@ -76,6 +76,7 @@ plots/architecture
 plots/search
 plots/training
 plots/errors
+plots/answer
 claims/evidence
 claims/claims
 claims/judge

@@ -67,7 +67,7 @@ def test_the_answer_of_several_seeds_is_their_mean_with_its_interval(tiny_record
     said = text(landing.answer([recipe(tiny_record, scores, "laptop", [50, 55, 52])]))
     mean = stats.mean(scores)
     assert f"{100 * mean.value:.2f}% of the 10,000 test images" in said
-    assert f"the mean of 3 runs from different seeds, 95% interval {mean:% interval}" in said
+    assert f"the mean of 3 seeds, 95% interval {mean:% interval}" in said
     assert "One run takes 52:20 min" in said
     worse = recipe(tiny_record, [0.951, 0.949, 0.946], "laptop", [50, 55, 52])
     assert text(landing.answer([worse])) != said
@@ -109,7 +109,7 @@ def test_the_readme_says_what_the_landing_page_says(tiny_record: Record) -> None
     said = [" ".join(build.with_findings(readme, found).split()) for found in (one, three, [])]
     assert len(set(said)) == 3
     assert "95.00% of the 10,000 test images" in said[0]
-    assert "the mean of 3 runs" in said[1]
+    assert "the mean of 3 seeds" in said[1]
     assert all(len(each.split()) < 140 for each in said)
     assert all("old" not in each and each.endswith("<!-- end of findings --> rest") for each in said)
 

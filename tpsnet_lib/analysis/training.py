@@ -20,6 +20,8 @@ from tpsnet_lib.runs.experiments import Run
 from tpsnet_lib.runs.records import Record, held_out
 from tpsnet_lib.stats import Adjusted, Estimate
 
+SMALLEST_GAIN = 0.001  # of test accuracy over a published network that would matter: a tenth of a point
+
 
 def start(config: RunConfig) -> tuple[ResNet, torch.optim.Optimizer]:
     """The network of a run with its first weights, which its seed draws, and its optimizer."""

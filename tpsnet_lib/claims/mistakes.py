@@ -10,7 +10,7 @@ from tpsnet_lib.analysis import cost
 from tpsnet_lib.analysis.final_runs import finals
 from tpsnet_lib.analysis.training import pairs_apart, seed_groups
 from tpsnet_lib.runs.experiments import collect, load_experiment
-from tpsnet_lib.runs.records import Record, Store, held_out
+from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
 from tpsnet_lib.stats import Estimate
 
 SHORT, LONG = "search_classroom", "search_classroom_long"  # the same draws at two budgets
@@ -20,10 +20,12 @@ LEAST_PAIRS = 10  # networks, below which a rank correlation is not stated
 def epoch_of_lowest_loss(store: Store) -> tuple[list[float], int]:
     """The original's rule, applied to every CIFAR-10 record with held-out images and more than one epoch.
 
+    Where the store has the committed records, they alone count: a network that a reader trains changes no sentence.
     The rule reports the accuracy of the epoch that has the lowest loss on the very images that judge it. Returned are
     that accuracy minus the last epoch's, one a run, and how many runs would report another epoch than the last."""
     excess, others = [], 0
-    for record in store.all():
+    committed = committed_folder()
+    for record in (Store(committed) if committed in store.folders else store).all():
         if not record.failed and record.stamp.startswith("CIFAR-10") and held_out(record) is not None:
             rows = record.history()
             chosen = min(rows, key=lambda row: row["validation_loss"])

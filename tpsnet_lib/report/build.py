@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import socket
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -62,7 +61,6 @@ def make(
     store = Store(committed_folder()) if profile == "full" else default_store()
     facts = {
         "started": began.strftime("%Y-%m-%d %H:%M %Z"),
-        "host": socket.gethostname() if profile != "full" else "",
         "profile": profile,
         "data": dataset,
         "hardware": hardware(resolve_device("auto")),

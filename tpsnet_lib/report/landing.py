@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
@@ -13,10 +14,11 @@ from matplotlib.figure import Figure
 from tpsnet_lib import __version__, stats
 from tpsnet_lib.analysis import cost, recipe_glossary
 from tpsnet_lib.analysis.final_runs import Final, finals
-from tpsnet_lib.analysis.training import against_published
+from tpsnet_lib.analysis.training import SMALLEST_GAIN, against_published
 from tpsnet_lib.claims import judge, mistakes
 from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.model_cost import describe
+from tpsnet_lib.plots import answer as answers
 from tpsnet_lib.plots import network_drawing, style, training
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import page
@@ -51,12 +53,12 @@ def sections(store: Store, fresh: Record | None, synthetic: bool) -> list[Sectio
     found = final_records(store)
     rows = judge.judged(store)
     shown = [
-        Section("The answer", answer(found) + _standing(found) + _answer_table(found), "answer"),
+        Section("The answer", answer(found) + _shown(frontier(found)) + _answer_table(found), "answer"),
         *([Section("The network described", _winner(leading(found)[0]), "winner")] if found else []),
         Section("The original's claims, tested", _claims(rows), "claims"),
         Section("Three mistakes of the original, and their size", _mistakes(store), "mistakes"),
         Section("Limitations", _limitations(found, rows), "limitations"),
-        Section("How this was made, and how to cite it", _made(), "made"),
+        Section("How this was made, and how to cite it", _made(store), "made"),
     ]
     if synthetic:
         note = (
@@ -81,24 +83,22 @@ def answer(found: Sequence[Final]) -> str:
             f" {100 * original['accuracy']:.2f}% at {original['parameters']:,} parameters.</p>"
         )
     best, *others = leading(found)
+    beside = "" if best.alone else ", beside other runs"
     sentences = [
-        f"Our best network {_where(best)} ({_millions(best)} million parameters) classifies"
-        f" <strong>{best.accuracy():% value}</strong> of the {best.opened[0][1].metrics['n']:,} test images correctly:"
-        f" {_mean_of(best)}.",
-        f"One run takes {duration(60 * best.minutes)} on {best.timed[0].hardware}.",
+        f"Our best network {_where(best)} (<em>{escape(best.name)}</em>, {_millions(best)} million parameters)"
+        f" classifies <strong>{best.accuracy():% value}</strong> of the {best.opened[0][1].metrics['n']:,} test images"
+        f" correctly: {_mean_of(best)}.",
+        f"One run takes {duration(60 * best.minutes)} on {best.timed[0].hardware}{beside}.",
         f"The published TPSNet reports {100 * original['accuracy']:.2f}%; the difference is"
         f" {_difference(best, original, found)}.",
     ]
     sentences += [
-        f"Our best network {_where(other)} ({_millions(other)} million parameters) reaches"
-        f" {other.accuracy():%} in {duration(60 * other.minutes)}; the difference from TPSNet is"
-        f" {_difference(other, original, found)}."
+        f"Our best {_where(other)} (<em>{escape(other.name)}</em>, {_millions(other)} million) reaches"
+        f" {other.accuracy():%} in {duration(60 * other.minutes)}, {_difference(other, original, found)}."
         for other in others
     ]
     better, known = _rank(best)
-    sentences.append(
-        f"Of {known} published networks with fewer than {PARAMETER_BUDGET:,} parameters, {better} are better."
-    )
+    sentences.append(f"Of {known} published networks under five million parameters, {better} are better.")
     return f"<p>{' '.join(sentences)}</p>"
 
 
@@ -118,23 +118,22 @@ def _mean_of(final: Final) -> str:
     estimate = final.accuracy()
     if len(final.opened) == 1:
         return f"one run, 95% interval over the images {estimate:% interval}"
-    return f"the mean of {len(final.opened)} runs from different seeds, 95% interval {estimate:% interval}"
+    return f"the mean of {len(final.opened)} seeds, 95% interval {estimate:% interval}"
 
 
 VERDICTS = {  # on `ours is better than the original`, in words
     stats.HOLDS: "ours is better",
     stats.DOES_NOT_HOLD: "ours is not better",
     stats.NO_DIFFERENCE: "no difference that matters",
-    stats.NOT_SETTLED: "whether ours is better is not settled",
+    stats.NOT_SETTLED: "not settled",
     stats.PENDING: "pending",
 }
-BETTER_BY = 0.001  # the smallest difference of test accuracy that would matter here: a tenth of a point
 
 
 def _difference(final: Final, original: Mapping[str, Any], found: Sequence[Final]) -> str:
     """The difference from the original and its verdict, with the noise of seeds, of images and of the one run."""
     estimate = against_published(final, original, found)
-    return f"{estimate:points.2}, <em>{VERDICTS[stats.verdict(estimate, BETTER_BY)]}</em>"
+    return f"{estimate:points.2}: <em>{VERDICTS[stats.verdict(estimate, SMALLEST_GAIN)]}</em>"
 
 
 def _rank(final: Final) -> tuple[int, int]:
@@ -144,14 +143,14 @@ def _rank(final: Final) -> tuple[int, int]:
 
 def frontier(found: Sequence[Final]) -> Figure:
     """The leading recipes among the published networks: test accuracy against parameters."""
-    return training.pareto([*(cost.final_row(final) for final in leading(found)), *cost.published()], "parameters")
+    ours = [cost.final_row(final) for final in leading(found)]
+    return answers.accuracy_against_parameters([*ours, *cost.published()])
 
 
-def _standing(found: Sequence[Final]) -> str:
-    alt = "Test accuracy against parameters: the published networks, and the best of this report's records."
-    records = [record for final in leading(found) for record in final.counted]
-    text = "Published networks of this size, and ours, which are marked. Published figures are their authors'."
-    return page.figure(frontier(found), alt, text, records=[record.id for record in records])
+def _shown(fig: Figure) -> str:
+    """A figure with the caption, alternative text and records that it carries."""
+    about = style.description(fig)
+    return page.figure(fig, about.alt, about.caption, records=about.records)
 
 
 def _answer_table(found: Sequence[Final]) -> str:
@@ -186,11 +185,6 @@ def _answer_table(found: Sequence[Final]) -> str:
 def _winner(final: Final) -> str:
     """The drawing, the layers, the recipe in words and the learning curve of the leading network."""
     run, record = final.run, final.counted[0]
-    drawing = page.figure(
-        network_drawing.draw_network(run.model),
-        "The network from left to right: stem, layers of residual blocks, pool, classifier.",
-        "The network: a stem, layers of residual blocks that halve the image, a pool and a linear classifier.",
-    )
     layers = [
         {
             "part": row.name,
@@ -204,17 +198,15 @@ def _winner(final: Final) -> str:
     columns = list(layers[0])
     recipe = [row | {"source": _linked(row["source"])} for row in recipe_glossary.in_words(run)]
     length = f"{run.train.epochs:g} epochs of {'all training images' if run.data.fit_on == 'all' else 'the split'}"
-    curve = training.learning_curves(record, record.metrics.get("n", 0)) if record.curve else None
-    about = style.description(curve) if curve is not None else None
-    shown = "" if curve is None or about is None else page.figure(curve, about.alt, about.caption, records=[record.id])
+    curve = _shown(training.learning_curves(record, record.metrics.get("n", 0))) if record.curve else ""
     return (
         f"<p>It is the recipe <em>{escape(final.name)}</em> of this report: {length}, batches of"
         f" {run.train.batch_size}. Each word of the recipe has its line below; what each ingredient brings is measured"
         ' in <a href="#nb04">chapter 4</a>.</p>'
-        + drawing
+        + _shown(network_drawing.draw_network(run.model))
         + page.table(layers, columns, "The layers; the counts are computed from the config.")
         + page.table(recipe, list(recipe[0]), "The recipe in words.")
-        + shown
+        + curve
     )
 
 
@@ -228,14 +220,31 @@ def _linked(text: str) -> str | Markup:
 
 
 def _claims(rows: Sequence[judge.Row]) -> str:
+    """A line a test, its verdict first; the original's words, grounds and records are folded."""
+    smallest = f"{100 * stats.SMALLEST_EFFECT:.0f} point unless the test names another"
     about = (
-        f"{judge.describe_table(rows)} A comparison holds if the interval of the difference lies above 0, and does not"
-        " hold if the interval leaves no room for an advantage of the smallest effect of interest,"
-        f" {100 * stats.SMALLEST_EFFECT:.0f} point unless the test names another; it shows no difference that matters"
-        " if the interval lies within that effect on both sides of 0. Else it is not settled."
+        f"{judge.describe_table(rows)} A test holds if the interval of the difference lies above 0; it does not hold if"
+        f" the interval leaves no room for the smallest effect of interest, {smallest}; it shows no difference that"
+        " matters if the interval lies within that effect on both sides of 0. Else it is not settled."
     )
-    table = f"<details><summary>All tests with their records</summary>{page.claims(rows)}</details>"
-    return f"<p>{_emphasis(about)}</p>{table}"
+    lines = [
+        {
+            "verdict": Markup('<strong class="{}">{}</strong>').format(row.verdict.replace(" ", "-"), row.verdict),
+            "tested": f"({row.claim}) {row.sentence}",
+            "difference": row.shown if row.n else None,
+        }
+        for row in rows
+    ]
+    caption = f"{_common_budget(rows)}What the tests of the original's claims (a) to (j) say."
+    table = page.table(lines, ["verdict", "tested", "difference"], caption)
+    folded = f"<details><summary>The original's words, grounds and records</summary>{page.claims(rows)}</details>"
+    return f"<p>{_emphasis(about)}</p>{table}{folded}"
+
+
+def _common_budget(rows: Sequence[judge.Row]) -> str:
+    small = "in small, short runs"
+    measured = [row for row in rows if row.n]
+    return f"{small.capitalize()} alone: " if measured and all(row.budget.startswith(small) for row in measured) else ""
 
 
 MISTAKES = {  # what the original did, and what our records say of it
@@ -293,11 +302,16 @@ def _limitations(found: Sequence[Final], rows: Sequence[judge.Row]) -> str:
     return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
 
 
-def _made() -> str:
+def _made(store: Store) -> str:
+    finished = max((str(record.provenance.get("finished", "")) for record in store.all()), default="")
+    age = f" The newest of its {len(store.all()):,} records is of {finished[:10]}; a younger run is not in it." * bool(
+        finished
+    )
     return (
         "<p>Five notebooks read recorded runs and compute every figure and table of this page; each run is known by a"
         " hash of its config, and carries its commit, hardware and versions. The chapters"
         f" were executed by papermill with tpsnet {__version__}; code and records are under the MIT licence.</p>"
+        f"<p>This page was built on {datetime.now(UTC):%Y-%m-%d}.{age}</p>"
         f"<p>Cite as: the TPSNet authors, <cite>{escape(TITLE)}</cite>, version {__version__},"
         " <code>CITATION.cff</code> in the project.</p>"
     )
@@ -316,7 +330,7 @@ def _own_run(record: Record) -> str:
         "time": duration(measured["seconds"]),
         "images a second": f"{measured['images_per_second']:,.0f}",
         "hardware": record.hardware,
-        "started": f"{record.provenance['started']}, host {record.provenance['host']}",
+        "started": record.provenance["started"],
     }
     rows = [{"what": key, "value": value} for key, value in row.items()]
     return "<p>Chapter 4 trained this network afresh for this page.</p>" + page.table(rows, {"what": "", "value": ""})

@@ -1,0 +1,69 @@
+"""The first figure of all: its labels can be read, its line joins the best of all, and no name lies on another."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import matplotlib as mpl
+import pytest
+
+mpl.use("Agg")
+from matplotlib.figure import Figure
+
+from tpsnet_lib import stats
+from tpsnet_lib.analysis import cost
+from tpsnet_lib.plots import answer, style
+from tpsnet_lib.stats import Estimate
+
+OURS = [
+    {"model": "best", "parameters": 4_733_610, "accuracy": 0.9532, "estimate": stats.mean([0.951, 0.953, 0.955])},
+    {"model": "laptop", "parameters": 3_363_778, "accuracy": 0.9487, "estimate": stats.mean([0.948, 0.949, 0.949])},
+]
+
+
+@pytest.fixture
+def drawn() -> Figure:
+    return answer.accuracy_against_parameters([*OURS, *cost.published()])
+
+
+def test_all_labels_have_8_points_and_more_and_no_two_overlap(drawn: Figure) -> None:
+    drawn.canvas.draw()
+    axes = drawn.axes[0]
+    texts = [*axes.texts, *axes.get_xticklabels(), *axes.get_yticklabels(), *axes.get_legend().get_texts()]
+    assert all(text.get_fontsize() >= 8 for text in texts if text.get_text())
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    whole = drawn.bbox
+    assert all(whole.x0 <= box.x0 and box.x1 <= whole.x1 for box in boxes)
+
+
+def test_the_line_joins_the_best_of_all_networks_ours_among_them(drawn: Figure) -> None:
+    line = next(each for each in drawn.axes[0].lines if each.get_label() == "best for its size")
+    edge = cost.frontier([*OURS, *cost.published()], "parameters")
+    assert list(line.get_ydata()) == pytest.approx([100 * row["accuracy"] for row in edge])
+    estimate = stats.mean([0.984, 0.985, 0.986])
+    better = [OURS[0] | {"accuracy": 0.985, "estimate": estimate}, OURS[1]]
+    changed = answer.accuracy_against_parameters([*better, *cost.published()])
+    line = next(each for each in changed.axes[0].lines if each.get_label() == "best for its size")
+    assert list(line.get_ydata())[-1] == pytest.approx(98.5)
+    assert "best 98.50%" in style.description(changed).alt
+
+
+def test_nothing_is_drawn_outside_the_axes(drawn: Figure) -> None:
+    drawn.canvas.draw()
+    axes = drawn.axes[0]
+    inside = axes.get_window_extent().padded(2)
+    for line in axes.lines:
+        points = axes.transData.transform(list(zip(line.get_xdata(), line.get_ydata(), strict=True)))
+        assert all(inside.contains(*point) for point in points)
+
+
+def test_a_claim_has_the_colour_of_its_verdict() -> None:
+    tests = [
+        ("Wide beats deep", stats.HOLDS, Estimate(0.07, 0.05, 0.09, 8, "seeds", "t")),
+        ("Dropout helps", stats.DOES_NOT_HOLD, Estimate(-0.04, -0.05, -0.03, 8, "seeds", "t")),
+    ]
+    figure = answer.claims(tests, "In small, short runs")
+    assert figure.axes[0].get_legend_handles_labels()[1] == [stats.HOLDS, stats.DOES_NOT_HOLD]
+    assert "holds: 1, does not hold: 1" in style.description(figure).alt
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [sentence for sentence, _, _ in tests]
