@@ -111,14 +111,3 @@ def test_every_task_has_a_worked_solution_and_every_solution_a_task() -> None:
     asked = re.findall(r'course\.task\(\s*"([^"]+)"', "\n".join(SOURCES.values()))
     assert sorted(titles) == sorted(asked)
     assert len(asked) == 4
-
-
-def test_the_notebook_keeps_its_form() -> None:
-    cells = nbformat.read(PATH, as_version=4).cells
-    assert len(cells) <= 40
-    assert sum(source.count("lab.show(") + source.count("course.explore(") for source in SOURCES.values()) <= 8
-    lines = [line for source in SOURCES.values() for line in source.splitlines()]
-    assert max(map(len, lines)) <= 95
-    assert max(len(source.splitlines()) for source in SOURCES.values()) <= 15
-    imported = re.findall(r"^from tpsnet_lib\S* import (.+)$", "\n".join(lines), re.MULTILINE)
-    assert len([name for names in imported for name in names.split(",")]) <= 40

@@ -188,16 +188,14 @@ def test_frontier_keeps_what_nothing_beats_at_its_cost() -> None:
     assert [row["model"] for row in cost.frontier(rows, "parameters")] == ["a", "c"]
 
 
-def test_the_table_shows_the_best_first_and_a_dash_for_what_is_not_known() -> None:
+def test_what_is_not_opened_has_no_accuracy_and_a_shared_machine_is_named() -> None:
     run = record()
     finals = [Final("unopened", (run,), (None,)), Final("ours", (run,), (opened(0.9),), alone=(run,))]
-    table = cost.as_table([*map(cost.final_row, finals), *cost.published()])
-    assert table[-1]["model"] == "unopened"
-    assert table[-1]["test accuracy"] == "–"
-    assert table[-2]["test accuracy"] == f"{stats.proportion(9000, 10_000):%}"
-    assert table[-1]["minutes"] == "2 (a machine, beside other runs)"
-    assert table[-2]["minutes"] == "2 (a machine)"
-    assert (table[-1]["n"], table[-2]["n"]) == ("–", "10,000 images")
+    shut, ours, *others = cost.beside_published(finals)
+    assert (shut["accuracy"], shut["n"], shut["hardware"]) == (None, None, "a machine, beside other runs")
+    assert (ours["accuracy"], ours["n"], ours["hardware"]) == (0.9, 10_000, "a machine")
+    assert ours["estimate"] == stats.proportion(9000, 10_000)
+    assert others == cost.published()
 
 
 def test_the_seeds_of_a_recipe_are_one_row_with_their_interval() -> None:
@@ -206,11 +204,8 @@ def test_the_seeds_of_a_recipe_are_one_row_with_their_interval() -> None:
     row = cost.final_row(Final("ours", seeds, tests))
     estimate = stats.mean([0.94, 0.95, 0.96])
     assert (row["accuracy"], row["estimate"], row["minutes"]) == (estimate.value, estimate, pytest.approx(100))
-    [shown] = cost.as_table([row])
-    assert shown["test accuracy"] == f"{estimate:%}"
-    assert shown["n"] == "3 seeds"
-    assert shown["minutes"] == "100 (a machine, beside other runs)"
-    assert all(each.id in shown["source"] for each in seeds)
+    assert (row["n"], row["n_of"], row["hardware"]) == (3, "seeds", "a machine, beside other runs")
+    assert all(each.id in row["source"] for each in seeds)
 
 
 def test_the_climb_ends_with_ingredients_of_the_recipe_it_climbs_to() -> None:

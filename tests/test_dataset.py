@@ -3,7 +3,6 @@ follow their numbers, and its worked solutions pass."""
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -162,29 +161,3 @@ def test_every_augmentation_shown_does_one_thing_and_none_does_nothing() -> None
         assert sum(map(bool, [*used, recipe.mixup, recipe.cutmix])) == 1
     plain = TrainConfig(crop=0, flip="none", rotation=0.0)
     assert torch.equal(augment(before, index, plain, 0, 0), before)
-
-
-def test_the_notebook_keeps_its_form_and_leaves_the_test_set_shut() -> None:
-    assert len(CELLS) <= 40
-    assert sum(source.count("lab.show(") + source.count("course.explore(") for source in SOURCES.values()) <= 8
-    lines = [line for source in SOURCES.values() for line in source.splitlines()]
-    assert max(map(len, lines)) <= 95
-    assert not any(word in line for line in lines for word in ("load_test", "test_fingerprint", "getsource"))
-
-
-def test_the_science_is_in_the_cells() -> None:
-    trees = [ast.parse(source) for name, source in SOURCES.items() if name != "parameters"]
-    nodes = [node for tree in trees for node in ast.walk(tree)]
-    imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and str(node.module).startswith("tpsnet_lib")]
-    library = {"lab", *(alias.asname or alias.name for node in imports for alias in node.names)}
-    calls = {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)}
-    assert len({call for call in calls if call.split(".")[0] in library}) <= 40
-    lines = sum(len(ast.unparse(tree).splitlines()) for tree in trees)
-    computing = [tree for tree in trees for node in tree.body if isinstance(node, ast.Assign | ast.For)]
-    arithmetic = {
-        (id(tree), node.lineno)
-        for tree in computing
-        for node in ast.walk(tree)
-        if isinstance(node, ast.BinOp | ast.Compare) or (isinstance(node, ast.Call) and "torch." in ast.unparse(node))
-    }
-    assert len(arithmetic) >= 0.15 * lines

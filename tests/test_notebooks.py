@@ -1,7 +1,10 @@
 """The five notebooks keep their promises: parameters, short cells, compared outputs, and no other outputs."""
 
 import ast
+import importlib
+import inspect
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -16,13 +19,72 @@ def test_there_are_five_in_order() -> None:
     assert [path.stem[:2] for path in PATHS] == ["01", "02", "03", "04", "05"]
 
 
+def code_of(path: Path) -> list[Any]:
+    """The code cells of a notebook."""
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def imported(trees: list[ast.Module]) -> dict[str, Any]:
+    """What a notebook imports from the library, by the name that it has there."""
+    found = {}
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("tpsnet_lib"):
+            for alias in node.names:
+                home = importlib.import_module(str(node.module))
+                whole = f"{node.module}.{alias.name}"
+                value = getattr(home, alias.name) if hasattr(home, alias.name) else importlib.import_module(whole)
+                found[alias.asname or alias.name] = value
+    return found
+
+
+def library_functions(trees: list[ast.Module]) -> set[str]:
+    """The functions of the library that cells call, and methods of the lab; a class, or what it returns, is none."""
+    known, called = imported(trees), set()
+    for node in (node.func for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        first, _, name = ast.unparse(node).partition(".")
+        value = getattr(known.get(first), name, None) if name else known.get(first)
+        if inspect.isfunction(value):
+            called.add(f"{value.__module__}.{value.__qualname__}")
+        elif first == "lab" and name.isidentifier():
+            called.add(f"lab.{name}")
+    return called
+
+
+def computing_share(trees: list[ast.Module]) -> float:
+    """The share of lines, as `ast` writes them, that compute: arithmetic, comparisons, calls of torch, numpy, pandas.
+
+    Imports, and what only prints, draws or says something, compute nothing."""
+    lines = sum(len(ast.unparse(tree).splitlines()) for tree in trees)
+    found = set()
+    for number, tree in enumerate(trees):
+        plain = ast.parse(ast.unparse(tree))
+        for statement in plain.body:
+            if isinstance(statement, ast.Expr | ast.Import | ast.ImportFrom):
+                continue
+            for node in ast.walk(statement):
+                call = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+                libraries = ("torch.", "np.", "pd.", "F.", "nn.")
+                if isinstance(node, ast.BinOp | ast.Compare) or call.startswith(libraries):
+                    found.add((number, node.lineno))
+    return len(found) / lines
+
+
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_a_notebook_is_short_cells_and_its_outputs_are_those_that_are_compared(path: Path) -> None:
-    cells = nbformat.read(path, as_version=4).cells
-    code = [cell for cell in cells if cell.cell_type == "code"]
-    lengths = sorted(len(cell.source.splitlines()) for cell in code)
-    assert 30 <= len(cells) <= 70
-    assert lengths[-1] <= 15
+def test_the_science_is_in_the_cells(path: Path) -> None:
+    trees = [ast.parse(cell.source) for cell in code_of(path) if "parameters" not in cell.metadata.get("tags", [])]
+    functions = library_functions(trees)
+    assert 20 <= len(functions) <= 40, sorted(functions)
+    assert 0.15 <= computing_share(trees) < 1
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_chapter_is_short_in_short_cells_and_its_outputs_are_those_that_are_compared(path: Path) -> None:
+    cells, code = nbformat.read(path, as_version=4).cells, code_of(path)
+    assert 30 <= len(cells) <= 40
+    figures = sum(cell.source.count("lab.show(") + cell.source.count("course.explore(") for cell in code)
+    assert 4 <= figures <= 8
+    assert max(len(cell.source.splitlines()) for cell in code) <= 15
+    assert max(len(line) for cell in code for line in cell.source.splitlines()) <= 95
     compared = [cell for cell in code if "nbval-check-output" in cell.metadata.get("tags", [])]
     assert len(compared) >= 3
     for cell in code:
@@ -51,3 +113,4 @@ def test_what_chooses_does_not_open_the_test_set(path: Path) -> None:
         if cell.cell_type == "code":
             assert "load_test" not in cell.source
             assert "open_test" not in cell.source
+            assert "test_fingerprint" not in cell.source

@@ -46,7 +46,7 @@ def test_an_ingredient_brings_what_the_whole_has_more_than_the_row_without_it() 
     assert [row.label for row in rows] == ["whole", "stem", "rate"]
     assert [round(row.brings.value, 6) for row in rows[1:]] == [0.1, -0.01]
     assert rows[0].brings.n == 0
-    assert (rows[0].mean, rows[0].seconds) == (pytest.approx(0.71), 11)
+    assert rows[0].mean == pytest.approx(0.71)
 
 
 def test_the_interval_has_the_spread_of_all_rows() -> None:
@@ -55,13 +55,13 @@ def test_the_interval_has_the_spread_of_all_rows() -> None:
     stem = next(row for row in rows if row.label == "stem")
     assert stem.brings == stats.pooled_difference(WHOLE, [0.60, 0.62, 0.61], sd, freedom)
     assert freedom == 6
-    assert training.ablation_verdicts(rows)["stem"].verdict == stats.NOT_SETTLED
+    assert stem.verdict == stats.NOT_SETTLED
 
 
 def test_the_verdicts_turn_with_the_records() -> None:
     good, poor = [0.80, 0.81, 0.82], [0.70, 0.71, 0.72]
-    assert training.ablation_verdicts(ablation(whole=good, stem=poor))["stem"].verdict == stats.HOLDS
-    assert training.ablation_verdicts(ablation(whole=poor, stem=good))["stem"].verdict == stats.DOES_NOT_HOLD
+    assert ablation(whole=good, stem=poor)[1].verdict == stats.HOLDS
+    assert ablation(whole=poor, stem=good)[1].verdict == stats.DOES_NOT_HOLD
 
 
 def test_runs_that_failed_do_not_count_and_without_the_whole_there_is_no_row() -> None:
@@ -70,18 +70,6 @@ def test_runs_that_failed_do_not_count_and_without_the_whole_there_is_no_row() -
     assert [list(row.accuracy) for row in training.ablation(pairs)] == [[0, 1, 2], [0]]
     assert ablation(whole=[None], stem=[0.5]) == []
     assert ablation() == []
-
-
-def test_every_configuration_that_was_tried_is_a_row_best_first() -> None:
-    choices = [pair("a", 0, 0.5), pair("none", 0, None), pair("b", 0, 0.7), pair("diverged", 0, 0.9, failed="x")]
-    rows = training.tried({"choices": choices, "narrow": [pair("c", 0, 0.6)]})
-    assert [(row["configuration"], row["experiment"]) for row in rows] == [
-        ("b", "choices"),
-        ("c", "narrow"),
-        ("a", "choices"),
-    ]
-    assert rows[2]["held out"] == f"{stats.proportion(20, 40):%}"
-    assert training.tried({"choices": choices[1:2]}) == []
 
 
 def final(name: str, *accuracies: float) -> Final:
@@ -127,7 +115,7 @@ def test_a_recipe_in_words_has_what_it_uses_and_nothing_else(name: str) -> None:
     assert ("GELU" in words) == (run.model.activation == "gelu")
     assert ("EMA" in words) == bool(run.train.ema_decay)
     assert f"{run.train.weight_decay:g}" == words["weight decay"]
-    table = recipe_glossary.as_markdown(recipe_glossary.in_words(run)).splitlines()
+    table = recipe_glossary.as_markdown(run).splitlines()
     assert len(table) == len(words) + 2
     assert {line.count(" | ") for line in table} == {3}
 

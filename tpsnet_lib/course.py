@@ -25,12 +25,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from tpsnet_lib.analysis.cost import fresh_store
 from tpsnet_lib.data import datasets
 from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.files import DataError
 from tpsnet_lib.plots import style
 from tpsnet_lib.plots.style import finding
-from tpsnet_lib.runs.records import Store, default_store
+from tpsnet_lib.runs.records import Store, default_store, local_folder
 from tpsnet_lib.tasks import function, hide_solutions, names, number, task
 
 __all__ = [
@@ -85,6 +86,12 @@ class Lab:
     def validation(self) -> ImageSet:
         """The training images that are held back to choose by (CIFAR-10: 5,000; shapes10: 1,000)."""
         return self.all_train.subset(datasets.split(self.dataset)[1])
+
+    @cached_property
+    def fresh(self) -> Store:
+        """An empty store, in which a run is trained anew; it lies in the store that was asked for, if one was."""
+        asked = self.store.writable != local_folder()
+        return fresh_store(self.store.writable / "fresh" if asked else None)
 
     show = staticmethod(style.show)
 

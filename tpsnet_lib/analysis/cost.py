@@ -79,7 +79,7 @@ def published(path: Path | None = None) -> list[dict[str, Any]]:
 def final_row(final: Final) -> dict[str, Any]:
     """A recipe's result in the form of `published`'s rows, with its `estimate`; accuracy is None if it is not opened.
 
-    `minutes` are those of a run that had the machine to itself; if none had, `shared` is true."""
+    `minutes` are those of a run that had the machine to itself; if none had, `hardware` says so."""
     estimate = final.accuracy()
     first, ids = final.records[0], [record.id for record in final.counted]
     return {
@@ -92,41 +92,16 @@ def final_row(final: Final) -> dict[str, Any]:
         "n_of": estimate.of,
         "epochs": first.metrics["epochs"],
         "minutes": final.minutes,
-        "shared": not any(record in final.alone for record in final.counted),
-        "hardware": final.hardware,
+        "hardware": final.hardware + ("" if final.timed[0] in final.alone else ", beside other runs"),
         "source": f"record{'s' if len(ids) > 1 else ''} {', '.join(ids)}",
         "stamp": first.stamp,
         "records": final.counted,
     }
 
 
-def as_table(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Rows of published and own results as a table's text, best first; what is not known, or not opened, is a dash."""
-    return [
-        {
-            "model": row["model"],
-            "parameters (M)": _text(row, "parameters", ".2f", 1e6),
-            "test accuracy": f"{row['estimate']:%}"
-            if row.get("estimate") and row["n"]
-            else _text(row, "accuracy", ".2%"),
-            "n": _text(row, "n", ",.0f") + (f" {row['n_of']}" if row.get("n") else ""),
-            "epochs": _text(row, "epochs", "g"),
-            "minutes": _minutes(row),
-            "source": row["source"] + ("" if row.get("checked") != "no" else ", not read"),
-        }
-        for row in sorted(rows, key=lambda row: -(row["accuracy"] or 0))
-    ]
-
-
-def _text(row: Mapping[str, Any], name: str, form: str, unit: float = 1.0) -> str:
-    return "–" if row.get(name) is None else format(row[name] / unit, form)
-
-
-def _minutes(row: Mapping[str, Any]) -> str:
-    if row.get("minutes") is None:
-        return "–"
-    beside = ", beside other runs" if row.get("shared") else ""
-    return f"{row['minutes']:{'.2g' if row['minutes'] < 10 else '.0f'}} ({row['hardware']}{beside})"
+def beside_published(finals: Iterable[Final]) -> list[dict[str, Any]]:
+    """The rows of own results and those of `published`, in one list."""
+    return [*map(final_row, finals), *published()]
 
 
 def frontier(rows: Sequence[Mapping[str, Any]], cost_name: str) -> list[Mapping[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tpsnet_lib.config import RunConfig
@@ -219,11 +219,11 @@ WORDS = (
 )
 
 
-def as_markdown(rows: Sequence[dict[str, str]]) -> str:
+def as_markdown(run: RunConfig) -> str:
     """The rows of `in_words` as a Markdown table, whose sources are links."""
+    rows = in_words(run)
     lines = [" | ".join(row.values()) for row in rows]
-    head = " | ".join(rows[0]) if rows else ""
-    return "\n".join(f"| {line} |" for line in [head, " | ".join(["---"] * 4), *lines]) if rows else ""
+    return "\n".join(f"| {line} |" for line in [" | ".join(rows[0]), " | ".join(["---"] * 4), *lines])
 
 
 def in_words(run: RunConfig) -> list[dict[str, str]]:

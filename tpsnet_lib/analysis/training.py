@@ -1,9 +1,9 @@
-"""The final training's numbers: what each ingredient of a recipe brings, what was tried, and what a seed changes."""
+"""The final training's numbers: what each ingredient of a recipe brings, and what a seed changes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -13,12 +13,10 @@ import torch
 from tpsnet_lib import optim, stats
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.data.datasets import split
 from tpsnet_lib.model import ResNet, build
-from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs.experiments import Run
-from tpsnet_lib.runs.records import Record, held_out
-from tpsnet_lib.stats import Adjusted, Estimate
+from tpsnet_lib.runs.records import Record
+from tpsnet_lib.stats import Estimate
 
 SMALLEST_GAIN = 0.001  # of test accuracy over a published network that would matter: a tenth of a point
 
@@ -35,13 +33,13 @@ class AblationRow:
     """A row of an ablation: the whole recipe without one ingredient.
 
     `brings` is the accuracy of the whole recipe minus that of this row, as a fraction: what the ingredient brings, more
-    than 0 if it earns its place. It has no seeds for the whole recipe itself. `seconds` are those of one run."""
+    than 0 if it earns its place. It has no seeds for the whole recipe itself."""
 
     label: str
     config: RunConfig
     accuracy: dict[int, float]  # on validation images, by seed
     brings: Estimate
-    seconds: float
+    verdict: str = ""  # on "the ingredient helps", those of all rows adjusted together by Holm's method
 
     @property
     def mean(self) -> float:
@@ -69,46 +67,14 @@ def ablation(pairs: Iterable[tuple[Run, Record | None]]) -> list[AblationRow]:
     for label, runs in groups.items():
         scores = [] if label == whole else list(accuracy[label].values())
         brings = stats.pooled_difference(reference, scores, sd, freedom)
-        seconds = float(np.mean([record.metrics["seconds"] for _, record in runs]))
-        rows.append(AblationRow(label, runs[0][0].config, accuracy[label], brings, seconds))
+        rows.append(AblationRow(label, runs[0][0].config, accuracy[label], brings))
+    verdicts = stats.holm({row.label: (row.brings, stats.SMALLEST_EFFECT) for row in rows if row.label != whole})
+    rows = [replace(row, verdict=verdicts[row.label].verdict) if row.label != whole else row for row in rows]
     return sorted(rows, key=lambda row: (row.label != whole, -row.brings.value))
 
 
 def _by_seed(runs: Sequence[tuple[Run, Record]]) -> dict[int, float]:
     return {run.config.seed: float(record.metrics["validation_accuracy"]) for run, record in runs}
-
-
-def ablation_verdicts(rows: Sequence[AblationRow], smallest: float = stats.SMALLEST_EFFECT) -> dict[str, Adjusted]:
-    """The verdict of each row on "the ingredient helps", adjusted together by Holm's method."""
-    return stats.holm({row.label: (row.brings, smallest) for row in rows if row.brings.n})
-
-
-def tried(experiments: Mapping[str, Iterable[tuple[Run, Record | None]]]) -> list[dict[str, str]]:
-    """Every configuration that was tried on held-out images, by experiment, as a table's text, best first."""
-    runs = [
-        (name, run.label, record)
-        for name, pairs in experiments.items()
-        for run, record in pairs
-        if record is not None and not record.failed and held_out(record) is not None
-    ]
-    runs.sort(key=lambda row: -row[2].metrics["validation_accuracy"])
-    return [
-        {
-            "configuration": label,
-            "experiment": name,
-            "held out": f"{_held_out_share(record):%}",
-            "epochs": f"{record.config.train.epochs:g}",
-            "parameters": f"{count_parameters(record.config.model):,}",
-            "record": record.id,
-        }
-        for name, label, record in runs
-    ]
-
-
-def _held_out_share(record: Record) -> Estimate:
-    data = record.config.data
-    n = data.validation_size or len(split(data.dataset)[1])
-    return stats.proportion(round(record.metrics["validation_accuracy"] * n), n)
 
 
 def against_published(final: Final, row: Mapping[str, Any], others: Iterable[Final]) -> Estimate:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.cost import frontier
-from tpsnet_lib.analysis.training import AblationRow, ablation_verdicts
+from tpsnet_lib.analysis.training import AblationRow
 from tpsnet_lib.plots.style import INK, PALETTE, STYLE, describe, figure
 from tpsnet_lib.runs.records import Record, held_out
 from tpsnet_lib.stats import Estimate
@@ -111,10 +111,9 @@ def ablation(rows: Sequence[AblationRow], records: Sequence[Record] = ()) -> Fig
     """What each ingredient brings, with its interval: green if it helps, vermilion if it harms, grey if neither is
     settled after Holm's adjustment. The first row is the whole recipe, and is not drawn."""
     whole, *parts = rows
-    verdicts = ablation_verdicts(rows)
     fig, axes = figure(height=1.0 + 0.29 * len(parts))
     labels = [row.label for row in parts]
-    effects = {row.label: _effect(row.brings, verdicts[row.label].verdict) for row in parts}
+    effects = {row.label: _effect(row.brings, row.verdict) for row in parts}
     axes.axvspan(-100 * stats.SMALLEST_EFFECT, 100 * stats.SMALLEST_EFFECT, color=LEADER, alpha=0.25, linewidth=0)
     axes.axvline(0, color=INK, linewidth=1)
     frame = pandas.DataFrame(

@@ -194,9 +194,10 @@ def find_record(run: Run, store: Store) -> Record | None:
     return None
 
 
-def collect(experiment: Experiment, store: Store | None = None) -> list[tuple[Run, Record | None]]:
-    """Each run of an experiment with its record, or None where it has not been run."""
+def collect(experiment: Experiment | str, store: Store | None = None) -> list[tuple[Run, Record | None]]:
+    """Each run of an experiment, or of one known by its name, with its record, or None where it has not been run."""
     store = store or default_store()
+    experiment = load_experiment(experiment) if isinstance(experiment, str) else experiment
     return [(run, find_record(run, store)) for run in experiment.runs]
 
 
