@@ -65,12 +65,12 @@ def published(path: Path | None = None) -> list[dict[str, Any]]:
     """The published results, from `report/published.csv`; a number that is not known is None.
 
     `accuracy` is a fraction, `n` the number of test images or of runs as `n_of` says, `minutes` those of training,
-    `checked` whether the figure was read at its source. Counts of a named member of the family are computed."""
+    `checked` whether the figure was read at its source, `estimate` None. Counts of a named member of the family are computed."""
     path = path or project_root() / "report" / "published.csv"
     with path.open(encoding="utf-8", newline="") as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
     for row in rows:
-        row.update({name: float(row[name]) if row[name] else None for name in _NUMBERS})
+        row.update({name: float(row[name]) if row[name] else None for name in _NUMBERS}, estimate=None)
         if member := MEMBERS.get(row["member"]):
             row.update(parameters=count_parameters(member), macs=count_macs(member))
     return rows
