@@ -104,3 +104,35 @@ def test_a_png_that_cannot_be_made_smaller_stays_one(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(pictures.features, "check", lambda _: False)
     source = pictures.png_source(saved.getvalue())
     assert base64.b64decode(source.removeprefix("data:image/png;base64,")) == saved.getvalue()
+
+
+def test_a_figure_has_dark_colours_where_they_are_preferred_and_keeps_its_light_ones() -> None:
+    fig, axes = style.figure()
+    axes.plot([1, 2], color="#009E73")
+    slim = pictures.slim_svg(style.svg(fig))
+    both = pictures.with_dark(slim)
+    light, _, rules = both.partition("<style>@media(prefers-color-scheme:dark)")
+    assert light + "</svg>" == slim
+    for colour in ("#ffffff", "#009e73", "#656d76"):
+        assert f':{colour}"]' in rules
+    turned = pictures.darkened(slim)
+    assert pictures.DARK_PAPER in turned
+    assert "#ffffff" not in turned
+    ElementTree.fromstring(both)
+    ElementTree.fromstring(turned)
+
+
+def test_a_figure_with_a_photograph_stays_light(drawn: str) -> None:
+    slim = pictures.slim_svg(drawn)
+    assert "<image" in slim
+    assert pictures.with_dark(slim) == slim
+
+
+@pytest.mark.parametrize("colour", ["#1F2328", "#656D76", "#0072B2", "#D55E00", "#009E73", "#6B6B6B", "#000000"])
+def test_what_is_read_on_white_is_read_on_dark_paper(colour: str) -> None:
+    def light(value: str) -> float:
+        parts = [int(value[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    assert (light(pictures.dark_colour(colour)) + 0.05) / (light(pictures.DARK_PAPER) + 0.05) >= 4.5

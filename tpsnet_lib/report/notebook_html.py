@@ -18,7 +18,7 @@ from bs4.element import NavigableString
 from markupsafe import Markup
 
 from tpsnet_lib.progress import duration
-from tpsnet_lib.report.pictures import png_source, slim_svg, svg_source
+from tpsnet_lib.report.pictures import png_source, slim_svg, svg_source, with_dark
 from tpsnet_lib.report.sanitise import clean
 
 ASSETS = Path(__file__).resolve().parent / "assets"
@@ -91,7 +91,7 @@ def _prepare(notebook: Any) -> None:
             for kind in [kind for kind in output.get("data", {}) if kind.startswith("image/")]:
                 output.metadata.update(_image_metadata(cell, output, kind))
                 if kind == "image/svg+xml":
-                    output.data[kind] = slim_svg(output.data[kind])
+                    output.data[kind] = with_dark(slim_svg(output.data[kind]))
 
 
 def _captions(cell: Any) -> None:
@@ -224,6 +224,8 @@ def tidy(soup: BeautifulSoup, name: str, problems: list[str]) -> None:
     for tag in [*soup("img", src=False), *soup("a", href=False)]:  # what `clean` has left of a hostile one
         tag.unwrap()
     for image in soup("img"):
+        if "prefers-color-scheme" in str(image["src"]):
+            image["class"] = "adapts"  # needs no light card in the dark
         if str(image.get("alt", "")).strip() in NO_ALT:
             cell = image.find_parent(attrs={"data-cell": True})
             place = f"{name}, cell {cell['data-cell']}" if cell else name

@@ -21,7 +21,7 @@ from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.files import TpsnetError, write_whole
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report.notebook_html import ACTIVE, ASSETS, NO_ALT, chapter, tidy
-from tpsnet_lib.report.pictures import png_source, slim_svg, svg_source
+from tpsnet_lib.report.pictures import png_source, slim_svg, svg_source, with_dark
 from tpsnet_lib.report.sanitise import clean
 from tpsnet_lib.runs.records import held_out
 
@@ -116,7 +116,7 @@ def figure(fig: Any, alt: str, caption: str = "", fmt: str = "svg", records: Seq
         raise TpsnetError(f"figure {caption!r} has no alternative text: say in a sentence what it shows")
     across, down = fig.get_size_inches()
     width = Markup("") if fmt == "svg" else Markup(' width="{}"').format(round(100 * across))
-    source = svg_source(slim_svg(style.svg(fig))) if fmt == "svg" else png_source(style.png(fig))
+    source = svg_source(with_dark(slim_svg(style.svg(fig)))) if fmt == "svg" else png_source(style.png(fig))
     links = Markup(" ").join(record_link(record) for record in records[:SOURCES])
     more = f" and {len(records) - SOURCES} more" if len(records) > SOURCES else ""
     folded = Markup('<details class="sources"><summary>Data</summary>Records: {}{}</details>')

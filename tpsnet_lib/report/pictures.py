@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import colorsys
 import io
 import re
 from urllib.parse import quote
@@ -34,6 +35,43 @@ def slim_svg(text: str) -> str:
     while (once := LONE.sub(r"\1", slim)) != slim:
         slim = once
     return slim
+
+
+COLOUR = re.compile(r"#[0-9a-f]{6}\b", re.IGNORECASE)
+DARK_PAPER, DARK_INK = "#16181c", "#e4e2dd"  # as page.css has them
+
+
+def dark_colour(colour: str) -> str:
+    """What a colour `#rrggbb` is on dark paper: white is the paper, greys and pale tints turn over, and strong colours
+    keep their hue and are no darker than a reader can see."""
+    if colour.lower() == "#ffffff":
+        return DARK_PAPER
+    hue, light, strength = colorsys.rgb_to_hls(*(int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)))
+    vivid = strength * (1 - abs(2 * light - 1)) > 0.2
+    turned = 0.93 - 0.83 * light
+    light = max(light, 0.42) if vivid and light <= 0.75 else turned
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, light, strength))
+
+
+def darkened(svg: str) -> str:
+    """An SVG in the colours of a dark page. Black, which an SVG need not name, is the colour of what has none."""
+    turned = COLOUR.sub(lambda colour: dark_colour(colour[0]), svg)
+    return turned.replace("<svg ", f'<svg fill="{DARK_INK}" ', 1)
+
+
+def with_dark(svg: str) -> str:
+    """An SVG that shows itself in dark colours where the reader prefers them; as it is if it holds a photograph."""
+    if "<image" in svg:
+        return svg
+    rules = [f"svg{{fill:{DARK_INK}}}"]
+    for colour in sorted({found.lower() for found in COLOUR.findall(svg)}):
+        rules += [
+            f'[style*="{part}:{colour}"]{{{part}:{dark_colour(colour)}!important}}'
+            for part in ("fill", "stroke")
+            if f"{part}:{colour}" in svg
+        ]
+    style = f"<style>@media(prefers-color-scheme:dark){{{''.join(rules)}}}</style>"
+    return svg.replace("</svg>", f"{style}</svg>", 1)
 
 
 def _points(path: str) -> str:
