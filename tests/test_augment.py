@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms.v2 import functional as reference
 
+from tpsnet_lib.analysis.step_profile import OperationCounter
 from tpsnet_lib.config import TrainConfig
 from tpsnet_lib.data import augment as ours
 from tpsnet_lib.data.datasets import MEAN
@@ -210,6 +211,17 @@ def test_trivial_ops_are_torchvisions_and_drawn_equally_often():
     results = ours.augment(images, torch.arange(14_000), replace(PLAIN, trivial=True), 0, 0)
     untouched = (results == images).all((1, 2, 3)).sum()
     assert 1000 < untouched < 2500  # Identity is one of 14; others do nothing at strength 0
+
+
+def test_trivial_on_a_gpu_gives_the_same_images_and_asks_it_nothing():
+    images, (op, level) = pictures(90), torch.randint(0, 14, (2, 90), generator=torch.Generator().manual_seed(0))
+    strengths = ours._strengths("wide", images.device)[op, level]
+    on_a_gpu, here = ours._masked(images, op, strengths), ours._sorted(images, op, strengths)
+    assert torch.equal(on_a_gpu, here)
+    assert not torch.equal(here, images)
+    with OperationCounter() as counter:
+        ours._masked(images, op, strengths)
+    assert not counter.waits
 
 
 # The recipe ---------------------------------------------------------------------------------------------------------

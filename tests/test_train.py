@@ -19,7 +19,7 @@ from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import Interrupted, RecordError, TrainingError
 from tpsnet_lib.model import build
-from tpsnet_lib.optim import optimizer, schedule
+from tpsnet_lib.optim import Ema, by_shape, optimizer, orthogonalised, schedule
 from tpsnet_lib.train import TrainOptions
 from tpsnet_lib.train_state import TrainState
 
@@ -204,3 +204,24 @@ def test_norms_and_biases_have_a_group_of_their_own() -> None:
     assert all(p.ndim > 1 for p in weights["params"])
     assert all(p.ndim == 1 for p in norms["params"])
     assert (weights["weight_decay"], norms["weight_decay"], norms["scale"]) == (5e-4, 0.0, 4.0)
+
+
+def test_matrices_of_one_shape_are_orthogonalised_together_to_the_same_ones() -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrices = [torch.randn(shape, generator=generator) for shape in ((8, 36), (16, 72), (8, 36), (40, 9), (16, 72))]
+    for together, matrix in zip(by_shape(orthogonalised, matrices), matrices, strict=True):
+        assert torch.allclose(together, orthogonalised(matrix), atol=1e-5)
+        singular_values = torch.linalg.svdvals(together)
+        assert 0.5 < singular_values.min() <= singular_values.max() < 1.4
+
+
+def test_the_average_follows_the_tensors_that_the_network_keeps() -> None:
+    model = build(tiny().model)
+    average, values = Ema(model, 0.5), model.state_dict()
+    kept = {name: value.clone() for name, value in values.items()}
+    model.load_state_dict({name: value + 2 for name, value in kept.items()})
+    average.update()
+    weight = 1 - 2 / 11
+    for name, value in average.average.items():
+        expected = torch.lerp(kept[name], kept[name] + 2, weight) if value.is_floating_point() else kept[name] + 2
+        assert torch.equal(value, expected)

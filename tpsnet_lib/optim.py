@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -61,32 +61,59 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Move every parameter that has a gradient."""
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                grad = p.grad.add(p, alpha=group["weight_decay"]) if group["weight_decay"] else p.grad
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            grads: Any = [p.grad for p in params]
+            if group["weight_decay"]:
+                grads = torch._foreach_add(grads, params, alpha=group["weight_decay"])
+            for p in params:
                 if not self.state[p]:
                     self.state[p]["momentum"] = torch.zeros_like(p)
-                momentum = self.state[p]["momentum"]
-                momentum.mul_(group["momentum"]).add_(grad)
-                move = grad.add(momentum, alpha=group["momentum"])
-                if group["kernels"]:
-                    rows = move.permute(0, 2, 3, 1)  # no copy of a channels_last kernel
-                    move = orthogonalised(rows.flatten(1).to(self.dtype)).to(p.dtype)
-                    move = move.view(rows.shape).permute(0, 3, 1, 2)
-                    p.mul_(len(p) ** 0.5 / p.norm())
-                p.sub_(group["lr"] * move)
+            momenta = [self.state[p]["momentum"] for p in params]
+            torch._foreach_mul_(momenta, group["momentum"])
+            torch._foreach_add_(momenta, grads)
+            moves: Any = torch._foreach_add(grads, momenta, alpha=group["momentum"])
+            if group["kernels"]:
+                moves = self._orthogonalised(moves)
+                norms = torch._foreach_norm(params)
+                for p, norm in zip(params, norms, strict=True):
+                    p.mul_(len(p) ** 0.5 / norm)
+            torch._foreach_sub_(params, torch._foreach_mul(moves, group["lr"]))
+
+    def _orthogonalised(self, moves: Sequence[Tensor]) -> list[Tensor]:
+        """The moves [outputs, inputs, F, F] of kernels, each orthogonalised as a matrix of its outputs."""
+        rows = [move.permute(0, 2, 3, 1) for move in moves]  # no copy of a channels_last kernel
+        matrices = [each.flatten(1).to(self.dtype) for each in rows]
+        straight = by_shape(orthogonalised, matrices) if moves[0].is_cuda else map(orthogonalised, matrices)
+        return [
+            matrix.to(move.dtype).view(each.shape).permute(0, 3, 1, 2)
+            for matrix, each, move in zip(straight, rows, moves, strict=True)
+        ]
+
+
+def by_shape(function: Callable[[Tensor], Tensor], matrices: Sequence[Tensor]) -> list[Tensor]:
+    """A function of [N, R, C] applied to matrices [R, C], those of one shape together, in their order.
+
+    That is fewer kernels for a GPU. A batch's sums may differ from a single matrix's in the last bit."""
+    results: dict[int, Tensor] = {}
+    for shape in dict.fromkeys(matrix.shape for matrix in matrices):
+        numbers = [number for number, matrix in enumerate(matrices) if matrix.shape == shape]
+        batch = function(torch.stack([matrices[number] for number in numbers]))
+        results.update(zip(numbers, batch, strict=True))
+    return [results[number] for number in range(len(matrices))]
 
 
 def orthogonalised(matrix: Tensor, steps: int = 3) -> Tensor:
-    """Roughly the nearest matrix whose rows (or columns, where they are fewer) are orthonormal [R, C]: the singular
-    values are brought into some 0.7 to 1.2 by Newton and Schulz's iteration with the coefficients of Muon's author."""
-    wide: Tensor = matrix if len(matrix) <= matrix.shape[1] else matrix.T
-    wide = wide / (wide.norm() + 1e-7)
+    """Roughly the nearest matrix [..., R, C] whose rows (or columns, where they are fewer) are orthonormal: the
+    singular values are brought into some 0.7 to 1.2 by Newton and Schulz's iteration with the coefficients of Muon's
+    author."""
+    wide: Tensor = matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT
+    wide = wide / (torch.linalg.vector_norm(wide, dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
-        square = wide @ wide.T
+        square = wide @ wide.mT
         wide = 3.4445 * wide + (2.0315 * square @ square - 4.7750 * square) @ wide
-    return wide if len(matrix) <= matrix.shape[1] else wide.T
+    return wide if matrix.shape[-2] <= matrix.shape[-1] else wide.mT
 
 
 def set_rate(optim: torch.optim.Optimizer, rate: float) -> None:
@@ -118,22 +145,25 @@ def schedule(recipe: TrainConfig, steps_per_epoch: int, steps: int) -> Callable[
 class Ema:
     """The exponential moving average of a network's weights and running statistics (Polyak & Juditsky 1992).
 
-    Early on it averages over fewer steps than its decay says: at step t the decay is at most (1 + t) / (10 + t)."""
+    Early on it averages over fewer steps than its decay says: at step t the decay is at most (1 + t) / (10 + t).
+    The network's tensors are listed once, so it must keep them: what is loaded into it is copied in place."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay, self.updates = decay, 0
-        self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        values = model.state_dict()
+        self.average = {name: value.detach().clone() for name, value in values.items()}
+        pairs = [(average, values[name]) for name, average in self.average.items()]
+        self.floats = _lists([pair for pair in pairs if pair[0].is_floating_point()])
+        self.counts = _lists([pair for pair in pairs if not pair[0].is_floating_point()])
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self) -> None:
         """Move the average a step towards the network as it is now."""
         self.updates += 1
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        values = model.state_dict()
-        floats = [name for name, value in values.items() if value.is_floating_point()]
-        counts = [name for name in values if name not in floats]
-        torch._foreach_lerp_([self.average[name] for name in floats], [values[name] for name in floats], weight)
-        torch._foreach_copy_([self.average[name] for name in counts], [values[name] for name in counts])
+        torch._foreach_lerp_(*self.floats, weight)
+        if self.counts[0]:
+            torch._foreach_copy_(*self.counts)
 
     def state(self) -> dict[str, Tensor | int]:
         """The average and its number of updates, for a checkpoint."""
@@ -144,6 +174,10 @@ class Ema:
         self.updates = int(state["updates"])
         for name, value in self.average.items():
             value.copy_(torch.as_tensor(state[f"average.{name}"]))
+
+
+def _lists(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+    return [first for first, _ in pairs], [second for _, second in pairs]
 
 
 @contextlib.contextmanager

@@ -126,7 +126,7 @@ def train(
             optim.set_rate(optimizer, lr)
             optimizer.step()
             if ema is not None:
-                ema.update(model)
+                ema.update()
 
             # Bookkeeping: figures of the epoch, validation at its end, a checkpoint where one is due.
             state.count(loss.detach(), logits, batch.labels)

@@ -192,15 +192,40 @@ def trivial(images: Tensor, op: Tensor, level: Tensor, negative: Tensor, space: 
 
     `images` is uint8 [B,3,H,W]; `op` (0 to 13) and `level` (0 to 30) int64 [B]; `negative` bool [B] turns the strength
     of ops that have a direction round."""
-    result = images.clone()
-    for number, (first, last, signed, apply) in enumerate(TRIVIAL_SPACES[space].values()):
-        chosen = (op == number).nonzero()[:, 0]
+    strengths = _strengths(space, images.device)[op, level]  # [B]
+    strengths = torch.where(negative & _signed_ops(images.device)[op], -strengths, strengths)
+    return (_sorted if images.device.type == "cpu" else _masked)(images, op, strengths)
+
+
+def _sorted(images: Tensor, op: Tensor, strengths: Tensor) -> Tensor:
+    """Each op on its images, which are brought together; how many they are, a GPU would have to be asked."""
+    parts = torch.split(op.argsort(stable=True), torch.bincount(op, minlength=len(TRIVIAL_OPS)).tolist())
+    result = torch.empty_like(images)
+    for (*_, apply), chosen in zip(TRIVIAL_OPS.values(), parts, strict=True):
         if len(chosen):
-            strength = torch.linspace(first, last, TRIVIAL_LEVELS, device=images.device)[level[chosen]]
-            if signed:
-                strength = torch.where(negative[chosen], -strength, strength)
-            result.index_copy_(0, chosen, apply(images.index_select(0, chosen), strength))
+            result.index_copy_(0, chosen, apply(images.index_select(0, chosen), strengths[chosen]))
     return result
+
+
+def _masked(images: Tensor, op: Tensor, strengths: Tensor) -> Tensor:
+    """Each op on all images, of whose results its own are kept: more work, and nothing waits for a GPU."""
+    result = images
+    for number, (*_, apply) in enumerate(TRIVIAL_OPS.values()):
+        result = torch.where((op == number).view(-1, 1, 1, 1), apply(images, strengths), result)
+    return result
+
+
+@lru_cache
+def _strengths(space: str, device: torch.device) -> Tensor:
+    """Each op's strengths in a space, float [ops, levels]; made once for a device."""
+    ends = [(first, last) for first, last, *_ in TRIVIAL_SPACES[space].values()]
+    return torch.stack([torch.linspace(first, last, TRIVIAL_LEVELS, device=device) for first, last in ends])
+
+
+@lru_cache
+def _signed_ops(device: torch.device) -> Tensor:
+    """Whether each op has a direction, bool [ops]; made once for a device."""
+    return torch.tensor([signed for _, _, signed, _ in TRIVIAL_OPS.values()], device=device)
 
 
 def _blend(other: Tensor, images: Tensor, strength: Tensor) -> Tensor:
