@@ -207,3 +207,15 @@ def test_a_changed_digit_anywhere_in_a_record_a_row_or_the_log_is_seen(
             assert "Traceback" not in capsys.readouterr().err
             path.write_bytes(whole)
     assert main.main(verify) == 0
+
+
+def test_a_later_score_of_opened_weights_is_a_line_of_the_log_and_the_count_is_the_recorded_one(
+    opened: Store, tiny_record: Record, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = test_set.find_test(tiny_record, opened)
+    assert recorded is not None
+    assert main.main(["test", tiny_record.id, "--out", str(opened.writable), "--log", "--device", "cpu"]) == 0
+    assert f"{recorded.metrics['correct']:,} correct on the 2,000" in capsys.readouterr().out
+    last = openings.read(openings.file_of(opened.writable))[-1]
+    assert (last["event"], last["correct"]) == ("score", recorded.metrics["correct"])
+    assert list(openings.faults(opened)) == []

@@ -37,7 +37,7 @@ def test_a_record_reads_back_what_was_measured(tiny_record: Record) -> None:
 def test_only_a_run_that_kept_validation_images_out_has_a_temperature(tiny_record: Record, tmp_path: Path) -> None:
     model, (_, validation) = tiny_record.load_model(), fit_and_validation(tiny_record.config.data)
     logits = predict(model, validation.images, precision=tiny_record.config.train.precision)
-    assert tiny_record.metrics["temperature"] == pytest.approx(temperature(logits, validation.labels), 1e-6)
+    assert tiny_record.metrics["temperature"] == pytest.approx(temperature(logits, validation.labels), 1e-3)
     fitted = replace(tiny_record.config, data=replace(tiny_record.config.data, fit_on="all"))
     assert "temperature" not in load_or_run(fitted, store=Store(tmp_path), progress="none").metrics
 

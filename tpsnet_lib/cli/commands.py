@@ -158,7 +158,7 @@ def train(options: Options) -> int:
 def test(options: Options) -> int:
     """Score a record's weights on the test set, opening it if that has not been done; then say whether they agree."""
     from tpsnet_lib.runs.records import Store, default_store
-    from tpsnet_lib.runs.test_set import find_test, open_test, score
+    from tpsnet_lib.runs.test_set import find_test, log_score, open_test, score
 
     store = default_store(options.out)
     name = options.record or _best_opened(store)
@@ -170,6 +170,8 @@ def test(options: Options) -> int:
     said = result.metrics
     if opened_before:
         _, said = score(record, root=options.data, device=options.device)
+        if options.log:
+            log_score(record, store, said)
     if options.json:
         print(json.dumps({"record": str(record.path), "id": record.id, "recorded": result.metrics, **said}))
         return 0

@@ -193,6 +193,7 @@ def _add_engine(add: Add) -> None:
         action="store_true",
         help="open a record that was not declared final before it trained: no table shows it",
     )
+    command.add_argument("--log", action="store_true", help="of an opened record: keep its score of today in the log")
     _add_data_options(command)
     command.add_argument("--out", metavar="STORE", help="the store that holds the record, if not the default")
     _add_json(command)
@@ -240,7 +241,7 @@ def _add_study(add: Add) -> None:
         nargs="*",
         help="ids or experiments (publish: what to copy; list, export: default all; import: the archive)",
     )
-    command.add_argument("--weights", action="store_true", help="publish weights too, in half precision")
+    command.add_argument("--weights", action="store_true", help="publish weights too")
     command.add_argument(
         "--out",
         metavar="PATH",

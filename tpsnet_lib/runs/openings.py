@@ -59,6 +59,11 @@ def every() -> list[dict[str, Any]]:
     return [line for line in lines if line.get("event", "opening") == "opening"]
 
 
+def scored_again() -> list[dict[str, Any]]:
+    """The lines of the committed log that say what published weights scored on a later day."""
+    return [line for line in read(file_of(committed_folder())) if line.get("event") == "score"]
+
+
 def before_the_rule() -> set[str]:
     """The ids in the committed log that were opened before a declaration had to be committed first."""
     lines = read(file_of(committed_folder()))

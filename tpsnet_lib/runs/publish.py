@@ -26,7 +26,7 @@ def publish(record: Record, folder: Path, *, weights: bool = False) -> Path:
         for name in ("config.json", "history.csv", "metrics.json", "provenance.json"):
             shutil.copyfile(record.path / name, work / name)
         if weights:
-            write_weights(work / WEIGHTS, record.load_model(), record.config, half=True)
+            write_weights(work / WEIGHTS, record.load_model(), record.config)
         write_sums(work)
         if (record.path / "test").is_dir():
             shutil.copytree(record.path / "test", work / "test")

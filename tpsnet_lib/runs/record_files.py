@@ -97,11 +97,9 @@ def _write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
     write_whole(path, text.getvalue())
 
 
-def write_weights(path: Path, model: torch.nn.Module, config: RunConfig, half: bool = False) -> None:
-    """Write a network's weights as safetensors with its config in the metadata; `half` keeps matrices and kernels in
-    half precision (norms and biases stay in fp32)."""
-    state = {
-        name: value.detach().cpu().contiguous().half() if half and value.ndim > 1 else value.detach().cpu().contiguous()
-        for name, value in model.state_dict().items()
-    }
+def write_weights(path: Path, model: torch.nn.Module, config: RunConfig) -> None:
+    """Write a network's weights as safetensors with its config in the metadata: matrices and kernels in half precision,
+    in which they are scored and published; norms and biases in fp32."""
+    values = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    state = {name: value.half() if value.ndim > 1 else value for name, value in values.items()}
     save_file(state, path, {"id": config.id, "config": json.dumps(config.to_dict()), "format": "pt"})

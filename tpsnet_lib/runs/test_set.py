@@ -174,14 +174,21 @@ def undeclared(store: Store) -> Iterator[str]:
             yield f"{test.path} was opened as a final result and is none: {error}"
 
 
+def log_score(record: Record, store: Store, scores: dict[str, Any]) -> None:
+    """Add a line to the log with what a record's weights score today, beside what they did when it was opened."""
+    log = openings.file_of(next(folder for folder in store.folders if (folder / record.id / "test").is_dir()))
+    kept = {name: scores[name] for name in ("accuracy", "correct", "n", "hardware")}
+    openings.append(log, {"event": "score", "record": record.id, "opened": now(), "commit": commit(), **kept})
+
+
 def score(record: Record, *, root: str | Path | None = None, device: str = "auto") -> tuple[Tensor, dict[str, Any]]:
-    """Logits of a record's weights on the test images, and what they come to: counts, accuracy and its Wilson interval,
-    also on the exact images alone where the data set has inexact ones, NLL and the calibration error."""
+    """Logits of a record's weights on the test images, in fp32, and what they come to: counts, accuracy and its Wilson
+    interval, also on the exact images alone where the data set has inexact ones, NLL and the calibration error."""
     where = resolve_device(device)
     model = record.load_model(where)
     images = load_test(record.config.data.dataset, root)
     data = test_fingerprint(record.config.data.dataset, root)
-    logits = metrics.predict(model, images.images, precision=record.config.train.precision)
+    logits = metrics.predict(model, images.images)  # in fp32, which gives one count on every processor
     logits = logits.half().float()  # as they are stored, so that what is read back scores the same
     correct = logits.argmax(1) == images.labels
     probabilities = logits.softmax(1)
