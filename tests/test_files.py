@@ -12,12 +12,14 @@ from tpsnet_lib.files import (
     RecordError,
     TpsnetError,
     folder_whole,
-    lock,
     project_root,
     read_json,
+    sweep,
+    temporary,
     write_json,
     write_whole,
 )
+from tpsnet_lib.locks import Held, lock
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +50,20 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_what_a_killed_process_left_is_finished_or_taken_away_and_what_a_living_one_works_on_stays(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / ".a.12345678.part").mkdir()
+    (tmp_path / ".b.12345678.part").mkdir()
+    (tmp_path / ".b.12345678.part.old").mkdir()
+    (tmp_path / ".c.12345678.part.old").mkdir()
+    (tmp_path / ".import.12345678.part" / "d").mkdir(parents=True)
+    (tmp_path / ".import.12345678.part" / ".all-here").touch()
+    with temporary(tmp_path / "e") as work:
+        sweep(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([work.name, "b", "c", "d"])
+
+
 def test_torn_json_names_the_file(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"x": 1})
     assert read_json(tmp_path / "a.json") == {"x": 1}
@@ -70,7 +86,7 @@ def test_a_lock_is_free_again_when_its_holder_was_killed(tmp_path: Path) -> None
     assert held.wait(30)
     waited = []
 
-    def on_wait() -> None:
+    def on_wait(_: Held) -> None:
         waited.append(True)
         holder.kill()
 
@@ -84,7 +100,7 @@ def test_the_project_is_found_from_anywhere(monkeypatch: pytest.MonkeyPatch, tmp
     assert (project_root() / "tpsnet_lib" / "files.py").is_file()
 
 
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
 def test_a_file_system_without_locks_is_one_line_and_no_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
@@ -94,10 +110,10 @@ def test_a_file_system_without_locks_is_one_line_and_no_wait(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", refused)
-    waited: list[bool] = []
+    waited: list[Held] = []
     with (
         pytest.raises(TpsnetError, match="this file system has no locks"),
-        lock(tmp_path / "a", lambda: waited.append(True)),
+        lock(tmp_path / "a", waited.append),
     ):
         pytest.fail("held a lock that is not there")
     assert waited == []

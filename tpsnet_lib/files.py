@@ -1,4 +1,4 @@
-"""Where things are kept: the project's errors, its root, writes that are whole or absent, and a lock."""
+"""Where things are kept: the project's errors, its root, and writes that are whole or absent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import re
 import reprlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ LARGEST_TEXT = 2**24  # bytes of a text file that is read; the largest of the pr
 QUOTED = 200  # characters of a bad value that a message shows
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 100
+HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)  # what a lock says that another process holds
 
 
 class TpsnetError(Exception):
@@ -62,52 +64,187 @@ def project_root() -> Path:
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader sees the old content or all of the new, also after a crash.
+    """Write a file so that a reader sees the old content or all of the new, also after a crash or a power cut.
 
-    Raises `OSError` (disk full, read-only folder) with the old file untouched and nothing left behind."""
+    Raises `OSError` (disk full, read-only folder) that names `path`, with the old file untouched and nothing left."""
     data = content.encode("utf-8") if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary(path, folder=False) as work:
+            work.write_bytes(data)
+            os.chmod(work, 0o644)
+            move_whole(work, path)
+
+
+def move_whole(work: Path, path: Path) -> None:
+    """Give a file that was written under another name its own, once all of its bytes are on the disk."""
+    _sync(work)
+    os.replace(work, path)
+    _sync(path.parent)
 
 
 @contextlib.contextmanager
 def folder_whole(path: Path, replace: bool = False) -> Iterator[Path]:
     """Yield a fresh folder beside `path`; it takes that name only when the block ends without an error.
 
-    Raises `RecordError` if `path` exists already, unless it may be replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        yield work
-        os.chmod(work, 0o755)
-        if path.exists():
-            if not replace:
+    Raises `RecordError` if `path` exists already, unless it may be replaced, and `OSError` that names a file."""
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary(path) as work:
+            yield work
+            if path.exists() and not replace:
                 raise RecordError(f"{path} exists already and is not overwritten")
-            path.rename(work.with_name(work.name + ".old"))
-        work.rename(path)
+            os.chmod(work, 0o755)
+            _sync_all(work)
+            if path.exists():
+                path.rename(_old(work))  # what a crash leaves from here on, `sweep` finishes
+            work.rename(path)
+            _sync(path.parent)
+            _take_away(_old(work))
+
+
+@contextlib.contextmanager
+def folders_whole(folder: Path, name: str) -> Iterator[Path]:
+    """Yield a fresh folder, whose folders are moved into `folder` when the block ends without an error: all of them,
+    or none, also after a crash (`sweep` then finishes it). `name` says in a listing whose work it is."""
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary(folder / name) as work:
+            yield work
+            _sync_all(work)
+            write_whole(work / _ALL_HERE, "")
+            _move_all(work)
+
+
+def sweep(folder: Path, name: str = "*") -> None:
+    """Finish what a killed process had whole already, and take away what it left half-done; what a living one works on
+    stays. `name` is of the file or folder that was being made."""
+    for work in sorted(folder.glob(f".{name[:_NAME]}.????????.part*"), reverse=True):  # `.old` before what replaces it
+        fresh = work.with_name(work.name.removesuffix(".old"))
+        with (
+            contextlib.suppress(OSError),  # a folder that is only read, or another process sweeps too
+            _claim(fresh if fresh.exists() else work) as free,
+        ):
+            if free and work != fresh and not (path := folder / work.name[1:].rsplit(".", 3)[0]).exists():
+                (fresh if fresh.exists() else work).rename(path)
+            elif free and (work / _ALL_HERE).is_file():
+                _move_all(work)
+            if free:
+                _take_away(work)
+
+
+_NAME = 100  # characters of a file's name that its temporary one has
+_ALL_HERE = ".all-here"
+_NOBODYS = 86_400.0  # seconds after which a half-done file has nobody, where no lock can say so
+
+
+@contextlib.contextmanager
+def temporary(path: Path, folder: bool = True) -> Iterator[Path]:
+    """A fresh folder (or file) beside `path`, gone at the end of the block, which no `sweep` takes away before; what a
+    process leaves that is killed in it, the next one does."""
+    sweep(path.parent, path.name)
+    begin, end = f".{path.name[:_NAME]}.", ".part"
+    if folder:
+        work = Path(tempfile.mkdtemp(dir=path.parent, prefix=begin, suffix=end))
+    else:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=begin, suffix=end)
+        os.close(handle)
+        work = Path(name)
+    with _claim(work):
+        try:
+            yield work
+        finally:
+            if not (_old(work).exists() or (work / _ALL_HERE).exists()):  # else it is whole, and `sweep` finishes it
+                _take_away(work)
+
+
+@contextlib.contextmanager
+def _claim(work: Path) -> Iterator[bool]:
+    """Whether this process alone holds a temporary file or folder. Where there are no locks, its age decides."""
+    aged = time.time() - work.stat().st_mtime > _NOBODYS
+    if os.name == "nt":
+        yield aged
+        return
+    import fcntl
+
+    handle = os.open(work, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except OSError as error:
+            free = aged and error.errno not in HELD
+        yield free
     finally:
+        os.close(handle)
+
+
+def _take_away(work: Path) -> None:
+    """Delete a temporary file or folder, if it is still there."""
+    if work.is_dir():
         shutil.rmtree(work, ignore_errors=True)
-        shutil.rmtree(work.with_name(work.name + ".old"), ignore_errors=True)
+    elif work.exists():
+        with contextlib.suppress(OSError):
+            work.unlink()
+
+
+def _move_all(work: Path) -> None:
+    """Move the folders in a temporary one beside it, and note that this is done."""
+    for part in sorted(path for path in work.iterdir() if path.is_dir()):
+        if not (work.parent / part.name).exists():
+            part.rename(work.parent / part.name)
+    _sync(work.parent)
+    (work / _ALL_HERE).unlink()
+
+
+def _old(work: Path) -> Path:
+    """Where a folder that `work` replaces waits to be deleted."""
+    return work.with_name(f"{work.name}.old")
+
+
+def _sync_all(folder: Path) -> None:
+    """Bring all that is in a folder to the disk."""
+    for path in sorted(folder.rglob("*")):
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # a file system that syncs no folders
+            raise
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let a system error name this file where it names none, as for an open one, or a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and (error.filename is None or ".part" in str(error.filename)):
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def append_line(path: Path, line: str) -> None:
     """Append one line to a log file in a single write, and flush it to the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line.rstrip("\n") + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = not path.exists()
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line.rstrip("\n") + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if new:
+            _sync(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -159,29 +296,3 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def lock(path: Path, on_wait: Callable[[], None] | None = None, poll: float = 0.2) -> Iterator[None]:
-    """Hold an exclusive lock between processes; the system frees it when its holder dies, however it dies.
-
-    `on_wait` is called once if another process holds it. A file system that has no locks is a `TpsnetError`."""
-    from filelock import FileLock, Timeout
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(path, poll_interval=poll)
-    try:
-        try:
-            held.acquire(timeout=0)
-        except Timeout:
-            if on_wait is not None:
-                on_wait()
-            held.acquire()
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
-            raise
-        raise TpsnetError(f"{path.parent}: this file system has no locks: keep records on a local disk") from None
-    try:
-        yield
-    finally:
-        held.release()

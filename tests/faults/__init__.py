@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 HELD, LOST, RAN, TRACEBACK, HANG, WRONG = ENDS = "held", "lost", "ran", "traceback", "hang", "wrong"
 
-AREAS: dict[str, tuple[str, str]] = {}  # name: its module here, and what is tried there
+AREAS = {  # name: its module here, and what is tried there
+    "kills": ("kills", "train, replace, open, publish, export, import: dead at each file operation"),
+}
 
 
 @dataclass(frozen=True)

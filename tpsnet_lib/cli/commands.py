@@ -138,7 +138,7 @@ def train(options: Options) -> int:
             keep_weights=True,
             resume=options.resume,
             execution=options.execution,
-            on_wait=lambda: print("another process trains this very run: waiting for its record", file=sys.stderr),
+            on_wait=lambda who: print(f"{who} trains this very run: waiting for its record", file=sys.stderr),
             on_epoch=lambda row: mirror.epoch(config, "train", label, row),
         )
         mirror.record(record, "train", label)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import ConfigError, TpsnetError, lock, project_root
+from tpsnet_lib.files import ConfigError, TpsnetError, project_root
+from tpsnet_lib.locks import lock
 from tpsnet_lib.plain_yaml import read_yaml
 
 KERNEL = "python3"
@@ -169,7 +170,7 @@ def run(
     plan = [(path, parameters_for(path, profile, parameters)) for path in choose(only, folder)]
     out = _folder(out or project_root() / "report" / "local" / "notebooks")
     results: list[Result] = []
-    with lock(out / ".lock", on_wait=lambda: _say(progress, f"waiting for the notebooks that run into {out}")):
+    with lock(out / ".lock", on_wait=lambda who: _say(progress, f"waiting for {who}: it runs notebooks into {out}")):
         for position, (path, given) in enumerate(plan, 1):
             if not keep_going and any(result.status == "failed" for result in results):
                 results.append(Result(path.stem, "skipped"))

@@ -6,15 +6,13 @@ What was said on the test set stays behind: an opening belongs to the log of the
 from __future__ import annotations
 
 import io
-import os
 import re
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tpsnet_lib.files import RecordError, sha256_of
+from tpsnet_lib.files import RecordError, folders_whole, move_whole, naming, sha256_of, temporary
 from tpsnet_lib.runs.publish import publish
 from tpsnet_lib.runs.record_files import SUMS, WEIGHTS
 from tpsnet_lib.runs.records import Record, Store, read_record
@@ -28,11 +26,10 @@ def export_records(records: Sequence[Record], path: Path) -> None:
     """Write records as one tar, whole or not at all; each is checked against its sums first.
 
     Raises `RecordError` for a record that is damaged, and for a file that is there already."""
-    if path.exists():
-        raise RecordError(f"{path} exists already and is not overwritten")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
-        work = Path(scratch)
+    with naming(path), temporary(path) as work:
+        if path.exists():
+            raise RecordError(f"{path} exists already and is not overwritten")
         for record in records:
             folder = publish(record, work, weights=record.has_weights)
             shutil.rmtree(folder / "test", ignore_errors=True)
@@ -44,7 +41,7 @@ def export_records(records: Sequence[Record], path: Path) -> None:
             for file, name in zip(files, names, strict=True):
                 with file.open("rb") as content:
                     tar.addfile(_entry(name, file.stat().st_size), content)
-        os.replace(work / "tar", path)
+        move_whole(work / "tar", path)
 
 
 def _entry(name: str, size: int) -> tarfile.TarInfo:
@@ -62,10 +59,8 @@ def import_records(path: Path, folder: Path) -> tuple[list[str], list[str]]:
     and for a record that is there with other metrics, or without the weights that the archive has."""
     if not path.is_file():
         raise RecordError(f"{path} is missing")
-    folder.mkdir(parents=True, exist_ok=True)
     came, known = [], []
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".import.") as name:
-        work = Path(name)
+    with folders_whole(folder, "import") as work:
         _extract(path, work)
         records = [read_record(config.parent) for config in sorted(work.glob("*/config.json"))]
         for record in records:
@@ -76,10 +71,9 @@ def import_records(path: Path, folder: Path) -> tuple[list[str], list[str]]:
                 came.append(record.id)
             elif there.metrics == record.metrics and there.has_weights >= record.has_weights:
                 known.append(record.id)
+                shutil.rmtree(record.path)
             else:
                 raise RecordError(f"{there.path} exists already with other content and is not overwritten")
-        for run_id in came:
-            (work / run_id).rename(folder / run_id)
     return came, known
 
 

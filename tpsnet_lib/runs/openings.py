@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import RecordError, append_line, lock, sha256_of
+from tpsnet_lib.files import RecordError, append_line, sha256_of
+from tpsnet_lib.locks import lock
 from tpsnet_lib.runs.record_files import SUMS
 from tpsnet_lib.runs.records import Store, committed_folder, local_folder
 

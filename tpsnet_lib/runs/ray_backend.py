@@ -24,7 +24,8 @@ import torch
 from tpsnet_lib.config import RunConfig, parse
 from tpsnet_lib.data.datasets import fingerprint
 from tpsnet_lib.device import native_precision, resolve_device
-from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError, lock
+from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError
+from tpsnet_lib.locks import Held, lock
 from tpsnet_lib.runs.experiments import Run, find_record
 from tpsnet_lib.runs.local_backend import Job, OnRecord, Tally, Workplace, sigterm_as_ctrl_c, work
 from tpsnet_lib.runs.provenance import now, provenance
@@ -222,8 +223,8 @@ class _Search:
             for result in list(fitting.result()):  # type: ignore[call-overload]
                 self._settle(result)
 
-    def _refuse(self) -> None:
-        raise TpsnetError("this search is running on Ray with this store already: wait for it, or stop it")
+    def _refuse(self, who: Held) -> None:
+        raise TpsnetError(f"{who} runs this search on Ray with this store already: wait for it, or stop it")
 
     def _resources(self, gpus: float | None, address: str | None, workers: int | None) -> dict[str, float]:
         """What a trial takes of a node: one core, and a share of the GPUs (of a cluster's none unless asked for)."""

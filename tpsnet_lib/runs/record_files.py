@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.files import RecordError, folder_whole, sha256_of, write_json, write_whole
@@ -102,4 +102,5 @@ def write_weights(path: Path, model: torch.nn.Module, config: RunConfig) -> None
     in which they are scored and published; norms and biases in fp32."""
     values = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     state = {name: value.half() if value.ndim > 1 else value for name, value in values.items()}
-    save_file(state, path, {"id": config.id, "config": json.dumps(config.to_dict()), "format": "pt"})
+    named = {"id": config.id, "config": json.dumps(config.to_dict()), "format": "pt"}
+    write_whole(path, save(state, named))

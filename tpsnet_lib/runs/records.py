@@ -17,14 +17,8 @@ from safetensors import SafetensorError, safe_open
 from tpsnet_lib.config import RunConfig, parse
 from tpsnet_lib.data.datasets import fingerprint, fit_and_validation
 from tpsnet_lib.device import native_precision, resolve_device
-from tpsnet_lib.files import (
-    RecordError,
-    TrainingError,
-    lock,
-    project_root,
-    read_json,
-    sha256_of,
-)
+from tpsnet_lib.files import RecordError, TrainingError, project_root, read_json, sha256_of, sweep
+from tpsnet_lib.locks import Held, lock
 from tpsnet_lib.model import ResNet, build
 from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.runs.record_files import SUMS, WEIGHTS, check_sums, row_sum, write_record
@@ -165,7 +159,10 @@ def committed_folder() -> Path:
 
 def default_store(out: str | Path | None = None) -> Store:
     """The local store (or `out` in its place) over the committed one."""
-    return Store(Path(out).resolve() if out else local_folder(), committed_folder())
+    store = Store(Path(out).resolve() if out else local_folder(), committed_folder())
+    for folder in (*store.folders, *store.writable.glob(".work/*")):
+        sweep(folder)  # of what killed processes left
+    return store
 
 
 def read_record(path: Path) -> Record:
@@ -230,15 +227,16 @@ def load_or_run(
     keep_weights: bool = False,
     resume: bool = True,
     deadline: float | None = None,
-    on_wait: Callable[[], None] | None = None,
+    on_wait: Callable[[Held], None] | None = None,
+    wait: bool = True,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     execution: str = "auto",
 ) -> Record:
     """The record of a run, trained only if it is missing (or kept without the weights that are wanted).
 
-    Of two processes that ask for the same run, one trains and the other waits and reads. A run that was interrupted
-    is taken up from its checkpoint if `resume`; else its checkpoint is a `RecordError`: nothing is lost unasked. So is
-    a teacher without a record that has its weights."""
+    Of two processes that ask for the same run, one trains and the other waits and reads, or raises `Held` if it is not
+    to `wait`. A run that was interrupted is taken up from its checkpoint if `resume`; else its checkpoint is a
+    `RecordError`: nothing is lost unasked. So is a teacher without a record that has its weights."""
     store = store or default_store()
     where = resolve_device(device)
     config = config.with_precision(native_precision(where))
@@ -252,14 +250,15 @@ def load_or_run(
 
     if (record := found()) is not None:
         return record
-    with lock(store.writable / ".locks" / config.id, on_wait):
+    fit_set, validation = fit_and_validation(config.data, root)  # an error of the data leaves nothing in the store
+    data = fingerprint(config.data.dataset, root)
+    with lock(store.writable / ".locks" / config.id, on_wait, wait=wait):
         if (record := found()) is not None:
             return record
         checkpoint = store.checkpoint(config.id)
         if checkpoint.exists() and not resume:
             raise RecordError(f"this run was interrupted: give --resume to go on, or delete {checkpoint}")
-        fit_set, validation = fit_and_validation(config.data, root)
-        data, started = fingerprint(config.data.dataset, root), now()
+        started = now()
         teachers = [store.load(run_id) for run_id in config.train.teacher]
         networks = [record.load_model(where) for record in teachers]
         options = TrainOptions(where, execution, checkpoint, resume, deadline, progress, networks, on_epoch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from torch import Tensor
 from tpsnet_lib import metrics, stats
 from tpsnet_lib.data.datasets import inexact_indices, load_test, test_fingerprint
 from tpsnet_lib.device import resolve_device
-from tpsnet_lib.files import RecordError, folder_whole, lock, project_root, read_json, sha256_of, write_json
+from tpsnet_lib.files import RecordError, folder_whole, project_root, read_json, sha256_of, write_json, write_whole
+from tpsnet_lib.locks import lock
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import experiments_folder, final_ids, load_experiment
 from tpsnet_lib.runs.provenance import commit, hardware, now
@@ -94,7 +96,9 @@ def open_test(
         logits, scores = score(record, root=root, device=device)
         with folder_whole(store.writable / record.id / "test") as work:
             write_json(work / "metrics.json", {**asked, **scores})
-            np.savez_compressed(work / "logits.npz", logits=logits.numpy().astype(np.float16))
+            packed = io.BytesIO()
+            np.savez_compressed(packed, logits=logits.numpy().astype(np.float16))
+            write_whole(work / "logits.npz", packed.getvalue())
             write_sums(work)
         _complete_log(record, store)
     result = find_test(record, store)
