@@ -168,7 +168,7 @@ def test_predict_names_the_class_of_each_photograph_and_what_the_network_does_no
     code, out, _ = call(*given, "--device", "cpu", capsys=capsys)
     assert code == 0
     assert out.startswith(f"{photo}: ")
-    assert "only ten classes (disc, " in out
+    assert "only 10 classes (disc, " in out
     found = json.loads(call(*given, "--device", "cpu", "--json", capsys=capsys)[1])
     (row,) = found["photos"].values()
     logits = metrics.predict(tiny_record.load_model(), image[None])

@@ -152,7 +152,7 @@ BAD = [
     ({"train": {"teacher": ["best"]}}, "train.teacher is 'best': give ids of records, in quotes"),
     ({"train": {"teacher": [123456789012]}}, "train.teacher is 123456789012: give ids of records, in quotes"),
     ({"train": {"teacher": 5}}, "train.teacher is 5: give ids of records, in quotes"),
-    ({"data": "cifar100"}, "data.dataset is 'cifar100': choose one of cifar10, shapes10"),
+    ({"data": "imagenet"}, "data.dataset is 'imagenet': choose one of cifar10, shapes10"),
     ({"data": {"train_size": 60_000}}, "data.train_size is 60000: give a value from 0 to 50000"),
     ({"seed": -1}, "seed is -1: give a value from 0 to"),
     ({"seed": "one"}, "seed is 'one': give a whole number"),

@@ -17,11 +17,13 @@ plain_yaml
 config
 data/cifar10
 data/shapes10
+data/photos
+data/own
 data/datasets
 data/augment
 data/batches
 data/reference_labels
-data/photos
+own_blocks
 model_cost
 whitening
 model

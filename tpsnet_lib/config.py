@@ -19,6 +19,8 @@ from tpsnet_lib.plain_yaml import plain_yaml
 PARAMETER_BUDGET = 5_000_000
 CLASSES = 10
 IMAGE_SIZE = 32
+OWN_BLOCK = r"own:\w+:[0-9a-f]{8}"  # a class of `own_blocks.register_block`, with a digest of its source
+OWN_DATA = r"own:[\w-]+:\d+:[0-9a-f]{8}"  # a folder's name, its number of classes, a digest of its images
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class ModelConfig(Checked):
     skip_kernels: tuple[int, ...] = option((1,), 1, 9)  # K_i of the projection skips, odd; one stands for all
     pool: int = option(8, 1, 32)  # P, side of the pool over the last feature map; then the mean of what is left
     stem: int = option(16, 1, 1024)  # output channels of the first convolution
-    block: str = option("basic", choices=("basic", "preact"))  # conv-BN-ReLU order (He 2015), BN-ReLU-conv (He 2016)
+    block: str = option("basic", choices=("basic", "preact"), or_like=OWN_BLOCK)  # He 2015, He 2016, one's own
     residual: bool = option(True)  # False: the plain network of the same layers, no skips
     dropout: float = option(0.0, 0, 0.9)  # before the classifier
     block_dropout: float = option(0.0, 0, 0.9)  # between the two convolutions of a block
@@ -45,6 +47,8 @@ class ModelConfig(Checked):
     head_pool: str = option("avg", choices=("avg", "max"))
     init: str = option("kaiming", choices=("kaiming", "dirac"))  # dirac: convolutions begin as the identity
     logit_scale: float = option(1.0, 0.001, 100)  # logits are multiplied by it
+    classes: int = option(CLASSES, 2, 250)  # of the data set: a run config sets this field and the next by its data
+    colours: int = option(3, 1, 3)  # channels of an image
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,6 +69,11 @@ class ModelConfig(Checked):
                 object.__setattr__(self, name, values[:1])
         if self.stem_kind == "whiten" and self.stem != 24:
             raise ConfigError(f"model.stem is {self.stem}: a whitened stem has 24 channels (2 x 3 colours x 2 x 2)")
+        of_blocks = ("kernels", "skip_kernels", "residual", "block_dropout", "drop_path", "squeeze")
+        if self.own_block and (taken := [key for key in of_blocks if getattr(self, key) != getattr(ModelConfig, key)]):
+            raise ConfigError(f"model.{taken[0]} is set: a block of one's own decides that itself, leave it out")
+        if self.stem_kind == "whiten" and self.colours != 3:
+            raise ConfigError(f"model.stem_kind is whiten: it is for images of 3 colours, these have {self.colours}")
         if self.drop_path and not self.residual:
             raise ConfigError(f"model.drop_path is {self.drop_path}: a plain network has no way round a block")
         if self.last_side < 1:
@@ -74,6 +83,11 @@ class ModelConfig(Checked):
                 f"model.pool is {self.pool}: the last feature map is {self.last_side} x {self.last_side},"
                 f" give at most {self.last_side}"
             )
+
+    @property
+    def own_block(self) -> bool:
+        """Whether the blocks are of a class of one's own."""
+        return self.block.startswith("own:")
 
     @property
     def last_side(self) -> int:
@@ -161,10 +175,22 @@ class DataConfig(Checked):
 
     section = "data"
 
-    dataset: str = option("cifar10", choices=("cifar10", "shapes10"))
+    dataset: str = option("cifar10", choices=("cifar10", "shapes10", "cifar100", "fashion_mnist"), or_like=OWN_DATA)
     train_size: int = option(0, 0, 50_000)  # fit on the first so many of the split, equal classes; 0: all
     validation_size: int = option(0, 0, 50_000)  # validate on so many; 0: all
     fit_on: str = option("split", choices=("split", "all"))  # all: validation images too, for a frozen recipe
+
+    @property
+    def classes(self) -> int:
+        """How many classes the data set has; the name of a folder of one's own says it (`own:flowers:5:1a2b3c4d`)."""
+        if self.dataset.startswith("own:"):
+            return int(self.dataset.split(":")[2])
+        return 100 if self.dataset == "cifar100" else CLASSES
+
+    @property
+    def colours(self) -> int:
+        """Channels of an image."""
+        return 1 if self.dataset == "fashion_mnist" else 3
 
 
 @dataclass(frozen=True)
@@ -179,6 +205,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         limits = {"low": 0, "high": 2**31 - 1, "choices": ()}
         object.__setattr__(self, "seed", checked("seed", self.seed, 0, limits))
+        if (self.model.classes, self.model.colours) != (self.data.classes, self.data.colours):
+            fitting = replace(self.model, classes=self.data.classes, colours=self.data.colours)
+            object.__setattr__(self, "model", fitting)
         if self.train.small_epochs and self.model.side_after(self.train.small_size) < 1:
             raise ConfigError(f"train.small_size is {self.train.small_size}: this network pools so small an image away")
 

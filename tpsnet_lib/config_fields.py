@@ -10,9 +10,16 @@ from typing import Any
 from tpsnet_lib.files import ConfigError, brief
 
 
-def option(default: Any, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()) -> Any:
-    """A dataclass field with the range or the choices its value is checked against."""
-    return field(default=default, metadata={"low": low, "high": high, "choices": tuple(choices)})
+def option(
+    default: Any,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Sequence[str] = (),
+    or_like: str = "",
+) -> Any:
+    """A dataclass field with the range or the choices its value is checked against; `or_like` is a regular expression
+    of what may stand in a choice's place."""
+    return field(default=default, metadata={"low": low, "high": high, "choices": tuple(choices), "or_like": or_like})
 
 
 def record_ids() -> Any:
@@ -44,7 +51,7 @@ def checked(name: str, value: Any, default: Any, limits: Mapping[str, Any]) -> A
             raise ConfigError(f"{name} is {brief(value)}: give true or false")
         return value
     if isinstance(default, str):
-        if value not in limits["choices"]:
+        if value not in limits["choices"] and not (limits["or_like"] and re.fullmatch(limits["or_like"], str(value))):
             raise ConfigError(f"{name} is {brief(value)}: choose one of {', '.join(limits['choices'])}")
         return value
     try:  # YAML reads 1e-3 as a string: a number written so is still a number

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tpsnet_lib.config import CLASSES, PARAMETER_BUDGET, ModelConfig
+from tpsnet_lib.config import PARAMETER_BUDGET, ModelConfig
 from tpsnet_lib.model_cost import check_budget
+from tpsnet_lib.own_blocks import find_block
 from tpsnet_lib.whitening import Whitening
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
@@ -60,7 +61,7 @@ class PreactBlock(Block):
 
 
 class ResNet(nn.Module):
-    """A member of the family. Normalised images [B, 3, 32, 32], or smaller ones, give logits [B, 10] in float32."""
+    """A member of the family. Normalised images [B, 3, 32, 32], or smaller ones, give logits [B, classes]."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -70,7 +71,7 @@ class ResNet(nn.Module):
         self.layers = nn.Sequential(*(make_layer(config, layer, widths[layer]) for layer in range(len(config.blocks))))
         self.final = nn.Sequential(*(norm_activation(config, widths[-1]) if config.block == "preact" else ()))
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(widths[-1], CLASSES)
+        self.head = nn.Linear(widths[-1], config.classes)
         initialise(self, config.init)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -100,8 +101,8 @@ def build(config: ModelConfig, budget: int | None = PARAMETER_BUDGET) -> ResNet:
 def make_stem(config: ModelConfig) -> nn.Sequential:
     if config.stem_kind == "whiten":
         return nn.Sequential(Whitening(config.stem), ACTIVATIONS[config.activation]())
-    first = convolution(3, config.stem, 3)
-    return nn.Sequential(first, *(norm_activation(config, config.stem) if config.block == "basic" else ()))
+    first = convolution(config.colours, config.stem, 3)
+    return nn.Sequential(first, *(norm_activation(config, config.stem) if config.block != "preact" else ()))
 
 
 def make_layer(config: ModelConfig, layer: int, inputs: int) -> nn.Sequential:
@@ -114,7 +115,10 @@ def make_layer(config: ModelConfig, layer: int, inputs: int) -> nn.Sequential:
         inputs = channels
     for number in range(sum(config.blocks[:layer]), sum(config.blocks[: layer + 1])):
         drop_path = config.drop_path * (number + 1) / sum(config.blocks)  # grows from block to block
-        modules.append(block(config, layer, inputs, stride, drop_path))
+        if config.own_block:
+            modules.append(find_block(config.block)(inputs, channels, stride))
+        else:
+            modules.append(block(config, layer, inputs, stride, drop_path))
         inputs, stride = channels, 1
     return modules
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tpsnet_lib.config import CLASSES, IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig
+from tpsnet_lib.config import IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig
 from tpsnet_lib.files import ConfigError
+from tpsnet_lib.own_blocks import cost_of_block
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ def describe(config: ModelConfig) -> list[LayerRow]:
     for layer, inputs in enumerate((config.stem, *config.channels[:-1])):
         rows.append(_layer_row(config, layer, inputs, side=rows[-1].shape[1]))
     width = config.channels[-1]
-    others = CLASSES + (2 * width if config.block == "preact" else 0)  # the bias; the norm before the pool
+    others = config.classes + (2 * width if config.block == "preact" else 0)  # the bias; the norm before the pool
     kind = f"{config.head_pool}-pool {config.pool}, linear"
-    return [*rows, _row("head", kind, (CLASSES, 1, 1), [(width, CLASSES, 1, 1)], others)]
+    return [*rows, _row("head", kind, (config.classes, 1, 1), [(width, config.classes, 1, 1)], others)]
 
 
 def _row(
@@ -51,7 +52,7 @@ def _stem_row(config: ModelConfig) -> LayerRow:
     bias_or_norm = 1 if whitened else 0 if config.block == "preact" else 2  # parameters a channel
     kind = "whitening conv 2x2" if whitened else "conv 3x3"
     shape = (config.stem, side, side)
-    return _row("stem", kind, shape, [(3, config.stem, kernel, side)], bias_or_norm * config.stem)
+    return _row("stem", kind, shape, [(config.colours, config.stem, kernel, side)], bias_or_norm * config.stem)
 
 
 def _layer_row(config: ModelConfig, layer: int, inputs: int, side: int) -> LayerRow:
@@ -65,6 +66,9 @@ def _layer_row(config: ModelConfig, layer: int, inputs: int, side: int) -> Layer
         inputs, side, kind = outputs, side // 2, f"conv {kernel}x{kernel}, max-pool 2, {kind}"
     if strided:
         side = (side + 1) // 2
+    if config.own_block:
+        row = _row(f"layer {layer + 1}", kind, (outputs, side, side), convolutions, 2 * normed)
+        return _with_own_blocks(row, config, inputs, blocks, 2 if strided else 1)
     for source in (inputs, *[outputs] * (blocks - 1)):
         convolutions += [(source, outputs, kernel, side), (outputs, outputs, kernel, side)]
         normed += outputs + (source if config.block == "preact" else outputs)
@@ -78,6 +82,16 @@ def _layer_row(config: ModelConfig, layer: int, inputs: int, side: int) -> Layer
         others += blocks * (hidden + outputs)
         kind += ", SE"
     return _row(f"layer {layer + 1}", kind, (outputs, side, side), convolutions, others)
+
+
+def _with_own_blocks(row: LayerRow, config: ModelConfig, inputs: int, blocks: int, stride: int) -> LayerRow:
+    """The row of a layer with its blocks, which are of a class of one's own; the first has the stride."""
+    outputs, side, _ = row.shape
+    first = cost_of_block(config.block, inputs, outputs, stride, side * stride)
+    other = cost_of_block(config.block, outputs, outputs, 1, side)
+    parameters, macs = (one + (blocks - 1) * more for one, more in zip(first, other, strict=True))
+    kind = f"{blocks} {config.block} block{'s' if blocks > 1 else ''}"
+    return replace(row, kind=kind, parameters=row.parameters + parameters, macs=row.macs + macs)
 
 
 def count_parameters(config: ModelConfig) -> int:

@@ -16,7 +16,7 @@ from tpsnet_lib import metrics, optim
 from tpsnet_lib.asam import Asam
 from tpsnet_lib.checkpoint import Checkpoints, read_checkpoint
 from tpsnet_lib.compile_step import TrainStep, resolve_execution
-from tpsnet_lib.config import CLASSES, RunConfig
+from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.augment import mix, shrink
 from tpsnet_lib.data.batches import batches
 from tpsnet_lib.data.datasets import ImageSet, normalise
@@ -84,7 +84,7 @@ def train(
     mix_until = state.steps - recipe.mix_off_epochs * state.epoch_steps
     small_until = recipe.small_epochs * state.epoch_steps
     stem_until = recipe.stem_epochs * state.epoch_steps or math.inf
-    one_hot = torch.eye(CLASSES, device=device)
+    one_hot = torch.eye(model.head.out_features, device=device)
 
     def loss_and_logits(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):

@@ -65,7 +65,8 @@ def published(path: Path | None = None) -> list[dict[str, Any]]:
     """The published results, from `report/published.csv`; a number that is not known is None.
 
     `accuracy` is a fraction, `n` the number of test images or of runs as `n_of` says, `minutes` those of training,
-    `checked` whether the figure was read at its source, `estimate` None. Counts of a named member of the family are computed."""
+    `checked` whether the figure was read at its source, `estimate` None. The counts of a named
+    member of the family are computed."""
     path = path or project_root() / "report" / "published.csv"
     with path.open(encoding="utf-8", newline="") as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))

@@ -72,13 +72,21 @@ def _whole(name: str, text: str) -> int:
 def data(options: Options) -> int:
     """Say what data is found, or download it, or what others said of it."""
     from tpsnet_lib.data import datasets as images
+    from tpsnet_lib.data import own
 
     if options.verb == "download":
         root = Path(options.data or "data")
+        if options.dataset != "cifar10":
+            print(own.download(options.dataset, root))
+            return 0
         print(images.download(root, [*options.mirror, *images.archive_urls()]))
         return 0
     if options.verb == "reference":
         return _reference(options)
+    if options.data and own.is_class_folder(options.data):
+        name = own.name_of(options.data)
+        print(f"{name} in {options.data}: {', '.join(images.fingerprint(name, options.data).classes)}")
+        return 0
     root_found = images.find_root(options.data)
     if root_found is None:
         raise DataError(
@@ -105,8 +113,12 @@ def _reference(options: Options) -> int:
 
 
 def _config(options: Options) -> RunConfig:
-    """Default < profile < file < --set."""
+    """Default < a folder of one's own as --data < profile < file < --set."""
+    from tpsnet_lib.data import own
+
     trees: list[dict[str, Any]] = []
+    if options.data and own.is_class_folder(options.data):
+        trees.append({"data": own.name_of(options.data)})
     if options.profile:
         profiles = read_yaml(project_root() / "report" / "profiles.yaml")["profiles"]
         if options.profile not in profiles:
@@ -196,9 +208,11 @@ def predict(options: Options) -> int:
     store = default_store(options.out)
     record = store.load(options.record or _best_opened(store))
     images = torch.stack([load_photo(path) for path in options.photo])
+    if record.config.model.colours == 1:
+        images = images.float().mean(1, keepdim=True).to(torch.uint8)
     logits = metrics.predict(record.load_model(resolve_device(options.device)), images)
-    names = class_names(record.config.data.dataset)
-    likeliest = logits.softmax(1).topk(3)
+    names = record.provenance["fingerprint"].get("classes") or class_names(record.config.data.dataset)
+    likeliest = logits.softmax(1).topk(min(3, len(names)))
     rows = [
         {names[position]: round(value, 4) for value, position in zip(values, positions, strict=True)}
         for values, positions in zip(likeliest.values.tolist(), likeliest.indices.tolist(), strict=True)
@@ -210,8 +224,8 @@ def predict(options: Options) -> int:
         (name, confidence), *others = row.items()
         print(f"{path}: {name}, {confidence:.0%} ({', '.join(f'{other} {part:.0%}' for other, part in others)})")
     print(
-        f"By record {record.id}. It knows only ten classes ({', '.join(names)}) and sees the middle square of a"
-        f" photograph at 32 x 32 pixels: whatever else is shown is taken for one of the ten, also with high confidence."
+        f"By record {record.id}. It knows only {len(names)} classes ({', '.join(names)}) and sees the middle square of"
+        f" a photograph at 32 x 32 pixels: whatever else is shown is taken for one of them, also with high confidence."
     )
     return 0
 

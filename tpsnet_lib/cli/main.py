@@ -108,7 +108,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_data_options(command: argparse.ArgumentParser, device: bool = True) -> None:
-    command.add_argument("--data", metavar="DIR", help="folder that holds CIFAR-10 (else $TPSNET_DATA, else ./data)")
+    command.add_argument(
+        "--data",
+        metavar="DIR",
+        help="folder that holds CIFAR-10 (else $TPSNET_DATA, else ./data), or a folder of photographs for each class",
+    )
     if device:
         command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
 
@@ -160,6 +164,9 @@ def _add_engine(add: Add) -> None:
         "tpsnet data download --data ./data",
     )
     command.add_argument("verb", nargs="?", choices=("status", "download", "reference"), default="status")
+    command.add_argument(
+        "--dataset", choices=("cifar10", "cifar100", "fashion_mnist"), default="cifar10", help="what to download"
+    )
     _add_data_options(command, device=False)
     command.add_argument(
         "--mirror",

@@ -43,11 +43,13 @@ _fingerprints: dict[tuple[Any, ...], Fingerprint] = {}  # by the state of the fi
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Which copy of a data set this is: its stamp, the SHA-256 of its content, and whether that content is known."""
+    """Which copy of a data set this is: its stamp, the SHA-256 of its content, and whether that content is known; of a
+    data set of one's own the names of its classes."""
 
     stamp: str
     sha256: str
     verified: bool
+    classes: tuple[str, ...] = ()
 
 
 def find_root(data: str | Path | None = None) -> Path | None:

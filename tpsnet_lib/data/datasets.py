@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib.config import DataConfig
-from tpsnet_lib.data import cifar10, shapes10
+from tpsnet_lib.data import cifar10, own, shapes10
 from tpsnet_lib.data.cifar10 import ARCHIVE_MD5, Fingerprint, archive_urls, download, fetch, find_root, inexact_indices
 from tpsnet_lib.files import ConfigError
 
@@ -50,8 +50,8 @@ STD = (0.2023, 0.1994, 0.2010)  # the original's: the mean of the images' own de
 class ImageSet:
     """Images with their labels, held whole in the memory of one device.
 
-    `images` uint8 [N, 3, 32, 32]; `labels` int64 [N]; `indices` int64 [N], each image's position in the official
-    train or test order; `stamp` names the data set wherever a result is shown."""
+    `images` uint8 [N, C, 32, 32] of C = 3 colours, or 1; `labels` int64 [N]; `indices` int64 [N], each image's position
+    in the official train or test order; `stamp` names the data set wherever a result is shown."""
 
     images: Tensor
     labels: Tensor
@@ -74,7 +74,7 @@ class ImageSet:
 
 
 def class_names(dataset: str) -> tuple[str, ...]:
-    """The names of the ten classes, in the order of their labels."""
+    """The names of the ten classes of the built-in data set or CIFAR-10, in the order of their labels."""
     return shapes10.CLASSES if dataset == "shapes10" else cifar10.CLASSES
 
 
@@ -108,11 +108,15 @@ def _committed_split() -> Tensor:
     return torch.from_numpy(np.load(path, allow_pickle=False).astype(np.int64))
 
 
-def split(dataset: str) -> tuple[Tensor, Tensor]:
+def split(dataset: str, root: str | Path | None = None) -> tuple[Tensor, Tensor]:
     """The positions that are fitted and those that validate, int64 [45000] and [5000] (shapes10: [9000], [1000]).
 
-    Every prefix of a multiple of ten holds each class equally often."""
-    if dataset == "shapes10":
+    Every prefix of a multiple of ten holds each class equally often. Of data of one's own a tenth of each class
+    validates, and `root` says where they are."""
+    if own.is_own(dataset):
+        train = own.read(dataset, "train", root)
+        positions, count = torch.arange(len(train.labels)), train.fitted
+    elif dataset == "shapes10":
         positions, count = torch.arange(shapes10.SIZES["train"]), shapes10.FIT_SIZE
     else:
         positions, count = _committed_split(), 45_000
@@ -124,7 +128,7 @@ def fit_and_validation(config: DataConfig, root: str | Path | None = None) -> tu
 
     With `fit_on: all` the validation images are fitted too, after the others; they are still evaluated, and their
     score is then not held out. Raises `ConfigError` for a size that the data set does not have."""
-    fit, validation = split(config.dataset)
+    fit, validation = split(config.dataset, root)
     if config.fit_on == "all":
         fit = torch.cat([fit, validation])
     fit = _prefix("data.train_size", config.train_size, fit, config.dataset)
@@ -142,17 +146,19 @@ def _prefix(name: str, size: int, positions: Tensor, dataset: str) -> Tensor:
 
 
 def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(x / 255 - MEAN) / STD of uint8 images [N, 3, H, W]: the network's input, in channels_last, on their device."""
+    """(x / 255 - MEAN) / STD of uint8 images [N, C, H, W]: the network's input, in channels_last, on their device.
+
+    Images of one colour take the first of the three constants."""
     count, channels, height, width = images.shape
-    scale, offset = _affine(images.device, height * width)
+    scale, offset = _affine(images.device, height * width, channels)
     rows = images.permute(0, 2, 3, 1).reshape(count, -1).float()  # laid out as bytes, which are the least to move
     torch.addcmul(offset, rows, scale, out=rows)
     return rows.view(count, height, width, channels).permute(0, 3, 1, 2).to(dtype)
 
 
 @lru_cache
-def _affine(device: torch.device, pixels: int) -> tuple[Tensor, Tensor]:
-    mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
+def _affine(device: torch.device, pixels: int, channels: int) -> tuple[Tensor, Tensor]:
+    mean, std = torch.tensor(MEAN[:channels], device=device), torch.tensor(STD[:channels], device=device)
     return (1 / (255 * std)).repeat(pixels), (-mean / std).repeat(pixels)
 
 
@@ -164,12 +170,17 @@ def _shapes(part: str, positions: Tensor) -> ImageSet:
 def _load(dataset: str, part: str, root: str | Path | None) -> ImageSet:
     if dataset == "shapes10":
         return _shapes(part, torch.arange(shapes10.SIZES[part]))
+    if own.is_own(dataset):
+        held = own.read(dataset, part, root)
+        return ImageSet(held.images, held.labels, torch.arange(len(held.labels)), held.fingerprint.stamp)
     labels, pixels, found = cifar10.read(part, root)
     images = torch.from_numpy(pixels.reshape(-1, 3, 32, 32))
     return ImageSet(images, torch.from_numpy(labels.astype(np.int64)), torch.arange(len(labels)), found.stamp)
 
 
 def _fingerprint(dataset: str, part: str, root: str | Path | None) -> Fingerprint:
+    if own.is_own(dataset):
+        return own.read(dataset, part, root).fingerprint
     return _drawn_fingerprint(part) if dataset == "shapes10" else cifar10.identify(part, root)
 
 

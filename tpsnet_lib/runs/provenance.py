@@ -81,7 +81,8 @@ def provenance(device: torch.device, data: Fingerprint, started: str) -> dict[st
             "numba": _numba(),
             "numpy": numpy.__version__,
         },
-        "fingerprint": {"stamp": data.stamp, "sha256": data.sha256, "verified": data.verified},
+        "fingerprint": {"stamp": data.stamp, "sha256": data.sha256, "verified": data.verified}
+        | ({"classes": list(data.classes)} if data.classes else {}),
     }
 
 

@@ -1,0 +1,68 @@
+"""Blocks of one's own: a class joins the family by one line; its networks are counted, trained and recorded as others.
+
+class MyBlock(nn.Module):
+    def __init__(self, inputs, outputs, stride): ...
+    def forward(self, x): ...        # [B, inputs, H, W] to [B, outputs, H / stride, W / stride]
+
+config = ModelConfig(blocks=(2, 2, 2), channels=(16, 32, 64), block=register_block(MyBlock))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from functools import lru_cache
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tpsnet_lib.files import ConfigError, brief
+
+_blocks: dict[str, type[nn.Module]] = {}  # by name
+
+
+def register_block(block: type[nn.Module]) -> str:
+    """The name under which configs take a block: its class, and a digest of the source of its methods.
+
+    So a class that is changed is another block, with records of its own. Raises `ConfigError` for a class that cannot
+    be built as `block(inputs, outputs, stride)`, or that returns maps of another shape."""
+    classes = block.__mro__[: block.__mro__.index(nn.Module)] if nn.Module in getattr(block, "__mro__", ()) else ()
+    methods = [method for kind in classes for method in vars(kind).values() if inspect.isfunction(method)]
+    if not methods:
+        raise ConfigError(f"{brief(block)} is no block: give a class derived from torch.nn.Module, without brackets")
+    try:
+        source = "".join(map(inspect.getsource, methods))
+    except OSError as error:
+        raise ConfigError(f"the source of {block.__name__} cannot be read: write it in a cell or a file") from error
+    name = f"own:{block.__name__}:{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+    _blocks[name] = block
+    cost_of_block.cache_clear()  # a class of this name and source may lean on other code than before
+    try:
+        for inputs, outputs, stride in ((4, 8, 2), (8, 8, 1)):
+            cost_of_block(name, inputs, outputs, stride, 8)
+    except Exception as error:  # whatever a student's class raises is one line
+        del _blocks[name]
+        raise ConfigError(f"{block.__name__} is no block: {' '.join(str(error).split())}") from error
+    return name
+
+
+def find_block(name: str) -> type[nn.Module]:
+    """The class of a registered block; `ConfigError` if this process does not know it."""
+    if name not in _blocks:
+        raise ConfigError(f"model.block is {name}: run the code that registers it first (own_blocks.register_block)")
+    return _blocks[name]
+
+
+@lru_cache
+def cost_of_block(name: str, inputs: int, outputs: int, stride: int, side: int) -> tuple[int, int]:
+    """Parameters, and MACs of one image whose maps have `side` pixels before the block, counted on the block itself.
+
+    It is built without memory (torch's meta device), and torch counts the multiplications of a forward pass."""
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        block = find_block(name)(inputs, outputs, stride).eval()
+        shape = tuple(block(torch.empty(1, inputs, side, side)).shape)
+    expected = (1, outputs, -(-side // stride), -(-side // stride))
+    if shape != expected:
+        raise ConfigError(f"it maps [1, {inputs}, {side}, {side}] to {list(shape)}, expected is {list(expected)}")
+    return sum(parameter.numel() for parameter in block.parameters()), counter.get_total_flops() // 2
