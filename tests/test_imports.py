@@ -91,6 +91,7 @@ report/student_copies
 report/notebook_html
 report/page
 report/landing
+report/figures
 report/closing
 report/build
 benchmarks/original_loop

@@ -289,9 +289,10 @@ def report(options: Options) -> int:
 
 
 def figures(options: Options) -> int:
-    """Make the README's figure and findings from the records."""
+    """Make the figures for slides and the README's findings from the records."""
     from tpsnet_lib.report.build import readme
 
     root = project_root()
-    print(readme(root, Path(options.out) if options.out else root / "figures"))
+    for path in readme(root, Path(options.out) if options.out else root / "figures"):
+        print(path)
     return 0

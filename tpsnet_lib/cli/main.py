@@ -299,5 +299,5 @@ def _add_publish(add: Add) -> None:
     add("check", "run ruff, mypy, the tests and nbval over the notebooks", "tpsnet check")
     command = add("lab", "open JupyterLab on the first notebook", "tpsnet lab -- --port 9999 --no-browser")
     command.add_argument("jupyter", nargs="*", metavar="OPTION", help="options of JupyterLab, after --")
-    command = add("figures", "make the README's figure again from the records", "tpsnet figures")
+    command = add("figures", "make the figures and the README's findings from the records", "tpsnet figures")
     command.add_argument("--out", metavar="DIR", help="folder (default: figures)")

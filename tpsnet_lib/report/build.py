@@ -17,9 +17,7 @@ from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.data import datasets
 from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import TpsnetError, project_root, write_whole
-from tpsnet_lib.plots import style
-from tpsnet_lib.report import closing, landing, page, run_notebooks
-from tpsnet_lib.report.pictures import slim_svg
+from tpsnet_lib.report import closing, figures, landing, page, run_notebooks
 from tpsnet_lib.runs.provenance import commit, hardware
 from tpsnet_lib.runs.records import Store, committed_folder, default_store
 
@@ -102,14 +100,13 @@ def _announce(profile: str, only: Sequence[str], dataset: str) -> None:
     print(f"{profile} on {dataset}: {run_notebooks.estimate(profile, only=only)}", file=sys.stderr, flush=True)
 
 
-def readme(root: Path, figures: Path) -> Path:
-    """Make the README's figure, and its findings between their two markers, from the committed records."""
-    found = landing.final_records(Store(committed_folder()))
-    path = figures / "accuracy.svg"
-    write_whole(path, slim_svg(style.svg(landing.frontier(found))))
+def readme(root: Path, folder: Path) -> list[Path]:
+    """Make the figures, and the README's findings between their two markers, from the committed records."""
+    store = Store(committed_folder())
+    paths = figures.write(folder, store)
     text = (root / "README.md").read_text("utf-8")
-    write_whole(root / "README.md", with_findings(text, found))
-    return path
+    write_whole(root / "README.md", with_findings(text, landing.final_records(store)))
+    return paths
 
 
 def with_findings(text: str, found: Sequence[Final]) -> str:

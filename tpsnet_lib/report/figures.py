@@ -1,0 +1,239 @@
+"""The figures that people reuse, each from the committed records, as SVG in light and in dark, with a page of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from scipy import optimize  # type: ignore[import-untyped]
+from torch import Tensor
+from torch.nn import functional as F
+
+from tpsnet_lib import stats
+from tpsnet_lib.analysis import architecture, errors, search, training
+from tpsnet_lib.analysis.training import seed_groups
+from tpsnet_lib.claims import judge
+from tpsnet_lib.config import MEMBERS
+from tpsnet_lib.data import datasets, reference_labels
+from tpsnet_lib.files import write_whole
+from tpsnet_lib.plots import answer, network_drawing, style
+from tpsnet_lib.plots import architecture as architecture_plots
+from tpsnet_lib.plots import errors as error_plots
+from tpsnet_lib.plots import search as search_plots
+from tpsnet_lib.plots import training as training_plots
+from tpsnet_lib.report import landing
+from tpsnet_lib.report.page import SOURCES
+from tpsnet_lib.report.pictures import darkened, slim_svg
+from tpsnet_lib.runs.experiments import collect, load_experiment
+from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.test_set import find_test
+
+PUBLISHED_GAP = 0.0022  # between Models 1 and 2 of the original, of one seed each
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the network under test says of the test images: logits float32 [N, 10], labels int64 [N]."""
+
+    record: Record
+    logits: Tensor
+    labels: Tensor
+
+    @property
+    def correct(self) -> Tensor:
+        """Whether each prediction is right, bool [N]."""
+        return self.logits.argmax(1) == self.labels
+
+    @property
+    def confidence(self) -> Tensor:
+        """The largest probability of each image, as trained, [N]."""
+        return self.logits.softmax(1).amax(1)
+
+    @property
+    def cured(self) -> Tensor:
+        """The probabilities with a temperature, [N, 10]: each half of the images has that of the other half."""
+        even = torch.arange(len(self.labels)) % 2 == 0
+        return (self.logits / torch.where(even, self._temperature(~even), self._temperature(even))[:, None]).softmax(1)
+
+    def _temperature(self, part: Tensor) -> float:
+        def loss(t: float) -> float:
+            return F.cross_entropy(self.logits[part] / t, self.labels[part]).item()
+
+        return float(optimize.minimize_scalar(loss, bounds=(0.05, 20), method="bounded").x)
+
+
+# From the records alone -----------------------------------------------------------------------------------------------
+
+
+def _claims(store: Store) -> Figure:
+    rows = [row for row in judge.judged(store) if row.n and row.smallest_effect and row.shown.count("points")]
+    return answer.claims([(row.sentence, row.verdict, row.estimate) for row in rows], "In small, short runs")
+
+
+def _parallel(store: Store) -> Figure:
+    views = {"Blocks and width": ["depth", "width"], "The recipe too": ["lr", "optimizer", "depth", "width"]}
+    return search_plots.parallel(search.recorded_trials("search_classroom", store), views)
+
+
+def _best_of_n(store: Store) -> Figure:
+    trials = search.recorded_trials("search_classroom", store)
+    scores = np.array([trial.accuracy for trial in trials])
+    orders = np.random.default_rng(0).permuted(np.tile(np.arange(len(scores)), (500, 1)), axis=1)
+    return search_plots.best_of_n(trials, np.maximum.accumulate(scores[orders], axis=1))
+
+
+def _ablation(store: Store) -> Figure:
+    pairs = collect(load_experiment("ablation"), store)
+    return training_plots.ablation(training.ablation(pairs), [record for _, record in pairs if record])
+
+
+def _seeds(store: Store) -> Figure:
+    found = landing.final_records(store)
+    counted = [record for final in found if len(final.opened) > 1 for record in final.counted]
+    return training_plots.seeds(seed_groups(found), PUBLISHED_GAP, counted)
+
+
+def _variables(store: Store) -> Figure:
+    found = architecture.design_variables(store)
+    return architecture_plots.design_variables({name: each for name, each in found.items() if name != "skips"})
+
+
+def _curve(store: Store) -> Figure:
+    record = landing.leading(landing.final_records(store))[0].counted[0]
+    return training_plots.learning_curves(record, record.metrics.get("n", 0))
+
+
+FROM_RECORDS: dict[str, Callable[[Store], Figure]] = {
+    "accuracy": lambda store: landing.frontier(landing.final_records(store)),
+    "tpsnet": lambda _: network_drawing.draw_network(MEMBERS["tpsnet"]),
+    "winner": lambda store: network_drawing.draw_network(landing.leading(landing.final_records(store))[0].run.model),
+    "block": lambda _: network_drawing.draw_block(MEMBERS["tpsnet"]),
+    "claims": _claims,
+    "design_variables": _variables,
+    "parallel_coordinates": _parallel,
+    "best_of_n": _best_of_n,
+    "ablation": _ablation,
+    "learning_curve": _curve,
+    "seeds": _seeds,
+}
+
+# From the records and the labels of the test images -------------------------------------------------------------------
+
+
+def _confusion(found: Predictions) -> Figure:
+    counts = torch.bincount(10 * found.labels + found.logits.argmax(1), minlength=100).view(10, 10)
+    return error_plots.confusion_matrix(counts, datasets.class_names("cifar10"), found.record)
+
+
+def _calibration(found: Predictions) -> Figure:
+    shown = {"as trained": found.confidence, "with a temperature": found.cured.amax(1)}
+    return error_plots.reliability({name: _bins(each, found.correct) for name, each in shown.items()}, found.record)
+
+
+def _bins(confidence: Tensor, correct: Tensor, bins: int = 15) -> pd.DataFrame:
+    parts = confidence.argsort(stable=True).tensor_split(bins)
+    right = [stats.proportion(int(correct[part].sum()), len(part)) for part in parts]
+    return pd.DataFrame({"confidence": [confidence[part].mean().item() for part in parts], "accuracy": right})
+
+
+def _published(found: Predictions, others: reference_labels.Published) -> Figure:
+    hits = dict(zip(others.names, others.original == found.labels, strict=True))
+    pairs = {name: stats.paired_proportions(found.correct, theirs) for name, theirs in hits.items()}
+    verdicts = stats.holm({name: (pair, stats.SMALLEST_EFFECT) for name, pair in pairs.items()})
+    n = len(found.labels)
+    rows = [(error_plots.OURS, stats.proportion(int(found.correct.sum()), n), error_plots.OURS)]
+    rows += [(name, stats.proportion(int(hit.sum()), n), verdicts[name].verdict) for name, hit in hits.items()]
+    return error_plots.published_models(pd.DataFrame(rows, columns=["name", "accuracy", "verdict"]), found.record)
+
+
+def _people(found: Predictions, people: Tensor) -> Figure:
+    """By how many people agree with the label: the error, and the entropy of votes and probabilities."""
+    votes = people.double() / people.sum(1, keepdim=True)
+    agree = votes.gather(1, found.labels[:, None])[:, 0]
+    spread = {"network": _entropy(found.cured.double()), "people": _entropy(votes)}
+    rows = []
+    for name, low, high in (("all", 1, 2), ("over 95%", 0.95, 1), ("over 80%", 0.8, 0.95), ("fewer", 0, 0.8)):
+        part = (agree >= low) & (agree < high)
+        error = stats.proportion(int((part & ~found.correct).sum()), int(part.sum()))
+        means = {who: stats.mean(each[part].tolist(), of="images") for who, each in spread.items()}
+        rows.append({"agreement": name, "error": error, **means})
+    return error_plots.people(pd.DataFrame(rows), found.record)
+
+
+def _entropy(p: Tensor) -> Tensor:
+    return -(p * p.clamp(min=1e-12).log()).sum(1)
+
+
+WITH_LABELS: dict[str, Callable[[Predictions], Figure]] = {"confusion": _confusion, "calibration": _calibration}
+
+
+def predictions(store: Store) -> Predictions | None:
+    """Those of the network that chapter 5 takes apart; None without CIFAR-10 on this machine, or without a record."""
+    root = datasets.find_root()
+    ranked = errors.rank_records(store, "cifar10")
+    test = find_test(ranked[0], store) if root is not None and ranked else None
+    return None if test is None else Predictions(ranked[0], test.logits, datasets.load_test("cifar10", root).labels)
+
+
+def draw(store: Store) -> dict[str, Figure]:
+    """Every figure that this machine can draw, by name; those of predictions need CIFAR-10, and the published models
+    what `tpsnet data reference` names."""
+    np.random.seed(0)  # noqa: NPY002 - seaborn draws from it where it moves points apart
+    drawn = {name: make(store) for name, make in FROM_RECORDS.items()}
+    if (found := predictions(store)) is not None:
+        drawn |= {name: make(found) for name, make in WITH_LABELS.items()}
+        others = reference_labels.load_reference(reference_labels.find_reference(), "cifar10")
+        if others.published is not None:
+            drawn["published_models"] = _published(found, others.published)
+        if others.people is not None:
+            drawn["people"] = _people(found, others.people)
+    return drawn
+
+
+def write(folder: Path, store: Store) -> list[Path]:
+    """Draw the figures and write each as `NAME.svg` and `NAME-dark.svg`, and `README.md`, which shows them; returns the
+    paths. What this machine cannot draw stays as it is, in the folder and in its `README.md`."""
+    paths = []
+    known = _entries(folder / "README.md")
+    for name, figure in draw(store).items():
+        slim = slim_svg(style.svg(figure))
+        for end, text in (("", slim), ("-dark", darkened(slim))):
+            paths.append(folder / f"{name}{end}.svg")
+            write_whole(paths[-1], text)
+        known[name] = _entry(name, style.description(figure))
+    write_whole(folder / "README.md", HEAD + "".join(known.values()))
+    return [*paths, folder / "README.md"]
+
+
+HEAD = """# Figures for slides
+
+Made by `tpsnet figures` from the committed records; each is there in light and in dark. MIT licence, as the project:
+reuse them with the names of the project and of the record. Votes and predictions of others keep their own licences,
+which `tpsnet data reference` names.
+"""
+
+
+def _entries(path: Path) -> dict[str, str]:
+    """The parts of a `README.md` by the name of their figure."""
+    if not path.is_file():
+        return {}
+    parts = path.read_text("utf-8").split("\n## ")[1:]
+    return {part.splitlines()[0]: f"\n## {part.rstrip()}\n" for part in parts}
+
+
+def _entry(name: str, about: style.Description) -> str:
+    more = f" and {len(about.records) - SOURCES} more" if len(about.records) > SOURCES else ""
+    records = f" Records: {_codes(about.records[:SOURCES])}{more}." if about.records else ""
+    return (
+        f'\n## {name}\n\n<picture><source media="(prefers-color-scheme: dark)" srcset="{name}-dark.svg">'
+        f'<img alt="{about.alt}" src="{name}.svg"></picture>\n\n{about.caption} {about.provenance}{records}\n'
+    )
+
+
+def _codes(ids: Sequence[str]) -> str:
+    return ", ".join(f"`{each}`" for each in ids)
