@@ -103,4 +103,16 @@ def write_weights(path: Path, model: torch.nn.Module, config: RunConfig) -> None
     values = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     state = {name: value.half() if value.ndim > 1 else value for name, value in values.items()}
     named = {"id": config.id, "config": json.dumps(config.to_dict()), "format": "pt"}
-    write_whole(path, save(state, named))
+    write_whole(path, _in_order(save(state, named)))
+
+
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file whose metadata are sorted: the library writes them in any order, and so other bytes each time.
+
+    The file begins with the length of its JSON header (8 bytes), which may end in spaces."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]
