@@ -154,7 +154,7 @@ def test_the_findings_on_a_design_variable_turn_with_its_runs_and_with_no_others
     one: tuple[str, str], other: tuple[str, str], expected: set[str], tmp_path: Path
 ) -> None:
     before = effects_as_they_are()
-    assert set(before) == {"skips", "seeds", "rates", "budgets", "variables", "costs", "game"}
+    assert set(before) == {"skips", "seeds", "budgets", "variables", "costs", "game"}
     after = effects(swapped(tmp_path, recorded(*one, 0), recorded(*other, 0)))
     assert {tag for tag in before if before[tag] != after[tag]} == expected
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import linecache
 import math
 import re
 import sys
@@ -116,6 +117,7 @@ def _notebook_names() -> dict[str, Any]:
 def _last_value(code: str, path: str) -> Any:
     """What the last statement of a section defines, as a function, a class or a variable."""
     names, tree = _notebook_names(), ast.parse(code, path)
+    linecache.cache[path] = (len(code), None, code.splitlines(keepends=True), path)  # for inspect, and for tracebacks
     exec(compile(tree, path, "exec"), names)
     last = tree.body[-1]
     return names[last.targets[0].id if isinstance(last, ast.Assign) else last.name]  # type: ignore[attr-defined]
@@ -158,16 +160,17 @@ def names(right: Collection[str] | Callable[[], Collection[str]], known: Collect
     return wrong
 
 
-def function(expected: Any, *arguments: Any) -> Check:
+def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = None) -> Check:
     """Answers that are a function (or a class) with the right result for some arguments.
 
-    `expected` is that result, or a function that gives it for the same arguments; close tensors are equal."""
+    `expected` is that result, or a function that gives it for the same arguments; close tensors are equal. `by` takes
+    the answer in place of the arguments, and returns what is held against the expected result."""
 
     def wrong(answer: Any) -> str:
         if not callable(answer):
-            return f"Give the function itself, without brackets or quotes, not {_short(answer)}."
+            return f"Give the function (or class) itself, without brackets or quotes, not {_short(answer)}."
         try:
-            value = answer(*arguments)
+            value = by(answer) if by else answer(*arguments)
         except NotImplementedError:
             value = None
         if value is None:
