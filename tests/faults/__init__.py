@@ -12,6 +12,7 @@ HELD, LOST, RAN, TRACEBACK, HANG, WRONG = ENDS = "held", "lost", "ran", "traceba
 
 AREAS = {  # name: its module here, and what is tried there
     "kills": ("kills", "train, replace, open, publish, export, import: dead at each file operation"),
+    "disks": ("disks", "disks that are full, broken, read-only, without locks; names of the wrong kind"),
 }
 
 

@@ -118,16 +118,16 @@ def outcomes(short: bool) -> Iterator[Outcome]:
     with workshop() as shop:
         project(shop / "new")
         for scene in scenes():
-            state = _state(scene, shop / "state")
+            state = state_of(scene, shop / "state")
             finished = ask(state, facts)
-            total, whole = _undisturbed(scene, copy(state, shop / "tried"))
+            total, whole = undisturbed(scene, copy(state, shop / "tried"))
             for mode, at_most in MODES.items():
                 last = total + (mode == "power cut")  # which may also come after the end
                 for number in numbers(last, SHORT if short else at_most):
                     yield _tried(scene, mode, number, copy(state, shop / "tried"), finished, whole)
 
 
-def _state(scene: Scene, folder: Path) -> Path:
+def state_of(scene: Scene, folder: Path) -> Path:
     copy(folder.with_name("new"), folder)
     for words in scene.before:
         if (end := in_a_process(folder, command(*words))).code:
@@ -136,7 +136,7 @@ def _state(scene: Scene, folder: Path) -> Path:
     return folder
 
 
-def _undisturbed(scene: Scene, folder: Path) -> tuple[int, dict[str, Any]]:
+def undisturbed(scene: Scene, folder: Path) -> tuple[int, dict[str, Any]]:
     """The number of operations of a scene's command, and the facts at its end."""
 
     def act() -> int:
@@ -156,7 +156,7 @@ def _after(scene: Scene, folder: Path) -> dict[str, Any]:
     return found
 
 
-def _again(act: Callable[[], int]) -> dict[str, Any]:
+def again(act: Callable[[], int]) -> dict[str, Any]:
     """What the next process finds at its start, and what is there when it has ended."""
     from tpsnet_lib.runs.records import default_store
 
@@ -203,22 +203,27 @@ def _tried(
     if "Traceback" in first.said:
         return Outcome(fault, TRACEBACK, first.said)
     try:
-        found = ask(folder, partial(_again, scene.act))
+        found = ask(folder, partial(again, scene.act))
     except RuntimeError as error:
         return Outcome(fault, TRACEBACK, str(error))
-    if scene.after:
-        found["facts"] = _after(scene, folder)
-    kept = {name: fact for name, fact in finished.items() if re.search(RECORD, name)}
-    if gone := [name for name, fact in kept.items() if not _stands(fact, found["start"].get(name))]:
-        return Outcome(fault, LOST, f"at the next start {gone} differ")
     if found["code"] != 0 and not scene.after:
         return Outcome(fault, WRONG, f"the command given again ended with {found['code']}")
+    lost = gone(scene, finished, whole, found, folder)
+    return Outcome(fault, LOST if lost else HELD, lost)
+
+
+def gone(scene: Scene, finished: dict[str, Any], whole: dict[str, Any], found: dict[str, Any], folder: Path) -> str:
+    """What is lost after a fault, in words: of what was finished at the next start, of all when the command has been
+    given `again`; nothing, as a rule."""
+    kept = {name: fact for name, fact in finished.items() if re.search(RECORD, name)}
+    if differ := [name for name, fact in kept.items() if not _stands(fact, found["start"].get(name))]:
+        return f"at the next start {differ} differ"
     if scene.all_or_none:
         new = [name for name in whole if re.search(RECORD, name) and name not in finished]
         if 0 < len([name for name in new if name in found["start"]]) < len(new):
-            return Outcome(fault, LOST, "some came, and some did not")
-    differ = [name for name in whole.keys() | found["facts"].keys() if whole.get(name) != found["facts"].get(name)]
-    if differ:
-        name = differ[0]
-        return Outcome(fault, LOST, f"{name}: {whole.get(name)} became {found['facts'].get(name)}")
-    return Outcome(fault, HELD)
+            return "some came, and some did not"
+    at_last = _after(scene, folder) if scene.after else found["facts"]
+    for name in whole.keys() | at_last.keys():
+        if whole.get(name) != at_last.get(name):
+            return f"{name}: {whole.get(name)} became {at_last.get(name)}"
+    return ""

@@ -162,7 +162,7 @@ def copy(state: Path, target: Path) -> Path:
 
 
 def numbers(total: int, at_most: int | None) -> Sequence[int]:
-    """The operations that are tried out of so many: all, or some, evenly spread, with both ends."""
+    """The operations that are tried out of so many: all, or some, evenly spread."""
     if at_most is None or total <= at_most:
         return range(1, total + 1)
-    return sorted({1 + round(position * (total - 1) / (at_most - 1)) for position in range(at_most)})
+    return [1 + (2 * position + 1) * total // (2 * at_most) for position in range(at_most)]

@@ -3,59 +3,85 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from tpsnet_lib import __version__
-from tpsnet_lib.files import Interrupted, TpsnetError
+from tpsnet_lib.files import Interrupted, TpsnetError, naming
 
 Add = Callable[[str, str, str], argparse.ArgumentParser]
 
-_SYSTEM_ERRORS = {  # what the system may refuse, in words; others in its own
-    errno.ENOSPC: "the disk is full",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission denied",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EISDIR: "a folder, where a file is needed",
-    errno.ENAMETOOLONG: "the name is too long",
+_SYSTEM_ERRORS = {  # what the system may refuse, in words, and the way out; others in its own
+    errno.ENOSPC: ("the disk is full", "make room"),
+    errno.EDQUOT: ("the disk quota is used up", "make room"),
+    errno.EIO: ("the disk does not read or write it", "look after the disk"),
+    errno.EROFS: ("the file system is read-only", "name another place"),
+    errno.EACCES: ("permission denied", "change its permissions, or name another place"),
+    errno.EPERM: ("permission denied", "change its permissions, or name another place"),
+    errno.EISDIR: ("a folder, where a file is needed", "name a file"),
+    errno.ENOTDIR: ("a file, where a folder is needed", "name another place"),
+    errno.EEXIST: ("a file, where a folder is needed", "name another place"),
+    errno.ENAMETOOLONG: ("the name is too long", "name it shorter"),
+    errno.ENOENT: ("it is not there", "name another"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. What a user can mend is one line on standard error, never a traceback
     (unless `--debug`)."""
-    options = _parser().parse_args(_renamed(list(sys.argv[1:] if arguments is None else arguments)))
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if options.run in ("setup", "check", "lab"):  # before anything is installed
-            from tpsnet_lib.cli import setup_venv
-
-            given = [options.jupyter] if options.run == "lab" else []
-            done: object = getattr(setup_venv, options.run)(*given)
-            return done if isinstance(done, int) else 0
-        from tpsnet_lib.cli import commands, study_commands
-
-        module = study_commands if hasattr(study_commands, options.run) else commands
-        return int(getattr(module, options.run)(options))
+        try:
+            return _run(_parser().parse_args(_renamed(words)))
+        finally:
+            with naming(Path("standard output")):  # whose reader may be gone, or its disk full
+                sys.stdout.flush()
     except Interrupted as error:
-        _say(error, options.debug)
+        _say(error, words)
         return 130
     except KeyboardInterrupt:
         print("tpsnet: stopped", file=sys.stderr)
         return 130
     except TpsnetError as error:
-        _say(error, options.debug)
+        _say(error, words)
         return 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 141
     except OSError as error:
-        if options.debug:
-            raise
-        what, which = _SYSTEM_ERRORS.get(error.errno or 0, error.strerror or str(error)), error.filename or "a file"
-        print(f"tpsnet: {str(which)[:200]}: {what[:200]}; nothing was overwritten", file=sys.stderr)
+        what, way_out = _SYSTEM_ERRORS.get(error.errno or 0, (error.strerror or str(error), "name another place"))
+        _drop_output()
+        which = _short(str(error.filename or "standard output, or a file"))
+        _say(error, words, f"{which}: {_short(what)}; nothing was overwritten: {way_out}, and give it again")
         return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.run in ("setup", "check", "lab"):  # before anything is installed
+        from tpsnet_lib.cli import setup_venv
+
+        given = [options.jupyter] if options.run == "lab" else []
+        done: object = getattr(setup_venv, options.run)(*given)
+        return done if isinstance(done, int) else 0
+    from tpsnet_lib.cli import commands, study_commands
+
+    module = study_commands if hasattr(study_commands, options.run) else commands
+    return int(getattr(module, options.run)(options))
+
+
+def _drop_output() -> None:
+    """Let nothing more be written to standard output, not even by the interpreter at its end."""
+    with contextlib.suppress(OSError):  # it may be no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _short(text: str) -> str:
+    """At most 200 characters: the end of a path says the most."""
+    return text if len(text) <= 200 else f"...{text[-197:]}"
 
 
 _NEW_WORDS = {  # the words of a command that have a new name, by command
@@ -73,10 +99,10 @@ def _renamed(arguments: list[str]) -> list[str]:
     return [new_words.get(word, word) for word in arguments]
 
 
-def _say(error: Exception, debug: bool) -> None:
-    if debug:
+def _say(error: Exception, words: Sequence[str], line: str = "") -> None:
+    if "--debug" in words:
         raise error
-    print(f"tpsnet: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"tpsnet: {' '.join((line or str(error)).split())}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

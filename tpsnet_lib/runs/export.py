@@ -29,7 +29,7 @@ def export_records(records: Sequence[Record], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path), temporary(path) as work:
         if path.exists():
-            raise RecordError(f"{path} exists already and is not overwritten")
+            raise RecordError(f"{path} exists already and is not overwritten: name another")
         for record in records:
             folder = publish(record, work, weights=record.has_weights)
             shutil.rmtree(folder / "test", ignore_errors=True)
@@ -58,7 +58,7 @@ def import_records(path: Path, folder: Path) -> tuple[list[str], list[str]]:
     is there already with the same metrics stays as it is. Raises `RecordError` for an archive that is torn or altered,
     and for a record that is there with other metrics, or without the weights that the archive has."""
     if not path.is_file():
-        raise RecordError(f"{path} is missing")
+        raise RecordError(f"{path} is no archive: name one that `tpsnet records export` wrote")
     came, known = [], []
     with folders_whole(folder, "import") as work:
         _extract(path, work)
