@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -63,6 +64,24 @@ def test_a_run_whose_worker_dies_every_time_is_named_and_the_others_go_on(tmp_pa
         ended.set()
         killer.join()
     assert [run.config.id for _, run in pending([experiment], store)] == [unlucky]
+
+
+@proc_only
+def test_a_stopped_process_that_holds_a_run_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    experiment, store = declare(tmp_path / "e.yaml", **rates(2)), Store(tmp_path / "store")
+    held = store.writable / ".locks" / experiment.runs[0].config.id
+    script = "import sys, os, signal, pathlib; from tpsnet_lib.locks import lock\n"
+    script += "with lock(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGSTOP)"
+    holder = subprocess.Popen([sys.executable, "-c", script, str(held)])
+    try:
+        until(lambda: held.is_file() and held.read_text().startswith(f"{holder.pid} "), "a lock")
+        stopped = rf"1 runs could not be finished: .*lr=0.01: process {holder.pid}, which is stopped .* holds it"
+        with pytest.raises(TpsnetError, match=stopped):
+            run_all(pending([experiment], store), device="cpu", store=store, progress="none")
+    finally:
+        holder.kill()
+        holder.wait()
+    assert [run.label for _, run in pending([experiment], store)] == [experiment.runs[0].label]
 
 
 def test_sigterm_leaves_a_checkpoint_and_one_line(tmp_path: Path) -> None:

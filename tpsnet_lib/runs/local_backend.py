@@ -22,6 +22,7 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import fingerprint
 from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import Interrupted, TpsnetError, TrainingError, write_whole
+from tpsnet_lib.locks import Held
 from tpsnet_lib.progress import Progress
 from tpsnet_lib.runs.experiments import Experiment, Run
 from tpsnet_lib.runs.provenance import now, provenance
@@ -94,7 +95,7 @@ class Tally:
         best = f", best {100 * max(scores):.2f}%" if scores else ""
         came_to = record.failed or in_percent(record)
         self._going()
-        self._say(f"{_named(job)}: {came_to}{best}")
+        self.say(f"{_named(job)}: {came_to}{best}")
         if self.on_record is not None:
             self.on_record(job[1], record)
 
@@ -106,9 +107,10 @@ class Tally:
         if going and (not self.bar.lines or time.monotonic() - self.said >= SAY_SECONDS):
             parts = [f"{_named(job)}: epoch {done:.4g}/{job[1].config.train.epochs:g}" for job, done in going[:SAID_OF]]
             more = f"; {len(going) - SAID_OF} more" if len(going) > SAID_OF else ""
-            self._say("; ".join(parts) + more)
+            self.say("; ".join(parts) + more)
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """One line, with the time that is left."""
         self.bar.stage(text)
         self.said = time.monotonic()
 
@@ -189,6 +191,7 @@ class _LocalPool:
         self.store, self.tally = store, tally
         self.going: dict[Future[str], Job] = {}
         self.suspects: set[RunConfig] = set()  # ran when a worker was killed: each is tried once more, alone
+        self.held: dict[RunConfig, float] = {}  # which another process holds, and when each is tried again
 
     def run(self) -> None:
         """Run until nothing waits."""
@@ -210,18 +213,37 @@ class _LocalPool:
             while self.waiting and self._may_start(self.waiting[0]):
                 experiment, run = job = self.waiting[0]
                 if self.workplace.has_time_for(experiment.minutes, self._begun(run.config)):
-                    self.going[processes.submit(work, run.config, experiment.weights, self.workplace)] = job
+                    self.going[processes.submit(work, run.config, experiment.weights, self.workplace, False)] = job
                 del self.waiting[0]
             for future in wait(self.going, LOOK_SECONDS, FIRST_COMPLETED).done:
-                with contextlib.suppress(Interrupted):  # its time was up: it stays pending
+                try:
                     self.tally.add(self.going[future], self.store.load(future.result()))
+                except Interrupted:  # its time was up: it stays pending
+                    pass
+                except Held as holder:
+                    self._pass_over(self.going[future], holder)
                 del self.going[future]
+            if self.waiting and not self.going:  # what others hold
+                time.sleep(LOOK_SECONDS / 10)
             self.tally.look()
+
+    def _pass_over(self, job: Job, holder: Held) -> None:
+        """Leave a job that another process holds until the others are done; a stopped holder is not waited for then."""
+        config = job[1].config
+        if config not in self.held:
+            self.tally.say(f"{_named(job)}: {holder} holds it, and the others go on")
+        self.held[config] = time.monotonic() + LOOK_SECONDS
+        if holder.stopped and all(run.config in self.held for _, run in (*self.waiting, *self.going.values())):
+            self.tally.lose(job, f"{holder} holds it")
+        else:
+            self.waiting.append(job)
 
     def _begun(self, config: RunConfig) -> bool:
         return any(checkpoint.is_file() for checkpoint in _checkpoints(self.store, config))
 
     def _may_start(self, job: Job) -> bool:
+        if time.monotonic() < self.held.get(job[1].config, 0.0):
+            return False
         alone = {job[1].config, *(run.config for _, run in self.going.values())} & self.suspects
         return len(self.going) < (1 if alone else self.workers)
 
@@ -265,10 +287,11 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def work(config: RunConfig, keep_weights: bool, workplace: Workplace) -> str:
+def work(config: RunConfig, keep_weights: bool, workplace: Workplace, wait_for_others: bool = True) -> str:
     """One run in a worker's process: the id of its record, also of the one that says why it failed.
 
-    Raises `Interrupted` when the workplace's time is up or the process is asked to end, with a checkpoint."""
+    Raises `Held` if another process trains it and that is not to be waited for; `Interrupted` when the workplace's time
+    is up or the process is asked to end, with a checkpoint."""
     torch.set_num_threads(workplace.threads)
     left = None if workplace.ends is None else max(0.0, workplace.ends - time.time())
     store, device, started = Store(*workplace.folders), resolve_device(workplace.device), now()
@@ -293,6 +316,7 @@ def work(config: RunConfig, keep_weights: bool, workplace: Workplace) -> str:
             deadline=None if left is None else time.monotonic() + left,
             on_epoch=tell,
             execution=workplace.execution,
+            wait=wait_for_others,
         ).id
     except (TrainingError, MemoryError, RuntimeError) as error:  # torch's own error of memory is a RuntimeError
         known = store.find(config.id)
