@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import RecordError, TrainingError
 from tpsnet_lib.metrics import accuracy, predict, temperature
 from tpsnet_lib.runs import provenance
+from tpsnet_lib.runs.provenance import commit
 from tpsnet_lib.runs.publish import publish, write_trials
 from tpsnet_lib.runs.record_files import check_sums, write_failure, write_sums
 from tpsnet_lib.runs.records import Record, Store, load_or_run, read_record, read_trials, rows
@@ -156,3 +158,20 @@ def test_an_interrupted_run_needs_resume(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="give --resume to go on, or delete"):
         load_or_run(config, store=Store(tmp_path), device="cpu", resume=False)
     assert checkpoint.exists()
+
+
+def test_a_commit_is_that_of_the_project_and_of_no_other_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "other" / "project"
+    root.mkdir(parents=True)
+    (root / "pyproject.toml").write_text('name = "tpsnet"\n')
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    for words in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "another"]):
+        subprocess.run(["git", "-C", str(root.parent), *words], check=True)
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("TPSNET_COMMIT", raising=False)
+    assert commit() == "unknown"
+    subprocess.run(["git", "init", "-q", str(root)], check=True)
+    monkeypatch.setenv("GIT_DIR", str(root.parent / ".git"))
+    assert commit() == "unknown"

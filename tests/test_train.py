@@ -88,6 +88,18 @@ def test_a_run_stopped_anywhere_ends_in_the_weights_of_the_uninterrupted_one(
     assert [[row[k] for k in keys] for row in whole.history] == [[row[k] for k in keys] for row in resumed.history]
 
 
+def test_a_run_that_goes_on_with_other_threads_says_so_in_a_line_and_in_its_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "checkpoint"
+    with pytest.raises(Interrupted, match="step 1 of 8"):
+        fit(tiny(), checkpoint=path, deadline=0.0)
+    assert "thread" not in capsys.readouterr().err
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert fit(tiny(), checkpoint=path, resume=True).threads == [[0, 1], [1, 2]]
+    assert capsys.readouterr().err.startswith("tpsnet: this run goes on with 2 thread(s) and was trained with 1: ")
+
+
 def test_a_run_killed_in_the_middle_of_an_epoch_resumes_to_the_same_weights(tmp_path: Path) -> None:
     settings = [f"--set={text}" for text in (
         "data.dataset=shapes10", "data.train_size=400", "data.validation_size=100", "train.epochs=4",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,7 @@ class TrainState:
     execution: str = "eager"  # of the last step, one of `compile_step.EXECUTIONS`
 
     def __post_init__(self) -> None:
+        self.threads = [[self.step, torch.get_num_threads()]]  # from which step on a CPU had how many
         device = self.model.head.weight.device
         self.loss_sum = torch.zeros((), device=device)  # over the steps of this epoch
         self.correct = torch.zeros((), device=device)  # images shown in this epoch and classified correctly
@@ -137,6 +139,7 @@ class TrainState:
             "images": self.images,
             "step": self.step,
             "seconds": self.seconds,
+            "threads": self.threads,
             "history": self.history,
             "sums": [self.loss_sum, self.correct],
             "model": self.model.state_dict(),
@@ -151,6 +154,14 @@ class TrainState:
         if saved["images"] != self.images:
             raise RecordError(f"the checkpoint was fitted on {saved['images']} images, this run has {self.images}")
         self.step, self.seconds, self.history = saved["step"], saved["seconds"], saved["history"]
+        known = saved.get("threads", [[0, 0]])  # 0: a checkpoint that does not say it
+        if known[-1][1] != (now := torch.get_num_threads()):
+            known.append([self.step, now])
+            if self.loss_sum.device.type == "cpu":
+                began = f" and was trained with {known[-2][1]}" if known[-2][1] else ""
+                line = f"this run goes on with {now} thread(s){began}: its weights depend on it, and its record says so"
+                print(f"tpsnet: {line}", file=sys.stderr)
+        self.threads = known
         self.loss_sum.copy_(saved["sums"][0])
         self.correct.copy_(saved["sums"][1])
         self.model.load_state_dict(saved["model"])

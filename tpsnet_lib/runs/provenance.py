@@ -50,11 +50,20 @@ def commit() -> str:
     if told := os.environ.get("TPSNET_COMMIT"):
         return told
     try:
-        call = ["git", "-C", str(project_root()), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-        done = subprocess.run(call, capture_output=True, text=True, timeout=10, check=True)
-        return done.stdout.strip() or "unknown"
+        done = git("describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*")
+        return done.stdout.decode().strip() or "unknown" if done.returncode == 0 else "unknown"
     except (OSError, subprocess.SubprocessError, TpsnetError):
         return "unknown"
+
+
+def git(*words: str) -> subprocess.CompletedProcess[bytes]:
+    """What git says of the project's own repository, whatever `$GIT_DIR` and its like name, and no repository that the
+    project's folder merely lies in."""
+    root = project_root().resolve()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment["GIT_CEILING_DIRECTORIES"] = str(root.parent)
+    call = ["git", "-C", str(root), *words]
+    return subprocess.run(call, capture_output=True, timeout=30, check=False, env=environment)
 
 
 def command() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import json
@@ -160,9 +161,20 @@ def committed_folder() -> Path:
 def default_store(out: str | Path | None = None) -> Store:
     """The local store (or `out` in its place) over the committed one."""
     store = Store(Path(out).resolve() if out else local_folder(), committed_folder())
-    for folder in (*store.folders, *store.writable.glob(".work/*")):
-        sweep(folder)  # of what killed processes left
+    _sweep(store)
     return store
+
+
+def _sweep(store: Store) -> None:
+    """Take away what killed processes left in a store, also a checkpoint that is older than its run's record."""
+    for folder in store.folders:
+        sweep(folder)
+    for work in store.writable.glob(".work/*"):
+        sweep(work)
+        with contextlib.suppress(OSError):  # no record, or another process is at it
+            finished = (store.writable / work.name / SUMS).stat().st_mtime_ns
+            if all(file.stat().st_mtime_ns <= finished for file in work.iterdir()):
+                shutil.rmtree(work, ignore_errors=True)
 
 
 def read_record(path: Path) -> Record:
@@ -263,7 +275,7 @@ def load_or_run(
         networks = [record.load_model(where) for record in teachers]
         options = TrainOptions(where, execution, checkpoint, resume, deadline, progress, networks, on_epoch)
         fitted = fit(config, fit_set, validation, options)
-        made = {**provenance(where, data, started), "execution": fitted.execution}
+        made = {**provenance(where, data, started), "execution": fitted.execution, "threads_from_step": fitted.threads}
         if teachers:  # an id names a run, these sums its very weights
             made["teachers"] = {record.id: sha256_of(record.path / WEIGHTS) for record in teachers}
         path = write_record(store.writable, config, fitted, made, keep_weights)

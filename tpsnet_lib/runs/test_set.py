@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from tpsnet_lib.files import RecordError, folder_whole, project_root, read_json,
 from tpsnet_lib.locks import lock
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import experiments_folder, final_ids, load_experiment
-from tpsnet_lib.runs.provenance import commit, hardware, now
+from tpsnet_lib.runs.provenance import commit, git, hardware, now
 from tpsnet_lib.runs.record_files import SUMS, check_sums, write_sums
 from tpsnet_lib.runs.records import Record, Store, default_store
 
@@ -145,8 +144,7 @@ def _declared_by(record: Record, name: str) -> Declaration:
     if trained_from == "unknown" or trained_from.endswith("+"):
         raise _refused(record, f"it was trained from commit {trained_from}, which is not a clean one")
     path = (experiments_folder() / f"{name}.yaml").relative_to(project_root()).as_posix()
-    call = ["git", "-C", str(project_root()), "show", f"{trained_from}:{path}"]
-    done = subprocess.run(call, capture_output=True, timeout=30, check=False)
+    done = git("show", f"{trained_from}:{path}")
     if done.returncode:
         raise _refused(record, f"commit {trained_from} has no {path}")
     with tempfile.TemporaryDirectory() as folder:
