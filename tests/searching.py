@@ -12,11 +12,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from conftest import TINY
 
 from tpsnet_lib.runs.experiments import Experiment, collect, load_experiment, pending
+from tpsnet_lib.runs.local_backend import RunOptions
 from tpsnet_lib.runs.records import Store
 
 KILLS = int(os.environ.get("TPSNET_KILLS", "3"))  # of a search on each backend; 10 before a release
@@ -38,6 +40,11 @@ def declare(path: Path, **tree: object) -> Experiment:
 def rates(count: int, **more: object) -> dict[str, object]:
     """So many learning rates as an experiment's runs."""
     return {"runs": [{"train.lr": round(0.01 * (1 + number), 2), **more} for number in range(count)]}
+
+
+def quiet(store: Store, **more: Any) -> RunOptions:
+    """Runs on the CPU into a store, without lines of progress."""
+    return RunOptions(store, device="cpu", progress="none", **more)
 
 
 def table(experiment: Experiment, store: Store) -> Table:

@@ -12,7 +12,7 @@ from tpsnet_lib.files import ConfigError, DataError, RecordError
 from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs import experiments, test_set
 from tpsnet_lib.runs.experiments import all_experiments, collect, load_experiment, pending
-from tpsnet_lib.runs.local_backend import run_all
+from tpsnet_lib.runs.local_backend import RunOptions, run_all
 from tpsnet_lib.runs.records import Record, Store
 
 TINY_BASE = {"model": TINY["model"], "train": {**TINY["train"], "epochs": 0.5}, "data": TINY["data"]}
@@ -101,7 +101,7 @@ def test_two_workers_fill_the_store_and_a_diverging_run_is_recorded_as_failed(tm
         ],
     )
     experiment, store = load_experiment(path), Store(tmp_path / "store")
-    records = run_all(pending([experiment], store), device="cpu", store=store, workers=2, progress="none")
+    records = run_all(pending([experiment], store), RunOptions(store, device="cpu", workers=2, progress="none"))
     assert len(records) == 3
     by_label = {run.label: record for run, record in collect(experiment, store) if record is not None}
     assert "not a number at step" in by_label["bad"].failed

@@ -6,15 +6,19 @@ import copy
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import tiny
 from torch import Tensor, nn
 
+from tpsnet_lib import train
 from tpsnet_lib.config import MEMBERS, ModelConfig
+from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.fast_cpu import optimize as fast
 from tpsnet_lib.fast_cpu.available import has_amx
 from tpsnet_lib.fast_cpu.optimize import optimize
@@ -57,6 +61,38 @@ def learnt(model: ResNet, bf16: bool) -> tuple[float, Tensor]:
         loss = F.cross_entropy(model.train()(images()), torch.arange(16) % 10)
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize(("execution", "faster"), [("auto", True), ("eager", True), ("plain", False)])
+def test_training_on_a_cpu_is_optimised_unless_it_is_to_be_plain(execution: str, faster: bool) -> None:
+    config = tiny()
+    options = train.TrainOptions(torch.device("cpu"), execution, progress="none")
+    with closing(train.train(config, fit_and_validation(config.data)[0], None, options)) as run:
+        model = next(run).model
+    kinds = {type(module) for module in model.modules()}
+    assert bool(kinds & set(fast.FASTER.values())) is faster
+    assert bool(kinds & set(fast.FASTER)) is not faster
+
+
+@pytest.mark.parametrize("name", ["basic", "whiten"])
+def test_torch_compile_sees_the_operations_of_the_plain_network(name: str) -> None:
+    plain, faster = (operations_compiled(model) for model in both(CASES[name]))
+    assert len(plain) > 10
+    assert faster == plain
+
+
+def operations_compiled(model: ResNet) -> list[str]:
+    """The operations of a forward pass in training and bf16 that torch.compile hands to its compiler."""
+    seen: list[str] = []
+
+    def note(graph: Any, _: object) -> Any:
+        seen.extend(str(node.target) for node in graph.graph.nodes if node.op.startswith("call"))
+        return graph.forward
+
+    torch.compiler.reset()
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.compile(model.train(), backend=note, fullgraph=True)(images(2))
+    return seen
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from searching import (
@@ -16,6 +17,7 @@ from searching import (
     in_training,
     kill_again_and_again,
     kill_holder,
+    quiet,
     rates,
     start,
     table,
@@ -36,6 +38,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the proce
 SIX = {"runs": [*rates(5)["runs"], {"train.lr": 100, "train.weight_decay": 1, "train.epochs": 8}]}
 
 
+def on_ray(store: Store, **more: Any) -> ray_backend.RayOptions:
+    return ray_backend.RayOptions(store, device="cpu", progress="none", **more)
+
+
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
     """Ray with two workers, for the tests of this module that need no driver of their own."""
@@ -48,7 +54,7 @@ def six(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Table]:
     """Six runs, one of which diverges, and what the local pool makes of them."""
     folder = tmp_path_factory.mktemp("six")
     experiment, store = declare(folder / "six.yaml", **SIX), Store(folder / "store")
-    local_backend.run_all(pending([experiment], store), device="cpu", store=store, progress="none")
+    local_backend.run_all(pending([experiment], store), quiet(store))
     return experiment, table(experiment, store)
 
 
@@ -57,12 +63,10 @@ def test_ray_goes_on_where_the_local_pool_stopped_and_measures_the_same(
 ) -> None:
     experiment, expected = six
     store, jobs = Store(tmp_path / "store"), [(experiment, run) for run in experiment.runs]
-    first = local_backend.run_all(jobs[:2], device="cpu", store=store, progress="none")
+    first = local_backend.run_all(jobs[:2], quiet(store))
     told: list[str] = []
     left = pending([experiment], store)
-    rest = ray_backend.run_all(
-        left, device="cpu", store=store, workers=2, progress="none", on_record=lambda run, _: told.append(run.label)
-    )
+    rest = ray_backend.run_all(left, on_ray(store, workers=2, on_record=lambda run, _: told.append(run.label)))
     assert sorted(told) == sorted(run.label for _, run in left)
     assert (len(first), len(rest)) == (2, 4)
     assert table(experiment, store) == expected
@@ -74,8 +78,8 @@ def test_the_local_pool_goes_on_where_ray_stopped_and_measures_the_same(
 ) -> None:
     experiment, expected = six
     store, jobs = Store(tmp_path / "store"), [(experiment, run) for run in experiment.runs]
-    assert len(ray_backend.run_all(jobs[:3], device="cpu", store=store, workers=2, progress="none")) == 3
-    local_backend.run_all(pending([experiment], store), device="cpu", store=store, progress="none")
+    assert len(ray_backend.run_all(jobs[:3], on_ray(store, workers=2))) == 3
+    local_backend.run_all(pending([experiment], store), quiet(store))
     assert table(experiment, store) == expected
 
 
@@ -88,7 +92,7 @@ def test_a_killed_worker_costs_no_run(ray_here: None, tmp_path: Path) -> None:
         harm.append(any(kill_holder(lock) for lock in in_training(store)))
 
     threading.Thread(target=hurt).start()
-    records = ray_backend.run_all(pending([experiment], store), device="cpu", store=store, workers=2, progress="none")
+    records = ray_backend.run_all(pending([experiment], store), on_ray(store, workers=2))
     assert harm == [True]
     assert len(records) == len(table(experiment, store)) == 3
 
@@ -101,7 +105,7 @@ def test_asha_keeps_a_record_of_every_rung_and_stops_some(ray_here: None, tmp_pa
     experiment = declare(tmp_path / "e.yaml", runs=[{**run, **base} for run in runs])
     store = Store(tmp_path / "store")
     jobs = pending([experiment], store)
-    last = ray_backend.run_all(jobs, device="cpu", store=store, workers=1, progress="none", asha=True)
+    last = ray_backend.run_all(jobs, on_ray(store, workers=1, asha=True))
     assert len(last) == 6
     reached = {
         run.label: [store.find(config.id) is not None for config in ray_backend.rungs(run.config)] for _, run in jobs
@@ -124,7 +128,7 @@ def test_a_rung_is_annealed_to_its_own_length(tmp_path: Path) -> None:
 def test_more_gpus_than_there_are_is_said_at_once(ray_here: None, tmp_path: Path) -> None:
     experiment, store = declare(tmp_path / "e.yaml", **rates(1)), Store(tmp_path / "store")
     with pytest.raises(ConfigError, match=r"--gpus-per-run is 64: Ray has"):
-        ray_backend.run_all(pending([experiment], store), store=store, gpus_per_run=64, progress="none")
+        ray_backend.run_all(pending([experiment], store), on_ray(store, gpus_per_run=64))
 
 
 @pytest.mark.skipif("TPSNET_SLOW" not in os.environ, reason="takes minutes: set TPSNET_SLOW=1")

@@ -68,7 +68,7 @@ def test_a_baseline_that_ended_is_said_to_have(images: ImageSet):
 
 def test_the_loops_bench_gives_medians_spread_n_and_origin(images: ImageSet):
     device = torch.device("cpu")
-    result = throughput.bench_loop(TINY, BATCHES_OF_16, images, repeats=2, device=device, seconds=0.0, workers=[0, 1])
+    result = throughput.bench_loop(RunConfig(TINY, BATCHES_OF_16), images, device, throughput.Timing(0.0, 2, [0, 1]))
     for part in ("ours", "baseline", "ratio"):
         assert 0 < result[part]["min"] <= result[part]["median"] <= result[part]["max"]
         assert result[part]["n"] == 2
@@ -94,7 +94,7 @@ def test_the_loops_bench_gives_medians_spread_n_and_origin(images: ImageSet):
 
 
 def test_a_batch_larger_than_the_data_is_made_to_fit(images: ImageSet):
-    result = throughput.bench_loop(TINY, TrainConfig(), images, 1, torch.device("cpu"), 0.0, [0])
+    result = throughput.bench_loop(RunConfig(TINY), images, torch.device("cpu"), throughput.Timing(0.0, 1, [0]))
     assert result["batch_size"] == 60
 
 
@@ -111,8 +111,8 @@ def test_the_augmentations_bench_says_what_one_thread_does_and_leaves_threads_as
 def test_named_cases_are_within_the_budget():
     from tpsnet_lib.model import build
 
-    for model, _ in throughput.LOOP_CASES.values():
-        build(model)
+    for case in throughput.LOOP_CASES.values():
+        build(case.model)
 
 
 def test_the_rest_of_a_step_is_what_is_not_convolution() -> None:
@@ -126,13 +126,12 @@ def _a_second_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time_to_accuracy, "time", SimpleNamespace(perf_counter=count().__next__))
 
 
-def race_to(accuracy: float, **options: object) -> dict[str, object]:
+def race_to(accuracy: float, epochs: float = 12.0, minutes: float = 30.0) -> dict[str, object]:
     """Both sides on 600 small images, ours with a short recipe of large steps."""
-    recipe = TrainConfig(epochs=12, batch_size=20, lr=0.05, nesterov=True, rotation=0.0)
-    data, asked = DataConfig("shapes10", 600, 100), {"recipe": recipe, "minutes": 30.0, **options}
-    return time_to_accuracy.bench_time(
-        accuracy, device=torch.device("cpu"), model=TINY, data=data, seconds=0.0, workers=[0], **asked
-    )
+    recipe = TrainConfig(epochs=epochs, batch_size=20, lr=0.05, nesterov=True, rotation=0.0)
+    config, device = RunConfig(TINY, recipe, DataConfig("shapes10", 600, 100)), torch.device("cpu")
+    timing = throughput.Timing(0.0, 1, [0])
+    return time_to_accuracy.bench_time(config, accuracy, minutes, None, device, timing)
 
 
 @pytest.mark.usefixtures("_a_second_a_look")
@@ -177,7 +176,7 @@ def test_the_old_word_for_the_target_still_works_and_names_the_new_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: dict[str, object] = {}
-    monkeypatch.setattr(time_to_accuracy, "bench_time", lambda **options: asked.update(options) or {})
+    monkeypatch.setattr(time_to_accuracy, "bench_time", lambda *given: asked.update(target=given[1]) or {})
     assert main.main(["bench", "time", "--to", "0.7", "--device", "cpu", "--json"]) == 0
     assert asked["target"] == 0.7
     assert capsys.readouterr().err == "tpsnet: --to is called --target now\n"

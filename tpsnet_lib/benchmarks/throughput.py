@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tpsnet_lib.compile_step import STEPS_THAT_PAY, resolve_execution
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.augment import augment
 from tpsnet_lib.data.datasets import Fingerprint, ImageSet, fit_and_validation, normalise
-from tpsnet_lib.device import native_precision, resolve_device
+from tpsnet_lib.device import native_precision
 from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.progress import Progress
 from tpsnet_lib.runs import local_backend, ray_backend
@@ -31,42 +31,40 @@ from tpsnet_lib.runs.experiments import Experiment, Run
 from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.runs.records import Store
 
-LOOP_CASES: dict[str, tuple[ModelConfig, TrainConfig]] = {  # what `tpsnet bench loop` measures, on images of full size
-    "[3,3,3] at 16/32/64": (ModelConfig(blocks=(3, 3, 3), channels=(16, 32, 64), stem=16), TrainConfig()),
-    "[3,3,3] at 32/64/128": (ModelConfig(blocks=(3, 3, 3), channels=(32, 64, 128), stem=16), TrainConfig()),
-    "TPSNet": (ModelConfig(), TrainConfig()),
-    "laptop": (MEMBERS["laptop"], replace(RECIPES["laptop"], small_epochs=0.0)),
+LOOP_CASES: dict[str, RunConfig] = {  # what `tpsnet bench loop` measures, on images of full size
+    "[3,3,3] at 16/32/64": RunConfig(ModelConfig(blocks=(3, 3, 3), channels=(16, 32, 64), stem=16)),
+    "[3,3,3] at 32/64/128": RunConfig(ModelConfig(blocks=(3, 3, 3), channels=(32, 64, 128), stem=16)),
+    "TPSNet": RunConfig(),
+    "laptop": RunConfig(MEMBERS["laptop"], replace(RECIPES["laptop"], small_epochs=0.0)),
 }
 WARM_UP_STEPS = 3  # steps before the clock starts; a DataLoader's prefetched batches are used up besides
 LEAST_STEPS = 3  # steps in a turn, however long they take
 
 
-def bench_loop(
-    model: ModelConfig | None = None,
-    recipe: TrainConfig | None = None,
-    images: ImageSet | None = None,
-    repeats: int = 5,
-    device: torch.device | None = None,
-    seconds: float = 5.0,
-    workers: Sequence[int] | None = None,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Timing:
+    """How long is measured: the seconds of a turn, how many turns, and which numbers of DataLoader workers are tried
+    (default 0, 1, 2, 4 ... up to the cores)."""
+
+    seconds: float = 5.0
+    repeats: int = 5
+    workers: Sequence[int] | None = None
+
+
+def bench_loop(config: RunConfig, images: ImageSet, device: torch.device, timing: Timing = Timing()) -> dict[str, Any]:
     """Images a second of our training loop and of `baseline`: one network, batch size and number of threads.
 
-    Each precision the device has natively and each number of `workers` (default 0, 1, 2, 4 ... up to the cores) is
-    first tried on the baseline, `seconds` each, in a process of its own; then its best and our loop take turns,
-    `repeats` times. `profile`: the share that each kind of work has
-    in one of our steps, uncompiled; `peak`: the share of what matrix products reach here that our loop comes target, a
+    Each precision the device has natively and each number of workers is first tried on the baseline, in a process of
+    its own; then its best and our loop take turns. `profile`: the share that each kind of work has in one of our
+    steps, uncompiled; `peak`: the share of what matrix products reach here that our loop comes to, a
     backward pass taken for two forward ones. On CUDA our loop is compiled, as a long run is."""
-    device = device or resolve_device()
-    images = images or sample()
-    recipe = recipe or TrainConfig()
-    recipe = replace(recipe, batch_size=min(recipe.batch_size, len(images)))
-    native = native_precision(device)
-    config = RunConfig(model or LOOP_CASES["[3,3,3] at 16/32/64"][0], recipe).with_precision(native)
+    recipe = replace(config.train, batch_size=min(config.train.batch_size, len(images)))
+    config = replace(config, train=recipe).with_precision(native_precision(device))
+    seconds, repeats = timing.seconds, timing.repeats
     result = origin_of("loop", images, recipe.batch_size, device)
     execution = resolve_execution("auto", device, STEPS_THAT_PAY)
     with closing(original_loop.BaselineProcess(config, images, device)) as baseline:
-        variants = baseline_variants(baseline, device, seconds, workers)
+        variants = baseline_variants(baseline, device, timing)
         best = max(variants, key=lambda variant: float(variant["images_per_second"]))
         ours, theirs = [], []
         steps = train.train(endless(config), images, None, train.TrainOptions(device, execution, progress="none"))
@@ -101,18 +99,18 @@ def matrix_peak(device: torch.device, precision: str, seconds: float) -> float:
 
 
 def baseline_variants(
-    baseline: original_loop.BaselineProcess, device: torch.device, seconds: float, workers: Sequence[int] | None = None
+    baseline: original_loop.BaselineProcess, device: torch.device, timing: Timing
 ) -> list[dict[str, Any]]:
     """Images a second of the original's way in each precision that is native here and with each number of workers."""
     asked = [
         (precision, count)
         for precision in dict.fromkeys(("fp32", native_precision(device)))
-        for count in (_worker_counts() if workers is None else workers)
+        for count in (_worker_counts() if timing.workers is None else timing.workers)
     ]
     found = []
     with Progress(len(asked), "trying the original's way") as bar:
         for precision, count in asked:
-            rate = _baseline_rate(baseline, precision, count, seconds)
+            rate = _baseline_rate(baseline, precision, count, timing.seconds)
             found.append({"precision": precision, "workers": count, "images_per_second": rate})
             bar.advance()
             bar.stage(f"{rate:.0f} images/s in {precision} with {count} workers")
@@ -127,7 +125,6 @@ def bench_augment(
     repeats: int = 20,
     batch_size: int = 500,
     images: ImageSet | None = None,
-    recipe: TrainConfig | None = None,
     singles: int = 200,
 ) -> dict[str, Any]:
     """Images a second of crop, flip and normalise: whole batches, and torchvision's transforms an image at a time.
@@ -135,7 +132,7 @@ def bench_augment(
     On the CPU. The baseline starts from PIL images that exist already, and its results are not put together to a
     batch, though a DataLoader must do both. `one_thread` is our figure with one thread, which the baseline has too."""
     images = images or sample()
-    recipe = recipe or TrainConfig(rotation=0.0)
+    recipe = TrainConfig(rotation=0.0)
     batch_size = min(batch_size, len(images))
     device = torch.device("cpu")
     batch, indices = images.images[:batch_size].to(device), images.indices[:batch_size].to(device)
@@ -174,12 +171,15 @@ def bench_search(trials: int = 50, long_trials: int = 12, device: str = "cpu") -
     several = DataConfig("shapes10", train_size=4000, validation_size=500)
     short = RunConfig(ModelConfig(blocks=(1,), channels=(4,), stem=4), TrainConfig(epochs=1, batch_size=50), trivial)
     long = RunConfig(ModelConfig(blocks=(1, 1, 1), channels=(16, 32, 64)), TrainConfig(epochs=1), several)
+    asked = ray_backend.RayOptions(device=device, workers=1, progress="none")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        local = _seconds_a_trial(local_backend.run_all, short, trials, 1, device)
-        on_ray = _seconds_a_trial(ray_backend.run_all, short, trials, 1, device)
-        one, two = (_seconds_a_trial(local_backend.run_all, long, long_trials, workers, device) for workers in (1, 2))
+        local = _seconds_a_trial(local_backend.run_all, short, trials, asked)
+        on_ray = _seconds_a_trial(ray_backend.run_all, short, trials, asked)
+        one, two = (
+            _seconds_a_trial(local_backend.run_all, long, long_trials, replace(asked, workers=n)) for n in (1, 2)
+        )
     finally:
         torch.set_num_threads(threads)
     return {
@@ -196,20 +196,18 @@ def bench_search(trials: int = 50, long_trials: int = 12, device: str = "cpu") -
     }
 
 
-def _seconds_a_trial(run_all: Callable[..., Any], config: RunConfig, trials: int, workers: int, device: str) -> float:
+def _seconds_a_trial(
+    run_all: Callable[..., Any], config: RunConfig, trials: int, asked: ray_backend.RayOptions
+) -> float:
     """From the end of the first trial (of each worker) to that of the last, divided by the trials between."""
     runs = [Run(f"seed {seed}", config.with_seed(seed), {}) for seed in range(trials)]
     experiment = Experiment("bench", "?", "cpu", 0, 1.0, False, False, runs)
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        run_all(
-            [(experiment, run) for run in runs],
-            device=device,
-            store=Store(Path(folder) / "store"),
-            workers=workers,
-            progress="none",
-            on_record=lambda *_: ends.append(time.perf_counter()),
-        )
+        store = Store(Path(folder) / "store")
+        noted = replace(asked, store=store, on_record=lambda *_: ends.append(time.perf_counter()))
+        run_all([(experiment, run) for run in runs], noted)
+    workers = asked.workers or 1
     return (ends[-1] - ends[workers - 1]) / (trials - workers)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ import torch
 
 from tpsnet_lib import metrics, optim, train
 from tpsnet_lib.benchmarks import original_loop
-from tpsnet_lib.benchmarks.throughput import baseline_variants, origin_of
-from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
+from tpsnet_lib.benchmarks.throughput import Timing, baseline_variants, origin_of
+from tpsnet_lib.config import RunConfig, TrainConfig
 from tpsnet_lib.data.batches import batch_size
 from tpsnet_lib.data.datasets import fit_and_validation
-from tpsnet_lib.device import native_precision, resolve_device
+from tpsnet_lib.device import native_precision
 from tpsnet_lib.model import build
 from tpsnet_lib.progress import Progress, duration
 from tpsnet_lib.train_state import TrainState
@@ -27,34 +27,24 @@ PROGRESS_SECONDS = 60.0  # of a long epoch, between two words on how far it is
 
 
 def bench_time(
-    target: float = 0.9,
-    epochs: float | None = None,
-    minutes: float = 60.0,
-    root: str | Path | None = None,
-    device: torch.device | None = None,
-    model: ModelConfig | None = None,
-    recipe: TrainConfig | None = None,
-    data: DataConfig | None = None,
-    seconds: float = 5.0,
-    workers: list[int] | None = None,
+    config: RunConfig,
+    target: float,
+    minutes: float,
+    root: str | Path | None,
+    device: torch.device,
+    timing: Timing,
 ) -> dict[str, Any]:
     """Seconds of training until an epoch ends with at least `target` (a fraction) of the validation images classified
-    correctly: with our loop and recipe (default: member and recipe `laptop`; `epochs` shortens it, annealed to its
-    end), then with the original's loop and recipe.
+    correctly: with our loop and the config's recipe, then with the original's loop and recipe.
 
-    One run each, of seed 0, on the same images. The baseline has its best precision and number of workers (each tried
-    for `seconds`); its learning rate is constant, which the original's, a cosine over 300 epochs, nearly is so early.
-    The time of scoring is not counted. A side that has not reached the target after `minutes`, or at the end of its
-    schedule, is scored once more, and `reached` is false."""
-    device = device or resolve_device()
+    One run each, of seed 0, on the same images. The baseline has its best precision and number of workers; its
+    learning rate is constant, which the original's, a cosine over 300 epochs, nearly is so early. The time of scoring
+    is not counted. A side that has not reached the target after `minutes`, or at the end of its schedule, is scored
+    once more, and `reached` is false."""
     native = native_precision(device)
-    fit_set, validation = (part.to(device) for part in fit_and_validation(data or DataConfig(), root))
-    recipe = recipe or RECIPES["laptop"]
-    recipe = recipe.shortened(epochs) if epochs else recipe
-    ours = RunConfig(model or MEMBERS["laptop"], recipe, data or DataConfig())
-    ours = ours.with_precision(native)
-    theirs = replace(ours, train=replace(TrainConfig(), precision=native))
-    theirs = replace(theirs, train=replace(theirs.train, batch_size=min(128, len(fit_set))))
+    fit_set, validation = (part.to(device) for part in fit_and_validation(config.data, root))
+    ours = config.with_precision(native)
+    theirs = replace(ours, train=TrainConfig(precision=native, batch_size=min(128, len(fit_set))))
 
     labels = validation.labels.cpu()
     states: list[TrainState] = []  # one and the same, as it is after each step
@@ -71,9 +61,9 @@ def bench_time(
     run = train.train(ours, fit_set, None, train.TrainOptions(device, progress="none"))
     epoch_steps = len(fit_set) // batch_size(ours.train, len(fit_set))
     with closing(run):
-        our_curve = _train_until("ours", take_step, epoch_steps, score, target, minutes, device)
+        our_curve = _train_until(_Side("ours", take_step, epoch_steps, score, device), target, minutes)
     with closing(original_loop.BaselineProcess(theirs, fit_set, device)) as baseline:
-        variants = baseline_variants(baseline, device, seconds, workers)
+        variants = baseline_variants(baseline, device, timing)
     best = max(variants, key=lambda variant: float(variant["images_per_second"]))
     torch.manual_seed(theirs.seed)
     network = build(theirs.model).to(device)
@@ -84,9 +74,8 @@ def bench_time(
     way = original_loop.train(theirs, fit_set, device, best["precision"], best["workers"], network)
     with closing(way) as losses:
         epoch_steps = len(fit_set) // theirs.train.batch_size
-        their_curve = _train_until(
-            "the original's way", lambda: next(losses) is not None, epoch_steps, their_score, target, minutes, device
-        )
+        side = _Side("the original's way", lambda: next(losses) is not None, epoch_steps, their_score, device)
+        their_curve = _train_until(side, target, minutes)
     return {
         **origin_of("time", fit_set, ours.train.batch_size, device),
         "unit": "s",
@@ -97,35 +86,37 @@ def bench_time(
     }
 
 
-def _train_until(
-    label: str,
-    step: Callable[[], bool],
-    epoch_steps: int,
-    score: Callable[[], float],
-    target: float,
-    minutes: float,
-    device: torch.device,
-) -> Curve:
-    """Train and score epoch by epoch until the target is reached, the time is up, or `step` returns False, as the last
-    one of a schedule does."""
+@dataclass(frozen=True)
+class _Side:
+    """One way of training: `step` returns False after the last step of its schedule; `score` is its accuracy now."""
+
+    label: str
+    step: Callable[[], bool]
+    epoch_steps: int
+    score: Callable[[], float]
+    device: torch.device
+
+
+def _train_until(side: _Side, target: float, minutes: float) -> Curve:
+    """Train and score epoch by epoch until the target is reached, the time is up, or the schedule ends."""
     curve: Curve = []
     spent, steps, more, limit, shown = 0.0, 0, True, 60 * minutes, 0.0
-    with Progress(round(limit), f"{label}, at most {minutes:.3g} minutes of training") as bar:
+    with Progress(round(limit), f"{side.label}, at most {minutes:.3g} minutes of training") as bar:
         while more and spent < limit and not (curve and curve[-1]["accuracy"] >= target):
             began, before = time.perf_counter(), spent
-            for ahead in reversed(range(epoch_steps)):
-                more = step()
+            for ahead in reversed(range(side.epoch_steps)):
+                more = side.step()
                 steps += 1
                 spent = before + time.perf_counter() - began
                 bar.advance(max(0, min(int(spent), bar.total) - bar.done))
                 if ahead and spent - shown > PROGRESS_SECONDS:
-                    bar.stage(f"epoch {steps / epoch_steps:.2f}")
+                    bar.stage(f"epoch {steps / side.epoch_steps:.2f}")
                     shown = spent
                 if not more or spent >= limit:
                     break
-            original_loop.synchronise(device)
+            original_loop.synchronise(side.device)
             spent = shown = before + time.perf_counter() - began
-            curve.append({"epochs": steps / epoch_steps, "seconds": spent, "accuracy": score()})
+            curve.append({"epochs": steps / side.epoch_steps, "seconds": spent, "accuracy": side.score()})
             reached = f"{100 * curve[-1]['accuracy']:.2f}% of the validation images"
             bar.stage(f"epoch {curve[-1]['epochs']:.4g}, {reached}")
     return curve

@@ -56,21 +56,21 @@ def _left_out(faults: Sequence[str]) -> int:
 
 def _run_all(options: Options, jobs: Sequence[Any], store: Any, on_record: Any) -> list[Any]:
     """Jobs on the backend that is asked for."""
-    asked: dict[str, Any] = {"root": options.data, "device": options.device, "store": store, "minutes": options.minutes}
-    asked |= {"on_record": on_record, "execution": options.execution}
+    from tpsnet_lib.runs import local_backend
+
+    asked = {name: getattr(options, name) for name in ("device", "workers", "minutes", "execution")}
+    asked |= {"store": store, "root": options.data, "on_record": on_record}
     if options.backend == "ray":
         from tpsnet_lib.runs import ray_backend
 
         if options.gpus_per_run is not None and options.gpus_per_run < 0:
             raise ConfigError(f"--gpus-per-run is {options.gpus_per_run:g}: give 0 or more, such as 0.25")
-        on_ray = {"address": options.address, "gpus_per_run": options.gpus_per_run, "asha": options.asha}
-        return ray_backend.run_all(jobs, workers=options.workers, **asked, **on_ray)
+        on_ray = {name: getattr(options, name) for name in ("address", "gpus_per_run", "asha")}
+        return ray_backend.run_all(jobs, ray_backend.RayOptions(**asked, **on_ray))
     for name in ("address", "gpus_per_run", "asha"):
         if getattr(options, name):
             raise ConfigError(f"--{name.replace('_', '-')} is for Ray: add --backend ray")
-    from tpsnet_lib.runs import local_backend
-
-    return local_backend.run_all(jobs, workers=options.workers, **asked)
+    return local_backend.run_all(jobs, local_backend.RunOptions(**asked))
 
 
 def records(options: Options) -> int:
@@ -185,17 +185,20 @@ def bench(options: Options) -> int:
         return 0
     if options.what == "time":
         from tpsnet_lib.benchmarks import time_to_accuracy
+        from tpsnet_lib.config import MEMBERS, RECIPES, RunConfig
 
+        recipe = RECIPES["laptop"].shortened(options.epochs) if options.epochs else RECIPES["laptop"]
+        config = RunConfig(MEMBERS["laptop"], recipe)
         result = time_to_accuracy.bench_time(
-            target=options.target, epochs=options.epochs, minutes=options.minutes, root=options.data, device=device
+            config, options.target, options.minutes, options.data, device, benches.Timing()
         )
         print(json.dumps(result) if options.json else time_to_accuracy.table(result))
         return 0
     if options.what == "augment":
         results = iter([benches.bench_augment(repeats=options.repeats)])
     else:
-        cases = benches.LOOP_CASES.values()
-        results = (benches.bench_loop(*case, repeats=options.repeats, device=device) for case in cases)
+        timing, images = benches.Timing(repeats=options.repeats), benches.sample()
+        results = (benches.bench_loop(case, images, device, timing) for case in benches.LOOP_CASES.values())
     for result in results:  # each as soon as it is measured
         print(json.dumps(result) if options.json else benches.table(result), flush=True)
     return 0

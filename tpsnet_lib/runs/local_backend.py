@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -62,14 +62,35 @@ class Workplace:
         return left >= 0.9 * minutes
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """How jobs are run, on either back end: where records and data lie, on what, how many at once, for how long."""
+
+    store: Store = field(default_factory=default_store)
+    root: str | Path | None = None  # of the data
+    device: str = "auto"
+    workers: int | None = None  # by default 1, and 3 on CUDA, which they share: one alone leaves it idle at times
+    minutes: float | None = None  # after which what runs leaves a checkpoint
+    progress: str = "auto"
+    on_record: OnRecord | None = None  # called with each record as it is made
+    execution: str = "auto"  # of a step
+
+    def workplace(self, threads: int) -> Workplace:
+        """What a worker of so many threads is told; the time runs from now."""
+        ends = None if self.minutes is None else time.time() + 60 * self.minutes
+        root = None if self.root is None else Path(self.root).resolve()
+        folders = tuple(folder.resolve() for folder in self.store.folders)
+        return Workplace(root, self.device, folders, threads, ends, self.minutes, self.execution)
+
+
 class Tally:
     """What a search has come to: its records, what could not be finished, and one line of progress."""
 
-    def __init__(self, jobs: Sequence[Job], store: Store, mode: str, on_record: OnRecord | None) -> None:
-        self.jobs, self.store, self.total, self.on_record = jobs, store, len(jobs), on_record
+    def __init__(self, jobs: Sequence[Job], options: RunOptions) -> None:
+        self.jobs, self.store, self.total, self.on_record = jobs, options.store, len(jobs), options.on_record
         self.records: list[Record] = []
         self.lost: list[str] = []
-        self.bar = Progress(self.total, "runs", mode=mode)
+        self.bar = Progress(self.total, "runs", mode=options.progress)
         self.began, self.looked, self.said = time.time(), time.monotonic(), time.monotonic()
 
     def __enter__(self) -> Tally:
@@ -146,21 +167,9 @@ def _checkpoints(store: Store, config: RunConfig) -> list[Path]:
     return [store.checkpoint(run_id) for run_id in ids]
 
 
-def run_all(
-    jobs: Sequence[Job],
-    *,
-    root: str | Path | None = None,
-    device: str = "auto",
-    store: Store | None = None,
-    workers: int | None = None,
-    minutes: float | None = None,
-    progress: str = "auto",
-    on_record: OnRecord | None = None,
-    execution: str = "auto",
-) -> list[Record]:
+def run_all(jobs: Sequence[Job], options: RunOptions) -> list[Record]:
     """Run jobs in order, several side by side in processes of their own; returns their records.
 
-    `workers`: by default 1, and 3 on CUDA, which they share: one alone leaves it idle between its kernels.
     With `minutes`, a job whose expected minutes do not fit in what is left is passed over, and at the end of the time
     the running ones leave checkpoints, from which the next call goes on; a job longer than `minutes` is done in such
     pieces, call after call. A run that diverges or runs out of memory is recorded as failed, with its
@@ -168,13 +177,10 @@ def run_all(
     cores are shared out among workers.
 
     Raises `Interrupted` after Ctrl-C or SIGTERM, with checkpoints; `TpsnetError` if runs could not be finished."""
-    store = store or default_store()
-    workers = workers or default_workers(resolve_device(device), len(jobs))
-    ends = None if minutes is None else time.time() + 60 * minutes
-    threads = max(1, torch.get_num_threads() // workers)
-    workplace = Workplace(root, device, store.folders, threads, ends, minutes, execution)
-    with Tally(jobs, store, progress, on_record) as tally, sigterm_as_ctrl_c():
-        _LocalPool(jobs, workers, workplace, store, tally).run()
+    workers = options.workers or default_workers(resolve_device(options.device), len(jobs))
+    workplace = options.workplace(max(1, torch.get_num_threads() // workers))
+    with Tally(jobs, options) as tally, signals_answered_by(signal.default_int_handler, signal.SIGTERM):
+        _LocalPool(jobs, workers, workplace, options.store, tally).run()
     return tally.records
 
 
@@ -259,17 +265,15 @@ class _LocalPool:
 
 
 @contextlib.contextmanager
-def sigterm_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM raises `KeyboardInterrupt` while the block lasts (in the main thread, which alone has signals)."""
-    before = signal.getsignal(signal.SIGTERM)
+def signals_answered_by(answer: Callable[..., object], *numbers: int) -> Iterator[None]:
+    """These signals call `answer` while the block lasts (in the main thread, which alone has signals)."""
     main = threading.current_thread() is threading.main_thread()
-    if main:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.signal(number, answer) for number in numbers} if main else {}
     try:
         yield
     finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end_with_parent() -> None:

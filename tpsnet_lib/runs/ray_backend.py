@@ -14,29 +14,29 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tpsnet_lib.config import RunConfig, parse
+from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import fingerprint
 from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError
 from tpsnet_lib.locks import Held, lock
 from tpsnet_lib.runs.experiments import Run, find_record
-from tpsnet_lib.runs.local_backend import Job, OnRecord, Tally, Workplace, sigterm_as_ctrl_c, work
+from tpsnet_lib.runs.local_backend import Job, RunOptions, Tally, Workplace, signals_answered_by, work
 from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.runs.record_files import write_failure
-from tpsnet_lib.runs.records import Record, Store, default_store
+from tpsnet_lib.runs.records import Record, Store
 
-for _name, _value in {  # no reports home, no logs beside ours, no tables in the terminal
+for _name, _value in {  # no reports home, no logs beside ours, no tables in the terminal, signals are answered here
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }.items():
     os.environ.setdefault(_name, _value)
@@ -49,54 +49,58 @@ except ImportError:
 
 ETA = 3  # ASHA: each rung trains three times as long, and about one trial in three reaches it
 RETRIES = 2  # of a trial whose worker or node is lost
-POLL_SECONDS = 0.5
 STARTS = 5  # attempts at Ray itself: on a busy machine its parts miss its own time limits
-CONNECT_SECONDS = 10.0  # for a cluster's address to answer
 
 
-def run_all(
-    jobs: Sequence[Job],
-    *,
-    root: str | Path | None = None,
-    device: str = "auto",
-    store: Store | None = None,
-    workers: int | None = None,
-    minutes: float | None = None,
-    progress: str = "auto",
-    on_record: OnRecord | None = None,
-    address: str | None = None,
-    gpus_per_run: float | None = None,
-    asha: bool = False,
-    eta: int = ETA,
-    execution: str = "auto",
-) -> list[Record]:
+@dataclass(frozen=True)
+class RayOptions(RunOptions):
+    """The options of any back end, and Ray's own. Without an address Ray is started here with `workers` (default 1)."""
+
+    address: str | None = None  # `HOST:PORT` or `auto`; its nodes share the store's folder and the data's path
+    gpus_per_run: float | None = None  # 0.25 packs four runs on a GPU; of a cluster none, unless asked for
+    asha: bool = False
+
+
+def run_all(jobs: Sequence[Job], options: RayOptions) -> list[Record]:
     """Run jobs as `local_backend.run_all` does, on Ray Tune; returns their records.
 
-    Without `address` Ray is started here with `workers` (default 1) of one thread each; with it (`HOST:PORT`, or
-    `auto`) trials go to a running cluster, whose nodes share the store's folder and find the data under the same path.
-    `gpus_per_run` may be a fraction: 0.25 packs four runs on a GPU. A trial whose worker or node is lost is tried
-    again; one whose training cannot go on is recorded as failed. With `asha` a job is trained for 1, eta, eta^2 ...
-    epochs, each a run of its own (`rungs`), and stops where it is not among the best 1/eta (Li et al. 2020, arXiv
-    1810.05934); the record of its last run is returned, and a job that was stopped stays pending.
+    A trial whose worker or node is lost is tried again; one whose training cannot go on is recorded as failed. With
+    `asha` a job is trained for 1, 3, 9 ... epochs, each a run of its own (`rungs`), and stops where it is not among the
+    best third (Li et al. 2020, arXiv 1810.05934): the record of its last run is returned, and the job stays pending.
 
     Raises as `local_backend.run_all`; `ConfigError` if no cluster answers or it has too few GPUs."""
-    store = store or default_store()
+    for dataset in {run.config.data.dataset for _, run in jobs}:
+        fingerprint(dataset, options.root)  # missing data is one error here, not one a trial
     if not jobs:
         return []
-    for dataset in {run.config.data.dataset for _, run in jobs}:
-        fingerprint(dataset, root)  # missing data is one error here, not one a trial
-    workplace = Workplace(
-        root=None if root is None else Path(root).resolve(),
-        device=device,
-        folders=tuple(folder.resolve() for folder in store.folders),
-        threads=1,
-        ends=None if minutes is None else time.time() + 60 * minutes,
-        execution=execution,
-    )
-    workers = workers or (None if address else 1)
-    with connected(address, workers or 1), Tally(jobs, store, progress, on_record) as tally, sigterm_as_ctrl_c():
-        _Search(jobs, store, workplace, tally, rungs_eta=eta if asha else 0).run(gpus_per_run, address, workers)
+    folder = options.store.writable.resolve() / ".ray" / "+".join(dict.fromkeys(e.name for e, _ in jobs))[:80]
+    stop = folder.with_suffix(".stop")  # on this file every worker leaves its checkpoint, and Tune ends
+
+    def answer(*_: object) -> None:
+        if stop.exists():  # asked a second time
+            raise KeyboardInterrupt
+        stop.touch()
+
+    with connected(options.address, options.workers or 1), Tally(jobs, options) as tally, contextlib.ExitStack() as end:
+        end.enter_context(lock(folder.with_suffix(".lock"), _refuse))
+        for path in (folder, stop):
+            end.callback(_delete, path)
+            _delete(path)  # of a driver that was killed
+        end.enter_context(signals_answered_by(answer, signal.SIGINT, signal.SIGTERM))
+        count = _Count(jobs, tally, options)
+        for result in list(_tuner(jobs, count, folder, stop, options).fit()):  # type: ignore[call-overload]
+            count.settle(result)
+        if stop.exists():
+            raise KeyboardInterrupt
     return tally.records
+
+
+def _refuse(who: Held) -> None:
+    raise TpsnetError(f"{who} runs this search on Ray with this store already: wait for it, or stop it")
+
+
+def _delete(path: Path) -> None:
+    path.unlink(missing_ok=True) if path.is_file() else shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -105,7 +109,7 @@ def connected(address: str | None, workers: int) -> Iterator[None]:
     if address and ":" in address:
         host, _, port = address.removeprefix("ray://").rpartition(":")
         try:
-            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+            socket.create_connection((host, int(port)), timeout=10).close()
         except (OSError, ValueError) as error:
             raise ConfigError(f"--address {address}: no Ray cluster answers ({error})") from None
     if ray.is_initialized():
@@ -127,14 +131,11 @@ def connected(address: str | None, workers: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def rungs(config: RunConfig, eta: int = ETA) -> list[RunConfig]:
-    """The runs that ASHA leads a job through: for 1, eta, eta^2 ... epochs, each annealed to its own length, and last
-    the job's own, unchanged."""
-    found, epochs = [], 1.0
-    while epochs < config.train.epochs:
-        found.append(replace(config, train=config.train.shortened(epochs)))
-        epochs *= eta
-    return [*found, config]
+def rungs(config: RunConfig) -> list[RunConfig]:
+    """The runs that ASHA leads a job through: for 1, 3, 9 ... epochs, each annealed to its own length, and last the
+    job's own, unchanged."""
+    epochs = [float(ETA**rung) for rung in range(20) if ETA**rung < config.train.epochs]
+    return [*(replace(config, train=config.train.shortened(length)) for length in epochs), config]
 
 
 class Trial(tune.Trainable):
@@ -142,10 +143,18 @@ class Trial(tune.Trainable):
 
     A class, not a function: a step runs in its process's main thread, where training answers a signal."""
 
-    def setup(self, config: dict[str, Any], workplace: Workplace, stop: Path) -> None:  # type: ignore[override]
-        """`config["job"]`: its key, its runs as trees, whether their weights are kept, the minutes that it needs."""
-        self.workplace, self.stop_file = workplace, stop
-        threading.Thread(target=_interrupt_when, args=(stop,), daemon=True).start()
+    def setup(  # type: ignore[override]
+        self, config: dict[str, Any], jobs: Sequence[Job], workplace: Workplace, stop: Path, asha: bool
+    ) -> None:
+        """`config["job"]`: the number of a job. A thread answers the stop file with SIGTERM, as training knows it."""
+        self.jobs, self.workplace, self.stop_file, self.asha = jobs, workplace, stop, asha
+
+        def watch() -> None:
+            while not stop.exists():
+                time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=watch, daemon=True).start()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take up the next job in the same process, where torch is loaded already."""
@@ -153,160 +162,99 @@ class Trial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train or read the next run; the last run of a job, a failure and an interruption say `done`."""
-        job = self.config["job"]
-        config, is_last = parse(job["runs"][self.iteration]), self.iteration + 1 == len(job["runs"])
+        experiment, run = self.jobs[self.config["job"]]
+        runs = rungs(run.config) if self.asha else [run.config]
+        config = runs[self.iteration]
         result = {"epochs": config.train.epochs, "validation_accuracy": 0.0, "recorded": False, "done": True}
-        if self.stop_file.exists() or not self.workplace.has_time_for(job["minutes"]):
+        if self.stop_file.exists() or not self.workplace.has_time_for(experiment.minutes):
             return result
         try:
-            record = Store(*self.workplace.folders).load(work(config, job["weights"], self.workplace))
+            record = Store(*self.workplace.folders).load(work(config, experiment.weights, self.workplace))
         except Interrupted:
             return result
         if record.failed:
             return {**result, "recorded": True}
         accuracy = record.metrics["validation_accuracy"]
-        return {**result, "validation_accuracy": accuracy, "recorded": True, "done": is_last}
-
-    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-        """Nothing: what a trial has done lies in the store."""
-        return {}
-
-    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Nothing, as `save_checkpoint`."""
+        return {**result, "validation_accuracy": accuracy, "recorded": True, "done": config is runs[-1]}
 
 
-def _interrupt_when(stop: Path) -> None:
-    """In a worker: answer the stop file with the signal on which training leaves a checkpoint."""
-    while not stop.exists():
-        time.sleep(POLL_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
+class _Count(tune.Callback):
+    """Counts each trial that ends with a record, and says what became of the others."""
 
+    def __init__(self, jobs: Sequence[Job], tally: Tally, options: RayOptions) -> None:
+        self.jobs, self.tally, self.options, self.waiting = jobs, tally, options, set(range(len(jobs)))
 
-class _Search:
-    """One search on a Ray that runs: its trials by key, and which of them have been counted."""
+    def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
+        return tune.Callback, ()  # Tune writes its settings to a file, which nothing reads
 
-    def __init__(
-        self, jobs: Sequence[Job], store: Store, workplace: Workplace, tally: Tally, *, rungs_eta: int
-    ) -> None:
-        self.jobs, self.store, self.workplace, self.tally, self.eta = jobs, store, workplace, tally, rungs_eta
-        self.counted: set[str] = set()
-        self.trials: dict[str, dict[str, Any]] = {}
-        for experiment, run in jobs:  # jobs of one config are one trial
-            key, runs = _key(run.config), rungs(run.config, rungs_eta) if rungs_eta else [run.config]
-            trees = [config.to_dict() for config in runs]
-            fresh = {"key": key, "runs": trees, "weights": False, "minutes": experiment.minutes}
-            trial = self.trials.setdefault(key, fresh)
-            trial["weights"] = trial["weights"] or experiment.weights
-
-    def run(self, gpus_per_run: float | None, address: str | None, workers: int | None) -> None:
-        """Run all trials with Tune in a thread, since signals come to the main one; count those that end meanwhile."""
-        folder = self.store.writable.resolve() / ".ray" / "+".join(dict.fromkeys(e.name for e, _ in self.jobs))[:80]
-        stop = folder.with_suffix(".stop")
-        with lock(folder.with_suffix(".lock"), self._refuse), contextlib.ExitStack() as at_end:
-            at_end.callback(shutil.rmtree, folder, ignore_errors=True)
-            at_end.callback(stop.unlink, missing_ok=True)
-            stop.unlink(missing_ok=True)
-            shutil.rmtree(folder, ignore_errors=True)  # of a driver that was killed
-            tuner = self._tuner(folder, stop, self._resources(gpus_per_run, address, workers), workers)
-            thread = ThreadPoolExecutor(1)
-            try:
-                fitting = thread.submit(tuner.fit)
-                while not wait([fitting], POLL_SECONDS).done:
-                    self._count()
-            except KeyboardInterrupt:
-                stop.touch()  # every worker leaves its checkpoint, and Tune ends
-                wait([fitting])
-                self._count()
-                raise
-            finally:
-                thread.shutdown(wait=False)
-            for result in list(fitting.result()):  # type: ignore[call-overload]
-                self._settle(result)
-
-    def _refuse(self, who: Held) -> None:
-        raise TpsnetError(f"{who} runs this search on Ray with this store already: wait for it, or stop it")
-
-    def _resources(self, gpus: float | None, address: str | None, workers: int | None) -> dict[str, float]:
-        """What a trial takes of a node: one core, and a share of the GPUs (of a cluster's none unless asked for)."""
-        if gpus is None:
-            here = address is None and resolve_device(self.workplace.device).type == "cuda"
-            gpus = torch.cuda.device_count() / (workers or 1) if here else 0.0
-        available = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
-        if gpus > available:
-            raise ConfigError(f"--gpus-per-run is {gpus:g}: Ray has {available:g} GPUs")
-        return {"cpu": 1, "gpu": gpus}
-
-    def _tuner(self, folder: Path, stop: Path, resources: dict[str, float], at_once: int | None) -> tune.Tuner:
-        scheduler = None
-        if self.eta:
-            longest = math.ceil(max(run.config.train.epochs for _, run in self.jobs))
-            scheduler = ASHAScheduler(time_attr="epochs", max_t=longest, grace_period=1, reduction_factor=self.eta)
-        trainable = tune.with_parameters(Trial, workplace=self.workplace, stop=stop)
-        return tune.Tuner(
-            tune.with_resources(trainable, resources),
-            param_space={"job": tune.grid_search(list(self.trials.values()))},
-            tune_config=tune.TuneConfig(
-                metric="validation_accuracy",
-                mode="max",
-                scheduler=scheduler,
-                max_concurrent_trials=at_once,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name=folder.name,
-                storage_path=str(folder.parent),
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
-                verbose=0,
-            ),
-        )
-
-    def _count(self) -> None:
-        """Count the trials whose last run has a record by now."""
-        for key, trial in self.trials.items():
-            self._add(key, trial["runs"][-1:])
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Say how far the trials are that are going."""
         self.tally.look()
 
-    def _add(self, key: str, runs: Sequence[dict[str, Any]]) -> bool:
-        """Count a trial once, for each job that asks for it, if one of these runs has a record (the last that has)."""
-        if key in self.counted:
-            return True
-        for config in map(parse, reversed(runs)):
-            if (record := find_record(Run("", config, {}), self.store)) is not None:
-                self.counted.add(key)
-                for job in self._asking(key):
-                    self.tally.add(job, record)
-                return True
-        return False
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Count a trial as soon as it has ended."""
+        self.add(trial.config["job"])
 
-    def _asking(self, key: str) -> list[Job]:
-        return [job for job in self.jobs if _key(job[1].config) == key]
+    def add(self, number: int) -> bool:
+        """Count a trial once, by the last of its runs that has a record, if one has."""
+        config = self.jobs[number][1].config
+        for rung in reversed(rungs(config) if self.options.asha else [config]) if number in self.waiting else ():
+            if (record := find_record(Run("", rung, {}), self.options.store)) is not None:
+                self.waiting.remove(number)
+                self.tally.add(self.jobs[number], record)
+                break
+        return number not in self.waiting
 
-    def _settle(self, result: Any) -> None:
-        """Say what became of a trial that has no record, once Tune has ended; one whose time was up stays pending."""
-        key = result.config["job"]["key"]
-        if self._add(key, self.trials[key]["runs"]):
+    def settle(self, result: Any) -> None:
+        """Once Tune has ended: why a trial has no record; one whose time was up just stays pending."""
+        number, store, reason = result.config["job"], self.options.store, str(result.error or "").strip()
+        if self.add(number):
             return
-        reason = str(result.error or "").strip()
         if "low on memory" in reason:  # Ray ends the worker that takes the most before the system does
-            self._fail(key, "out of memory: Ray ended its worker, as the machine ran low on memory")
-        elif "ActorDied" in reason or "ActorUnavailable" in reason or "actor died" in reason:
-            self._lose(key, f"its worker was lost {RETRIES + 1} times")
-        elif reason:
-            self._lose(key, reason.splitlines()[-1].strip())
-        elif (result.metrics or {}).get("recorded"):
-            self._lose(key, f"its record is not in {self.store.writable}: a cluster's nodes must share this folder")
-
-    def _lose(self, key: str, reason: str) -> None:
-        for job in self._asking(key):
-            self.tally.lose(job, reason)
-
-    def _fail(self, key: str, reason: str) -> None:
-        """Record that a trial cannot be finished, where its worker could not say so."""
-        config, device = parse(self.trials[key]["runs"][-1]), resolve_device(self.workplace.device)
-        made_by = provenance(device, fingerprint(config.data.dataset, self.workplace.root), now())
-        write_failure(self.store.writable, config.with_precision(native_precision(device)), reason, made_by)
-        self._add(key, self.trials[key]["runs"])
+            config, device = self.jobs[number][1].config, resolve_device(self.options.device)
+            made_by = provenance(device, fingerprint(config.data.dataset, self.options.root), now())
+            reason = "out of memory: Ray ended its worker, as the machine ran low on memory"
+            write_failure(store.writable, config.with_precision(native_precision(device)), reason, made_by)
+            self.add(number)
+            return
+        if "ActorDied" in reason or "ActorUnavailable" in reason or "actor died" in reason:
+            reason = f"its worker was lost {RETRIES + 1} times"
+        elif not reason and (result.metrics or {}).get("recorded"):
+            reason = f"its record is not in {store.writable}: a cluster's nodes must share this folder"
+        if reason:
+            self.tally.lose(self.jobs[number], reason.splitlines()[-1].strip())
 
 
-def _key(config: RunConfig) -> str:
-    return config.with_precision("fp32").id  # names a trial whatever precision its worker's machine has
+def _tuner(jobs: Sequence[Job], count: _Count, folder: Path, stop: Path, options: RayOptions) -> tune.Tuner:
+    longest = math.ceil(max(run.config.train.epochs for _, run in jobs))
+    asha = ASHAScheduler(time_attr="epochs", max_t=longest, grace_period=1, reduction_factor=ETA)
+    told = {"jobs": list(jobs), "workplace": options.workplace(threads=1), "stop": stop, "asha": options.asha}
+    return tune.Tuner(
+        tune.with_resources(tune.with_parameters(Trial, **told), {"cpu": 1, "gpu": _gpus(options)}),
+        param_space={"job": tune.grid_search(list(range(len(jobs))))},
+        tune_config=tune.TuneConfig(
+            metric="validation_accuracy",
+            mode="max",
+            scheduler=asha if options.asha else None,
+            max_concurrent_trials=options.workers or (None if options.address else 1),
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            callbacks=[count],
+            verbose=0,
+        ),
+    )
+
+
+def _gpus(options: RayOptions) -> float:
+    """The share of the GPUs that a trial takes."""
+    if options.gpus_per_run is None:
+        here = options.address is None and resolve_device(options.device).type == "cuda"
+        return torch.cuda.device_count() / (options.workers or 1) if here else 0.0
+    available = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
+    if options.gpus_per_run > available:
+        raise ConfigError(f"--gpus-per-run is {options.gpus_per_run:g}: Ray has {available:g} GPUs")
+    return options.gpus_per_run

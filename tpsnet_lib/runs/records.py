@@ -283,15 +283,16 @@ def load_or_run(
         return read_record(path)
 
 
+def flat_fields(config: RunConfig) -> dict[str, Any]:
+    """A config's fields on one level (`model.blocks`, `train.lr`, ...), with its seed and its group's id."""
+    sections = {name: asdict(getattr(config, name)) for name in ("model", "train", "data")}
+    fields = {f"{section}.{name}": value for section, given in sections.items() for name, value in given.items()}
+    return {"group_id": config.group_id, "seed": config.seed, **fields}
+
+
 def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
     """One flat mapping a record (`id`, `seed`, `model.blocks`, `train.lr`, ..., metrics, `stamp`), for a data frame."""
-    table = []
-    for record in records:
-        fields = {
-            f"{section}.{name}": value
-            for section in ("model", "train", "data")
-            for name, value in asdict(getattr(record.config, section)).items()
-        }
-        names = {"id": record.id, "group_id": record.group_id, "seed": record.config.seed}
-        table.append({**names, **fields, **record.metrics, "stamp": record.stamp, "hardware": record.hardware})
-    return table
+    return [
+        {"id": each.id, **flat_fields(each.config), **each.metrics, "stamp": each.stamp, "hardware": each.hardware}
+        for each in records
+    ]

@@ -6,34 +6,38 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.files import project_root, write_whole
 from tpsnet_lib.runs.experiments import Experiment, Run, collect
-from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.records import Record, Store, flat_fields
 from tpsnet_lib.runs.search_space import drawn_values
 
-_SETTINGS: dict[str, Any] = {  # nothing printed, nothing about the machine, and no long wait for the server (seconds)
-    "silent": True, "console": "off", "disable_git": True, "x_disable_stats": True, "x_disable_meta": True,
-    "init_timeout": 10.0, "finish_timeout": 30.0, "finish_timeout_raises": True,
-}  # fmt: skip
+SETTINGS: dict[str, Any] = {  # nothing printed, nothing about the machine, no long wait for the server (seconds)
+    "silent": True,
+    "console": "off",
+    "disable_git": True,
+    "x_disable_stats": True,
+    "x_disable_meta": True,
+    "init_timeout": 10.0,
+    "finish_timeout": 30.0,
+    "finish_timeout_raises": True,
+}
 
 
-class Mirror:
+class Mirror(contextlib.AbstractContextManager["Mirror"]):
     """Sends runs to W&B (`online`), or keeps them in `report/local/wandb` for `wandb sync` (`offline`); or `off`.
 
     Use it as a context manager. Nothing here raises or asks for a login: what goes wrong is one line on standard error,
     after which `online` goes on as `offline`, and `offline` as `off`. A run's id is its record's."""
 
-    def __init__(self, mode: str = "off", folder: Path | None = None) -> None:
+    def __init__(self, mode: str = "off") -> None:
         self.mode, self._sent = mode, 0
         self._run: Any = None
-        self._wandb: Any = None
         self._rows: dict[str, list[dict[str, float]]] = {}  # by id, of runs that are not finished
         if mode != "off":
-            self._folder = folder or project_root() / "report" / "local"
+            self._folder = project_root() / "report" / "local" / "wandb"
             self._attempt(self._load)
 
     def epoch(self, config: RunConfig, group: str, label: str, row: Mapping[str, float]) -> None:
@@ -43,11 +47,9 @@ class Mirror:
 
     def record(self, record: Record, group: str, label: str) -> None:
         """Mirror a finished run (the end of it, if its epochs came before), once: a run sent before is left out."""
-        if self.mode == "off" or any(self._mark(mode, record.id).exists() for mode in {self.mode, "online"}):
-            return
-        self._rows[record.id] = record.history()
-        self._attempt(lambda: self._finish(record, group, label))
-        del self._rows[record.id]
+        if self.mode != "off" and not any(self._mark(mode, record.id).exists() for mode in {self.mode, "online"}):
+            self._rows[record.id] = record.history()
+            self._attempt(lambda: self._finish(record, group, label))
 
     def follow(self, experiments: Sequence[Experiment], store: Store) -> Callable[[Run, Record], None]:
         """Mirror the records that experiments have; returns what mirrors each that is still to come (`on_record`)."""
@@ -57,9 +59,6 @@ class Mirror:
                 self.record(record, groups[run.config], run.label)
         return lambda run, record: self.record(record, groups.get(run.config, "run"), run.label)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self._attempt(lambda: self._close(failed=True))  # a run whose training was cut short
 
@@ -68,39 +67,36 @@ class Mirror:
             try:
                 return action()
             except Exception as error:  # whatever it is, training goes on
-                keeps = self.mode == "online" and not isinstance(error, ImportError)
-                way_out = f"runs are kept in {self._folder / 'wandb'}" if keeps else "going on without it"
+                no_package = isinstance(error, ImportError)
+                keeps = self.mode == "online" and not no_package
+                way_out = f"runs are kept in {self._folder}" if keeps else "going on without it"
                 missing = "the package wandb is not installed (`pip install wandb`)"
-                text = missing if isinstance(error, ImportError) else str(error).strip() or type(error).__name__
+                text = missing if no_package else str(error).strip() or type(error).__name__
                 print(f"tpsnet: --wandb {self.mode}: {text.splitlines()[0]}: {way_out}", file=sys.stderr)
                 self.mode, self._run, self._sent = ("offline" if keeps else "off"), None, 0
                 with contextlib.suppress(Exception):
-                    self._wandb.teardown(exit_code=1)  # it lets go of the run's id
+                    sys.modules["wandb"].teardown(exit_code=1)  # it lets go of the run's id
 
     def _load(self) -> None:
         for name in ("CACHE", "DATA"):  # its logs too stay in the folder
-            os.environ.setdefault(f"WANDB_{name}_DIR", str(self._folder / "wandb" / name.lower()))
+            os.environ.setdefault(f"WANDB_{name}_DIR", str(self._folder / name.lower()))
         self._folder.mkdir(parents=True, exist_ok=True)
         import wandb
 
-        self._wandb = wandb
         wandb.setup(wandb.Settings(silent=True, mode="online" if self.mode == "online" else "offline"))
         if self.mode == "online" and not wandb.login(prompt=False, verify=False):
             raise RuntimeError("no key found (`wandb login` or WANDB_API_KEY)")
 
     def _log(self, config: RunConfig, group: str, label: str) -> None:
+        import wandb
+
         if self._run is not None and self._run.id != config.id:
             self._close(failed=True)
         if self._run is None:
-            sections = {name: vars(getattr(config, name)) for name in ("model", "train", "data")}
-            fields = {
-                f"{section}.{name}": value for section, given in sections.items() for name, value in given.items()
-            }
-            self._run = self._wandb.init(
-                project=os.environ.get("WANDB_PROJECT", "tpsnet"), dir=str(self._folder), id=config.id, name=label,
-                group=group, mode=self.mode, settings=self._wandb.Settings(**_SETTINGS),
-                config={"group_id": config.group_id, "seed": config.seed, **fields, **drawn_values(config)},
-            )  # fmt: skip
+            project, folder = os.environ.get("WANDB_PROJECT", "tpsnet"), str(self._folder.parent)
+            names: dict[str, Any] = {"project": project, "dir": folder, "id": config.id, "name": label, "group": group}
+            settings, fields = wandb.Settings(**SETTINGS), {**flat_fields(config), **drawn_values(config)}
+            self._run = wandb.init(**names, mode=self.mode, settings=settings, config=fields)  # type: ignore[arg-type]
             self._run.define_metric("*", step_metric="epoch")
         for row in self._rows[config.id][self._sent :]:
             self._run.log(row)
@@ -118,5 +114,5 @@ class Mirror:
         if run is not None:
             run.finish(exit_code=int(failed))
 
-    def _mark(self, mode: str, run_id: str) -> Path:
-        return self._folder / "wandb" / "mirrored" / mode / run_id
+    def _mark(self, mode: str, run_id: str) -> Any:
+        return self._folder / "mirrored" / mode / run_id
