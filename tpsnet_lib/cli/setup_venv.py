@@ -5,6 +5,7 @@ Only the standard library is imported here: `python3 -m tpsnet_lib setup` runs b
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -79,15 +80,46 @@ def check(paths: Sequence[str] = ()) -> int:
 
 
 def lab(options: Sequence[str] = ()) -> int:
-    """Open JupyterLab on notebook 01, rooted at the project; `options` are handed on, such as `--port 9999`.
+    """Open JupyterLab on a copy of notebook 01, rooted at the project; `options` are handed on, such as `--port 9999`.
 
-    The super-user, as in a container, is let in; the pop-up that asks for news is left out."""
+    The super-user, as in a container, is let in; the table of contents is open, and no news is asked for."""
     root, python = project_root(), str(setup())
-    first = root / "notebooks" / "01_explore_data.ipynb"
-    write_whole(root / ".venv" / "share" / "jupyter" / "lab" / "settings" / "overrides.json", NO_NEWS)
+    first = working_copies(root) / "01_explore_data.ipynb"
+    settings = root / ".venv" / "share" / "jupyter" / "lab"
+    write_whole(settings / "settings" / "overrides.json", NO_NEWS)
+    workspace = settings / "workspaces" / "default-37a8.jupyterlab-workspace"  # the name that JupyterLab looks for
+    if not workspace.exists():
+        write_whole(workspace, json.dumps(_workspace(first.relative_to(root).as_posix())))
     as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    command = [python, "-m", "jupyterlab", str(first), f"--ServerApp.root_dir={root}"]
-    return _run([*command, *as_root, *options])
+    where = [f"--ServerApp.root_dir={root}", f"--LabApp.workspaces_dir={workspace.parent}"]
+    return _run([python, "-m", "jupyterlab", str(first), *where, *as_root, *options])
+
+
+def working_copies(root: Path) -> Path:
+    """The folder of the chapters that a lab works in, so that saved outputs change no file that git knows.
+
+    A copy that is there stays as it is; if its chapter is newer, one line says so."""
+    folder = root / "report" / "local" / "lab"
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        copy = folder / path.name
+        if not copy.exists():
+            write_whole(copy, path.read_text("utf-8"))
+        elif path.stat().st_mtime > copy.stat().st_mtime:
+            print(f"{path.name} has changed since your copy was saved: delete {copy} to start it anew", file=sys.stderr)
+    print(f"your copies of the chapters are in {folder}", file=sys.stderr)
+    return folder
+
+
+def _workspace(notebook: str) -> dict[str, object]:
+    """What JupyterLab shows when it is opened for the first time: a notebook, and its table of contents."""
+    widget = f"notebook:{notebook}"
+    layout = {
+        "main": {"dock": {"type": "tab-area", "currentIndex": 0, "widgets": [widget]}, "current": widget},
+        "left": {"collapsed": False, "visible": True, "current": "@jupyterlab/toc:plugin", "widgets": []},
+        "relativeSizes": [0.2, 0.8, 0],
+    }
+    data = {"layout-restorer:data": layout, widget: {"data": {"path": notebook, "factory": "Notebook"}}}
+    return {"data": data, "metadata": {"id": "default"}}
 
 
 def _run(command: Sequence[str]) -> int:
