@@ -68,6 +68,18 @@ def test_train_and_test_are_drivable_by_a_program(tmp_path: Path, capsys: pytest
     assert "recorded when it was opened" in out
 
 
+def test_a_long_run_is_announced_with_a_way_to_shorten_it_and_a_short_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = main._parser().parse_args(["train", *SMALL, "--set", "train.epochs=3000"])
+    config = commands._config(options).with_precision("fp32")
+    monkeypatch.setattr(commands, "LONG", 1.0)
+    assert "6,000 steps of 50 images take about" in (said := commands._length_of(config, options))
+    assert "--set train.epochs=" in said
+    monkeypatch.setattr(commands, "LONG", 1e9)
+    assert commands._length_of(config, options) == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -138,6 +150,35 @@ def test_every_help_shows_an_example(command: str, capsys: pytest.CaptureFixture
         main.main([command, "--help"])
     assert stop.value.code == 0
     assert "Example: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["trian"], "did you mean train?"),
+        (["notebook"], "did you mean notebooks?"),
+        (["train", "--epochs", "2"], "--set train.epochs="),
+        (["train", "--batch-size=64"], "--set train.batch_size=64"),
+        (["train", "--channels", "16"], "--set model.channels="),
+        (["records", "lst"], "did you mean list?"),
+        (["describe", "--nonsense"], "--help lists"),
+        ([], "COMMAND"),
+    ],
+)
+def test_what_may_have_been_meant_is_one_line(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main.main(words)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert line in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("words", "line"), [(["help"], "commands:"), (["help", "train"], "CONFIG.yaml")])
+def test_help_is_a_word(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main.main(words)
+    assert (stop.value.code, line in capsys.readouterr().out) == (0, True)
 
 
 def test_the_original_names_work() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +141,15 @@ def train(options: Options) -> int:
     check_budget(config.model)
     config = config.with_precision(native_precision(resolve_device(options.device)))
     label = Path(options.config).stem if options.config else config.id
+    store = default_store(options.out)
+    if store.find(config.id) is None and (warning := _length_of(config, options)):
+        print(f"tpsnet: {warning}", file=sys.stderr)
     with Mirror(options.wandb) as mirror:
         record = load_or_run(
             config,
             root=options.data,
             device=options.device,
-            store=default_store(options.out),
+            store=store,
             keep_weights=True,
             resume=options.resume,
             execution=options.execution,
@@ -165,6 +168,44 @@ def train(options: Options) -> int:
         f" epochs, {found['parameters']:,} parameters, {duration(found['seconds'])} on {record.hardware}\n{record.path}"
     )
     return 0
+
+
+LONG = 600  # seconds
+
+
+def _length_of(config: RunConfig, options: Options) -> str:
+    """How long a run will take here, as some of its steps tell, and how to shorten it; empty if it is not `LONG`."""
+    import time
+
+    import torch
+
+    from tpsnet_lib.data.datasets import fit_and_validation
+    from tpsnet_lib.device import resolve_device
+    from tpsnet_lib.train import TrainOptions
+    from tpsnet_lib.train import train as steps_of
+
+    fit_set, _ = fit_and_validation(config.data, options.data)
+    size = min(config.train.batch_size, len(fit_set))
+    epoch_steps = len(fit_set) // size
+    steps = round(config.train.epochs * epoch_steps)
+    if steps < 1000:
+        return ""
+    short = replace(config, train=config.train.shortened(8 / (few := min(8, epoch_steps))))
+    how = TrainOptions(resolve_device(options.device), options.execution, progress="none")
+    times: list[float] = []
+    for _ in steps_of(short, fit_set.subset(torch.arange(few * size)), None, how):
+        times.append(time.monotonic())
+        if len(times) > 3 and times[-1] - times[0] > 5:
+            break
+    seconds = steps * (times[-1] - times[0]) / (len(times) - 1)
+    if seconds < LONG:
+        return ""
+    epochs = max(1, int(config.train.epochs * LONG / seconds))
+    return (
+        f"{steps:,} steps of {size} images take about {duration(seconds)} here. Shorter: --set train.epochs={epochs}"
+        f" (about {duration(seconds * epochs / config.train.epochs)}), --set data.train_size=5000, or a smaller network"
+        " and recipe, --set model=classroom --set train=sprint"
+    )
 
 
 def test(options: Options) -> int:
