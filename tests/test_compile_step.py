@@ -97,10 +97,11 @@ def test_memory_that_is_short_is_no_failure_of_the_compiler(monkeypatch: pytest.
 
 def test_long_runs_on_cuda_are_compiled_where_nobody_says() -> None:
     cuda, long = torch.device("cuda"), compile_step.STEPS_THAT_PAY
-    assert compile_step.resolve_execution("auto", cuda, long) == "compiled"
-    assert compile_step.resolve_execution("auto", cuda, long - 1) == "eager"
+    assert compile_step.resolve_execution("auto", cuda, long) == "captured-compiled"
+    assert compile_step.resolve_execution("auto", cuda, long - 1) == "captured"
+    assert compile_step.resolve_execution("auto", cuda, 10) == "eager"
     assert compile_step.resolve_execution("auto", CPU, long) == "eager"
-    assert compile_step.resolve_execution("graphs", CPU, 1) == "graphs"
+    assert compile_step.resolve_execution("graphs", CPU, 1) == "captured"
     with pytest.raises(TrainingError, match="execution fast: choose one of auto, eager"):
         compile_step.resolve_execution("fast", CPU, 1)
 

@@ -35,6 +35,7 @@ fast_cpu/available
 fast_cpu/optimize
 device
 compile_step
+captured_step
 stats
 metrics
 optim

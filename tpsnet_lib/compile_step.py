@@ -10,50 +10,51 @@ from torch import Tensor, nn
 
 from tpsnet_lib.files import TrainingError
 
-# How a step is executed, with torch.compile's name for it. `graphs` also records CUDA graphs, which spare small
-# networks the time that the processor takes to launch their kernels.
-# `plain` leaves `fast_cpu.optimize` out: torch's own layers train on a CPU too.
-EXECUTIONS = {"eager": "", "plain": "", "compiled": "default", "graphs": "reduce-overhead"}
+# How a step is executed. `compiled`: its forward and backward pass by torch.compile. `captured`: the whole of it as one
+# CUDA graph, which spares the processor the time to launch its kernels. `plain` leaves `fast_cpu.optimize` out: torch's
+# own layers train on a CPU too.
+EXECUTIONS = ("eager", "plain", "compiled", "captured", "captured-compiled")
+FORMER_NAMES = {"graphs": "captured"}
 # Compiling does not pay for shorter runs: on an H200 compiling `wide` took 50 s, and spared the device 4 of the 10 ms
-# of a step.
+# of a step. Capturing takes as long as some eager steps.
 STEPS_THAT_PAY = 10_000
+CAPTURED_STEPS_THAT_PAY = 100
 
 LossAndLogits = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def resolve_execution(name: str, device: torch.device, steps: int) -> str:
-    """The execution of a run of `steps` steps by name; `auto` compiles long runs on CUDA.
+    """The execution of a run of `steps` steps by name; `auto` captures on CUDA, and compiles long runs too.
 
     Raises `TrainingError` for an unknown name."""
-    if name == "auto":
-        return "compiled" if device.type == "cuda" and steps >= STEPS_THAT_PAY else "eager"
-    if name not in EXECUTIONS:
+    name = FORMER_NAMES.get(name, name)
+    if name == "auto" and device.type == "cuda" and steps >= CAPTURED_STEPS_THAT_PAY:
+        return "captured-compiled" if steps >= STEPS_THAT_PAY else "captured"
+    if name != "auto" and name not in EXECUTIONS:
         raise TrainingError(f"execution {name}: choose one of auto, {', '.join(EXECUTIONS)}")
-    return name
+    return "eager" if name == "auto" else name
 
 
 class TrainStep:
-    """A function of inputs and targets that returns loss and logits, executed in one of `EXECUTIONS`.
+    """A function of inputs and targets that returns loss and logits, compiled or not.
 
     A compiled function trains the same network: state, checkpoints and predictions are unchanged; only dropout and
     stochastic depth draw other numbers, the same ones after a resume. Each shape of batch is compiled and tried before
     its first step, and again when the stem is frozen. Where that fails, one line on standard error says why, and the
     run continues `eager` as if nothing had been tried."""
 
-    def __init__(self, loss_and_logits: LossAndLogits, model: nn.Module, execution: str = "eager") -> None:
-        self.model, self.execution = model, execution
+    def __init__(self, loss_and_logits: LossAndLogits, model: nn.Module, compiles: bool = False) -> None:
+        self.model, self.compiles = model, compiles
         self.eager = self.function = loss_and_logits
         self.tried: set[tuple[torch.Size, int]] = set()  # shapes of inputs, with the number of trained tensors
-        if mode := EXECUTIONS[execution]:
+        if compiles:
             torch.compiler.reset()  # of a process's earlier runs: of one function torch keeps a few versions only
-            self.function = torch.compile(loss_and_logits, dynamic=False, mode=mode)
+            self.function = torch.compile(loss_and_logits, dynamic=False)
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The loss, a scalar, and the logits [B, 10], of `inputs` float [B, 3, H, W] and `targets` float [B, 10]."""
-        if EXECUTIONS[self.execution]:
+        if self.compiles:
             self._try_once(inputs, targets)
-        if self.execution == "graphs":
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         return self.function(inputs, targets)
 
     def _try_once(self, inputs: Tensor, targets: Tensor) -> None:
@@ -70,7 +71,7 @@ class TrainStep:
         except Exception as error:  # a compiler may fail in any way
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             print(f"tpsnet: the step cannot be compiled, so it runs eager ({reason})", file=sys.stderr)
-            self.function, self.execution = self.eager, "eager"
+            self.function, self.compiles = self.eager, False
         for value, before in zip(self.model.buffers(), buffers, strict=True):
             value.copy_(before)
         self.model.zero_grad(set_to_none=True)

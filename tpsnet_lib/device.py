@@ -42,12 +42,13 @@ def _cpu_has_flag(word: str) -> bool:
     return cpu.is_file() and any(word in line for line in cpu.read_text().splitlines() if line.startswith("flags"))
 
 
-def prepare_device(device: torch.device) -> None:
-    """Choose the settings of this process that make training on a device faster and change no result."""
+def prepare_device(device: torch.device) -> torch.device:
+    """Choose the settings of this process that make training on a device faster and change no result; returns it."""
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # a run has two or three shapes of batch: find the fastest way for each
     if device.type == "cpu":
         _keep_freed_memory()
+    return device
 
 
 @functools.cache

@@ -13,12 +13,24 @@ from torch import Tensor, nn
 from tpsnet_lib.config import TrainConfig
 
 
-def optimizer(model: nn.Module, recipe: TrainConfig) -> torch.optim.Optimizer:
+def optimizer(model: nn.Module, recipe: TrainConfig, captured: bool = False) -> torch.optim.Optimizer:
     """The recipe's optimizer over two groups: weights, and norms with biases (tensors of one dimension or none).
 
     Each group carries `scale`, its learning rate relative to the recipe's. A norm trained at k times the rate has its
     decay divided by k, so that `weight_decay` means the same shrinkage a step in both groups. `Muon` has a third group
-    for the kernels, which it does not decay."""
+    for the kernels, which it does not decay.
+
+    `captured`: its steps will be recorded as a CUDA graph and replayed, so its learning rates are tensors."""
+    built = _optimizer(model, recipe, captured)
+    if captured:
+        device = next(model.parameters()).device
+        dtype = torch.float32 if device.type == "cuda" else torch.float64  # in which a number enters an optimizer there
+        for group in built.param_groups:
+            group["lr"] = torch.full((), recipe.lr, device=device, dtype=dtype)
+    return built
+
+
+def _optimizer(model: nn.Module, recipe: TrainConfig, captured: bool) -> torch.optim.Optimizer:
     trained = [p for p in model.parameters() if p.requires_grad]
     norm_scale = recipe.norm_lr_scale
     norm_decay = recipe.weight_decay / norm_scale if recipe.decay_norms and norm_scale else 0.0
@@ -31,15 +43,19 @@ def optimizer(model: nn.Module, recipe: TrainConfig) -> torch.optim.Optimizer:
         groups[0]["params"] = [p for p in trained if p.ndim in (2, 3)]
         return Muon([kernels, *groups], recipe.lr, recipe.momentum, bf16=recipe.precision == "bf16")
     fused = trained[0].device.type in ("cpu", "cuda")
-    betas = (recipe.momentum, 0.999)
+    adam: dict[str, Any] = {
+        "lr": recipe.lr,
+        "betas": (recipe.momentum, 0.999),
+        "capturable": captured and trained[0].is_cuda,
+    }
     if recipe.optimizer == "sgd":
         nesterov = recipe.nesterov and recipe.momentum > 0
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=fused)
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=recipe.lr, betas=betas, fused=fused)
+        return torch.optim.Adam(groups, fused=fused, **adam)
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.lr, betas=betas, fused=fused)
-    return torch.optim.Adamax(groups, lr=recipe.lr, betas=betas)
+        return torch.optim.AdamW(groups, fused=fused, **adam)
+    return torch.optim.Adamax(groups, **adam)
 
 
 class Muon(torch.optim.Optimizer):
@@ -117,9 +133,21 @@ def orthogonalised(matrix: Tensor, steps: int = 3) -> Tensor:
 
 
 def set_rate(optim: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group its share of a learning rate."""
+    """Give every group its share of a learning rate; one that is a tensor stays the same tensor."""
     for group in optim.param_groups:
-        group["lr"] = rate * group["scale"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * group["scale"])
+        else:
+            group["lr"] = rate * group["scale"]
+
+
+def load_state(optim: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Take the state of an optimizer of the same recipe, which may have been executed in another way."""
+    groups = [
+        {**group, **{name: now[name] for name in ("lr", "capturable", "fused") if name in now}}
+        for group, now in zip(saved["param_groups"], optim.param_groups, strict=True)
+    ]
+    optim.load_state_dict({**saved, "param_groups": groups})
 
 
 def schedule(recipe: TrainConfig, steps_per_epoch: int, steps: int) -> Callable[[int], float]:
@@ -148,20 +176,37 @@ class Ema:
     Early on it averages over fewer steps than its decay says: at step t the decay is at most (1 + t) / (10 + t).
     The network's tensors are listed once, so it must keep them: what is loaded into it is copied in place."""
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, captured: bool = False) -> None:
         self.decay, self.updates = decay, 0
+        self.weight: float | Tensor = 0.0  # of the network as it is now, in the next update
         values = model.state_dict()
         self.average = {name: value.detach().clone() for name, value in values.items()}
         pairs = [(average, values[name]) for name, average in self.average.items()]
         self.floats = _lists([pair for pair in pairs if pair[0].is_floating_point()])
         self.counts = _lists([pair for pair in pairs if not pair[0].is_floating_point()])
 
-    @torch.no_grad()
-    def update(self) -> None:
-        """Move the average a step towards the network as it is now."""
+        if captured:  # updates are recorded as part of a CUDA graph and replayed: the weight is a tensor that is filled
+            self.weight = torch.zeros((), device=self.floats[0][0].device)
+
+    def advance(self) -> None:
+        """Set the weight of the next update."""
         self.updates += 1
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(*self.floats, weight)
+        if isinstance(self.weight, Tensor):
+            self.weight.fill_(weight)
+        else:
+            self.weight = weight
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average a step towards the network as it is now; `advance` comes before."""
+        averages, values = self.floats
+        if isinstance(self.weight, Tensor):  # a GPU interpolates lists by one number, but not by one tensor, at once
+            moves = torch._foreach_sub(values, averages)
+            torch._foreach_mul_(moves, self.weight)
+            torch._foreach_add_(averages, moves)
+        else:
+            torch._foreach_lerp_(averages, values, self.weight)
         if self.counts[0]:
             torch._foreach_copy_(*self.counts)
 
@@ -178,6 +223,13 @@ class Ema:
 
 def _lists(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
     return [first for first, _ in pairs], [second for _, second in pairs]
+
+
+def advance(optim: torch.optim.Optimizer, ema: Ema | None, rate: float) -> None:
+    """Set what changes from step to step: the learning rates, and the weight of the network in its average."""
+    set_rate(optim, rate)
+    if ema is not None:
+        ema.advance()
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -14,19 +13,18 @@ from torch import Tensor, nn
 
 from tpsnet_lib import metrics, optim
 from tpsnet_lib.asam import Asam
+from tpsnet_lib.captured_step import CapturedStep, Phase, executed
 from tpsnet_lib.checkpoint import Checkpoints, read_checkpoint
 from tpsnet_lib.compile_step import TrainStep, resolve_execution
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.augment import mix, shrink
-from tpsnet_lib.data.batches import batches
+from tpsnet_lib.data.batches import Batch, batches, run_steps
 from tpsnet_lib.data.datasets import ImageSet, normalise
 from tpsnet_lib.device import prepare_device, resolve_device
 from tpsnet_lib.distillation import Teacher
 from tpsnet_lib.fast_cpu.optimize import optimize
-from tpsnet_lib.model import ResNet, build
 from tpsnet_lib.progress import Progress
-from tpsnet_lib.train_state import TrainState
-from tpsnet_lib.whitening import whiten
+from tpsnet_lib.train_state import TrainState, initial_model
 
 
 @dataclass(frozen=True)
@@ -59,18 +57,18 @@ def train(
     device. Every random draw is keyed by (seed, epoch, image) or (seed, step), so a resumed run ends in the weights of
     an uninterrupted one, bit for bit on the CPU. Time that the caller takes between steps is not counted.
 
-    Raises `Interrupted` after Ctrl-C, SIGTERM or the deadline, with the checkpoint written; `TrainingError` when the
-    loss is no longer a number, and without the recipe's teachers; `RecordError` for a checkpoint that is torn or of
-    another run."""
+    Raises `Interrupted` after Ctrl-C, SIGTERM or the deadline, with the checkpoint written; `TrainingError` for a loss
+    that is not a number and for missing teachers; `RecordError` for a checkpoint that is torn or of another run."""
     recipe, seed = config.train, config.seed
-    device = options.device or resolve_device()
-    prepare_device(device)
+    device = prepare_device(options.device or resolve_device())
     fit_set, validation = fit_set.to(device), validation and validation.to(device)
     model = initial_model(config, fit_set, device)
     if device.type == "cpu" and options.execution != "plain":
         optimize(model)
-    optimizer = optim.optimizer(model, recipe)
-    ema = optim.Ema(model, recipe.ema_decay) if recipe.ema_decay else None
+    execution = resolve_execution(options.execution, device, run_steps(recipe, len(fit_set)))
+    captured = execution.startswith("captured")
+    optimizer = optim.optimizer(model, recipe, captured)
+    ema = optim.Ema(model, recipe.ema_decay, captured) if recipe.ema_decay else None
     asam = Asam(model, recipe.asam) if recipe.asam else None
     teacher = Teacher(recipe, options.teachers, device) if recipe.teacher else None
     state = TrainState(config, len(fit_set), model, optimizer, ema)
@@ -79,11 +77,7 @@ def train(
     on_epoch = options.on_epoch or (lambda row: None)
     for row in state.history:
         on_epoch(row)
-
     lr_factor = optim.schedule(recipe, state.epoch_steps, state.steps)
-    mix_until = state.steps - recipe.mix_off_epochs * state.epoch_steps
-    small_until = recipe.small_epochs * state.epoch_steps
-    stem_until = recipe.stem_epochs * state.epoch_steps or math.inf
     one_hot = torch.eye(model.head.out_features, device=device)
 
     def loss_and_logits(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,46 +85,54 @@ def train(
             logits = model(inputs).float()
         return F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing), logits.detach()
 
-    forward_pass = TrainStep(loss_and_logits, model, resolve_execution(options.execution, device, state.steps))
-    run = batches(fit_set, recipe, seed, state.step, state.steps, epoch_ahead=device.type != "cpu")
+    forward_pass = TrainStep(loss_and_logits, model, execution.endswith("compiled"))
+
+    def step(batch: Batch, phase: Phase) -> None:
+        # The batch: augmented images become inputs [B, 3, H, W], labels become targets [B, 10].
+        inputs, targets = normalise(batch.images), one_hot.index_select(0, batch.labels)
+        if phase.mixed:
+            inputs, targets = mix(inputs, targets, batch.indices, recipe, seed, batch.epoch)
+        if teacher is not None:
+            targets = teacher.targets(inputs, targets)
+        if phase.small:
+            inputs = shrink(inputs, recipe.small_size)
+
+        # Forward, loss, backward, update. Nothing here waits for the device; numbers that change are tensors.
+        optimizer.zero_grad(set_to_none=True)
+        loss, logits = forward_pass(inputs, targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if asam is not None:
+            asam.perturb()
+            forward_pass(inputs, targets)[0].backward()  # type: ignore[no-untyped-call]
+            asam.restore()
+        if recipe.clip_norm:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        optimizer.step()
+        if ema is not None:
+            ema.update()
+        state.add(loss.detach(), logits, batch.labels)
+
+    take_step = CapturedStep(step, device) if captured else step
+    run = batches(fit_set, recipe, seed, state.step, state.steps, epoch_ahead=device.type != "cpu" or captured)
     with (
         Checkpoints(options.checkpoint, options.deadline) as checkpoints,
         Progress(state.steps, "training", start=state.step, mode=options.progress) as bar,
     ):
         state.start_clock()
         for batch in run:
-            # The batch: augmented images become inputs [B, 3, H, W], labels become targets [B, 10].
-            inputs, targets = normalise(batch.images), one_hot.index_select(0, batch.labels)
-            if batch.step < mix_until:
-                inputs, targets = mix(inputs, targets, batch.indices, recipe, seed, batch.epoch)
-            if teacher is not None:
-                targets = teacher.targets(inputs, targets)
-            if batch.step < small_until:
-                inputs = shrink(inputs, recipe.small_size)
-
-            # Forward, loss, backward, update. Nothing here waits for the device.
+            # A step, after what changes from one to the next: phase, learning rate, the average's weight, draws.
+            phase = Phase.at(batch.step, recipe, state.epoch_steps, state.steps)
             model.train()
-            if batch.step >= stem_until:
+            if phase.stem_frozen:
                 model.stem.requires_grad_(False)
-            torch.manual_seed(seed * 1_000_003 + batch.step)  # dropout draws the same numbers after a resume
-            optimizer.zero_grad(set_to_none=True)
-            loss, logits = forward_pass(inputs, targets)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if asam is not None:
-                asam.perturb()
-                forward_pass(inputs, targets)[0].backward()  # type: ignore[no-untyped-call]
-                asam.restore()
-            if recipe.clip_norm:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
             lr = recipe.lr * lr_factor(batch.step)
-            optim.set_rate(optimizer, lr)
-            optimizer.step()
-            if ema is not None:
-                ema.update()
+            optim.advance(optimizer, ema, lr)
+            torch.manual_seed(seed * 1_000_003 + batch.step)  # dropout draws the same numbers after a resume
+            take_step(batch, phase)
 
             # Bookkeeping: figures of the epoch, validation at its end, a checkpoint where one is due.
-            state.count(loss.detach(), logits, batch.labels)
-            state.execution = forward_pass.execution
+            state.count()
+            state.execution = executed(execution, take_step, forward_pass)
             bar.advance()
             if device.type == "cpu":  # a GPU would wait for this at every step, so there it waits for the epoch's end
                 state.require_finite()
@@ -140,19 +142,9 @@ def train(
                 bar.stage(state.end_epoch(scores, validation.labels.cpu(), lr))
                 on_epoch(state.history[-1])
                 state.start_clock()
-            state.stop_clock()
-            yield state
-            state.start_clock()
+            with state.clock_stopped():
+                yield state
             checkpoints.save_or_stop(state)
     if ema is not None:
         model.load_state_dict(ema.average)
     model.eval()
-
-
-def initial_model(config: RunConfig, fit_set: ImageSet, device: torch.device) -> ResNet:
-    """The network of a config with the first weights of its seed, on a device; a whitened stem is fitted to images."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = build(config.model)
-    whiten(model, normalise(fit_set.images[:5000].cpu()))
-    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

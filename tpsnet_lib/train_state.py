@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +15,11 @@ from torch import Tensor
 
 from tpsnet_lib import metrics, optim
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.data.batches import batch_size
+from tpsnet_lib.data.batches import batch_size, run_steps
+from tpsnet_lib.data.datasets import ImageSet, normalise
 from tpsnet_lib.files import RecordError, TrainingError
-from tpsnet_lib.model import ResNet
+from tpsnet_lib.model import ResNet, build
+from tpsnet_lib.whitening import whiten
 
 
 @dataclass
@@ -42,7 +46,9 @@ class TrainState:
         device = self.model.head.weight.device
         self.loss_sum = torch.zeros((), device=device)  # over the steps of this epoch
         self.correct = torch.zeros((), device=device)  # images shown in this epoch and classified correctly
-        self.first_bad = torch.full((), self.steps + 1, device=device)  # first step whose loss is not a number
+        self.finite = torch.ones((), device=device)  # 1 until a loss is not a number
+        self.finite_steps = torch.zeros((), device=device)  # of this process, before that
+        self.first_step = 0  # of this process
         self.clock = time.monotonic()
 
     @property
@@ -63,7 +69,7 @@ class TrainState:
     @property
     def steps(self) -> int:
         """Steps of the run."""
-        return max(1, round(self.config.train.epochs * self.epoch_steps))
+        return run_steps(self.config.train, self.images)
 
     @property
     def epoch_ended(self) -> bool:
@@ -75,18 +81,21 @@ class TrainState:
         """Images trained on in each second so far, copies included."""
         return self.step * self.shown / max(self.seconds, 1e-9)
 
-    def count(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a step to the figures of its epoch; nothing here waits for the device."""
-        self.step += 1
         self.loss_sum += loss
         self.correct += (logits.argmax(1) == labels).sum()
-        this = torch.full_like(self.first_bad, self.step)
-        self.first_bad = torch.where(torch.isfinite(loss), self.first_bad, torch.minimum(self.first_bad, this))
+        self.finite *= torch.isfinite(loss)
+        self.finite_steps += self.finite
+
+    def count(self) -> None:
+        """Count a step that was taken."""
+        self.step += 1
 
     def require_finite(self) -> None:
         """Raise `TrainingError` if any loss so far was not a number. This waits for the device."""
-        bad = int(self.first_bad)
-        if bad <= self.steps:
+        bad = self.first_step + int(self.finite_steps) + 1
+        if bad <= self.step:
             raise TrainingError(
                 f"the loss is not a number at step {bad} of {self.steps} (epoch {(bad - 1) // self.epoch_steps + 1}):"
                 f" lower train.lr (now {self.config.train.lr:g}) or set train.clip_norm"
@@ -131,6 +140,13 @@ class TrainState:
         """Count time from now on."""
         self.clock = time.monotonic()
 
+    @contextlib.contextmanager
+    def clock_stopped(self) -> Iterator[None]:
+        """Leave the time that a block takes out of `seconds`."""
+        self.stop_clock()
+        yield
+        self.start_clock()
+
     def to_dict(self) -> dict[str, Any]:
         """All that a later process needs to continue from here."""
         return {
@@ -154,6 +170,7 @@ class TrainState:
         if saved["images"] != self.images:
             raise RecordError(f"the checkpoint was fitted on {saved['images']} images, this run has {self.images}")
         self.step, self.seconds, self.history = saved["step"], saved["seconds"], saved["history"]
+        self.first_step = self.step
         known = saved.get("threads", [[0, 0]])  # 0: a checkpoint that does not say it
         if known[-1][1] != (now := torch.get_num_threads()):
             known.append([self.step, now])
@@ -165,7 +182,16 @@ class TrainState:
         self.loss_sum.copy_(saved["sums"][0])
         self.correct.copy_(saved["sums"][1])
         self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        optim.load_state(self.optimizer, saved["optimizer"])
         if self.ema is not None:
             self.ema.restore(saved["ema"])
         self.start_clock()
+
+
+def initial_model(config: RunConfig, fit_set: ImageSet, device: torch.device) -> ResNet:
+    """The network of a config with the first weights of its seed, on a device; a whitened stem is fitted to images."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = build(config.model)
+    whiten(model, normalise(fit_set.images[:5000].cpu()))
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

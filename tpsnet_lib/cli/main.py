@@ -179,10 +179,10 @@ def _add_json(command: argparse.ArgumentParser) -> None:
 def _add_execution(command: argparse.ArgumentParser) -> None:
     ways = command.add_mutually_exclusive_group()
     for flag, value, about in (
-        ("--compile", "compiled", "compile the step with torch.compile (default: long runs on CUDA, nothing else)"),
-        ("--no-compile", "eager", "compile nothing"),
+        ("--compile", "compiled", "compile the step with torch.compile, and capture nothing"),
+        ("--no-compile", "eager", "compile and capture nothing"),
         ("--plain", "plain", "train on a CPU with torch's own layers too, without the faster ones of fast_cpu"),
-        ("--cuda-graphs", "graphs", "compile it and replay it from CUDA graphs: for networks of many small layers"),
+        ("--cuda-graphs", "captured", "replay the step as a CUDA graph (default on CUDA; long runs are compiled too)"),
     ):
         ways.add_argument(flag, dest="execution", action="store_const", const=value, default="auto", help=about)
 

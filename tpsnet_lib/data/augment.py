@@ -47,9 +47,14 @@ def _mix_tensor(words: Tensor) -> Tensor:
     return words ^ ((words >> 31) & ((1 << 33) - 1))
 
 
-def _hash(seed: int, epoch: int, indices: Tensor, draws: tuple[int, ...]) -> Tensor:
+def _hash(seed: int, epoch: int | Tensor, indices: Tensor, draws: tuple[int, ...]) -> Tensor:
     """64 random bits an index and draw, as int64 [draws, B]."""
-    return _mix_tensor(_keys(seed, epoch, draws, indices.device) + indices * _signed(_GOLDEN))
+    if isinstance(epoch, int):
+        keys = _keys(seed, epoch, draws, indices.device)
+    else:  # the same on the device, whatever its value will be
+        key = _mix_tensor(epoch + _signed(_mix_word((seed + _GOLDEN) & _WORD)))
+        keys = _mix_tensor(key + _golden(draws, indices.device))
+    return _mix_tensor(keys + indices * _signed(_GOLDEN))
 
 
 @lru_cache(maxsize=16)  # an epoch's few: what is made from Python numbers makes a GPU's queue wait
@@ -59,6 +64,11 @@ def _keys(seed: int, epoch: int, draws: tuple[int, ...], device: torch.device) -
     return torch.tensor(keys, device=device).unsqueeze(1)
 
 
+@lru_cache
+def _golden(draws: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor([_signed(draw * _GOLDEN & _WORD) for draw in draws], device=device).unsqueeze(1)
+
+
 def uniform(seed: int, epoch: int, indices: Tensor, draw: int) -> Tensor:
     """A random number for each image: a hash of (seed, epoch, index, draw), so neither batch nor device matters.
 
@@ -66,7 +76,7 @@ def uniform(seed: int, epoch: int, indices: Tensor, draw: int) -> Tensor:
     return _uniforms(seed, epoch, indices, draw)[0]
 
 
-def _uniforms(seed: int, epoch: int, indices: Tensor, *draws: int) -> Tensor:
+def _uniforms(seed: int, epoch: int | Tensor, indices: Tensor, *draws: int) -> Tensor:
     bits = (_hash(seed, epoch, indices, draws) >> 40) & ((1 << 24) - 1)
     return bits.to(torch.float32) * 2.0**-24
 
@@ -326,27 +336,29 @@ def augment(images: Tensor, indices: Tensor, recipe: TrainConfig, seed: int, epo
 
 
 def mix(
-    images: Tensor, targets: Tensor, indices: Tensor, recipe: TrainConfig, seed: int, epoch: int
+    images: Tensor, targets: Tensor, indices: Tensor, recipe: TrainConfig, seed: int, epoch: int | Tensor
 ) -> tuple[Tensor, Tensor]:
     """Blend each image with its neighbour in the batch, and their targets in the same fraction.
 
     mixup (Zhang 2018) blends all pixels by lambda, CutMix (Yun 2019) replaces a box of 1 - lambda of them; lambda is
     Beta(alpha, alpha); with both set, one of the two is drawn. Each image draws for itself; with `mix_per` batch, the
-    first one draws for all, as in torchvision's recipes. `images` is float [B,3,32,32], `targets` float [B,10]."""
+    first one draws for all, as in torchvision's recipes. `images` is float [B,3,32,32], `targets` float [B,10].
+    Nothing here waits for the device; `epoch` may be int64 [] on it."""
     if not recipe.mixup and not recipe.cutmix:
         return images, targets
     draws = MIX_KIND, MIX_RADIUS, MIX_ANGLE, MIX_Y, MIX_X, MIX_CHOSEN
     indices = indices[:1] if recipe.mix_per == "batch" else indices
     kind, radius, angle, y, x, chosen = _uniforms(seed, epoch, indices, *draws)
     cuts = kind < 0.5 if recipe.mixup and recipe.cutmix else torch.full_like(kind, bool(recipe.cutmix)).bool()
-    share = _beta(torch.where(cuts, recipe.cutmix, recipe.mixup), radius, angle)
+    alpha = torch.full_like(kind, recipe.mixup).masked_fill_(cuts, recipe.cutmix)  # `where` would copy two numbers
+    share = _beta(alpha, radius, angle)
     side = (IMAGE_SIZE * (1 - share).sqrt()).to(torch.int64)
     outside = ~_box((y * IMAGE_SIZE).to(torch.int64), (x * IMAGE_SIZE).to(torch.int64), side, IMAGE_SIZE)
     kept = torch.where(cuts.view(-1, 1, 1, 1), outside, share.view(-1, 1, 1, 1))  # float [B,1,32,32]
     fraction = torch.where(cuts, outside.float().mean((1, 2, 3)), share).unsqueeze(1)
     if recipe.mix_probability < 1:
-        mixed = (chosen < recipe.mix_probability).view(-1, 1)
-        kept, fraction = torch.where(mixed.view(-1, 1, 1, 1), kept, 1.0), torch.where(mixed, fraction, 1.0)
+        whole = (chosen >= recipe.mix_probability).view(-1, 1)
+        kept, fraction = kept.masked_fill(whole[:, :, None, None], 1.0), fraction.masked_fill(whole, 1.0)
     partners, partner_targets = (torch.cat((value[-1:], value[:-1])) for value in (images, targets))
     return torch.lerp(partners, images, kept.to(images.dtype)), torch.lerp(partner_targets, targets, fraction)
 

@@ -26,7 +26,7 @@ class Batch:
     size; the indices of copy c are higher by c * `COPY` (batch augmentation; Hoffer et al. 2020, arXiv 1901.09335)."""
 
     step: int
-    epoch: int
+    epoch: int | Tensor  # int64 [] where a step is recorded and replayed, which keeps numbers as they were
     images: Tensor
     labels: Tensor
     indices: Tensor
@@ -37,6 +37,11 @@ def batch_size(recipe: TrainConfig, images: int) -> int:
     return min(recipe.batch_size, images)
 
 
+def run_steps(recipe: TrainConfig, images: int) -> int:
+    """Steps of a run on so many images."""
+    return max(1, round(recipe.epochs * (images // batch_size(recipe, images))))
+
+
 def batches(
     fit_set: ImageSet, recipe: TrainConfig, seed: int, start: int, stop: int, epoch_ahead: bool = False
 ) -> Iterator[Batch]:
@@ -44,26 +49,28 @@ def batches(
     is resumed at any step sees the same ones.
 
     An epoch leaves out the images that do not fill its last batch; the next epoch's order is another. `epoch_ahead`:
-    augment all images of an epoch before its first batch. On a GPU some of that waits for the device, and no later step
-    of the epoch does."""
+    augment all images of an epoch before its first batch, which is fewer operations for a GPU."""
     size = batch_size(recipe, len(fit_set))
     epoch_steps = len(fit_set) // size
+    copy = torch.arange(recipe.copies, device=fit_set.images.device).repeat_interleave(size) * COPY
 
-    copies = range(recipe.copies)
-
-    def augmented(positions: Tensor, epoch: int, copy: int) -> Tensor:
-        images = fit_set.images.index_select(0, positions)
-        return augment(images, fit_set.indices[positions] + copy * COPY, recipe, seed, epoch)
+    def shown(positions: Tensor, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, labels and indices [S, B, ...] of S steps, whose positions in the data set are [S, size]."""
+        every = positions.repeat(1, recipe.copies)
+        indices = fit_set.indices[every] + copy
+        parts = (torch.split(each.flatten(), AUGMENTED_TOGETHER) for each in (every, indices))
+        images = [
+            augment(fit_set.images.index_select(0, some), of, recipe, seed, epoch)
+            for some, of in zip(*parts, strict=True)
+        ]
+        return torch.cat(images).unflatten(0, every.shape), fit_set.labels[every], indices
 
     for epoch in range(start // epoch_steps, math.ceil(stop / epoch_steps)):
-        order = permutation(seed, epoch, len(fit_set), fit_set.images.device)[: epoch_steps * size]
-        if epoch_ahead:
-            parts = torch.split(order, AUGMENTED_TOGETHER)
-            epoch_images = [torch.cat([augmented(part, epoch, copy) for part in parts]) for copy in copies]
+        order = permutation(seed, epoch, len(fit_set), fit_set.images.device)[: epoch_steps * size].view(-1, size)
         first = epoch * epoch_steps
-        for step in range(max(start, first), min(stop, first + epoch_steps)):
-            part = slice((step - first) * size, (step - first + 1) * size)
-            positions = order[part]
-            images = [epoch_images[copy][part] if epoch_ahead else augmented(positions, epoch, copy) for copy in copies]
-            indices = torch.cat([fit_set.indices[positions] + copy * COPY for copy in copies])
-            yield Batch(step, epoch, torch.cat(images), fit_set.labels[positions].repeat(recipe.copies), indices)
+        steps = range(max(start, first), min(stop, first + epoch_steps))
+        for begin in steps[:: len(steps) if epoch_ahead else 1]:
+            end = steps.stop if epoch_ahead else begin + 1
+            made = shown(order[begin - first : end - first], epoch)
+            for step, parts in zip(range(begin, end), zip(*made, strict=True), strict=True):
+                yield Batch(step, epoch, *parts)

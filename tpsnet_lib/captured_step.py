@@ -1,0 +1,130 @@
+"""A training step recorded as one CUDA graph for each phase of a run, and replayed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tpsnet_lib.compile_step import TrainStep
+from tpsnet_lib.config import TrainConfig
+from tpsnet_lib.data.batches import Batch
+
+WARM_UP_STEPS = 3  # of a phase before it is recorded: the optimizer makes its state, cuDNN and torch.compile choose
+
+
+class Phase(NamedTuple):
+    """What a step does or leaves out; it changes a few times in a run."""
+
+    mixed: bool  # images and targets are mixed
+    small: bool  # images are shrunk
+    stem_frozen: bool
+
+    @classmethod
+    def at(cls, step: int, recipe: TrainConfig, epoch_steps: int, steps: int) -> Phase:
+        """The phase of a step, counted from 0, of a run of `steps` steps."""
+        return cls(
+            mixed=step < steps - recipe.mix_off_epochs * epoch_steps,
+            small=step < recipe.small_epochs * epoch_steps,
+            stem_frozen=0 < recipe.stem_epochs * epoch_steps <= step,
+        )
+
+
+Step = Callable[[Batch, Phase], None]
+
+
+def can_capture(device: torch.device) -> bool:
+    """Whether a device can record what is sent to it."""
+    return device.type == "cuda"
+
+
+class CapturedStep:
+    """Takes steps by a function of a batch and a phase: as Python has them, or on CUDA as one graph.
+
+    Hundreds of small operations take the processor longer to send than the device to do; a graph is sent as one. The
+    first `WARM_UP_STEPS` of a phase are taken as Python has them and are steps like any other. Then the function is
+    recorded, which computes nothing, and replayed from there on. Whatever changes from step to step must lie in
+    tensors that stay where they are: the batch is copied into some here, and learning rates and the average's weight
+    are filled by `optim`. A replay draws by the seed that torch's generator has then, so dropout draws as in an eager
+    run.
+
+    Where recording fails, one line on standard error says why, and the run goes on eager: no step was half taken."""
+
+    def __init__(self, step: Step, device: torch.device) -> None:
+        self.step, self.captures = step, True
+        self.phase: Phase | None = None
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.taken = 0  # steps of this phase
+        self.held: Batch | None = None  # the batch of every recorded step
+        if not can_capture(device):
+            self._give_up(f"device {device.type} records nothing")
+        else:
+            self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+    def __call__(self, batch: Batch, phase: Phase) -> None:
+        """Take a step. On CUDA nothing here waits for the device, except where a phase begins."""
+        if not self.captures:
+            self.step(batch, phase)
+            return
+        if phase != self.phase:
+            self._forget()
+            self.phase = phase
+        held = self._hold(batch)
+        if self.graph is None and self.taken == WARM_UP_STEPS:
+            self._record(held, phase)
+        if self.graph is not None:
+            self.graph.replay()
+        else:
+            self._aside(held, phase)
+        self.taken += 1
+
+    def _hold(self, batch: Batch) -> Batch:
+        """Copy a batch to where the recorded step reads it."""
+        if self.held is None:
+            epoch = torch.zeros((), dtype=torch.int64, device=batch.images.device)
+            tensors = {name: getattr(batch, name).clone() for name in ("images", "labels", "indices")}
+            self.held = replace(batch, epoch=epoch, **tensors)
+        assert isinstance(self.held.epoch, Tensor)
+        self.held.epoch.fill_(batch.epoch)
+        for name in ("images", "labels", "indices"):
+            getattr(self.held, name).copy_(getattr(batch, name))
+        return self.held
+
+    def _aside(self, held: Batch, phase: Phase) -> None:
+        """Take a step on the stream on which it will be recorded, in its turn among what else the device does."""
+        around = torch.cuda.current_stream()
+        self.stream.wait_stream(around)
+        with torch.cuda.stream(self.stream):
+            self.step(held, phase)
+        around.wait_stream(self.stream)
+
+    def _record(self, held: Batch, phase: Phase) -> None:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=self.stream):
+                self.step(held, phase)
+        except Exception as error:  # of whatever kind: the run does not depend on it
+            self._give_up(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        else:
+            self.graph = graph
+
+    def _forget(self) -> None:
+        """Drop a phase's graph with its memory, once the device has done with it."""
+        if self.graph is not None:
+            torch.cuda.synchronize()
+        self.graph, self.taken = None, 0
+
+    def _give_up(self, reason: str) -> None:
+        print(f"tpsnet: the step cannot be captured, so it runs as Python has it ({reason})", file=sys.stderr)
+        self.captures = False
+
+
+def executed(execution: str, take_step: Step, forward_pass: TrainStep) -> str:
+    """The execution that a step had in the end, one of `compile_step.EXECUTIONS`, where `execution` was tried."""
+    captures = isinstance(take_step, CapturedStep) and take_step.captures
+    ways = ["captured"] * captures + ["compiled"] * forward_pass.compiles
+    return "-".join(ways) or ("plain" if execution == "plain" else "eager")
