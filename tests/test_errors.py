@@ -332,6 +332,20 @@ def test_what_was_fitted_on_is_no_validation_also_without_a_sibling(tmp_path, ch
     assert choose([alone], [alone], [alone]) is alone
 
 
+def test_the_higher_validation_comes_first_whatever_else_has_none(tmp_path, choose, monkeypatch):
+    def long(one, epochs):
+        return replace(one, config=replace(one.config, train=replace(one.config.train, epochs=epochs)))
+
+    split, unknown = long(record(tmp_path, 0.97), 30.0), fitted_on_all(record(tmp_path, 0.5), 0.999)
+    best, longest = fitted_on_all(split, 0.999), long(record(tmp_path, 0.94), 90.0)
+    shelf = [split, best, longest, unknown]
+    opened = [best, longest, unknown]
+    assert choose(shelf, opened, opened) is best  # neither the one with more arithmetic nor the one that none compares
+    assert errors.rank_records(Shelf(*shelf), "shapes10") == [best, longest, unknown]
+    longer = long(unknown, 200.0)
+    assert choose([split, best, longest, longer], [*opened, longer], [*opened, longer]) is longer
+
+
 def test_seeds_that_tie_stand_in_their_order_whatever_they_remember(tmp_path, choose):
     split = record(tmp_path, 0.9)
     seeds = [fitted_on_all(split, accuracy, seed) for seed, accuracy in ((2, 0.99), (1, 0.97), (0, 0.95))]

@@ -11,6 +11,7 @@ from typing import Any
 
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.config import IMAGE_SIZE, MEMBERS, RunConfig
+from tpsnet_lib.data.datasets import split
 from tpsnet_lib.files import project_root
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.experiments import load_experiment
@@ -26,6 +27,14 @@ def training_flops(config: RunConfig, images: float) -> float:
     small = min(1.0, recipe.small_epochs / recipe.epochs)
     area = (recipe.small_size / IMAGE_SIZE) ** 2
     return FLOPS_PER_MAC * count_macs(config.model) * images * (1 - small * (1 - area)) * (2 if recipe.asam else 1)
+
+
+def run_flops(config: RunConfig) -> float:
+    """Floating-point operations of a whole run, of all its epochs, images and copies of them."""
+    given = config.data
+    fitted, held_out = map(len, split(given.dataset))
+    images = given.train_size or (fitted + held_out if given.fit_on == "all" else fitted)
+    return training_flops(config, config.train.epochs * images * config.train.copies)
 
 
 # A fresh run --------------------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from tpsnet_lib import metrics
-from tpsnet_lib.analysis.cost import training_flops
+from tpsnet_lib.analysis.cost import run_flops
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.data.datasets import ImageSet, class_names, load_test, split
+from tpsnet_lib.data.datasets import ImageSet, class_names, load_test
 from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import RecordError
 from tpsnet_lib.model import Block, ResNet
@@ -127,28 +127,24 @@ def rank_records(store: Store, dataset: str) -> list[Record]:
     """Records declared final, with weights, on this data set, in the order in which they are taken to be analysed
     where none is named: those whose test part was opened, the best first, then the others, the newest first.
 
-    The best is found by `held_out_accuracy`, never by a test result nor by images that the network was fitted on. While
-    one of them has none, nothing measured compares them: the one that was trained with the most arithmetic is the first
-    then. Seeds of a recipe that tie stand in their order."""
+    The best is found by `held_out_accuracy`, never by a test result nor by images that the network was fitted on. Where
+    one of two has none, nothing measured compares them: the one that was trained with more arithmetic comes first.
+    Seeds of a recipe that tie stand in their order."""
     with_weights = [record for record in store.all() if record.has_weights and record.config.data.dataset == dataset]
     finals = final_ids() if with_weights else {}
     declared = [record for record in with_weights if record.id in finals]
     opened = [record for record in declared if _was_opened(record, store)]
+    opened.sort(key=lambda record: (-run_flops(record.config), record.config.seed))
     accuracy = {record.id: held_out_accuracy(record, store) for record in opened}
-    known = all(value is not None for value in accuracy.values())
-    opened.sort(
-        key=lambda record: (-((accuracy[record.id] or 0.0) if known else _arithmetic(record)), record.config.seed)
-    )
+    known = [record for record in opened if accuracy[record.id] is not None]
+    ranked = sorted(known, key=lambda record: (-(accuracy[record.id] or 0.0), record.config.seed))
+    for record in opened:  # one without goes before the first that has as little arithmetic
+        if accuracy[record.id] is None:
+            flops = [run_flops(other.config) for other in ranked]
+            place = next((i for i, value in enumerate(flops) if value < run_flops(record.config)), len(ranked))
+            ranked.insert(place, record)
     shut = [record for record in declared if record not in opened]
-    return opened + sorted(shut, key=lambda record: str(record.provenance["finished"]), reverse=True)
-
-
-def _arithmetic(record: Record) -> float:
-    """Floating-point operations of a run's training, as its config has them."""
-    given = record.config.data
-    kept, held_out = map(len, split(given.dataset))
-    fitted = given.train_size or (kept + held_out if given.fit_on == "all" else kept)
-    return training_flops(record.config, record.config.train.epochs * fitted)
+    return ranked + sorted(shut, key=lambda record: str(record.provenance["finished"]), reverse=True)
 
 
 def _was_opened(record: Record, store: Store) -> bool:
