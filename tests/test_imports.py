@@ -58,6 +58,8 @@ analysis/final_runs
 analysis/cost
 runs/wandb_mirror
 runs/local_backend
+runs/card_plan
+runs/card
 runs/ray_backend
 analysis/step_profile
 analysis/original_results

@@ -276,6 +276,10 @@ def _add_study(add: Add) -> None:
         " --address HOST:6379 --gpus-per-run 0.5 --asha",
     )
     command.add_argument("experiment", nargs="*", help="names in report/experiments (without: a list of them)")
+    command.add_argument("--card", type=float, metavar="M", help="spend so many minutes of a card by its plan")
+    command.add_argument("--plan", action="store_true", help="card: only print the plan, with predicted minutes")
+    command.add_argument("--scale", choices=("full", "smoke"), default="full", help="card: or the plan in miniature")
+    command.add_argument("--pack", metavar="DIR", help="card: write what goes home there, in files of 14 MiB")
     command.add_argument("--pending", action="store_true", help="all that have no record and suit this machine")
     command.add_argument(
         "--minutes", type=float, metavar="M", help="stop after so long, with checkpoints; the same command goes on"

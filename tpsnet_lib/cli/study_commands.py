@@ -22,6 +22,8 @@ def run(options: Options) -> int:
     from tpsnet_lib.runs.wandb_mirror import Mirror
 
     store = default_store(options.out)
+    if options.card is not None:
+        return _card(options, store)
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"--workers is {options.workers}: give at least 1")
     needs = "gpu" if resolve_device(options.device).type == "cuda" else "cpu"
@@ -52,6 +54,29 @@ def _left_out(faults: Sequence[str]) -> int:
     for fault in faults:
         print(f"tpsnet: {fault}; left out", file=sys.stderr)
     return 1 if faults else 0
+
+
+def _card(options: Options, store: Any) -> int:
+    """Spend minutes of a card, or print how they would be spent; what can go home is packed however this ends."""
+    from tpsnet_lib.runs import card, card_plan
+
+    if not options.card > 0:
+        raise ConfigError(f"--card is {options.card:g}: give minutes, such as 28")
+    scale = card_plan.SCALES[options.scale]
+    if options.plan:
+        print(card_plan.table(card_plan.predicted(scale, options.card, card_plan.PEAK * card_plan.SHARE)))
+        return 0
+    spent = card.Card(
+        options.card, scale, store, options.data, options.device, options.minutes, execution=options.execution
+    )
+    try:
+        waits = spent.spend()
+    finally:
+        print(spent.table())
+        if options.pack:
+            print(*spent.pack(Path(options.pack)), sep="\n")
+    print("the same command goes on" if waits else "nothing waits")
+    return 0
 
 
 def _run_all(options: Options, jobs: Sequence[Any], store: Any, on_record: Any) -> list[Any]:
