@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from tpsnet_lib.files import ConfigError, TpsnetError
+from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError
 from tpsnet_lib.report import run_notebooks
 
 DECLARED = 'profile = "quick"\ndataset = "auto"\ndata = ""\nstore = ""\ntrials = 4\nrate = 0.1\nseeds = [0]'
@@ -73,6 +73,13 @@ def test_keep_going_runs_the_rest_and_a_success_replaces_what_was_left_of_a_fail
     assert (bad.status, bad.cell, good.status) == ("failed", 3, "ok")
     assert "DeadKernelError" in bad.error
     assert sorted(path.name for path in out.glob("[0-9]*")) == ["01_bad.failed.ipynb", "02_good.ipynb"]
+
+
+def test_sigterm_is_one_line_and_leaves_no_partial_copy(tmp_path, smoke):
+    toy(tmp_path, "01_long", "import os, signal, time\nos.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(60)")
+    with pytest.raises(Interrupted, match="stopped in 01_long"):
+        run_notebooks.run(smoke, folder=tmp_path, out=tmp_path / "out", progress="none")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
 
 
 def test_a_cell_that_hangs_is_stopped_at_the_time_out(tmp_path, smoke):

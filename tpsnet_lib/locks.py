@@ -1,11 +1,13 @@
-"""Locks between processes, which say who holds them."""
+"""What processes have to do with each other: locks, which say who holds them, and requests to stop."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import signal
 import socket
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,3 +88,15 @@ def _holder(path: Path) -> Held:
         held = Held(f"process {process}, which is stopped (`kill -CONT {process}` lets it go on),")
     held.stopped = stopped
     return held
+
+
+@contextlib.contextmanager
+def signals_answered_by(answer: Callable[..., object], *numbers: int) -> Iterator[None]:
+    """These signals call `answer` while the block lasts (in the main thread, which alone has signals)."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, answer) for number in numbers} if main else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

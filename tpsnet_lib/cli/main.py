@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent.parent / "report" / "assets" / "matplotlibrc")
     if options.run in ("setup", "check", "lab"):  # before anything is installed
         from tpsnet_lib.cli import setup_venv
 

@@ -30,24 +30,27 @@ def setup() -> Path:
     root = project_root()
     venv = root / ".venv"
     python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    named = f"{root}\n{sys.version_info[:2]}\n".encode()  # a copied checkout, or another Python, sets up anew
-    wanted = hashlib.sha256(
-        named + (root / "pins.txt").read_bytes() + (root / "pyproject.toml").read_bytes()
-    ).hexdigest()
+    pins = (root / "pins.txt").read_bytes() + (root / "pyproject.toml").read_bytes()
+    place = f"{root} {'.'.join(map(str, sys.version_info[:2]))}"  # of a copied checkout, or another Python, another
+    wanted = f"{place}\n{hashlib.sha256(pins).hexdigest()}\n"
     ready = venv / ".tpsnet-ready"
-    if python.exists() and ready.is_file() and ready.read_text() == wanted:
+    mark = ready.read_text("utf-8", errors="replace") if python.exists() and ready.is_file() else ""
+    if mark == wanted:
         return python
     print("setting up .venv from pins.txt (some 6 GB with torch)", file=sys.stderr, flush=True)
     began = time.monotonic()
-    if not python.exists() or not ready.is_file():  # none, or one that was not finished
+    if not mark.startswith(f"{place}\n"):  # none, or one that was not finished, or is another checkout's or Python's
         _call(
             [sys.executable, "-m", "venv", "--clear", str(venv)],
             "cannot create .venv; on Debian: apt install python3-venv",
         )
-    _call([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV], "cannot install uv")
+    _call(
+        [str(python), "-m", "pip", "install", "--quiet", "--no-user", "--disable-pip-version-check", UV],
+        "cannot install uv",
+    )
     install = [str(python), "-m", "uv", "pip", "install", "--python", str(python)]
     _call([*install, "-r", str(root / "pins.txt")], "cannot install the pins")
-    _call([*install, "--quiet", "--no-deps", "-e", str(root)], "cannot install tpsnet")
+    _call([*install, "--quiet", "--no-deps", "-e", "."], "cannot install tpsnet", root)  # in a path `[1]` is an option
     write_whole(ready, wanted)
     print(f".venv is ready after {time.monotonic() - began:.0f} s", file=sys.stderr)
     return python
@@ -122,24 +125,17 @@ def _workspace(notebook: str) -> dict[str, object]:
     return {"data": data, "metadata": {"id": "default"}}
 
 
-def _run(command: Sequence[str]) -> int:
-    return subprocess.run(command, check=False, env=_own_environment()).returncode
+def _run(command: Sequence[str], folder: Path | None = None) -> int:
+    return subprocess.run(command, cwd=folder, check=False, env=_own_environment()).returncode
 
 
 def _own_environment() -> dict[str, str]:
-    """The environment without what a user has set for pip, git and Python elsewhere, which breaks an environment."""
-    out_of_the_way = {
-        "PIP_USER",
-        "PIP_TARGET",
-        "PIP_PREFIX",
-        "PYTHONHOME",
-        "GIT_DIR",
-        "GIT_WORK_TREE",
-        "GIT_INDEX_FILE",
-    }
-    return {name: value for name, value in os.environ.items() if name not in out_of_the_way}
+    """The environment without what a user has set for pip, uv, git and Python elsewhere, which breaks this one."""
+    places = ("USER", "TARGET", "PREFIX", "ROOT", "SYSTEM_PYTHON")
+    out_of_the_way = {"PYTHONHOME", *(f"{tool}_{place}" for tool in ("PIP", "UV") for place in places)}
+    return {k: value for k, value in os.environ.items() if k not in out_of_the_way and not k.startswith("GIT_")}
 
 
-def _call(command: Sequence[str], failure: str) -> None:
-    if _run(command) != 0:
+def _call(command: Sequence[str], failure: str, folder: Path | None = None) -> None:
+    if _run(command, folder) != 0:
         raise TpsnetError(f"{failure}: `{' '.join(command)}` failed")

@@ -6,6 +6,7 @@ import ast
 import difflib
 import logging
 import os
+import signal
 import statistics
 import sys
 import time
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import ConfigError, TpsnetError, project_root
-from tpsnet_lib.locks import lock
+from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError, project_root
+from tpsnet_lib.locks import lock, signals_answered_by
 from tpsnet_lib.plain_yaml import read_yaml
 
 KERNEL = "python3"
@@ -170,7 +171,8 @@ def run(
     plan = [(path, parameters_for(path, profile, parameters)) for path in choose(only, folder)]
     out = _folder(out or project_root() / "report" / "local" / "notebooks")
     results: list[Result] = []
-    with lock(out / ".lock", on_wait=lambda who: _say(progress, f"waiting for {who}: it runs notebooks into {out}")):
+    ends = signals_answered_by(signal.default_int_handler, signal.SIGTERM)
+    with ends, lock(out / ".lock", lambda who: _say(progress, f"waiting for {who}: it runs notebooks into {out}")):
         for position, (path, given) in enumerate(plan, 1):
             if not keep_going and any(result.status == "failed" for result in results):
                 results.append(Result(path.stem, "skipped"))
@@ -203,21 +205,17 @@ def _execute(path: Path, given: dict[str, Any], out: Path, timeout: int, bar: di
             progress_bar=bar,
             execution_timeout=timeout,
         )
-    except (
-        PapermillException,
-        OSError,
-        RuntimeError,
-    ) as error:  # a cell's, or disk, time-out, kernel
+        os.replace(running, done)
+        failed.unlink(missing_ok=True)
+    except (PapermillException, OSError, RuntimeError) as error:  # of a cell, the disk, the kernel, or its time is out
         cell, said = _where(running, error)
         if running.exists():
             os.replace(running, failed)
         return Result(path.stem, "failed", time.monotonic() - start, failed, cell, said)
-    except BaseException:  # Ctrl-C: what ran until here is kept, and the interrupt goes on
-        if running.exists():
-            os.replace(running, failed)
-        raise
-    os.replace(running, done)
-    failed.unlink(missing_ok=True)
+    except KeyboardInterrupt:  # or SIGTERM
+        raise Interrupted(f"stopped in {path.stem}; the copies of the notebooks before it are kept in {out}") from None
+    finally:
+        running.unlink(missing_ok=True)
     return Result(path.stem, "ok", time.monotonic() - start, done)
 
 

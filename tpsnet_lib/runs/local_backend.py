@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import fingerprint
 from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import Interrupted, TpsnetError, TrainingError, write_whole
-from tpsnet_lib.locks import Held
+from tpsnet_lib.locks import Held, signals_answered_by
 from tpsnet_lib.progress import Progress
 from tpsnet_lib.runs.experiments import Experiment, Run
 from tpsnet_lib.runs.provenance import now, provenance
@@ -262,18 +262,6 @@ class _LocalPool:
                 self.suspects.add(job[1].config)
                 self.waiting.insert(0, job)
         self.going.clear()
-
-
-@contextlib.contextmanager
-def signals_answered_by(answer: Callable[..., object], *numbers: int) -> Iterator[None]:
-    """These signals call `answer` while the block lasts (in the main thread, which alone has signals)."""
-    main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, answer) for number in numbers} if main else {}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _end_with_parent() -> None:

@@ -24,9 +24,9 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import fingerprint
 from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError
-from tpsnet_lib.locks import Held, lock
+from tpsnet_lib.locks import Held, lock, signals_answered_by
 from tpsnet_lib.runs.experiments import Run, find_record
-from tpsnet_lib.runs.local_backend import Job, RunOptions, Tally, Workplace, signals_answered_by, work
+from tpsnet_lib.runs.local_backend import Job, RunOptions, Tally, Workplace, work
 from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.runs.record_files import write_failure
 from tpsnet_lib.runs.records import Record, Store
