@@ -98,7 +98,7 @@ def test_the_page_stands_alone_and_shows_every_part(tmp_path):
     assert [heading.text for heading in soup("h2")] == ["The answer", "Data", "Records"]
     assert [link["href"] for link in soup.nav("a")] == ["#answer", "#nb01", "#nb01-split", "#records"]
     assert "shapes10" in soup.select_one(".facts").text
-    assert "ran for 1:15 min" in soup.select_one(".notebook .eyebrow").text
+    assert soup.select_one(".notebook .eyebrow").text == "Notebook 01_data.ipynb"
     assert "<b>deep</b> & narrow" in soup.table.text
     assert soup.select_one("td.number").text == "4,959,770"
     assert len(soup.select(f'a[href="#record-{run.id}"]')) == 2
@@ -201,7 +201,7 @@ def test_what_is_said_to_whoever_sits_before_the_notebook_stays_there(tmp_path):
         "# T\n\nWhy. *Predict:* is it **more**? Then this.\n\n**Afterwards you can** do it.\n\n"
         "*Predict first: which?*\n\n| | |\n| --- | --- |\n| **Reads** | it |\n\n"
         "A layer. **Task 2. Write the\nlayer** here.\n\n### Task 3: more\nDo it.\n\n"
-        "## Kept\n\nA *predicted* value of **Task force**."
+        "## What to read next\n- a paper\n\n## Kept\n\nA *predicted* value of **Task force**."
     )
     soup = soup_of(notebook(tmp_path, "01_t", new_markdown_cell(text)))
     said = " ".join(soup.select_one(".notebook .prose").text.split())
@@ -214,6 +214,14 @@ def test_code_that_a_cell_shows_is_folded_as_its_own_is(tmp_path):
     folded = soup.select_one(".output details.code")
     assert folded.summary.code.text == "def area(side):"
     assert "return" in folded.select_one(".highlight").text
+
+
+@pytest.mark.parametrize(("rows", "folded"), [(12, False), (13, True)])
+def test_a_long_table_waits_under_the_number_of_its_rows(tmp_path, rows, folded):
+    html = f"<table><tbody>{'<tr><td>1</td></tr>' * rows}</tbody></table>"
+    soup = soup_of(notebook(tmp_path, "01_t", shown({"text/html": html})))
+    assert (soup.table.find_parent("details") is not None) == folded
+    assert ("13 rows" in soup.main.text) == folded
 
 
 def test_the_state_of_the_data_is_said_in_the_first_chapter_alone(tmp_path):

@@ -55,14 +55,12 @@ def make(
         executed = [result.path for result in results if result.path is not None]
     if missing := [path.name for path in executed if not path.is_file()]:
         raise TpsnetError(f"{', '.join(missing)}: not executed yet with profile {profile}; leave out --no-run")
-    minutes = (datetime.datetime.now().astimezone() - began).total_seconds() / 60
     store = Store(committed_folder()) if profile == "full" else default_store()
     facts = {
         "started": began.strftime("%Y-%m-%d %H:%M %Z"),
         "profile": profile,
         "data": dataset,
         "hardware": hardware(resolve_device("auto")),
-        "minutes": f"{minutes:.1f}" if run else "",
         "commit": commit(),
     }
     fresh = cost.latest_fresh() if run else None

@@ -199,14 +199,15 @@ def _winner(final: Final) -> str:
     recipe = [row | {"source": _linked(row["source"])} for row in recipe_glossary.in_words(run)]
     length = f"{run.train.epochs:g} epochs of {'all training images' if run.data.fit_on == 'all' else 'the split'}"
     curve = _shown(training.learning_curves(record, record.metrics.get("n", 0))) if record.curve else ""
+    ingredients = ", ".join(row["ingredient"] for row in recipe)
+    words = page.table(recipe, list(recipe[0]), "The recipe in words.")
     return (
-        f"<p>It is the recipe <em>{escape(final.name)}</em> of this report: {length}, batches of"
-        f" {run.train.batch_size}. Each word of the recipe has its line below; what each ingredient brings is measured"
-        ' in <a href="#nb04">chapter 4</a>.</p>'
+        f"<p>The recipe <em>{escape(final.name)}</em>: {length}, batches of {run.train.batch_size}; {ingredients}."
+        ' <a href="#nb04">Chapter 4</a> leaves out ingredients one at a time, of a smaller network in short runs.</p>'
         + _shown(network_drawing.draw_network(run.model))
         + page.table(layers, columns, "The layers; the counts are computed from the config.")
-        + page.table(recipe, list(recipe[0]), "The recipe in words.")
         + curve
+        + f'<details class="folded"><summary>The settings and the sources of the ingredients</summary>{words}</details>'
     )
 
 
@@ -225,7 +226,8 @@ def _claims(rows: Sequence[judge.Row]) -> str:
     about = (
         f"{judge.describe_table(rows)} A test holds if the interval of the difference lies above 0; it does not hold if"
         f" the interval leaves no room for the smallest effect of interest, {smallest}; it shows no difference that"
-        " matters if the interval lies within that effect on both sides of 0. Else it is not settled."
+        " matters if the interval lies within that effect on both sides of 0. Else it is not settled. The intervals"
+        " shown are those of one test; the adjusted ones, which decide, are wider."
     )
     lines = [
         {
@@ -237,8 +239,8 @@ def _claims(rows: Sequence[judge.Row]) -> str:
     ]
     caption = f"{_common_budget(rows)}What the tests of the original's claims (a) to (j) say."
     table = page.table(lines, ["verdict", "tested", "difference"], caption)
-    folded = f"<details><summary>The original's words, grounds and records</summary>{page.claims(rows)}</details>"
-    return f"<p>{_emphasis(about)}</p>{table}{folded}"
+    summary = "<summary>The original's words, grounds and records</summary>"
+    return f'<p>{_emphasis(about)}</p>{table}<details class="folded">{summary}{page.claims(rows)}</details>'
 
 
 def _common_budget(rows: Sequence[judge.Row]) -> str:

@@ -17,7 +17,6 @@ from bs4 import BeautifulSoup, Tag
 from bs4.element import NavigableString
 from markupsafe import Markup
 
-from tpsnet_lib.progress import duration
 from tpsnet_lib.report.pictures import png_source, slim_svg, svg_source, with_dark
 from tpsnet_lib.report.sanitise import clean
 
@@ -35,7 +34,10 @@ LEFT_OUT = {
 }  # tags of cells that stay in the notebook
 ACTIVE = ("script", "iframe", "object", "embed", "link", "meta", "base", "form")  # what a page that only shows lacks
 COLOURED = frozenset(re.findall(r"\.highlight \.(\w+)", (ASSETS / "page.css").read_text("utf-8")))
-ASIDE = re.compile(r"Task \d|Afterwards you|Predict|A hint for your prediction")  # to whoever sits before the notebook
+ASIDE = re.compile(
+    r"Task \d|Afterwards you|Predict|A hint for your prediction|(What to )?[Rr]ead next"
+)  # said to a student
+LONG = 12  # rows of a chapter's table, above which it folds
 NUMBER = re.compile(r"[-+−±]?\s*[\d.,]+(e[-+]?\d+)?\s*(%|s|ms|M)?|nan|–|", re.IGNORECASE)
 
 
@@ -67,12 +69,13 @@ def chapter(path: Path, problems: list[str], notice: bool = True) -> Chapter:
         if line.get_text().startswith("Data: CIFAR-10"):
             line.decompose()
     fold_shown_code(soup)
+    fold_long_tables(soup)
     tidy(soup, path.name, problems)
     number_figures(soup, f"{int(number)}." if number.isdigit() else "")
     title, headings = _headings(soup, prefix)
-    seconds = notebook.metadata.get("papermill", {}).get("duration")
-    eyebrow = f"Notebook {path.name}" + (f", ran for {duration(seconds)}" if seconds else "")
-    return Chapter(prefix, title or name.replace("_", " ").capitalize(), eyebrow, Markup(soup), headings)
+    return Chapter(
+        prefix, title or name.replace("_", " ").capitalize(), f"Notebook {path.name}", Markup(soup), headings
+    )
 
 
 def _prepare(notebook: Any) -> None:
@@ -176,7 +179,7 @@ def _mathml(tex: str, display: str, name: str, problems: list[str]) -> str:
 
 
 def leave_out_asides(soup: BeautifulSoup) -> None:
-    """In place: tasks, questions to predict, and what a chapter teaches, reads and takes stay in the notebook.
+    """In place: tasks, questions to predict, and what a chapter teaches, takes and recommends stay in the notebook.
 
     A task is the rest of its paragraph, or its heading with all that follows to the next; a question ends with `?`."""
     for heading in soup(re.compile("^h[1-6]$"), string=ASIDE):
@@ -216,6 +219,14 @@ def fold_shown_code(soup: BeautifulSoup) -> None:
         summary = soup.new_tag("summary")
         summary.extend([first, more])
         code.wrap(soup.new_tag("details", attrs={"class": "code"})).insert(0, summary)
+
+
+def fold_long_tables(soup: BeautifulSoup) -> None:
+    """In place: a table that a cell shows and that is longer than `LONG` rows waits under the number of its rows."""
+    for table in soup.select(".output table"):
+        if (rows := len(table.select("tbody tr"))) > LONG:
+            summary = soup.new_tag("summary", string=f"The table: {rows} rows")
+            table.wrap(soup.new_tag("details", attrs={"class": "folded"})).insert(0, summary)
 
 
 def tidy(soup: BeautifulSoup, name: str, problems: list[str]) -> None:
