@@ -143,7 +143,7 @@ def test_a_full_disk_is_one_line(
 
 @pytest.mark.parametrize(
     "command", ["describe", "data", "train", "test", "run", "records", "bench", "notebooks", "report", "figures",
-                "setup", "check", "lab"]
+                "convert", "predict", "setup", "check", "lab"]
 )  # fmt: skip
 def test_every_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:

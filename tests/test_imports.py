@@ -49,6 +49,7 @@ runs/record_files
 runs/records
 runs/publish
 runs/export
+runs/convert
 runs/search_space
 runs/experiments
 runs/study
@@ -101,6 +102,7 @@ benchmarks/original_loop
 benchmarks/throughput
 benchmarks/time_to_accuracy
 cli/setup_venv
+cli/parser
 cli/commands
 cli/study_commands
 cli/main

@@ -271,6 +271,18 @@ def predict(options: Options) -> int:
     return 0
 
 
+def convert(options: Options) -> int:
+    """Write a recorded network as a file for other programs."""
+    from tpsnet_lib.runs.convert import convert as written
+    from tpsnet_lib.runs.records import default_store
+
+    store = default_store(options.out)
+    record = store.load(options.record or _best_opened(store))
+    path = written(record, Path(options.file))
+    print(f"{path}: record {record.id}, images uint8 [B, {record.config.model.colours}, 32, 32] to probabilities")
+    return 0
+
+
 def _accuracy(said: dict[str, Any], kind: str) -> str:
     low, high = 100 * said[f"{kind}low"], 100 * said[f"{kind}high"]
     correct = said[f"{kind}correct"]

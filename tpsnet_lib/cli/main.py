@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import errno
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from tpsnet_lib import __version__
+from tpsnet_lib.cli.parser import Parser
 from tpsnet_lib.files import Interrupted, TpsnetError, naming
 
 Add = Callable[[str, str, str], argparse.ArgumentParser]
@@ -111,38 +109,14 @@ def _say(error: Exception, words: Sequence[str], line: str = "") -> None:
     print(f"tpsnet: {' '.join((line or str(error)).split())}", file=sys.stderr)
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose refusal is one line that says what may have been meant."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}{_meant(message)}\n")
-
-
-def _meant(message: str) -> str:
-    """What may have been meant by what argparse refuses."""
-    if invalid := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
-        choices = [choice.strip("' ") for choice in invalid[2].split(",")]
-        near = difflib.get_close_matches(invalid[1], choices, 1)
-        return f"; did you mean {near[0]}?" if near else "; --help lists what there is"
-    if unknown := re.search(
-        r"unrecognized arguments: --(\w+)[ =]?(\S*)", message.replace("-", "_").replace("__", "--")
-    ):
-        from tpsnet_lib.config import DataConfig, ModelConfig, TrainConfig
-
-        for part in (TrainConfig, ModelConfig, DataConfig):
-            if unknown[1] in part.__dataclass_fields__:
-                return f"; fields of a run are set by --set {part.section}.{unknown[1]}={unknown[2] or '...'}"
-    return "; --help lists what there is"
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="tpsnet",
         description="Residual networks under 5,000,000 parameters on CIFAR-10: train, search, test, report.",
         epilog="Example: tpsnet train --set model=classroom --set train.epochs=2 --set data.train_size=2000",
     )
     parser.add_argument("--version", action="version", version=f"tpsnet {__version__}")
-    shared = _Parser(add_help=False)
+    shared = Parser(add_help=False)
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -267,6 +241,13 @@ def _add_engine(add: Add) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
     command.add_argument("--out", metavar="STORE", help="the store that holds the record, if not the default")
     _add_json(command)
+
+    command = add(
+        "convert", "write a network for other programs: .pt2 by torch.export, .onnx", "tpsnet convert best.pt2"
+    )
+    command.add_argument("file", metavar="FILE", help="its ending, .pt2 or .onnx, says what to write")
+    command.add_argument("--record", metavar="ID", help="a record with weights (default: the best that was opened)")
+    command.add_argument("--out", metavar="STORE", help="the store that holds the record, if not the default")
 
 
 def _add_study(add: Add) -> None:
