@@ -153,7 +153,8 @@ def test_what_would_wait_is_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("member", "recipe", "operations"), [("wide", "long", 740), ("laptop", "laptop", 470), ("tpsnet", "original", 870)]
+    ("member", "recipe", "operations"),
+    [("wide", "long", 740), ("two_cores", "two_cores", 470), ("tpsnet", "original", 870)],
 )
 def test_how_many_operations_an_eager_step_has(
     member: str, recipe: str, operations: int, monkeypatch: pytest.MonkeyPatch

@@ -26,6 +26,7 @@ from tpsnet_lib.config import (
 )
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.plain_yaml import read_yaml
+from tpsnet_lib.runs.experiments import load_experiment
 
 FP32 = RunConfig(train=TrainConfig(precision="fp32"))
 SPRINT = RunConfig(model=MEMBERS["sprint"], train=RECIPES["sprint"]).with_precision("bf16")
@@ -288,3 +289,13 @@ def test_a_name_in_a_lower_layer_is_a_base_and_in_a_higher_one_a_new_start() -> 
     assert run.train == RECIPES["original"]
     run = parse(merged({"data": {"train_size": 100}}, {"data": "shapes10"}))
     assert (run.data.dataset, run.data.train_size) == ("shapes10", 100)
+
+
+def test_an_old_name_still_works_and_names_the_new_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse({"model": "laptop", "train": {"recipe": "laptop"}}) == parse(
+        {"model": "two_cores", "train": "two_cores"}
+    )
+    assert "tpsnet: laptop is called two_cores now" in capsys.readouterr().err
+    assert load_experiment("laptop_choices").name == "two_cores_choices"
+    with pytest.raises(ConfigError, match="no experiment laptops"):
+        load_experiment("laptops")

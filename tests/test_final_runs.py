@@ -73,30 +73,30 @@ def test_the_minutes_are_those_of_runs_that_had_the_machine_to_themselves() -> N
 
 
 def test_recipes_are_ordered_by_validation_accuracy_and_never_by_test_accuracy(tmp_path: Path) -> None:
-    laptop, narrow = (load_experiment(name).runs[0].config for name in ("laptop", "laptop_narrow"))
-    split = [replace(run, data=DataConfig(), seed=9) for run in (laptop, narrow)]
+    wide, narrow = (load_experiment(name).runs[0].config for name in ("two_cores", "two_cores_narrow"))
+    split = [replace(run, data=DataConfig(), seed=9) for run in (wide, narrow)]
     sprint = load_experiment("sprint10").runs[0].config
 
     def order(accuracies: tuple[float, float]) -> list[str]:
         kept_out = [record(9, config=run, accuracy=value) for run, value in zip(split, accuracies, strict=True)]
-        fitted = [record(run.seed, config=run, accuracy=0.999) for run in (laptop, narrow)]
+        fitted = [record(run.seed, config=run, accuracy=0.999) for run in (wide, narrow)]
         folder = tmp_path / str(accuracies)
         folder.mkdir()
         return [final.name for final in final_runs.finals(store_of(folder, *fitted, *kept_out, record(config=sprint)))]
 
-    assert order((0.95, 0.94)) == ["laptop", "laptop_narrow", "sprint10"]
-    assert order((0.94, 0.95)) == ["laptop_narrow", "laptop", "sprint10"]
+    assert order((0.95, 0.94)) == ["two_cores", "two_cores_narrow", "sprint10"]
+    assert order((0.94, 0.95)) == ["two_cores_narrow", "two_cores", "sprint10"]
 
 
 def test_the_seeds_of_a_declared_recipe_are_one_result(tmp_path: Path) -> None:
-    runs = [run.config.with_precision("bf16") for run in load_experiment("laptop").runs]
+    runs = [run.config.with_precision("bf16") for run in load_experiment("two_cores").runs]
     other = load_experiment("sprint10").runs[0].config
     here = [record(config.seed, config=config) for config in runs]
     there = store_of(tmp_path, *here, record(config=other), record(7, config=runs[0]))
     found = {final.name: [r.config.seed for r in final.records] for final in final_runs.finals(there)}
-    assert found == {"laptop": [config.seed for config in runs], "sprint10": [0]}
+    assert found == {"two_cores": [config.seed for config in runs], "sprint10": [0]}
     left = final_runs.finals(there, but=here[0].id)
-    assert [len(final.records) for final in left if final.name == "laptop"] == [len(runs) - 1]
+    assert [len(final.records) for final in left if final.name == "two_cores"] == [len(runs) - 1]
 
 
 def test_a_run_fitted_on_the_validation_images_has_no_held_out_accuracy() -> None:
@@ -108,7 +108,7 @@ def test_a_run_fitted_on_the_validation_images_has_no_held_out_accuracy() -> Non
 def test_a_record_that_was_opened_for_a_look_alone_is_in_no_result(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    runs = [run.config.with_precision("bf16") for run in load_experiment("laptop").runs]
+    runs = [run.config.with_precision("bf16") for run in load_experiment("two_cores").runs]
     here = [record(config.seed, config=config) for config in runs]
     found = {here[0].id: opened(0.99), here[1].id: opened(0.94)}
     found[here[0].id].metrics["not_choosing"] = True

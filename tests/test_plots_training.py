@@ -122,10 +122,10 @@ def test_each_way_of_scoring_has_a_bar_a_depth() -> None:
 
 
 def test_seeds_are_drawn_around_the_mean_of_their_recipe() -> None:
-    figure = plots.seeds({"laptop": [0.94, 0.95, 0.96], "best": [0.95, 0.952]}, 0.0022, [record()])
+    figure = plots.seeds({"two_cores": [0.94, 0.95, 0.96], "best": [0.95, 0.952]}, 0.0022, [record()])
     (axes,) = figure.axes
     assert axes.get_xlabel() == "points from the mean of the recipe's runs"
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["laptop", "best"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["two_cores", "best"]
     points = sorted(float(x) for dots in axes.collections for x, _ in dots.get_offsets())
     assert points == pytest.approx([-1, -0.1, 0, 0.1, 1])
     assert "0.22 points" in style.description(figure).caption

@@ -49,9 +49,9 @@ def test_the_line_that_reproduces_the_best_network_trains_the_experiments_recipe
     from tpsnet_lib.cli.main import _parser
     from tpsnet_lib.runs.experiments import load_experiment
 
-    line = re.search(r"`tpsnet (train --set model=laptop [^`]*)`", README).group(1)  # type: ignore[union-attr]
+    line = re.search(r"`tpsnet (train --set model=two_cores [^`]*)`", README).group(1)  # type: ignore[union-attr]
     config = _config(_parser().parse_args(shlex.split(line))).with_precision("bf16")
-    runs = load_experiment("laptop").runs
+    runs = load_experiment("two_cores").runs
     assert config.group_id == runs[0].config.group_id
     assert config.id not in {run.config.id for run in runs}
 

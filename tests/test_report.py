@@ -64,12 +64,12 @@ def test_swapping_two_records_changes_the_answer(tiny_record: Record) -> None:
 
 def test_the_answer_of_several_seeds_is_their_mean_with_its_interval(tiny_record: Record) -> None:
     scores = [0.951, 0.949, 0.956]
-    said = text(landing.answer([recipe(tiny_record, scores, "laptop", [50, 55, 52])]))
+    said = text(landing.answer([recipe(tiny_record, scores, "two_cores", [50, 55, 52])]))
     mean = stats.mean(scores)
     assert f"{100 * mean.value:.2f}% of the 10,000 test images" in said
     assert f"the mean of 3 seeds, 95% interval {mean:% interval}" in said
     assert "One run takes 52:20 min" in said
-    worse = recipe(tiny_record, [0.951, 0.949, 0.946], "laptop", [50, 55, 52])
+    worse = recipe(tiny_record, [0.951, 0.949, 0.946], "two_cores", [50, 55, 52])
     assert text(landing.answer([worse])) != said
 
 
@@ -84,11 +84,14 @@ def test_each_class_of_hardware_has_its_recipe_and_test_accuracy_chooses_none(ti
     card = replace(tiny_record, provenance={**tiny_record.provenance, "device": "cuda"})
     longer = replace(card, config=tiny(train__epochs=9))
     found = [
-        recipe(tiny_record, [0.93], "laptop"),
+        recipe(tiny_record, [0.93], "two_cores"),
         recipe(tiny_record, [0.99], "other"),
         recipe(longer, [0.92], "best"),
     ]
-    assert [final.name for final in landing.leading(found)] == ["best", "laptop"]  # in the order that validation gave
+    assert [final.name for final in landing.leading(found)] == [
+        "best",
+        "two_cores",
+    ]  # in the order that validation gave
     said = text(landing.answer(found))
     assert "on one GPU" in said
     assert "on two cores of a CPU" in said
@@ -139,15 +142,15 @@ def test_what_is_to_be_run_is_named_with_what_it_needs_and_its_minutes(tmp_path:
     heads = [cell.text for cell in rows[0]("th")]
     assert heads == ["experiment", "runs left", "needs", "about", "question"]
     cells = {row.td.text: [cell.text for cell in row("td")] for row in rows[1:] if row.td}
-    gpu, laptop = load_experiment("best"), load_experiment("laptop")
+    gpu, cores = load_experiment("best"), load_experiment("two_cores")
     assert cells["best"][1:4] == [
         f"{len(gpu.runs)} of {len(gpu.runs)}",
         "one GPU",
         duration(60 * gpu.minutes * len(gpu.runs)),
     ]
     assert cells["best"][4] == gpu.question
-    assert cells["laptop"][2] == "two CPU cores"
-    assert cells["laptop"][3] == duration(60 * laptop.minutes * len(laptop.runs))
+    assert cells["two_cores"][2] == "two CPU cores"
+    assert cells["two_cores"][3] == duration(60 * cores.minutes * len(cores.runs))
 
 
 def test_without_data_the_report_falls_back_and_a_wrong_place_is_an_error(

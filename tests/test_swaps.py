@@ -177,8 +177,8 @@ def training_as_it_is() -> dict[str, list[str]]:
         (("ablation", "the whole recipe"), ("ablation", "no cutout"), {"ablation"}),
         (("search_classroom_long", HIGH), ("search_classroom_long", LOW), {"annealed"}),
         (
-            ("laptop_choices", "cutout of 12 pixels, wider"),
-            ("laptop_narrow_split", "laptop_narrow_split"),
+            ("two_cores_choices", "cutout of 12 pixels, wider"),
+            ("two_cores_narrow_split", "two_cores_narrow_split"),
             {"winner", "tried", "beside"},
         ),
     ],

@@ -166,7 +166,7 @@ def test_what_does_not_get_there_is_said_not_to(
 
 
 def test_a_shortened_recipe_keeps_its_parts_in_proportion() -> None:
-    recipe = RECIPES["laptop"]
+    recipe = RECIPES["two_cores"]
     half = recipe.shortened(recipe.epochs / 2)
     assert (half.epochs, half.small_epochs) == (recipe.epochs / 2, recipe.small_epochs / 2)
     assert recipe.shortened(recipe.epochs) == recipe

@@ -146,7 +146,7 @@ NO_INGREDIENTS = {
 
 
 def test_each_ingredient_of_the_laptops_network_and_recipe_is_left_out_once() -> None:
-    chosen = {**RunConfig(MEMBERS["laptop"], RECIPES["laptop"]).to_dict()}
+    chosen = {**RunConfig(MEMBERS["two_cores"], RECIPES["two_cores"]).to_dict()}
     ingredients = {name for section in ("model", "train") for name in chosen[section]} - NO_INGREDIENTS
     runs = load_experiment("ablation").runs
     whole = runs[0].config.to_dict()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -263,6 +265,15 @@ _FAMILY = yaml.safe_load((Path(__file__).parent / "family.yaml").read_text("utf-
 MEMBERS = {name: ModelConfig(**given) for name, given in _FAMILY["members"].items()}  # networks that have a name
 RECIPES = {name: TrainConfig(**given) for name, given in _FAMILY["recipes"].items()}
 
+
+def current_name(name: str) -> str:
+    """The name of today of a member, recipe or experiment; a line on standard error says so where an old one came."""
+    new = re.sub(r"^laptop(?=_|$)", "two_cores", name)
+    if new != name:
+        print(f"tpsnet: {name} is called {new} now", file=sys.stderr)
+    return new
+
+
 _SECTIONS: dict[str, tuple[type[Any], str, Mapping[str, Any]]] = {
     "model": (ModelConfig, "member", MEMBERS),
     "train": (TrainConfig, "recipe", RECIPES),
@@ -292,6 +303,7 @@ def _parse_section(name: str, given: Any) -> Any:
     base = kind()
     if bases and key in values:
         chosen = values.pop(key)
+        chosen = current_name(chosen) if isinstance(chosen, str) else chosen
         if not isinstance(chosen, str) or chosen not in bases:
             raise ConfigError(f"{name}.{key} is {brief(chosen)}: choose one of {', '.join(bases)}")
         base = bases[chosen]

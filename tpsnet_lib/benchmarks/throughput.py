@@ -35,7 +35,7 @@ LOOP_CASES: dict[str, RunConfig] = {  # what `tpsnet bench loop` measures, on im
     "[3,3,3] at 16/32/64": RunConfig(ModelConfig(blocks=(3, 3, 3), channels=(16, 32, 64), stem=16)),
     "[3,3,3] at 32/64/128": RunConfig(ModelConfig(blocks=(3, 3, 3), channels=(32, 64, 128), stem=16)),
     "TPSNet": RunConfig(),
-    "laptop": RunConfig(MEMBERS["laptop"], replace(RECIPES["laptop"], small_epochs=0.0)),
+    "two_cores": RunConfig(MEMBERS["two_cores"], replace(RECIPES["two_cores"], small_epochs=0.0)),
 }
 WARM_UP_STEPS = 3  # steps before the clock starts; a DataLoader's prefetched batches are used up besides
 LEAST_STEPS = 3  # steps in a turn, however long they take

@@ -15,6 +15,7 @@ from tpsnet_lib.config import (
     PARAMETER_BUDGET,
     RunConfig,
     assignment,
+    current_name,
     merged,
     parse,
 )
@@ -37,6 +38,8 @@ def describe(options: Options) -> int:
     for name in ("pool", "stem"):
         if (value := getattr(options, name)) is not None:
             given[name] = _whole(f"--{name}", value)
+    if options.name is not None:
+        options.name = current_name(options.name)
     if options.name is not None and options.name not in MEMBERS:
         raise ConfigError(f"no member is called {options.name!r}: known are {', '.join(MEMBERS)}")
     tree = merged({"model": options.name or "tpsnet"}, {"model": given}, *(dict([assignment(s)]) for s in options.set))

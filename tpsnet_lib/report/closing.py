@@ -78,9 +78,10 @@ def _openings(store: Store) -> str:
     heads = ["opened", "record", "declared by", "rule"]
     about = (
         "<p>A run is declared final in a commit before it trains, and the test set opens for it once. The first"
-        " openings were made before this rule: the recipe <em>laptop</em> was replaced after its predecessor had been"
-        " opened, one record was opened as exploratory before its seed was declared, and <em>best</em> was opened from"
-        " a tree that was not clean, after a run of another length than its committed declaration named.</p>"
+        " openings were made before this rule: the recipe <em>two_cores</em>, then called <em>laptop</em>, was replaced"
+        " after its predecessor had been opened, one record was opened as exploratory before its seed was declared, and"
+        " <em>best</em> was opened from a tree that was not clean, after a run of another length than its committed"
+        " declaration named.</p>"
     )
     return about + page.table(rows, heads, "Openings of the test set.") + _scored_again(store)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.config import RunConfig, merged, parse
+from tpsnet_lib.config import RunConfig, current_name, merged, parse
 from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root
 from tpsnet_lib.model_cost import check_budget
 from tpsnet_lib.plain_yaml import read_yaml
@@ -73,6 +73,8 @@ def load_experiment(name: str | Path) -> Experiment:
 
     Raises `ConfigError` for a field that is not known, a config that is not valid, or a network over the budget."""
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else experiments_folder() / f"{name}.yaml"
+    if not path.is_file():
+        path = path.with_stem(current_name(path.stem))
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in experiments_folder().glob("*.yaml")))
         raise ConfigError(f"no experiment {name}: known are {known or 'none'}")
