@@ -140,12 +140,12 @@ def test_each_phase_is_recorded_once_and_a_run_says_how_it_was_executed(monkeypa
 
 
 @pytest.mark.parametrize(
-    ("member", "recipe"), [("wide", "long"), ("laptop", "laptop"), ("tpsnet", "original"), ("wide", "stacked")]
+    ("member", "recipe"), [("wide", "long"), ("two_cores", "two_cores"), ("tpsnet", "original"), ("wide", "stacked")]
 )
 def test_outside_a_captured_step_there_is_next_to_nothing_to_do(
     member: str, recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a graph a step has some 740 operations (`wide`), 460 (`laptop`), 870 (TPSNet)."""
+    """Without a graph a step has some 740 operations (`wide`), 460 (`two_cores`), 870 (TPSNet)."""
     install(monkeypatch)
     monkeypatch.setattr(TrainState, "require_finite", lambda state: None)  # as on CUDA
     short = replace(config_module.RECIPES[recipe], batch_size=8, precision="bf16", small_epochs=0.0, stem_epochs=0.0)

@@ -212,8 +212,8 @@ def bench(options: Options) -> int:
         from tpsnet_lib.benchmarks import time_to_accuracy
         from tpsnet_lib.config import MEMBERS, RECIPES, RunConfig
 
-        recipe = RECIPES["laptop"].shortened(options.epochs) if options.epochs else RECIPES["laptop"]
-        config = RunConfig(MEMBERS["laptop"], recipe)
+        recipe = RECIPES["two_cores"].shortened(options.epochs) if options.epochs else RECIPES["two_cores"]
+        config = RunConfig(MEMBERS["two_cores"], recipe)
         result = time_to_accuracy.bench_time(
             config, options.target, options.minutes, options.data, device, benches.Timing()
         )
