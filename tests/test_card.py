@@ -13,15 +13,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from tpsnet_lib.analysis import errors, final_runs
 from tpsnet_lib.analysis.cost import run_flops
-from tpsnet_lib.cli import main
-from tpsnet_lib.files import RecordError, TpsnetError
+from tpsnet_lib.cli import commands, main
+from tpsnet_lib.config import DataConfig, RunConfig
+from tpsnet_lib.files import RecordError, TpsnetError, write_json
+from tpsnet_lib.model import build
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs import card, card_plan, export, test_set
 from tpsnet_lib.runs.experiments import load_experiment
+from tpsnet_lib.runs.provenance import now
+from tpsnet_lib.runs.record_files import write_record, write_sums
 from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.train_state import TrainState
 
 ROOT = Path(__file__).parent.parent
 FULL, SMOKE = card_plan.SCALES["full"], card_plan.SCALES["smoke"]
@@ -240,6 +248,47 @@ def test_nothing_is_declared_from_a_tree_that_differs_from_its_commit(project: P
     (project / "report" / "spaces.yaml").write_text("{}\n")
     with pytest.raises(TpsnetError, match="tracked files differ from the commit"):
         card.Card(30, SMOKE, Store(project / "out"), device="cpu").spend()
+
+
+# Who takes the winner -------------------------------------------------------------------------------------------------
+
+
+def recorded(store: Store, config: RunConfig, validation: float, correct: int | None = None) -> None:
+    """A record of CIFAR-10 with weights and the figures that are given, opened on the test set if `correct` is."""
+    model = build(config.model)
+    row = {"epoch": 1.0, "train_loss": 1.0, "train_accuracy": 0.9, "validation_loss": 1.0}
+    history = [{**row, "validation_accuracy": validation}]
+    state = TrainState(config, 50_000, model, torch.optim.SGD(model.parameters()), None, 1, 60.0, history)
+    made = {"fingerprint": {"stamp": "CIFAR-10"}, "hardware": "a card", "finished": now(), "started": now()}
+    path = write_record(store.writable, config, state, made)
+    if correct is not None:
+        (path / "test").mkdir()
+        said = {"accuracy": correct / 10_000, "n": 10_000, "exact_accuracy": correct / 10_000, "exact_n": 9_979}
+        write_json(path / "test" / "metrics.json", said)
+        np.savez_compressed(path / "test" / "logits.npz", logits=np.zeros((10_000, 10), np.float16))
+        write_sums(path / "test")
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_the_notebooks_and_the_test_command_take_the_winner_from_the_records(
+    better: bool, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    store, small = Store(project / "out"), replace(SMOKE, data={})
+    tried = card_plan.choices(small, "bf16", 28, 1e9)
+    before, card_best = (card_plan.best(small, tried[name], 28, 1e9) for name in ("TrivialAugment", "CutMix"))
+    for name, run in (("earlier", before), ("card_best", card_best)):
+        text = card_plan.declaration("?", {name: run}, 1, (0, 1, 2), final=True)
+        (project / "report" / "experiments" / f"{name}.yaml").write_text(text)
+    for run, validation, correct in ((before, 0.95, 9_990), (card_best, 0.96 if better else 0.94, 9_000)):
+        recorded(store, replace(run, data=DataConfig()), validation)
+        for seed in range(3):
+            recorded(store, run.with_seed(seed), 0.999, correct)
+    wins, first = ("card_best", card_best) if better else ("earlier", before)  # whatever the test set says
+    ranked = final_runs.finals(store)
+    assert (ranked[0].name, len(ranked[0].records), len(ranked)) == (wins, 3, 2)
+    assert commands._best_opened(store) == first.with_seed(0).id
+    assert errors.rank_records(store, "cifar10")[0].id == first.with_seed(0).id
 
 
 # What travels ---------------------------------------------------------------------------------------------------------
