@@ -26,6 +26,7 @@ from tpsnet_lib.model import build
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs import card, card_plan, export, test_set
 from tpsnet_lib.runs.experiments import load_experiment
+from tpsnet_lib.runs.local_backend import RunOptions
 from tpsnet_lib.runs.provenance import now
 from tpsnet_lib.runs.record_files import write_record, write_sums
 from tpsnet_lib.runs.records import Record, Store
@@ -209,12 +210,12 @@ def test_the_queue_runs_in_order_what_fits_into_the_minutes_that_are_left(
 ) -> None:
     ran: list[tuple[str, int]] = []
 
-    def run_all(jobs: Any, *, workers: int, **_: Any) -> list[Record]:
+    def run_all(jobs: Any, options: RunOptions) -> list[Record]:
         ran.append((jobs[0][0].name, len(jobs)))
         return []
 
     monkeypatch.setattr(card, "run_all", run_all)
-    spent = card.Card(28, replace(FULL, prefix="best"), Store(tmp_path), device="cpu")
+    spent = card.Card(28, replace(FULL, prefix="best"), RunOptions(Store(tmp_path), device="cpu"))
     spent.state["speed"] = SPEED
     spent.state["experiments"] = {}
     for name, beside in FULL.queue.items():
@@ -235,19 +236,19 @@ def test_the_queue_runs_in_order_what_fits_into_the_minutes_that_are_left(
 
 def test_minutes_that_are_over_are_said_in_a_line(tmp_path: Path, project: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(project)
-    store = Store(project / "out")
-    card.Card(30, SMOKE, store, device="cpu")._save()
+    options = RunOptions(Store(project / "out"), device="cpu")
+    card.Card(30, SMOKE, options)._save()
     state = json.loads((project / "out" / "card.json").read_text())
     (project / "out" / "card.json").write_text(json.dumps({**state, "began": time.time() - 1801}))
     with pytest.raises(TpsnetError, match=r"the 30 minutes that began at .* are over: delete .*card\.json"):
-        card.Card(30, SMOKE, store, device="cpu")
+        card.Card(30, SMOKE, options)
 
 
 def test_nothing_is_declared_from_a_tree_that_differs_from_its_commit(project: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(project)
     (project / "report" / "spaces.yaml").write_text("{}\n")
     with pytest.raises(TpsnetError, match="tracked files differ from the commit"):
-        card.Card(30, SMOKE, Store(project / "out"), device="cpu").spend()
+        card.Card(30, SMOKE, RunOptions(Store(project / "out"), device="cpu")).spend()
 
 
 # Who takes the winner -------------------------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ def _left_out(faults: Sequence[str]) -> int:
 def _card(options: Options, store: Any) -> int:
     """Spend minutes of a card, or print how they would be spent; what can go home is packed however this ends."""
     from tpsnet_lib.runs import card, card_plan
+    from tpsnet_lib.runs.local_backend import RunOptions
 
     if not options.card > 0:
         raise ConfigError(f"--card is {options.card:g}: give minutes, such as 28")
@@ -66,9 +67,8 @@ def _card(options: Options, store: Any) -> int:
     if options.plan:
         print(card_plan.table(card_plan.predicted(scale, options.card, card_plan.PEAK * card_plan.SHARE)))
         return 0
-    spent = card.Card(
-        options.card, scale, store, options.data, options.device, options.minutes, execution=options.execution
-    )
+    asked = RunOptions(store, options.data, options.device, minutes=options.minutes, execution=options.execution)
+    spent = card.Card(options.card, scale, asked)
     try:
         waits = spent.spend()
     finally:

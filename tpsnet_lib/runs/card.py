@@ -19,7 +19,7 @@ from tpsnet_lib.files import TpsnetError, project_root, read_json, write_json, w
 from tpsnet_lib.runs import card_plan, export
 from tpsnet_lib.runs.card_plan import PACK_MINUTES, Scale
 from tpsnet_lib.runs.experiments import Experiment, experiments_folder, load_experiment, pending
-from tpsnet_lib.runs.local_backend import run_all
+from tpsnet_lib.runs.local_backend import RunOptions, run_all
 from tpsnet_lib.runs.provenance import commit, git, hardware, now
 from tpsnet_lib.runs.records import Store
 
@@ -31,20 +31,17 @@ Measure = Callable[[Mapping[str, RunConfig]], float]  # FLOP/s of runs side by s
 @dataclass
 class Card:
     """Minutes of a card, and how they are spent: `minutes` from the first command on, of which this one has
-    `call_minutes`. `measure` says how fast the card is; without it, a share of its peak is assumed."""
+    `options.minutes`. `measure` says how fast the card is; without it, a share of its peak is assumed."""
 
     minutes: float
     scale: Scale
-    store: Store
-    root: str | Path | None = None
-    device: str = "auto"
-    call_minutes: float | None = None
+    options: RunOptions
     measure: Measure | None = None
-    execution: str = "auto"
     state: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        began, where = time.time(), resolve_device(self.device)
+        began, where = time.time(), resolve_device(self.options.device)
+        self.store: Store = self.options.store
         self.cuda, self.precision = where.type == "cuda", native_precision(where)
         if self.path.is_file():
             self.state = read_json(self.path)
@@ -52,8 +49,8 @@ class Card:
             self.state = {"began": began, "started": now(), "minutes": self.minutes, "hardware": hardware(where)}
             self.state |= {"speed": 0.0, "experiments": {}, "parts": []}
         self.ends = self.state["began"] + 60 * (self.state["minutes"] - PACK_MINUTES)
-        if self.call_minutes is not None:
-            self.ends = min(self.ends, began + 60 * (self.call_minutes - PACK_MINUTES))
+        if self.options.minutes is not None:
+            self.ends = min(self.ends, began + 60 * (self.options.minutes - PACK_MINUTES))
         if self.left <= 0:
             over = f"the {self.state['minutes']:g} minutes that began at {self.state['started']} are over"
             raise TpsnetError(f"{over}: delete {self.path} to begin others")
@@ -165,9 +162,9 @@ class Card:
             part["minutes"] = before + (time.time() - began) / 60
             self._save()
 
-        asked: dict[str, Any] = {"root": self.root, "device": self.device, "store": self.store, "on_record": note}
+        beside = beside if self.cuda else 1
         try:
-            run_all(jobs, workers=beside if self.cuda else 1, minutes=self.left, execution=self.execution, **asked)
+            run_all(jobs, replace(self.options, workers=beside, minutes=self.left, on_record=note))
         finally:
             part["finished"] = not pending(experiments, self.store)
             del part["since"]
