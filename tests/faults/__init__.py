@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 HELD, LOST, RAN, TRACEBACK, HANG, WRONG = ENDS = "held", "lost", "ran", "traceback", "hang", "wrong"
 
-AREAS = {  # name: its module here, and what is tried there
-    "kills": ("kills", "train, replace, open, publish, export, import: dead at each file operation"),
+AREAS = {  # name: its module here (and function, if not `outcomes`), and what is tried there
+    "training": ("kills:training", "train, replace, fail: killed, cut off, interrupted at each file operation"),
+    "opening": ("kills:opening", "open the test set, publish: the same"),
+    "carrying": ("kills:carrying", "export, import: the same"),
     "disks": ("disks", "disks that are full, broken, read-only, without locks; names of the wrong kind"),
 }
 
@@ -34,5 +36,5 @@ class NotHere(Exception):  # noqa: N818 - no error
 
 def tried(area: str, short: bool) -> Iterator[Outcome]:
     """The outcomes of an area; the short form tries a part of its faults, which the test suite does."""
-    module = importlib.import_module(f".{AREAS[area][0]}", __package__)
-    yield from module.outcomes(short)
+    module, _, function = AREAS[area][0].partition(":")
+    yield from getattr(importlib.import_module(f".{module}", __package__), function or "outcomes")(short)

@@ -34,6 +34,9 @@ def main() -> int:
         except NotHere as reason:
             print(f"{area:14} not tried: {reason}", flush=True)
             continue
+        except KeyboardInterrupt:
+            _row(f"{area}, part", counts)
+            return 130
         _row(area, counts, f"{time.monotonic() - began:.0f}")
         total += counts
     _row("all", total)

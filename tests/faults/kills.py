@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,9 @@ from . import HANG, HELD, LOST, TRACEBACK, WRONG, Outcome
 from .operations import DEAD, Operation, Operations
 from .scenes import ask, command, config, copy, in_a_process, numbers, project, train_words, workshop
 
-MODES = {"kill": None, "power cut": None, "interrupt": 20}  # operations of a scene that are tried at most
-SHORT = 2  # in the short form
+EVERY = int(os.environ.get("TPSNET_KILL_POINTS", "1000"))  # operations of a scene and a mode that are tried at most
+MODES = {"kill": EVERY, "power cut": EVERY, "interrupt": min(EVERY, 8)}
+SHORT = 1  # in the short form
 RECORD = "/[0-9a-f]{12}$"  # the end of a fact's name that is a record
 TIMES = {"seconds", "images_per_second", "started", "finished", "opened", "command"}
 
@@ -113,11 +114,26 @@ def _weights(record: Any) -> str:
     return hashlib.sha256(b"".join(value.numpy().tobytes() for value in state.values())).hexdigest()
 
 
-def outcomes(short: bool) -> Iterator[Outcome]:
-    """Every scene, every mode, every operation."""
+def training(short: bool) -> Iterator[Outcome]:
+    """Kills of what makes records."""
+    yield from outcomes(short, ("train", "replace", "fail"))
+
+
+def opening(short: bool) -> Iterator[Outcome]:
+    """Kills of the opening of the test set, and of publishing."""
+    yield from outcomes(short, ("open", "publish", "publish trials"))
+
+
+def carrying(short: bool) -> Iterator[Outcome]:
+    """Kills of export and import."""
+    yield from outcomes(short, ("export", "import"))
+
+
+def outcomes(short: bool, names: Sequence[str]) -> Iterator[Outcome]:
+    """Some scenes, every mode, every operation."""
     with workshop() as shop:
         project(shop / "new")
-        for scene in scenes():
+        for scene in (scene for scene in scenes() if scene.name in names):
             state = state_of(scene, shop / "state")
             finished = ask(state, facts)
             total, whole = undisturbed(scene, copy(state, shop / "tried"))
