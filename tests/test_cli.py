@@ -51,6 +51,7 @@ def test_describe_refuses_what_is_over_the_budget_and_shows_the_count(capsys: py
     assert f"{json.loads(out)['parameters']:,} parameters" in err
 
 
+@pytest.mark.slow
 def test_train_and_test_are_drivable_by_a_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = tmp_path / "réc ords"
     code, out, _ = call("train", *SMALL, "--out", str(store), "--json", capsys=capsys)

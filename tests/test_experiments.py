@@ -91,6 +91,7 @@ def test_an_experiment_that_cannot_be_read_breaks_none_of_the_others(
     assert experiments.final_ids() == {}
 
 
+@pytest.mark.slow
 def test_two_workers_fill_the_store_and_a_diverging_run_is_recorded_as_failed(tmp_path: Path) -> None:
     path = declare(
         tmp_path / "e.yaml",

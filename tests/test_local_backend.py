@@ -36,11 +36,13 @@ proc_only = pytest.mark.skipif(sys.platform != "linux", reason="finds the proces
 
 
 @proc_only
+@pytest.mark.slow
 def test_a_search_killed_at_random_moments_ends_in_the_same_table(tmp_path: Path) -> None:
     kill_again_and_again(tmp_path)
 
 
 @proc_only
+@pytest.mark.slow
 def test_a_killed_worker_costs_no_run(tmp_path: Path) -> None:
     experiment, store = declare(tmp_path / "e.yaml", **rates(3, **{"train.epochs": 8})), Store(tmp_path / "store")
     harm: list[bool] = []
@@ -56,6 +58,7 @@ def test_a_killed_worker_costs_no_run(tmp_path: Path) -> None:
 
 
 @proc_only
+@pytest.mark.slow
 def test_a_run_whose_worker_dies_every_time_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     experiment, store = declare(tmp_path / "e.yaml", **rates(3, **{"train.epochs": 8})), Store(tmp_path / "store")
     unlucky = experiment.runs[0].config.id
@@ -95,6 +98,7 @@ def test_a_stopped_process_that_holds_a_run_is_named_and_the_others_go_on(tmp_pa
     assert [run.label for _, run in pending([experiment], store)] == [experiment.runs[0].label]
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_a_checkpoint_and_one_line(tmp_path: Path) -> None:
     path, store = tmp_path / "e.yaml", Store(tmp_path / "store")
     declare(path, runs=[{"train.epochs": 5000}])
@@ -123,6 +127,7 @@ def test_what_does_not_fit_in_the_time_is_passed_over_and_what_is_longer_than_al
     assert local_backend.Workplace(None, "cpu", (), 1, None).has_time_for(1000)
 
 
+@pytest.mark.slow
 def test_minutes_leave_checkpoints_from_which_the_next_call_goes_on(tmp_path: Path) -> None:
     experiment, store = declare(tmp_path / "e.yaml", **rates(2, **{"train.epochs": 5000}), minutes=30), Store(tmp_path)
     came_to = []
@@ -148,6 +153,7 @@ def test_a_run_in_pieces_ends_in_the_weights_of_the_whole_one(tmp_path: Path) ->
     assert not pieces.checkpoint(run.config.id).exists()
 
 
+@pytest.mark.slow
 def test_it_says_how_far_the_runs_are_that_are_going(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ def mutate(library: Path, change: str) -> None:
     (library / file).write_text(text.replace(old, new))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["none", "block", "shape", "split"])
 def test_nbval_turns_red_when_the_library_changes(change: str, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "tpsnet_lib", tmp_path / "tpsnet_lib", ignore=shutil.ignore_patterns("__pycache__"))

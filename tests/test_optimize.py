@@ -227,6 +227,7 @@ def test_where_numba_is_missing_or_fails_torch_trains_and_one_line_says_so(
     assert words in lines[0]
 
 
+@pytest.mark.slow
 def test_a_cache_that_is_torn_or_cannot_be_written_is_done_without(tmp_path: Path) -> None:
     assert pooled_twice(tmp_path) == ("True", [])
     kept = list(tmp_path.rglob("*.nbi"))

@@ -34,7 +34,10 @@ from ray.cluster_utils import Cluster
 
 from tpsnet_lib.runs import ray_backend
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the process to kill in /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="finds the process to kill in /proc"),
+]
 SIX = {"runs": [*rates(5)["runs"], {"train.lr": 100, "train.weight_decay": 1, "train.epochs": 8}]}
 
 

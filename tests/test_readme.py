@@ -34,6 +34,7 @@ def test_every_command_is_one_that_is_tested_here_or_run_by_ci() -> None:
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("tpsnet ")])
+@pytest.mark.slow
 def test_the_commands_run(line: str, tmp_path: Path) -> None:
     words = shlex.split(line)[1:]
     if words[0] in ("train", "notebooks"):

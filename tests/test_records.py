@@ -137,6 +137,7 @@ def _train(store: Path, results: "multiprocessing.Queue[float]") -> None:
     results.put(record.metrics["seconds"])
 
 
+@pytest.mark.slow
 def test_of_two_processes_that_ask_for_one_run_one_trains_and_the_other_reads(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     results = context.Queue()

@@ -27,6 +27,26 @@ def images() -> ImageSet:
     return throughput.sample(size=60)
 
 
+class SameProcess:
+    """Stands in for `BaselineProcess`: the original's way of training, in the process of the test."""
+
+    def __init__(self, config: RunConfig, images: ImageSet, device: torch.device) -> None:
+        self.config, self.images, self.device = config, images, device
+
+    def images_per_second(self, precision: str, workers: int, seconds: float, skip: int, least: int) -> float:
+        with closing(original_loop.train(self.config, self.images, self.device, precision, workers=0)) as steps:
+            rate = original_loop.steps_per_second(steps.__next__, seconds, skip, self.device, least)
+        return self.config.train.batch_size * rate
+
+    def close(self) -> None:
+        """Nothing is left to end."""
+
+
+@pytest.fixture
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(original_loop, "BaselineProcess", SameProcess)
+
+
 @pytest.fixture(autouse=True)
 def _shortest_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput, "WARM_UP_STEPS", 0)
@@ -56,6 +76,7 @@ def test_the_baseline_learns(images: ImageSet, workers: int):
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 
 
+@pytest.mark.slow
 def test_a_baseline_that_ended_is_said_to_have(images: ImageSet):
     with closing(
         original_loop.BaselineProcess(RunConfig(TINY, BATCHES_OF_16), images, torch.device("cpu"))
@@ -66,6 +87,7 @@ def test_a_baseline_that_ended_is_said_to_have(images: ImageSet):
             baseline.images_per_second("fp32", 0, 0.0, 0, 1)
 
 
+@pytest.mark.usefixtures("_in_this_process")
 def test_the_loops_bench_gives_medians_spread_n_and_origin(images: ImageSet):
     device = torch.device("cpu")
     result = throughput.bench_loop(RunConfig(TINY, BATCHES_OF_16), images, device, throughput.Timing(0.0, 2, [0, 1]))
@@ -93,6 +115,7 @@ def test_the_loops_bench_gives_medians_spread_n_and_origin(images: ImageSet):
         assert shown in text
 
 
+@pytest.mark.usefixtures("_in_this_process")
 def test_a_batch_larger_than_the_data_is_made_to_fit(images: ImageSet):
     result = throughput.bench_loop(RunConfig(TINY), images, torch.device("cpu"), throughput.Timing(0.0, 1, [0]))
     assert result["batch_size"] == 60
@@ -134,7 +157,7 @@ def race_to(accuracy: float, epochs: float = 12.0, minutes: float = 30.0) -> dic
     return time_to_accuracy.bench_time(config, accuracy, minutes, None, device, timing)
 
 
-@pytest.mark.usefixtures("_a_second_a_look")
+@pytest.mark.usefixtures("_a_second_a_look", "_in_this_process")
 def test_the_time_to_an_accuracy_is_that_of_the_epoch_that_reached_it() -> None:
     result = race_to(0.2)
     ours = result["ours"]
@@ -148,7 +171,7 @@ def test_the_time_to_an_accuracy_is_that_of_the_epoch_that_reached_it() -> None:
     assert "at least 3.00" in time_to_accuracy.table(slow)
 
 
-@pytest.mark.usefixtures("_a_second_a_look")
+@pytest.mark.usefixtures("_a_second_a_look", "_in_this_process")
 def test_what_does_not_get_there_is_said_not_to(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

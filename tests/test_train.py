@@ -100,6 +100,7 @@ def test_a_run_that_goes_on_with_other_threads_says_so_in_a_line_and_in_its_stat
     assert capsys.readouterr().err.startswith("tpsnet: this run goes on with 2 thread(s) and was trained with 1: ")
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_the_middle_of_an_epoch_resumes_to_the_same_weights(tmp_path: Path) -> None:
     settings = [f"--set={text}" for text in (
         "data.dataset=shapes10", "data.train_size=400", "data.validation_size=100", "train.epochs=4",

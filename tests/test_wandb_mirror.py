@@ -147,6 +147,7 @@ def test_a_run_taken_up_again_is_mirrored_whole(project: Path) -> None:
     assert (second["exit"], second["rows"]) == (0, approximately(record.history()))
 
 
+@pytest.mark.slow
 def test_run_mirrors_new_and_old_records_once_each(project: Path) -> None:
     experiment = {"question": "?", "base": TINY, "runs": [{"label": "a"}, {"label": "b", "train.lr": 0.01}]}
     (project / "report" / "experiments" / "pair.yaml").write_text(yaml.safe_dump(experiment))
@@ -175,6 +176,7 @@ def test_a_failed_run_says_why(project: Path, tiny_record: Record) -> None:
     assert (found["summary"]["failed"], found["rows"], found["exit"]) == ("the loss is not a number", [], 1)
 
 
+@pytest.mark.slow
 def test_off_writes_nothing_and_imports_no_wandb(project: Path) -> None:
     code = (
         "import sys\nfrom tpsnet_lib.cli import main\ncode = main.main(sys.argv[1:])\n"
@@ -187,6 +189,7 @@ def test_off_writes_nothing_and_imports_no_wandb(project: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "0123456789" * 4])
+@pytest.mark.slow
 def test_online_without_a_key_or_a_server_goes_on_offline(project: Path, key: str) -> None:
     """In a process of its own, so that the end of W&B's own process is waited for too; the server's port is shut."""
     environment = {**os.environ, "WANDB_BASE_URL": "http://127.0.0.1:9", "PYTHONPATH": str(ROOT)}
