@@ -14,7 +14,6 @@ from tpsnet_lib.config import CLASSES
 from tpsnet_lib.data.datasets import normalise
 
 Values = Sequence[float] | NDArray[Any]
-Flags = Sequence[bool] | NDArray[Any] | Tensor
 
 
 @torch.inference_mode()
