@@ -104,7 +104,7 @@ benchmarks/time_to_accuracy
 cli/setup_venv
 cli/parser
 cli/commands
-cli/study_commands
+cli/run_commands
 cli/main
 __main__
 """.split()  # noqa: SIM905

@@ -1,5 +1,5 @@
 """What the commands on one network, on data and on the report do; those that run many networks are in
-`study_commands`. Results go to standard output."""
+`run_commands`. Results go to standard output."""
 
 from __future__ import annotations
 

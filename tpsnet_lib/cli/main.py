@@ -69,9 +69,9 @@ def _run(options: argparse.Namespace) -> int:
         given = [options.jupyter] if options.run == "lab" else []
         done: object = getattr(setup_venv, options.run)(*given)
         return done if isinstance(done, int) else 0
-    from tpsnet_lib.cli import commands, study_commands
+    from tpsnet_lib.cli import commands, run_commands
 
-    module = study_commands if hasattr(study_commands, options.run) else commands
+    module = run_commands if hasattr(run_commands, options.run) else commands
     return int(getattr(module, options.run)(options))
 
 
@@ -131,9 +131,9 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=name)
         return command
 
-    _add_engine(add)
-    _add_study(add)
-    _add_publish(add)
+    _add_network_commands(add)
+    _add_run_commands(add)
+    _add_report_commands(add)
     return parser
 
 
@@ -171,7 +171,7 @@ def _add_wandb(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_engine(add: Add) -> None:
+def _add_network_commands(add: Add) -> None:
     command = add(
         "describe",
         "a network's layers, shapes, parameters and MACs",
@@ -250,7 +250,7 @@ def _add_engine(add: Add) -> None:
     command.add_argument("--out", metavar="STORE", help="the store that holds the record, if not the default")
 
 
-def _add_study(add: Add) -> None:
+def _add_run_commands(add: Add) -> None:
     command = add(
         "run",
         "run experiments, or whatever is pending",
@@ -316,7 +316,7 @@ def _add_study(add: Add) -> None:
     _add_json(command)
 
 
-def _add_publish(add: Add) -> None:
+def _add_report_commands(add: Add) -> None:
     for name, about, example in (
         ("notebooks", "execute the notebooks in order", "tpsnet notebooks --profile smoke --only 02"),
         ("report", "execute the notebooks and write the report, one HTML file", "tpsnet report --profile quick"),
