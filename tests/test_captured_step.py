@@ -14,7 +14,7 @@ from recorded_graph import install
 from tpsnet_lib import config as config_module
 from tpsnet_lib import optim, train
 from tpsnet_lib.analysis.step_profile import OperationCounter
-from tpsnet_lib.captured_step import WARM_UP_STEPS
+from tpsnet_lib.captured_step import WARM_UP_STEPS, interleaved
 from tpsnet_lib.checkpoint import write_checkpoint
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import fit_and_validation
@@ -157,3 +157,19 @@ def test_outside_a_captured_step_there_is_next_to_nothing_to_do(
         next(states)
     assert counter.operations.total() <= 8
     assert not counter.waits
+
+
+@pytest.mark.parametrize("execution", ["eager", "captured"])
+def test_three_seeds_interleaved_end_in_the_weights_of_three_run_alone(
+    execution: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch)
+    config = config_of({"cutmix": 1.0, "mix_off_epochs": 0.5, "ema_decay": 0.9, "epochs": 2})
+    seeds = [config, config.with_seed(1), replace(config.with_seed(2), train=replace(config.train, epochs=1.6))]
+    how = train.TrainOptions(CPU, execution, progress="none")
+    alone = [train.fit(each, *fit_and_validation(each.data), how) for each in seeds]
+    *_, together = interleaved([train.train(each, *fit_and_validation(each.data), how) for each in seeds], CPU)
+    for state, other in zip(together, alone, strict=True):
+        assert (state.config.seed, state.step) == (other.config.seed, other.steps)
+        weights = other.model.state_dict()
+        assert all(torch.equal(value, weights[name]) for name, value in state.model.state_dict().items())

@@ -100,6 +100,7 @@ report/closing
 report/build
 benchmarks/original_loop
 benchmarks/throughput
+benchmarks/card
 benchmarks/time_to_accuracy
 cli/setup_venv
 cli/parser

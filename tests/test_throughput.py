@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from dataclasses import replace
 from itertools import count, islice
 from types import SimpleNamespace
 
@@ -11,9 +12,9 @@ import pytest
 import torch
 from torchvision import transforms
 
-from tpsnet_lib.benchmarks import original_loop, throughput, time_to_accuracy
+from tpsnet_lib.benchmarks import card, original_loop, throughput, time_to_accuracy
 from tpsnet_lib.cli import main
-from tpsnet_lib.config import RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
+from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.files import TrainingError
 from tpsnet_lib.model_cost import count_macs
@@ -203,3 +204,18 @@ def test_the_old_word_for_the_target_still_works_and_names_the_new_one(
     assert main.main(["bench", "time", "--to", "0.7", "--device", "cpu", "--json"]) == 0
     assert asked["target"] == 0.7
     assert capsys.readouterr().err == "tpsnet: --to is called --target now\n"
+
+
+def test_a_card_is_measured_by_recipe_alone_and_several_at_a_time(images: ImageSet):
+    runs = {"small": RunConfig(TINY, BATCHES_OF_16), "twice": RunConfig(TINY, replace(BATCHES_OF_16, copies=2))}
+    result = card.measure(runs, images, torch.device("cpu"), seconds=0.3, together=2, minutes=10)
+    assert json.loads(json.dumps(result)) == result
+    assert result["recipes"].keys() == runs.keys()
+    for name, row in result["recipes"].items():
+        for number in (1, 2):
+            rate, copies = row[f"{number}"]["images_per_second"], runs[name].train.copies
+            assert row[f"{number}"]["epochs"] == pytest.approx(600 * rate / number / copies / 50_000)
+            assert row[f"{number}"]["share"] == pytest.approx(6 * count_macs(TINY) * rate / result["peak"])
+    assert result["speed"] == pytest.approx(sum(row["2"]["flops"] for row in result["recipes"].values()) / 2)
+    assert "small" in card.table(result)
+    assert {config.model for config in card.planned().values()} >= {MEMBERS["wide"], MEMBERS["tpsnet"]}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ class Phase(NamedTuple):
 
 
 Step = Callable[[Batch, Phase], None]
+Run = TypeVar("Run")
 
 
 def can_capture(device: torch.device) -> bool:
@@ -121,6 +123,27 @@ class CapturedStep:
     def _give_up(self, reason: str) -> None:
         print(f"tpsnet: the step cannot be captured, so it runs as Python has it ({reason})", file=sys.stderr)
         self.captures = False
+
+
+def interleaved(runs: Sequence[Iterator[Run]], device: torch.device) -> Iterator[list[Run]]:
+    """Advance runs of one device by turns, a step each, until all have ended; yields what the runs yielded last.
+
+    On CUDA each has a stream of its own, so that one's kernels fill what another's leave idle. As what a run draws is
+    set before each of its steps, it ends in the weights that it has alone."""
+    streams: list[Any] = [contextlib.nullcontext() for _ in runs]
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        streams = [torch.cuda.stream(torch.cuda.Stream()) for _ in runs]  # type: ignore[no-untyped-call]
+    going, last = dict(enumerate(runs)), dict[int, Run]()
+    while going:
+        for number, run in list(going.items()):
+            with streams[number]:
+                try:
+                    last[number] = next(run)
+                except StopIteration:
+                    del going[number]
+        if going:
+            yield [last[number] for number in sorted(last)]
 
 
 def executed(execution: str, take_step: Step, forward_pass: TrainStep) -> str:

@@ -300,10 +300,10 @@ def _add_run_commands(add: Add) -> None:
 
     command = add(
         "bench",
-        "measure our loop, time to an accuracy, augmentation or search beside another way",
+        "measure our loop, time to an accuracy, augmentation or search beside another way; or what a card trains",
         "tpsnet bench augment; on a quiet machine: tpsnet bench time --target 0.9 --epochs 8",
     )
-    command.add_argument("what", choices=("loop", "time", "augment", "search"))
+    command.add_argument("what", choices=("loop", "time", "augment", "search", "card"))
     command.add_argument(
         "--repeats", type=int, default=5, metavar="N", help="turns of each side (default: %(default)s)"
     )

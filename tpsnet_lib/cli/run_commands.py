@@ -208,6 +208,12 @@ def bench(options: Options) -> int:
         result = benches.bench_search(device=device.type)
         print(json.dumps(result) if options.json else benches.table_of_search(result))
         return 0
+    if options.what == "card":
+        from tpsnet_lib.benchmarks import card
+
+        result = card.measure(card.planned(), benches.sample(size=8192), device)
+        print(json.dumps(result) if options.json else card.table(result))
+        return 0
     if options.what == "time":
         from tpsnet_lib.benchmarks import time_to_accuracy
         from tpsnet_lib.config import MEMBERS, RECIPES, RunConfig
