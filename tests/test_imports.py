@@ -45,6 +45,7 @@ asam
 distillation
 train
 runs/provenance
+runs/record_checks
 runs/record_files
 runs/records
 runs/publish
@@ -90,6 +91,7 @@ claims/judge
 claims/mistakes
 report/pictures
 report/sanitise
+report/notebook_files
 report/run_notebooks
 report/student_copies
 report/notebook_html

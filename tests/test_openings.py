@@ -192,7 +192,8 @@ def test_verify_finds_a_final_result_that_no_commit_had_declared(
 def test_a_changed_digit_anywhere_in_a_record_a_row_or_the_log_is_seen(
     opened: Store, tiny_record: Record, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = {"config": tiny(seed=7).to_dict(), "metrics": {"validation_accuracy": 0.5}, "provenance": {}, "curve": []}
+    made = {"fingerprint": {"stamp": "shapes10"}}
+    row = {"config": tiny(seed=7).to_dict(), "metrics": {"validation_accuracy": 0.5}, "provenance": made, "curve": []}
     trials = opened.writable / "made.trials.jsonl"
     trials.write_text(json.dumps({"trial": row, "sha256": row_sum(row)}) + "\n")
     verify = ["records", "verify", "--out", str(opened.writable)]

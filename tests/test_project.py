@@ -16,7 +16,9 @@ def pins() -> dict[str, str]:
     """Name and version of each pin, as Python 3.12 takes them."""
     found = {}
     for line in (ROOT / "pins.txt").read_text().splitlines():
-        name, version, marker = re.fullmatch(r"(\S+?)==([^ ;]+)(?: ; (.*))?", line).groups()  # type: ignore[union-attr]
+        if line.startswith(("#", " ")):  # how it was made, and the hashes
+            continue
+        name, version, marker = re.fullmatch(r"(\S+?)==([^ ;]+)(?: ; (.*?))? \\", line).groups()  # type: ignore[union-attr]
         if "< '3.12'" not in (marker or ""):
             found[name] = version
     return found
@@ -39,6 +41,7 @@ def test_the_conda_environment_names_the_pins() -> None:
     named = dict(item.split("=") for item in environment["dependencies"] if isinstance(item, str) and "=" in item)
     assert named.pop("python") == "3.12"
     named["torch"], named["ray"] = named.pop("pytorch"), named.pop("ray-tune")  # their names on conda-forge
+    named["jupyter-client"] = named.pop("jupyter_client")
     assert named == {name: pins()[name] for name in requirements()}
 
 

@@ -7,6 +7,7 @@ import io
 import signal
 import threading
 import time
+import zipfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 import torch
 
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.files import Interrupted, RecordError, write_whole
+from tpsnet_lib.files import Interrupted, RecordError, brief, read_bytes, write_whole
 from tpsnet_lib.train_state import TrainState
 
 CHECKPOINT_SECONDS = 60.0  # between checkpoints that are written at the end of an epoch
+LARGEST = 2**31  # bytes; five million parameters with their moments and average have a tenth of it
+WAY_OUT = "delete it to train from the start"
 _MAGIC = b"tpsnet-checkpoint-1\n"
 
 
@@ -31,13 +34,22 @@ def write_checkpoint(path: Path, state: TrainState) -> None:
 
 def read_checkpoint(path: Path, config: RunConfig) -> dict[str, Any]:
     """The saved state of this very run. Raises `RecordError` for a torn file and for one of another run."""
-    content = path.read_bytes()
+    content = read_bytes(path, LARGEST)
     digest, payload = content[len(_MAGIC) : len(_MAGIC) + 32], content[len(_MAGIC) + 32 :]
     if not content.startswith(_MAGIC) or hashlib.sha256(payload).digest() != digest:
-        raise RecordError(f"{path} is torn or not a checkpoint: delete it to train from the start")
-    saved: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        raise RecordError(f"{path} is torn or not a checkpoint: {WAY_OUT}")
+    try:
+        with zipfile.ZipFile(io.BytesIO(payload)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > LARGEST:
+                raise ValueError("its parts are too large")
+        saved: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        if not isinstance(saved, dict) or not isinstance(saved.get("id"), str):
+            raise ValueError("it names no run")
+    except Exception as error:  # whatever a pickle of tensors can be: torch raises a dozen types
+        raise RecordError(f"{path} holds no state of a run ({brief(error)}): {WAY_OUT}") from error
     if saved["id"] != config.id:
-        raise RecordError(f"{path} belongs to run {saved['id']}, not to {config.id}: its config or network is another")
+        named = brief(saved["id"]).strip("'")
+        raise RecordError(f"{path} belongs to run {named}, not to {config.id}: its config or network is another")
     return saved
 
 

@@ -269,9 +269,9 @@ def read_text(path: Path, largest: int = LARGEST_TEXT, kind: type[TpsnetError] =
         raise kind(f"{path} is not text in UTF-8 (byte {error.start}): write it anew, or restore it") from error
 
 
-def read_json(path: Path, kind: type[TpsnetError] = RecordError) -> Any:
+def read_json(path: Path, kind: type[TpsnetError] = RecordError, largest: int = LARGEST_TEXT) -> Any:
     """Read a JSON file; one that is torn, missing, too large or too deep is a `kind` that names it."""
-    text = read_text(path, LARGEST_TEXT, kind)
+    text = read_text(path, largest, kind)
     try:
         return json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -286,9 +286,9 @@ def brief(value: Any) -> str:
     """A value as a message quotes it, or the message of an error: on one line of at most 200 characters."""
     try:
         text = str(value) if isinstance(value, BaseException) else _BRIEF.repr(value)
-    except ValueError:  # a number with thousands of digits
-        text = f"a very long {type(value).__name__}"
-    text = " ".join(text.split())
+    except (ValueError, RecursionError):  # a number with thousands of digits, lists in lists without end
+        text = f"{type(value).__name__}, too large to show"
+    text = " ".join(text.split()) or type(value).__name__
     return text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}..."
 
 

@@ -73,7 +73,7 @@ def train(
     teacher = Teacher(recipe, options.teachers, device) if recipe.teacher else None
     state = TrainState(config, len(fit_set), model, optimizer, ema)
     if options.resume and options.checkpoint is not None and options.checkpoint.exists():
-        state.restore(read_checkpoint(options.checkpoint, config))
+        state.restore(read_checkpoint(options.checkpoint, config), options.checkpoint)
     on_epoch = options.on_epoch or (lambda row: None)
     for row in state.history:
         on_epoch(row)

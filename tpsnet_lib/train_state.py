@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,9 +18,11 @@ from tpsnet_lib import metrics, optim
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.batches import batch_size, run_steps
 from tpsnet_lib.data.datasets import ImageSet, normalise
-from tpsnet_lib.files import RecordError, TrainingError
+from tpsnet_lib.files import RecordError, TrainingError, brief
 from tpsnet_lib.model import ResNet, build
 from tpsnet_lib.whitening import whiten
+
+ROW = ("epoch", "steps", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
 
 
 @dataclass
@@ -163,15 +166,28 @@ class TrainState:
             "ema": self.ema.state() if self.ema is not None else {},
         }
 
-    def restore(self, saved: dict[str, Any]) -> None:
+    def restore(self, saved: dict[str, Any], path: Path | str = "the checkpoint") -> None:
         """Continue from a checkpoint of this run, as `read_checkpoint` returns it.
 
-        Raises `RecordError` if it was fitted on another number of images."""
-        if saved["images"] != self.images:
-            raise RecordError(f"the checkpoint was fitted on {saved['images']} images, this run has {self.images}")
+        Raises `RecordError` that names its `path` if it was fitted on another number of images, or does not fit."""
+        if (images := saved.get("images")) != self.images:
+            raise RecordError(f"{path} was fitted on {brief(images)} images, this run has {self.images}")
+        try:
+            self._take(saved)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise RecordError(f"{path} does not fit this run ({brief(error)}): delete it to start anew") from error
+        self.start_clock()
+
+    def _take(self, saved: dict[str, Any]) -> None:
         self.step, self.seconds, self.history = saved["step"], saved["seconds"], saved["history"]
+        if type(self.step) is not int or not 0 <= self.step <= self.steps or not 0 <= self.seconds < 1e12:
+            raise ValueError(f"step {brief(self.step)} after {brief(self.seconds)} s")
+        if any(row.keys() != set(ROW) or not all(isinstance(row[name], float) for name in ROW) for row in self.history):
+            raise ValueError("its history has other figures")
         self.first_step = self.step
         known = saved.get("threads", [[0, 0]])  # 0: a checkpoint that does not say it
+        if not known or any(len(pair) != 2 or set(map(type, pair)) != {int} for pair in known):
+            raise ValueError("its counts of threads are none")
         if known[-1][1] != (now := torch.get_num_threads()):
             known.append([self.step, now])
             if self.loss_sum.device.type == "cpu":
@@ -182,10 +198,15 @@ class TrainState:
         self.loss_sum.copy_(saved["sums"][0])
         self.correct.copy_(saved["sums"][1])
         self.model.load_state_dict(saved["model"])
+        before = [{name: type(value) for name, value in group.items()} for group in self.optimizer.param_groups]
         optim.load_state(self.optimizer, saved["optimizer"])
+        after = [{name: type(value) for name, value in group.items()} for group in self.optimizer.param_groups]
+        kept = [(p, value) for p, state in self.optimizer.state.items() for value in state.values()]
+        sizes = {(p.shape, value.shape) for p, value in kept if isinstance(value, torch.Tensor)}
+        if before != after or any(own != shape and shape != () for own, shape in sizes):
+            raise ValueError("its optimizer is another")
         if self.ema is not None:
             self.ema.restore(saved["ema"])
-        self.start_clock()
 
 
 def initial_model(config: RunConfig, fit_set: ImageSet, device: torch.device) -> ResNet:

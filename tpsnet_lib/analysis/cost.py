@@ -12,7 +12,7 @@ from typing import Any
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.config import IMAGE_SIZE, MEMBERS, RunConfig
 from tpsnet_lib.data.datasets import split
-from tpsnet_lib.files import project_root
+from tpsnet_lib.files import DataError, brief, project_root, read_text
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record, Store, read_record
@@ -67,6 +67,10 @@ def declared_run(experiment: str, dataset: str) -> RunConfig:
 
 # Beside published networks ------------------------------------------------------------------------------------------
 
+_COLUMNS = (
+    *("model", "member", "parameters", "macs", "accuracy", "n", "n_of", "epochs", "minutes", "hardware"),
+    *("what", "checked", "source"),
+)
 _NUMBERS = ("parameters", "macs", "accuracy", "n", "epochs", "minutes")
 
 
@@ -74,16 +78,37 @@ def published(path: Path | None = None) -> list[dict[str, Any]]:
     """The published results, from `report/published.csv`; a number that is not known is None.
 
     `accuracy` is a fraction, `n` the number of test images or of runs as `n_of` says, `minutes` those of training,
-    `checked` whether the figure was read at its source, `estimate` None. The counts of a named
-    member of the family are computed."""
+    `checked` whether the figure was read at its source, `estimate` None. Counts of a named member of the family are
+    computed. Raises `DataError` that names the line that is no such row."""
     path = path or project_root() / "report" / "published.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        rows: list[dict[str, Any]] = list(csv.DictReader(file))
-    for row in rows:
-        row.update({name: float(row[name]) if row[name] else None for name in _NUMBERS}, estimate=None)
-        if member := MEMBERS.get(row["member"]):
-            row.update(parameters=count_parameters(member), macs=count_macs(member))
+    table = csv.DictReader(read_text(path, 2**20, DataError).splitlines(), strict=True)
+    rows: list[dict[str, Any]] = []
+    try:
+        if tuple(table.fieldnames or ()) != _COLUMNS:
+            raise ValueError(f"its columns are not {', '.join(_COLUMNS)}")
+        for row in table:
+            rows.append(_published_row(row))
+    except (csv.Error, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}, line {table.line_num}: {brief(error)}; mend it, or restore it from git") from error
     return rows
+
+
+def _published_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the table with its numbers; `ValueError` for one that lacks a cell, or whose numbers are none."""
+    if None in row or None in row.values():
+        raise ValueError("it has more or fewer cells than the head")
+    found = {**row, **{name: _positive(name, row[name]) if row[name] else None for name in _NUMBERS}, "estimate": None}
+    if member := MEMBERS.get(row["member"]):
+        found |= {"parameters": count_parameters(member), "macs": count_macs(member)}
+    if found["parameters"] is None or found["accuracy"] is None or found["accuracy"] > 1:
+        raise ValueError("a model needs parameters (or its member's name), and an accuracy as a fraction")
+    return found
+
+
+def _positive(name: str, text: str) -> float:
+    if not 0 < (number := float(text)) < 1e15:
+        raise ValueError(f"{name} is {brief(text)}")
+    return number
 
 
 def final_row(final: Final) -> dict[str, Any]:

@@ -130,7 +130,10 @@ def _config(options: Options) -> RunConfig:
     if options.config:
         trees.append(read_yaml(Path(options.config)))
     trees += [dict([assignment(text)]) for text in options.set]
-    return parse(merged(*trees))
+    try:
+        return parse(merged(*trees))
+    except ConfigError as error:
+        raise ConfigError(f"{options.config}: {error}" if options.config else str(error)) from error
 
 
 def train(options: Options) -> int:

@@ -100,6 +100,7 @@ def _run_all(options: Options, jobs: Sequence[Any], store: Any, on_record: Any) 
 
 def records(options: Options) -> int:
     """List, verify, publish, export or import records."""
+    from tpsnet_lib.model_cost import count_parameters
     from tpsnet_lib.runs import records as stores
 
     if options.verb in ("export", "import"):
@@ -120,13 +121,13 @@ def records(options: Options) -> int:
         score = record.failed or stores.in_percent(record)
         model = record.config.model
         shape = f"{list(model.blocks)} x {list(model.channels)}"
-        print(f"{record.id}  {score:8} {record.metrics['parameters']:9,}  {shape:36} {record.stamp}")
+        print(f"{record.id}  {score:8} {count_parameters(model):9,}  {shape:36} {record.stamp}")
     return 0
 
 
 def _verify(store: Any, found: Sequence[Any]) -> int:
     """Hold every record against its sums, the trials' files against each other, and the logs against the results."""
-    from tpsnet_lib.runs import openings, record_files, test_set
+    from tpsnet_lib.runs import openings, record_checks, record_files, test_set
     from tpsnet_lib.runs import records as stores
 
     faults = [*stores.repeated_rows(store), *openings.faults(store), *test_set.undeclared(store)]
@@ -134,9 +135,8 @@ def _verify(store: Any, found: Sequence[Any]) -> int:
         for folder in (record.path, *(base / record.id / "test" for base in store.folders)):
             try:
                 if (sums := folder / record_files.SUMS).is_file():
-                    lines = sums.read_text("utf-8").splitlines()
-                    record_files.check_sums(folder, [line.split("  ", 1)[1] for line in lines])
-            except (TpsnetError, IndexError) as error:
+                    record_files.check_sums(folder, record_checks.read_sums(sums))
+            except TpsnetError as error:
                 faults.append(str(error))
     for fault in faults:
         print(f"tpsnet: {fault}", file=sys.stderr)

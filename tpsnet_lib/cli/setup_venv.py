@@ -15,7 +15,6 @@ from pathlib import Path
 
 from tpsnet_lib.files import TpsnetError, project_root, write_whole
 
-UV = "uv==0.13.9"
 NO_NEWS = '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}\n'
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 
@@ -30,7 +29,7 @@ def setup() -> Path:
     root = project_root()
     venv = root / ".venv"
     python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    pins = (root / "pins.txt").read_bytes() + (root / "pyproject.toml").read_bytes()
+    pins = b"".join((root / name).read_bytes() for name in ("pins-uv.txt", "pins.txt", "pyproject.toml"))
     place = f"{root} {'.'.join(map(str, sys.version_info[:2]))}"  # of a copied checkout, or another Python, another
     wanted = f"{place}\n{hashlib.sha256(pins).hexdigest()}\n"
     ready = venv / ".tpsnet-ready"
@@ -44,13 +43,12 @@ def setup() -> Path:
             [sys.executable, "-m", "venv", "--clear", str(venv)],
             "cannot create .venv; on Debian: apt install python3-venv",
         )
-    _call(
-        [str(python), "-m", "pip", "install", "--quiet", "--no-user", "--disable-pip-version-check", UV],
-        "cannot install uv",
-    )
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--no-user", "--disable-pip-version-check"]
+    _call([*pip, "--require-hashes", "-r", str(root / "pins-uv.txt")], "cannot install uv")
     install = [str(python), "-m", "uv", "pip", "install", "--python", str(python)]
-    _call([*install, "-r", str(root / "pins.txt")], "cannot install the pins")
-    _call([*install, "--quiet", "--no-deps", "-e", "."], "cannot install tpsnet", root)  # in a path `[1]` is an option
+    _call([*install, "--require-hashes", "-r", str(root / "pins.txt")], "cannot install the pins")
+    own = ["--quiet", "--no-deps", "--no-build-isolation", "-e", "."]  # built by the pinned setuptools
+    _call([*install, *own], "cannot install tpsnet", root)  # in a path `[1]` is an option
     write_whole(ready, wanted)
     print(f".venv is ready after {time.monotonic() - began:.0f} s", file=sys.stderr)
     return python

@@ -8,12 +8,13 @@ and a test file of 10,000 images, as python pickles (`cifar-10-batches-py`) or a
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
-import json
 import os
 import pickle
 import socket
 import tarfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from tpsnet_lib.files import DataError, TpsnetError, project_root, temporary
+from tpsnet_lib.files import DataError, TpsnetError, brief, project_root, read_json, read_text, temporary
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+LARGEST_BATCH = 2**26  # bytes of a batch file; a whole one has half of it
 FILE_SIZE, PIXELS = 10_000, 3 * 32 * 32  # images in a batch file of either layout, bytes of an image
 ARCHIVE = "cifar-10-python.tar.gz"  # the python version
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
@@ -144,11 +146,16 @@ def _state(files: Sequence[tuple[Path, str]]) -> tuple[Any, ...]:
 
 def _bytes(path: Path, part: str) -> bytes:
     """A batch file's bytes, checked against the `SHA256SUMS` beside it where there is one that names it."""
-    try:
-        data, stat = path.read_bytes(), path.stat()
-    except FileNotFoundError as error:
+    if not path.exists():
         note = " (training goes on without it)" if part == "test" else ""
-        raise DataError(f"{path} is missing{note}: {_WAY_OUT}") from error
+        raise DataError(f"{path} is missing{note}: {_WAY_OUT}")
+    if not path.is_file():
+        raise DataError(f"{path} cannot be read (no ordinary file): {_WAY_OUT}")
+    try:
+        stat = path.stat()
+        if stat.st_size > LARGEST_BATCH:
+            raise DataError(f"{path} has {stat.st_size:,} bytes, and no batch file has so many: {_WAY_OUT}")
+        data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): {_WAY_OUT}") from error
     expected = _sums(path.parent).get(path.name)
@@ -165,9 +172,9 @@ def _sums(folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for place, prefix in ((folder.parent, f"{folder.name}/"), (folder, "")):
         path = place / "SHA256SUMS"
-        if not path.is_file():
+        if not path.exists():
             continue
-        for line in path.read_text("utf-8", "replace").splitlines():
+        for line in read_text(path, 2**20, DataError).splitlines():
             sha256, _, name = line.strip().partition(" ")
             name = name.strip().lstrip("*").removeprefix("./")
             if name.startswith(prefix):
@@ -201,12 +208,14 @@ def inexact_indices(root: str | Path | None, part: str) -> list[int]:
     place = find_root(root)
     folder, layout = (_layout(place) if place else None) or (Path(), _PYTHON)
     path = folder.parent / "inexact.json"
-    if layout == _PYTHON or not path.is_file():
+    if layout == _PYTHON or not path.exists():
         return []
-    try:
-        return [int(index) for index in json.loads(path.read_text("utf-8"))[part]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is not an object with a list of indices for {part}: mend or remove it") from error
+    listed = read_json(path, DataError)
+    indices = listed.get(part) if isinstance(listed, dict) else None
+    count = FILE_SIZE * len(_FILES[part])
+    if not isinstance(indices, list) or not all(type(index) is int and 0 <= index < count for index in indices):
+        raise DataError(f"{path} is not an object with a list of indices for {part}: mend or remove it")
+    return indices
 
 
 def archive_urls() -> tuple[str, ...]:
@@ -283,10 +292,14 @@ def _extract(archive: Path, folder: Path) -> None:
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
                 name = member.name.rpartition("/")[2]
+                if member.size > LARGEST_BATCH or member.sparse:
+                    raise DataError(f"the downloaded archive has {brief(member.name)}, which is too large: not kept")
                 if member.name == f"{_PYTHON}/{name}" and name in names and (file := tar.extractfile(member)):
                     (folder / name).write_bytes(file.read())
-    except (tarfile.TarError, EOFError) as error:
-        raise DataError(f"the downloaded archive cannot be read ({error}): set TPSNET_MIRROR to another") from error
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError) as error:
+        raise DataError(
+            f"the downloaded archive cannot be read ({brief(error)}): set TPSNET_MIRROR to another"
+        ) from error
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise DataError(f"the downloaded archive lacks {', '.join(missing)}: set TPSNET_MIRROR to another address")
 

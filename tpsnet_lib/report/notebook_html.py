@@ -6,6 +6,7 @@ import base64
 import io
 import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -17,8 +18,10 @@ from bs4 import BeautifulSoup, Tag
 from bs4.element import NavigableString
 from markupsafe import Markup
 
+from tpsnet_lib.files import TpsnetError, brief
+from tpsnet_lib.report.notebook_files import read_notebook
 from tpsnet_lib.report.pictures import png_source, slim_svg, svg_source, with_dark
-from tpsnet_lib.report.sanitise import clean
+from tpsnet_lib.report.sanitise import check_depth, clean
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 NO_ALT = ("", "No description has been provided for this image")  # the latter is nbconvert's
@@ -55,13 +58,21 @@ class Chapter:
 def chapter(path: Path, problems: list[str], notice: bool = True) -> Chapter:
     """One executed notebook through nbconvert, its headings one level down and its ids its own.
 
-    `notice`: whether it shows the line on the copy of CIFAR-10, which a page says once."""
-    import nbformat
+    `notice`: whether it shows the line on the copy of CIFAR-10, which a page says once. Raises `TpsnetError` that names
+    a file that is no notebook, or that cannot be shown."""
+    notebook = read_notebook(path)
+    try:
+        return _chapter(path, notebook, problems, notice)
+    except Exception as error:  # Pillow, nbconvert and jinja raise dozens of types
+        raise TpsnetError(f"{path} cannot be shown ({brief(error)}): execute it again") from error
 
+
+def _chapter(path: Path, notebook: Any, problems: list[str], notice: bool) -> Chapter:
     number, _, name = path.stem.partition("_")
     prefix = f"nb{number}" if number.isdigit() else f"nb-{_slug(path.stem)}"
-    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     _prepare(notebook)
+    for text in _html_of(notebook):
+        check_depth(text)  # before nbconvert, whose parser takes minutes
     html, _ = _exporter(path.name, problems).from_notebook_node(notebook)
     soup = BeautifulSoup(clean(html), "html.parser")
     leave_out_asides(soup)
@@ -90,11 +101,24 @@ def _prepare(notebook: Any) -> None:
         _captions(cell)
         for output in cell.outputs:
             if "text" in output:  # of a line that was rewritten in place, what stood last
-                output.text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)
+                output.text = "\n".join(_last_written(line) for line in output.text.split("\n"))
             for kind in [kind for kind in output.get("data", {}) if kind.startswith("image/")]:
                 output.metadata.update(_image_metadata(cell, output, kind))
                 if kind == "image/svg+xml":
                     output.data[kind] = with_dark(slim_svg(output.data[kind]))
+
+
+def _html_of(notebook: Any) -> Iterator[str]:
+    for cell in notebook.cells:
+        yield cell.source if cell.cell_type == "markdown" else ""
+        for output in cell.get("outputs", []):
+            yield from (str(output.get("data", {}).get(kind, "")) for kind in ("text/html", "text/markdown"))
+
+
+def _last_written(line: str) -> str:
+    """What stands in a line that was rewritten in place."""
+    body = line.removesuffix("\r")
+    return body.rpartition("\r")[2] + line[len(body) :]
 
 
 def _captions(cell: Any) -> None:

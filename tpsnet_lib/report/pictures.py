@@ -10,20 +10,25 @@ from urllib.parse import quote
 
 from PIL import Image, features
 
-NUMBER = re.compile(r"-?\d+\.\d+")
-PLACES = re.compile(r' (?:x|y|width|height)="[^"]*"|(?:translate|rotate)\([^)]*\)')
+NUMBER = re.compile(r"-?(?<!\d)\d+\.\d+")
+PLACES = re.compile(r' (?:x|y|width|height)="[^"]*"|(?:translate|rotate)\([^)"(]*\)')
 LONE = re.compile(r"<g>(<(text|path|use|image)\b(?:[^<]*/>|[^<]*</\2>))</g>")  # a group of one, which says nothing
 LEFT_OUT = (
     r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<!--.*?-->",  # some of which hold addresses and dates
     r' xmlns:xlink="[^"]*"| type="text/css"| transform="rotate\(-0 [^"]*\)"',
-    r'(?<=<g) id="[^"#]*?\d+"',  # matplotlib's names of groups; clips and marks, which are referred to, keep theirs
+    r'(?<=<g) id="[^"#]*\d"',  # matplotlib's names of groups; clips and marks, which are referred to, keep theirs
     r"text-anchor: start(; )?|; text-anchor: start",
 )
+
+PAIRS = (("<?xml", "?>"), ("<!DOCTYPE", ">"), ("<metadata>", "</metadata>"), ("<!--", "-->"))
+NESTED = 20  # groups of one that are taken away around each other
 
 
 def slim_svg(text: str) -> str:
     """An SVG as matplotlib writes it (text as text, or as letters drawn one by one), without metadata, indentation,
     names that nothing refers to and a thousandth of a pixel; the images inside it as `png_source` gives them."""
+    if any(text.rfind(begin) > text.rfind(end) for begin, end in PAIRS):
+        return text  # torn, and each search for an end would go through all of it
     slim = text
     for pattern in LEFT_OUT:
         slim = re.sub(pattern, "", slim, flags=re.DOTALL)
@@ -32,8 +37,8 @@ def slim_svg(text: str) -> str:
     slim = PLACES.sub(lambda part: NUMBER.sub(_rounded, part[0]), slim)
     slim = re.sub(r' style="[^"]*"', lambda style: re.sub(r"([:;]) ", r"\1", style[0]), slim)
     slim = re.sub(r"data:image/png;base64,([^\"]+)", lambda image: png_source(image[1]), slim)
-    while (once := LONE.sub(r"\1", slim)) != slim:
-        slim = once
+    for _ in range(NESTED):
+        slim = LONE.sub(r"\1", slim)
     return slim
 
 

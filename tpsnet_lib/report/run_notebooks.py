@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError, project_root
+from tpsnet_lib.files import QUOTED, ConfigError, Interrupted, TpsnetError, brief, project_root
 from tpsnet_lib.locks import lock, signals_answered_by
 from tpsnet_lib.plain_yaml import read_yaml
+from tpsnet_lib.report.notebook_files import read_notebook
 
 KERNEL = "python3"
 BAR = "{desc} {percentage:3.0f}%|{bar}| cell {n_fmt}/{total_fmt}, {elapsed}"  # cells differ too much to foretell an end
@@ -121,17 +122,18 @@ def parameters_for(notebook: Path, profile: Profile, extra: Mapping[str, Any] | 
 
     _quiet()
     given = {**profile.parameters, **profile.notebooks.get(notebook.stem, {}), **(extra or {})}
+    read_notebook(notebook)
     try:
         declared = papermill.inspect_notebook(_plain(notebook))
-    except (OSError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{notebook} is not a notebook that can run: {_last_line(str(error))}") from error
+    except (OSError, ValueError, AttributeError, LookupError, TypeError, SyntaxError, RecursionError) as error:
+        raise ConfigError(f"{notebook} is not a notebook that can run: {_last_line(brief(error))}") from error
     for name, value in given.items():
         if name not in declared:
-            raise ConfigError(f"{notebook.name} has no parameter {name!r}: {_near(name, sorted(declared))}")
+            raise ConfigError(f"{notebook.name} has no parameter {brief(name)}: {_near(name, sorted(declared))}")
         default = declared[name]["default"]
         if not _fits(value, default):
             raise ConfigError(
-                f"{notebook.name}: parameter {name} is {value!r}: give a value like its default, {default}"
+                f"{notebook.name}: parameter {name} is {brief(value)}: give one like its default, {default[:QUOTED]}"
             )
     return given
 
@@ -139,7 +141,7 @@ def parameters_for(notebook: Path, profile: Profile, extra: Mapping[str, Any] | 
 def _fits(value: Any, default: str) -> bool:
     try:
         expected = ast.literal_eval(default)
-    except (ValueError, SyntaxError):  # an expression: any value may be right
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # an expression: any value may be right
         return True
     if expected is None:
         return True

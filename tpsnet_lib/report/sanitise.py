@@ -8,6 +8,8 @@ import re
 
 import nh3
 
+from tpsnet_lib.files import TpsnetError
+
 _MATH = """
 math mi mn mo mtext mspace mrow mfrac msqrt mroot msub msup msubsup munder mover munderover mtable mtr mtd mstyle
 """
@@ -35,13 +37,16 @@ ATTRIBUTES = {
     "mfrac": {"linethickness"},
 }
 _IMAGE = re.compile(r"data:image/(png|jpeg|webp|svg\+xml)[;,]")  # an SVG inside <img> runs no script and loads nothing
+DEEPEST = 500
 _LINK = re.compile(r"#|https?://|mailto:|data:text/csv,|(\./)?\d\d_\w+\.ipynb(#|$)")  # the last becomes a chapter
 
 
 def clean(html: str) -> str:
     """HTML of which nothing runs and nothing is loaded when the page is opened; links that are followed by hand stay.
 
-    Images are `data:` images, and links lead within the page, to http(s) or mail addresses, or to an embedded CSV."""
+    Images are `data:` images, and links lead within the page, to http(s) or mail addresses, or to an embedded CSV.
+    Raises `TpsnetError` as `check_depth` does."""
+    check_depth(html)
     return nh3.clean(
         html,
         tags=TAGS,
@@ -52,6 +57,15 @@ def clean(html: str) -> str:
         strip_comments=True,
         link_rel=None,
     )
+
+
+def check_depth(html: str) -> None:
+    """Raise `TpsnetError` for elements nested so deep that a browser stops there, and every parser takes minutes."""
+    depth = 0
+    for closing in re.findall(r"<(/?)(?!(?:br|hr|img|col|input|meta|link|p|li|t[dhr])\b)[a-zA-Z][^<>]*(?<!/)>", html):
+        depth = max(0, depth + (-1 if closing else 1))
+        if depth > DEEPEST:
+            raise TpsnetError(f"HTML with elements nested over {DEEPEST} deep is not shown")
 
 
 def _kept(tag: str, attribute: str, value: str) -> str | None:

@@ -12,7 +12,16 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tpsnet_lib.files import RecordError, folders_whole, move_whole, naming, sha256_of, temporary, write_whole
+from tpsnet_lib.files import (
+    RecordError,
+    brief,
+    folders_whole,
+    move_whole,
+    naming,
+    sha256_of,
+    temporary,
+    write_whole,
+)
 from tpsnet_lib.runs.publish import publish
 from tpsnet_lib.runs.record_files import SUMS, WEIGHTS
 from tpsnet_lib.runs.records import Record, Store, read_record
@@ -94,11 +103,8 @@ def import_records(path: Path, folder: Path) -> tuple[list[str], list[str]]:
             return import_records(whole, folder)
     came, known = [], []
     with folders_whole(folder, "import") as work:
-        _extract(path, work)
-        records = [read_record(config.parent) for config in sorted(work.glob("*/config.json"))]
+        records = _records(path, work)
         for record in records:
-            if record.has_weights:
-                record.load_model()
             there = Store(folder).find(record.id)
             if there is None:
                 came.append(record.id)
@@ -110,6 +116,19 @@ def import_records(path: Path, folder: Path) -> tuple[list[str], list[str]]:
     return came, known
 
 
+def _records(path: Path, work: Path) -> list[Record]:
+    """The records of an archive, extracted and checked, with weights that load."""
+    _extract(path, work)
+    try:
+        records = [read_record(config.parent) for config in sorted(work.glob("*/config.json"))]
+        for record in records:
+            if record.has_weights:
+                record.load_model()
+    except RecordError as error:  # whose files are gone when it is read
+        raise RecordError(f"{str(error).replace(str(work.resolve()), str(path))}; nothing is kept") from error
+    return records
+
+
 def _extract(path: Path, work: Path) -> None:
     """The files of an archive, all of them and no others; the first that is not as listed is a `RecordError`."""
     try:
@@ -118,11 +137,12 @@ def _extract(path: Path, work: Path) -> None:
                 folder, _, name = entry.name.rpartition("/")
                 own = entry.name == CONTENTS or (re.fullmatch(r"[0-9a-f]{12}", folder) and name in PARTS)
                 if not entry.isreg() or entry.sparse or entry.size > LARGEST or not own:
-                    raise RecordError(f"{path} holds {entry.name[:100]}, which is no part of a record: nothing is kept")
+                    odd = brief(entry.name)
+                    raise RecordError(f"{path} holds {odd}, which is no part of a record: nothing is kept")
             tar.extractall(work, filter="data")
         listing = (work / CONTENTS).read_text("utf-8").splitlines()
         expected = {name: digest for digest, name in (line.split("  ", 1) for line in listing)}
-    except (tarfile.TarError, OSError, ValueError) as error:
+    except (tarfile.TarError, OSError, ValueError, LookupError, OverflowError) as error:
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise
         raise RecordError(f"{path} is torn, or no archive of records: bring it over again") from error

@@ -9,15 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import RecordError, append_line, sha256_of
+from tpsnet_lib.files import RecordError, append_line, brief, read_bytes, read_json, sha256_of
 from tpsnet_lib.locks import lock
+from tpsnet_lib.runs.record_checks import checked_scores
 from tpsnet_lib.runs.record_files import SUMS
 from tpsnet_lib.runs.records import Store, committed_folder, local_folder
 
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("record", "opened", "commit", "experiment", "declaration", "previous", "result", "about"), str),
+    "accuracy": (int, float),
+    "n": int,
+    "again": int,
+    "not_choosing": bool,
+}
 LONGEST = 10_000  # characters of a line; a longer one is no line of this log
 
 
@@ -28,26 +37,42 @@ def file_of(folder: Path) -> Path:
 
 def read(file: Path) -> list[dict[str, Any]]:
     """The lines of a log, oldest first; none where there is no file. A torn line is a `RecordError` with its number."""
-    if not file.is_file():
-        return []
     lines = []
-    for number, text in enumerate(file.read_text("utf-8", errors="replace").splitlines(), 1):
+    for number, text in enumerate(_text(file).splitlines(), 1):
         try:
             line = json.loads(text[:LONGEST])
-            if not isinstance(line, dict) or not all(
-                isinstance(line.get(name, ""), str) for name in ("record", "event")
-            ):
-                raise ValueError("not an opening")
+            _check(line)
         except (ValueError, RecursionError) as error:
-            raise RecordError(f"{file}: line {number} is torn or no opening ({str(error)[:80]})") from error
+            raise RecordError(
+                f"{file}: line {number} is torn or no opening ({brief(error)}): restore the log from where it came"
+            ) from error
         lines.append(line)
     return lines
+
+
+def _check(line: Any) -> None:
+    """Raise `ValueError` for what is no line of a log: its entries have these types, and those of its event."""
+    if not isinstance(line, dict) or line.get("event", "result") not in ("opening", "result", "rule"):
+        raise ValueError(f"{brief(line)} is no event")
+    needed = {"rule": ("about",), "opening": ("record", "opened")}.get(
+        line.get("event", ""), ("record", "opened", "accuracy", "n")
+    )
+    for name, kinds in _TYPES.items():
+        if not isinstance(line.get(name), kinds) and (name in needed or line.get(name) is not None):
+            raise ValueError(f"{name} is {brief(line.get(name))}")
+    if "record" in needed and not re.fullmatch("[0-9a-f]{12}", line["record"]):
+        raise ValueError(f"record is {brief(line['record'])}")
+
+
+def _text(file: Path) -> str:
+    """The text of a log; what is not UTF-8 in it is seen as a torn line."""
+    return read_bytes(file).decode("utf-8", "replace") if file.exists() else ""
 
 
 def append(file: Path, line: dict[str, Any]) -> None:
     """Add a line, bound to those above it; a torn last line is closed first, so that it cannot swallow this one."""
     with lock(file.with_name(f".{file.name}.lock")):
-        above = file.read_text("utf-8", errors="replace") if file.is_file() else ""
+        above = _text(file)
         if above and not above.endswith("\n"):
             append_line(file, "")
             above += "\n"
@@ -77,7 +102,7 @@ def publish(run_id: str) -> None:
     committed = file_of(committed_folder())
     known = [_bare(line) for line in read(committed)]
     for line in map(_bare, read(file_of(local_folder()))):
-        if line["record"] == run_id and line not in known:
+        if line.get("record") == run_id and line not in known:
             append(committed, line)
 
 
@@ -95,10 +120,10 @@ def faults(store: Store) -> Iterator[str]:
             if not (path / "metrics.json").is_file():
                 yield f"{file}: the result of record {line['record']}, opened {line['opened']}, is gone"
                 continue
-            if "result" in line and sha256_of(path / SUMS) != line["result"]:
+            if "result" in line and not ((path / SUMS).is_file() and sha256_of(path / SUMS) == line["result"]):
                 yield f"{path} is not the result that {file.name} has the digest of"
                 continue
-            scores = json.loads((path / "metrics.json").read_text("utf-8"))
+            scores = checked_scores(path / "metrics.json", read_json(path / "metrics.json"))
             for name in ("opened", "accuracy", "n"):
                 if scores[name] != line[name]:
                     yield f"{path} has {name} {scores[name]}, and its line in {file.name} has {line[name]}"
@@ -109,7 +134,7 @@ def faults(store: Store) -> Iterator[str]:
 
 
 def _broken_links(file: Path) -> Iterator[str]:
-    texts = file.read_text("utf-8", errors="replace").splitlines(keepends=True) if file.is_file() else []
+    texts = _text(file).splitlines(keepends=True)
     bound = False
     for number, line in enumerate(read(file), 1):
         bound = bound or "previous" in line

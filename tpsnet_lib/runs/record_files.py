@@ -16,6 +16,7 @@ from safetensors.torch import save
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.files import RecordError, folder_whole, sha256_of, write_json, write_whole
 from tpsnet_lib.model_cost import count_macs, count_parameters
+from tpsnet_lib.runs.record_checks import read_sums
 from tpsnet_lib.train_state import TrainState
 
 WEIGHTS = "weights.safetensors"
@@ -32,7 +33,7 @@ def check_sums(folder: Path, names: Iterable[str]) -> None:
     sums = folder / SUMS
     if not sums.is_file():
         raise RecordError(f"{folder} is half-written: it has no {SUMS}; delete it and run it again")
-    expected = {name: digest for digest, name in (line.split("  ", 1) for line in sums.read_text("utf-8").splitlines())}
+    expected = read_sums(sums)
     for name in names:
         if not (folder / name).is_file():
             raise RecordError(f"{folder / name} is missing: the record is not whole")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
 import json
 import shutil
@@ -18,12 +17,31 @@ from safetensors import SafetensorError, safe_open
 from tpsnet_lib.config import RunConfig, parse
 from tpsnet_lib.data.datasets import fingerprint, fit_and_validation
 from tpsnet_lib.device import native_precision, resolve_device
-from tpsnet_lib.files import RecordError, TrainingError, project_root, read_json, sha256_of, sweep
+from tpsnet_lib.files import (
+    ConfigError,
+    RecordError,
+    TrainingError,
+    brief,
+    project_root,
+    read_json,
+    read_text,
+    sha256_of,
+    sweep,
+)
 from tpsnet_lib.locks import Held, lock
 from tpsnet_lib.model import ResNet, build
 from tpsnet_lib.runs.provenance import now, provenance
+from tpsnet_lib.runs.record_checks import (
+    WAY_OUT,
+    checked_curve,
+    checked_metrics,
+    checked_provenance,
+    read_history,
+)
 from tpsnet_lib.runs.record_files import SUMS, WEIGHTS, check_sums, row_sum, write_record
 from tpsnet_lib.train import TrainOptions, fit
+
+LARGEST_TRIALS = 2**26  # bytes of a file of trials; 500 trials have one million
 
 
 @dataclass(frozen=True)
@@ -54,7 +72,7 @@ class Record:
     @property
     def hardware(self) -> str:
         """The device that it ran on, in words."""
-        return str(self.provenance["hardware"])
+        return str(self.provenance.get("hardware", "unknown hardware"))
 
     @property
     def has_weights(self) -> bool:
@@ -83,7 +101,7 @@ class Record:
                 said = (file.metadata() or {}).get("id", "unnamed")
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except SafetensorError as error:
-            raise RecordError(f"{path} is not a whole safetensors file ({error})") from error
+            raise RecordError(f"{path} is not a whole safetensors file ({brief(error)}): {WAY_OUT}") from error
         if said != self.id:
             raise RecordError(f"{path} holds the weights of run {said}, not of {self.id}")
         expected = {name: value.shape for name, value in model.state_dict().items()}
@@ -187,12 +205,25 @@ def read_record(path: Path) -> Record:
 @functools.lru_cache(maxsize=4096)
 def _read_record(path: Path, modified: int) -> Record:
     check_sums(path, ["config.json", "history.csv", "metrics.json", "provenance.json"])
-    config = parse(read_json(path / "config.json")["config"])
+    written = read_json(path / "config.json")
+    if not isinstance(written, dict):
+        raise RecordError(f"{path / 'config.json'} is {brief(written)}, no mapping: {WAY_OUT}")
+    config = _parsed(path / "config.json", written.get("config"))
     if config.id != path.name:
         raise RecordError(f"{path} is altered: its config hashes to {config.id}")
-    with (path / "history.csv").open(encoding="utf-8", newline="") as file:
-        curve = tuple({key: float(value) for key, value in row.items()} for row in csv.DictReader(file))
-    return Record(path, config, read_json(path / "metrics.json"), read_json(path / "provenance.json"), curve)
+    metrics = checked_metrics(str(path / "metrics.json"), read_json(path / "metrics.json"))
+    made = checked_provenance(str(path / "provenance.json"), read_json(path / "provenance.json"))
+    return Record(path, config, metrics, made, read_history(path / "history.csv"))
+
+
+def _parsed(where: Path | str, tree: Any) -> RunConfig:
+    """The config of a record, whose precision is resolved; one that is not valid is a `RecordError`."""
+    try:
+        config = parse(tree)
+        config.id  # noqa: B018 - one whose precision is not resolved has none
+    except ConfigError as error:
+        raise RecordError(f"{where} holds no config of a run ({brief(error)}): {WAY_OUT}") from error
+    return config
 
 
 def read_trials(path: Path) -> dict[str, Record]:
@@ -203,17 +234,19 @@ def read_trials(path: Path) -> dict[str, Record]:
 @functools.lru_cache(maxsize=64)
 def _read_trials(path: Path, modified: int) -> dict[str, Record]:
     found = {}
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path, LARGEST_TRIALS).splitlines(), 1):
+        where = f"{path}: row {number}"
         try:
             row = json.loads(line)
             content, said = row["trial"], row["sha256"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise RecordError(f"{path}: row {number} is torn ({error})") from error
+            config, metrics, made, curve = (content[name] for name in ("config", "metrics", "provenance", "curve"))
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise RecordError(f"{where} is torn ({brief(error)}): {WAY_OUT}") from error
         if said != row_sum(content):
-            raise RecordError(f"{path}: row {number} is altered: its SHA-256 is not the one that it carries")
-        record = Record(
-            path, parse(content["config"]), content["metrics"], content["provenance"], tuple(content["curve"])
-        )
+            raise RecordError(f"{where} is altered: its SHA-256 is not the one that it carries")
+        metrics = checked_metrics(where, metrics, ["validation_accuracy"])
+        made = checked_provenance(where, made)
+        record = Record(path, _parsed(where, config), metrics, made, checked_curve(where, curve))
         found[record.id] = record
     return found
 

@@ -65,8 +65,12 @@ def spaces_file() -> Path:
 
 def load_spaces(path: Path | None = None) -> dict[str, Space]:
     """The named spaces of a file, else of `report/spaces.yaml`."""
-    tree = read_yaml(path or spaces_file())
-    return {name: parse_space(name, given) for name, given in tree.items()}
+    path = path or spaces_file()
+    try:
+        return {str(name): parse_space(str(name)[:QUOTED], given) for name, given in read_yaml(path).items()}
+    except ConfigError as error:
+        where = "" if str(path) in str(error) else f"{path}: "
+        raise ConfigError(f"{where}{error}") from error
 
 
 def parse_space(name: str, given: Mapping[str, Any]) -> Space:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +17,28 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib import metrics, stats
+from tpsnet_lib.config import CLASSES
 from tpsnet_lib.data.datasets import inexact_indices, load_test, test_fingerprint
 from tpsnet_lib.device import resolve_device
-from tpsnet_lib.files import RecordError, folder_whole, project_root, read_json, sha256_of, write_json, write_whole
+from tpsnet_lib.files import (
+    RecordError,
+    brief,
+    folder_whole,
+    project_root,
+    read_json,
+    sha256_of,
+    write_json,
+    write_whole,
+)
 from tpsnet_lib.locks import lock
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import experiments_folder, final_ids, load_experiment
 from tpsnet_lib.runs.provenance import commit, git, hardware, now
+from tpsnet_lib.runs.record_checks import checked_scores
 from tpsnet_lib.runs.record_files import SUMS, check_sums, write_sums
 from tpsnet_lib.runs.records import Record, Store, default_store
+
+LARGEST_LOGITS = 2**24  # bytes unpacked: 10,000 images of ten classes have 200,000
 
 
 @dataclass(frozen=True)
@@ -44,10 +59,24 @@ def find_test(record: Record, store: Store | None = None) -> TestResult | None:
         path = folder / record.id / "test"
         if (path / "metrics.json").is_file():
             check_sums(path, ["metrics.json", "logits.npz"])
-            with np.load(path / "logits.npz") as arrays:
-                logits = torch.from_numpy(arrays["logits"].astype(np.float32))
-            return TestResult(path, read_json(path / "metrics.json"), logits)
+            scores = checked_scores(path / "metrics.json", read_json(path / "metrics.json"))
+            return TestResult(path, scores, _read_logits(path / "logits.npz", scores["n"]))
     return None
+
+
+def _read_logits(path: Path, count: int) -> Tensor:
+    """The logits of a result, float32 [count, 10]; `RecordError` for a file that is torn or holds anything else."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if [(entry.filename, entry.file_size) for entry in archive.infolist() if entry.file_size > LARGEST_LOGITS]:
+                raise ValueError("it is too large")
+        with np.load(path, allow_pickle=False) as arrays:
+            logits = arrays["logits"]
+        if logits.shape != (count, CLASSES) or logits.dtype.kind != "f":
+            raise ValueError(f"{logits.dtype} {logits.shape}, not {count} x {CLASSES} numbers")
+    except (ValueError, LookupError, EOFError, OSError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise RecordError(f"{path} holds no logits ({brief(error)}): restore it from where it came") from error
+    return torch.from_numpy(logits.astype(np.float32))
 
 
 def find_final_test(record: Record, store: Store) -> TestResult | None:
