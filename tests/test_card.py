@@ -79,7 +79,7 @@ def test_a_declaration_is_an_experiment_of_these_very_runs(tmp_path: Path) -> No
 def test_the_plan_predicts_every_part_and_every_queued_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["run", "--card", "28", "--plan"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    names = ["choices", "members", *FULL.queue]
+    names = ["choices", "members", *FULL.queue, "loop, batch 128", "airbench95"]
     minutes = {name: float(line.split()[-1]) for line in lines for name in names if line.startswith(f"{name} ")}
     assert list(minutes) == names
     assert all(value > 0 for value in minutes.values())

@@ -104,6 +104,7 @@ benchmarks/original_loop
 benchmarks/throughput
 benchmarks/card
 benchmarks/time_to_accuracy
+benchmarks/airbench
 cli/setup_venv
 cli/parser
 cli/commands

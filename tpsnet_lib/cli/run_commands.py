@@ -65,10 +65,12 @@ def _card(options: Options, store: Any) -> int:
         raise ConfigError(f"--card is {options.card:g}: give minutes, such as 28")
     scale = card_plan.SCALES[options.scale]
     if options.plan:
-        print(card_plan.table(card_plan.predicted(scale, options.card, card_plan.PEAK * card_plan.SHARE)))
+        parts = card_plan.predicted(scale, options.card, card_plan.PEAK * card_plan.SHARE)
+        benches = _card_benches(options).items()
+        print(card_plan.table([*parts, *(card_plan.Part(name, 1, 0, 0, minutes) for name, (minutes, _) in benches)]))
         return 0
     asked = RunOptions(store, options.data, options.device, minutes=options.minutes, execution=options.execution)
-    spent = card.Card(options.card, scale, asked)
+    spent = card.Card(options.card, scale, asked, benches=_card_benches(options))
     try:
         waits = spent.spend()
     finally:
@@ -77,6 +79,32 @@ def _card(options: Options, store: Any) -> int:
             print(*spent.pack(Path(options.pack)), sep="\n")
     print("the same command goes on" if waits else "nothing waits")
     return 0
+
+
+def _card_benches(options: Options) -> dict[str, Any]:
+    """What is measured once the queue is through, with predicted minutes: our loop beside the original's, by its turns;
+    and airbench95 where its script is, by its operations."""
+    from tpsnet_lib.analysis.cost import run_flops
+    from tpsnet_lib.benchmarks import airbench, throughput
+    from tpsnet_lib.config import DataConfig
+    from tpsnet_lib.data.datasets import fit_and_validation
+    from tpsnet_lib.device import resolve_device
+    from tpsnet_lib.runs.card_plan import PEAK, SHARE
+
+    device = resolve_device(options.device)
+    if options.scale != "full":
+        return {}
+
+    def loop() -> dict[str, Any]:
+        images = fit_and_validation(DataConfig(), options.data)[0].to(device)
+        return throughput.bench_loop(throughput.LOOP_CASES["TPSNet"], images, device)
+
+    benches: dict[str, Any] = {"loop, batch 128": (2.0, loop)}
+    script, runs = Path("airbench95.py"), 10
+    if script.is_file() or options.plan:
+        minutes = runs * (airbench.FLOPS + run_flops(airbench.OURS)) / (PEAK * SHARE) / 60
+        benches["airbench95"] = minutes, lambda: airbench.bench_airbench(script, device, runs, options.data)
+    return benches
 
 
 def _run_all(options: Options, jobs: Sequence[Any], store: Any, on_record: Any) -> list[Any]:

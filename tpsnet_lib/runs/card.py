@@ -26,6 +26,7 @@ from tpsnet_lib.runs.records import Store
 PIECE = 14 * 2**20  # bytes of a file that travels
 MOST_FILES, MOST_BYTES = 8, 62 * 2**20  # that travel together
 Measure = Callable[[Mapping[str, RunConfig]], float]  # FLOP/s of runs side by side
+Bench = tuple[float, Callable[[], dict[str, Any]]]  # minutes, as predicted, and what measures
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Card:
     scale: Scale
     options: RunOptions
     measure: Measure | None = None
+    benches: Mapping[str, Bench] = field(default_factory=dict)  # after the queue
     state: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -88,7 +90,7 @@ class Card:
         if not self._run(both, len(self.scale.seeds) + 1):
             return True
         done = [self._run([load_experiment(name)], beside, queued=True) for name, beside in self.scale.queue.items()]
-        return not all(done)
+        return not all([*done, *(self._bench(name) for name in self.benches)])
 
     def _choose(self, names: Mapping[str, str]) -> bool:
         """Try the choices and declare the best; False when the time was up before."""
@@ -118,7 +120,7 @@ class Card:
 
     def _speed(self) -> float:
         """FLOP/s of the card: of the parts that were run here so far, else as it was measured at first."""
-        done = [part for part in self.state["parts"] if part["finished"] and part["minutes"] > 0]
+        done = [part for part in self.state["parts"] if part["finished"] and part["flops"]]
         flops = sum(part["flops"] for part in done)
         return flops / (60 * sum(part["minutes"] for part in done)) if done else float(self.state["speed"])
 
@@ -170,6 +172,18 @@ class Card:
             del part["since"]
             note()
         return bool(part["finished"])
+
+    def _bench(self, name: str) -> bool:
+        """Measure what has its result in the state then, if there is time; whether it is measured."""
+        minutes, measure = self.benches[name]
+        measured = self.state.setdefault("benches", {})
+        if name not in measured and minutes <= self.left:
+            began = time.time()
+            measured[name] = measure()
+            part = {"name": name, "runs": 1, "epochs": 0, "predicted_minutes": minutes, "finished": True, "flops": 0}
+            self.state["parts"].append(part | {"minutes": (time.time() - began) / 60})
+            self._save()
+        return name in measured
 
     def _save(self) -> None:
         write_json(self.path, self.state)
