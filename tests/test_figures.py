@@ -52,6 +52,7 @@ def test_there_are_a_dozen_and_more_in_light_and_dark() -> None:
         assert (FOLDER / f"{name}-dark.svg").read_text() == darkened((FOLDER / f"{name}.svg").read_text())
 
 
+@pytest.mark.slow
 def test_drawn_again_from_the_records_they_are_the_same(drawn: dict[str, str]) -> None:
     assert set(figures.FROM_RECORDS) <= set(drawn) <= set(NAMES)
     differing = [name for name, svg in drawn.items() if not same((FOLDER / f"{name}.svg").read_text(), svg)]

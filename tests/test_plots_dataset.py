@@ -77,6 +77,8 @@ def test_a_figure_is_labelled_and_described(name: str) -> None:
     assert set(labels) <= {text for ax in fig.axes for text in (ax.get_xlabel(), ax.get_ylabel())}
     assert set(titles) <= {ax.get_title() for ax in fig.axes}
     assert all(ax.get_xlabel() or not ax.axison for ax in fig.axes)
+    assert all(ax.has_data() for ax in fig.axes if ax.axison)
+    assert any(ax.has_data() for ax in fig.axes)
     about = style.description(fig)
     assert about.caption.endswith(".")
     assert about.alt.endswith(".")

@@ -54,6 +54,7 @@ def check(figure: Figure, caption: str) -> None:
     assert caption in about.caption
     assert len(about.alt) > 40
     assert svg(figure).startswith("<svg")
+    assert all(axes.has_data() for axes in figure.axes if axes.axison)
 
 
 def test_the_budget_is_a_map_and_two_histograms_with_the_members_on_it() -> None:

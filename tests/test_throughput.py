@@ -159,6 +159,7 @@ def race_to(accuracy: float, epochs: float = 12.0, minutes: float = 30.0) -> dic
 
 
 @pytest.mark.usefixtures("_a_second_a_look", "_in_this_process")
+@pytest.mark.slow
 def test_the_time_to_an_accuracy_is_that_of_the_epoch_that_reached_it() -> None:
     result = race_to(0.2)
     ours = result["ours"]
