@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from tpsnet_lib.captured_step import WARM_UP_STEPS, interleaved
 from tpsnet_lib.checkpoint import write_checkpoint
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import fit_and_validation
+from tpsnet_lib.files import Interrupted
 from tpsnet_lib.train_state import TrainState
 
 CPU = torch.device("cpu")
@@ -173,3 +176,21 @@ def test_three_seeds_interleaved_end_in_the_weights_of_three_run_alone(
         assert (state.config.seed, state.step) == (other.config.seed, other.steps)
         weights = other.model.state_dict()
         assert all(torch.equal(value, weights[name]) for name, value in state.model.state_dict().items())
+
+
+def test_a_request_to_stop_ends_each_of_the_interleaved_runs_with_its_checkpoint(tmp_path: Path) -> None:
+    configs = [tiny(train__epochs=epochs) for epochs in (0.5, 4, 5)]
+    paths = [tmp_path / config.id for config in configs]
+    before = signal.getsignal(signal.SIGTERM)
+    runs = [
+        train.train(config, *fit_and_validation(config.data), train.TrainOptions(CPU, checkpoint=path, progress="none"))
+        for config, path in zip(configs, paths, strict=True)
+    ]
+    turns = interleaved(runs, CPU)
+    for _ in range(4):  # the first run has 2 steps
+        next(turns)
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Interrupted, match="step 4 of 16"):
+        next(turns)
+    assert [path.exists() for path in paths] == [False, True, True]
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -129,12 +129,13 @@ def interleaved(runs: Sequence[Iterator[Run]], device: torch.device) -> Iterator
     """Advance runs of one device by turns, a step each, until all have ended; yields what the runs yielded last.
 
     On CUDA each has a stream of its own, so that one's kernels fill what another's leave idle. As what a run draws is
-    set before each of its steps, it ends in the weights that it has alone."""
+    set before each of its steps, it ends in the weights that it has alone. The first error of a run is raised when the
+    others have ended too: a request to stop ends each, with its checkpoint."""
     streams: list[Any] = [contextlib.nullcontext() for _ in runs]
     if device.type == "cuda":
         torch.cuda.synchronize()
         streams = [torch.cuda.stream(torch.cuda.Stream()) for _ in runs]  # type: ignore[no-untyped-call]
-    going, last = dict(enumerate(runs)), dict[int, Run]()
+    going, last, errors = dict(enumerate(runs)), dict[int, Run](), list[Exception]()
     while going:
         for number, run in list(going.items()):
             with streams[number]:
@@ -142,8 +143,13 @@ def interleaved(runs: Sequence[Iterator[Run]], device: torch.device) -> Iterator
                     last[number] = next(run)
                 except StopIteration:
                     del going[number]
+                except Exception as error:
+                    errors.append(error)
+                    del going[number]
         if going:
             yield [last[number] for number in sorted(last)]
+    if errors:
+        raise errors[0]
 
 
 def executed(execution: str, take_step: Step, forward_pass: TrainStep) -> str:

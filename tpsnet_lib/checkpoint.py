@@ -10,7 +10,7 @@ import time
 import zipfile
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -57,25 +57,31 @@ class Checkpoints:
     """Writes a run's checkpoint from time to time, and ends the run where that is requested.
 
     Inside the `with` block Ctrl-C and SIGTERM are requests that are answered after the step, so that no step is cut in
-    two. `deadline`: of `time.monotonic`; a run that passes it ends in the same way."""
+    two. `deadline`: of `time.monotonic`; a run that passes it ends in the same way. Of several runs of a process that
+    take turns, a request ends each."""
+
+    active: ClassVar[list[Checkpoints]] = []  # those that a signal is passed on to
+    handlers: ClassVar[dict[signal.Signals, Any]] = {}  # as they were before the first of these
 
     def __init__(self, path: Path | None, deadline: float | None = None) -> None:
         self.path, self.deadline = path, deadline
         self.saved_at = time.monotonic()
         self.stop_requested = threading.Event()
-        self.handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Checkpoints:
         if threading.current_thread() is threading.main_thread():  # no other may receive signals
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.handlers[number] = signal.signal(number, lambda *_: self.stop_requested.set())
+            for number in (signal.SIGINT, signal.SIGTERM) if not self.active else ():
+                self.handlers[number] = signal.signal(number, _request_stop)
+            self.active.append(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
+        if self in self.active:
+            self.active.remove(self)
+            for number, handler in self.handlers.items() if not self.active else ():
+                signal.signal(number, handler)
 
     def save_or_stop(self, state: TrainState) -> None:
         """Write a checkpoint if one is due after this step.
@@ -94,3 +100,8 @@ class Checkpoints:
         if stops:
             kept = f"; {self.path} holds it, --resume goes on" if self.path else ""
             raise Interrupted(f"stopped at step {state.step} of {state.steps}{kept}")
+
+
+def _request_stop(*_: Any) -> None:
+    for each in Checkpoints.active:
+        each.stop_requested.set()
