@@ -45,6 +45,7 @@ def test_the_conda_environment_names_the_pins() -> None:
     assert named == {name: pins()[name] for name in requirements()}
 
 
+@pytest.mark.slow
 def test_the_engine_runs_where_only_its_packages_are() -> None:
     """Ray, numba, plotting and papermill may be absent, as on a GPU image; pandas comes with statsmodels."""
     code = (

@@ -77,11 +77,15 @@ def test_ray_goes_on_where_the_local_pool_stopped_and_measures_the_same(
 
 
 def test_the_local_pool_goes_on_where_ray_stopped_and_measures_the_same(
-    six: tuple[Experiment, Table], ray_here: None, tmp_path: Path
+    six: tuple[Experiment, Table], ray_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment, expected = six
+    broken: list[object] = []
+    monkeypatch.setattr(ray_backend._Count, "on_trial_recover", lambda *_, **given: broken.append(given), raising=False)
+    monkeypatch.setattr(ray_backend._Count, "on_trial_error", lambda *_, **given: broken.append(given), raising=False)
     store, jobs = Store(tmp_path / "store"), [(experiment, run) for run in experiment.runs]
     assert len(ray_backend.run_all(jobs[:3], on_ray(store, workers=2))) == 3
+    assert broken == []
     local_backend.run_all(pending([experiment], store), quiet(store))
     assert table(experiment, store) == expected
 

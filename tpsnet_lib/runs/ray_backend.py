@@ -177,6 +177,13 @@ class Trial(tune.Trainable):
         accuracy = record.metrics["validation_accuracy"]
         return {**result, "validation_accuracy": accuracy, "recorded": True, "done": config is runs[-1]}
 
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """Nothing, which Tune asks for when a trial ends: what it has done lies in the store."""
+        return {}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing, as `save_checkpoint`."""
+
 
 class _Count(tune.Callback):
     """Counts each trial that ends with a record, and says what became of the others."""
