@@ -63,7 +63,8 @@ def batches(
             augment(fit_set.images.index_select(0, some), of, recipe, seed, epoch)
             for some, of in zip(*parts, strict=True)
         ]
-        return torch.cat(images).unflatten(0, every.shape), fit_set.labels[every], indices
+        augmented: Tensor = torch.cat(images).unflatten(0, every.shape)  # type: ignore[no-untyped-call]
+        return augmented, fit_set.labels[every], indices
 
     for epoch in range(start // epoch_steps, math.ceil(stop / epoch_steps)):
         order = permutation(seed, epoch, len(fit_set), fit_set.images.device)[: epoch_steps * size].view(-1, size)
