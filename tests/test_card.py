@@ -234,6 +234,29 @@ def test_the_queue_runs_in_order_what_fits_into_the_minutes_that_are_left(
     ]
 
 
+def test_a_plan_is_as_long_as_the_speed_that_was_measured_allows(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(card, "run_all", lambda jobs, options: [])
+    calls: list[int] = []
+
+    def measure(speed: float) -> Any:
+        return lambda: calls.append(1) or {"speed": speed, "peak": 7e14}
+
+    epochs = {}
+    for name, speed in (("fast", 4e11), ("slow", 1e11)):
+        spent = card.Card(
+            0.6, replace(SMOKE, prefix=name, choice_epochs=10**6), RunOptions(Store(project / name)), measure(speed)
+        )
+        assert spent.spend()  # something waits: nothing was run
+        assert spent.spend()
+        assert json.loads((project / name / "card.json").read_text())["bench"] == {"speed": speed, "peak": 7e14}
+        epochs[name] = load_experiment(f"{name}_choices").runs[0].config.train.epochs
+    assert len(calls) == 2  # measured once a plan
+    assert epochs["fast"] == pytest.approx(4 * epochs["slow"], rel=0.1)
+
+
 def test_minutes_that_are_over_are_said_in_a_line(tmp_path: Path, project: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(project)
     options = RunOptions(Store(project / "out"), device="cpu")

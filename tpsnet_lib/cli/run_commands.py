@@ -58,6 +58,10 @@ def _left_out(faults: Sequence[str]) -> int:
 
 def _card(options: Options, store: Any) -> int:
     """Spend minutes of a card, or print how they would be spent; what can go home is packed however this ends."""
+    from tpsnet_lib.benchmarks import card as bench
+    from tpsnet_lib.config import DataConfig
+    from tpsnet_lib.data.datasets import fit_and_validation
+    from tpsnet_lib.device import resolve_device
     from tpsnet_lib.runs import card, card_plan
     from tpsnet_lib.runs.local_backend import RunOptions
 
@@ -70,7 +74,14 @@ def _card(options: Options, store: Any) -> int:
         print(card_plan.table([*parts, *(card_plan.Part(name, 1, 0, 0, minutes) for name, (minutes, _) in benches)]))
         return 0
     asked = RunOptions(store, options.data, options.device, minutes=options.minutes, execution=options.execution)
-    spent = card.Card(options.card, scale, asked, benches=_card_benches(options))
+    device = resolve_device(options.device)
+
+    def measure() -> dict[str, Any]:
+        images = fit_and_validation(DataConfig(), options.data)[0].to(device)
+        return bench.measure(bench.planned(), images, device, 60 * card_plan.BENCH_MINUTES)
+
+    measured = measure if device.type == "cuda" else None
+    spent = card.Card(options.card, scale, asked, measured, _card_benches(options))
     try:
         waits = spent.spend()
     finally:
