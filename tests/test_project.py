@@ -10,6 +10,11 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
+SAME_NAME = """
+filelock html5lib hypothesis ipykernel ipywidgets jupyterlab latex2mathml matplotlib mypy nbconvert nbformat
+nbval nh3 numba numpy optuna pandas papermill pytest pytest-xdist pyyaml ruff safetensors scikit-learn scipy
+seaborn statsmodels torchmetrics torchvision tqdm types-pyyaml types-tqdm wandb
+"""  # on conda-forge as where pip finds them
 
 
 def pins() -> dict[str, str]:
@@ -43,6 +48,24 @@ def test_the_conda_environment_names_the_pins() -> None:
     named["torch"], named["ray"] = named.pop("pytorch"), named.pop("ray-tune")  # their names on conda-forge
     named["jupyter-client"] = named.pop("jupyter_client")
     assert named == {name: pins()[name] for name in requirements()}
+    assert set(named) - {"torch", "ray"} == set(SAME_NAME.split())
+
+
+@pytest.mark.parametrize(("line", "accepted"), [(None, True), ("--no-deps -e .", False), ("-e", False)])
+def test_pip_takes_what_conda_hands_to_it(line: str | None, accepted: bool, tmp_path: Path) -> None:
+    """Conda writes the pip block as a requirements file; pip's own reader is asked, and a planted fault is refused."""
+    block = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"]
+    (tmp_path / "block.txt").write_text("\n".join(block if line is None else [line]))
+    code = (
+        "import sys\n"
+        "from pip._internal.network.session import PipSession\n"
+        "from pip._internal.req.req_file import parse_requirements\n"
+        "print([each.is_editable for each in parse_requirements(sys.argv[1], PipSession())])\n"
+    )
+    call = [sys.executable, "-c", code, str(tmp_path / "block.txt")]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == accepted, done.stderr
+    assert (done.stdout == "[True]\n") == accepted
 
 
 @pytest.mark.slow

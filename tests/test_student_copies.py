@@ -1,5 +1,6 @@
 """Copies of the notebooks: students get no outputs and no worked solutions, of which each exercise has one."""
 
+import os
 import re
 from pathlib import Path
 
@@ -38,3 +39,28 @@ def test_every_exercise_has_a_worked_solution_that_the_notebook_does_not_show(pa
 def test_names_of_worked_solutions_are_unique() -> None:
     texts = [path.read_text("utf-8") for path in sorted((PATHS[0].parent / "solutions").glob("*.py"))]
     assert sum(text.count("\n# %% ") for text in texts) == len(worked_sections())
+
+
+def test_copies_for_a_repository_begin_with_badges_and_a_cell_that_sets_colab_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["notebooks", "--student", str(tmp_path / "class"), "--only", "01"]
+    assert main([*given, "--address", "https://github.com/some-owner/course"]) == 0
+    cells = nbformat.read(tmp_path / "class" / PATHS[0].name, as_version=4).cells
+    assert f"colab.research.google.com/github/some-owner/course/blob/HEAD/class/{PATHS[0].name})" in cells[0].source
+    assert f"mybinder.org/v2/gh/some-owner/course/HEAD?labpath=class/{PATHS[0].name})" in cells[0].source
+    calls: list[list[str]] = []
+    monkeypatch.setattr("subprocess.run", lambda command, check: calls.append(command))
+    exec(cells[1].source, {})
+    assert calls == [], "the library is here"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("TPSNET_HOME", "")
+    exec(cells[1].source, {})
+    assert calls[0][-2:] == ["https://github.com/some-owner/course", "tpsnet"]
+    assert os.environ["TPSNET_HOME"] == str(Path("tpsnet").absolute())
+
+
+def test_another_address_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["notebooks", "--student", str(tmp_path), "--only", "01", "--address", "github.com/course"]
+    assert main(given) == 1
+    assert capsys.readouterr().err.count("\n") == 1

@@ -312,7 +312,7 @@ def notebooks(options: Options) -> int:
     from tpsnet_lib.report.student_copies import write_student_copies
 
     if options.student:
-        print(*write_student_copies(Path(options.student), options.only), sep="\n")
+        print(*write_student_copies(Path(options.student), options.only, address=options.address), sep="\n")
         return 0
     out = Path(options.out) if options.out else None
     if options.prepare:

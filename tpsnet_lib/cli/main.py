@@ -333,6 +333,12 @@ def _add_report_commands(add: Add) -> None:
                 "--prepare", action="store_true", help="only write copies with the parameters, for nbval"
             )
             command.add_argument("--student", metavar="DIR", help="only write copies without worked solutions there")
+            command.add_argument(
+                "--address",
+                default="",
+                metavar="URL",
+                help="of the GitHub repository that will hold DIR: its copies get badges for Colab and Binder",
+            )
         else:
             command.add_argument("--no-run", action="store_true", help="of the notebooks executed before")
 

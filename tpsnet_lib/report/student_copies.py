@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import write_whole
+from tpsnet_lib.files import ConfigError, write_whole
 from tpsnet_lib.report import run_notebooks
 
 HIDE = "course.hide_solutions()"
@@ -24,16 +25,54 @@ def student_copy(notebook: Any) -> Any:
     return copy
 
 
-def write_student_copies(out: Path, only: Sequence[str] = (), folder: Path | None = None) -> list[Path]:
+BOOTSTRAP = """# On Colab this brings the project and its packages; where they are, it does nothing.
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec("tpsnet_lib") is None:
+    subprocess.run(["git", "clone", "--depth", "1", "{address}", "tpsnet"], check=True)
+    packages = [sys.executable, "-m", "pip", "install", "-q", "./tpsnet[report,search]"]
+    subprocess.run(packages, check=True)
+    os.environ["TPSNET_HOME"] = os.path.abspath("tpsnet")"""
+
+
+def with_badges(notebook: Any, address: str, place: str) -> Any:
+    """The notebook begun by links that open it on Colab and Binder, and by the cell that sets Colab up.
+
+    `address` is that of a repository on GitHub, `place` the notebook's path in it. Raises `ConfigError`."""
+    import nbformat
+
+    if not (repository := re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?", address)):
+        raise ConfigError(f"--address {address}: give a repository on GitHub, such as https://github.com/owner/name")
+    colab = f"https://colab.research.google.com/github/{repository[1]}/blob/HEAD/{place}"
+    binder = f"https://mybinder.org/v2/gh/{repository[1]}/HEAD?labpath={place}"
+    badges = (
+        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})"
+        f" [![Open in Binder](https://mybinder.org/badge_logo.svg)]({binder})"
+    )
+    cells = [nbformat.v4.new_markdown_cell(badges, id="badges")]  # type: ignore[no-untyped-call]
+    cells += [nbformat.v4.new_code_cell(BOOTSTRAP.format(address=address), id="bootstrap")]  # type: ignore[no-untyped-call]
+    notebook.cells = [*cells, *notebook.cells]
+    return notebook
+
+
+def write_student_copies(
+    out: Path, only: Sequence[str] = (), folder: Path | None = None, address: str = ""
+) -> list[Path]:
     """Write the students' copies of the notebooks to a folder; returns their paths.
 
-    Raises `ConfigError` for a choice that fits no notebook."""
+    With the `address` of the repository that will hold this folder they begin with badges. Raises `ConfigError` for a
+    choice that fits no notebook."""
     import nbformat
 
     paths = []
     for path in run_notebooks.choose(only, folder):
         copy = student_copy(nbformat.read(path, as_version=4))  # type: ignore[no-untyped-call]
         target = out.resolve() / path.name
+        if address:
+            copy = with_badges(copy, address, f"{target.parent.name}/{path.name}")
         target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, nbformat.writes(copy))  # type: ignore[no-untyped-call]
         paths.append(target)
