@@ -201,9 +201,10 @@ class TrainState:
         before = [{name: type(value) for name, value in group.items()} for group in self.optimizer.param_groups]
         optim.load_state(self.optimizer, saved["optimizer"])
         after = [{name: type(value) for name, value in group.items()} for group in self.optimizer.param_groups]
-        kept = [(p, value) for p, state in self.optimizer.state.items() for value in state.values()]
-        sizes = {(p.shape, value.shape) for p, value in kept if isinstance(value, torch.Tensor)}
-        if before != after or any(own != shape and shape != () for own, shape in sizes):
+        kept = [(p, *entry) for p, state in self.optimizer.state.items() for entry in state.items()]
+        odd = [name for _, name, value in kept if name != "step" and not isinstance(value, (torch.Tensor, type(None)))]
+        sizes = {(p.shape, value.shape) for p, _, value in kept if isinstance(value, torch.Tensor)}
+        if before != after or odd or any(own != shape and shape != () for own, shape in sizes):
             raise ValueError("its optimizer is another")
         if self.ema is not None:
             self.ema.restore(saved["ema"])

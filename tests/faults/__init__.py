@@ -15,6 +15,7 @@ AREAS = {  # name: its module here (and function, if not `outcomes`), and what i
     "opening": ("kills:opening", "open the test set, publish: the same"),
     "carrying": ("kills:carrying", "export, import: the same"),
     "bad_files": ("bad_files", "files of every kind that is read, changed at random or hostile by nature"),
+    "pages": ("pages", "hostile HTML and SVG in every place of the report, in Chromium"),
     "disks": ("disks", "disks that are full, broken, read-only, without locks; names of the wrong kind"),
 }
 
