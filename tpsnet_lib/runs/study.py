@@ -76,22 +76,30 @@ def best_rates(store: Store) -> dict[str, Record]:
     """The record of the best rate of each architecture of `study_rates`: highest validation accuracy, then lowest rate.
 
     A run that diverged is not the best. An architecture of which a rate has no record yet is left out."""
+    return {
+        name: min(records, key=lambda r: (-float(r.metrics["validation_accuracy"]), r.config.train.lr))
+        for name, records in _tried(store).items()
+    }
+
+
+def _tried(store: Store) -> dict[str, list[Record]]:
+    """The finished runs of each architecture of which every rate has a record."""
     by_architecture: dict[str, list[Record | None]] = {}
     for run, record in collect(load_experiment(RATES), store):
         by_architecture.setdefault(_architecture(run.label), []).append(record)
-    best = {}
-    for name, records in by_architecture.items():
-        finished = [record for record in records if record is not None and not record.failed]
-        if None not in records and finished:
-            best[name] = min(finished, key=lambda r: (-float(r.metrics["validation_accuracy"]), r.config.train.lr))
-    return best
+    whole = {
+        name: [r for r in records if r is not None] for name, records in by_architecture.items() if None not in records
+    }
+    finished = {name: [record for record in records if not record.failed] for name, records in whole.items()}
+    return {name: records for name, records in finished.items() if records}
 
 
 def study_experiments(store: Store) -> dict[str, str]:
     """The YAML of every experiment of the study whose architectures have their learning rates, by name."""
     best = best_rates(store)
+    seconds = {name: min(float(r.metrics["seconds"]) for r in records) for name, records in _tried(store).items()}
     return {
-        name: _declaration(part, priority, best)
+        name: _declaration(part, priority, best, seconds)
         for priority, (name, part) in enumerate(PARTS.items(), load_experiment(RATES).priority + 1)
         if all(architecture in best for _, architecture, _ in part.runs)
     }
@@ -102,7 +110,8 @@ def _architecture(label: str) -> str:
     return label.rpartition(", train.lr=")[0]
 
 
-def _declaration(part: Part, priority: int, best: Mapping[str, Record]) -> str:
+def _declaration(part: Part, priority: int, best: Mapping[str, Record], seconds: Mapping[str, float]) -> str:
+    """The YAML of a part. `seconds` are those of each architecture's fastest run: others shared the machine."""
     given = {run["label"]: run["model"] for run in read_yaml(experiments_folder() / f"{RATES}.yaml")["runs"]}
     tried = sorted({run.config.train.lr for run in load_experiment(RATES).runs})
     lines, minutes = [], []
@@ -115,13 +124,13 @@ def _declaration(part: Part, priority: int, best: Mapping[str, Record]) -> str:
         lines.append(
             f"  - {{label: {json.dumps(label)}, model: {model_text}, train: {{lr: {rate:g}}}}}  # {size}{border}"
         )
-        minutes.append(float(record.metrics["seconds"]) / 60 * part.epochs / record.config.train.epochs)
+        minutes.append(seconds[architecture] / 60 * part.epochs / record.config.train.epochs)
     return "\n".join(
         [
             f"question: {part.question} (310,000 parameters, {part.epochs:g} epochs, each rate from {RATES})",
             "needs: cpu",
             f"priority: {priority}",
-            f"minutes: {fmean(minutes):.0f}  # on one core, by the runs that chose the rate",
+            f"minutes: {fmean(minutes):.0f}  # on one core, by the fastest runs that chose the rate",
             f"base: {BASE.format(epochs=part.epochs, warmup=part.epochs / 12)}",
             f"seeds: {list(part.seeds)}",
             "runs:",
