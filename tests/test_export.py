@@ -14,7 +14,7 @@ from tpsnet_lib.cli import main
 from tpsnet_lib.files import RecordError, write_json
 from tpsnet_lib.runs import export, test_set
 from tpsnet_lib.runs.record_files import write_failure, write_sums
-from tpsnet_lib.runs.records import Record, Store, read_record
+from tpsnet_lib.runs.records import Record, Store, read_record, repeated_rows
 
 
 @pytest.fixture
@@ -140,3 +140,19 @@ def test_the_old_words_of_the_commands_still_work_and_name_the_new(
     assert main.main(["records", "pack", "--store", str(tiny_store.writable), "--out", file]) == 0
     assert capsys.readouterr().err == "tpsnet: pack is called export now\n"
     assert main.main(["records", "unpack", file, "--out", str(tmp_path / "store")]) == 0
+
+
+def test_a_record_that_differs_from_the_committed_one_is_refused_and_named(
+    packed: Path, tiny_record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed, local = tmp_path / "committed", tmp_path / "local"
+    there = Path(shutil.copytree(tiny_record.path, committed / tiny_record.id))
+    monkeypatch.setattr(export, "committed_folder", lambda: committed)
+    assert export.import_records(packed, local) == ([tiny_record.id], [])
+    assert list(repeated_rows(Store(local, committed))) == []
+    write_json(there / "metrics.json", {**tiny_record.metrics, "validation_accuracy": 0.99})
+    write_sums(there)
+    (named,) = repeated_rows(Store(local, committed))
+    assert "with other figures" in named
+    with pytest.raises(RecordError, match="exists already with other content"):
+        export.import_records(packed, tmp_path / "another")

@@ -24,7 +24,7 @@ from tpsnet_lib.files import (
 )
 from tpsnet_lib.runs.publish import publish
 from tpsnet_lib.runs.record_files import SUMS, WEIGHTS
-from tpsnet_lib.runs.records import Record, Store, read_record
+from tpsnet_lib.runs.records import Record, Store, committed_folder, read_record
 
 CONTENTS = "CONTENTS"
 PARTS = {"config.json", "history.csv", "metrics.json", "provenance.json", SUMS, WEIGHTS}  # all that a record may bring
@@ -92,8 +92,8 @@ def import_records(path: Path, folder: Path) -> tuple[list[str], list[str]]:
 
     Nothing is brought unless all is whole: every file's sum, every config's id, every network's weights. A record that
     is there already with the same metrics stays as it is. Of an archive in pieces, `path` is the first one, `.00`.
-    Raises `RecordError` for an archive that is torn or altered, and for a record that is there with other metrics, or
-    without the weights that the archive has."""
+    Raises `RecordError` for an archive that is torn or altered, and for a record that is there, or committed, with
+    other metrics, or without the weights that the archive has."""
     if not path.is_file():
         raise RecordError(f"{path} is no archive: name one that `tpsnet records export` wrote")
     if path.suffix == ".00":
@@ -105,9 +105,9 @@ def import_records(path: Path, folder: Path) -> tuple[list[str], list[str]]:
     with folders_whole(folder, "import") as work:
         records = _records(path, work)
         for record in records:
-            there = Store(folder).find(record.id)
-            if there is None:
-                came.append(record.id)
+            there = Store(folder, committed_folder()).find(record.id)
+            if there is None or (there.path.parent != folder.resolve() and there.metrics == record.metrics):
+                came.append(record.id)  # perhaps with weights, which a committed one need not have
             elif there.metrics == record.metrics and there.has_weights >= record.has_weights:
                 known.append(record.id)
                 shutil.rmtree(record.path)

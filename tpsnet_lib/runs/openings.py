@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import RecordError, append_line, brief, read_bytes, read_json, sha256_of
+from tpsnet_lib.files import RecordError, append_line, brief, read_bytes, read_json, sha256_of, write_whole
 from tpsnet_lib.locks import lock
 from tpsnet_lib.runs.record_checks import checked_scores
 from tpsnet_lib.runs.record_files import SUMS
@@ -52,7 +52,7 @@ def read(file: Path) -> list[dict[str, Any]]:
 
 def _check(line: Any) -> None:
     """Raise `ValueError` for what is no line of a log: its entries have these types, and those of its event."""
-    if not isinstance(line, dict) or line.get("event", "result") not in ("opening", "result", "rule"):
+    if not isinstance(line, dict) or line.get("event", "result") not in ("opening", "result", "rule", "score"):
         raise ValueError(f"{brief(line)} is no event")
     needed = {"rule": ("about",), "opening": ("record", "opened")}.get(
         line.get("event", ""), ("record", "opened", "accuracy", "n")
@@ -64,19 +64,32 @@ def _check(line: Any) -> None:
         raise ValueError(f"record is {brief(line['record'])}")
 
 
-def _text(file: Path) -> str:
+def _all_text(file: Path) -> str:
     """The text of a log; what is not UTF-8 in it is seen as a torn line."""
     return read_bytes(file).decode("utf-8", "replace") if file.exists() else ""
 
 
 def append(file: Path, line: dict[str, Any]) -> None:
-    """Add a line, bound to those above it; a torn last line is closed first, so that it cannot swallow this one."""
+    """Add a line, bound to those above it; the beginning of one, which a killed process left, gives way to it."""
     with lock(file.with_name(f".{file.name}.lock")):
         above = _text(file)
-        if above and not above.endswith("\n"):
-            append_line(file, "")
-            above += "\n"
+        if above != _all_text(file):
+            write_whole(file, above)
         append_line(file, json.dumps({**line, "previous": _digest(above)}, sort_keys=True))
+
+
+def _text(file: Path) -> str:
+    """A log's lines. A last one without an end was being written by a process that was killed: it is one if it is
+    whole, and none else, for what it would have said was not done yet."""
+    text = _all_text(file)
+    whole, _, last = text.rpartition("\n")
+    if not last:
+        return text
+    try:
+        json.loads(last)
+        return f"{text}\n"
+    except (ValueError, RecursionError):
+        return f"{whole}\n" if whole else ""
 
 
 def every() -> list[dict[str, Any]]:

@@ -252,7 +252,7 @@ def _read_trials(path: Path, modified: int) -> dict[str, Record]:
 
 
 def repeated_rows(store: Store) -> Iterator[str]:
-    """The ids that stand in two files of trials of one folder with different content: which counts, nobody knows."""
+    """The ids that stand in two files of trials of one folder, or in two stores, with different figures."""
     for folder in store.folders:
         seen: dict[str, tuple[Path, Record]] = {}
         for path in sorted(folder.glob("*.trials.jsonl")):
@@ -260,6 +260,12 @@ def repeated_rows(store: Store) -> Iterator[str]:
                 if run_id in seen and seen[run_id][1].metrics != record.metrics:
                     yield f"record {run_id} stands in {seen[run_id][0]} and, with other figures, in {path}"
                 seen[run_id] = (path, record)
+    first: dict[str, Record] = {}
+    for folder in store.folders:
+        for record in Store(folder).all():
+            before = first.setdefault(record.id, record)
+            if before.metrics != record.metrics:
+                yield f"record {record.id} stands in {before.path} and, with other figures, in {record.path}"
 
 
 def load_or_run(
