@@ -39,22 +39,22 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         r"\(best\) [\d.]+ M [\d.]+% (\d+) seeds",
         r"Over (\d+) seeds the accuracy is",
     ],
-    "accuracy of laptop": [
-        r"\( ?laptop ?, [\d.]+ million\) reaches ([\d.]+%)",
-        r"\(laptop\) [\d.]+ M ([\d.]+%)",
+    "accuracy of two_cores": [
+        r"\( ?two_cores ?, [\d.]+ million\) reaches ([\d.]+%)",
+        r"\(two_cores\) [\d.]+ M ([\d.]+%)",
     ],
     "best against TPSNet": [rf"the difference is {POINTS}", rf"\bbest against [\d.]+% of a single run: {POINTS}"],
-    "laptop against TPSNet": [
+    "two_cores against TPSNet": [
         rf"reaches [\d.]+% \([^)]*\) in [\d:]+ min, {POINTS}",
-        rf"\blaptop against [\d.]+% of a single run: {POINTS}",
+        rf"\btwo_cores against [\d.]+% of a single run: {POINTS}",
     ],
     "whether best is better": [
         r"the difference is [+−][\d.]+ points \([^)]*\): ([\w ]+?) ?\.",
         r"\bbest against [^:]*: [^:]* That it is better: ([\w ]+?) ?\.",
     ],
-    "whether laptop is better": [
+    "whether two_cores is better": [
         r"\) in [\d:]+ min, [+−][\d.]+ points \([^)]*\): ([\w ]+?) ?\.",
-        r"\blaptop against [^:]*: [^:]* That it is better: ([\w ]+?) ?\.",
+        r"\btwo_cores against [^:]*: [^:]* That it is better: ([\w ]+?) ?\.",
     ],
     "accuracy of the original": [
         r"published TPSNet reports ([\d.]+%)",
