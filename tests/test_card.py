@@ -287,7 +287,8 @@ def recorded(store: Store, config: RunConfig, validation: float, correct: int | 
     path = write_record(store.writable, config, state, made)
     if correct is not None:
         (path / "test").mkdir()
-        said = {"accuracy": correct / 10_000, "n": 10_000, "exact_accuracy": correct / 10_000, "exact_n": 9_979}
+        share = {"correct": correct, "n": 10_000, "accuracy": correct / 10_000, "low": 0.0, "high": 1.0}
+        said = {"opened": now(), **share, **{f"exact_{name}": value for name, value in share.items()}}
         write_json(path / "test" / "metrics.json", said)
         np.savez_compressed(path / "test" / "logits.npz", logits=np.zeros((10_000, 10), np.float16))
         write_sums(path / "test")

@@ -36,12 +36,12 @@ def test_the_exported_program_gives_the_same_probabilities(
 
 @pytest.mark.skipif(not HAS_ONNX, reason="onnx and onnxscript are not installed")
 def test_the_onnx_file_gives_the_same_probabilities(given: list[str], tiny_record: Record, tmp_path: Path) -> None:
-    from onnx.reference import ReferenceEvaluator
+    reference = importlib.import_module("onnx.reference")
 
     path = tmp_path / "network.onnx"
     assert main.main([*given, str(path)]) == 0
     images = datasets.load_test("shapes10").images[:3]
-    (found,) = ReferenceEvaluator(str(path)).run(None, {"images": images.numpy()})
+    (found,) = reference.ReferenceEvaluator(str(path)).run(None, {"images": images.numpy()})
     expected = metrics.predict(tiny_record.load_model(), images).softmax(1)
     assert torch.allclose(torch.from_numpy(found), expected, atol=1e-4)
 

@@ -135,7 +135,7 @@ def test_a_damaged_notebook_and_an_output_folder_that_is_a_file_are_one_line(tmp
     with pytest.raises(TpsnetError, match="cannot be written"):
         run_notebooks.run(smoke, folder=tmp_path, out=tmp_path / "file")
     path.write_text("{")
-    with pytest.raises(ConfigError, match=r"01_toy\.ipynb is not a notebook"):
+    with pytest.raises(TpsnetError, match=r"01_toy\.ipynb is not whole JSON"):
         run_notebooks.parameters_for(path, smoke)
 
 

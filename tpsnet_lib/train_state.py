@@ -203,6 +203,8 @@ class TrainState:
         after = [{name: type(value) for name, value in group.items()} for group in self.optimizer.param_groups]
         kept = [(p, *entry) for p, state in self.optimizer.state.items() for entry in state.items()]
         odd = [name for _, name, value in kept if name != "step" and not isinstance(value, (torch.Tensor, type(None)))]
+        filled = {name for _, name, value in kept if value is not None}  # of all parameters, or of none
+        odd += [name for _, name, value in kept if value is None and name in filled]
         sizes = {(p.shape, value.shape) for p, _, value in kept if isinstance(value, torch.Tensor)}
         if before != after or odd or any(own != shape and shape != () for own, shape in sizes):
             raise ValueError("its optimizer is another")

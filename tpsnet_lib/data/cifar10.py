@@ -294,7 +294,9 @@ def _extract(archive: Path, folder: Path) -> None:
                 name = member.name.rpartition("/")[2]
                 if member.size > LARGEST_BATCH or member.sparse:
                     raise DataError(f"the downloaded archive has {brief(member.name)}, which is too large: not kept")
-                if member.name == f"{_PYTHON}/{name}" and name in names and (file := tar.extractfile(member)):
+                if not member.isreg() or member.name != f"{_PYTHON}/{name}" or name not in names:
+                    continue
+                if file := tar.extractfile(member):
                     (folder / name).write_bytes(file.read())
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError) as error:
         raise DataError(

@@ -68,15 +68,15 @@ def load_profile(name: str, path: Path | None = None) -> Profile:
     Raises `ConfigError` that names the profile or key and what is known."""
     path = path or project_root() / "report" / "profiles.yaml"
     tree = read_yaml(path)
-    _known(f"{path.name}:", tree, ("reference", "profiles"))
+    _known(f"{path}: ", tree, ("reference", "profiles"))
     profiles = tree.get("profiles") or {}
     if name not in profiles:
         raise ConfigError(f"profile {name!r} is not in {path.name}: choose one of {', '.join(profiles)}")
     asked = profiles[name]
-    _known(f"{path.name}: {name}.", asked, ("cell_timeout", "parameters", "notebooks"))
+    _known(f"{path}: {name}.", asked, ("cell_timeout", "parameters", "notebooks"))
     notebooks = asked.get("notebooks") or {}
     for notebook, entry in notebooks.items():
-        _known(f"{path.name}: {name}.{notebook}.", entry, ("seconds", "parameters"))
+        _known(f"{path}: {name}.{notebook}.", entry, ("seconds", "parameters"))
     return Profile(
         name=name,
         parameters=dict(asked.get("parameters") or {}),

@@ -72,8 +72,11 @@ def load_experiment(name: str | Path) -> Experiment:
     """An experiment by its name in `report/experiments`, or by the path of its YAML file.
 
     Raises `ConfigError` for a field that is not known, a config that is not valid, or a network over the budget."""
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else experiments_folder() / f"{name}.yaml"
-    if not path.is_file():
+    if str(name).endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(f"{path} is {'no file' if path.exists() else 'missing'}")
+    elif not (path := experiments_folder() / f"{name}.yaml").is_file():
         path = path.with_stem(current_name(path.stem))
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in experiments_folder().glob("*.yaml")))

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib import metrics, stats
-from tpsnet_lib.config import CLASSES
 from tpsnet_lib.data.datasets import inexact_indices, load_test, test_fingerprint
 from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import (
@@ -60,20 +59,20 @@ def find_test(record: Record, store: Store | None = None) -> TestResult | None:
         if (path / "metrics.json").is_file():
             check_sums(path, ["metrics.json", "logits.npz"])
             scores = checked_scores(path / "metrics.json", read_json(path / "metrics.json"))
-            return TestResult(path, scores, _read_logits(path / "logits.npz", scores["n"]))
+            return TestResult(path, scores, _read_logits(path / "logits.npz", scores["n"], record.config.data.classes))
     return None
 
 
-def _read_logits(path: Path, count: int) -> Tensor:
-    """The logits of a result, float32 [count, 10]; `RecordError` for a file that is torn or holds anything else."""
+def _read_logits(path: Path, count: int, classes: int) -> Tensor:
+    """The logits of a result, float32 [count, classes]; `RecordError` for a file that is torn or holds another."""
     try:
         with zipfile.ZipFile(path) as archive:
             if [(entry.filename, entry.file_size) for entry in archive.infolist() if entry.file_size > LARGEST_LOGITS]:
                 raise ValueError("it is too large")
         with np.load(path, allow_pickle=False) as arrays:
             logits = arrays["logits"]
-        if logits.shape != (count, CLASSES) or logits.dtype.kind != "f":
-            raise ValueError(f"{logits.dtype} {logits.shape}, not {count} x {CLASSES} numbers")
+        if logits.shape != (count, classes) or logits.dtype.kind != "f":
+            raise ValueError(f"{logits.dtype} {logits.shape}, not {count} x {classes} numbers")
     except (ValueError, LookupError, EOFError, OSError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise RecordError(f"{path} holds no logits ({brief(error)}): restore it from where it came") from error
     return torch.from_numpy(logits.astype(np.float32))
