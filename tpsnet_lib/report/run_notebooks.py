@@ -68,6 +68,13 @@ def load_profile(name: str, path: Path | None = None) -> Profile:
     Raises `ConfigError` that names the profile or key and what is known."""
     path = path or project_root() / "report" / "profiles.yaml"
     tree = read_yaml(path)
+    try:
+        return _profile(name, path, tree)
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(f"{path}: profile {name} has a value of another kind ({brief(error)})") from error
+
+
+def _profile(name: str, path: Path, tree: Mapping[str, Any]) -> Profile:
     _known(f"{path}: ", tree, ("reference", "profiles"))
     profiles = tree.get("profiles") or {}
     if name not in profiles:
@@ -83,7 +90,7 @@ def load_profile(name: str, path: Path | None = None) -> Profile:
         notebooks={notebook: dict(entry.get("parameters") or {}) for notebook, entry in notebooks.items()},
         seconds={notebook: float(entry["seconds"]) for notebook, entry in notebooks.items() if "seconds" in entry},
         cell_timeout=int(asked.get("cell_timeout", 3600)),
-        reference=dict(tree.get("reference") or {}),
+        reference={key: float(value) for key, value in (tree.get("reference") or {}).items() if key != "machine"},
     )
 
 
@@ -295,10 +302,11 @@ def calibrate(seconds: float = 2.0) -> float:
 
 def expected_seconds(profile: Profile, names: Sequence[str], gflops: float | None = None) -> float:
     """Seconds the named notebooks should take on a machine of so many GFLOP/s (default: the reference machine)."""
-    slower = 1.0 if gflops is None else float(profile.reference["gflops"]) / gflops
-    fixed = float(profile.reference.get("fixed_seconds", 0))
+    slower = 1.0 if gflops is None else profile.reference.get("gflops", gflops) / gflops
+    fixed = profile.reference.get("fixed_seconds", 0.0)
     known = [profile.seconds[name] for name in names if name in profile.seconds]
-    return sum(min(fixed, each) + max(0.0, each - fixed) * slower for each in known)
+    total: float = sum(min(fixed, each) + max(0.0, each - fixed) * slower for each in known)
+    return total
 
 
 def estimate(profile: str | Profile, *, only: Sequence[str] = (), folder: Path | None = None) -> str:
