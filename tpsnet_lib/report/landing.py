@@ -23,7 +23,7 @@ from tpsnet_lib.plots import network_drawing, style, training
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import page
 from tpsnet_lib.report.page import Section
-from tpsnet_lib.runs.records import Record, Store, held_out
+from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
 
 CLASSES_OF_HARDWARE = {"cuda": "on one GPU", "cpu": "on two cores of a CPU"}
 
@@ -58,7 +58,7 @@ def sections(store: Store, fresh: Record | None, synthetic: bool) -> list[Sectio
         Section("The original's claims, tested", _claims(rows), "claims"),
         Section("Three mistakes of the original, and their size", _mistakes(store), "mistakes"),
         Section("Limitations", _limitations(found, rows), "limitations"),
-        Section("How this was made, and how to cite it", _made(store), "made"),
+        Section("How this was made, and how to cite it", _made(), "made"),
     ]
     if synthetic:
         note = (
@@ -304,9 +304,10 @@ def _limitations(found: Sequence[Final], rows: Sequence[judge.Row]) -> str:
     return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
 
 
-def _made(store: Store) -> str:
-    finished = max((str(record.provenance.get("finished", "")) for record in store.all()), default="")
-    age = f" The newest of its {len(store.all()):,} records is of {finished[:10]}; a younger run is not in it." * bool(
+def _made() -> str:
+    records = Store(committed_folder()).all()  # without the runs of this machine
+    finished = max((str(record.provenance.get("finished", "")) for record in records), default="")
+    age = f" The newest of its {len(records):,} records is of {finished[:10]}; a younger run is not in it." * bool(
         finished
     )
     return (
