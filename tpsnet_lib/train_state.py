@@ -198,18 +198,32 @@ class TrainState:
         self.loss_sum.copy_(saved["sums"][0])
         self.correct.copy_(saved["sums"][1])
         self.model.load_state_dict(saved["model"])
-        before = [{name: type(value) for name, value in group.items()} for group in self.optimizer.param_groups]
+        before = _kinds(self.optimizer)
         optim.load_state(self.optimizer, saved["optimizer"])
-        after = [{name: type(value) for name, value in group.items()} for group in self.optimizer.param_groups]
-        kept = [(p, *entry) for p, state in self.optimizer.state.items() for entry in state.items()]
-        odd = [name for _, name, value in kept if name != "step" and not isinstance(value, (torch.Tensor, type(None)))]
-        filled = {name for _, name, value in kept if value is not None}  # of all parameters, or of none
-        odd += [name for _, name, value in kept if value is None and name in filled]
-        sizes = {(p.shape, value.shape) for p, _, value in kept if isinstance(value, torch.Tensor)}
-        if before != after or odd or any(own != shape and shape != () for own, shape in sizes):
+        if before != _kinds(self.optimizer) or not _is_whole(self.optimizer):
             raise ValueError("its optimizer is another")
         if self.ema is not None:
             self.ema.restore(saved["ema"])
+
+
+def _kinds(optimizer: torch.optim.Optimizer) -> list[dict[str, type]]:
+    """The types of an optimizer's settings, a mapping a group."""
+    return [{name: type(value) for name, value in group.items()} for group in optimizer.param_groups]
+
+
+def _is_whole(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether each entry of an optimizer's state (momentum, counts of steps) is one that a parameter can have.
+
+    It is a tensor of the parameter's shape or of none; None is one too, if it stands for all parameters."""
+    entries = [(p, *entry) for p, state in optimizer.state.items() for entry in state.items()]
+    filled = {name for _, name, value in entries if value is not None}
+
+    def fits(p: Tensor, name: str, value: Any) -> bool:
+        if value is None:
+            return name not in filled
+        return value.shape in (p.shape, ()) if isinstance(value, Tensor) else name == "step"
+
+    return all(fits(*entry) for entry in entries)
 
 
 def initial_model(config: RunConfig, fit_set: ImageSet, device: torch.device) -> ResNet:

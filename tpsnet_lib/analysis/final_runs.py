@@ -12,7 +12,7 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.runs.experiments import Experiment, collect, experiments_folder, load_experiment
 from tpsnet_lib.runs.records import Record, Store
-from tpsnet_lib.runs.test_set import TestResult, find_final_test, find_test
+from tpsnet_lib.runs.test_set import TestResult, find_test
 from tpsnet_lib.stats import Estimate
 
 
@@ -82,12 +82,15 @@ def finals(store: Store, but: str = "") -> list[Final]:
     that several experiments declare has the name of the first."""
     groups: dict[tuple[str, str], dict[str, Record]] = {}
     names: dict[tuple[str, str], tuple[str, str]] = {}
+    tests: dict[str, TestResult | None] = {}
     for experiment in _declared():
         for run, record in collect(experiment, store):
             if record is None or record.failed or record.id == but or not record.stamp.startswith("CIFAR-10"):
                 continue
-            if find_test(record, store) is not None and find_final_test(record, store) is None:
+            test = find_test(record, store)
+            if test is not None and test.metrics.get("not_choosing"):
                 continue
+            tests[record.id] = test
             key = record.group_id, record.stamp
             groups.setdefault(key, {})[record.id] = record
             names.setdefault(key, (experiment.name, run.label))
@@ -98,10 +101,10 @@ def finals(store: Store, but: str = "") -> list[Final]:
     for key, members in groups.items():
         name, label = names[key]
         records = tuple(sorted(members.values(), key=lambda record: record.config.seed))
-        tests = tuple(find_final_test(record, store) for record in records)
         alone = tuple(record for record in records if ran_alone(record, every))
         name = f"{name}, {label}" if shared[name] > 1 else name
-        results.append(Final(name, records, tests, held_out_runs(records[0], siblings), alone))
+        opened = tuple(tests[record.id] for record in records)
+        results.append(Final(name, records, opened, held_out_runs(records[0], siblings), alone))
     return sorted(results, key=lambda final: -final.validation.value if final.held_out else 1.0)
 
 
