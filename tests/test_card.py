@@ -19,7 +19,7 @@ import torch
 
 from tpsnet_lib.analysis import errors, final_runs
 from tpsnet_lib.analysis.cost import run_flops
-from tpsnet_lib.cli import commands, main
+from tpsnet_lib.cli import main, record_commands
 from tpsnet_lib.config import DataConfig, RunConfig
 from tpsnet_lib.files import RecordError, TpsnetError, write_json
 from tpsnet_lib.model import build
@@ -312,7 +312,7 @@ def test_the_notebooks_and_the_test_command_take_the_winner_from_the_records(
     wins, first = ("card_best", card_best) if better else ("earlier", before)  # whatever the test set says
     ranked = final_runs.finals(store)
     assert (ranked[0].name, len(ranked[0].records), len(ranked)) == (wins, 3, 2)
-    assert commands._best_opened(store) == first.with_seed(0).id
+    assert record_commands._best_opened(store) == first.with_seed(0).id
     assert errors.rank_records(store, "cifar10")[0].id == first.with_seed(0).id
 
 

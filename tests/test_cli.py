@@ -11,7 +11,7 @@ import torch
 from torchvision.io import write_png
 
 from tpsnet_lib import metrics
-from tpsnet_lib.cli import commands, main
+from tpsnet_lib.cli import main, network_commands, parser, record_commands
 from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.data import datasets
 from tpsnet_lib.data.photos import load_photo
@@ -72,13 +72,13 @@ def test_train_and_test_are_drivable_by_a_program(tmp_path: Path, capsys: pytest
 def test_a_long_run_is_announced_with_a_way_to_shorten_it_and_a_short_one_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    options = main._parser().parse_args(["train", *SMALL, "--set", "train.epochs=3000"])
-    config = commands._config(options).with_precision("fp32")
-    monkeypatch.setattr(commands, "LONG", 1.0)
-    assert "6,000 steps of 50 images take about" in (said := commands._length_of(config, options))
+    options = parser.command_line().parse_args(["train", *SMALL, "--set", "train.epochs=3000"])
+    config = network_commands._config(options).with_precision("fp32")
+    monkeypatch.setattr(network_commands, "LONG", 1.0)
+    assert "6,000 steps of 50 images take about" in (said := network_commands._length_of(config, options))
     assert "--set train.epochs=" in said
-    monkeypatch.setattr(commands, "LONG", 1e9)
-    assert commands._length_of(config, options) == ""
+    monkeypatch.setattr(network_commands, "LONG", 1e9)
+    assert network_commands._length_of(config, options) == ""
 
 
 @pytest.mark.parametrize(
@@ -191,8 +191,8 @@ def test_the_original_names_work() -> None:
 
 def test_a_bare_test_wants_a_final_network_that_was_opened(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no final network has been opened"):
-        commands._best_opened(Store(tmp_path))
-    chosen = commands._best_opened(default_store())
+        record_commands._best_opened(Store(tmp_path))
+    chosen = record_commands._best_opened(default_store())
     assert find_test(default_store().load(chosen), default_store()) is not None
     assert chosen in final_ids()
 

@@ -107,8 +107,10 @@ benchmarks/time_to_accuracy
 benchmarks/airbench
 cli/setup_venv
 cli/parser
-cli/commands
+cli/network_commands
+cli/record_commands
 cli/run_commands
+cli/report_commands
 cli/main
 __main__
 """.split()  # noqa: SIM905

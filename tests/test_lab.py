@@ -19,7 +19,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     for name in ("01_explore_data", "02_architecture_effects"):
         (tmp_path / "notebooks" / f"{name}.ipynb").write_text("{}")
     monkeypatch.setattr(setup_venv, "project_root", lambda: tmp_path)
-    monkeypatch.setattr(setup_venv, "setup", lambda: Path("python"))
+    monkeypatch.setattr(setup_venv, "venv_python", lambda: Path("python"))
     monkeypatch.setattr(setup_venv, "_run", lambda command: found.append(list(command)) or 0)
     return found
 

@@ -46,12 +46,12 @@ def test_the_commands_run(line: str, tmp_path: Path) -> None:
 
 
 def test_the_line_that_reproduces_the_best_network_trains_the_experiments_recipe() -> None:
-    from tpsnet_lib.cli.commands import _config
-    from tpsnet_lib.cli.main import _parser
+    from tpsnet_lib.cli.network_commands import _config
+    from tpsnet_lib.cli.parser import command_line
     from tpsnet_lib.runs.experiments import load_experiment
 
     line = re.search(r"`tpsnet (train --set model=two_cores [^`]*)`", README).group(1)  # type: ignore[union-attr]
-    config = _config(_parser().parse_args(shlex.split(line))).with_precision("bf16")
+    config = _config(command_line().parse_args(shlex.split(line))).with_precision("bf16")
     runs = load_experiment("two_cores").runs
     assert config.group_id == runs[0].config.group_id
     assert config.id not in {run.config.id for run in runs}

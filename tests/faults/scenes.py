@@ -129,7 +129,14 @@ def workshop() -> Iterator[Path]:
     """A folder in memory, where there is one, for projects that are broken by the hundred.
 
     What the processes there need is imported here, once; nothing else is done, so that they can be forked."""
-    for module in ("cli.commands", "cli.run_commands", "runs.export", "runs.publish", "runs.test_set"):
+    for module in (
+        "cli.network_commands",
+        "cli.record_commands",
+        "cli.run_commands",
+        "runs.export",
+        "runs.publish",
+        "runs.test_set",
+    ):
         importlib.import_module(f"tpsnet_lib.{module}")
     for module in ("train", "runs.local_backend", "runs.wandb_mirror", "analysis.errors"):
         importlib.import_module(f"tpsnet_lib.{module}")

@@ -1,20 +1,18 @@
-"""The door: `tpsnet ...`, the same as `python -m tpsnet_lib ...`. It reads arguments; `commands` does the work."""
+"""The door: `tpsnet ...`, the same as `python -m tpsnet_lib ...`: from words to a command, from errors to one line."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import errno
+import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from tpsnet_lib import __version__
-from tpsnet_lib.cli.parser import Parser
+from tpsnet_lib.cli.parser import command_line
 from tpsnet_lib.files import Interrupted, TpsnetError, naming
-
-Add = Callable[[str, str, str], argparse.ArgumentParser]
 
 _SYSTEM_ERRORS = {  # what the system may refuse, in words, and the way out; others in its own
     errno.ENOSPC: ("the disk is full", "make room"),
@@ -37,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         try:
-            return _run(_parser().parse_args(_renamed(words)))
+            return _run(command_line().parse_args(_renamed(words)))
         finally:
             with naming(Path("standard output")):  # whose reader may be gone, or its disk full
                 sys.stdout.flush()
@@ -63,15 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent.parent / "report" / "assets" / "matplotlibrc")
-    if options.run in ("setup", "check", "lab"):  # before anything is installed
-        from tpsnet_lib.cli import setup_venv
-
-        given = [options.jupyter] if options.run == "lab" else []
-        done: object = getattr(setup_venv, options.run)(*given)
-        return done if isinstance(done, int) else 0
-    from tpsnet_lib.cli import commands, run_commands
-
-    module = run_commands if hasattr(run_commands, options.run) else commands
+    module = importlib.import_module(f"tpsnet_lib.cli.{options.module}")
     return int(getattr(module, options.run)(options))
 
 
@@ -107,244 +97,3 @@ def _say(error: Exception, words: Sequence[str], line: str = "") -> None:
     if "--debug" in words:
         raise error
     print(f"tpsnet: {' '.join((line or str(error)).split())}", file=sys.stderr)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="tpsnet",
-        description="Residual networks under 5,000,000 parameters on CIFAR-10: train, search, test, report.",
-        epilog="Example: tpsnet train --set model=classroom --set train.epochs=2 --set data.train_size=2000",
-    )
-    parser.add_argument("--version", action="version", version=f"tpsnet {__version__}")
-    shared = Parser(add_help=False)
-    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def add(name: str, about: str, example: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(
-            name,
-            help=about,
-            description=about[0].upper() + about[1:] + ".",
-            epilog=f"Example: {example}",
-            parents=[shared],
-        )
-        command.set_defaults(run=name)
-        return command
-
-    _add_network_commands(add)
-    _add_run_commands(add)
-    _add_report_commands(add)
-    return parser
-
-
-def _add_data_options(command: argparse.ArgumentParser, device: bool = True) -> None:
-    command.add_argument(
-        "--data",
-        metavar="DIR",
-        help="folder that holds CIFAR-10 (else $TPSNET_DATA, else ./data), or a folder of photographs for each class",
-    )
-    if device:
-        command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
-
-
-def _add_json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="end standard output with one JSON object on a line")
-
-
-def _add_execution(command: argparse.ArgumentParser) -> None:
-    ways = command.add_mutually_exclusive_group()
-    for flag, value, about in (
-        ("--compile", "compiled", "compile the step with torch.compile, and capture nothing"),
-        ("--no-compile", "eager", "compile and capture nothing"),
-        ("--plain", "plain", "train on a CPU with torch's own layers too, without the faster ones of fast_cpu"),
-        ("--cuda-graphs", "captured", "replay the step as a CUDA graph (default on CUDA; long runs are compiled too)"),
-    ):
-        ways.add_argument(flag, dest="execution", action="store_const", const=value, default="auto", help=about)
-
-
-def _add_wandb(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--wandb",
-        choices=("off", "offline", "online"),
-        default="off",
-        help="mirror the runs in Weights & Biases, or in report/local/wandb for `wandb sync` (default: %(default)s)",
-    )
-
-
-def _add_network_commands(add: Add) -> None:
-    command = add(
-        "describe",
-        "a network's layers, shapes, parameters and MACs",
-        "tpsnet describe --blocks 3 3 3 --channels 68 136 272 --stem 34",
-    )
-    command.add_argument("name", nargs="?", help="a named member, such as tpsnet, model1, model2, classroom")
-    command.add_argument("--blocks", nargs="+", metavar="B", help="residual blocks of each layer")
-    command.add_argument("--channels", nargs="+", metavar="C", help="output channels of each layer")
-    command.add_argument("--kernels", nargs="+", metavar="F", help="convolution kernel, of all layers or of each")
-    command.add_argument("--skip-kernels", nargs="+", metavar="K", help="skip kernel, of all layers or of each")
-    command.add_argument("--pool", metavar="P", help="average-pool kernel over the last feature map")
-    command.add_argument("--stem", metavar="W", help="output channels of the first convolution")
-    command.add_argument("--set", action="append", default=[], metavar="model.FIELD=VALUE", help="any other field")
-    command.add_argument("--draw", metavar="FILE", help="draw the network, as .svg or .png")
-    _add_json(command)
-
-    command = add(
-        "data",
-        "what data there is; download CIFAR-10, or what people and published models said of its test images",
-        "tpsnet data download --data ./data",
-    )
-    command.add_argument("verb", nargs="?", choices=("status", "download", "reference"), default="status")
-    command.add_argument(
-        "--dataset", choices=("cifar10", "cifar100", "fashion_mnist"), default="cifar10", help="what to download"
-    )
-    _add_data_options(command, device=False)
-    command.add_argument(
-        "--mirror",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="an address to try first: the archive's, or for `reference` a folder's",
-    )
-
-    command = add(
-        "train",
-        "train one network and keep its record",
-        "tpsnet train --set model.blocks=[3,3,3] --set train.epochs=2 --set data.train_size=2000",
-    )
-    command.add_argument(
-        "config", nargs="?", metavar="CONFIG.yaml", help="model, train, data and seed; default: the original"
-    )
-    command.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="goes over the file")
-    command.add_argument("--profile", help="a profile whose `train` settings lie under the file")
-    _add_data_options(command)
-    command.add_argument("--out", metavar="STORE", help="folder that takes the record (default: report/local/records)")
-    command.add_argument("--resume", action="store_true", help="go on from the checkpoint of this run, if there is one")
-    _add_execution(command)
-    _add_wandb(command)
-    _add_json(command)
-
-    command = add("test", "open the test set for a record, once", "tpsnet test 0b25b88ff21a")
-    command.add_argument("record", nargs="?", help="a record's id or folder (default: the best one that was opened)")
-    command.add_argument(
-        "--exploratory",
-        action="store_true",
-        help="open a record that was not declared final before it trained: no table shows it",
-    )
-    command.add_argument("--log", action="store_true", help="of an opened record: keep its score of today in the log")
-    _add_data_options(command)
-    command.add_argument("--out", metavar="STORE", help="the store that holds the record, if not the default")
-    _add_json(command)
-
-    command = add("predict", "say what a network takes your photographs for", "tpsnet predict cat.jpg dog.png")
-    command.add_argument("photo", nargs="+", metavar="PHOTO", help="a JPEG, PNG, GIF or WebP file")
-    command.add_argument("--record", metavar="ID", help="a record with weights (default: the best that was opened)")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
-    command.add_argument("--out", metavar="STORE", help="the store that holds the record, if not the default")
-    _add_json(command)
-
-    command = add(
-        "convert", "write a network for other programs: .pt2 by torch.export, .onnx", "tpsnet convert best.pt2"
-    )
-    command.add_argument("file", metavar="FILE", help="its ending, .pt2 or .onnx, says what to write")
-    command.add_argument("--record", metavar="ID", help="a record with weights (default: the best that was opened)")
-    command.add_argument("--out", metavar="STORE", help="the store that holds the record, if not the default")
-
-
-def _add_run_commands(add: Add) -> None:
-    command = add(
-        "run",
-        "run experiments, or whatever is pending",
-        "tpsnet run search_classroom --workers 2; on a Ray cluster: tpsnet run search_original_9 --backend ray"
-        " --address HOST:6379 --gpus-per-run 0.5 --asha",
-    )
-    command.add_argument("experiment", nargs="*", help="names in report/experiments (without: a list of them)")
-    command.add_argument("--card", type=float, metavar="M", help="spend so many minutes of a card by its plan")
-    command.add_argument("--plan", action="store_true", help="card: only print the plan, with predicted minutes")
-    command.add_argument("--scale", choices=("full", "smoke"), default="full", help="card: or the plan in miniature")
-    command.add_argument("--pack", metavar="DIR", help="card: write what goes home there, in files of 14 MiB")
-    command.add_argument("--pending", action="store_true", help="all that have no record and suit this machine")
-    command.add_argument(
-        "--minutes", type=float, metavar="M", help="stop after so long, with checkpoints; the same command goes on"
-    )
-    command.add_argument(
-        "--workers", type=int, metavar="N", help="runs side by side (default: 1; on CUDA 3; a cluster: all that fit)"
-    )
-    _add_execution(command)
-    command.add_argument("--backend", choices=("local", "ray"), default="local", help="processes here, or Ray Tune")
-    command.add_argument("--address", metavar="HOST:PORT", help="ray: a running cluster, or auto (default: Ray here)")
-    command.add_argument("--gpus-per-run", type=float, metavar="F", help="ray: a share, such as 0.25: four on a GPU")
-    command.add_argument("--asha", action="store_true", help="ray: train 1, 3, 9 ... epochs, and only the best on")
-    _add_wandb(command)
-    _add_data_options(command)
-    command.add_argument("--out", metavar="STORE", help="folder that takes the records")
-
-    command = add(
-        "records",
-        "list, verify or publish records; export finished ones to a file, and import them into another store",
-        "tpsnet records export best --out best.tar; elsewhere: tpsnet records import best.tar",
-    )
-    command.add_argument("verb", nargs="?", choices=("list", "verify", "publish", "export", "import"), default="list")
-    command.add_argument(
-        "names",
-        nargs="*",
-        help="ids or experiments (publish: what to copy; list, export: default all; import: the archive)",
-    )
-    command.add_argument("--weights", action="store_true", help="publish weights too")
-    command.add_argument(
-        "--out",
-        metavar="PATH",
-        help="the store, if not the default (export: the archive to write)",
-    )
-    command.add_argument("--store", metavar="STORE", help="export: the store to read, if not the default")
-    _add_json(command)
-
-    command = add(
-        "bench",
-        "measure our loop, time to an accuracy, augmentation or search beside another way; or what a card trains",
-        "tpsnet bench augment; on a quiet machine: tpsnet bench time --target 0.9 --epochs 8",
-    )
-    command.add_argument("what", choices=("loop", "time", "augment", "search", "card"))
-    command.add_argument(
-        "--repeats", type=int, default=5, metavar="N", help="turns of each side (default: %(default)s)"
-    )
-    command.add_argument("--target", type=float, default=0.9, help="time: validation accuracy to reach (%(default)s)")
-    command.add_argument("--epochs", type=float, metavar="N", help="time: our schedule's length, if not the recipe's")
-    command.add_argument(
-        "--minutes", type=float, default=60, metavar="M", help="time: of a side that does not get there (%(default)s)"
-    )
-    _add_data_options(command)
-    _add_json(command)
-
-
-def _add_report_commands(add: Add) -> None:
-    for name, about, example in (
-        ("notebooks", "execute the notebooks in order", "tpsnet notebooks --profile smoke --only 02"),
-        ("report", "execute the notebooks and write the report, one HTML file", "tpsnet report --profile quick"),
-    ):
-        command = add(name, about, example)
-        command.add_argument("--profile", default="quick", help="smoke, quick or full (default: %(default)s)")
-        command.add_argument("--only", action="append", default=[], metavar="NN", help="this notebook; may be repeated")
-        command.add_argument("--keep-going", action="store_true", help="run the rest after a failure")
-        command.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
-        _add_data_options(command, device=False)
-        command.add_argument("--out", metavar="PATH", help="where it goes (default: under report/local)")
-        if name == "notebooks":
-            command.add_argument(
-                "--prepare", action="store_true", help="only write copies with the parameters, for nbval"
-            )
-            command.add_argument("--student", metavar="DIR", help="only write copies without worked solutions there")
-            command.add_argument(
-                "--address",
-                default="",
-                metavar="URL",
-                help="of the GitHub repository that will hold DIR: its copies get badges for Colab and Binder",
-            )
-        else:
-            command.add_argument("--no-run", action="store_true", help="of the notebooks executed before")
-
-    add("setup", "create .venv from the pins", "python3 -m tpsnet_lib setup")
-    add("check", "run ruff, mypy, the tests and nbval over the notebooks", "tpsnet check")
-    command = add("lab", "open JupyterLab on the first notebook", "tpsnet lab -- --port 9999 --no-browser")
-    command.add_argument("jupyter", nargs="*", metavar="OPTION", help="options of JupyterLab, after --")
-    command = add("figures", "make the figures and the README's findings from the records", "tpsnet figures")
-    command.add_argument("--out", metavar="DIR", help="folder (default: figures)")

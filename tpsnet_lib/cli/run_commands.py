@@ -1,4 +1,4 @@
-"""What the commands that run many networks do: run, records, bench."""
+"""What `run` and `bench` do: many networks. Results go to standard output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import ConfigError, TpsnetError
+from tpsnet_lib.files import ConfigError
 
 Options = argparse.Namespace
 
@@ -135,106 +135,6 @@ def _run_all(options: Options, jobs: Sequence[Any], store: Any, on_record: Any) 
         if getattr(options, name):
             raise ConfigError(f"--{name.replace('_', '-')} is for Ray: add --backend ray")
     return local_backend.run_all(jobs, local_backend.RunOptions(**asked))
-
-
-def records(options: Options) -> int:
-    """List, verify, publish, export or import records."""
-    from tpsnet_lib.model_cost import count_parameters
-    from tpsnet_lib.runs import records as stores
-
-    if options.verb in ("export", "import"):
-        return _travel(options)
-    store = stores.default_store(options.out)
-    if options.verb == "publish":
-        return _publish(options, store)
-    found = store.all()
-    if options.verb == "verify":
-        return _verify(store, found)
-    if options.names:
-        wanted = {run_id for name in options.names for run_id in _ids(name, store)}
-        found = [record for record in found if record.id in wanted]
-    if options.json:
-        print(json.dumps(stores.rows(found)))
-        return 0
-    for record in found:
-        score = record.failed or stores.in_percent(record)
-        model = record.config.model
-        shape = f"{list(model.blocks)} x {list(model.channels)}"
-        print(f"{record.id}  {score:8} {count_parameters(model):9,}  {shape:36} {record.stamp}")
-    return 0
-
-
-def _verify(store: Any, found: Sequence[Any]) -> int:
-    """Hold every record against its sums, the trials' files against each other, and the logs against the results."""
-    from tpsnet_lib.runs import openings, record_checks, record_files, test_set
-    from tpsnet_lib.runs import records as stores
-
-    faults = [*stores.repeated_rows(store), *openings.faults(store), *test_set.undeclared(store)]
-    for record in found:
-        for folder in (record.path, *(base / record.id / "test" for base in store.folders)):
-            try:
-                if (sums := folder / record_files.SUMS).is_file():
-                    record_files.check_sums(folder, record_checks.read_sums(sums))
-            except TpsnetError as error:
-                faults.append(str(error))
-    for fault in faults:
-        print(f"tpsnet: {fault}", file=sys.stderr)
-    print(f"{len(faults)} faults in {len(found)} records" if faults else f"{len(found)} records are whole")
-    return 1 if faults else 0
-
-
-def _travel(options: Options) -> int:
-    """Export the writable store's finished records, or those of some experiments and ids; or import an archive."""
-    from tpsnet_lib.runs import export
-    from tpsnet_lib.runs import records as stores
-
-    if options.verb == "import":
-        if len(options.names) != 1:
-            raise ConfigError("records import: name one archive, as `records export` wrote it")
-        store = stores.default_store(options.out)
-        came, known = export.import_records(Path(options.names[0]), store.writable)
-        print(f"{len(came)} records brought to {store.writable}, {len(known)} were there already")
-        return 0
-    if options.out is None:
-        raise ConfigError("records export: --out names the archive to write, such as records.tar")
-    store = stores.Store(stores.default_store(options.store).writable)
-    wanted = [run_id for name in options.names for run_id in _ids(name, store)]
-    found = [store.load(run_id) for run_id in wanted] if options.names else store.all()
-    finished = [record for record in found if not record.failed and record.path.is_dir()]
-    export.export_records(finished, Path(options.out))
-    print(f"{len(finished)} records in {options.out}")
-    return 0
-
-
-def _ids(name: str, store: Any) -> list[str]:
-    """A record's id as it is; an experiment's name as the ids of its runs that have a record."""
-    from tpsnet_lib.runs import experiments
-
-    if name not in {path.stem for path in experiments.experiments_folder().glob("*.yaml")}:
-        return [name]
-    return [r.id for _, r in experiments.collect(experiments.load_experiment(name), store) if r is not None]
-
-
-def _publish(options: Options, store: Any) -> int:
-    from tpsnet_lib.runs import experiments, openings, publish
-    from tpsnet_lib.runs import records as stores
-
-    target = stores.committed_folder()
-    if not options.names:
-        raise ConfigError("records publish: name an experiment or the ids of records")
-    known = {path.stem for path in experiments.experiments_folder().glob("*.yaml")}
-    for name in options.names:
-        if name in known and not options.weights:
-            experiment = experiments.load_experiment(name)
-            found = [record for _, record in experiments.collect(experiment, store) if record is not None]
-            publish.write_trials(target / f"{name}.trials.jsonl", found)
-            print(f"{len(found)} of {len(experiment.runs)} runs in {target / f'{name}.trials.jsonl'}")
-            continue
-        for run_id in _ids(name, store):
-            record = store.load(run_id)
-            print(publish.publish(record, target, weights=options.weights))
-            openings.publish(record.id)
-    return 0
 
 
 def bench(options: Options) -> int:

@@ -4,6 +4,7 @@ Only the standard library is imported here: `python3 -m tpsnet_lib setup` runs b
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -15,11 +16,18 @@ from pathlib import Path
 
 from tpsnet_lib.files import TpsnetError, project_root, write_whole
 
+Options = argparse.Namespace
 NO_NEWS = '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}\n'
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 
 
-def setup() -> Path:
+def setup(options: Options | None = None) -> int:
+    """Make `.venv` what the pins say."""
+    venv_python()
+    return 0
+
+
+def venv_python() -> Path:
     """Create `.venv` from `pins.txt` if it is not there or the pins have changed; returns its Python.
 
     uv, installed into it, says how long downloading ("Prepared") and installing ("Installed") took."""
@@ -54,16 +62,16 @@ def setup() -> Path:
     return python
 
 
-def check(paths: Sequence[str] = ()) -> int:
+def check(options: Options | None = None) -> int:
     """Run everything that must pass: ruff, mypy, the tests, and nbval over the smoke notebooks; 1 if one fails."""
-    python, root = str(setup()), project_root()
+    python, root = str(venv_python()), project_root()
     prepared = root / "report" / "local" / "nbval"
     tests = [python, "-m", "pytest", "-n", "2", "--dist", "loadscope"]
     steps = [
         ("ruff check", [python, "-m", "ruff", "check", "."]),
         ("ruff format", [python, "-m", "ruff", "format", "--check", "."]),
         ("mypy", [python, "-m", "mypy"]),
-        ("pytest", [*tests, *(paths or ["tests"])]),
+        ("pytest", [*tests, "tests"]),
         (
             "prepare",
             [python, "-m", "tpsnet_lib", "notebooks", "--prepare", "--profile", "smoke", "--out", str(prepared)],
@@ -80,11 +88,11 @@ def check(paths: Sequence[str] = ()) -> int:
     return 1 if failed else 0
 
 
-def lab(options: Sequence[str] = ()) -> int:
-    """Open JupyterLab on a copy of notebook 01, rooted at the project; `options` are handed on, such as `--port 9999`.
+def lab(options: Options | None = None) -> int:
+    """Open JupyterLab on a copy of notebook 01, rooted at the project; words after -- are handed on to it.
 
     The super-user, as in a container, is let in; the table of contents is open, and no news is asked for."""
-    root, python = project_root(), str(setup())
+    root, python = project_root(), str(venv_python())
     first = working_copies(root) / "01_explore_data.ipynb"
     settings = root / ".venv" / "share" / "jupyter" / "lab"
     write_whole(settings / "settings" / "overrides.json", NO_NEWS)
@@ -93,7 +101,7 @@ def lab(options: Sequence[str] = ()) -> int:
         write_whole(workspace, json.dumps(_workspace(first.relative_to(root).as_posix())))
     as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     where = [f"--ServerApp.root_dir={root}", f"--LabApp.workspaces_dir={workspace.parent}"]
-    return _run([python, "-m", "jupyterlab", str(first), *where, *as_root, *options])
+    return _run([python, "-m", "jupyterlab", str(first), *where, *as_root, *(options.jupyter if options else [])])
 
 
 def working_copies(root: Path) -> Path:

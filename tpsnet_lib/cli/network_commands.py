@@ -1,5 +1,4 @@
-"""What the commands on one network, on data and on the report do; those that run many networks are in
-`run_commands`. Results go to standard output."""
+"""What `describe`, `data` and `train` do: one network and its data. Results go to standard output."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from tpsnet_lib.config import (
     merged,
     parse,
 )
-from tpsnet_lib.files import ConfigError, DataError, RecordError, project_root
+from tpsnet_lib.files import ConfigError, DataError, project_root
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.progress import duration
 
@@ -212,146 +211,3 @@ def _length_of(config: RunConfig, options: Options) -> str:
         f" (about {duration(seconds * epochs / config.train.epochs)}), --set data.train_size=5000, or a smaller network"
         " and recipe, --set model=classroom --set train=sprint"
     )
-
-
-def test(options: Options) -> int:
-    """Score a record's weights on the test set, opening it if that has not been done; then say whether they agree."""
-    from tpsnet_lib.runs.records import Store, default_store
-    from tpsnet_lib.runs.test_set import find_test, log_score, open_test, score
-
-    store = default_store(options.out)
-    name = options.record or _best_opened(store)
-    if (folder := Path(name)).is_dir():
-        store, name = Store(folder.resolve().parent, *store.folders), folder.resolve().name
-    record = store.load(name)
-    opened_before = find_test(record, store) is not None
-    result = open_test(record, root=options.data, device=options.device, store=store, exploratory=options.exploratory)
-    said = result.metrics
-    if opened_before:
-        _, said = score(record, root=options.data, device=options.device)
-        if options.log:
-            log_score(record, store, said)
-    if options.json:
-        print(json.dumps({"record": str(record.path), "id": record.id, "recorded": result.metrics, **said}))
-        return 0
-    print(f"{_accuracy(said, '')} on the {said['n']:,} test images of {said['fingerprint']['stamp']}")
-    if "exact_n" in said:
-        print(f"{_accuracy(said, 'exact_')} on the {said['exact_n']:,} exact ones")
-    if opened_before:
-        print(f"recorded when it was opened, {result.metrics['opened'][:10]}: {result.metrics['correct']:,} correct")
-    return 0
-
-
-def predict(options: Options) -> int:
-    """Print what a recorded network takes photographs for, and what to keep in mind about that."""
-    import torch
-
-    from tpsnet_lib import metrics
-    from tpsnet_lib.data.datasets import class_names
-    from tpsnet_lib.data.photos import load_photo
-    from tpsnet_lib.device import resolve_device
-    from tpsnet_lib.runs.records import default_store
-
-    store = default_store(options.out)
-    record = store.load(options.record or _best_opened(store))
-    images = torch.stack([load_photo(path) for path in options.photo])
-    if record.config.model.colours == 1:
-        images = images.float().mean(1, keepdim=True).to(torch.uint8)
-    logits = metrics.predict(record.load_model(resolve_device(options.device)), images)
-    names = record.provenance["fingerprint"].get("classes") or class_names(record.config.data.dataset)
-    likeliest = logits.softmax(1).topk(min(3, len(names)))
-    rows = [
-        {names[position]: round(value, 4) for value, position in zip(values, positions, strict=True)}
-        for values, positions in zip(likeliest.values.tolist(), likeliest.indices.tolist(), strict=True)
-    ]
-    if options.json:
-        print(json.dumps({"id": record.id, "photos": dict(zip(options.photo, rows, strict=True))}))
-        return 0
-    for path, row in zip(options.photo, rows, strict=True):
-        (name, confidence), *others = row.items()
-        print(f"{path}: {name}, {confidence:.0%} ({', '.join(f'{other} {part:.0%}' for other, part in others)})")
-    print(
-        f"By record {record.id}. It knows only {len(names)} classes ({', '.join(names)}) and sees the middle square of"
-        f" a photograph at 32 x 32 pixels: whatever else is shown is taken for one of them, also with high confidence."
-    )
-    return 0
-
-
-def convert(options: Options) -> int:
-    """Write a recorded network as a file for other programs."""
-    from tpsnet_lib.runs.convert import convert as written
-    from tpsnet_lib.runs.records import default_store
-
-    store = default_store(options.out)
-    record = store.load(options.record or _best_opened(store))
-    path = written(record, Path(options.file))
-    print(f"{path}: record {record.id}, images uint8 [B, {record.config.model.colours}, 32, 32] to probabilities")
-    return 0
-
-
-def _accuracy(said: dict[str, Any], kind: str) -> str:
-    low, high = 100 * said[f"{kind}low"], 100 * said[f"{kind}high"]
-    correct = said[f"{kind}correct"]
-    return f"accuracy {100 * said[f'{kind}accuracy']:.2f}% (95% interval {low:.2f} to {high:.2f}), {correct:,} correct"
-
-
-def _best_opened(store: Any) -> str:
-    """The first of `rank_records` whose test part was opened."""
-    from tpsnet_lib.analysis.errors import rank_records
-    from tpsnet_lib.runs.test_set import find_test
-
-    for record in rank_records(store, "cifar10"):
-        if find_test(record, store) is not None:
-            return record.id
-    raise RecordError("no final network has been opened on the test set: name a record, as `tpsnet records` lists them")
-
-
-def notebooks(options: Options) -> int:
-    """Execute the notebooks; 1 if one failed."""
-    from tpsnet_lib.report import run_notebooks as runner
-    from tpsnet_lib.report.student_copies import write_student_copies
-
-    if options.student:
-        print(*write_student_copies(Path(options.student), options.only, address=options.address), sep="\n")
-        return 0
-    out = Path(options.out) if options.out else None
-    if options.prepare:
-        if out is None:
-            raise ConfigError("notebooks --prepare needs --out: the folder that takes the copies")
-        print(*runner.prepare(options.profile, out, only=options.only, parameters=_parameters(options)), sep="\n")
-        return 0
-    results = runner.run(
-        options.profile, only=options.only, keep_going=options.keep_going, out=out, parameters=_parameters(options)
-    )
-    return 1 if any(result.status == "failed" for result in results) else 0
-
-
-def _parameters(options: Options) -> dict[str, Any]:
-    given = dict(assignment(f"{name}={value}") for name, value in options.p)
-    return {**given, "data": str(Path(options.data).resolve())} if options.data else given
-
-
-def report(options: Options) -> int:
-    """Execute the notebooks and write the report; the last line printed is its path."""
-    from tpsnet_lib.report.build import make
-
-    path = make(
-        options.profile,
-        only=options.only,
-        keep_going=options.keep_going,
-        parameters=_parameters(options),
-        out=Path(options.out) if options.out else None,
-        run=not options.no_run,
-    )
-    print(path)
-    return 0
-
-
-def figures(options: Options) -> int:
-    """Make the figures for slides and the README's findings from the records."""
-    from tpsnet_lib.report.build import readme
-
-    root = project_root()
-    for path in readme(root, Path(options.out) if options.out else root / "figures"):
-        print(path)
-    return 0

@@ -1,0 +1,206 @@
+"""What `test`, `predict`, `convert` and `records` do with records. Results go to standard output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tpsnet_lib.files import ConfigError, RecordError, TpsnetError
+
+Options = argparse.Namespace
+
+
+def test(options: Options) -> int:
+    """Score a record's weights on the test set, opening it if that has not been done; then say whether they agree."""
+    from tpsnet_lib.runs.records import Store, default_store
+    from tpsnet_lib.runs.test_set import find_test, log_score, open_test, score
+
+    store = default_store(options.out)
+    name = options.record or _best_opened(store)
+    if (folder := Path(name)).is_dir():
+        store, name = Store(folder.resolve().parent, *store.folders), folder.resolve().name
+    record = store.load(name)
+    opened_before = find_test(record, store) is not None
+    result = open_test(record, root=options.data, device=options.device, store=store, exploratory=options.exploratory)
+    said = result.metrics
+    if opened_before:
+        _, said = score(record, root=options.data, device=options.device)
+        if options.log:
+            log_score(record, store, said)
+    if options.json:
+        print(json.dumps({"record": str(record.path), "id": record.id, "recorded": result.metrics, **said}))
+        return 0
+    print(f"{_accuracy(said, '')} on the {said['n']:,} test images of {said['fingerprint']['stamp']}")
+    if "exact_n" in said:
+        print(f"{_accuracy(said, 'exact_')} on the {said['exact_n']:,} exact ones")
+    if opened_before:
+        print(f"recorded when it was opened, {result.metrics['opened'][:10]}: {result.metrics['correct']:,} correct")
+    return 0
+
+
+def predict(options: Options) -> int:
+    """Print what a recorded network takes photographs for, and what to keep in mind about that."""
+    import torch
+
+    from tpsnet_lib import metrics
+    from tpsnet_lib.data.datasets import class_names
+    from tpsnet_lib.data.photos import load_photo
+    from tpsnet_lib.device import resolve_device
+    from tpsnet_lib.runs.records import default_store
+
+    store = default_store(options.out)
+    record = store.load(options.record or _best_opened(store))
+    images = torch.stack([load_photo(path) for path in options.photo])
+    if record.config.model.colours == 1:
+        images = images.float().mean(1, keepdim=True).to(torch.uint8)
+    logits = metrics.predict(record.load_model(resolve_device(options.device)), images)
+    names = record.provenance["fingerprint"].get("classes") or class_names(record.config.data.dataset)
+    likeliest = logits.softmax(1).topk(min(3, len(names)))
+    rows = [
+        {names[position]: round(value, 4) for value, position in zip(values, positions, strict=True)}
+        for values, positions in zip(likeliest.values.tolist(), likeliest.indices.tolist(), strict=True)
+    ]
+    if options.json:
+        print(json.dumps({"id": record.id, "photos": dict(zip(options.photo, rows, strict=True))}))
+        return 0
+    for path, row in zip(options.photo, rows, strict=True):
+        (name, confidence), *others = row.items()
+        print(f"{path}: {name}, {confidence:.0%} ({', '.join(f'{other} {part:.0%}' for other, part in others)})")
+    print(
+        f"By record {record.id}. It knows only {len(names)} classes ({', '.join(names)}) and sees the middle square of"
+        f" a photograph at 32 x 32 pixels: whatever else is shown is taken for one of them, also with high confidence."
+    )
+    return 0
+
+
+def convert(options: Options) -> int:
+    """Write a recorded network as a file for other programs."""
+    from tpsnet_lib.runs.convert import convert as written
+    from tpsnet_lib.runs.records import default_store
+
+    store = default_store(options.out)
+    record = store.load(options.record or _best_opened(store))
+    path = written(record, Path(options.file))
+    print(f"{path}: record {record.id}, images uint8 [B, {record.config.model.colours}, 32, 32] to probabilities")
+    return 0
+
+
+def _accuracy(said: dict[str, Any], kind: str) -> str:
+    low, high = 100 * said[f"{kind}low"], 100 * said[f"{kind}high"]
+    correct = said[f"{kind}correct"]
+    return f"accuracy {100 * said[f'{kind}accuracy']:.2f}% (95% interval {low:.2f} to {high:.2f}), {correct:,} correct"
+
+
+def _best_opened(store: Any) -> str:
+    """The first of `rank_records` whose test part was opened."""
+    from tpsnet_lib.analysis.errors import rank_records
+    from tpsnet_lib.runs.test_set import find_test
+
+    for record in rank_records(store, "cifar10"):
+        if find_test(record, store) is not None:
+            return record.id
+    raise RecordError("no final network has been opened on the test set: name a record, as `tpsnet records` lists them")
+
+
+def records(options: Options) -> int:
+    """List, verify, publish, export or import records."""
+    from tpsnet_lib.model_cost import count_parameters
+    from tpsnet_lib.runs import records as stores
+
+    if options.verb in ("export", "import"):
+        return _travel(options)
+    store = stores.default_store(options.out)
+    if options.verb == "publish":
+        return _publish(options, store)
+    found = store.all()
+    if options.verb == "verify":
+        return _verify(store, found)
+    if options.names:
+        wanted = {run_id for name in options.names for run_id in _ids(name, store)}
+        found = [record for record in found if record.id in wanted]
+    if options.json:
+        print(json.dumps(stores.rows(found)))
+        return 0
+    for record in found:
+        score = record.failed or stores.in_percent(record)
+        model = record.config.model
+        shape = f"{list(model.blocks)} x {list(model.channels)}"
+        print(f"{record.id}  {score:8} {count_parameters(model):9,}  {shape:36} {record.stamp}")
+    return 0
+
+
+def _verify(store: Any, found: Sequence[Any]) -> int:
+    """Hold every record against its sums, the trials' files against each other, and the logs against the results."""
+    from tpsnet_lib.runs import openings, record_checks, record_files, test_set
+    from tpsnet_lib.runs import records as stores
+
+    faults = [*stores.repeated_rows(store), *openings.faults(store), *test_set.undeclared(store)]
+    for record in found:
+        for folder in (record.path, *(base / record.id / "test" for base in store.folders)):
+            try:
+                if (sums := folder / record_files.SUMS).is_file():
+                    record_files.check_sums(folder, record_checks.read_sums(sums))
+            except TpsnetError as error:
+                faults.append(str(error))
+    for fault in faults:
+        print(f"tpsnet: {fault}", file=sys.stderr)
+    print(f"{len(faults)} faults in {len(found)} records" if faults else f"{len(found)} records are whole")
+    return 1 if faults else 0
+
+
+def _travel(options: Options) -> int:
+    """Export the writable store's finished records, or those of some experiments and ids; or import an archive."""
+    from tpsnet_lib.runs import export
+    from tpsnet_lib.runs import records as stores
+
+    if options.verb == "import":
+        if len(options.names) != 1:
+            raise ConfigError("records import: name one archive, as `records export` wrote it")
+        store = stores.default_store(options.out)
+        came, known = export.import_records(Path(options.names[0]), store.writable)
+        print(f"{len(came)} records brought to {store.writable}, {len(known)} were there already")
+        return 0
+    if options.out is None:
+        raise ConfigError("records export: --out names the archive to write, such as records.tar")
+    store = stores.Store(stores.default_store(options.store).writable)
+    wanted = [run_id for name in options.names for run_id in _ids(name, store)]
+    found = [store.load(run_id) for run_id in wanted] if options.names else store.all()
+    finished = [record for record in found if not record.failed and record.path.is_dir()]
+    export.export_records(finished, Path(options.out))
+    print(f"{len(finished)} records in {options.out}")
+    return 0
+
+
+def _ids(name: str, store: Any) -> list[str]:
+    """A record's id as it is; an experiment's name as the ids of its runs that have a record."""
+    from tpsnet_lib.runs import experiments
+
+    if name not in {path.stem for path in experiments.experiments_folder().glob("*.yaml")}:
+        return [name]
+    return [r.id for _, r in experiments.collect(experiments.load_experiment(name), store) if r is not None]
+
+
+def _publish(options: Options, store: Any) -> int:
+    from tpsnet_lib.runs import experiments, openings, publish
+    from tpsnet_lib.runs import records as stores
+
+    target = stores.committed_folder()
+    if not options.names:
+        raise ConfigError("records publish: name an experiment or the ids of records")
+    known = {path.stem for path in experiments.experiments_folder().glob("*.yaml")}
+    for name in options.names:
+        if name in known and not options.weights:
+            experiment = experiments.load_experiment(name)
+            found = [record for _, record in experiments.collect(experiment, store) if record is not None]
+            publish.write_trials(target / f"{name}.trials.jsonl", found)
+            print(f"{len(found)} of {len(experiment.runs)} runs in {target / f'{name}.trials.jsonl'}")
+            continue
+        for run_id in _ids(name, store):
+            record = store.load(run_id)
+            print(publish.publish(record, target, weights=options.weights))
+            openings.publish(record.id)
+    return 0

@@ -1,0 +1,63 @@
+"""What `notebooks`, `report` and `figures` do. Results go to standard output."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from tpsnet_lib.config import assignment
+from tpsnet_lib.files import ConfigError, project_root
+
+Options = argparse.Namespace
+
+
+def notebooks(options: Options) -> int:
+    """Execute the notebooks; 1 if one failed."""
+    from tpsnet_lib.report import run_notebooks as runner
+    from tpsnet_lib.report.student_copies import write_student_copies
+
+    if options.student:
+        print(*write_student_copies(Path(options.student), options.only, address=options.address), sep="\n")
+        return 0
+    out = Path(options.out) if options.out else None
+    if options.prepare:
+        if out is None:
+            raise ConfigError("notebooks --prepare needs --out: the folder that takes the copies")
+        print(*runner.prepare(options.profile, out, only=options.only, parameters=_parameters(options)), sep="\n")
+        return 0
+    results = runner.run(
+        options.profile, only=options.only, keep_going=options.keep_going, out=out, parameters=_parameters(options)
+    )
+    return 1 if any(result.status == "failed" for result in results) else 0
+
+
+def _parameters(options: Options) -> dict[str, Any]:
+    given = dict(assignment(f"{name}={value}") for name, value in options.p)
+    return {**given, "data": str(Path(options.data).resolve())} if options.data else given
+
+
+def report(options: Options) -> int:
+    """Execute the notebooks and write the report; the last line printed is its path."""
+    from tpsnet_lib.report.build import make
+
+    path = make(
+        options.profile,
+        only=options.only,
+        keep_going=options.keep_going,
+        parameters=_parameters(options),
+        out=Path(options.out) if options.out else None,
+        run=not options.no_run,
+    )
+    print(path)
+    return 0
+
+
+def figures(options: Options) -> int:
+    """Make the figures for slides and the README's findings from the records."""
+    from tpsnet_lib.report.build import readme
+
+    root = project_root()
+    for path in readme(root, Path(options.out) if options.out else root / "figures"):
+        print(path)
+    return 0
