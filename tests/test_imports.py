@@ -10,6 +10,7 @@ import pytest
 LIBRARY = Path(__file__).parent.parent / "tpsnet_lib"
 ORDER = """
 files
+arrays
 locks
 progress
 config_fields

@@ -104,6 +104,8 @@ def test_a_list_of_another_form_is_refused(folder, monkeypatch, text):
         {"original": np.zeros((2, 9_999), np.uint8)},
         {"original": np.full((2, 10_000), 10, np.uint8)},
         {"v6": np.zeros((3, 2000), np.uint8)},
+        {"v6": np.full((2, 2000), -1, np.int8)},
+        {"v6": np.zeros((2, 0), np.uint8), "v6_labels": np.zeros(0, np.uint8)},
         {"names": np.array(["a", {"pickled": 1}], dtype=object)},
     ],
 )
@@ -116,10 +118,10 @@ def test_predictions_of_another_length_value_or_kind_are_refused(folder, other):
 def test_predictions_that_lack_an_array_or_are_torn_are_refused(folder):
     path = folder / reference_labels.PUBLISHED
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="holds no such arrays"):
         reference_labels.load_published(folder)
     np.savez(path, names=np.array(["a"]))
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="holds no such arrays"):
         reference_labels.load_published(folder)
 
 

@@ -20,11 +20,15 @@ LARGEST_TEXT = 2**24  # bytes of a text file that is read; the largest of the pr
 QUOTED = 200  # characters of a bad value that a message shows
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 100
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")  # ends of lines, and what steers a terminal
 HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)  # what a lock says that another process holds
 
 
 class TpsnetError(Exception):
     """Something a user can mend; its message is one line that names the thing, its value and the way out."""
+
+    def __str__(self) -> str:  # what it quotes may hold anything
+        return _UNSEEN.sub(" ", super().__str__())
 
     def _render_traceback_(self) -> list[str]:  # what IPython asks for: a notebook shows the line and no traceback
         return [f"{type(self).__name__}: {self}"]

@@ -212,18 +212,19 @@ def _kinds(optimizer: torch.optim.Optimizer) -> list[dict[str, type]]:
 
 
 def _is_whole(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether each entry of an optimizer's state (momentum, counts of steps) is one that a parameter can have.
+    """Whether what an optimizer keeps of any parameter (a momentum, a count of steps), it keeps of each that is
+    trained: a count from 0 on, or a tensor of the parameter's shape."""
+    params = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    names = {name for state in optimizer.state.values() for name, value in state.items() if value is not None}
 
-    It is a tensor of the parameter's shape or of none; None is one too, if it stands for all parameters."""
-    entries = [(p, *entry) for p, state in optimizer.state.items() for entry in state.items()]
-    filled = {name for _, name, value in entries if value is not None}
+    def fits(p: Tensor, name: str) -> bool:
+        value = optimizer.state.get(p, {}).get(name)
+        if name == "step":
+            value = torch.as_tensor(value)
+            return value.shape == () and bool(0 <= value < 1e12)
+        return isinstance(value, Tensor) and value.shape == p.shape
 
-    def fits(p: Tensor, name: str, value: Any) -> bool:
-        if value is None:
-            return name not in filled
-        return value.shape in (p.shape, ()) if isinstance(value, Tensor) else name == "step"
-
-    return all(fits(*entry) for entry in entries)
+    return all(fits(p, name) for p in params for name in names)
 
 
 def initial_model(config: RunConfig, fit_set: ImageSet, device: torch.device) -> ResNet:

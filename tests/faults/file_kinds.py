@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tpsnet_lib import checkpoint
@@ -174,6 +175,15 @@ def _images() -> bytes:
 
 def _sums_of_images() -> str:
     return f"{hashlib.sha256(BATCH * cifar10.FILE_SIZE).hexdigest()}  cifar-10-batches-bin/test_batch.bin\n"
+
+
+@functools.cache
+def _predictions() -> bytes:
+    """Predictions of two published models."""
+    buffer = io.BytesIO()
+    others = {"v6": np.zeros((2, 2000), np.uint8), "v6_labels": np.zeros(2000, np.uint8)}
+    np.savez_compressed(buffer, names=np.array(["a", "b"]), original=np.zeros((2, 10_000), np.uint8), **others)
+    return buffer.getvalue()
 
 
 @functools.cache
@@ -457,6 +467,13 @@ KINDS = (
         20,
         written("cifar10h-counts.npy", lambda: b"\x93NUMPY\x01\x00" + bytes(800_000)),
         changed_bytes,
-        lambda path: reference_labels.load_humans(path.parent),
+        lambda path: reference_labels.read_arrays(path, kind=DataError),
+    ),
+    Kind(
+        "predictions",
+        60,
+        written(reference_labels.PUBLISHED, _predictions),
+        changed_bytes,
+        lambda path: reference_labels.load_published(path.parent),
     ),
 )  # fmt: skip

@@ -8,16 +8,25 @@ import os
 import tarfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tpsnet_lib.analysis import cost
+from tpsnet_lib.arrays import read_arrays
 from tpsnet_lib.data import photos
 from tpsnet_lib.files import TpsnetError
 from tpsnet_lib.report.notebook_html import chapter
 from tpsnet_lib.runs import experiments, export, openings, search_space
 from tpsnet_lib.runs.record_checks import read_sums
 
-from .file_kinds import amend_checkpoint, read_checkpoint, read_config, read_image_archive, tiny_checkpoint
+from .file_kinds import (
+    amend_checkpoint,
+    read_checkpoint,
+    read_config,
+    read_image_archive,
+    read_profiles,
+    tiny_checkpoint,
+)
 
 Read = Callable[[Path], object]
 READERS: dict[str, Read] = {
@@ -44,6 +53,10 @@ def _refused(name: str, make: Callable[[Path], None], read: Read) -> Read:
         raise AssertionError(f"{path} was read")
 
     return tried
+
+
+def _write(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
 
 
 def _command(*words: str, code: int = 1) -> Read:
@@ -151,7 +164,18 @@ def _bare_run(folder: Path) -> None:
         _command("run", "--out", "{folder}/store")(folder)
 
 
+SMALLEST: dict[str, tuple[bytes, Read]] = {  # the smallest files that were once not refused in a line
+    "a word of an option over two lines": (b"t\nrain.lr=0.1", read_assignment),
+    "profiles without one": (b"profiles: {}", read_profiles),
+    "an array's header with an open bracket": (b"\x93NUMPY\x01\0\x02\0(\n", read_arrays),
+    "an array's header of brackets": (b"\x93NUMPY\x01\0\x88\x13" + b"[" * 5000, read_arrays),
+    "an array of 2**60 numbers": (
+        b"\x93NUMPY\x01\0\x52\0{'descr': '<f8', 'fortran_order': False, 'shape': (1152921504606846976,)}".ljust(92),
+        read_arrays,
+    ),
+}
 SPECIAL: dict[str, Read] = {
+    **{name: _refused("f", partial(_write, content), read) for name, (content, read) in SMALLEST.items()},
     **{f"pipe as {name}": _refused(name, os.mkfifo, read) for name, read in READERS.items()},
     **{f"folder as {name}": _refused(name, Path.mkdir, read) for name, read in READERS.items()},
     **{
@@ -167,7 +191,7 @@ SPECIAL: dict[str, Read] = {
     "command: bomb of aliases as seed": _config(_bomb(9)),
     "command: a billion draws": _refused(
         "e.yaml",
-        lambda path: path.write_text("search: {space: classroom, draws: 1000000000}\n") and None,
+        partial(_write, b"search: {space: classroom, draws: 1000000000}\n"),
         experiments.load_experiment,
     ),
     "command: pipe as config": lambda folder: (
@@ -185,7 +209,7 @@ SPECIAL: dict[str, Read] = {
     "sparse archive of records": _refused("a.tar", _sparse, READERS["archive"]),
     "sparse archive of images": _refused("a.tar.gz", _gnu_sparse, read_image_archive),
     "compressed archive of records": _refused(
-        "a.tar", lambda path: path.write_bytes(gzip.compress(bytes(10**6))) and None, READERS["archive"]
+        "a.tar", partial(_write, gzip.compress(bytes(10**6))), READERS["archive"]
     ),
     "zip bomb as checkpoint": _refused("c", _zip_bomb, read_checkpoint),
     "photo of 50,000 pixels a side": _refused("p.png", _wide_photo, photos.load_photo),

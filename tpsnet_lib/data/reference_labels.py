@@ -9,16 +9,16 @@ import contextlib
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tpsnet_lib.arrays import read_arrays
 from tpsnet_lib.config import CLASSES
 from tpsnet_lib.data.datasets import fetch, find_root
 from tpsnet_lib.files import DataError, sha256_of
@@ -129,8 +129,8 @@ def load_humans(folder: Path | None) -> Tensor:
 
     Raises `DataError` when the file is missing, altered, or not such a table."""
     path = _checked(folder, HUMANS)
-    counts = _read(path, lambda: np.load(path, allow_pickle=False))
-    if not (isinstance(counts, np.ndarray) and counts.shape == (IMAGES, CLASSES) and counts.dtype.kind in "iu"):
+    (counts,) = read_arrays(path, kind=DataError)
+    if not (counts.shape == (IMAGES, CLASSES) and counts.dtype.kind in "iu"):
         raise DataError(f"{path} is not a table of {IMAGES:,} x {CLASSES} counts: {WAY_OUT}")
     if counts.min() < 0 or counts.sum(1).min() < 1:
         raise DataError(f"{path} has an image without votes or with fewer than none: {WAY_OUT}")
@@ -163,17 +163,16 @@ def load_published(folder: Path | None) -> Published:
     Raises `DataError` when the file is missing or its arrays are not of those names, shapes and values."""
     path = _checked(folder, PUBLISHED)
 
-    def arrays() -> dict[str, Any]:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in ("names", "original", "v6", "v6_labels")}
-
-    read = _read(path, arrays)
-    models, others = len(read["names"]), read["v6_labels"].shape
+    names = ("names", "original", "v6", "v6_labels")
+    read = dict(zip(names, read_arrays(path, *names, kind=DataError), strict=True))
+    models, others = read["names"].size, read["v6_labels"].shape
     for name, shape in {"original": (models, IMAGES), "v6": (models, *others), "v6_labels": others}.items():
-        if read[name].shape != shape or read[name].dtype.kind not in "iu" or read[name].max() >= CLASSES:
+        found = read[name]
+        are_numbers = found.shape == shape and found.size > 0 and found.dtype.kind in "iu"
+        if not are_numbers or found.min() < 0 or found.max() >= CLASSES:
             raise DataError(f"{path}: {name} is not {shape} class numbers from 0 to {CLASSES - 1}: {WAY_OUT}")
     classes = {name: torch.from_numpy(read[name].astype(np.int64)) for name in ("original", "v6", "v6_labels")}
-    return Published(tuple(str(name) for name in read["names"]), **classes)
+    return Published(tuple(str(name) for name in read["names"].flat), **classes)
 
 
 @dataclass(frozen=True)
@@ -224,6 +223,6 @@ def _checked(folder: Path | None, name: str) -> Path:
 def _read(path: Path, load: Callable[[], Loaded]) -> Loaded:
     try:
         return load()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path} cannot be read ({said}): {WAY_OUT}") from error

@@ -78,7 +78,8 @@ def _profile(name: str, path: Path, tree: Mapping[str, Any]) -> Profile:
     _known(f"{path}: ", tree, ("reference", "profiles"))
     profiles = tree.get("profiles") or {}
     if name not in profiles:
-        raise ConfigError(f"profile {name!r} is not in {path.name}: choose one of {', '.join(profiles)}")
+        choices = f"choose one of {', '.join(map(str, profiles))[:QUOTED]}" if profiles else "it has none"
+        raise ConfigError(f"profile {name!r} is not in {path}: {choices}")
     asked = profiles[name]
     _known(f"{path}: {name}.", asked, ("cell_timeout", "parameters", "notebooks"))
     notebooks = asked.get("notebooks") or {}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +15,11 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib import metrics, stats
+from tpsnet_lib.arrays import read_arrays
 from tpsnet_lib.data.datasets import inexact_indices, load_test, test_fingerprint
 from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import (
     RecordError,
-    brief,
     folder_whole,
     project_root,
     read_json,
@@ -36,8 +34,6 @@ from tpsnet_lib.runs.provenance import commit, git, hardware, now
 from tpsnet_lib.runs.record_checks import checked_scores
 from tpsnet_lib.runs.record_files import SUMS, check_sums, write_sums
 from tpsnet_lib.runs.records import Record, Store, default_store
-
-LARGEST_LOGITS = 2**24  # bytes unpacked: 10,000 images of ten classes have 200,000
 
 
 @dataclass(frozen=True)
@@ -65,16 +61,10 @@ def find_test(record: Record, store: Store | None = None) -> TestResult | None:
 
 def _read_logits(path: Path, count: int, classes: int) -> Tensor:
     """The logits of a result, float32 [count, classes]; `RecordError` for a file that is torn or holds another."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if [(entry.filename, entry.file_size) for entry in archive.infolist() if entry.file_size > LARGEST_LOGITS]:
-                raise ValueError("it is too large")
-        with np.load(path, allow_pickle=False) as arrays:
-            logits = arrays["logits"]
-        if logits.shape != (count, classes) or logits.dtype.kind != "f":
-            raise ValueError(f"{logits.dtype} {logits.shape}, not {count} x {classes} numbers")
-    except (ValueError, LookupError, EOFError, OSError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise RecordError(f"{path} holds no logits ({brief(error)}): restore it from where it came") from error
+    (logits,) = read_arrays(path, "logits")
+    if logits.shape != (count, classes) or logits.dtype.kind != "f":
+        odd = f"{logits.dtype} {logits.shape}, not {count} x {classes} numbers"
+        raise RecordError(f"{path} holds no logits ({odd}): restore it from where it came")
     return torch.from_numpy(logits.astype(np.float32))
 
 
