@@ -21,6 +21,7 @@ from tpsnet_lib.runs.record_checks import read_sums
 
 from .file_kinds import (
     amend_checkpoint,
+    read_assignment,
     read_checkpoint,
     read_config,
     read_image_archive,
