@@ -11,7 +11,7 @@ from tpsnet_lib.analysis import architecture, design_predictor
 from tpsnet_lib.analysis.architecture import Group
 from tpsnet_lib.config import MEMBERS, DataConfig, ModelConfig, RunConfig
 from tpsnet_lib.files import ConfigError, project_root
-from tpsnet_lib.model_cost import count_macs, widest
+from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.publish import write_trials
 from tpsnet_lib.runs.records import Record, Store
@@ -27,14 +27,6 @@ def group(label: str, values: Mapping[int, float], model: ModelConfig = MEMBERS[
         for seed, value in values.items()
     )
     return Group(label, config, records, len(values))
-
-
-def test_a_rehearsal_keeps_the_networks_and_asks_for_less() -> None:
-    experiment = load_experiment("effects_plain")
-    small = architecture.smaller(experiment, DataConfig("shapes10", 100, 100), 1.0, 20, [0, 1])
-    assert [run.config.model for run in small.runs[::2]] == [run.config.model for run in experiment.runs[::3]]
-    assert {run.config.seed for run in small.runs} == {0, 1}
-    assert {(run.config.train.epochs, run.config.data.dataset) for run in small.runs} == {(1.0, "shapes10")}
 
 
 # The design variables -----------------------------------------------------------------------------------------------
@@ -73,8 +65,7 @@ def test_the_study_takes_the_place_of_the_small_runs(tmp_path: Path, monkeypatch
         shutil.copy(project_root() / "report" / "experiments" / f"{name}.yaml", tmp_path)
     head = "base: {train: {epochs: 12.0, precision: fp32}}\nseeds: [1, 2]\nruns:\n"
     (tmp_path / "study_layers.yaml").write_text(head + "\n".join(lines))
-    for place in ("analysis.architecture", "runs.experiments"):
-        monkeypatch.setattr(f"tpsnet_lib.{place}.experiments_folder", lambda: tmp_path)
+    monkeypatch.setattr("tpsnet_lib.runs.experiments.experiments_folder", lambda: tmp_path)
     runs = load_experiment("study_layers").runs
     records = [Record(Path(), run.config, {"validation_accuracy": 0.9}, PROVENANCE, ()) for run in runs]
     write_trials(tmp_path / "all.trials.jsonl", records)
@@ -108,10 +99,10 @@ def test_the_small_networks_are_of_one_recipe_and_each_is_there_once() -> None:
 def recorded() -> list[Group]:
     """Twelve networks whose accuracy is a plane over log parameters, log MACs and log depth."""
     models = [
-        widest((blocks,) * layers, macs=macs)
+        ModelConfig((blocks,) * layers, tuple(width << layer for layer in range(1, 1 + layers)), stem=width)
         for blocks in (1, 2, 4)
         for layers in (2, 3)
-        for macs in (3_000_000, 20_000_000)
+        for width in (4, 10)
     ]
     values = [
         0.3 + 0.1 * design_predictor.features(model)[1] - 0.05 * design_predictor.features(model)[2] for model in models
@@ -127,7 +118,7 @@ def test_the_guess_is_by_the_rule_that_is_least_wrong_about_unseen_networks(reco
     assert fitted.rule == "a linear fit"
     assert fitted.errors["a linear fit"] == pytest.approx(0, abs=1e-6)
     assert fitted.errors["the mean of all"] > 0.01
-    unseen = widest((3, 3, 3), macs=10_000_000)
+    unseen = ModelConfig((3, 3, 3), (12, 24, 48), stem=6)
     expected = 0.3 + 0.1 * design_predictor.features(unseen)[1] - 0.05 * design_predictor.features(unseen)[2]
     assert fitted.predict(unseen).accuracy.value == pytest.approx(expected)
 

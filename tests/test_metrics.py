@@ -72,14 +72,6 @@ def test_accuracy_is_the_fraction_of_right_largest_logits() -> None:
     assert metrics.accuracy(logits, torch.tensor([0, 1, 1, 1])) == 0.75
 
 
-def test_a_confusion_matrix_counts_labels_by_row() -> None:
-    labels, predicted = torch.tensor([0, 0, 0, 2, 2]), torch.tensor([0, 1, 0, 2, 0])
-    matrix = metrics.confusion(predicted, labels, classes=3)
-    assert matrix.tolist() == [[2, 1, 0], [0, 0, 0], [1, 0, 1]]
-    assert matrix.dtype == torch.int64
-    assert metrics.confusion(predicted, labels).shape == (10, 10)
-
-
 def test_likelihood_is_as_worked_by_hand() -> None:
     probabilities, labels = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]]), torch.tensor([0, 2])
     assert metrics.nll(probabilities, labels) == pytest.approx(-(math.log(0.5) + math.log(0.1)) / 2)

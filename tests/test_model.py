@@ -17,7 +17,7 @@ from torchvision.models.resnet import BasicBlock
 from tpsnet_lib.config import MEMBERS, ModelConfig
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model import Block, DropPath, Pointwise, PreactBlock, SqueezeExcite, build
-from tpsnet_lib.model_cost import count_macs, count_parameters, describe, widest
+from tpsnet_lib.model_cost import count_macs, count_parameters, describe
 from tpsnet_lib.whitening import whiten
 
 EXACT = {"tpsnet": 4_959_770, "model1": 4_865_580, "model2": 4_971_680, "deep17": 4_987_384, "deep23": 4_976_470}
@@ -294,33 +294,6 @@ def test_channels_last_and_bf16_autocast_agree_with_fp32(name: str) -> None:
         logits = network(images)
     assert logits.dtype == torch.float32
     assert (logits - expected).abs().max() < 0.05 * expected.abs().max()
-
-
-@pytest.mark.parametrize("name", EXACT)
-def test_the_widest_networks_under_the_budget_are_the_originals(name: str) -> None:
-    assert widest(MEMBERS[name].blocks, parameters=5_000_000) == MEMBERS[name]
-
-
-def test_the_widest_network_is_under_its_budget_and_the_next_wider_is_over() -> None:
-    for blocks in ((1,), (2, 3), (1, 1, 1, 1)):
-        for count, limits in ((count_parameters, {"parameters": 600_000}), (count_macs, {"macs": 30_000_000})):
-            config = widest(blocks, block="preact", **limits)
-            width = config.stem
-            assert config.channels == tuple(width * 2 ** (layer + 1) for layer in range(len(blocks)))
-            assert config.pool == min(8, config.last_side)
-            channels = tuple((width + 1) * 2 ** (layer + 1) for layer in range(len(blocks)))
-            wider = ModelConfig(blocks, channels, stem=width + 1, block="preact", pool=config.pool)
-            budget = next(iter(limits.values()))
-            assert count(config) <= budget < count(wider)
-
-
-def test_the_widest_network_takes_the_fields_it_is_given() -> None:
-    config = widest((1, 1, 1), parameters=2_000_000, macs=10**9, stem=24, stem_kind="whiten", pool=2, kernels=(5,))
-    assert (config.stem, config.stem_kind, config.pool, config.kernels) == (24, "whiten", 2, (5,))
-    with pytest.raises(ConfigError, match="no budget"):
-        widest((1, 1, 1))
-    with pytest.raises(ConfigError, match=r"no network of \[9, 9\] blocks fits parameters=100"):
-        widest((9, 9), parameters=100)
 
 
 @pytest.mark.parametrize("stride", [2, 3])

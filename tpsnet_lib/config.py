@@ -237,6 +237,13 @@ class RunConfig:
             return self
         return replace(self, train=replace(self.train, precision=precision))
 
+    @property
+    def possible_ids(self) -> list[str]:
+        """The ids that the run may have: one, or, while its precision is left to the machine, bf16's and fp32's."""
+        if self.train.precision != "auto":
+            return [self.id]
+        return [self.with_precision(precision).id for precision in ("bf16", "fp32")]
+
     def with_seed(self, seed: int) -> RunConfig:
         """The same run from another seed."""
         return replace(self, seed=seed)

@@ -45,7 +45,7 @@ __all__ = [
     "hide_solutions",
     "names",
     "number",
-    "open",
+    "open_lab",
     "predict",
     "task",
 ]

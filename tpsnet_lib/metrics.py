@@ -1,19 +1,15 @@
-"""Predictions of a network and their scores: accuracy, confusion, likelihood, calibration. Intervals are in `stats`."""
+"""Predictions of a network and their scores: accuracy, likelihood, calibration. Intervals are in `stats`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tpsnet_lib.config import CLASSES
 from tpsnet_lib.data.datasets import normalise
-
-Values = Sequence[float] | NDArray[Any]
 
 
 @torch.inference_mode()
@@ -48,11 +44,6 @@ def predict(
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """The fraction of images whose largest logit is their label's; logits [N, 10], labels [N]."""
     return (logits.argmax(1) == labels).double().mean().item()
-
-
-def confusion(predicted: Tensor, labels: Tensor, classes: int = CLASSES) -> Tensor:
-    """How often images of a class (row) are taken for another (column): int64 [classes, classes]."""
-    return torch.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def nll(probabilities: Tensor, labels: Tensor) -> float:

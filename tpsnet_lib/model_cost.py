@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from tpsnet_lib.config import IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig
 from tpsnet_lib.files import ConfigError
@@ -112,28 +111,3 @@ def check_budget(config: ModelConfig, budget: int = PARAMETER_BUDGET) -> None:
             f"this network has {count:,} parameters, {count - budget:,} over the budget of {budget:,}:"
             " take fewer model.blocks or model.channels"
         )
-
-
-def widest(
-    blocks: Sequence[int], *, parameters: int | None = None, macs: int | None = None, **fields: Any
-) -> ModelConfig:
-    """The widest member of given depth under a budget of parameters, of MACs, or of both, for comparisons at equal
-    cost. Its width w is the stem's and doubles with each layer (C_i = w 2^i, the original's k = 2); the pool shrinks
-    to fit. `fields` are those of `ModelConfig`; they win, so `stem=24` keeps a whitened stem.
-
-    Raises `ConfigError` if no budget is given, or if w = 1 is over it."""
-    if parameters is None and macs is None:
-        raise ConfigError("widest() has no budget: give parameters=... or macs=...")
-    best = None
-    for width in range(1, 1 + min(1024, 4096 >> len(blocks))):
-        channels = tuple(width << layer for layer in range(1, 1 + len(blocks)))
-        member: dict[str, Any] = {"stem": width, "pool": 1, **fields, "blocks": tuple(blocks), "channels": channels}
-        config = ModelConfig(**member)
-        if parameters is not None and count_parameters(config) > parameters:
-            break
-        if macs is not None and count_macs(config) > macs:
-            break
-        best = config
-    if best is None:
-        raise ConfigError(f"no network of {list(blocks)} blocks fits {parameters=} and {macs=}: take fewer blocks")
-    return best if "pool" in fields else replace(best, pool=min(ModelConfig().pool, best.last_side))

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpsnet_lib import stats
-from tpsnet_lib.config import DataConfig, RunConfig
+from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import split
 from tpsnet_lib.model_cost import count_macs, count_parameters
-from tpsnet_lib.runs.experiments import Experiment, Run, collect, experiments_folder, load_experiment
+from tpsnet_lib.runs.experiments import Experiment, collect, experiment_names, load_experiment
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.stats import Estimate
 
@@ -68,18 +68,6 @@ def gather(experiments: Iterable[Experiment], store: Store) -> dict[Key, Group]:
             done = (record,) if record is not None and not record.failed else ()
             found[key] = replace(group, records=(*group.records, *done), declared=group.declared + 1)
     return found
-
-
-def smaller(
-    experiment: Experiment, data: DataConfig, epochs: float, batch_size: int, seeds: Sequence[int]
-) -> Experiment:
-    """The same experiment on other, fewer images, in shorter runs: a rehearsal, not a result."""
-    runs = []
-    for run in experiment.runs:
-        train = replace(run.config.train, epochs=epochs, batch_size=batch_size, precision="auto")
-        if run.config.seed in seeds:
-            runs.append(Run(run.label, replace(run.config, data=data, train=train), run.factors))
-    return replace(experiment, runs=runs)
 
 
 # What each design variable changes ----------------------------------------------------------------------------------
@@ -146,7 +134,7 @@ def design_variables(store: Store) -> dict[str, tuple[DesignVariable, list[Group
 
     The runs are those of the study at 310,000 parameters for a variable of which each level has two or more records
     there, else those of the small, short runs."""
-    study = _experiments(path.stem for path in experiments_folder().glob("study_*.yaml") if path.stem != "study_rates")
+    study = _experiments(name for name in experiment_names() if name.startswith("study_") and name != "study_rates")
     small, found = _experiments(SMALL_EXPERIMENTS), {}
     studied, smaller_ones = gather(study, store), gather(small, store)
     for symbol, variable in SMALL.items():

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from tpsnet_lib import stats
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.plain_yaml import read_yaml
-from tpsnet_lib.runs.experiments import Experiment, collect, experiments_folder, load_experiment
+from tpsnet_lib.runs.experiments import collect, final_experiments
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.test_set import TestResult, find_test
 from tpsnet_lib.stats import Estimate
@@ -74,18 +73,18 @@ class Final:
         return " and ".join(sorted({record.hardware for record in self.counted}))
 
 
-def finals(store: Store, but: str = "") -> list[Final]:
+def finals(store: Store) -> list[Final]:
     """The CIFAR-10 results of every recipe that is declared final, the best validation accuracy first.
 
-    Recipes without a run that kept the validation images out come last: nothing can choose them yet. Left out are the
-    record of id `but`, and one whose test set was opened for a look alone, whatever was declared afterwards. A recipe
-    that several experiments declare has the name of the first."""
+    Recipes without a run that kept the validation images out come last: nothing can choose them yet. A record
+    whose test set was opened for a look alone is left out, whatever was declared afterwards. A recipe that several
+    experiments declare has the name of the first."""
     groups: dict[tuple[str, str], dict[str, Record]] = {}
     names: dict[tuple[str, str], tuple[str, str]] = {}
     tests: dict[str, TestResult | None] = {}
-    for experiment in _declared():
+    for experiment in final_experiments():
         for run, record in collect(experiment, store):
-            if record is None or record.failed or record.id == but or not record.stamp.startswith("CIFAR-10"):
+            if record is None or record.failed or not record.stamp.startswith("CIFAR-10"):
                 continue
             test = find_test(record, store)
             if test is not None and test.metrics.get("not_choosing"):
@@ -140,9 +139,3 @@ def _machine(record: Record) -> tuple[str, str]:
 def _span(record: Record) -> tuple[datetime, datetime]:
     started = datetime.fromisoformat(record.provenance.get("started", "1970-01-01T00:00:00+00:00"))
     return started, started + timedelta(seconds=float(record.metrics.get("seconds", 0.0)))
-
-
-def _declared() -> Iterator[Experiment]:
-    for path in sorted(experiments_folder().glob("*.yaml")):
-        if read_yaml(path).get("final"):  # a search takes seconds to draw, and is none
-            yield load_experiment(path)

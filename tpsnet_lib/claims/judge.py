@@ -56,11 +56,6 @@ def judged(store: Store, declared: Mapping[str, Experiment] | None = None) -> li
     ]
 
 
-def row(name: str, store: Store) -> Row:
-    """The test of a name, adjusted with the whole table."""
-    return next(each for each in judged(store) if each.name == name)
-
-
 def describe_table(rows: Sequence[Row]) -> str:
     """How many tests were made, and how many have which verdict: tests are counted, and not claims."""
     several = {stats.HOLDS: "hold", stats.DOES_NOT_HOLD: "do not hold", stats.NO_DIFFERENCE: "show no difference that"}

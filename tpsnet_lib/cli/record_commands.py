@@ -179,7 +179,7 @@ def _ids(name: str, store: Any) -> list[str]:
     """A record's id as it is; an experiment's name as the ids of its runs that have a record."""
     from tpsnet_lib.runs import experiments
 
-    if name not in {path.stem for path in experiments.experiments_folder().glob("*.yaml")}:
+    if name not in experiments.experiment_names():
         return [name]
     return [r.id for _, r in experiments.collect(experiments.load_experiment(name), store) if r is not None]
 
@@ -191,9 +191,8 @@ def _publish(options: Options, store: Any) -> int:
     target = stores.committed_folder()
     if not options.names:
         raise ConfigError("records publish: name an experiment or the ids of records")
-    known = {path.stem for path in experiments.experiments_folder().glob("*.yaml")}
     for name in options.names:
-        if name in known and not options.weights:
+        if name in experiments.experiment_names() and not options.weights:
             experiment = experiments.load_experiment(name)
             found = [record for _, record in experiments.collect(experiment, store) if record is not None]
             publish.write_trials(target / f"{name}.trials.jsonl", found)

@@ -68,6 +68,11 @@ def experiments_folder() -> Path:
     return project_root() / "report" / "experiments"
 
 
+def experiment_names() -> list[str]:
+    """The names of all declared experiments, sorted."""
+    return sorted(path.stem for path in experiments_folder().glob("*.yaml"))
+
+
 def load_experiment(name: str | Path) -> Experiment:
     """An experiment by its name in `report/experiments`, or by the path of its YAML file.
 
@@ -79,8 +84,7 @@ def load_experiment(name: str | Path) -> Experiment:
     elif not (path := experiments_folder() / f"{name}.yaml").is_file():
         path = path.with_stem(current_name(path.stem))
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in experiments_folder().glob("*.yaml")))
-        raise ConfigError(f"no experiment {name}: known are {known or 'none'}")
+        raise ConfigError(f"no experiment {name}: known are {', '.join(experiment_names()) or 'none'}")
     return _load(path, *(file.stat().st_mtime_ns for file in (path, spaces_file()) if file.is_file()))
 
 
@@ -135,9 +139,9 @@ def all_experiments(faults: list[str] | None = None) -> list[Experiment]:
     """Every declared experiment, by priority. A file that cannot be read breaks none of the others: what is wrong with
     it is added to `faults`; without such a list it is raised, as `ConfigError`."""
     found = []
-    for path in sorted(experiments_folder().glob("*.yaml")):
+    for name in experiment_names():
         try:
-            found.append(load_experiment(path))
+            found.append(load_experiment(name))
         except ConfigError as error:
             if faults is None:
                 raise
@@ -164,7 +168,7 @@ def _runs(path: Path, tree: Mapping[str, Any], draws: Draws | None) -> list[Run]
         runs = [Run(f"draw {index}", config, values) for index, (config, values) in enumerate(pairs)]
     else:
         runs = []
-        for given in _crossed(tree.get("runs", []), _grid(tree.get("grid", {}))):
+        for given in _crossed(tree.get("runs") or [{}], tree.get("grid", {})):
             factors = {key: value for key, value in given.items() if key != "label"}
             label = str(given.get("label", ", ".join(f"{key}={value}" for key, value in factors.items()) or path.stem))
             runs.append(Run(label, parse(merged(base, factors)), factors))
@@ -174,27 +178,22 @@ def _runs(path: Path, tree: Mapping[str, Any], draws: Draws | None) -> list[Run]
     return seeded
 
 
-def _crossed(runs: Sequence[Mapping[str, Any]], grid: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each of `runs` with each point of `grid`; where one of the two is empty, the other alone."""
+def _crossed(runs: Sequence[Mapping[str, Any]], grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Each of `runs` with each point of `grid`; a grid without variables is one point, which changes nothing."""
     crossed = []
-    for run, point in itertools.product(runs or [{}], grid or [{}]):
-        factors = merged(run, point) if run and point else {**run, **point}
+    for run, values in itertools.product(runs, itertools.product(*grid.values())):
+        point = dict(zip(grid, values, strict=True))
         named = [str(run["label"])] if "label" in run else []
         label = ", ".join([*named, *(f"{key}={value}" for key, value in point.items())])
+        factors = merged(run, point) if run and point else {**run, **point}
         crossed.append({**factors, "label": label} if label else factors)
     return crossed
 
 
-def _grid(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    if not grid:
-        return []
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-
-
 def find_record(run: Run, store: Store) -> Record | None:
     """A run's record; where its precision is left to the machine, of either precision, bf16 first."""
-    for precision in ("bf16", "fp32"):
-        if (record := store.find(run.config.with_precision(precision).id)) is not None:
+    for run_id in run.config.possible_ids:
+        if (record := store.find(run_id)) is not None:
             return record
     return None
 
@@ -209,10 +208,19 @@ def collect(experiment: Experiment | str, store: Store | None = None) -> list[tu
 def final_ids() -> dict[str, str]:
     """The ids that may be opened on the test set, with the experiment that declares each `final`."""
     found: dict[str, str] = {}
-    for path in sorted(experiments_folder().glob("*.yaml")):
-        with contextlib.suppress(ConfigError):  # what cannot be read declares nothing
-            for run in load_experiment(path).runs if read_yaml(path).get("final") else []:
-                found |= {run.config.with_precision(precision).id: path.stem for precision in ("bf16", "fp32")}
+    for experiment in final_experiments():
+        for run in experiment.runs:
+            found |= dict.fromkeys(run.config.possible_ids, experiment.name)
+    return found
+
+
+def final_experiments() -> list[Experiment]:
+    """The experiments that are declared `final`; a file that cannot be read declares nothing."""
+    found = []
+    for name in experiment_names():
+        with contextlib.suppress(ConfigError):
+            if read_yaml(experiments_folder() / f"{name}.yaml").get("final"):  # the others may take seconds to load
+                found.append(load_experiment(name))
     return found
 
 

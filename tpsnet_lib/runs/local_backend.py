@@ -163,8 +163,7 @@ def _named(job: Job) -> str:
 
 def _checkpoints(store: Store, config: RunConfig) -> list[Path]:
     """Where a run may leave a checkpoint, in either precision."""
-    ids = dict.fromkeys(config.with_precision(precision).id for precision in ("bf16", "fp32"))
-    return [store.checkpoint(run_id) for run_id in ids]
+    return [store.checkpoint(run_id) for run_id in config.possible_ids]
 
 
 def run_all(jobs: Sequence[Job], options: RunOptions) -> list[Record]:

@@ -169,7 +169,7 @@ def _declared_by(record: Record, name: str) -> Declaration:
         then = Path(folder) / f"{name}.yaml"
         then.write_bytes(done.stdout)
         experiment = load_experiment(then)
-    ids = {run.config.with_precision(precision).id for run in experiment.runs for precision in ("bf16", "fp32")}
+    ids = {run_id for run in experiment.runs for run_id in run.config.possible_ids}
     if not experiment.final or record.id not in ids:
         raise _refused(record, f"{path} did not declare it final in commit {trained_from}")
     return Declaration(name, trained_from, hashlib.sha256(done.stdout).hexdigest())
