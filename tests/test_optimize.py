@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import closing
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from tpsnet_lib import train
 from tpsnet_lib.config import MEMBERS, ModelConfig
 from tpsnet_lib.data.datasets import fit_and_validation
+from tpsnet_lib.fast_cpu import available
 from tpsnet_lib.fast_cpu import optimize as fast
 from tpsnet_lib.fast_cpu.available import has_amx
 from tpsnet_lib.fast_cpu.optimize import optimize
@@ -242,3 +244,67 @@ def test_a_cache_that_is_torn_or_cannot_be_written_is_done_without(tmp_path: Pat
     has_kernels, lines = pooled_twice(tmp_path / "file")
     assert (has_kernels, len(lines)) == ("True", 1)
     assert "cannot be kept" in lines[0]
+
+
+def test_a_kernel_that_cannot_be_compiled_is_done_without_before_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if (kernels := available.kernels()) is None:
+        pytest.skip("no numba")
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("LLVM ERROR: out of registers")
+
+    monkeypatch.setattr(available, "_failed", [])
+    monkeypatch.setattr(kernels, "norm_backward", broken)
+    config = tiny(train__precision="bf16", train__epochs=1)
+    model = build(config.model)
+    before = torch.random.get_rng_state()
+    fast.optimize(model, "bf16")
+    assert available.kernels() is None
+    monkeypatch.setattr(available, "_failed", [])
+    assert torch.equal(torch.random.get_rng_state(), before)
+    fitted = train.fit(
+        config, *fit_and_validation(config.data), train.TrainOptions(torch.device("cpu"), progress="none")
+    )
+    assert fitted.history[-1]["epoch"] == 1
+    assert [line.split(" (")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "tpsnet: numba does not work here, so that training on this CPU is slower"
+    ] * 2
+
+
+def test_another_source_is_another_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = pytest.importorskip("tpsnet_lib.fast_cpu.compiler")
+    before = compiler._digest()
+    folder = shutil.copytree(Path(compiler.__file__).parent, tmp_path / "fast_cpu")
+    monkeypatch.setattr(compiler, "__file__", str(folder / "compiler.py"))
+    assert compiler._digest() == before
+    with (folder / "instructions.py").open("a") as file:
+        file.write("# changed\n")
+    assert compiler._digest() != before
+
+
+AMX_REFUSED = """
+import ctypes, errno, struct, torch
+REQUEST_TILES, ARCH_PRCTL = 0x1023, 158  # Linux on x86-64
+rules = [(0x20, 0, 0, 0), (0x15, 0, 3, ARCH_PRCTL), (0x20, 0, 0, 16), (0x15, 0, 1, REQUEST_TILES),
+         (0x06, 0, 0, 0x50000 | errno.EINVAL), (0x06, 0, 0, 0x7FFF0000)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *rule) for rule in rules))
+filters = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(rules), ctypes.addressof(program)))
+system = ctypes.CDLL(None, use_errno=True)
+filtered = system.prctl(38, 1, 0, 0, 0) == 0 and system.prctl(22, 2, ctypes.byref(filters), 0, 0) == 0
+assert filtered and system.syscall(ARCH_PRCTL, REQUEST_TILES, 18) == -1 and ctypes.get_errno() == errno.EINVAL
+torch.cpu._is_amx_tile_supported = lambda: True  # as the processor's flags have it
+from tpsnet_lib.fast_cpu.available import has_amx
+from tpsnet_lib.fast_cpu.optimize import optimize
+layer = optimize(torch.nn.Conv2d(32, 32, 3, padding=1, bias=False))
+with torch.autocast("cpu", torch.bfloat16):
+    layer(torch.ones(2, 32, 8, 8)).sum().backward()
+print(has_amx(), layer.weight.grad is not None)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="a filter of Linux's on x86-64")
+def test_tiles_that_the_system_refuses_are_not_used(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", AMX_REFUSED], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "False True\n"), done.stderr

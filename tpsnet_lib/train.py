@@ -64,7 +64,7 @@ def train(
     fit_set, validation = fit_set.to(device), validation and validation.to(device)
     model = initial_model(config, fit_set, device)
     if device.type == "cpu" and options.execution != "plain":
-        optimize(model)
+        optimize(model, recipe.precision)
     execution = resolve_execution(options.execution, device, run_steps(recipe, len(fit_set)))
     captured = execution.startswith("captured")
     optimizer = optim.optimizer(model, recipe, captured)

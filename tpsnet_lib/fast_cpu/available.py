@@ -17,9 +17,13 @@ def has_amx() -> bool:
     return bool(torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx())
 
 
-@functools.cache
 def kernels() -> ModuleType | None:
     """The module of that name, or None where numba is missing or does not work; one line on standard error says so."""
+    return None if _failed else _compiled_kernels()
+
+
+@functools.cache
+def _compiled_kernels() -> ModuleType | None:
     try:
         from tpsnet_lib.fast_cpu import kernels
 
@@ -29,11 +33,21 @@ def kernels() -> ModuleType | None:
             raise
         say("numba is not installed, so that training on this CPU is slower: pip install numba")
     except Exception as error:  # a compiler may fail in any way
-        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        say(f"numba does not work here, so that training on this CPU is slower ({why})")
+        do_without_kernels(error)
     else:
         return kernels
     return None
+
+
+_failed: list[Exception] = []  # of numba in this process
+
+
+def do_without_kernels(error: Exception) -> None:
+    """From now on `kernels` is None, for numba failed; the first call says so."""
+    if not _failed:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        say(f"numba does not work here, so that training on this CPU is slower ({why})")
+    _failed.append(error)
 
 
 def say(line: str) -> None:

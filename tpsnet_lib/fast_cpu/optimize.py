@@ -5,6 +5,7 @@ precision, on another device and under torch.compile each class does what the pl
 
 from __future__ import annotations
 
+import copy
 from typing import Any, TypeVar
 
 import torch
@@ -12,18 +13,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tpsnet_lib.fast_cpu.available import has_amx, kernels
+from tpsnet_lib.fast_cpu.available import do_without_kernels, has_amx, kernels
 from tpsnet_lib.model import ACTIVATIONS, Block, Pointwise, PreactBlock
 from tpsnet_lib.whitening import Whitening
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def optimize(model: Network) -> Network:
-    """Exchange the classes of a network's modules for faster ones, in place; returns the network."""
+def optimize(model: Network, precision: str = "") -> Network:
+    """Exchange the classes of a network's modules for faster ones, in place; returns the network.
+
+    One that will train in `bf16` is tried out, so that kernels which numba cannot compile are done without."""
     for module in model.modules():
         module.__class__ = FASTER.get(type(module), type(module))
+    if precision == "bf16" and kernels() is not None:
+        _try_out(copy.deepcopy(model).train())
     return model
+
+
+def _try_out(model: nn.Module) -> None:
+    """Take a network forward and backward, which compiles its kernels; numbers drawn later stay what they were."""
+    images = torch.ones(2, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.autocast("cpu", torch.bfloat16):
+            model(images).float().sum().backward()
+    except Exception as error:  # a compiler may fail in any way; what else is wrong, the first step raises again
+        do_without_kernels(error)
 
 
 def trains_on_cpu(module: nn.Module, x: Tensor) -> bool:

@@ -19,6 +19,8 @@ from PIL import Image
 
 from tpsnet_lib.runs.records import Record
 
+mpl.rcdefaults()  # no setting of a user's or a folder's, such as text.usetex, reaches the figures
+
 PALETTE = (
     "#0072B2",
     "#D55E00",
