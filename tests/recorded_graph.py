@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from operation_counter import OperationCounter
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 from tpsnet_lib import captured_step
-from tpsnet_lib.analysis.step_profile import OperationCounter
 
 
 class RecordedGraph:

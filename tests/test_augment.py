@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from operation_counter import OperationCounter
 from PIL import Image
 from torchvision.transforms.v2 import functional as reference
 
-from tpsnet_lib.analysis.step_profile import OperationCounter
 from tpsnet_lib.config import TrainConfig
 from tpsnet_lib.data import augment as ours
 from tpsnet_lib.data.datasets import MEAN

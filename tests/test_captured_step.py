@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 from conftest import tiny
+from operation_counter import OperationCounter
 from recorded_graph import install
 
 from tpsnet_lib import config as config_module
 from tpsnet_lib import optim, train
-from tpsnet_lib.analysis.step_profile import OperationCounter
 from tpsnet_lib.captured_step import WARM_UP_STEPS, interleaved
 from tpsnet_lib.checkpoint import write_checkpoint
 from tpsnet_lib.config import RunConfig

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 from conftest import tiny
+from operation_counter import OperationCounter
 
 from tpsnet_lib import compile_step, train
-from tpsnet_lib.analysis.step_profile import OperationCounter
 from tpsnet_lib.checkpoint import read_checkpoint
 from tpsnet_lib.config import MEMBERS, RECIPES, RunConfig
 from tpsnet_lib.data import batches

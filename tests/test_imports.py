@@ -64,7 +64,6 @@ runs/local_backend
 runs/card_plan
 runs/card
 runs/ray_backend
-analysis/step_profile
 analysis/original_results
 analysis/architecture
 analysis/design_predictor
@@ -102,6 +101,7 @@ report/figures
 report/closing
 report/build
 benchmarks/original_loop
+benchmarks/step_profile
 benchmarks/throughput
 benchmarks/card
 benchmarks/time_to_accuracy

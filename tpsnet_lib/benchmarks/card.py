@@ -11,8 +11,8 @@ import torch
 
 from tpsnet_lib import train
 from tpsnet_lib.analysis.cost import training_flops
-from tpsnet_lib.analysis.step_profile import endless
 from tpsnet_lib.benchmarks import original_loop
+from tpsnet_lib.benchmarks.step_profile import endless
 from tpsnet_lib.benchmarks.throughput import matrix_peak, origin_of
 from tpsnet_lib.captured_step import WARM_UP_STEPS, interleaved
 from tpsnet_lib.config import MEMBERS, RECIPES, RunConfig

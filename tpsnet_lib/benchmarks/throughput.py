@@ -17,8 +17,8 @@ from PIL import Image
 
 from tpsnet_lib import train
 from tpsnet_lib.analysis.cost import FLOPS_PER_MAC
-from tpsnet_lib.analysis.step_profile import endless, profile_step
 from tpsnet_lib.benchmarks import original_loop
+from tpsnet_lib.benchmarks.step_profile import endless, profile_step
 from tpsnet_lib.compile_step import STEPS_THAT_PAY, resolve_execution
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.augment import augment
@@ -75,7 +75,6 @@ def bench_loop(config: RunConfig, images: ImageSet, device: torch.device, timing
                 bar.advance()
                 bar.stage(f"ours {ours[-1]:.0f}, the original's way {theirs[-1]:.0f} images/s")
             executed = next(steps).execution
-    profile = profile_step(config, images, device=device.type)
     peak = matrix_peak(device, config.train.precision, min(seconds, 1.0))
     reached = FLOPS_PER_MAC * count_macs(config.model) * statistics.median(ours)
     return {
@@ -85,7 +84,7 @@ def bench_loop(config: RunConfig, images: ImageSet, device: torch.device, timing
         "baseline": {**_summary(theirs), "precision": best["precision"], "workers": best["workers"]},
         "ratio": _summary([mine / other for mine, other in zip(ours, theirs, strict=True)]),
         "variants": variants,
-        "profile": {group: profile.share(group) for group in profile.seconds},
+        "profile": profile_step(config, images, device=device.type),
         "peak": {"flops": peak, "reached": reached, "share": reached / peak},
     }
 

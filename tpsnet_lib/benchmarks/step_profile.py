@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, by kind of work; how many operations it has, and where it waits."""
+"""Where the time of a training step goes, by kind of work."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ import contextlib
 import os
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import torch
 from torch.profiler import ProfilerActivity, profile, record_function
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
 from tpsnet_lib import train
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.device import native_precision, resolve_device
-from tpsnet_lib.runs.provenance import hardware
 
 # Where an operator of the forward or backward pass belongs, by the first pattern found in its name.
 GROUPS: dict[str, str] = {
@@ -38,30 +34,10 @@ DATA, OPTIMIZER, OTHER = "data and augmentation", "optimizer", "other"
 PHASES = {"step": DATA, "optimizer": OPTIMIZER}  # of a step, in which everything is of one group
 
 
-@dataclass(frozen=True)
-class StepProfile:
-    """Where the time of one training step went: seconds by group, the largest first; a step's images; the machine."""
+def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: str = "auto") -> dict[str, float]:
+    """The share of a training step that each group of operators takes, the largest first, by torch.profiler.
 
-    seconds: dict[str, float]
-    batch_size: int
-    steps: int
-    threads: int
-    hardware: str
-
-    @property
-    def total(self) -> float:
-        """Seconds of a step, as the profiler counts them."""
-        return sum(self.seconds.values())
-
-    def share(self, group: str) -> float:
-        """The fraction of a step that a group takes."""
-        return self.seconds.get(group, 0.0) / self.total
-
-
-def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: str = "auto") -> StepProfile:
-    """Take some steps of a run under torch.profiler, after two to warm up, and add the operators up by group.
-
-    Nothing of the run is kept. A profiled step is a little slower than a free one; only the shares are of use."""
+    Two steps warm up, and nothing of the run is kept. A profiled step is a little slower than a free one."""
     where = resolve_device(device)
     config = config.with_precision(native_precision(where))
     run = train.train(endless(config), images, None, train.TrainOptions(where, "eager", progress="none"))
@@ -88,21 +64,20 @@ def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: st
         state.optimizer.register_step_pre_hook(mark("optimizer")),
         state.optimizer.register_step_post_hook(mark("after")),
     ]
-    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if where.type == "cuda" else [])
+    on_gpu = where.type == "cuda"
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
     with closing(run), _quiet(), profile(activities=activities, acc_events=True) as profiler:
         for _ in range(steps):
             with record_function("tpsnet: step"):
                 next(run)
     for hook in hooks:
         hook.remove()
-    found = profiler.events() or []
     events = [
-        (event.name, event.time_range.start, event.self_cpu_time_total, event.self_device_time_total) for event in found
+        (event.name, event.time_range.start, event.self_device_time_total if on_gpu else event.self_cpu_time_total)
+        for event in profiler.events() or []
     ]
-    on_device = where.type == "cuda"
-    seconds = group_events([(name, at, device_us if on_device else cpu_us) for name, at, cpu_us, device_us in events])
-    each = {group: value / steps for group, value in seconds.items()}
-    return StepProfile(each, state.batch_size, steps, torch.get_num_threads(), hardware(where))
+    seconds = group_events(events)
+    return {group: part / sum(seconds.values()) for group, part in seconds.items()}
 
 
 def endless(config: RunConfig) -> RunConfig:
@@ -143,30 +118,3 @@ def group_events(events: Iterable[tuple[str, float, float]]) -> dict[str, float]
             group = next((group for group, pattern in GROUPS.items() if re.search(pattern, name, re.I)), OTHER)
         seconds[group] += microseconds / 1e6
     return dict(sorted(seconds.items(), key=lambda item: -item[1]))
-
-
-class OperationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts what Python sends to a device while a block lasts: a processor takes some 5 microseconds for each, however
-    little work it is. Views and allocations are left out. A CUDA graph that is replayed sends nothing.
-
-    `operations`: how often each was called. `waits`: those that would make Python wait for a GPU, in order."""
-
-    FREE = ("aten.empty", "aten.new_empty", "aten.alias", "aten.lift_fresh", "aten._unsafe_view")
-    WAITING = ("aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.lift_fresh")
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.operations: Counter[str] = Counter()
-        self.waits: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name, results = str(func), func._schema.returns
-        is_view = any(each.alias_info is not None and not each.alias_info.is_write for each in results)
-        if not is_view and not name.startswith(self.FREE):
-            self.operations[name] += 1
-        by_mask = name.startswith("aten.index.Tensor") and any(
-            index is not None and index.dtype == torch.bool for index in args[1]
-        )
-        if by_mask or name.startswith(self.WAITING):  # the length of what a mask chooses is to be asked for
-            self.waits.append(name)
-        return func(*args, **(kwargs or {}))
