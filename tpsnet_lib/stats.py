@@ -198,6 +198,17 @@ def difference(a: ArrayLike, b: ArrayLike) -> Estimate:
     return paired_difference(x, y) if p < 0.05 else replace(welch_difference(x, y), correlation=float(correlation))
 
 
+def difference_by_seed(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate:
+    """mean(a) - mean(b) of two groups of runs, given by seed: `difference` if both have the same seeds, else Welch.
+
+    The correlation is that of the seeds which both have."""
+    if a.keys() == b.keys():
+        return difference([a[seed] for seed in sorted(a)], [b[seed] for seed in sorted(a)])
+    shared = sorted(a.keys() & b.keys())
+    correlation = paired_difference([a[seed] for seed in shared], [b[seed] for seed in shared]).correlation
+    return replace(welch_difference(list(a.values()), list(b.values())), correlation=correlation)
+
+
 def pooled_difference(a: ArrayLike, b: ArrayLike, sd: float, freedom: int) -> Estimate:
     """mean(a) - mean(b) of two rows of a table, with a t interval from `pooled_sd`: all rows know the spread between
     seeds better than two rows of few seeds do, if they share it (as in Dunnett 1955). n is the smaller row's."""

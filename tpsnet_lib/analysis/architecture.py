@@ -165,9 +165,7 @@ def _levels(variable: DesignVariable, groups: Mapping[Key, Group]) -> list[Group
 
 def difference(better: Group, worse: Group) -> Estimate:
     """By how much the first group is more accurate; paired by seed only if both have the same seeds and it helps."""
-    same_seeds = better.values.keys() == worse.values.keys()
-    compared = stats.difference if same_seeds else stats.welch_difference
-    return compared(better.accuracies, worse.accuracies)
+    return stats.difference_by_seed(better.values, worse.values)
 
 
 def describe_budget(groups: Iterable[Group]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,13 +154,12 @@ def same_draws(first: Sequence[Trial], second: Sequence[Trial]) -> list[tuple[Tr
 
 
 def accuracy_at(trial: Trial, epoch: float) -> float:
-    """A trial's validation accuracy after some of its epochs: as it would stand had its schedule been cut there.
+    """A trial's validation accuracy after the last of its epochs up to `epoch`, as if its schedule had been cut there.
 
-    nan where its history has no such epoch; chance where it failed."""
+    Chance where it failed."""
     if trial.record.failed:
         return CHANCE
-    rows = [row for row in trial.record.history() if abs(row["epoch"] - epoch) < 1e-6]
-    return float(rows[0]["validation_accuracy"]) if rows else math.nan
+    return [row["validation_accuracy"] for row in trial.record.history() if row["epoch"] <= epoch + 1e-6][-1]
 
 
 def winners_range(

@@ -49,6 +49,9 @@ CLAIMS = {  # what the original says, with its figure and the place of it
 }
 
 
+Answers = Callable[[Evidence], Iterator[Answer]]
+
+
 @dataclass(frozen=True)
 class Test:
     """A sentence that is judged by itself, the claim that it belongs to, and its answers, the largest budget first."""
@@ -58,17 +61,18 @@ class Test:
     name: str
     claim: str
     sentence: str
-    answers: Callable[[Evidence], Iterator[Answer]]
+    answers: Answers
 
 
 TESTS: dict[str, Test] = {}
 
 
-def _test(name: str, claim: str, sentence: str) -> Callable[[Callable[[Evidence], Iterator[Answer]]], None]:
+def _test(name: str, claim: str, sentence: str) -> Callable[[Answers], Answers]:
     """Register a function that yields the answers of a test."""
 
-    def register(answers: Callable[[Evidence], Iterator[Answer]]) -> None:
+    def register(answers: Answers) -> Answers:
         TESTS[name] = Test(name, claim, sentence, answers)
+        return answers
 
     return register
 

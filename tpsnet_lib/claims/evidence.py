@@ -121,16 +121,8 @@ def at_most(estimate: Estimate, runs: Sequence[Runs], bound: float) -> Answer:
 
 
 def better(first: Runs, second: Runs) -> Answer:
-    """The claim that the first runs are more accurate: by Welch's interval over all their seeds.
-
-    If both have the same seeds, pairing is used where it is shown to help. The correlation is that of shared seeds."""
-    if first.accuracies.keys() == second.accuracies.keys():
-        return greater(stats.difference(first.values, second.values), (first, second))
-    estimate = stats.welch_difference(first.values, second.values)
-    shared = sorted(first.accuracies.keys() & second.accuracies.keys())
-    one, other = ([runs.accuracies[seed] for seed in shared] for runs in (first, second))
-    estimate = replace(estimate, correlation=stats.paired_difference(one, other).correlation)
-    return greater(estimate, (first, second))
+    """The claim that the first runs are more accurate, over all seeds of both."""
+    return greater(stats.difference_by_seed(first.accuracies, second.accuracies), (first, second))
 
 
 def furthest_apart(groups: Sequence[Runs]) -> Estimate:

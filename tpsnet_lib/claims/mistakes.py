@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis import cost
+from tpsnet_lib.analysis import cost, search
 from tpsnet_lib.analysis.final_runs import finals
 from tpsnet_lib.analysis.training import pairs_apart, seed_groups
-from tpsnet_lib.runs.experiments import collect, load_experiment
-from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
+from tpsnet_lib.runs.records import Store, committed_folder, held_out
 from tpsnet_lib.stats import Estimate
 
 SHORT, LONG = "search_classroom", "search_classroom_long"  # the same draws at two budgets
@@ -52,26 +51,18 @@ def rankings(store: Store) -> tuple[Estimate, Estimate, tuple[float, float]] | N
 
     First, the long trials read at the epoch where the short ones end, before their rate has fallen; second, trials with
     a short schedule of their own. Last, the two lengths in epochs. None with fewer than `LEAST_PAIRS` networks."""
-    short, long = (_by_label(name, store) for name in (SHORT, LONG))
-    both = [label for label in short if label in long]
+    short, long = (search.recorded_trials(name, store) for name in (SHORT, LONG))
+    both = [pair for pair in search.same_draws(short, long) if not any(trial.record.failed for trial in pair)]
     if len(both) < LEAST_PAIRS:
         return None
-    few, many = short[both[0]].config.train.epochs, long[both[0]].config.train.epochs
-    final = [long[label].metrics["validation_accuracy"] for label in both]
-    annealed = [short[label].metrics["validation_accuracy"] for label in both]
-    cut = [_accuracy_at(long[label], few) for label in both]
-    of = "networks"
-    return stats.rank_correlation(cut, final, of), stats.rank_correlation(annealed, final, of), (few, many)
-
-
-def _by_label(experiment: str, store: Store) -> dict[str, Record]:
-    pairs = collect(load_experiment(experiment), store)
-    return {run.label: record for run, record in pairs if record is not None and not record.failed}
-
-
-def _accuracy_at(record: Record, epoch: float) -> float:
-    """Validation accuracy after the last epoch of the history that is no later than `epoch`."""
-    return [row["validation_accuracy"] for row in record.history() if row["epoch"] <= epoch + 1e-6][-1]
+    few, many = (trial.record.config.train.epochs for trial in both[0])
+    annealed, final = ([trial.accuracy for trial in trials] for trials in zip(*both, strict=True))
+    cut = [search.accuracy_at(trial, few) for _, trial in both]
+    return (
+        stats.rank_correlation(cut, final, "networks"),
+        stats.rank_correlation(annealed, final, "networks"),
+        (few, many),
+    )
 
 
 def unannealed_ranking(store: Store) -> str:
