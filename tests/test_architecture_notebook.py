@@ -88,8 +88,8 @@ def test_skips_keep_the_gradient_and_lower_the_loss_of_deep_networks(chapter: Ch
     assert factors["plain"] > 20 * factors["residual"]
     assert len(room["norms"]["plain"]) == 30
     assert room["gains"][4].value > 0.1
-    assert "| B = 1 |" in said[-1]
-    assert "| B = 4 |" in said[-1]
+    assert "| B=1 |" in said[-1]
+    assert "| B=4 |" in said[-1]
 
 
 def test_a_misspelt_key_of_a_design_gets_a_line_and_the_game_goes_on(chapter: Chapter) -> None:

@@ -157,7 +157,7 @@ def predict(
     from IPython.display import display
 
     if options:
-        knob: Any = ipywidgets.ToggleButtons(options=list(options), value=None)
+        knob: Any = ipywidgets.ToggleButtons(options=list(options), value=None, style={"button_width": "auto"})
     elif low is not None and high is not None:
         whole = isinstance(low, int) and isinstance(high, int)
         slider = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider

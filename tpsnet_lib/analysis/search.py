@@ -180,18 +180,20 @@ def winners_range(
 def nearest_against_random(
     values: ArrayLike, accuracy: ArrayLike, x: float, share: float = 0.25, repeats: int = 2000, seed: int = 0
 ) -> Estimate:
-    """The median accuracy of the `share` of the trials whose value is nearest to x, minus that of random trials.
+    """The median accuracy of the trials nearest to x, minus that of as many random trials.
 
-    `values` [N] on the scale on which they were drawn (logarithms of a rate). The interval is that of a permutation
-    test: as many trials are picked at random, `repeats` times. Where the variable has no effect, the interval lies
-    above 0 in at most 2.5% of searches, whatever the distribution of the accuracies."""
-    distance, y = np.abs(np.asarray(values, dtype=float) - x), np.asarray(accuracy, dtype=float)
+    `values` [N] on the scale on which they were drawn (logarithms of a rate); the `share` of
+    them whose value is nearest to x counts. The interval is that of a permutation test: as
+    many trials are picked at random, `repeats` times. Where the variable has no effect, it
+    lies above 0 in at most 2.5% of searches, whatever the distribution of the accuracies."""
+    distance = np.abs(np.asarray(values, dtype=float) - x)
+    y = np.asarray(accuracy, dtype=float)
     rng, count = np.random.default_rng(seed), max(2, round(share * len(y)))
     random = np.median(rng.permuted(np.tile(y, (repeats, 1)), axis=1)[:, :count], axis=1)
     low, high = np.quantile(random, [0.025, 0.975], method="inverted_cdf")
     nearest = float(np.median(y[np.argsort(distance, kind="stable")[:count]]))
-    ends = float(nearest - high), float(nearest - low)
-    return Estimate(nearest - float(np.median(random)), ends[0], ends[1], len(y), "trials", "permutation")
+    gain, ends = nearest - float(np.median(random)), (float(nearest - high), float(nearest - low))
+    return Estimate(gain, *ends, len(y), "trials", "permutation")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from tpsnet_lib.config import IMAGE_SIZE
 from tpsnet_lib.files import DataError
@@ -33,6 +32,8 @@ def load_photo(path: str | Path) -> Tensor:
             upright = ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} is not an image that can be read: give a JPEG, PNG, GIF or WebP file") from error
+    from torchvision.transforms.v2 import functional  # at need: its import takes longer than that of torch
+
     pixels = torch.from_numpy(np.array(upright)).permute(2, 0, 1)
     square = functional.center_crop(pixels, [min(pixels.shape[-2:])] * 2)
     small: Tensor = functional.resize(square, [IMAGE_SIZE, IMAGE_SIZE], antialias=True)

@@ -123,6 +123,7 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
             ax.set(xlabel="blocks in each of 3 layers, B", ylabel=label)
     if axes[1].get_legend():
         axes[1].get_legend().remove()  # that of the other panel serves both
+    axes[0].set_ylim(bottom=0)  # no loss is negative, though the lower end of an interval may be
     told = "; ".join(f"B = {blocks}, {kind}: {np.mean(values):.2f}" for (blocks, kind), values in losses.items())
     depths = sorted({blocks for blocks, _ in losses})
     gains = {b: np.mean(losses[b, "plain"]) - np.mean(losses[b, "residual"]) for b in depths}

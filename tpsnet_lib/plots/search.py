@@ -44,7 +44,7 @@ def budget(fits: pd.DataFrame, drawn: pd.DataFrame, members: Mapping[str, tuple[
     fig, (grid, *sides) = figure(1, 3, height=2.9, width_ratios=(1.25, 1, 1))
     colours = ListedColormap([GRID, sns.light_palette(PALETTE[0], 5)[2]])
     sns.heatmap(fits.astype(int), ax=grid, cmap=colours, cbar=False, vmin=0, vmax=1, rasterized=True)
-    grid.invert_yaxis()
+    grid.set_ylim(0, len(fits) + 1.5)  # upwards, with room for the name of the deepest member
     for axis, values in ((grid.xaxis, list(fits.columns)), (grid.yaxis, list(fits.index))):
         step = max(1, len(values) // 20) * 4
         every = [place for place, value in enumerate(values) if value % step == 0]
@@ -290,8 +290,8 @@ def importance_bars(trials: Sequence[Trial], ranked: Sequence[Importance]) -> Fi
     clear = ranked[0].variable != NOISE and ranked[0].share.low > noise
     first = f"The {names[0]} matters most" if clear else "No variable stands clearly above random numbers"
     caption = (
-        f"{first}. fANOVA importance, with 95% intervals over resamples of {len(trials)} trials; in grey a column of"
-        " random numbers, which nothing below it can be told from."
+        f"{first}. fANOVA importance, with 95% intervals over resamples of {len(trials)} trials. Grey: a column of"
+        " random numbers; a variable below it cannot be told from chance."
     )
     alt = "Bars of importance with intervals, the greatest on top, and a grey bar for random numbers."
     return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")

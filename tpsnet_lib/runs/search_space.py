@@ -123,28 +123,33 @@ def _is_number(value: Any) -> bool:
 
 
 def sample(space: Space, seed: int, n: int, base: Mapping[str, Any] | None = None) -> Draws:
-    """The first `n` draws of a space from a seed: a pure function, so that every machine and backend draws the same,
-    and a longer search continues a shorter one. Draws over the budget, or that cannot be built, are drawn again.
+    """The first `n` draws of a space from a seed: a pure function of the three.
 
-    `base` holds what is not drawn (`train`, `data`, fields of `model`). `ConfigError` if nothing fits the budget."""
+    So every machine and backend draws the same, and a longer search continues a shorter one.
+    Draws over the budget, or that cannot be built, are drawn again. `base` holds what is not
+    drawn (`train`, `data`, fields of `model`). `ConfigError` if nothing fits the budget."""
     configs: list[RunConfig] = []
     values: list[dict[str, Any]] = []
     tries = 0
     if not 1 <= n <= MAX_DRAWS:
-        raise ConfigError(f"space {space.name}: {brief(n)} draws are asked for: give from 1 to {MAX_DRAWS:,}")
+        problem = f"{brief(n)} draws are asked for: give from 1 to {MAX_DRAWS:,}"
+        raise ConfigError(f"space {space.name}: {problem}")
     for index in range(n):
         for attempt in range(MAX_TRIES):
             tries += 1
             if tries > MAX_TRIES + MAX_SHARE * index:
-                raise ConfigError(f"space {space.name}: {index} of {tries:,} draws are under its budget; widen either")
-            drawn = _draw_values(space, random.Random(f"{space.name}/{seed}/{index}/{attempt}"))
+                problem = f"{index} of {tries:,} draws are under its budget; widen either"
+                raise ConfigError(f"space {space.name}: {problem}")
+            rng = random.Random(f"{space.name}/{seed}/{index}/{attempt}")
+            drawn = _draw_values(space, rng)
             config = _config(drawn, base or {}, space)
             if config is not None:
                 configs.append(config)
                 values.append(drawn)
                 break
         else:
-            raise ConfigError(f"space {space.name}: no draw of {MAX_TRIES} is under its budget; widen it or the budget")
+            problem = f"no draw of {MAX_TRIES} is under its budget; widen it or the budget"
+            raise ConfigError(f"space {space.name}: {problem}")
     return Draws(configs, values, tries)
 
 
