@@ -15,7 +15,6 @@ from torch import Tensor
 
 from tpsnet_lib.data.augment import uniform
 
-NAME = "CIFAR-10-C-style, our own"
 _FOG, _FOG_LIGHT = 5, 225.0  # patches of fog along a side, and how light it is, of 255
 
 

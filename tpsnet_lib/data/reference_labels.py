@@ -67,13 +67,10 @@ class LabelCheck:
 
 @dataclass(frozen=True)
 class Published:
-    """Predicted classes of published models: `original` int64 [M, 10000] on the CIFAR-10 test images, `v6` int64
-    [M, 2000] on those of CIFAR-10.1 v6, whose labels are `v6_labels` [2000]."""
+    """Predicted classes of published models, by name: int64 [M, 10000] on the CIFAR-10 test images."""
 
     names: tuple[str, ...]
     original: Tensor
-    v6: Tensor
-    v6_labels: Tensor
 
 
 def find_reference(given: str | Path | None = None, data: str | Path | None = None) -> Path | None:
@@ -158,21 +155,16 @@ def load_label_checks(folder: Path | None) -> list[LabelCheck]:
 
 
 def load_published(folder: Path | None) -> Published:
-    """The predictions of 30 published models on the same test images, and on CIFAR-10.1 v6.
+    """The predictions of 30 published models on the same test images.
 
     Raises `DataError` when the file is missing or its arrays are not of those names, shapes and values."""
     path = _checked(folder, PUBLISHED)
-
-    names = ("names", "original", "v6", "v6_labels")
-    read = dict(zip(names, read_arrays(path, *names, kind=DataError), strict=True))
-    models, others = read["names"].size, read["v6_labels"].shape
-    for name, shape in {"original": (models, IMAGES), "v6": (models, *others), "v6_labels": others}.items():
-        found = read[name]
-        are_numbers = found.shape == shape and found.size > 0 and found.dtype.kind in "iu"
-        if not are_numbers or found.min() < 0 or found.max() >= CLASSES:
-            raise DataError(f"{path}: {name} is not {shape} class numbers from 0 to {CLASSES - 1}: {WAY_OUT}")
-    classes = {name: torch.from_numpy(read[name].astype(np.int64)) for name in ("original", "v6", "v6_labels")}
-    return Published(tuple(str(name) for name in read["names"].flat), **classes)
+    names, classes = read_arrays(path, "names", "original", kind=DataError)
+    shape = (names.size, IMAGES)
+    are_numbers = classes.shape == shape and classes.size > 0 and classes.dtype.kind in "iu"
+    if not are_numbers or classes.min() < 0 or classes.max() >= CLASSES:
+        raise DataError(f"{path}: original is not {shape} class numbers from 0 to {CLASSES - 1}: {WAY_OUT}")
+    return Published(tuple(str(name) for name in names.flat), torch.from_numpy(classes.astype(np.int64)))
 
 
 @dataclass(frozen=True)
