@@ -4,6 +4,7 @@ over the very same tensors. Whatever a block takes from Python (a number, a bran
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-from tpsnet_lib import captured_step
+from tpsnet_lib import captured_step, train
 
 
 class RecordedGraph:
@@ -23,6 +24,7 @@ class RecordedGraph:
     all: list[RecordedGraph] = []  # noqa: RUF012
 
     def __init__(self) -> None:
+        self.state: Generator | None = None  # that its draws read their seed from
         self.calls: list[tuple[Any, Any, Any, list[Tensor]]] = []
         self.kept: list[Any] = []
         self.replays = 0
@@ -32,6 +34,8 @@ class RecordedGraph:
     def replay(self) -> None:
         assert self.calls, "a graph is replayed that holds nothing"
         self.replays += 1
+        assert self.state is not None
+        torch.manual_seed(self.state.value.seed)  # whatever torch was given last
         with _disable_current_modes():  # a counter sees of a graph what a processor sends: nothing
             for function, args, kwargs, results in self.calls:
                 for old, new in zip(results, tensors(function(*args, **kwargs)), strict=True):
@@ -80,12 +84,39 @@ def record(graph: RecordedGraph, stream: Any = None) -> Iterator[None]:
     """In the place of `torch.cuda.graph`."""
     drawn = torch.get_rng_state()
     recorder = Recorder(graph)
+    (generator,) = torch.cuda.default_generators
+    graph.state = generator.graphsafe_get_state()  # type: ignore[assignment]
     try:
         with recorder:
             yield
     finally:
         recorder.undo()
         torch.set_rng_state(drawn)
+
+
+class Seed:
+    """What generators share that were set to one state."""
+
+    seed = 0
+
+
+class Generator:
+    """In the place of a CUDA device's generator."""
+
+    def __init__(self, value: Seed | None = None) -> None:
+        self.value = value or Seed()
+
+    def clone_state(self) -> Generator:
+        return Generator()
+
+    def graphsafe_get_state(self) -> Generator:
+        return Generator(self.value)
+
+    def graphsafe_set_state(self, other: Generator) -> None:
+        self.value = other.value
+
+    def manual_seed(self, seed: int) -> None:
+        self.value.seed = seed
 
 
 class Stream:
@@ -99,13 +130,19 @@ def install(monkeypatch: pytest.MonkeyPatch) -> type[RecordedGraph]:
     """Let `captured_step` take this processor for a CUDA device."""
     RecordedGraph.all = []
     monkeypatch.setattr(captured_step, "can_capture", lambda device: True)
+    adamax = importlib.import_module("torch.optim.adamax")
+    monkeypatch.setattr(adamax, "_get_capturable_supported_devices", lambda **_: ["cpu"])
+    monkeypatch.setattr(train, "optimize", lambda model: None)  # of which a CUDA device has no need
     for name, value in {
         "CUDAGraph": RecordedGraph,
         "graph": record,
         "Stream": Stream,
         "stream": lambda stream: contextlib.nullcontext(),
         "current_stream": Stream,
-        "synchronize": lambda: None,
+        "default_stream": Stream,
+        "default_generators": (Generator(),),
+        "current_device": lambda: 0,
+        "synchronize": lambda *_: None,
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
     return RecordedGraph

@@ -60,6 +60,8 @@ runs/test_set
 analysis/final_runs
 analysis/cost
 runs/wandb_mirror
+runs/tally
+runs/turns
 runs/local_backend
 runs/card_plan
 runs/card

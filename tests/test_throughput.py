@@ -18,6 +18,7 @@ from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConf
 from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.files import TrainingError
 from tpsnet_lib.model_cost import count_macs
+from tpsnet_lib.train_state import TrainState
 
 TINY = ModelConfig(blocks=(1, 1, 1), channels=(8, 8, 8), stem=8)
 BATCHES_OF_16 = TrainConfig(batch_size=16, lr=0.05, weight_decay=0.0)
@@ -220,3 +221,24 @@ def test_a_card_is_measured_by_recipe_alone_and_several_at_a_time(images: ImageS
     assert result["speed"] == pytest.approx(sum(row["2"]["flops"] for row in result["recipes"].values()) / 2)
     assert "small" in card.table(result)
     assert {config.model for config in card.planned().values()} >= {MEMBERS["wide"], MEMBERS["tpsnet"]}
+
+
+def test_what_a_card_cannot_do_is_left_out_of_its_measurement_with_a_line(
+    images: ImageSet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add = TrainState.add
+
+    def add_with_room(state: TrainState, *figures: torch.Tensor) -> None:
+        if state.config.seed == 1 or state.config.train.copies == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        add(state, *figures)
+
+    monkeypatch.setattr(TrainState, "add", add_with_room)
+    runs = {"small": RunConfig(TINY, BATCHES_OF_16), "twice": RunConfig(TINY, replace(BATCHES_OF_16, copies=2))}
+    result = card.measure(runs, images, torch.device("cpu"), seconds=0.2, together=2)
+    assert result["speed"] == result["recipes"]["small"]["1"]["flops"] > 0
+    assert [sorted(row) for row in result["recipes"].values()] == [["1", "id"], ["id"]]
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "tpsnet: small, 2 at a time, cannot be measured (CUDA out of memory)"
+    assert card.table(result).splitlines()[3].split() == ["twice", "-", "-"]
+    assert card.measure({"twice": runs["twice"]}, images, torch.device("cpu"), 0.2, 2)["speed"] == 0

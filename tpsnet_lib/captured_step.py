@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,12 +36,36 @@ class Phase(NamedTuple):
 
 
 Step = Callable[[Batch, Phase], None]
-Run = TypeVar("Run")
 
 
 def can_capture(device: torch.device) -> bool:
     """Whether a device can record what is sent to it."""
     return device.type == "cuda"
+
+
+class Draws:
+    """A state of the device's generator that is a run's own.
+
+    A graph reads its seed from a tensor of the state that was in use when it was recorded. In one state for all runs,
+    the seed of the next run's step would be written over that of a step which the device has not come to yet."""
+
+    def __init__(self) -> None:
+        self.generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        self.state = self.generator.clone_state()
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Let everything that draws do so by this state while the block lasts."""
+        before = self.generator.graphsafe_get_state()
+        self.generator.graphsafe_set_state(self.state)
+        try:
+            yield
+        finally:
+            self.generator.graphsafe_set_state(before)
+
+    def seed(self) -> None:
+        """Take the seed that torch was given last; it is written to the device in its turn."""
+        self.state.manual_seed(torch.initial_seed())
 
 
 class CapturedStep:
@@ -52,7 +76,10 @@ class CapturedStep:
     recorded, which computes nothing, and replayed from there on. Whatever changes from step to step must lie in
     tensors that stay where they are: the batch is copied into some here, and learning rates and the average's weight
     are filled by `optim`. A replay draws by the seed that torch's generator has then, so dropout draws as in an eager
-    run.
+    run; it reads that seed on the device, from a state of the generator that is its run's alone.
+
+    A run that has a stream of its own (`runs.turns`) is recorded on it: what cuBLAS keeps for a stream is then no other
+    run's.
 
     Where recording fails, one line on standard error says why, and the run goes on eager: no step was half taken."""
 
@@ -65,7 +92,10 @@ class CapturedStep:
         if not can_capture(device):
             self._give_up(f"device {device.type} records nothing")
         else:
-            self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            current = torch.cuda.current_stream()
+            alone = current == torch.cuda.default_stream()  # which cannot be recorded
+            self.stream = torch.cuda.Stream() if alone else current  # type: ignore[no-untyped-call]
+            self.draws = Draws()
 
     def __call__(self, batch: Batch, phase: Phase) -> None:
         """Take a step. On CUDA nothing here waits for the device, except where a phase begins."""
@@ -79,6 +109,7 @@ class CapturedStep:
         if self.graph is None and self.taken == WARM_UP_STEPS:
             self._record(held, phase)
         if self.graph is not None:
+            self.draws.seed()
             self.graph.replay()
         else:
             self._aside(held, phase)
@@ -107,7 +138,7 @@ class CapturedStep:
     def _record(self, held: Batch, phase: Phase) -> None:
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, stream=self.stream):
+            with self.draws.in_use(), torch.cuda.graph(graph, stream=self.stream):
                 self.step(held, phase)
         except Exception as error:  # of whatever kind: the run does not depend on it
             self._give_up(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
@@ -123,33 +154,6 @@ class CapturedStep:
     def _give_up(self, reason: str) -> None:
         print(f"tpsnet: the step cannot be captured, so it runs as Python has it ({reason})", file=sys.stderr)
         self.captures = False
-
-
-def interleaved(runs: Sequence[Iterator[Run]], device: torch.device) -> Iterator[list[Run]]:
-    """Advance runs of one device by turns, a step each, until all have ended; yields what the runs yielded last.
-
-    On CUDA each has a stream of its own, so that one's kernels fill what another's leave idle. As what a run draws is
-    set before each of its steps, it ends in the weights that it has alone. The first error of a run is raised when the
-    others have ended too: a request to stop ends each, with its checkpoint."""
-    streams: list[Any] = [contextlib.nullcontext() for _ in runs]
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        streams = [torch.cuda.stream(torch.cuda.Stream()) for _ in runs]  # type: ignore[no-untyped-call]
-    going, last, errors = dict(enumerate(runs)), dict[int, Run](), list[Exception]()
-    while going:
-        for number, run in list(going.items()):
-            with streams[number]:
-                try:
-                    last[number] = next(run)
-                except StopIteration:
-                    del going[number]
-                except Exception as error:
-                    errors.append(error)
-                    del going[number]
-        if going:
-            yield [last[number] for number in sorted(last)]
-    if errors:
-        raise errors[0]
 
 
 def executed(execution: str, take_step: Step, forward_pass: TrainStep) -> str:

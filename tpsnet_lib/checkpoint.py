@@ -71,7 +71,7 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         if threading.current_thread() is threading.main_thread():  # no other may receive signals
             for number in (signal.SIGINT, signal.SIGTERM) if not self.active else ():
-                self.handlers[number] = signal.signal(number, _request_stop)
+                self.handlers[number] = signal.signal(number, request_stop)
             self.active.append(self)
         return self
 
@@ -99,9 +99,12 @@ class Checkpoints:
             self.saved_at = time.monotonic()
         if stops:
             kept = f"; {self.path} holds it, --resume goes on" if self.path else ""
-            raise Interrupted(f"stopped at step {state.step} of {state.steps}{kept}")
+            stopped = Interrupted(f"stopped at step {state.step} of {state.steps}{kept}")
+            stopped.requested = self.stop_requested.is_set()
+            raise stopped
 
 
-def _request_stop(*_: Any) -> None:
+def request_stop(*_: Any) -> None:
+    """Ask every run that is training in this process to stop after its step."""
     for each in Checkpoints.active:
         each.stop_requested.set()

@@ -19,6 +19,7 @@ FORMER_NAMES = {"graphs": "captured"}
 # of a step. Capturing takes as long as some eager steps.
 STEPS_THAT_PAY = 10_000
 CAPTURED_STEPS_THAT_PAY = 100
+VERSIONS = 64  # of the step that a process keeps compiled, one for each network, shape of batch and smoothing
 
 LossAndLogits = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -48,7 +49,9 @@ class TrainStep:
         self.eager = self.function = loss_and_logits
         self.tried: set[tuple[torch.Size, int]] = set()  # shapes of inputs, with the number of trained tensors
         if compiles:
-            torch.compiler.reset()  # of a process's earlier runs: of one function torch keeps a few versions only
+            from torch._dynamo import config  # which takes a second to import
+
+            config.recompile_limit = VERSIONS  # runs of one network share theirs
             self.function = torch.compile(loss_and_logits, dynamic=False)
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,9 @@ class TrainingError(TpsnetError):
 
 
 class Interrupted(TpsnetError):  # noqa: N818 - a stop on request, not a fault
-    """A run that was asked to stop and left a checkpoint behind."""
+    """A run that was asked to stop and left a checkpoint behind; `requested` by a signal, not by its deadline."""
+
+    requested = False
 
 
 def project_root() -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tpsnet_lib import captured_step
 from tpsnet_lib.config import TrainConfig
 
 
@@ -23,6 +24,7 @@ def optimizer(model: nn.Module, recipe: TrainConfig, captured: bool = False) -> 
     `captured`: its steps will be recorded as a CUDA graph and replayed, so its learning rates are tensors."""
     built = _optimizer(model, recipe, captured)
     if captured:
+        built._warned_capturable_if_run_uncaptured = True  # the first steps of a phase are
         device = next(model.parameters()).device
         dtype = torch.float32 if device.type == "cuda" else torch.float64  # in which a number enters an optimizer there
         for group in built.param_groups:
@@ -46,7 +48,7 @@ def _optimizer(model: nn.Module, recipe: TrainConfig, captured: bool) -> torch.o
     adam: dict[str, Any] = {
         "lr": recipe.lr,
         "betas": (recipe.momentum, 0.999),
-        "capturable": captured and trained[0].is_cuda,
+        "capturable": captured and captured_step.can_capture(trained[0].device),
     }
     if recipe.optimizer == "sgd":
         nesterov = recipe.nesterov and recipe.momentum > 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
+import sys
+import time
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
 from typing import Any
 
 import torch
@@ -14,11 +15,13 @@ from tpsnet_lib.analysis.cost import training_flops
 from tpsnet_lib.benchmarks import original_loop
 from tpsnet_lib.benchmarks.step_profile import endless
 from tpsnet_lib.benchmarks.throughput import matrix_peak, origin_of
-from tpsnet_lib.captured_step import WARM_UP_STEPS, interleaved
+from tpsnet_lib.captured_step import WARM_UP_STEPS
 from tpsnet_lib.config import MEMBERS, RECIPES, RunConfig
+from tpsnet_lib.data.batches import batch_size
 from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.device import native_precision
-from tpsnet_lib.train_state import TrainState
+from tpsnet_lib.files import brief
+from tpsnet_lib.runs.turns import Turns
 
 PLANNED = {  # what a card is to train: member and recipe
     "wide, card_both": ("wide", "card_both"),
@@ -27,6 +30,7 @@ PLANNED = {  # what a card is to train: member and recipe
     "TPSNet, original": ("tpsnet", "original"),
 }
 EPOCH_IMAGES = 50_000  # of an epoch that is planned
+LEAST_SECONDS = 0.2  # that a recipe is measured, however long its first steps take
 
 
 def planned() -> dict[str, RunConfig]:
@@ -46,17 +50,24 @@ def measure(
 
     On CUDA their steps are captured, not compiled. `peak`: FLOP/s of matrix products; `recipes`: by name, for 1 run and
     for `together` ones, the images a second of all of them (copies count), the `share` of the peak that they reach and
-    the `epochs` of 50,000 images that each gets in so many `minutes`; `speed`: FLOP/s together, the mean of recipes."""
+    the `epochs` of 50,000 images that each gets in so many `minutes`; `speed`: FLOP/s together, the mean of recipes.
+    What cannot be measured is left out, with a line on standard error; `speed` is 0 where nothing could be."""
     execution = "captured" if device.type == "cuda" else "eager"
-    part = seconds / (1 + 2 * len(runs))
-    native = native_precision(device)
-    peak = matrix_peak(device, native, 0.5 * part)
+    native, began = native_precision(device), time.monotonic()
+    counts = list(dict.fromkeys((1, together)))
+    peak = matrix_peak(device, native, 0.02 * seconds)
     rows: dict[str, Any] = {}
-    for name, given in runs.items():
+    for number, (name, given) in enumerate(runs.items()):
         config = given.with_precision(native)
         rows[name] = {"id": config.id}
-        for count in dict.fromkeys((1, together)):
-            rate = _images_per_second(config, images, device, execution, count, part)
+        for turn, count in enumerate(counts):
+            parts_left = len(counts) * (len(runs) - number) - turn
+            part = (began + seconds - time.monotonic()) / parts_left
+            try:
+                rate = _images_per_second(config, images, device, execution, count, part)
+            except (RuntimeError, MemoryError) as error:  # torch's own error of memory is a RuntimeError
+                print(f"tpsnet: {name}, {count} at a time, cannot be measured ({brief(error)})", file=sys.stderr)
+                break
             flops = training_flops(config, rate)
             epochs = 60 * minutes * rate / (count * config.train.copies * EPOCH_IMAGES)
             rows[name][f"{count}"] = {
@@ -65,7 +76,8 @@ def measure(
                 "share": flops / peak,
                 "epochs": epochs,
             }
-    speed = statistics.mean(row[f"{together}"]["flops"] for row in rows.values())
+    reached = [row.get(f"{together}", row["1"])["flops"] for row in rows.values() if "1" in row]
+    speed = statistics.mean(reached) if reached else 0.0
     measured = {"peak": peak, "precision": native, "execution": execution, "together": together, "minutes": minutes}
     return {**origin_of("card", images, 0, device), **measured, "speed": speed, "recipes": rows}
 
@@ -73,15 +85,24 @@ def measure(
 def _images_per_second(
     config: RunConfig, images: ImageSet, device: torch.device, execution: str, count: int, seconds: float
 ) -> float:
-    """Of `count` seeds side by side, all of them together, copies included."""
+    """Of `count` seeds side by side, all of them together, copies included; what comes before the first measured step
+    is part of the seconds, of which at least `LEAST_SECONDS` are measured."""
+    until = time.monotonic() + seconds
     options = train.TrainOptions(device, execution, progress="none")
-    with ExitStack() as stack:
-        seeds = [train.train(endless(config.with_seed(seed)), images, None, options) for seed in range(count)]
-        rounds = interleaved([stack.enter_context(closing(seed)) for seed in seeds], device)
-        states: list[TrainState] = next(rounds)
-        skip = WARM_UP_STEPS + 2 if execution == "captured" else 1
-        rate = original_loop.steps_per_second(rounds.__next__, seconds, skip, device, 2)
-    return rate * count * states[0].shown
+    with Turns[None](device, count) as turns:
+        for seed in range(count):
+            turns.submit(train.train(endless(config.with_seed(seed)), images, None, options))
+
+        def step_of_each() -> None:
+            for ended in turns.turn():
+                ended.result()  # raises what ended it
+
+        for _ in range(WARM_UP_STEPS + 3 if execution == "captured" else 2):
+            step_of_each()
+        original_loop.synchronise(device)
+        left = max(LEAST_SECONDS, until - time.monotonic())
+        rate = original_loop.steps_per_second(step_of_each, left, 0, device, 2)
+    return rate * count * batch_size(config.train, len(images)) * config.train.copies
 
 
 def table(result: dict[str, Any]) -> str:
@@ -90,10 +111,9 @@ def table(result: dict[str, Any]) -> str:
     head = f"{'':<28}{'images/s':>10}{'of peak':>9}{'epochs':>8}{several + ' at a time':>16}{'of peak':>9}{'epochs':>8}"
     lines = [f"bench card: matrix products in {result['precision']}, {result['peak'] / 1e12:.3g} TFLOP/s", head]
     for name, row in result["recipes"].items():
-        alone, all_of_them = row["1"], row[several]
         figures = [
-            f"{each['images_per_second']:>{wide}.0f}{each['share']:>9.1%}{each['epochs']:>8.0f}"
-            for each, wide in ((alone, 10), (all_of_them, 16))
+            f"{each['images_per_second']:>{wide}.0f}{each['share']:>9.1%}{each['epochs']:>8.0f}" if each else " -"
+            for each, wide in ((row.get("1"), 10), (row.get(several), 16))
         ]
         lines.append(f"{name:<28}{''.join(figures)}")
     lines.append(

@@ -26,8 +26,8 @@ from tpsnet_lib.data.datasets import Fingerprint, ImageSet, fit_and_validation, 
 from tpsnet_lib.device import native_precision
 from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.progress import Progress
-from tpsnet_lib.runs import local_backend, ray_backend
 from tpsnet_lib.runs.experiments import Experiment, Run
+from tpsnet_lib.runs.local_backend import RunOptions
 from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.runs.records import Store
 
@@ -166,6 +166,8 @@ def bench_augment(
 def bench_search(trials: int = 50, long_trials: int = 12, device: str = "cpu") -> dict[str, Any]:
     """Seconds a trial takes once a search is under way: trivial ones in the local pool and on Ray, both with one
     worker; and trials an hour of one and two workers of one thread each, with runs of several seconds."""
+    from tpsnet_lib.runs import local_backend, ray_backend  # here, as a GPU's machine need not have Ray
+
     trivial = DataConfig("shapes10", train_size=100, validation_size=100)
     several = DataConfig("shapes10", train_size=4000, validation_size=500)
     short = RunConfig(ModelConfig(blocks=(1,), channels=(4,), stem=4), TrainConfig(epochs=1, batch_size=50), trivial)
@@ -195,9 +197,7 @@ def bench_search(trials: int = 50, long_trials: int = 12, device: str = "cpu") -
     }
 
 
-def _seconds_a_trial(
-    run_all: Callable[..., Any], config: RunConfig, trials: int, asked: ray_backend.RayOptions
-) -> float:
+def _seconds_a_trial(run_all: Callable[..., Any], config: RunConfig, trials: int, asked: RunOptions) -> float:
     """From the end of the first trial (of each worker) to that of the last, divided by the trials between."""
     runs = [Run(f"seed {seed}", config.with_seed(seed), {}) for seed in range(trials)]
     experiment = Experiment("bench", "?", "cpu", 0, 1.0, False, False, runs)

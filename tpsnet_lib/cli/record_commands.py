@@ -135,10 +135,9 @@ def records(options: Options) -> int:
 
 def _verify(store: Any, found: Sequence[Any]) -> int:
     """Hold every record against its sums, the trials' files against each other, and the logs against the results."""
-    from tpsnet_lib.runs import openings, record_checks, record_files, test_set
-    from tpsnet_lib.runs import records as stores
+    from tpsnet_lib.runs import openings, publish, record_checks, record_files, test_set
 
-    faults = [*stores.repeated_rows(store), *openings.faults(store), *test_set.undeclared(store)]
+    faults = [*publish.repeated_rows(store), *openings.faults(store), *test_set.undeclared(store)]
     for record in found:
         for folder in (record.path, *(base / record.id / "test" for base in store.folders)):
             try:

@@ -69,7 +69,7 @@ def _golden(draws: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor([_signed(draw * _GOLDEN & _WORD) for draw in draws], device=device).unsqueeze(1)
 
 
-def uniform(seed: int, epoch: int, indices: Tensor, draw: int) -> Tensor:
+def uniform(seed: int, epoch: int | Tensor, indices: Tensor, draw: int) -> Tensor:
     """A random number for each image: a hash of (seed, epoch, index, draw), so neither batch nor device matters.
 
     `indices` is int64 [B]; the result float32 [B] in [0, 1), of 24 bits."""
@@ -81,7 +81,7 @@ def _uniforms(seed: int, epoch: int | Tensor, indices: Tensor, *draws: int) -> T
     return bits.to(torch.float32) * 2.0**-24
 
 
-def permutation(seed: int, epoch: int, n: int, device: torch.device | str = "cpu") -> Tensor:
+def permutation(seed: int, epoch: int | Tensor, n: int, device: torch.device | str = "cpu") -> Tensor:
     """The order of an epoch: positions 0 to n - 1 sorted by their hash, int64 [n]."""
     positions = torch.arange(n, device=device)
     return _hash(seed, epoch, positions, (ORDER,))[0].argsort(stable=True)
@@ -176,8 +176,13 @@ def erase(images: Tensor, chosen: Tensor, area: Tensor, ratio: Tensor, y: Tensor
 
 def _fill(images: Tensor, inside: Tensor) -> Tensor:
     """The images with the mean colour where `inside`, bool [B,1,H,W], is true."""
-    colour = torch.tensor([round(255 * value) for value in MEAN], dtype=torch.uint8, device=images.device)
-    return torch.where(inside, colour.view(1, 3, 1, 1), images)
+    return torch.where(inside, _mean_colour(images.device), images)
+
+
+@lru_cache
+def _mean_colour(device: torch.device) -> Tensor:
+    """The mean colour of an image, uint8 [1,3,1,1]; made once for a device."""
+    return torch.tensor([round(255 * value) for value in MEAN], dtype=torch.uint8, device=device).view(1, 3, 1, 1)
 
 
 def _box(y: Tensor, x: Tensor, side: Tensor, size: int) -> Tensor:
@@ -308,7 +313,7 @@ TRIVIAL_SPACES = {
 # The recipe ---------------------------------------------------------------------------------------------------------
 
 
-def augment(images: Tensor, indices: Tensor, recipe: TrainConfig, seed: int, epoch: int) -> Tensor:
+def augment(images: Tensor, indices: Tensor, recipe: TrainConfig, seed: int, epoch: int | Tensor) -> Tensor:
     """The images as an epoch shows them: crop, rotation, flip, TrivialAugment, cutout and erasing, as the recipe asks.
 
     `images` is uint8 [B,3,32,32], `indices` int64 [B] their positions in the data set; the result has the same form."""
@@ -321,7 +326,7 @@ def augment(images: Tensor, indices: Tensor, recipe: TrainConfig, seed: int, epo
     if recipe.flip == "random":
         images = flip(images, draws[FLIP] < 0.5)
     elif recipe.flip == "alternate":  # every other epoch, the first drawn by chance (Jordan 2024, arXiv 2404.00498)
-        images = flip(images, (uniform(seed, 0, indices, FLIP) < 0.5) ^ bool(epoch % 2))
+        images = flip(images, (uniform(seed, 0, indices, FLIP) < 0.5) ^ (epoch % 2 == 1))
     if recipe.trivial:
         op = (draws[TRIVIAL_OP] * len(TRIVIAL_OPS)).to(torch.int64)
         level = (draws[TRIVIAL_LEVEL] * TRIVIAL_LEVELS).to(torch.int64)

@@ -54,7 +54,7 @@ def batches(
     epoch_steps = len(fit_set) // size
     copy = torch.arange(recipe.copies, device=fit_set.images.device).repeat_interleave(size) * COPY
 
-    def shown(positions: Tensor, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+    def shown(positions: Tensor, epoch: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images, labels and indices [S, B, ...] of S steps, whose positions in the data set are [S, size]."""
         every = positions.repeat(1, recipe.copies)
         indices = fit_set.indices[every] + copy
@@ -66,12 +66,15 @@ def batches(
         augmented: Tensor = torch.cat(images).unflatten(0, every.shape)  # type: ignore[no-untyped-call]
         return augmented, fit_set.labels[every], indices
 
+    device = fit_set.images.device
     for epoch in range(start // epoch_steps, math.ceil(stop / epoch_steps)):
-        order = permutation(seed, epoch, len(fit_set), fit_set.images.device)[: epoch_steps * size].view(-1, size)
+        # On a GPU a number that Python makes a tensor of is waited for; one that fills a tensor is not.
+        key = epoch if device.type == "cpu" else torch.full((), epoch, device=device)
+        order = permutation(seed, key, len(fit_set), device)[: epoch_steps * size].view(-1, size)
         first = epoch * epoch_steps
         steps = range(max(start, first), min(stop, first + epoch_steps))
         for begin in steps[:: len(steps) if epoch_ahead else 1]:
             end = steps.stop if epoch_ahead else begin + 1
-            made = shown(order[begin - first : end - first], epoch)
+            made = shown(order[begin - first : end - first], key)
             for step, parts in zip(range(begin, end), zip(*made, strict=True), strict=True):
                 yield Batch(step, epoch, *parts)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tpsnet_lib.files import RecordError, folder_whole, write_whole
 from tpsnet_lib.runs.record_files import WEIGHTS, row_sum, write_sums, write_weights
-from tpsnet_lib.runs.records import Record, read_record
+from tpsnet_lib.runs.records import Record, Store, read_record, read_trials
 
 
 def publish(record: Record, folder: Path, *, weights: bool = False) -> Path:
@@ -45,3 +45,20 @@ def write_trials(path: Path, records: Iterable[Record]) -> None:
         }
         lines.append(json.dumps({"sha256": row_sum(content), "trial": content}, sort_keys=True))
     write_whole(path, "".join(f"{line}\n" for line in lines))
+
+
+def repeated_rows(store: Store) -> Iterator[str]:
+    """The ids that stand in two files of trials of one folder, or in two stores, with different figures."""
+    for folder in store.folders:
+        seen: dict[str, tuple[Path, Record]] = {}
+        for path in sorted(folder.glob("*.trials.jsonl")):
+            for run_id, record in read_trials(path).items():
+                if run_id in seen and seen[run_id][1].metrics != record.metrics:
+                    yield f"record {run_id} stands in {seen[run_id][0]} and, with other figures, in {path}"
+                seen[run_id] = (path, record)
+    first: dict[str, Record] = {}
+    for folder in store.folders:
+        for record in Store(folder).all():
+            before = first.setdefault(record.id, record)
+            if before.metrics != record.metrics:
+                yield f"record {record.id} stands in {before.path} and, with other figures, in {record.path}"

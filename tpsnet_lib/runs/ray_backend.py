@@ -26,10 +26,11 @@ from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError
 from tpsnet_lib.locks import Held, lock, signals_answered_by
 from tpsnet_lib.runs.experiments import Run, find_record
-from tpsnet_lib.runs.local_backend import Job, RunOptions, Tally, Workplace, work
+from tpsnet_lib.runs.local_backend import RunOptions, Workplace, work
 from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.runs.record_files import write_failure
 from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.tally import Job, Tally
 
 for _name, _value in {  # no reports home, no logs beside ours, no tables in the terminal, signals are answered here
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -81,7 +82,7 @@ def run_all(jobs: Sequence[Job], options: RayOptions) -> list[Record]:
             raise KeyboardInterrupt
         stop.touch()
 
-    with connected(options.address, options.workers or 1), Tally(jobs, options) as tally, contextlib.ExitStack() as end:
+    with connected(options.address, options.workers or 1), options.tally(jobs) as tally, contextlib.ExitStack() as end:
         end.enter_context(lock(folder.with_suffix(".lock"), _refuse))
         for path in (folder, stop):
             end.callback(_delete, path)

@@ -6,10 +6,10 @@ import contextlib
 import functools
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -39,7 +39,7 @@ from tpsnet_lib.runs.record_checks import (
     read_history,
 )
 from tpsnet_lib.runs.record_files import SUMS, WEIGHTS, check_sums, row_sum, write_record
-from tpsnet_lib.train import TrainOptions, fit
+from tpsnet_lib.train import TrainOptions, train
 
 LARGEST_TRIALS = 2**26  # bytes of a file of trials; 500 trials have one million
 
@@ -251,45 +251,49 @@ def _read_trials(path: Path, modified: int) -> dict[str, Record]:
     return found
 
 
-def repeated_rows(store: Store) -> Iterator[str]:
-    """The ids that stand in two files of trials of one folder, or in two stores, with different figures."""
-    for folder in store.folders:
-        seen: dict[str, tuple[Path, Record]] = {}
-        for path in sorted(folder.glob("*.trials.jsonl")):
-            for run_id, record in read_trials(path).items():
-                if run_id in seen and seen[run_id][1].metrics != record.metrics:
-                    yield f"record {run_id} stands in {seen[run_id][0]} and, with other figures, in {path}"
-                seen[run_id] = (path, record)
-    first: dict[str, Record] = {}
-    for folder in store.folders:
-        for record in Store(folder).all():
-            before = first.setdefault(record.id, record)
-            if before.metrics != record.metrics:
-                yield f"record {record.id} stands in {before.path} and, with other figures, in {record.path}"
+Result = TypeVar("Result")
 
 
-def load_or_run(
-    config: RunConfig,
-    *,
-    root: str | Path | None = None,
-    device: str = "auto",
-    store: Store | None = None,
-    progress: str = "auto",
-    keep_weights: bool = False,
-    resume: bool = True,
-    deadline: float | None = None,
-    on_wait: Callable[[Held], None] | None = None,
-    wait: bool = True,
-    on_epoch: Callable[[dict[str, float]], None] | None = None,
-    execution: str = "auto",
-) -> Record:
+@dataclass(frozen=True)
+class HowToRun:
+    """How a run is looked for, or else carried out. None of this belongs to its id."""
+
+    root: str | Path | None = None  # of the data
+    device: str = "auto"
+    store: Store | None = None  # by default the local one over the committed one
+    progress: str = "auto"
+    keep_weights: bool = False
+    resume: bool = True
+    deadline: float | None = None  # of `time.monotonic`
+    on_wait: Callable[[Held], None] | None = None
+    wait: bool = True  # for another process that trains the same run, or raise `Held`
+    on_epoch: Callable[[dict[str, float]], None] | None = None
+    execution: str = "auto"
+
+
+def load_or_run(config: RunConfig, **how: Any) -> Record:
     """The record of a run, trained only if it is missing (or kept without the weights that are wanted).
 
-    Of two processes that ask for the same run, one trains and the other waits and reads, or raises `Held` if it is not
-    to `wait`. A run that was interrupted is taken up from its checkpoint if `resume`; else its checkpoint is a
+    `how`: the fields of `HowToRun`. Of two processes that ask for the same run, one trains and the other waits and
+    reads. A run that was interrupted is taken up from its checkpoint if `resume`; else its checkpoint is a
     `RecordError`: nothing is lost unasked. So is a teacher without a record that has its weights."""
-    store = store or default_store()
-    where = resolve_device(device)
+    return finished(run_in_steps(config, HowToRun(**how)))
+
+
+def finished(run: Generator[object, None, Result]) -> Result:
+    """What a run that is carried out step by step returns in the end."""
+    while True:
+        try:
+            next(run)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+
+def run_in_steps(config: RunConfig, how: HowToRun) -> Generator[None, None, Record]:
+    """The same as `load_or_run`, with a pause after every step that is trained."""
+    store = how.store or default_store()
+    where = resolve_device(how.device)
     config = config.with_precision(native_precision(where))
     work = store.checkpoint(config.id).parent
 
@@ -297,27 +301,32 @@ def load_or_run(
         record = store.find(config.id)
         if record is not None and record.failed:
             raise TrainingError(f"run {config.id} failed before: {record.failed}; delete {record.path} to try again")
-        return record if record is None or record.has_weights or not keep_weights else None
+        return record if record is None or record.has_weights or not how.keep_weights else None
 
     if (record := found()) is not None:
         return record
-    fit_set, validation = fit_and_validation(config.data, root)  # an error of the data leaves nothing in the store
-    data = fingerprint(config.data.dataset, root)
-    with lock(store.writable / ".locks" / config.id, on_wait, wait=wait):
+    fit_set, validation = fit_and_validation(config.data, how.root)  # an error of the data leaves nothing in the store
+    data = fingerprint(config.data.dataset, how.root)
+    with lock(store.writable / ".locks" / config.id, how.on_wait, wait=how.wait):
         if (record := found()) is not None:
             return record
         checkpoint = store.checkpoint(config.id)
-        if checkpoint.exists() and not resume:
+        if checkpoint.exists() and not how.resume:
             raise RecordError(f"this run was interrupted: give --resume to go on, or delete {checkpoint}")
         started = now()
         teachers = [store.load(run_id) for run_id in config.train.teacher]
         networks = [record.load_model(where) for record in teachers]
-        options = TrainOptions(where, execution, checkpoint, resume, deadline, progress, networks, on_epoch)
-        fitted = fit(config, fit_set, validation, options)
-        made = {**provenance(where, data, started), "execution": fitted.execution, "threads_from_step": fitted.threads}
+        options = TrainOptions(
+            where, how.execution, checkpoint, how.resume, how.deadline, how.progress, networks, how.on_epoch
+        )
+        for state in train(config, fit_set, validation, options):
+            trained = state
+            yield
+        made = provenance(where, data, started)
+        made |= {"execution": trained.execution, "threads_from_step": trained.threads}
         if teachers:  # an id names a run, these sums its very weights
             made["teachers"] = {record.id: sha256_of(record.path / WEIGHTS) for record in teachers}
-        path = write_record(store.writable, config, fitted, made, keep_weights)
+        path = write_record(store.writable, config, trained, made, how.keep_weights)
         shutil.rmtree(work, ignore_errors=True)
         return read_record(path)
 
