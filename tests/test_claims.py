@@ -256,7 +256,7 @@ def test_an_experiment_that_stands_in_is_looked_at(tmp_path: Path) -> None:
 def test_tests_are_counted_and_not_claims(tmp_path: Path) -> None:
     said = judge.describe_table(judge.judged(Store(tmp_path)))
     assert said.startswith(f"Of {len(claims.TESTS)} tests of 10 claims")
-    assert said.endswith(f"{len(claims.TESTS)} pending.")
+    assert said.endswith(f"{len(claims.TESTS)} are pending.")
 
 
 def test_the_page_names_the_budget_before_the_verdict_and_links_the_records(tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ report/run_notebooks
 report/student_copies
 report/notebook_html
 report/page
+report/limitations
 report/landing
 report/figures
 report/closing

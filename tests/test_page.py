@@ -109,7 +109,7 @@ def test_headings_of_two_notebooks_with_one_name_have_ids_of_their_own(tmp_path)
     text = "# Title\n\n## Same\n\n## Same\n\n[up](#Same) [other](02_b.ipynb) [file](../README.md)"
     soup = soup_of(*(notebook(tmp_path, name, new_markdown_cell(text)) for name in ("01_a", "02_b")))
     assert [heading["id"] for heading in soup("h3")] == ["nb01-same", "nb01-same-2", "nb02-same", "nb02-same-2"]
-    assert [link["href"] for link in soup.main("a", href=True)][:2] == ["#nb01-same-2", "#nb02"]
+    assert [link["href"] for link in soup.article("a", href=True)][:2] == ["#nb01-same-2", "#nb02"]
 
 
 def test_formulas_become_mathml_and_dollars_in_code_stay(tmp_path):
@@ -160,7 +160,7 @@ def test_images_without_alternative_text_are_refused_with_their_cells(tmp_path):
         page.figure(drawing(), "")
 
 
-def test_code_is_folded_under_its_first_line_and_noise_is_left_out(tmp_path):
+def test_code_is_folded_under_the_number_of_its_lines_and_noise_is_left_out(tmp_path):
     outputs = [
         new_output("stream", name="stderr", text="progress 1%"),
         new_output("stream", name="stdout", text="10%\r100%\nkept\n"),
@@ -170,7 +170,7 @@ def test_code_is_folded_under_its_first_line_and_noise_is_left_out(tmp_path):
     ]
     cell = new_code_cell("first = 1\nsecond = 2", outputs=outputs)
     soup = soup_of(notebook(tmp_path, "01_c", cell))
-    assert soup.details.summary.code.text == "first = 1"
+    assert soup.details.summary.text == "Code, 2 lines"
     assert not soup.details.has_attr("open")
     assert "second" in soup.details.select_one(".highlight").text
     assert soup.select_one(".output pre").text.strip() == "100%\nkept"

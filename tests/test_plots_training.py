@@ -75,7 +75,7 @@ def test_learning_curves_show_validation_only_where_it_was_held_out() -> None:
     assert (about.caption.startswith("Validation ends at 90.0%"), len(about.records)) == (True, 1)
     fitted = plots.learning_curves(record(replace(CONFIG, data=DataConfig(fit_on="all"))), 5000)
     assert legend(fitted.axes[0]) == ["training"]
-    assert "all images were fitted" in style.description(fitted).caption
+    assert "All images were fitted" in style.description(fitted).caption
 
 
 def ablation_rows() -> list[training.AblationRow]:

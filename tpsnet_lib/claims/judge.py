@@ -60,6 +60,7 @@ def describe_table(rows: Sequence[Row]) -> str:
     """How many tests were made, and how many have which verdict: tests are counted, and not claims."""
     several = {stats.HOLDS: "hold", stats.DOES_NOT_HOLD: "do not hold", stats.NO_DIFFERENCE: "show no difference that"}
     several[stats.NO_DIFFERENCE] += " matters"
+    several |= {verdict: f"are {verdict}" for verdict in (stats.NOT_SETTLED, stats.PENDING)}
     order = (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE, stats.NOT_SETTLED, stats.PENDING)
     counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in order}
     words = [f"{n} {several.get(verdict, verdict) if n > 1 else verdict}" for verdict, n in counts.items() if n]

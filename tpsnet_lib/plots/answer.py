@@ -22,17 +22,18 @@ from tpsnet_lib.stats import Estimate
 BLUE, VERMILION, GREEN, _, _, SKY, GREY = PALETTE
 SMALL: Any = {"fontsize": 8.5}  # points; the figure is shown at its own size, so this is what a reader sees
 ACROSS = 5.9  # inches, of a figure beside the sentences of the first screen
+PHONE = 3.5  # inches, of the same on a phone
 BESIDE = [(9, 0, "left"), (-9, 0, "right"), (0, 11, "center"), (0, -11, "center")]  # of a name, in points from its dot
 BESIDE += [(9, 9, "left"), (-9, 9, "right"), (9, -9, "left"), (-9, -9, "right")]
 
 
 @mpl.rc_context(STYLE)
-def accuracy_against_parameters(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def accuracy_against_parameters(rows: Sequence[Mapping[str, Any]], narrow: bool = False) -> Figure:
     """Test accuracy, on a scale of the error's logarithm, against parameters, with the frontier over all rows.
 
     Rows are those of `cost.published` and `cost.final_row` (one with an `estimate` is ours, drawn with its interval).
-    Named are ours, the original and those that no other beats."""
-    fig, axes = figure(width=ACROSS, height=3.6)
+    Named are ours, the original and those that no other beats; in a `narrow` figure, for a phone, the former two."""
+    fig, axes = figure(width=PHONE if narrow else ACROSS, height=4.1 if narrow else 3.6)
     shown = [row for row in rows if row.get("accuracy") is not None and row.get("parameters") is not None]
     edge = frontier(shown, "parameters")
     ours = [row for row in shown if row.get("estimate") is not None]
@@ -58,8 +59,10 @@ def accuracy_against_parameters(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, fontsize=8, handletextpad=0.4, columnspacing=1)
-    _name(axes, [*ours, *original, *(row for row in edge if row not in ours and row not in original)], shown)
+    place: Any = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "ncols": 1 if narrow else 2}
+    axes.legend(fontsize=8, handletextpad=0.4, columnspacing=1, **place)
+    best = [row for row in edge if row not in ours and row not in original]
+    _name(axes, [*ours, *original, *([] if narrow else best)], shown)
     alt = (
         f"Test accuracy against parameters. Ours: {_listed(ours)}. The original: {_listed(original)}. Best for their"
         f" size: {_listed(edge)}. {len(others)} published networks in all besides the original."

@@ -138,7 +138,7 @@ def design_variables(variables: Variables) -> Figure:
 
     A ring is a run; the points are means with their 95% t intervals over seeds. Each panel has its own axis."""
     shown = [(variable, groups) for variable, groups in variables.values() if any(group.records for group in groups)]
-    fig, axes = figure(2, 3, height=4.6)
+    fig, axes = figure(2, 3, height=4.9, gridspec_kw={"hspace": 0.12})
     for ax, (variable, groups) in zip(axes.flat, shown, strict=False):
         rows = [{"level": group.label, "value": 100 * v} for group in groups for v in group.accuracies]
         _points(ax, pd.DataFrame(rows), "level", order=[group.label for group in groups])

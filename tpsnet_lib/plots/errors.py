@@ -21,11 +21,11 @@ from tpsnet_lib.stats import DOES_NOT_HOLD, HOLDS, NO_DIFFERENCE, NOT_SETTLED, E
 HEAT = LinearSegmentedColormap.from_list("heat", ["#FFFFFF", "#FBD9B5", PALETTE[1], "#7A2E00"])
 OURS = "this network"
 COLOURS = {  # of the verdicts on "this network is better"
-    DOES_NOT_HOLD: PALETTE[2],
+    DOES_NOT_HOLD: PALETTE[1],
     NO_DIFFERENCE: PALETTE[5],
     NOT_SETTLED: PALETTE[6],
-    HOLDS: PALETTE[0],
-    OURS: PALETTE[1],
+    HOLDS: PALETTE[2],
+    OURS: INK,
 }
 
 

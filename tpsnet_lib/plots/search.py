@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
@@ -42,9 +42,11 @@ def budget(fits: pd.DataFrame, drawn: pd.DataFrame, members: Mapping[str, tuple[
     `fits`: blocks a layer (rows) by base width (columns), whether that network fits; `drawn`: a row a draw with the
     columns `blocks`, `width` and `draws` (*before the budget* or *after it*); `members`: (blocks, width) by name."""
     fig, (grid, *sides) = figure(1, 3, height=2.9, width_ratios=(1.25, 1, 1))
-    colours = ListedColormap([GRID, sns.light_palette(PALETTE[0], 5)[2]])
-    sns.heatmap(fits.astype(int), ax=grid, cmap=colours, cbar=False, vmin=0, vmax=1, rasterized=True)
-    grid.set_ylim(0, len(fits) + 1.5)  # upwards, with room for the name of the deepest member
+    grid.set_facecolor(GRID)
+    grid.grid(False)
+    rows, fitting = np.arange(len(fits)) + 0.5, fits.sum(axis=1).to_numpy()  # the narrowest that fit, in each row
+    grid.barh(rows, fitting, height=1.0, color=sns.light_palette(PALETTE[0], 5)[2], linewidth=0)
+    grid.set(xlim=(0, len(fits.columns)), ylim=(0, len(fits) + 1))
     for axis, values in ((grid.xaxis, list(fits.columns)), (grid.yaxis, list(fits.index))):
         step = max(1, len(values) // 20) * 4
         every = [place for place, value in enumerate(values) if value % step == 0]
@@ -52,7 +54,7 @@ def budget(fits: pd.DataFrame, drawn: pd.DataFrame, members: Mapping[str, tuple[
     for name, (blocks, width) in members.items():
         place = fits.columns.get_loc(width) + 0.5, fits.index.get_loc(blocks) + 0.5
         grid.plot(*place, "o", color=PALETTE[1], markersize=4)
-        grid.annotate(name, place, (5, 1), textcoords="offset points", fontsize=8)
+        grid.annotate(name, place, (6, 0), textcoords="offset points", fontsize=8, va="center")
     grid.set(xlabel="base width w, channels", ylabel="blocks a layer B")
     grid.set_title("blue: fits the budget", fontsize=9.5)
     colour = dict(zip(drawn["draws"].unique(), (MUTED, PALETTE[0]), strict=False))
@@ -95,7 +97,7 @@ def parallel(trials: Sequence[Trial], views: Mapping[str, Sequence[str]]) -> Fig
         f" {rates.iloc[0]:.2g} to {rates.iloc[1]:.2g}. The rest is grey. Lines are spread out within a choice."
     )
     alt = "Parallel coordinates: lines from the drawn variables to the accuracy, the best fifth in colour."
-    return describe(fig, caption=caption, alt=alt, records=_records(trials), fmt="png", unit="trials")
+    return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
 
 
 def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str]) -> None:
@@ -253,7 +255,7 @@ def good_values(trials: Sequence[Trial], names: Sequence[str], ranges: Mapping[s
         f" the {len(table)} trials. Lines: local regressions; bars: medians."
     )
     alt = f"The accuracy of each trial against {', '.join(map(short_label, names))}, with regression lines."
-    return describe(fig, caption=caption, alt=alt, records=_records(trials), fmt="png", unit="trials")
+    return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
 
 
 def _values_panel(ax: Axes, table: pd.DataFrame, name: str) -> None:

@@ -88,7 +88,10 @@ def learning_curves(record: Record, n: int) -> Figure:
         left.annotate(f"{seen[-1]:%.1 value}", (rows[-1]["epoch"], 100 * seen[-1].value), (0, -14), **_NEAR)
     left.legend(title=None, loc="lower right")
     network = f"a network of {record.metrics['parameters']:,.0f} parameters, {record.config.train.epochs:g} epochs"
-    caption = f"Learning curves of {network}: all images were fitted, so that only those of training are shown."
+    caption = (
+        f"Training ends at {100 * rows[-1]['train_accuracy']:.1f}% of augmented images{_mixing_ends(record)}:"
+        f" {network}. All images were fitted, so that there is no validation curve."
+    )
     if "validation" in sets:
         caption = (
             f"Validation ends at {100 * rows[-1]['validation_accuracy']:.1f}%: {network}. The band is the 95% interval"
@@ -101,6 +104,15 @@ def learning_curves(record: Record, n: int) -> Figure:
         records=[record],
         unit="run",
     )
+
+
+def _mixing_ends(record: Record) -> str:
+    """Where the curves of a run jump because its images are no longer mixed, in words; empty if they do not."""
+    train = record.config.train
+    names = [name for name, alpha in (("mixup", train.mixup), ("CutMix", train.cutmix)) if alpha]
+    if not names or not train.mix_off_epochs:
+        return ""
+    return f" and jumps at epoch {train.epochs - train.mix_off_epochs:g}, where {' and '.join(names)} ends"
 
 
 _NEAR: Any = {"textcoords": "offset points", "ha": "right", "fontsize": 8}
@@ -247,7 +259,7 @@ def pareto(rows: Sequence[Mapping[str, Any]], *costs: str) -> Figure:
 
     Rows are those of `cost.published` and `cost.final_row`: one with an `estimate` is ours, and drawn with its
     interval; one that is not `checked` is drawn hollow. What is not known of a row is left out."""
-    fig, panels = figure(1, len(costs), height=4.0, sharey=True, squeeze=False)
+    fig, panels = figure(1, len(costs), height=5.0, sharey=True, squeeze=False)
     for axes, name in zip(panels[0], costs, strict=True):
         label, unit = COSTS[name]
         shown = [row for row in rows if row.get(name) is not None and row.get("accuracy") is not None]
@@ -292,12 +304,13 @@ def _point(axes: Axes, row: Mapping[str, Any], x: float) -> None:
         axes.plot(x, y, "o", color=BLUE, markerfacecolor=BLUE if filled else "white", markersize=5, zorder=2)
 
 
-def _names(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, gap: float = 0.052) -> None:
+def _names(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str) -> None:
     """Names in a column right of the panel, by accuracy, each as near its point's height as the others let it be."""
     low, high = (axes.transScale.transform((1, end))[1] for end in axes.get_ylim())
     points = [(row, (axes.transScale.transform((1, 100 * row["accuracy"]))[1] - low) / (high - low)) for row in rows]
     points.sort(key=lambda point: (-point[1], -point[0][name]))
     heights = [at for _, at in points]
+    gap = min(0.052, 1 / max(1, len(points)))  # so that the column is no higher than the panel
     for _ in range(500):  # neighbours that overlap give way to either side
         for above in range(len(heights) - 1):
             push = max(0.0, gap - (heights[above] - heights[above + 1])) / 2
@@ -311,7 +324,7 @@ def _names(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, gap: float 
             xytext=(1.02, height),
             textcoords="axes fraction",
             va="center",
-            fontsize=7,
+            fontsize=8,
             color=VERMILION if ours else INK,
             fontweight="bold" if ours else "normal",
             arrowprops={

@@ -51,11 +51,11 @@ REFERENCES = (
 
 
 def sections(store: Store) -> list[Section]:
-    """The sections after the chapters, folded by the page: references, openings in order, what is still to be run."""
+    """The sections after the chapters, the last two folded: references, openings in order, what is still to be run."""
     return [
         Section("References", _references(), "references"),
-        Section("Openings of the test set, in order", _openings(store), "openings"),
-        Section("What is still to be run", _pending(store), "pending"),
+        Section("Openings of the test set, in order", _openings(store), "openings", "Show the openings"),
+        Section("What is still to be run", _pending(store), "pending", "Show the experiments"),
     ]
 
 

@@ -21,7 +21,7 @@ from tpsnet_lib.model_cost import describe
 from tpsnet_lib.plots import answer as answers
 from tpsnet_lib.plots import network_drawing, style, training
 from tpsnet_lib.progress import duration
-from tpsnet_lib.report import page
+from tpsnet_lib.report import limitations, page
 from tpsnet_lib.report.page import Section
 from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
 
@@ -53,11 +53,13 @@ def sections(store: Store, fresh: Record | None, synthetic: bool) -> list[Sectio
     found = final_records(store)
     rows = judge.judged(store)
     shown = [
-        Section("The answer", answer(found) + _shown(frontier(found)) + _answer_table(found), "answer"),
+        Section("The answer", answer(found) + _first_figure(found) + _answer_table(found), "answer"),
         *([Section("The network described", _winner(leading(found)[0]), "winner")] if found else []),
         Section("The original's claims, tested", _claims(rows), "claims"),
         Section("Three mistakes of the original, and their size", _mistakes(store), "mistakes"),
-        Section("Limitations", _limitations(found, rows), "limitations"),
+        Section(
+            "Limitations", limitations.items([(_where(each), each) for each in leading(found)], rows), "limitations"
+        ),
         Section("How this was made, and how to cite it", _made(), "made"),
     ]
     if synthetic:
@@ -85,21 +87,21 @@ def answer(found: Sequence[Final]) -> str:
     best, *others = leading(found)
     beside = "" if best.alone else ", beside other runs"
     sentences = [
-        f"Our best network {_where(best)} (<em>{escape(best.name)}</em>, {_millions(best)} million parameters)"
+        f"Our best network {_where(best)} (recipe <em>{escape(best.name)}</em>, {_millions(best)} million parameters)"
         f" classifies <strong>{best.accuracy():% value}</strong> of the {best.opened[0][1].metrics['n']:,} test images"
-        f" correctly: {_mean_of(best)}.",
-        f"One run takes {duration(60 * best.minutes)} on {best.timed[0].hardware}{beside}.",
+        f" correctly: {_mean_of(best)}. One run takes {duration(60 * best.minutes)} on"
+        f" {best.timed[0].hardware}{beside}.",
         f"The published TPSNet reports {100 * original['accuracy']:.2f}%; the difference is"
         f" {_difference(best, original, found)}.",
     ]
     sentences += [
-        f"Our best {_where(other)} (<em>{escape(other.name)}</em>, {_millions(other)} million) reaches"
+        f"Our best {_where(other)} (recipe <em>{escape(other.name)}</em>, {_millions(other)} million) reaches"
         f" {other.accuracy():%} in {duration(60 * other.minutes)}, {_difference(other, original, found)}."
         for other in others
     ]
     better, known = _rank(best)
-    sentences.append(f"Of {known} published networks under five million parameters, {better} are better.")
-    return f"<p>{' '.join(sentences)}</p>"
+    sentences.append(f"Of {known} published networks under five million parameters, {better} report more.")
+    return f'<ul class="sentences">{"".join(f"<li>{sentence} </li>" for sentence in sentences)}</ul>'
 
 
 def _original() -> Mapping[str, Any]:
@@ -141,16 +143,20 @@ def _rank(final: Final) -> tuple[int, int]:
     return sum(value > final.accuracy().value for value in theirs), len(theirs)
 
 
-def frontier(found: Sequence[Final]) -> Figure:
+def frontier(found: Sequence[Final], narrow: bool = False) -> Figure:
     """The leading recipes among the published networks: test accuracy against parameters."""
     ours = [cost.final_row(final) for final in leading(found)]
-    return answers.accuracy_against_parameters([*ours, *cost.published()])
+    return answers.accuracy_against_parameters([*ours, *cost.published()], narrow)
 
 
-def _shown(fig: Figure) -> str:
+def _first_figure(found: Sequence[Final]) -> str:
+    return _shown(frontier(found), frontier(found, narrow=True))
+
+
+def _shown(fig: Figure, narrow: Figure | None = None) -> str:
     """A figure with the caption, alternative text and records that it carries."""
     about = style.description(fig)
-    return page.figure(fig, about.alt, about.caption, records=about.records)
+    return page.figure(fig, about.alt, about.caption, records=about.records, narrow=narrow)
 
 
 def _answer_table(found: Sequence[Final]) -> str:
@@ -237,7 +243,7 @@ def _claims(rows: Sequence[judge.Row]) -> str:
         }
         for row in rows
     ]
-    caption = f"{_common_budget(rows)}What the tests of the original's claims (a) to (j) say."
+    caption = f"What the tests of the original's claims (a) to (j) say{_common_budget(rows)}."
     table = page.table(lines, ["verdict", "tested", "difference"], caption)
     summary = "<summary>The original's words, grounds and records</summary>"
     return f'<p>{_emphasis(about)}</p>{table}<details class="folded">{summary}{page.claims(rows)}</details>'
@@ -246,7 +252,7 @@ def _claims(rows: Sequence[judge.Row]) -> str:
 def _common_budget(rows: Sequence[judge.Row]) -> str:
     small = "in small, short runs"
     measured = [row for row in rows if row.n]
-    return f"{small.capitalize()} alone: " if measured and all(row.budget.startswith(small) for row in measured) else ""
+    return f", {small} alone" if measured and all(row.budget.startswith(small) for row in measured) else ""
 
 
 MISTAKES = {  # what the original did, and what our records say of it
@@ -275,48 +281,21 @@ def _emphasis(text: str) -> str:
     return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
 
 
-def _limitations(found: Sequence[Final], rows: Sequence[judge.Row]) -> str:
-    """What the figures do not say, from the records: one copy of the data, small runs, few seeds, what is pending."""
-    items = []
-    stamps = {record.stamp for final in found for record in final.counted}
-    items += [f"The images are one copy of the data set: {escape(stamp)}." for stamp in sorted(stamps) if "(" in stamp]
-    exact = [final for final in leading(found) if "exact_n" in final.opened[0][1].metrics]
-    items += [
-        f"On the {final.opened[0][1].metrics['exact_n']:,} test images with the original pixels, the network"
-        f" {_where(final)} has {final.accuracy('exact_'):%}."
-        for final in exact
-    ]
-    unchosen = [final for final in leading(found) if not final.held_out]
-    items += [
-        f"The recipe {_where(final)} has no run that kept the validation images out, so that no held-out accuracy"
-        " stands beside its test accuracy yet; it is the only one of its class that has records."
-        for final in unchosen
-    ]
-    pending = sum(row.verdict == stats.PENDING for row in rows)
-    items.append(
-        f"Of the {len(rows)} tests of the original's claims, {pending} wait for runs; the others name the size of their"
-        " networks and the length of their runs, and say nothing of larger ones."
-    )
-    items.append(
-        "The test set was opened for recipes that were replaced afterwards; all openings are listed"
-        ' <a href="#openings">in order</a>.'
-    )
-    return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
-
-
 def _made() -> str:
-    records = Store(committed_folder()).all()  # without the runs of this machine
+    records = [record for record in Store(committed_folder()).all() if not record.failed]  # not this machine's runs
     finished = max((str(record.provenance.get("finished", "")) for record in records), default="")
     age = f" The newest of its {len(records):,} records is of {finished[:10]}; a younger run is not in it." * bool(
         finished
     )
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
     return (
         "<p>Five notebooks read recorded runs and compute every figure and table of this page; each run is known by a"
         " hash of its config, and carries its commit, hardware and versions. The chapters"
         f" were executed by papermill with tpsnet {__version__}; code and records are under the MIT licence.</p>"
-        f"<p>This page was built on {datetime.now(UTC):%Y-%m-%d}.{age}</p>"
-        f"<p>Cite as: the TPSNet authors, <cite>{escape(TITLE)}</cite>, version {__version__},"
-        " <code>CITATION.cff</code> in the project.</p>"
+        f"<p>This page was built on {today}.{age}</p>"
+        f"<p>Cite as: the TPSNet authors, <cite>{escape(TITLE)}</cite>, version {__version__}, report of {today}, MIT"
+        " licence. The file <code>CITATION.cff</code> of the project says the same to machines. The network and the"
+        ' claims that are tested here are the <a href="https://github.com/taiyipan/TPSNet">original TPSNet\'s</a>.</p>'
     )
 
 

@@ -33,12 +33,14 @@ LEFT_OUT = {
     "solution",
     "task",
     "plumbing",
+    "game",
     MARKS,
 }  # tags of cells that stay in the notebook
 ACTIVE = ("script", "iframe", "object", "embed", "link", "meta", "base", "form")  # what a page that only shows lacks
 COLOURED = frozenset(re.findall(r"\.highlight \.(\w+)", (ASSETS / "page.css").read_text("utf-8")))
 ASIDE = re.compile(
-    r"Task \d|Afterwards you|Predict|A hint for your prediction|(What to )?[Rr]ead next"
+    r"Task \d|Afterwards you|Predict|A hint for your prediction|(What to )?[Rr]ead next|Yours to change"
+    r"|\d+\. The design game"
 )  # said to a student
 LONG = 12  # rows of a chapter's table, above which it folds
 NUMBER = re.compile(r"[-+−±]?\s*[\d.,]+(e[-+]?\d+)?\s*(%|s|ms|M)?|nan|–|", re.IGNORECASE)
@@ -260,7 +262,7 @@ def tidy(soup: BeautifulSoup, name: str, problems: list[str]) -> None:
         tag.unwrap()
     for image in soup("img"):
         if "prefers-color-scheme" in str(image["src"]):
-            image["class"] = "adapts"  # needs no light card in the dark
+            image["class"] = " ".join([*(image.get("class") or ()), "adapts"])  # needs no light card in the dark
         if str(image.get("alt", "")).strip() in NO_ALT:
             cell = image.find_parent(attrs={"data-cell": True})
             place = f"{name}, cell {cell['data-cell']}" if cell else name

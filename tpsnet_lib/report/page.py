@@ -6,7 +6,7 @@ import itertools
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -35,11 +35,13 @@ FACTS = {"started": "Started", "stamp": "Data set", "fingerprint": "Fingerprint 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the landing page: its heading, its HTML (see `table`, `figure`) and the id that links point to."""
+    """A part of the landing page: its heading, its HTML (see `table`, `figure`) and the id that links point to; a
+    part with a `summary` waits folded under it."""
 
     title: str
     html: str
     id: str
+    summary: str = ""
 
 
 def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | Mapping[str, str], caption: str = "") -> str:
@@ -108,8 +110,11 @@ def with_code(text: str) -> Markup:
     return Markup("").join(parts)
 
 
-def figure(fig: Any, alt: str, caption: str = "", fmt: str = "svg", records: Sequence[str] = ()) -> str:
-    """A matplotlib figure as an embedded image, `svg` or `png` at 2x, with its alternative text and caption."""
+def figure(
+    fig: Any, alt: str, caption: str = "", fmt: str = "svg", records: Sequence[str] = (), narrow: Any = None
+) -> str:
+    """A matplotlib figure as an embedded image, `svg` or `png` at 2x, with its alternative text and caption; `narrow`
+    is an SVG figure that takes its place on a phone."""
     from tpsnet_lib.plots import style
 
     if not alt.strip():
@@ -117,13 +122,17 @@ def figure(fig: Any, alt: str, caption: str = "", fmt: str = "svg", records: Seq
     across, down = fig.get_size_inches()
     width = Markup("") if fmt == "svg" else Markup(' width="{}"').format(round(100 * across))
     source = svg_source(with_dark(slim_svg(style.svg(fig)))) if fmt == "svg" else png_source(style.png(fig))
+    image = Markup('<img class="{}" alt="{}"{} src="{}">')
+    images = [image.format("broad" if narrow else "", alt, width, source)]
+    if narrow:
+        images.append(image.format("narrow", alt, "", svg_source(with_dark(slim_svg(style.svg(narrow))))))
     links = Markup(" ").join(record_link(record) for record in records[:SOURCES])
     more = f" and {len(records) - SOURCES} more" if len(records) > SOURCES else ""
     folded = Markup('<details class="sources"><summary>Data</summary>Records: {}{}</details>')
     sources = folded.format(links, more) if records else ""
     parts = [
         Markup('<figure class="wide">' if across >= 2 * down else "<figure>"),
-        Markup('<div class="scroll" tabindex="0"><img alt="{}"{} src="{}"></div>').format(alt, width, source),
+        Markup('<div class="scroll" tabindex="0">{}</div>').format(Markup("").join(images)),
         Markup("<figcaption>{}{}</figcaption>").format(caption, sources) if caption or records else "",
         Markup("</figure>"),
     ]
@@ -152,7 +161,7 @@ def render(
         tidy(soup, f"section {section.id}", problems)
         landing.append(soup)
     _number_across(landing)
-    shown = [Section(s.title, Markup(soup), s.id) for s, soup in zip(around, landing, strict=True)]
+    shown = [replace(s, html=Markup(soup)) for s, soup in zip(around, landing, strict=True)]
     if problems:
         raise TpsnetError(f"the page has {len(problems)} fault(s): {'; '.join(problems)}")
     facts = [(FACTS.get(key, key.capitalize()), value) for key, value in meta.items() if value not in (None, "")]
