@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -97,6 +99,27 @@ def test_a_stopped_process_that_holds_a_run_is_named_and_the_others_go_on(tmp_pa
         holder.kill()
         holder.wait()
     assert [run.label for _, run in pending([experiment], store)] == [experiment.runs[0].label]
+
+
+@proc_only
+@pytest.mark.slow
+def test_a_stopped_worker_whose_driver_was_killed_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    experiment, store = declare(tmp_path / "e.yaml", **rates(3, **{"train.epochs": 40})), Store(tmp_path / "store")
+    search = start(tmp_path / "e.yaml", store, "--workers", "2")
+    until(lambda: any(lock.read_text() for lock in in_training(store)), "a run in training")
+    held = next(lock for lock in in_training(store) if lock.read_text())
+    worker = int(held.read_text().split()[0])
+    os.kill(worker, signal.SIGSTOP)
+    search.kill()
+    search.wait()
+    try:
+        again = start(tmp_path / "e.yaml", store, "--workers", "2")
+        said = again.communicate(timeout=PATIENCE)[1].decode()
+    finally:
+        os.kill(worker, signal.SIGKILL)
+    assert f"process {worker}, which is stopped (`kill -CONT {worker}` lets it go on), holds it" in said
+    assert (again.returncode, "Traceback" in said) == (1, False)
+    assert [run.config.id for _, run in pending([experiment], store)] == [held.name]
 
 
 @pytest.mark.slow

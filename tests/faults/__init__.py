@@ -16,6 +16,9 @@ AREAS = {  # name: its module here (and function, if not `outcomes`), and what i
     "carrying": ("kills:carrying", "export, import: the same"),
     "bad_files": ("bad_files", "files of every kind that is read, changed at random or hostile by nature"),
     "pages": ("pages", "hostile HTML and SVG in every place of the report, in Chromium"),
+    "locks": ("by_tests:locks", "locks of stopped and killed processes, requests to stop; by the tests of these"),
+    "processors": ("by_tests:processors", "numba, its cache, AMX and threads that are not as they seem; by the tests"),
+    "machines": ("by_tests:machines", "git, pip, matplotlib, Python and archives of other people; by the tests"),
     "disks": ("disks", "disks that are full, broken, read-only, without locks; names of the wrong kind"),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Any
 from . import HANG, HELD, LOST, TRACEBACK, WRONG, Outcome
 from .kills import Scene, again, facts, gone, scenes, state_of, undisturbed
 from .operations import FREES, FULL, Operation, Operations, refused
-from .scenes import End, ask, command, copy, in_a_process, numbers, project, train_words, workshop
+from .scenes import End, ask, command, config, copy, in_a_process, numbers, project, train_words, workshop
 
 CODES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES)
 POINTS, SHORT = 4, 1  # operations of a scene from which on the disk refuses, for each code
@@ -116,6 +117,7 @@ def singles() -> Iterator[tuple[str, Callable[[], int], str]]:
     yield "a read-only checkout, list", partial(_read_only, ["records"]), ""
     yield "a read-only checkout, test", partial(_read_only, ["test", "0" * 12]), "no record"
     yield "a read-only checkout, train", partial(_read_only, words), "the file system is read-only"
+    yield "a read-only checkout, test of a committed record", _read_only_test, ""
 
 
 def _without_locks(code: int, words: list[str]) -> int:
@@ -153,3 +155,13 @@ def _read_only(words: list[str]) -> int:
 
     Operations(Path().resolve(), refuse).install()
     return command(*words)()
+
+
+def _read_only_test() -> int:
+    """A committed record that was opened is scored again where nothing can be written."""
+    run_id = config(1).id
+    words = ("test", run_id, "--exploratory", "--device", "cpu")
+    for before in (train_words(1), words, ("records", "publish", run_id, "--weights")):
+        command(*before)()
+    shutil.rmtree("report/local")
+    return _read_only(["test", run_id, "--device", "cpu"])

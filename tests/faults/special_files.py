@@ -168,6 +168,7 @@ def _bare_run(folder: Path) -> None:
 SMALLEST: dict[str, tuple[bytes, Read]] = {  # the smallest files that were once not refused in a line
     "a word of an option over two lines": (b"t\nrain.lr=0.1", read_assignment),
     "profiles without one": (b"profiles: {}", read_profiles),
+    "a profile with a long key": (b"profiles: {quick: {%s: 1}}" % (b"x" * 2000), read_profiles),
     "an array's header with an open bracket": (b"\x93NUMPY\x01\0\x02\0(\n", read_arrays),
     "an array's header of brackets": (b"\x93NUMPY\x01\0\x88\x13" + b"[" * 5000, read_arrays),
     "an array of 2**60 numbers": (

@@ -49,10 +49,12 @@ def venv_python() -> Path:
     if not mark.startswith(f"{place}\n"):  # none, or one that was not finished, or is another checkout's or Python's
         _call(
             [sys.executable, "-m", "venv", "--clear", str(venv)],
-            "cannot create .venv; on Debian: apt install python3-venv",
+            "cannot create .venv (delete it if it is no folder; on Debian: apt install python3-venv)",
         )
     pip = [str(python), "-m", "pip", "install", "--quiet", "--no-user", "--disable-pip-version-check"]
     _call([*pip, "--require-hashes", "-r", str(root / "pins-uv.txt")], "cannot install uv")
+    elsewhere = "pip put uv elsewhere (`python3 -m pip config list`: take target, prefix and root out of its settings)"
+    _call([str(python), "-m", "uv", "--quiet", "--version"], elsewhere)
     install = [str(python), "-m", "uv", "pip", "install", "--python", str(python)]
     _call([*install, "--require-hashes", "-r", str(root / "pins.txt")], "cannot install the pins")
     own = ["--quiet", "--no-deps", "--no-build-isolation", "-e", "."]  # built by the pinned setuptools

@@ -84,7 +84,7 @@ def _profile(name: str, path: Path, tree: Mapping[str, Any]) -> Profile:
     _known(f"{path}: {name}.", asked, ("cell_timeout", "parameters", "notebooks"))
     notebooks = asked.get("notebooks") or {}
     for notebook, entry in notebooks.items():
-        _known(f"{path}: {name}.{notebook}.", entry, ("seconds", "parameters"))
+        _known(f"{path}: {name}.{str(notebook)[:QUOTED]}.", entry, ("seconds", "parameters"))
     return Profile(
         name=name,
         parameters=dict(asked.get("parameters") or {}),
@@ -98,7 +98,8 @@ def _profile(name: str, path: Path, tree: Mapping[str, Any]) -> Profile:
 def _known(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
     for key in given:
         if key not in known:
-            raise ConfigError(f"{where}{key} is not known here: {_near(key, known)}")
+            named = str(key)[:QUOTED]
+            raise ConfigError(f"{where}{named} is not known here: {_near(named, known)}")
 
 
 def _near(name: str, known: Sequence[str]) -> str:
