@@ -73,7 +73,7 @@ def check(options: Options | None = None) -> int:
         ("ruff check", [python, "-m", "ruff", "check", "."]),
         ("ruff format", [python, "-m", "ruff", "format", "--check", "."]),
         ("mypy", [python, "-m", "mypy"]),
-        ("pytest", [*tests, "tests"]),
+        ("pytest", [*tests, "--durations=30", "tests"]),
         (
             "prepare",
             [python, "-m", "tpsnet_lib", "notebooks", "--prepare", "--profile", "smoke", "--out", str(prepared)],
