@@ -132,7 +132,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> type[RecordedGraph]:
     monkeypatch.setattr(captured_step, "can_capture", lambda device: True)
     adamax = importlib.import_module("torch.optim.adamax")
     monkeypatch.setattr(adamax, "_get_capturable_supported_devices", lambda **_: ["cpu"])
-    monkeypatch.setattr(train, "optimize", lambda model: None)  # of which a CUDA device has no need
+    monkeypatch.setattr(train, "optimize", lambda *_: None)  # of which a CUDA device has no need
     for name, value in {
         "CUDAGraph": RecordedGraph,
         "graph": record,

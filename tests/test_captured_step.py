@@ -130,7 +130,7 @@ def test_what_cannot_be_captured_runs_on_as_if_nothing_had_been_tried(
     config = config_of({"optimizer": "adam", "lr": 0.001, "ema_decay": 0.0})
     _, expected = run(config, "plain")
     said = "tpsnet: the step cannot be captured, so it runs as Python has it ({})\n"
-    monkeypatch.setattr(train, "optimize", lambda model: None)
+    monkeypatch.setattr(train, "optimize", lambda *_: None)
     state, steps = run(config, "captured")  # a CPU
     assert (capsys.readouterr().err, state.execution) == (said.format("device cpu records nothing"), "eager")
     assert torch.equal(steps[-1]["head.weight"], expected[-1]["head.weight"])
