@@ -17,7 +17,7 @@ from torchvision.models.resnet import BasicBlock
 from tpsnet_lib.config import MEMBERS, ModelConfig
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model import Block, DropPath, Pointwise, PreactBlock, SqueezeExcite, build
-from tpsnet_lib.model_cost import count_macs, count_parameters, describe
+from tpsnet_lib.model_cost import count_macs, count_parameters, layer_costs
 from tpsnet_lib.whitening import whiten
 
 EXACT = {"tpsnet": 4_959_770, "model1": 4_865_580, "model2": 4_971_680, "deep17": 4_987_384, "deep23": 4_976_470}
@@ -83,7 +83,7 @@ def measured_macs(network: nn.Module, images: Tensor) -> int:
 @given(members())
 def test_the_closed_form_is_what_is_built(config: ModelConfig) -> None:
     network = build(config).eval()
-    rows = describe(config)
+    rows = layer_costs(config)
     assert count_parameters(config) == sum(parameter.numel() for parameter in network.parameters())
     assert count_macs(config) == measured_macs(network, torch.zeros(1, 3, 32, 32))
     images = torch.randn(2, 3, 32, 32)
@@ -116,7 +116,7 @@ def test_the_five_architectures_have_their_exact_counts(name: str) -> None:
 
 
 def test_the_rows_of_a_description_add_up_and_can_be_read() -> None:
-    rows = describe(MEMBERS["tpsnet"])
+    rows = layer_costs(MEMBERS["tpsnet"])
     assert [row.name for row in rows] == ["stem", "layer 1", "layer 2", "layer 3", "head"]
     assert [row.shape for row in rows] == [(16, 32, 32), (32, 32, 32), (64, 16, 16), (128, 8, 8), (10, 1, 1)]
     assert rows[0].parameters == 27 * 16 + 2 * 16

@@ -13,7 +13,7 @@ from tpsnet_lib import own_blocks
 from tpsnet_lib.config import MEMBERS, ModelConfig
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model import build
-from tpsnet_lib.model_cost import count_macs, count_parameters, describe
+from tpsnet_lib.model_cost import count_macs, count_parameters, layer_costs
 from tpsnet_lib.own_blocks import register_block
 from tpsnet_lib.runs.records import Store, load_or_run
 
@@ -60,10 +60,10 @@ def test_a_copy_of_the_familys_block_costs_what_it_costs(downsample: str) -> Non
         "pool": 4,
     }
     ours, own = ModelConfig(**fields), ModelConfig(**fields, block=register_block(Copy))
-    assert [(row.parameters, row.macs) for row in describe(own)] == [
-        (row.parameters, row.macs) for row in describe(ours)
+    assert [(row.parameters, row.macs) for row in layer_costs(own)] == [
+        (row.parameters, row.macs) for row in layer_costs(ours)
     ]
-    assert "own:Copy" in describe(own)[1].kind
+    assert "own:Copy" in layer_costs(own)[1].kind
 
 
 def test_the_cost_of_any_block_is_counted_on_it() -> None:

@@ -21,7 +21,7 @@ class LayerRow:
     macs: int
 
 
-def describe(config: ModelConfig) -> list[LayerRow]:
+def layer_costs(config: ModelConfig) -> list[LayerRow]:
     """A row for the stem, each layer and the head, in closed form: nothing is built.
 
     Parameters are the tensors that inference needs: a batch norm is two numbers a channel, for its running mean and
@@ -94,13 +94,13 @@ def _with_own_blocks(row: LayerRow, config: ModelConfig, inputs: int, blocks: in
 
 
 def count_parameters(config: ModelConfig) -> int:
-    """Parameters of a config's network, in closed form; see `describe` for what counts."""
-    return sum(row.parameters for row in describe(config))
+    """Parameters of a config's network, in closed form; see `layer_costs` for what counts."""
+    return sum(row.parameters for row in layer_costs(config))
 
 
 def count_macs(config: ModelConfig) -> int:
-    """Multiply-accumulates of one image's forward pass, in closed form; see `describe` for what counts."""
-    return sum(row.macs for row in describe(config))
+    """Multiply-accumulates of one image's forward pass, in closed form; see `layer_costs` for what counts."""
+    return sum(row.macs for row in layer_costs(config))
 
 
 def check_budget(config: ModelConfig, budget: int = PARAMETER_BUDGET) -> None:

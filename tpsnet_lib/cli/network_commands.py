@@ -27,8 +27,7 @@ Options = argparse.Namespace
 
 def describe(options: Options) -> int:
     """Print a network's layers and costs; over the budget it is an error, after they are printed."""
-    from tpsnet_lib.model_cost import check_budget, count_macs, count_parameters
-    from tpsnet_lib.model_cost import describe as rows_of
+    from tpsnet_lib.model_cost import check_budget, count_macs, count_parameters, layer_costs
 
     given: dict[str, Any] = {}
     for name in ("blocks", "channels", "kernels", "skip_kernels"):
@@ -43,7 +42,7 @@ def describe(options: Options) -> int:
         raise ConfigError(f"no member is called {options.name!r}: known are {', '.join(MEMBERS)}")
     tree = merged({"model": options.name or "tpsnet"}, {"model": given}, *(dict([assignment(s)]) for s in options.set))
     model = parse(tree).model
-    rows, parameters, macs = rows_of(model), count_parameters(model), count_macs(model)
+    rows, parameters, macs = layer_costs(model), count_parameters(model), count_macs(model)
     if options.draw:
         from tpsnet_lib.plots.network_drawing import save_drawing
 

@@ -11,8 +11,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from tpsnet_lib.config import IMAGE_SIZE, ModelConfig
 from tpsnet_lib.files import ConfigError
-from tpsnet_lib.model_cost import LayerRow
-from tpsnet_lib.model_cost import describe as cost_rows
+from tpsnet_lib.model_cost import LayerRow, layer_costs
 from tpsnet_lib.plots.style import INK, MUTED, PALETTE, WIDTH, describe, figure, png, svg
 
 LAYER, SKIP, PROJECTION, OTHER = PALETTE[0], PALETTE[2], PALETTE[1], "#9AA2AB"
@@ -28,7 +27,7 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
     A bar is a block; its height is the side of its feature map. Green arcs are skips that add their input as it is,
     orange ones pass a projection. Texts give channels, sizes, parameters and multiply-accumulates (MACs); a note stands
     under the title."""
-    rows = cost_rows(config)
+    rows = layer_costs(config)
     fig, ax = _canvas(2.95)
     x = GAP
     for name, side, bar in (("image", IMAGE_SIZE, MUTED), ("stem", rows[0].shape[1], OTHER)):

@@ -17,7 +17,7 @@ from tpsnet_lib.analysis.final_runs import Final, finals
 from tpsnet_lib.analysis.training import SMALLEST_GAIN, against_published
 from tpsnet_lib.claims import judge, mistakes
 from tpsnet_lib.config import PARAMETER_BUDGET
-from tpsnet_lib.model_cost import describe
+from tpsnet_lib.model_cost import layer_costs
 from tpsnet_lib.plots import answer as answers
 from tpsnet_lib.plots import network_drawing, style, training
 from tpsnet_lib.progress import duration
@@ -199,7 +199,7 @@ def _winner(final: Final) -> str:
             "parameters": row.parameters,
             "MACs": f"{row.macs / 1e6:.1f} M",
         }
-        for row in describe(run.model)
+        for row in layer_costs(run.model)
     ]
     columns = list(layers[0])
     recipe = [row | {"source": _linked(row["source"])} for row in recipe_glossary.in_words(run)]
