@@ -79,12 +79,12 @@ def predict(options: Options) -> int:
 
 def convert(options: Options) -> int:
     """Write a recorded network as a file for other programs."""
-    from tpsnet_lib.runs.convert import convert as written
+    from tpsnet_lib.runs.convert import write_network
     from tpsnet_lib.runs.records import default_store
 
     store = default_store(options.out)
     record = store.load(options.record or _best_opened(store))
-    path = written(record, Path(options.file))
+    path = write_network(record, Path(options.file))
     print(f"{path}: record {record.id}, images uint8 [B, {record.config.model.colours}, 32, 32] to probabilities")
     return 0
 

@@ -32,7 +32,7 @@ class BytesToProbabilities(nn.Module):
         return probabilities
 
 
-def convert(record: Record, path: Path) -> Path:
+def write_network(record: Record, path: Path) -> Path:
     """Write the network of a record as `path`, whose suffix says how: `.pt2` or `.onnx`; the batch may be of any size.
 
     Raises `ConfigError` for another suffix, or for ONNX where its packages are not installed, `RecordError` for a
