@@ -209,19 +209,19 @@ def test_the_choice_of_pairing_keeps_the_coverage(shared: float) -> None:
 
 def test_a_published_run_is_compared_with_the_noise_of_seeds_and_images_of_both() -> None:
     ours = np.array([0.946, 0.949, 0.952])
-    found = stats.against_published(ours, 10_000, 0.9484, 10_000)
+    found = stats.published_difference(ours, 10_000, 0.9484, 10_000)
     seeds, images = 0.003**2 * (1 / 3 + 1), (0.949 * 0.051 + 0.9484 * 0.0516) / 10_000
     freedom = 2 * ((seeds + images) / seeds) ** 2
     half = scipy_stats.t.ppf(0.975, freedom) * math.sqrt(seeds + images)
     assert ends(found) == pytest.approx((0.0006, 0.0006 - half, 0.0006 + half))
     assert found.basis == "n = 3 seeds against one run, seed-and-image t interval"
-    single = stats.against_published([0.949], 10_000, 0.9484, 10_000, pooled=(0.002, 6))
+    single = stats.published_difference([0.949], 10_000, 0.9484, 10_000, pooled=(0.002, 6))
     seeds = 2 * 0.002**2
     images = (0.949 * 0.051 + 0.9484 * 0.0516) / 10_000
     half = scipy_stats.t.ppf(0.975, 6 * ((seeds + images) / seeds) ** 2) * math.sqrt(seeds + images)
     assert single.high - single.value == pytest.approx(half)
-    assert not stats.against_published([0.949], 10_000, 0.9484, 10_000).has_interval
-    assert stats.verdict(stats.against_published([], 10_000, 0.9484, 10_000), POINT) == PENDING
+    assert not stats.published_difference([0.949], 10_000, 0.9484, 10_000).has_interval
+    assert stats.verdict(stats.published_difference([], 10_000, 0.9484, 10_000), POINT) == PENDING
 
 
 def test_the_interval_against_a_published_run_covers_the_truth() -> None:
@@ -229,7 +229,7 @@ def test_the_interval_against_a_published_run_covers_the_truth() -> None:
         image_noise = rng.normal(0, math.sqrt(0.95 * 0.05 / 10_000))  # shared by all of our runs
         ours = 0.95 + image_noise + rng.normal(0, 0.002, 3)
         theirs = rng.binomial(10_000, 0.94 + rng.normal(0, 0.002)) / 10_000
-        return stats.against_published(ours, 10_000, theirs, 10_000)
+        return stats.published_difference(ours, 10_000, theirs, 10_000)
 
     assert 0.93 < coverage(draw, 0.01) < 0.99
 
@@ -441,10 +441,10 @@ def test_the_order_of_equally_sure_images_does_not_change_the_calibration_error(
         lambda: stats.rank_correlation([1, 2, 3], [1, 2]),
         lambda: stats.median_difference([1, 2], [NAN, 1]),
         lambda: stats.bootstrap([1, NAN], np.mean),
-        lambda: stats.against_published([0.9, NAN], 10, 0.9, 10),
-        lambda: stats.against_published([0.9, 0.8], 10, NAN, 10),
-        lambda: stats.against_published([0.9, 0.8], 0, 0.9, 10),
-        lambda: stats.against_published([90, 80], 10, 0.9, 10),
+        lambda: stats.published_difference([0.9, NAN], 10, 0.9, 10),
+        lambda: stats.published_difference([0.9, 0.8], 10, NAN, 10),
+        lambda: stats.published_difference([0.9, 0.8], 0, 0.9, 10),
+        lambda: stats.published_difference([90, 80], 10, 0.9, 10),
         lambda: stats.seeds_needed(0.2, 0),
         lambda: stats.seeds_needed(NAN, 0.1),
         lambda: stats.expected_calibration_error([0.5, NAN], [True, False]),

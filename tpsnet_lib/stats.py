@@ -278,7 +278,7 @@ def _spearman(rows: Array, i: int, j: int) -> float:
     return float(stats.spearmanr(rows[:, i], rows[:, j]).statistic) if _vary(rows[:, i], rows[:, j]) else 0.0
 
 
-def against_published(
+def published_difference(
     accuracies: ArrayLike,
     n_images: int,
     published: float,

@@ -81,12 +81,12 @@ def against_published(final: Final, row: Mapping[str, Any], others: Iterable[Fin
     """The test accuracy of a final recipe minus one published accuracy, a row of `cost.published` of a single run.
 
     Its interval has the noise of the seeds (of ours, and of the single run), whose spread is pooled over all final
-    recipes, and of the test images; see `stats.against_published`."""
+    recipes, and of the test images; see `stats.published_difference`."""
     tests = [test.metrics for _, test in final.opened]
     pooled = stats.pooled_sd(list(seed_groups(others).values()))
     images = int(tests[0]["n"]) if tests else int(row["n"])
     accuracies = [test["accuracy"] for test in tests]
-    return stats.against_published(accuracies, images, row["accuracy"], int(row["n"]), pooled if pooled[1] else None)
+    return stats.published_difference(accuracies, images, row["accuracy"], int(row["n"]), pooled if pooled[1] else None)
 
 
 # The single seed ----------------------------------------------------------------------------------------------------

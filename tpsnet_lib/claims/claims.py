@@ -98,7 +98,7 @@ SMALL, SMALL_LONG = "effects_layers/N=3", "effects_blocks_long/B=1"  # the same 
 )
 def _reproduction(evidence: Evidence) -> Iterator[Answer]:
     runs, theirs = evidence.runs("reproduction"), TABLE_1["tpsnet"][1] or math.nan
-    yield at_least(stats.against_published(runs.values, TABLE_1_IMAGES, theirs, TABLE_1_IMAGES), [runs], -POINT)
+    yield at_least(stats.published_difference(runs.values, TABLE_1_IMAGES, theirs, TABLE_1_IMAGES), [runs], -POINT)
 
 
 for layers, word in ((2, "two"), (4, "four")):
