@@ -60,14 +60,14 @@ def noise(config: RunConfig) -> float:
 
 
 def row(name: str, store: Store, **more: Any) -> Row:
-    return next(each for each in judge.judged(store, **more) if each.name == name)
+    return next(each for each in judge.judge_claims(store, **more) if each.name == name)
 
 
 # The claims -----------------------------------------------------------------------------------------------------------
 
 
 def test_every_claim_of_the_original_has_a_test_and_every_row_its_sentence(tmp_path: Path) -> None:
-    rows = judge.judged(Store(tmp_path))
+    rows = judge.judge_claims(Store(tmp_path))
     assert sorted({each.claim for each in rows}) == list("abcdefghij") == list(claims.CLAIMS)
     assert len({each.sentence for each in rows}) == len(rows) == len(claims.TESTS)
     assert [each.claim for each in rows] == sorted(each.claim for each in rows)
@@ -99,7 +99,7 @@ def test_a_difference_turns_round_with_its_records_and_names_them(tmp_path: Path
 
 def test_verdicts_are_adjusted_over_the_whole_table(tmp_path: Path) -> None:
     store = store_of(tmp_path, {"effects_layers": by_label(N2=0.499, N3=0.5, N4=0.4)})
-    rows = {each.name: each for each in judge.judged(store)}
+    rows = {each.name: each for each in judge.judge_claims(store)}
     close = rows["three layers against two"]
     assert stats.p_value(close.estimate, close.smallest_effect) < 0.05 / len(rows)
     assert close.verdict == NO_DIFFERENCE
@@ -161,7 +161,7 @@ def test_a_gain_can_hold_in_points_and_not_in_logits(tmp_path: Path) -> None:
             "effects_blocks_long": by_label(B1=0.95, B3=0.9, B5=0.65),
         },
     )
-    rows = {each.name: each for each in judge.judged(store)}
+    rows = {each.name: each for each in judge.judge_claims(store)}
     assert rows["gain in points"].verdict == HOLDS
     assert rows["gain in points"].estimate.value == pytest.approx(0.10, abs=0.001)
     assert rows["gain in logits"].verdict == DOES_NOT_HOLD
@@ -206,7 +206,7 @@ def test_a_search_is_asked_by_the_medians_of_its_groups(tmp_path: Path) -> None:
         return 0.5 + 0.1 * config.model.block_dropout - 0.05 * sgd + 0.01 * noise(config)
 
     store = store_of(tmp_path, {"search_classroom": accuracy})
-    rows = {each.name: each for each in judge.judged(store)}
+    rows = {each.name: each for each in judge.judge_claims(store)}
     assert rows["optimizer"].verdict == DOES_NOT_HOLD
     assert rows["block dropout in the search"].verdict == HOLDS
     assert len(rows["optimizer"].records) == len(declared("search_classroom").runs)
@@ -254,13 +254,13 @@ def test_an_experiment_that_stands_in_is_looked_at(tmp_path: Path) -> None:
 
 
 def test_tests_are_counted_and_not_claims(tmp_path: Path) -> None:
-    said = judge.describe_table(judge.judged(Store(tmp_path)))
+    said = judge.describe_table(judge.judge_claims(Store(tmp_path)))
     assert said.startswith(f"Of {len(claims.TESTS)} tests of 10 claims")
     assert said.endswith(f"{len(claims.TESTS)} are pending.")
 
 
 def test_the_page_names_the_budget_before_the_verdict_and_links_the_records(tmp_path: Path) -> None:
-    rows = judge.judged(store_of(tmp_path, {"effects_layers": by_label(N2=0.4, N3=0.5, N4=0.4)}))
+    rows = judge.judge_claims(store_of(tmp_path, {"effects_layers": by_label(N2=0.4, N3=0.5, N4=0.4)}))
     soup = BeautifulSoup(page.claims(rows), "html.parser")
     assert [head.text[:3] for head in soup.select("tbody th")] == [f"({letter})" for letter in "abcdefghij"]
     cells = {line("td")[1].text: line("td") for line in soup("tr") if line.td is not None}

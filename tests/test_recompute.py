@@ -5,13 +5,13 @@ import recompute
 
 from tpsnet_lib.analysis.final_runs import finals
 from tpsnet_lib.analysis.training import against_published
-from tpsnet_lib.claims.judge import judged
+from tpsnet_lib.claims.judge import judge_claims
 from tpsnet_lib.runs.records import Store, committed_folder
 
 
 def test_every_interval_count_and_verdict_of_the_claims_is_recomputed_to_the_printed_digit() -> None:
     again = recompute.table()
-    rows = judged(Store(committed_folder()))
+    rows = judge_claims(Store(committed_folder()))
     assert {row.name for row in rows} == again.keys()
     for row in rows:
         (value, low, high, n), p, said = again[row.name]

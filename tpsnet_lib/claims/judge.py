@@ -42,7 +42,7 @@ class Row:
         return self.estimate.n
 
 
-def judged(store: Store, declared: Mapping[str, Experiment] | None = None) -> list[Row]:
+def judge_claims(store: Store, declared: Mapping[str, Experiment] | None = None) -> list[Row]:
     """Every test of the claims (a) to (j) from the records of a store; their verdicts are adjusted together.
 
     `declared` stands in for declared experiments of the same names."""

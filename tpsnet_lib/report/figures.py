@@ -71,7 +71,7 @@ class Predictions:
 
 
 def _claims(store: Store) -> Figure:
-    rows = [row for row in judge.judged(store) if row.n and row.smallest_effect and row.shown.count("points")]
+    rows = [row for row in judge.judge_claims(store) if row.n and row.smallest_effect and row.shown.count("points")]
     return answer.claims([(row.sentence, row.verdict, row.estimate) for row in rows], "In small, short runs")
 
 

@@ -51,7 +51,7 @@ def _training_compute(final: Final) -> float:
 def sections(store: Store, fresh: Record | None, synthetic: bool) -> list[Section]:
     """The sections before the chapters."""
     found = final_records(store)
-    rows = judge.judged(store)
+    rows = judge.judge_claims(store)
     shown = [
         Section("The answer", answer(found) + _first_figure(found) + _answer_table(found), "answer"),
         *([Section("The network described", _winner(leading(found)[0]), "winner")] if found else []),
