@@ -111,9 +111,9 @@ def test_two_workers_fill_the_store_and_a_diverging_run_is_recorded_as_failed(tm
 
 
 def test_an_opening_that_nothing_is_chosen_by_says_so(tiny_record: Record, tmp_path: Path) -> None:
-    from tpsnet_lib.runs.publish import publish
+    from tpsnet_lib.runs.publish import publish_record
 
-    store = Store(publish(tiny_record, tmp_path / "store", weights=True).parent)
+    store = Store(publish_record(tiny_record, tmp_path / "store", weights=True).parent)
     result = test_set.open_test(store.load(tiny_record.id), store=store, device="cpu", exploratory=True)
     assert result.metrics["not_choosing"] is True
     (result.path / "metrics.json").write_text("{}")

@@ -120,6 +120,6 @@ def test_a_record_that_was_opened_for_a_look_alone_is_in_no_result(
 def test_no_committed_result_of_a_look_alone_is_counted() -> None:
     store = Store(committed_folder())
     counted = {one.id for final in final_runs.finals(store) for one in final.records}
-    looks = {line["record"] for line in openings.read(openings.file_of(committed_folder())) if line.get("not_choosing")}
+    looks = {line["record"] for line in openings.read(openings.log_of(committed_folder())) if line.get("not_choosing")}
     assert looks
     assert not looks & counted

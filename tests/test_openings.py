@@ -15,7 +15,7 @@ from conftest import tiny
 from tpsnet_lib.cli import main
 from tpsnet_lib.files import RecordError, write_json
 from tpsnet_lib.runs import experiments, openings, test_set
-from tpsnet_lib.runs.publish import publish
+from tpsnet_lib.runs.publish import publish_record
 from tpsnet_lib.runs.record_files import row_sum, write_sums
 from tpsnet_lib.runs.records import Record, Store, committed_folder, read_record
 
@@ -28,7 +28,7 @@ def git(folder: Path, *words: str) -> str:
 
 def trained_from(record: Record, commit: str, folder: Path) -> Store:
     """A store with a copy of a record that says that it was trained from a commit."""
-    copy = publish(record, folder, weights=True)
+    copy = publish_record(record, folder, weights=True)
     made = json.loads((copy / "provenance.json").read_text())
     write_json(copy / "provenance.json", {**made, "commit": commit})
     write_sums(copy)
@@ -64,7 +64,7 @@ def test_a_run_that_a_commit_declared_final_is_opened_once(project: Path, tiny_r
     assert (result.metrics["n"], result.metrics["experiment"], result.metrics["not_choosing"]) == (2000, "e", False)
     assert result.metrics["low"] < result.metrics["accuracy"] < result.metrics["high"]
     assert test_set.open_test(record, store=store, device="cpu").metrics == result.metrics
-    lines = openings.read(openings.file_of(store.writable))
+    lines = openings.read(openings.log_of(store.writable))
     assert [(line["event"], line["record"]) for line in lines] == [("opening", record.id), ("result", record.id)]
     assert lines[0]["declaration"] == result.metrics["declaration"]
     assert list(openings.faults(store)) == []
@@ -88,7 +88,7 @@ def test_a_run_that_was_declared_later_or_nobody_knows_when_stays_shut(
     store = trained_from(tiny_record, made_from, tmp_path / "store")
     with pytest.raises(RecordError, match=f"the test set stays shut.*{said}.*--exploratory"):
         test_set.open_test(store.load(tiny_record.id), store=store, device="cpu")
-    assert not openings.file_of(store.writable).exists()
+    assert not openings.log_of(store.writable).exists()
     result = test_set.open_test(store.load(tiny_record.id), store=store, device="cpu", exploratory=True)
     assert result.metrics["not_choosing"] is True
 
@@ -96,7 +96,7 @@ def test_a_run_that_was_declared_later_or_nobody_knows_when_stays_shut(
 @pytest.fixture
 def opened(tiny_record: Record, tmp_path: Path) -> Store:
     """A store with one opened record."""
-    store = Store(publish(tiny_record, tmp_path / "store", weights=True).parent)
+    store = Store(publish_record(tiny_record, tmp_path / "store", weights=True).parent)
     test_set.open_test(store.load(tiny_record.id), store=store, device="cpu", exploratory=True)
     assert list(openings.faults(store)) == []
     return store
@@ -105,19 +105,19 @@ def opened(tiny_record: Record, tmp_path: Path) -> Store:
 def test_an_opening_that_is_cut_short_is_completed_and_never_without_its_line(
     tiny_record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(publish(tiny_record, tmp_path / "store", weights=True).parent)
+    store = Store(publish_record(tiny_record, tmp_path / "store", weights=True).parent)
     with monkeypatch.context() as patch:
         patch.setattr(test_set, "_complete_log", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             test_set.open_test(store.load(tiny_record.id), store=store, device="cpu", exploratory=True)
-    assert [line["event"] for line in openings.read(openings.file_of(store.writable))] == ["opening"]
+    assert [line["event"] for line in openings.read(openings.log_of(store.writable))] == ["opening"]
     test_set.open_test(store.load(tiny_record.id), store=store, device="cpu", exploratory=True)
-    assert [line["event"] for line in openings.read(openings.file_of(store.writable))] == ["opening", "result"]
+    assert [line["event"] for line in openings.read(openings.log_of(store.writable))] == ["opening", "result"]
     assert list(openings.faults(store)) == []
 
 
 def test_what_is_done_to_the_log_or_to_a_result_is_seen(opened: Store, tiny_record: Record) -> None:
-    file, result = openings.file_of(opened.writable), opened.writable / tiny_record.id / "test"
+    file, result = openings.log_of(opened.writable), opened.writable / tiny_record.id / "test"
     whole, first = file.read_text(), file.read_text().splitlines(keepends=True)[0]
     for changed, said in [
         ("", "has no line in"),
@@ -145,7 +145,7 @@ def test_a_result_that_was_put_there_by_hand_is_refused(opened: Store, tiny_reco
 
 
 def test_a_torn_last_line_swallows_no_other(opened: Store) -> None:
-    file = openings.file_of(opened.writable)
+    file = openings.log_of(opened.writable)
     with file.open("a") as log:
         log.write('{"event": "open')
     openings.append(file, {"event": "opening", "record": "0" * 12, "opened": "today"})
@@ -167,7 +167,7 @@ def test_the_committed_log_agrees_with_the_committed_results() -> None:
 
 def test_verify_says_what_is_wrong(opened: Store, tiny_record: Record, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["records", "verify", "--out", str(opened.writable)]) == 0
-    openings.file_of(opened.writable).unlink()
+    openings.log_of(opened.writable).unlink()
     assert main.main(["records", "verify", "--out", str(opened.writable)]) == 1
     assert "has no line in openings.jsonl" in capsys.readouterr().err
     assert read_record(opened.writable / tiny_record.id).id == tiny_record.id
@@ -217,6 +217,6 @@ def test_a_later_score_of_opened_weights_is_a_line_of_the_log_and_the_count_is_t
     assert recorded is not None
     assert main.main(["test", tiny_record.id, "--out", str(opened.writable), "--log", "--device", "cpu"]) == 0
     assert f"{recorded.metrics['correct']:,} correct on the 2,000" in capsys.readouterr().out
-    last = openings.read(openings.file_of(opened.writable))[-1]
+    last = openings.read(openings.log_of(opened.writable))[-1]
     assert (last["event"], last["correct"]) == ("score", recorded.metrics["correct"])
     assert list(openings.faults(opened)) == []

@@ -16,7 +16,7 @@ from tpsnet_lib.files import RecordError, TrainingError
 from tpsnet_lib.metrics import accuracy, predict, temperature
 from tpsnet_lib.runs import provenance
 from tpsnet_lib.runs.provenance import commit
-from tpsnet_lib.runs.publish import publish, write_trials
+from tpsnet_lib.runs.publish import publish_record, write_trials
 from tpsnet_lib.runs.record_files import check_sums, write_failure, write_sums
 from tpsnet_lib.runs.records import Record, Store, load_or_run, read_record, read_trials, rows
 from tpsnet_lib.train import TrainOptions, train
@@ -98,15 +98,15 @@ def test_weights_that_do_not_fit_are_refused(record_copy: Path, tmp_path: Path) 
 
 
 def test_publishing_keeps_the_numbers_and_halves_the_weights(tiny_record: Record, tmp_path: Path) -> None:
-    path = publish(tiny_record, tmp_path, weights=True)
+    path = publish_record(tiny_record, tmp_path, weights=True)
     published = read_record(path)
     check_sums(path, ["weights.safetensors"])
     assert published.metrics == tiny_record.metrics
     for name, value in published.load_model().state_dict().items():
         assert torch.allclose(value.float(), tiny_record.load_model().state_dict()[name].float(), rtol=1e-3, atol=1e-4)
-    assert publish(tiny_record, tmp_path, weights=True) == path
+    assert publish_record(tiny_record, tmp_path, weights=True) == path
     with pytest.raises(RecordError, match="not overwritten"):
-        publish(tiny_record, tmp_path, weights=False)
+        publish_record(tiny_record, tmp_path, weights=False)
 
 
 def test_trials_are_rows_that_answer_like_records(tiny_record: Record, tmp_path: Path) -> None:

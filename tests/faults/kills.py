@@ -97,7 +97,7 @@ def facts() -> dict[str, Any]:
                 "test": _timeless(result.metrics) if result else {},
             }
         found[f"{name} faults"] = [str(fault)[:200] for fault in openings.faults(store)]
-        lines = [(line.get("event"), line.get("record")) for line in openings.read(openings.file_of(folder))]
+        lines = [(line.get("event"), line.get("record")) for line in openings.read(openings.log_of(folder))]
         found[f"{name} log"] = sorted({f"{event} {record}" for event, record in lines})
     allowed = {".locks", ".lock", ".work", ".openings.jsonl.lock"}
     dots = [path for path in Path().rglob(".*") if path.name not in allowed]

@@ -199,6 +199,6 @@ def _publish(options: Options, store: Any) -> int:
             continue
         for run_id in _ids(name, store):
             record = store.load(run_id)
-            print(publish.publish(record, target, weights=options.weights))
-            openings.publish(record.id)
+            print(publish.publish_record(record, target, weights=options.weights))
+            openings.publish_lines(record.id)
     return 0

@@ -73,7 +73,7 @@ def _openings(store: Store) -> str:
             "declared by": line.get("experiment") or "nothing: exploratory",
             "rule": "declared in a commit" if line.get("declaration") else "before the rule",
         }
-        for line in openings.every()
+        for line in openings.all_openings()
     ]
     heads = ["opened", "record", "declared by", "rule"]
     about = (

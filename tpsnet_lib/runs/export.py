@@ -22,7 +22,7 @@ from tpsnet_lib.files import (
     temporary,
     write_whole,
 )
-from tpsnet_lib.runs.publish import publish
+from tpsnet_lib.runs.publish import publish_record
 from tpsnet_lib.runs.record_files import SUMS, WEIGHTS
 from tpsnet_lib.runs.records import Record, Store, committed_folder, read_record
 
@@ -40,7 +40,7 @@ def export_records(records: Sequence[Record], path: Path) -> None:
         if path.exists():
             raise RecordError(f"{path} exists already and is not overwritten: name another")
         for record in records:
-            folder = publish(record, work, weights=record.has_weights)
+            folder = publish_record(record, work, weights=record.has_weights)
             shutil.rmtree(folder / "test", ignore_errors=True)
         files = sorted(file for file in work.rglob("*") if file.is_file())
         names = [file.relative_to(work).as_posix() for file in files]

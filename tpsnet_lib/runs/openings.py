@@ -30,7 +30,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 LONGEST = 10_000  # characters of a line; a longer one is no line of this log
 
 
-def file_of(folder: Path) -> Path:
+def log_of(folder: Path) -> Path:
     """The log that belongs to a folder of records."""
     return (folder.parent if folder == local_folder() else folder) / "openings.jsonl"
 
@@ -92,29 +92,29 @@ def _text(file: Path) -> str:
         return f"{whole}\n" if whole else ""
 
 
-def every() -> list[dict[str, Any]]:
+def all_openings() -> list[dict[str, Any]]:
     """Every opening that is known, the committed log's first: a line an opening, without the lines of its result."""
-    lines = [line for folder in (committed_folder(), local_folder()) for line in read(file_of(folder))]
+    lines = [line for folder in (committed_folder(), local_folder()) for line in read(log_of(folder))]
     return [line for line in lines if line.get("event", "opening") == "opening"]
 
 
 def scored_again() -> list[dict[str, Any]]:
     """The lines of the committed log that say what published weights scored on a later day."""
-    return [line for line in read(file_of(committed_folder())) if line.get("event") == "score"]
+    return [line for line in read(log_of(committed_folder())) if line.get("event") == "score"]
 
 
 def before_the_rule() -> set[str]:
     """The ids in the committed log that were opened before a declaration had to be committed first."""
-    lines = read(file_of(committed_folder()))
+    lines = read(log_of(committed_folder()))
     rule = next((number for number, line in enumerate(lines) if line.get("event") == "rule"), 0)
     return {line["record"] for line in lines[:rule]}
 
 
-def publish(run_id: str) -> None:
+def publish_lines(run_id: str) -> None:
     """Copy a record's lines from the local log to the committed one, bound to the lines that are there."""
-    committed = file_of(committed_folder())
+    committed = log_of(committed_folder())
     known = [_bare(line) for line in read(committed)]
-    for line in map(_bare, read(file_of(local_folder()))):
+    for line in map(_bare, read(log_of(local_folder()))):
         if line.get("record") == run_id and line not in known:
             append(committed, line)
 
@@ -123,7 +123,7 @@ def faults(store: Store) -> Iterator[str]:
     """What does not agree between the logs of a store's folders, and between these and the results that are kept."""
     opened: set[str] = set()
     for folder in store.folders:
-        file = file_of(folder)
+        file = log_of(folder)
         yield from _broken_links(file)
         for line in read(file):
             opened.add(line.get("record", ""))
@@ -143,7 +143,7 @@ def faults(store: Store) -> Iterator[str]:
     for folder in store.folders:
         for path in sorted(folder.glob("[0-9a-f]*/test")):
             if path.parent.name not in opened:
-                yield f"{path} has no line in {file_of(folder).name}: nobody knows when it was opened"
+                yield f"{path} has no line in {log_of(folder).name}: nobody knows when it was opened"
 
 
 def _broken_links(file: Path) -> Iterator[str]:

@@ -12,7 +12,7 @@ from tpsnet_lib.runs.record_files import WEIGHTS, row_sum, write_sums, write_wei
 from tpsnet_lib.runs.records import Record, Store, read_record, read_trials
 
 
-def publish(record: Record, folder: Path, *, weights: bool = False) -> Path:
+def publish_record(record: Record, folder: Path, *, weights: bool = False) -> Path:
     """Copy a record to another store, with its weights in half precision if asked for; its test part goes along.
 
     A record that is there already with the same content is left; one that differs is a `RecordError`."""

@@ -97,8 +97,8 @@ def open_test(
             _complete_log(record, store)
             return known
         declared = None if exploratory else declaration(record)
-        log = openings.file_of(store.writable)
-        before = [line for folder in store.folders for line in openings.read(openings.file_of(folder))]
+        log = openings.log_of(store.writable)
+        before = [line for folder in store.folders for line in openings.read(openings.log_of(folder))]
         again = sum(line.get("record") == record.id and line.get("event", "result") == "result" for line in before)
         asked = {
             "record": record.id,
@@ -128,7 +128,7 @@ def _complete_log(record: Record, store: Store) -> None:
     path = store.writable / record.id / "test"
     if not (path / SUMS).is_file():
         return
-    log, digest = openings.file_of(store.writable), sha256_of(path / SUMS)
+    log, digest = openings.log_of(store.writable), sha256_of(path / SUMS)
     lines = [line for line in openings.read(log) if line.get("record") == record.id]
     if not lines:
         raise RecordError(f"{path} has no line in {log}: it was not opened by this command; move it away")
@@ -196,7 +196,7 @@ def undeclared(store: Store) -> Iterator[str]:
 
 def log_score(record: Record, store: Store, scores: dict[str, Any]) -> None:
     """Add a line to the log with what a record's weights score today, beside what they did when it was opened."""
-    log = openings.file_of(next(folder for folder in store.folders if (folder / record.id / "test").is_dir()))
+    log = openings.log_of(next(folder for folder in store.folders if (folder / record.id / "test").is_dir()))
     kept = {name: scores[name] for name in ("accuracy", "correct", "n", "hardware")}
     openings.append(log, {"event": "score", "record": record.id, "opened": now(), "commit": commit(), **kept})
 
