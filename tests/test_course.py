@@ -45,6 +45,23 @@ def test_without_cifar_the_lab_opens_on_synthetic_images_and_says_so(
         course.open_lab("cifar")
 
 
+def test_a_name_that_is_not_defined_is_explained(lines: list[str]) -> None:
+    class Shell:
+        def __init__(self) -> None:
+            self.user_ns = {"pixel_std": 1}
+
+        def showtraceback(self, *error: Any, **place: Any) -> None:
+            lines.append("traceback")
+
+    for name in ("pixel_st", "holds"):
+        course.explain_name(Shell(), NameError, NameError("no", name=name), None)
+    assert lines[::2] == ["traceback", "traceback"]
+    assert lines[1::2] == [
+        "`pixel_st` is not defined: did you mean `pixel_std`?",
+        "`holds` is not defined: a text stands in quotes.",
+    ]
+
+
 def test_records_go_to_the_given_store_and_a_rehearsal_leaves_none(lines: list[str], tmp_path: Path) -> None:
     assert course.open_lab("shapes10", store=str(tmp_path)).store.writable == tmp_path
     lab = course.open_lab("shapes10", recompute=True)
@@ -189,6 +206,7 @@ def test_hints_come_in_steps(lines: list[str]) -> None:
         (tasks.number(1), math.inf, "finite"),
         (tasks.names({"flip"}, known=["flip", "crop"]), ["filp"], "did you mean 'flip'"),
         (tasks.names({"flip"}, known=["flip", "crop"]), ["flip", "crop"], "1 of your 2 names does not belong"),
+        (tasks.names({"flip"}, known=["flip", "crop"]), "crop", "'crop' is not right."),
         (tasks.names({"flip", "crop"}, known=["flip", "crop"]), "flip", "1 more is missing"),
         (tasks.function(doubled, torch.ones(3)), lambda values: values[:2], "shape [2]; expected is [3]"),
         (tasks.function(doubled, torch.ones(3)), lambda values: 3 * values, "3 of 3 values differ"),

@@ -91,13 +91,13 @@ def ablation_rows() -> list[training.AblationRow]:
 def test_what_helps_is_green_and_what_harms_is_red() -> None:
     figure = plots.ablation(ablation_rows(), [record()])
     (axes,) = figure.axes
-    assert axes.get_xlabel() == "points of accuracy that are lost without the ingredient"
+    assert axes.get_xlabel() == "points of accuracy that the change costs"
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["no Muon", "no warm-up", "no cutout"]
-    assert legend(axes) == ["helps", "not settled, or too small to matter", "harms"]
+    assert legend(axes) == ["the ingredient helps", "not settled, or too small to matter", "the ingredient harms"]
     bars = {round(float(np.mean(line.get_xdata())), 3): line for line in axes.lines if len(set(line.get_ydata())) == 1}
     drawn = {middle: colors.to_hex(line.get_color()) for middle, line in bars.items()}
     assert drawn == {10.0: plots.GREEN.lower(), 0.1: plots.GREY.lower(), -5.0: plots.VERMILION.lower()}
-    assert "helps: 1" in style.description(figure).alt
+    assert "the ingredient helps: 1" in style.description(figure).alt
 
 
 def test_the_chosen_epoch_is_counted_from_one_and_both_halves_are_named() -> None:

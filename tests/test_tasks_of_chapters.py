@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 import nbformat
@@ -73,3 +74,59 @@ def test_every_task_takes_any_answer(number: str, monkeypatch: pytest.MonkeyPatc
             assert "\n" not in line
             assert len(line) < 600
             assert "Traceback" not in line
+
+
+def names_read(tree: ast.AST) -> set[str]:
+    """The names that functions and lambdas of some code read and do not define."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.Lambda):
+            names = [part for part in ast.walk(node) if isinstance(part, ast.Name)]
+            own = {part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)}
+            own |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
+            found |= {name.id for name in names if isinstance(name.ctx, ast.Load)} - own
+    return found
+
+
+def names_given(tree: ast.Module) -> set[str]:
+    """The names that the statements of a cell give, those within functions, classes and comprehensions apart."""
+    found: set[str] = set()
+    inner = ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+    open_nodes: list[ast.AST] = list(tree.body)
+    while open_nodes:
+        node = open_nodes.pop()
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif not isinstance(node, inner):
+            open_nodes += ast.iter_child_nodes(node)
+    return found
+
+
+def clashes(cells: list[tuple[list[str], str]]) -> list[str]:
+    """The names that a check of an earlier cell reads, and that a later cell gives another meaning."""
+    read: set[str] = set()
+    given: set[str] = set()
+    found: list[str] = []
+    for tags, source in cells:
+        tree = ast.parse(source)
+        if "exercise" not in tags:
+            found += sorted(read & given & names_given(tree))
+        given |= names_given(tree)
+        if "task" in tags:
+            read |= names_read(tree)
+    return found
+
+
+@pytest.mark.parametrize("number", CELLS)
+def test_a_task_can_be_answered_after_the_whole_chapter_has_run(number: str) -> None:
+    (path,) = (project_root() / "notebooks").glob(f"{number}_*.ipynb")
+    cells = nbformat.read(path, as_version=4).cells
+    assert not clashes([(cell.metadata.get("tags", []), cell.source) for cell in cells if cell.cell_type == "code"])
+
+
+def test_a_name_that_a_check_reads_and_a_later_cell_gives_again_is_found() -> None:
+    check = (["task"], "def run(x):\n    y = x\n    return y + scale\ntask = make(lambda a: run(a))")
+    assert clashes([([], "scale = 2"), check, ([], "for scale in (1, 2):\n    run = scale")]) == ["run", "scale"]
+    assert not clashes([check, (["exercise"], "run = 3"), ([], "[scale for scale in (1, 2)]\nx = y = a = 1")])

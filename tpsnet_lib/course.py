@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 import tempfile
@@ -54,6 +55,9 @@ SYNTHETIC = (
     "Data: **synthetic images** (shapes10), drawn shapes in place of CIFAR-10's photographs. The method is the same;"
     " no result below is a statement about CIFAR-10, which `tpsnet data download` gets."
 )
+
+# Source code that a cell shows scrolls sideways, where JupyterLab would break its lines within a word.
+WHOLE_LINES = "<style>.highlight pre {white-space: pre !important; overflow-x: auto; font-size: 88%}</style>"
 
 # The opening line -----------------------------------------------------------------------------------------------------
 
@@ -108,6 +112,12 @@ def open_lab(dataset: str = "auto", data: str = "", store: str = "", recompute: 
     if dataset not in ("cifar10", "shapes10"):
         raise DataError(f"dataset is {dataset!r}: give cifar10, shapes10 or auto")
     finding(_notice(dataset, root or data or None))
+    if has_front_end():
+        import IPython
+        from IPython.display import HTML, display
+
+        display(HTML(WHOLE_LINES))
+        IPython.get_ipython().set_custom_exc((NameError,), explain_name)
     scratch = tempfile.TemporaryDirectory() if recompute and not store else None
     records = Store(Path(scratch.name)) if scratch else default_store(store or None)
     return Lab(dataset, root if dataset == "cifar10" else None, records, scratch)
@@ -120,6 +130,13 @@ def _notice(dataset: str, root: str | Path | None) -> str:
     about = f" This copy is known to hold {state} among its 60,000; notebook 01 shows which." if state else ""
     unknown = " **This copy is unverified**: its content is none that the project knows."
     return f"Data: **{name}**, 50,000 training images.{unknown if state == 'unverified' else about}"
+
+
+def explain_name(shell: Any, kind: type[NameError], error: NameError, trace: Any, tb_offset: int | None = None) -> None:
+    """Say, below the traceback, what a name that is not defined may stand for; for `set_custom_exc` of IPython."""
+    shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+    near = difflib.get_close_matches(error.name or "", shell.user_ns, 1)
+    finding(f"`{error.name}` is not defined: {f'did you mean `{near[0]}`?' if near else 'a text stands in quotes.'}")
 
 
 # Predictions ----------------------------------------------------------------------------------------------------------
@@ -201,7 +218,11 @@ def explore(draw: Callable[..., Figure], **knobs: Sequence[Any]) -> None:
 
     sliders = {
         name: ipywidgets.SelectionSlider(
-            options=sorted(values), value=values[0], description=name, continuous_update=False
+            options=sorted(values),
+            value=values[0],
+            description=name,
+            continuous_update=False,
+            style={"description_width": "initial"},
         )
         for name, values in knobs.items()
     }

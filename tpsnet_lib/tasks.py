@@ -146,12 +146,14 @@ def names(right: Collection[str] | Callable[[], Collection[str]], known: Collect
     def wrong(answer: Any) -> str:
         given = {answer} if isinstance(answer, str) else answer
         if not isinstance(given, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in given):
-            return f"Give a list of names, such as [{min(known)!r}], not {_short(answer)}."
+            return f"Give a name in quotes, or a list of names such as [{min(known)!r}], not {_short(answer)}."
         if unknown := sorted(set(given) - set(known)):
             near = difflib.get_close_matches(unknown[0], known, 1)
             way_out = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}."
             return f"{unknown[0]!r} is not known: {way_out}"
         target = set(right() if callable(right) else right)
+        if len(set(given)) == 1 and not target & set(given):
+            return f"{min(given)!r} is not right."
         if extra := len(set(given) - target):
             return f"{extra} of your {len(set(given))} names {'does' if extra == 1 else 'do'} not belong there."
         missing = len(target - set(given))

@@ -22,7 +22,12 @@ class Word:
 
 def _number(field: str, unit: str = "") -> Callable[[RunConfig], str]:
     """The setting of a number of the recipe, empty where it is 0."""
-    return lambda run: f"{getattr(run.train, field):g}{unit}" if getattr(run.train, field) else ""
+
+    def setting(run: RunConfig) -> str:
+        value = getattr(run.train, field)
+        return f"{value:g}{unit.removesuffix('s') if value == 1 else unit}" if value else ""
+
+    return setting
 
 
 def _mixing(run: RunConfig, alpha: float) -> str:

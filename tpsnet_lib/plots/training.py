@@ -139,7 +139,9 @@ def ablation(rows: Sequence[AblationRow], records: Sequence[Record] = ()) -> Fig
             ends = [100 * row.brings.low, 100 * row.brings.high]
             axes.plot(ends, [at, at], color=_EFFECTS[effects[row.label]], linewidth=2)
     axes.set(
-        xlabel="points of accuracy that are lost without the ingredient", ylabel="", title="What the ingredient brings"
+        xlabel="points of accuracy that the change costs",
+        ylabel="",
+        title="What it costs to change one ingredient back",
     )
     axes.tick_params(axis="y", labelsize=8)
     axes.legend(title=None, loc="lower right", fontsize=8)
@@ -155,14 +157,18 @@ def ablation(rows: Sequence[AblationRow], records: Sequence[Record] = ()) -> Fig
     )
 
 
-_EFFECTS = {"helps": GREEN, "not settled, or too small to matter": GREY, "harms": VERMILION}
+_EFFECTS = {
+    "the ingredient helps": GREEN,
+    "not settled, or too small to matter": GREY,
+    "the ingredient harms": VERMILION,
+}
 
 
 def _effect(brings: Estimate, verdict: str) -> str:
     if verdict == stats.HOLDS:
-        return "helps"
+        return "the ingredient helps"
     harms = verdict == stats.DOES_NOT_HOLD and brings.high < 0
-    return "harms" if harms else "not settled, or too small to matter"
+    return "the ingredient harms" if harms else "not settled, or too small to matter"
 
 
 @_styled
