@@ -12,6 +12,7 @@ import yaml
 
 from tpsnet_lib import tasks
 from tpsnet_lib.files import project_root
+from tpsnet_lib.report import student_copies
 
 CELLS = {  # of each notebook, the cells that make its tasks and what these lean on; of one, some statements
     "01": ("imports", "open", "deviations", "task-nearest-mean", "task-deviation"),
@@ -74,6 +75,31 @@ def test_every_task_takes_any_answer(number: str, monkeypatch: pytest.MonkeyPatc
             assert "\n" not in line
             assert len(line) < 600
             assert "Traceback" not in line
+
+
+@pytest.mark.parametrize("number", CELLS)
+def test_the_checks_fail_in_a_students_copy_and_pass_once_it_is_solved(
+    number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "finding", lambda text: None)
+    monkeypatch.setattr("tpsnet_lib.course.explore", lambda draw, **knobs: None)
+    room, asked = tasks_of(number)
+    monkeypatch.setattr(tasks, "_notebook_names", lambda: room)
+    worked = {name: tasks._worked(name) for name in asked}
+    (path,) = (project_root() / "notebooks").glob(f"{number}_*.ipynb")
+    cells = student_copies.student_copy(nbformat.read(path, as_version=4)).cells
+    graded = [cell.source for cell in cells if cell.metadata.get("nbgrader", {}).get("points")]
+    monkeypatch.setattr(tasks, "_folder", [])
+    for task in asked.values():
+        task.check(None)
+    for source in graded:
+        with pytest.raises(AssertionError, match="not solved yet"):
+            exec(source, room)
+    for name, task in asked.items():
+        task.check(worked[name])
+    for source in graded:
+        exec(source, room)
+    assert len(graded) == len(asked)
 
 
 def names_read(tree: ast.AST) -> set[str]:

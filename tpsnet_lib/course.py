@@ -135,7 +135,7 @@ def _notice(dataset: str, root: str | Path | None) -> str:
 def explain_name(shell: Any, kind: type[NameError], error: NameError, trace: Any, tb_offset: int | None = None) -> None:
     """Say, below the traceback, what a name that is not defined may stand for; for `set_custom_exc` of IPython."""
     shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
-    near = difflib.get_close_matches(error.name or "", shell.user_ns, 1)
+    near = difflib.get_close_matches(error.name or "", shell.user_ns, 1, cutoff=0.75)
     finding(f"`{error.name}` is not defined: {f'did you mean `{near[0]}`?' if near else 'a text stands in quotes.'}")
 
 

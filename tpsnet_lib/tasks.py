@@ -79,6 +79,7 @@ class Task:
             return self.wrong(answer)
         except Exception as error:  # whatever a student's answer raises is a sentence, not a traceback
             said = re.sub(r"\s+", " ", str(error)).strip() or "no message"
+            said = said if len(said) <= 160 else f"{said[:157]}..."
             return f"This answer cannot be checked: it raises {type(error).__name__} ({said})."
 
 

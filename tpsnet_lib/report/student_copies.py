@@ -15,14 +15,46 @@ HIDE = "course.hide_solutions()"
 
 
 def student_copy(notebook: Any) -> Any:
-    """The notebook without outputs, in which an exercise stays unanswered until its student answers it."""
-    copy = deepcopy(notebook)
+    """The notebook without outputs, in which an exercise stays unanswered until its student answers it.
+
+    Below each exercise stands a cell that fails until its check has passed; both carry the metadata of nbgrader."""
+    copy, cells = deepcopy(notebook), []
     for cell in copy.cells:
+        cells.append(cell)
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             if "course.open_lab(" in cell.source:
                 cell.source = f"{cell.source}\n{HIDE}"
+        if "exercise" in cell.metadata.get("tags", []):
+            cell.metadata["nbgrader"] = _nbgrader(cell.id, points=0)
+            cells.append(_graded(cell))
+    copy.cells = cells
     return copy
+
+
+def _graded(exercise: Any) -> Any:
+    """The cell that is worth a point once the check of an exercise has passed; Run All goes on where it fails."""
+    import nbformat
+
+    (task,) = re.findall(r"(\w+)\.check\(", exercise.source)
+    name = f"{exercise.id}-graded"
+    metadata = {"tags": ["raises-exception"], "nbgrader": _nbgrader(name, points=1)}
+    source = f'assert {task}.passed, "the task above is not solved yet"'
+    return nbformat.v4.new_code_cell(source, id=name, metadata=metadata)  # type: ignore[no-untyped-call]
+
+
+def _nbgrader(name: str, points: int) -> dict[str, Any]:
+    """A cell's metadata for nbgrader: a student's answer (no points), or a locked check of it."""
+    check = points > 0
+    return {
+        "schema_version": 3,
+        "grade_id": name,
+        "task": False,
+        "solution": not check,
+        "locked": check,
+        "grade": check,
+        **({"points": points} if check else {}),
+    }
 
 
 BOOTSTRAP = """# On Colab this brings the project and its packages; where they are, it does nothing.
