@@ -66,12 +66,12 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
     Fit it on images that were not trained on, and apply it to others. In 1 / T the likelihood has one optimum, so
     halving the range finds it."""
     scores = logits.double()
-    right = scores.gather(1, labels[:, None]).mean()
+    label_score = scores.gather(1, labels[:, None]).mean()
     low, high = math.log(0.01), math.log(100)
     for _ in range(50):
         middle = (low + high) / 2
         expected = (scores * (scores / math.exp(middle)).softmax(1)).sum(1).mean()
-        if expected < right:  # d nll / d (1/T) < 0: the logits deserve more weight, a lower T
+        if expected < label_score:  # d nll / d (1/T) < 0: the logits deserve more weight, a lower T
             high = middle
         else:
             low = middle

@@ -31,18 +31,18 @@ def layer_costs(config: ModelConfig) -> list[LayerRow]:
     for layer, inputs in enumerate((config.stem, *config.channels[:-1])):
         rows.append(_layer_row(config, layer, inputs, side=rows[-1].shape[1]))
     width = config.channels[-1]
-    others = config.classes + (2 * width if config.block == "preact" else 0)  # the bias; the norm before the pool
+    vectors = config.classes + (2 * width if config.block == "preact" else 0)  # the bias; the norm before the pool
     kind = f"{config.head_pool}-pool {config.pool}, linear"
-    return [*rows, _row("head", kind, (config.classes, 1, 1), [(width, config.classes, 1, 1)], others)]
+    return [*rows, _row("head", kind, (config.classes, 1, 1), [(width, config.classes, 1, 1)], vectors)]
 
 
 def _row(
-    name: str, kind: str, shape: tuple[int, int, int], convolutions: Sequence[tuple[int, int, int, int]], others: int
+    name: str, kind: str, shape: tuple[int, int, int], convolutions: Sequence[tuple[int, int, int, int]], vectors: int
 ) -> LayerRow:
-    """`convolutions`: inputs, outputs, kernel, side of the output; `others`: parameters of norms and biases."""
+    """`convolutions`: inputs, outputs, kernel, side of the output; `vectors`: parameters of norms and biases."""
     weights = [inputs * outputs * kernel**2 for inputs, outputs, kernel, _ in convolutions]
     macs = sum(weight * side**2 for weight, (*_, side) in zip(weights, convolutions, strict=True))
-    return LayerRow(name, kind, shape, sum(weights) + others, macs)
+    return LayerRow(name, kind, shape, sum(weights) + vectors, macs)
 
 
 def _stem_row(config: ModelConfig) -> LayerRow:
@@ -74,21 +74,21 @@ def _layer_row(config: ModelConfig, layer: int, inputs: int, side: int) -> Layer
     if config.residual and (strided or inputs != outputs):
         convolutions.append((inputs, outputs, config.skip_kernel(layer), side))
         normed += outputs
-    others = 2 * normed
+    vectors = 2 * normed
     if config.squeeze:
         hidden = config.squeezed(outputs)
         convolutions += blocks * [(outputs, hidden, 1, 1), (hidden, outputs, 1, 1)]
-        others += blocks * (hidden + outputs)
+        vectors += blocks * (hidden + outputs)
         kind += ", SE"
-    return _row(f"layer {layer + 1}", kind, (outputs, side, side), convolutions, others)
+    return _row(f"layer {layer + 1}", kind, (outputs, side, side), convolutions, vectors)
 
 
 def _with_own_blocks(row: LayerRow, config: ModelConfig, inputs: int, blocks: int, stride: int) -> LayerRow:
     """The row of a layer with its blocks, which are of a class of one's own; the first has the stride."""
     outputs, side, _ = row.shape
-    first = cost_of_block(config.block, inputs, outputs, stride, side * stride)
-    other = cost_of_block(config.block, outputs, outputs, 1, side)
-    parameters, macs = (one + (blocks - 1) * more for one, more in zip(first, other, strict=True))
+    first_block = cost_of_block(config.block, inputs, outputs, stride, side * stride)
+    later_block = cost_of_block(config.block, outputs, outputs, 1, side)
+    parameters, macs = (first + (blocks - 1) * later for first, later in zip(first_block, later_block, strict=True))
     kind = f"{blocks} {config.block} block{'s' if blocks > 1 else ''}"
     return replace(row, kind=kind, parameters=row.parameters + parameters, macs=row.macs + macs)
 

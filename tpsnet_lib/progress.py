@@ -13,12 +13,12 @@ from tqdm import tqdm
 
 def duration(seconds: float) -> str:
     """Seconds as people write them: `9 s`, `4:05 min`, `2:03:00 h`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02d} min"
-    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d} h"
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60}:{rounded % 60:02d} min"
+    return f"{rounded // 3600}:{rounded % 3600 // 60:02d}:{rounded % 60:02d} h"
 
 
 class Progress:

@@ -106,10 +106,10 @@ def _numbers(values: ArrayLike) -> Array:
 
 
 def _pairs(*lists: ArrayLike) -> list[Array]:
-    found = [_numbers(values) for values in lists]
-    if len({len(values) for values in found}) > 1:
-        raise ValueError(f"pairs need lists of one length, and these have {', '.join(str(len(x)) for x in found)}")
-    return found
+    columns = [_numbers(values) for values in lists]
+    if len({len(values) for values in columns}) > 1:
+        raise ValueError(f"pairs need lists of one length, and these have {', '.join(str(len(x)) for x in columns)}")
+    return columns
 
 
 def _vary(*lists: Array) -> bool:
@@ -344,11 +344,11 @@ def holm(table: Mapping[str, tuple[Estimate, float]], alpha: float = 0.05) -> di
     pending counts among the comparisons (p = 1), so that no verdict is lost when its runs arrive."""
     raw = [p_value(*comparison) for comparison in table.values()]
     adjusted = multitest.multipletests(raw, alpha, method="holm")[1] if raw else []
-    found = {}
+    verdicts = {}
     for (name, comparison), p in zip(table.items(), adjusted, strict=True):
-        alone = verdict(*comparison)
-        found[name] = Adjusted(alone if p <= alpha or alone == PENDING else NOT_SETTLED, float(p))
-    return found
+        unadjusted = verdict(*comparison)
+        verdicts[name] = Adjusted(unadjusted if p <= alpha or unadjusted == PENDING else NOT_SETTLED, float(p))
+    return verdicts
 
 
 def pooled_sd(groups: Sequence[ArrayLike]) -> tuple[float, int]:
@@ -377,8 +377,8 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
 
     Guo et al. 2017 (arXiv 1706.04599), with equal counts of images in the bins (Nguyen & O'Connor 2015). Images of
     equal confidence share their mean gap, so that their order does not matter where they fall into two bins."""
-    sure, hits = _pairs(confidence, correct)
-    levels, level, counts = np.unique(sure, return_inverse=True, return_counts=True)
+    confidences, hits = _pairs(confidence, correct)
+    levels, level, counts = np.unique(confidences, return_inverse=True, return_counts=True)
     gaps = np.repeat(levels - np.bincount(level, hits) / counts, counts)
     total = sum(abs(part.sum()) for part in np.array_split(gaps, bins))
     return float(total) / len(gaps) if len(gaps) else math.nan

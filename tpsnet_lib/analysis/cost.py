@@ -31,9 +31,9 @@ def training_flops(config: RunConfig, images: float) -> float:
 
 def run_flops(config: RunConfig) -> float:
     """Floating-point operations of a whole run, of all its epochs, images and copies of them."""
-    given = config.data
-    fitted, held_out = map(len, split(given.dataset))
-    images = given.train_size or (fitted + held_out if given.fit_on == "all" else fitted)
+    data = config.data
+    fitted, held_out = map(len, split(data.dataset))
+    images = data.train_size or (fitted + held_out if data.fit_on == "all" else fitted)
     return training_flops(config, config.train.epochs * images * config.train.copies)
 
 
@@ -97,12 +97,12 @@ def _published_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A line of the table with its numbers; `ValueError` for one that lacks a cell, or whose numbers are none."""
     if None in row or None in row.values():
         raise ValueError("it has more or fewer cells than the head")
-    found = {**row, **{name: _positive(name, row[name]) if row[name] else None for name in _NUMBERS}, "estimate": None}
+    values = {**row, **{name: _positive(name, row[name]) if row[name] else None for name in _NUMBERS}, "estimate": None}
     if member := MEMBERS.get(row["member"]):
-        found |= {"parameters": count_parameters(member), "macs": count_macs(member)}
-    if found["parameters"] is None or found["accuracy"] is None or found["accuracy"] > 1:
+        values |= {"parameters": count_parameters(member), "macs": count_macs(member)}
+    if values["parameters"] is None or values["accuracy"] is None or values["accuracy"] > 1:
         raise ValueError("a model needs parameters (or its member's name), and an accuracy as a fraction")
-    return found
+    return values
 
 
 def _positive(name: str, text: str) -> float:
@@ -141,9 +141,9 @@ def beside_published(finals: Iterable[Final]) -> list[dict[str, Any]]:
 
 def frontier(rows: Sequence[Mapping[str, Any]], cost_name: str) -> list[Mapping[str, Any]]:
     """The rows that no other beats at equal or lower cost, by rising cost (Pareto); rows without both are left out."""
-    known = [row for row in rows if row.get(cost_name) is not None and row.get("accuracy") is not None]
+    complete = [row for row in rows if row.get(cost_name) is not None and row.get("accuracy") is not None]
     best: list[Mapping[str, Any]] = []
-    for row in sorted(known, key=lambda row: (row[cost_name], -row["accuracy"])):
+    for row in sorted(complete, key=lambda row: (row[cost_name], -row["accuracy"])):
         if not best or row["accuracy"] > best[-1]["accuracy"]:
             best.append(row)
     return best

@@ -94,13 +94,13 @@ def finals(store: Store) -> list[Final]:
             groups.setdefault(key, {})[record.id] = record
             names.setdefault(key, (experiment.name, run.label))
     shared = Counter(name for name, _ in names.values())
-    every = store.all()
-    siblings = _by_group(every)
+    all_records = store.all()
+    siblings = _by_group(all_records)
     results = []
     for key, members in groups.items():
         name, label = names[key]
         records = tuple(sorted(members.values(), key=lambda record: record.config.seed))
-        alone = tuple(record for record in records if ran_alone(record, every))
+        alone = tuple(record for record in records if ran_alone(record, all_records))
         name = f"{name}, {label}" if shared[name] > 1 else name
         opened = tuple(tests[record.id] for record in records)
         results.append(Final(name, records, opened, held_out_runs(records[0], siblings), alone))
@@ -110,7 +110,7 @@ def finals(store: Store) -> list[Final]:
 def held_out_runs(record: Record, groups: Mapping[str, list[Record]]) -> tuple[Record, ...]:
     """The runs of a record's recipe that were not fitted on the validation images, by seed; `groups` by group id."""
     split = replace(record.config, data=replace(record.config.data, fit_on="split"))
-    return tuple(sorted(groups.get(split.group_id, []), key=lambda other: other.config.seed))
+    return tuple(sorted(groups.get(split.group_id, []), key=lambda run: run.config.seed))
 
 
 def _by_group(records: Iterable[Record]) -> dict[str, list[Record]]:

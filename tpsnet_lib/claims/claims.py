@@ -86,7 +86,7 @@ def _difference(name: str, claim: str, sentence: str, *budgets: tuple[str, str])
             yield better(evidence.runs(first), evidence.runs(second))
 
 
-CONTROL, LONG = "study_control/B=1", "study_long/B=1, 48 epochs"  # one block in each of three layers
+CONTROL, CONTROL_LONG = "study_control/B=1", "study_long/B=1, 48 epochs"  # one block in each of three layers
 SMALL, SMALL_LONG = "effects_layers/N=3", "effects_blocks_long/B=1"  # the same at 77,000 parameters
 
 
@@ -97,8 +97,8 @@ SMALL, SMALL_LONG = "effects_layers/N=3", "effects_blocks_long/B=1"  # the same 
     "reproduction", "a", "TPSNet, by the original's recipe to its last epoch, reaches 94.84% but for a point at most"
 )
 def _reproduction(evidence: Evidence) -> Iterator[Answer]:
-    runs, theirs = evidence.runs("reproduction"), TABLE_1["tpsnet"][1] or math.nan
-    yield at_least(stats.published_difference(runs.values, TABLE_1_IMAGES, theirs, TABLE_1_IMAGES), [runs], -POINT)
+    runs, published = evidence.runs("reproduction"), TABLE_1["tpsnet"][1] or math.nan
+    yield at_least(stats.published_difference(runs.values, TABLE_1_IMAGES, published, TABLE_1_IMAGES), [runs], -POINT)
 
 
 for layers, word in ((2, "two"), (4, "four")):
@@ -126,13 +126,13 @@ def _odd(evidence: Evidence) -> Iterator[Answer]:
         weights = np.linalg.pinv(np.stack([np.ones_like(blocks), blocks, blocks**2, jump], axis=1))[3]
         places = [control, *(f"{experiment}/B={count}" for count in range(2, depths + 1))]
         runs = [evidence.runs(place) for place in places]
-        yield greater(stats.contrast([each.values for each in runs], weights.tolist()), runs)
+        yield greater(stats.contrast([group.values for group in runs], weights.tolist()), runs)
 
 
 def _medians(evidence: Evidence, name: str, chosen: Callable[[Mapping[str, Any]], bool]) -> Answer:
     """The median accuracy of the trials of a search that are chosen, minus that of the others."""
     trials = evidence.trials(name)
-    groups = [[value for drawn, value in trials if chosen(drawn) == side] for side in (True, False)]
+    groups = [[accuracy for draw, accuracy in trials if chosen(draw) == side] for side in (True, False)]
     first, second = groups if min(map(len, groups)) >= FEW else ([], [])
     return greater(stats.median_difference(first, second), [evidence.runs(name)])
 
@@ -140,40 +140,40 @@ def _medians(evidence: Evidence, name: str, chosen: Callable[[Mapping[str, Any]]
 @_test("odd in the search", "c", "Odd numbers of blocks beat even ones, in random networks of the original's space")
 def _odd_in_the_search(evidence: Evidence) -> Iterator[Answer]:
     for name in ("search_original_30", "search_original_9"):
-        yield _medians(evidence, name, lambda drawn: drawn["depth"] % 2 == 1)
+        yield _medians(evidence, name, lambda draw: draw["depth"] % 2 == 1)
 
 
 # (d) dropout, in runs and in the search
 
 
-for kind, label, where in (
+for kind, label, position in (
     ("dropout", "D=0.2", "before the classifier"),
     ("block dropout", "Db=0.2", "inside the blocks"),
 ):
     _difference(
         kind,
         "d",
-        f"Dropout of 0.2 {where} raises the accuracy",
+        f"Dropout of 0.2 {position} raises the accuracy",
         (f"study_dropout/B=1, {kind} 0.2", CONTROL),
         (f"effects_dropout/{label}", SMALL),
     )
     _difference(
         f"{kind}, longer run",
         "d",
-        f"Dropout of 0.2 {where} raises the accuracy of a run four times as long",
-        (f"study_dropout_long/B=1, {kind} 0.2, 48 epochs", LONG),
+        f"Dropout of 0.2 {position} raises the accuracy of a run four times as long",
+        (f"study_dropout_long/B=1, {kind} 0.2, 48 epochs", CONTROL_LONG),
     )
 
 
-def _dropout_in_the_search(variable: str, where: str) -> None:
+def _dropout_in_the_search(variable: str, position: str) -> None:
     @_test(
         f"{variable.replace('_', ' ')} in the search",
         "d",
-        f"Random networks with more than the median dropout {where} beat those with less",
+        f"Random networks with more than the median dropout {position} beat those with less",
     )
     def answers(evidence: Evidence) -> Iterator[Answer]:
-        drawn = [values[variable] for values, _ in evidence.trials("search_classroom")]
-        border = float(np.median(drawn)) if drawn else 0.0
+        rates = [values[variable] for values, _ in evidence.trials("search_classroom")]
+        border = float(np.median(rates)) if rates else 0.0
         yield _medians(evidence, "search_classroom", lambda values: values[variable] > border)
 
 
@@ -201,7 +201,7 @@ _difference(
     "e",
     "In a longer run, deep and narrow beats shallow and wide, at matched parameters",
     ("reproduction", "reproduction_models/model=model1"),
-    ("study_long/B=5, 48 epochs", LONG),
+    ("study_long/B=5, 48 epochs", CONTROL_LONG),
     ("effects_blocks_long/B=5", SMALL_LONG),
 )
 
@@ -209,11 +209,11 @@ _difference(
 def _gain(evidence: Evidence, logits: bool) -> Iterator[Answer]:
     """The rise of the deep network's accuracy from the short run to the longer one, minus that of the shallow one."""
     for places in (
-        ("study_long/B=5, 48 epochs", "study_blocks/B=5", LONG, CONTROL),
+        ("study_long/B=5, 48 epochs", "study_blocks/B=5", CONTROL_LONG, CONTROL),
         ("effects_blocks_long/B=5", "effects_blocks/B=5", SMALL_LONG, SMALL),
     ):
         runs = [evidence.runs(place) for place in places]
-        values = [np.array(each.values) for each in runs]
+        values = [np.array(group.values) for group in runs]
         scaled = [np.log(value / (1 - value)) for value in values] if logits else values
         answer = greater(stats.contrast(scaled, [1, -1, -1, 1]), runs, LOGIT if logits else stats.SMALLEST_EFFECT)
         yield replace(answer, form=".2") if logits else answer
@@ -253,7 +253,7 @@ def _learning_rate(evidence: Evidence) -> Iterator[Answer]:
     """Judge how far winners are from 0.01 if they have other rates, else whether trials near it beat random ones."""
     for name in ("search_classroom", "search_sgd_rate"):
         runs = [evidence.runs(name)]
-        trials = [(math.log10(drawn["lr"]), value) for drawn, value in evidence.trials(name) if _sgd(drawn)]
+        trials = [(math.log10(draw["lr"]), accuracy) for draw, accuracy in evidence.trials(name) if _sgd(draw)]
         yield _near_the_original_rate(trials, runs, math.log10(0.01))
 
 
@@ -270,13 +270,13 @@ def _near_the_original_rate(trials: Sequence[tuple[float, float]], runs: list[Ru
     )
     answer = greater(test.nearest, runs)
     if test.winners.high < x or test.winners.low > x:
-        other = at_least(test.winners, runs, x) if test.winners.high < x else at_most(test.winners, runs, x)
-        answer = replace(answer, judged=other.judged, smallest_effect=other.smallest_effect)
+        one_sided = at_least(test.winners, runs, x) if test.winners.high < x else at_most(test.winners, runs, x)
+        answer = replace(answer, judged=one_sided.judged, smallest_effect=one_sided.smallest_effect)
     return replace(answer, notes=notes)
 
 
-def _sgd(drawn: Mapping[str, Any]) -> bool:
-    return bool(drawn["optimizer"] == "sgd")
+def _sgd(draw: Mapping[str, Any]) -> bool:
+    return bool(draw["optimizer"] == "sgd")
 
 
 @functools.cache
@@ -289,7 +289,7 @@ def _overfitting(evidence: Evidence) -> Iterator[Answer]:
     note = "Overfitting is the accuracy on augmented training images minus that on validation images."
     for places in (
         ("table1_matched/model=tpsnet", "table1_matched/model=model1"),
-        ("study_long/B=5, 48 epochs", LONG),
+        ("study_long/B=5, 48 epochs", CONTROL_LONG),
         ("study_blocks/B=5", CONTROL),
         ("effects_blocks_long/B=5", SMALL_LONG),
     ):

@@ -57,17 +57,17 @@ class Evidence:
 
     def runs(self, place: str) -> Runs:
         """The runs at `experiment/label`, or all of an `experiment`; failed runs count as done, without accuracy."""
-        name, slash, label = place.partition("/")
+        name, slash, wanted = place.partition("/")
         if name not in self._collected:
             experiment = self.experiment(name)
             pairs = collect(experiment, self.store) if experiment else []
             self._collected[name] = [(run.label, run.config, record) for run, record in pairs]
-        chosen = [(config, record) for at, config, record in self._collected[name] if not slash or at == label]
+        chosen = [(config, record) for label, config, record in self._collected[name] if not slash or label == wanted]
         records = tuple(record for _, record in chosen if record is not None)
         final = any(experiment.final for experiment in [self.experiment(name)] if experiment)
         scored = {record.config.seed: self._accuracy(record, final) for record in records}
-        known = {seed: value for seed, value in scored.items() if value is not None}
-        return Runs(name, tuple(config for config, _ in chosen), records, known)
+        accuracies = {seed: value for seed, value in scored.items() if value is not None}
+        return Runs(name, tuple(config for config, _ in chosen), records, accuracies)
 
     def trials(self, name: str) -> list[tuple[dict[str, Any], float]]:
         """What each recorded trial of a search drew, and its accuracy: chance level for one that failed."""
@@ -130,12 +130,12 @@ def furthest_apart(groups: Sequence[Runs]) -> Estimate:
     values = [runs.values for runs in groups]
     if min(map(len, values)) < 2:
         return Estimate(math.nan, math.nan, math.nan, 0)
-    means = [float(np.mean(each)) for each in values]
-    first, second = int(np.argmax(means)), int(np.argmin(means))
+    means = [float(np.mean(accuracies)) for accuracies in values]
+    best, worst = int(np.argmax(means)), int(np.argmin(means))
     interval = tukey_hsd(*values).confidence_interval(stats.LEVEL)
-    low, high = (float(np.asarray(end)[first, second]) for end in (interval.low, interval.high))
+    low, high = (float(np.asarray(end)[best, worst]) for end in (interval.low, interval.high))
     n, freedom = min(map(len, values)), sum(map(len, values)) - len(values)
-    return Estimate(means[first] - means[second], low, high, n, "seeds a network", "Tukey", freedom=freedom)
+    return Estimate(means[best] - means[worst], low, high, n, "seeds a network", "Tukey", freedom=freedom)
 
 
 def overfitting(runs: Runs) -> list[float]:
@@ -152,10 +152,10 @@ def log_epoch_times(first: Runs, second: Runs) -> list[list[float]]:
 
     The fastest epoch is the one that other work on the machine disturbed least."""
     machines = [[(r.hardware, r.provenance.get("threads")) for r in runs.records] for runs in (first, second)]
-    both = sorted(set(machines[0]) & set(machines[1]), key=lambda at: min(each.count(at) for each in machines))
+    shared = sorted(set(machines[0]) & set(machines[1]), key=lambda m: min(side.count(m) for side in machines))
     return [
-        [math.log(_fastest(r)) for r, at in zip(runs.records, where, strict=True) if both and at == both[-1]]
-        for runs, where in zip((first, second), machines, strict=True)
+        [math.log(_fastest(r)) for r, m in zip(runs.records, side, strict=True) if shared and m == shared[-1]]
+        for runs, side in zip((first, second), machines, strict=True)
     ]
 
 

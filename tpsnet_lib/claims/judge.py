@@ -48,7 +48,7 @@ def judge_claims(store: Store, declared: Mapping[str, Experiment] | None = None)
     `declared` stands in for declared experiments of the same names."""
     evidence = Evidence(store, declared)
     answers = {name: list(test.answers(evidence)) for name, test in TESTS.items()}
-    chosen = {name: largest_answer(found) for name, found in answers.items()}
+    chosen = {name: largest_answer(candidates) for name, candidates in answers.items()}
     adjusted = stats.holm({name: (answer.judged, answer.smallest_effect) for name, answer in chosen.items()})
     return [
         _row(TESTS[name], answer, adjusted[name], _pending(answers[name], answer, evidence))
@@ -71,8 +71,8 @@ def describe_table(rows: Sequence[Row]) -> str:
 def largest_answer(answers: Sequence[Answer]) -> Answer:
     """The first answer whose declared runs are all done, else the first that has an interval; budgets fall."""
     complete = [answer for answer in answers if answer.complete]
-    some = [answer for answer in answers if answer.estimate.has_interval]
-    return [*complete, *some, answers[-1]][0]
+    estimated = [answer for answer in answers if answer.estimate.has_interval]
+    return [*complete, *estimated, answers[-1]][0]
 
 
 def _row(test: Test, answer: Answer, adjusted: stats.Adjusted, pending: str) -> Row:
@@ -86,7 +86,7 @@ def _row(test: Test, answer: Answer, adjusted: stats.Adjusted, pending: str) -> 
         adjusted.verdict,
         adjusted.p,
         answer.estimate,
-        _shown(answer.estimate, answer.form),
+        _estimate_text(answer.estimate, answer.form),
         answer.smallest_effect,
         describe_runs(configs),
         tuple(records.values()) if answer.estimate.n else (),
@@ -95,7 +95,7 @@ def _row(test: Test, answer: Answer, adjusted: stats.Adjusted, pending: str) -> 
     )
 
 
-def _shown(estimate: Estimate, form: str) -> str:
+def _estimate_text(estimate: Estimate, form: str) -> str:
     if form != "ratio":
         return format(estimate, form)
     if not estimate.n:
@@ -106,19 +106,19 @@ def _shown(estimate: Estimate, form: str) -> str:
 
 def _pending(answers: Sequence[Answer], chosen: Answer, evidence: Evidence) -> str:
     """The commands that the chosen budget and larger ones still need, with their runs and minutes; empty if none."""
-    runs = [each for answer in answers[: answers.index(chosen) + 1] for each in answer.runs]
+    runs = [group for answer in answers[: answers.index(chosen) + 1] for group in answer.runs]
     missing: dict[str, int] = {}
-    for each in {(each.experiment, each.configs): each for each in runs}.values():
-        if each.missing or not each.configs:
-            missing[each.experiment] = missing.get(each.experiment, 0) + each.missing
-    known = {name: evidence.experiment(name) for name in missing}
-    undeclared = [f"`{name}`" for name, experiment in known.items() if experiment is None]
-    said = [_command(experiment, missing[name]) for name, experiment in known.items() if experiment is not None]
-    later = [f"{', '.join(undeclared)} (declared when the learning rates are known)"] if undeclared else []
-    return ", ".join(said + later)
+    for group in {(group.experiment, group.configs): group for group in runs}.values():
+        if group.missing or not group.configs:
+            missing[group.experiment] = missing.get(group.experiment, 0) + group.missing
+    experiments = {name: evidence.experiment(name) for name in missing}
+    names = [f"`{name}`" for name, e in experiments.items() if e is None]
+    commands = [_command(e, missing[name]) for name, e in experiments.items() if e is not None]
+    undeclared = [f"{', '.join(names)} (declared when the learning rates are known)"] if names else []
+    return ", ".join(commands + undeclared)
 
 
 def _command(experiment: Experiment, count: int) -> str:
-    where = "a GPU" if experiment.needs == "gpu" else "two CPU cores"
-    runs = f"{count} run{'s' if count > 1 else ''}, about {count * experiment.minutes:,.0f} min on {where}"
+    machine = "a GPU" if experiment.needs == "gpu" else "two CPU cores"
+    runs = f"{count} run{'s' if count > 1 else ''}, about {count * experiment.minutes:,.0f} min on {machine}"
     return f"`tpsnet run {experiment.name}` ({runs})"

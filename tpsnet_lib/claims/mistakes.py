@@ -22,7 +22,7 @@ def epoch_of_lowest_loss(store: Store) -> tuple[list[float], int]:
     Where the store has the committed records, they alone count: a network that a reader trains changes no sentence.
     The rule reports the accuracy of the epoch that has the lowest loss on the very images that judge it. Returned are
     that accuracy minus the last epoch's, one a run, and how many runs would report another epoch than the last."""
-    excess, others = [], 0
+    excess, earlier = [], 0
     committed = committed_folder()
     for record in (Store(committed) if committed in store.folders else store).all():
         if not record.failed and record.stamp.startswith("CIFAR-10") and held_out(record) is not None:
@@ -30,17 +30,17 @@ def epoch_of_lowest_loss(store: Store) -> tuple[list[float], int]:
             chosen = min(rows, key=lambda row: row["validation_loss"])
             if len(rows) > 1:
                 excess.append(chosen["validation_accuracy"] - rows[-1]["validation_accuracy"])
-                others += chosen is not rows[-1]
-    return excess, others
+                earlier += chosen is not rows[-1]
+    return excess, earlier
 
 
 def best_epoch(store: Store) -> str:
     """How much more a run would claim if the images that judge it had chosen its epoch by the lowest loss."""
-    excess, others = epoch_of_lowest_loss(store)
+    excess, earlier = epoch_of_lowest_loss(store)
     if len(excess) < 2:
         return ""
     return (
-        f"In {others:,} of our {len(excess):,} runs another epoch than the last has the lowest loss on the validation"
+        f"In {earlier:,} of our {len(excess):,} runs another epoch than the last has the lowest loss on the validation"
         f" images. Reported by that epoch, a run would claim **{stats.mean(excess, 'runs'):points.3}** more on average,"
         f" {100 * max(excess):.1f} points at most: little if the learning rate falls to zero, and a wrong habit all the"
         " same."
@@ -53,16 +53,16 @@ def rankings(store: Store) -> tuple[Estimate, Estimate, tuple[float, float]] | N
     First, the long trials read at the epoch where the short ones end, before their rate has fallen; second, trials with
     a short schedule of their own. Last, the two lengths in epochs. None with fewer than `LEAST_PAIRS` networks."""
     short, long = (search.recorded_trials(name, store) for name in (SHORT, LONG))
-    both = [pair for pair in search.same_draws(short, long) if not any(trial.record.failed for trial in pair)]
-    if len(both) < LEAST_PAIRS:
+    pairs = [pair for pair in search.same_draws(short, long) if not any(trial.record.failed for trial in pair)]
+    if len(pairs) < LEAST_PAIRS:
         return None
-    few, many = (trial.record.config.train.epochs for trial in both[0])
-    annealed, final = ([trial.accuracy for trial in trials] for trials in zip(*both, strict=True))
-    cut = [search.accuracy_at(trial, few) for _, trial in both]
+    short_epochs, long_epochs = (trial.record.config.train.epochs for trial in pairs[0])
+    annealed, final = ([trial.accuracy for trial in trials] for trials in zip(*pairs, strict=True))
+    cut = [search.accuracy_at(trial, short_epochs) for _, trial in pairs]
     return (
         stats.rank_correlation(cut, final, "networks"),
         stats.rank_correlation(annealed, final, "networks"),
-        (few, many),
+        (short_epochs, long_epochs),
     )
 
 
@@ -71,11 +71,11 @@ def unannealed_ranking(store: Store) -> str:
     measured = rankings(store)
     if measured is None:
         return ""
-    cut, annealed, (few, many) = measured
+    cut, annealed, (short_epochs, long_epochs) = measured
     return (
-        f"Of {cut.n} random networks trained for {many:g} epochs, the ranking after {few:g} of them, cut off before"
-        f" the rate had fallen, agrees with the last one at a rank correlation of **{cut:}**; that of trials of"
-        f" {few:g} epochs on a schedule of their own agrees at **{annealed:}**."
+        f"Of {cut.n} random networks trained for {long_epochs:g} epochs, the ranking after {short_epochs:g} of them,"
+        f" cut off before the rate had fallen, agrees with the last one at a rank correlation of **{cut:}**; that of"
+        f" trials of {short_epochs:g} epochs on a schedule of their own agrees at **{annealed:}**."
     )
 
 

@@ -40,22 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with naming(Path("standard output")):  # whose reader may be gone, or its disk full
                 sys.stdout.flush()
     except Interrupted as error:
-        _say(error, words)
+        _print_error(error, words)
         return 130
     except KeyboardInterrupt:
         print("tpsnet: stopped", file=sys.stderr)
         return 130
     except TpsnetError as error:
-        _say(error, words)
+        _print_error(error, words)
         return 1
     except BrokenPipeError:
         _drop_output()
         return 141
     except OSError as error:
-        what, way_out = _SYSTEM_ERRORS.get(error.errno or 0, (error.strerror or str(error), "name another place"))
+        reason, way_out = _SYSTEM_ERRORS.get(error.errno or 0, (error.strerror or str(error), "name another place"))
         _drop_output()
-        which = _short(str(error.filename or "standard output, or a file"))
-        _say(error, words, f"{which}: {_short(what)}; nothing was overwritten: {way_out}, and give it again")
+        place = _short(str(error.filename or "standard output, or a file"))
+        _print_error(error, words, f"{place}: {_short(reason)}; nothing was overwritten: {way_out}, and give it again")
         return 1
 
 
@@ -93,7 +93,7 @@ def _renamed(arguments: list[str]) -> list[str]:
     return [new_words.get(word, word) for word in arguments]
 
 
-def _say(error: Exception, words: Sequence[str], line: str = "") -> None:
+def _print_error(error: Exception, words: Sequence[str], line: str = "") -> None:
     if "--debug" in words:
         raise error
     print(f"tpsnet: {' '.join((line or str(error)).split())}", file=sys.stderr)

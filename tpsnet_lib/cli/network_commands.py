@@ -29,18 +29,18 @@ def describe(options: Options) -> int:
     """Print a network's layers and costs; over the budget it is an error, after they are printed."""
     from tpsnet_lib.model_cost import check_budget, count_macs, count_parameters, layer_costs
 
-    given: dict[str, Any] = {}
+    sizes: dict[str, Any] = {}
     for name in ("blocks", "channels", "kernels", "skip_kernels"):
         if (values := getattr(options, name)) is not None:
-            given[name] = [_whole(f"--{name}", item) for text in values for item in text.strip("[]").split(",") if item]
+            sizes[name] = [_int(f"--{name}", item) for text in values for item in text.strip("[]").split(",") if item]
     for name in ("pool", "stem"):
         if (value := getattr(options, name)) is not None:
-            given[name] = _whole(f"--{name}", value)
+            sizes[name] = _int(f"--{name}", value)
     if options.name is not None:
         options.name = current_name(options.name)
     if options.name is not None and options.name not in MEMBERS:
         raise ConfigError(f"no member is called {options.name!r}: known are {', '.join(MEMBERS)}")
-    tree = merged({"model": options.name or "tpsnet"}, {"model": given}, *(dict([assignment(s)]) for s in options.set))
+    tree = merged({"model": options.name or "tpsnet"}, {"model": sizes}, *(dict([assignment(s)]) for s in options.set))
     model = parse(tree).model
     rows, parameters, macs = layer_costs(model), count_parameters(model), count_macs(model)
     if options.draw:
@@ -49,21 +49,21 @@ def describe(options: Options) -> int:
         print(f"drawn: {save_drawing(model, options.draw)}", file=sys.stderr)
     if options.json:
         layers = [{**asdict(row), "shape": list(row.shape)} for row in rows]
-        shown = {spec.name: getattr(model, spec.name) for spec in fields(model)}
+        config = {spec.name: getattr(model, spec.name) for spec in fields(model)}
         costs = {"parameters": parameters, "macs": macs, "budget": PARAMETER_BUDGET}
-        print(json.dumps({**costs, "within_budget": parameters <= PARAMETER_BUDGET, "layers": layers, "model": shown}))
+        print(json.dumps({**costs, "within_budget": parameters <= PARAMETER_BUDGET, "layers": layers, "model": config}))
     else:
         print(f"{'layer':10}{'what':46}{'output':>14}{'parameters':>14}{'MACs':>16}")
         for row in rows:
             print(f"{row.name:10}{row.kind:46}{' x '.join(map(str, row.shape)):>14}{row.parameters:14,}{row.macs:16,}")
-        left = PARAMETER_BUDGET - parameters
-        room = f"{left:,} left of {PARAMETER_BUDGET:,}" if left >= 0 else f"{-left:,} over {PARAMETER_BUDGET:,}"
+        spare = PARAMETER_BUDGET - parameters
+        room = f"{spare:,} left of {PARAMETER_BUDGET:,}" if spare >= 0 else f"{-spare:,} over {PARAMETER_BUDGET:,}"
         print(f"{'total':10}{room:46}{'':14}{parameters:14,}{macs:16,}")
     check_budget(model)
     return 0
 
 
-def _whole(name: str, text: str) -> int:
+def _int(name: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
@@ -88,14 +88,14 @@ def data(options: Options) -> int:
         name = own.name_of(options.data)
         print(f"{name} in {options.data}: {', '.join(images.fingerprint(name, options.data).classes)}")
         return 0
-    root_found = images.find_root(options.data)
-    if root_found is None:
+    folder = images.find_root(options.data)
+    if folder is None:
         raise DataError(
             "no CIFAR-10 found: `tpsnet data download` gets it, --data or TPSNET_DATA names a copy;"
             " data.dataset=shapes10 needs none"
         )
-    found = images.fingerprint("cifar10", options.data)
-    print(f"{found.stamp} in {root_found}, training images {found.sha256[:12]}")
+    fingerprint = images.fingerprint("cifar10", options.data)
+    print(f"{fingerprint.stamp} in {folder}, training images {fingerprint.sha256[:12]}")
     return 0
 
 
@@ -164,12 +164,12 @@ def train(options: Options) -> int:
     if options.json:
         print(json.dumps({"record": str(record.path), "id": record.id, "stamp": record.stamp, **record.metrics}))
         return 0
-    found, reached = record.metrics, f"validation accuracy {in_percent(record)}"
+    figures, reached = record.metrics, f"validation accuracy {in_percent(record)}"
     if record.config.data.fit_on == "all":
-        reached = f"fitted on all images, training accuracy {100 * found['train_accuracy']:.2f}%"
+        reached = f"fitted on all images, training accuracy {100 * figures['train_accuracy']:.2f}%"
     print(
-        f"{reached} on {record.stamp} after {found['epochs']:.4g}"
-        f" epochs, {found['parameters']:,} parameters, {duration(found['seconds'])} on {record.hardware}\n{record.path}"
+        f"{reached} on {record.stamp} after {figures['epochs']:.4g} epochs,"
+        f" {figures['parameters']:,} parameters, {duration(figures['seconds'])} on {record.hardware}\n{record.path}"
     )
     return 0
 
@@ -194,10 +194,10 @@ def _length_of(config: RunConfig, options: Options) -> str:
     steps = round(config.train.epochs * epoch_steps)
     if steps < 1000:
         return ""
-    short = replace(config, train=config.train.shortened(8 / (few := min(8, epoch_steps))))
-    how = TrainOptions(resolve_device(options.device), options.execution, progress="none")
+    trial_config = replace(config, train=config.train.shortened(8 / (trial_steps := min(8, epoch_steps))))
+    train_options = TrainOptions(resolve_device(options.device), options.execution, progress="none")
     times: list[float] = []
-    for _ in steps_of(short, fit_set.subset(torch.arange(few * size)), None, how):
+    for _ in steps_of(trial_config, fit_set.subset(torch.arange(trial_steps * size)), None, train_options):
         times.append(time.monotonic())
         if len(times) > 3 and times[-1] - times[0] > 5:
             break

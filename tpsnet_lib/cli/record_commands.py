@@ -26,17 +26,17 @@ def test(options: Options) -> int:
     record = store.load(name)
     opened_before = find_test(record, store) is not None
     result = open_test(record, root=options.data, device=options.device, store=store, exploratory=options.exploratory)
-    said = result.metrics
+    scores = result.metrics
     if opened_before:
-        _, said = score(record, root=options.data, device=options.device)
+        _, scores = score(record, root=options.data, device=options.device)
         if options.log:
-            log_score(record, store, said)
+            log_score(record, store, scores)
     if options.json:
-        print(json.dumps({"record": str(record.path), "id": record.id, "recorded": result.metrics, **said}))
+        print(json.dumps({"record": str(record.path), "id": record.id, "recorded": result.metrics, **scores}))
         return 0
-    print(f"{_accuracy(said, '')} on the {said['n']:,} test images of {said['fingerprint']['stamp']}")
-    if "exact_n" in said:
-        print(f"{_accuracy(said, 'exact_')} on the {said['exact_n']:,} exact ones")
+    print(f"{_accuracy(scores, '')} on the {scores['n']:,} test images of {scores['fingerprint']['stamp']}")
+    if "exact_n" in scores:
+        print(f"{_accuracy(scores, 'exact_')} on the {scores['exact_n']:,} exact ones")
     if opened_before:
         print(f"recorded when it was opened, {result.metrics['opened'][:10]}: {result.metrics['correct']:,} correct")
     return 0
@@ -68,8 +68,8 @@ def predict(options: Options) -> int:
         print(json.dumps({"id": record.id, "photos": dict(zip(options.photo, rows, strict=True))}))
         return 0
     for path, row in zip(options.photo, rows, strict=True):
-        (name, confidence), *others = row.items()
-        print(f"{path}: {name}, {confidence:.0%} ({', '.join(f'{other} {part:.0%}' for other, part in others)})")
+        (name, confidence), *runners_up = row.items()
+        print(f"{path}: {name}, {confidence:.0%} ({', '.join(f'{label} {share:.0%}' for label, share in runners_up)})")
     print(
         f"By record {record.id}. It knows only {len(names)} classes ({', '.join(names)}) and sees the middle square of"
         f" a photograph at 32 x 32 pixels: whatever else is shown is taken for one of them, also with high confidence."
@@ -89,10 +89,9 @@ def convert(options: Options) -> int:
     return 0
 
 
-def _accuracy(said: dict[str, Any], kind: str) -> str:
-    low, high = 100 * said[f"{kind}low"], 100 * said[f"{kind}high"]
-    correct = said[f"{kind}correct"]
-    return f"accuracy {100 * said[f'{kind}accuracy']:.2f}% (95% interval {low:.2f} to {high:.2f}), {correct:,} correct"
+def _accuracy(scores: dict[str, Any], kind: str) -> str:
+    percent, low, high = (100 * scores[f"{kind}{name}"] for name in ("accuracy", "low", "high"))
+    return f"accuracy {percent:.2f}% (95% interval {low:.2f} to {high:.2f}), {scores[f'{kind}correct']:,} correct"
 
 
 def _best_opened(store: Any) -> str:
@@ -112,20 +111,20 @@ def records(options: Options) -> int:
     from tpsnet_lib.runs import records as stores
 
     if options.verb in ("export", "import"):
-        return _travel(options)
+        return _export_or_import(options)
     store = stores.default_store(options.out)
     if options.verb == "publish":
         return _publish(options, store)
-    found = store.all()
+    chosen = store.all()
     if options.verb == "verify":
-        return _verify(store, found)
+        return _verify(store, chosen)
     if options.names:
         wanted = {run_id for name in options.names for run_id in _ids(name, store)}
-        found = [record for record in found if record.id in wanted]
+        chosen = [record for record in chosen if record.id in wanted]
     if options.json:
-        print(json.dumps(stores.rows(found)))
+        print(json.dumps(stores.rows(chosen)))
         return 0
-    for record in found:
+    for record in chosen:
         score = record.failed or stores.in_percent(record)
         model = record.config.model
         shape = f"{list(model.blocks)} x {list(model.channels)}"
@@ -133,12 +132,12 @@ def records(options: Options) -> int:
     return 0
 
 
-def _verify(store: Any, found: Sequence[Any]) -> int:
+def _verify(store: Any, verified: Sequence[Any]) -> int:
     """Hold every record against its sums, the trials' files against each other, and the logs against the results."""
     from tpsnet_lib.runs import openings, publish, record_checks, record_files, test_set
 
     faults = [*publish.repeated_rows(store), *openings.faults(store), *test_set.undeclared(store)]
-    for record in found:
+    for record in verified:
         for folder in (record.path, *(base / record.id / "test" for base in store.folders)):
             try:
                 if (sums := folder / record_files.SUMS).is_file():
@@ -147,11 +146,11 @@ def _verify(store: Any, found: Sequence[Any]) -> int:
                 faults.append(str(error))
     for fault in faults:
         print(f"tpsnet: {fault}", file=sys.stderr)
-    print(f"{len(faults)} faults in {len(found)} records" if faults else f"{len(found)} records are whole")
+    print(f"{len(faults)} faults in {len(verified)} records" if faults else f"{len(verified)} records are whole")
     return 1 if faults else 0
 
 
-def _travel(options: Options) -> int:
+def _export_or_import(options: Options) -> int:
     """Export the writable store's finished records, or those of some experiments and ids; or import an archive."""
     from tpsnet_lib.runs import export
     from tpsnet_lib.runs import records as stores
@@ -160,15 +159,15 @@ def _travel(options: Options) -> int:
         if len(options.names) != 1:
             raise ConfigError("records import: name one archive, as `records export` wrote it")
         store = stores.default_store(options.out)
-        came, known = export.import_records(Path(options.names[0]), store.writable)
-        print(f"{len(came)} records brought to {store.writable}, {len(known)} were there already")
+        imported, present = export.import_records(Path(options.names[0]), store.writable)
+        print(f"{len(imported)} records brought to {store.writable}, {len(present)} were there already")
         return 0
     if options.out is None:
         raise ConfigError("records export: --out names the archive to write, such as records.tar")
     store = stores.Store(stores.default_store(options.store).writable)
     wanted = [run_id for name in options.names for run_id in _ids(name, store)]
-    found = [store.load(run_id) for run_id in wanted] if options.names else store.all()
-    finished = [record for record in found if not record.failed and record.path.is_dir()]
+    chosen = [store.load(run_id) for run_id in wanted] if options.names else store.all()
+    finished = [record for record in chosen if not record.failed and record.path.is_dir()]
     export.export_records(finished, Path(options.out))
     print(f"{len(finished)} records in {options.out}")
     return 0
@@ -193,9 +192,9 @@ def _publish(options: Options, store: Any) -> int:
     for name in options.names:
         if name in experiments.experiment_names() and not options.weights:
             experiment = experiments.load_experiment(name)
-            found = [record for _, record in experiments.collect(experiment, store) if record is not None]
-            publish.write_trials(target / f"{name}.trials.jsonl", found)
-            print(f"{len(found)} of {len(experiment.runs)} runs in {target / f'{name}.trials.jsonl'}")
+            trials = [record for _, record in experiments.collect(experiment, store) if record is not None]
+            publish.write_trials(target / f"{name}.trials.jsonl", trials)
+            print(f"{len(trials)} of {len(experiment.runs)} runs in {target / f'{name}.trials.jsonl'}")
             continue
         for run_id in _ids(name, store):
             record = store.load(run_id)

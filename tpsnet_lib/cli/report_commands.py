@@ -33,8 +33,8 @@ def notebooks(options: Options) -> int:
 
 
 def _parameters(options: Options) -> dict[str, Any]:
-    given = dict(assignment(f"{name}={value}") for name, value in options.p)
-    return {**given, "data": str(Path(options.data).resolve())} if options.data else given
+    parameters = dict(assignment(f"{name}={value}") for name, value in options.p)
+    return {**parameters, "data": str(Path(options.data).resolve())} if options.data else parameters
 
 
 def report(options: Options) -> int:

@@ -34,22 +34,22 @@ def run(options: Options) -> int:
         chosen = [experiments.load_experiment(name) for name in options.experiment]
     else:
         for e in experiments.all_experiments(faults):
-            left = len(experiments.pending([e], store))
-            minutes = f"about {left * e.minutes:.0f} min" if left else "done"
+            count = len(experiments.pending([e], store))
+            minutes = f"about {count * e.minutes:.0f} min" if count else "done"
             print(
-                f"{e.priority:4} {e.name:28} {e.needs}  {left:4} of {len(e.runs):4} pending  {minutes:14} {e.question}"
+                f"{e.priority:4} {e.name:28} {e.needs}  {count:4} of {len(e.runs):4} pending  {minutes:14} {e.question}"
             )
-        return _left_out(faults)
+        return _report_unreadable(faults)
     jobs = experiments.pending(chosen, store)
     with Mirror(options.wandb) as mirror:
-        done = _run_all(options, jobs, store, mirror.follow(chosen, store))
-    failed = [record for record in done if record.failed]
-    left = len(experiments.pending(chosen, store))
-    print(f"{len(done) - len(failed)} runs recorded in {store.writable}, {len(failed)} failed, {left} pending")
-    return _left_out(faults)
+        results = _run_all(options, jobs, store, mirror.follow(chosen, store))
+    failed = [record for record in results if record.failed]
+    count = len(experiments.pending(chosen, store))
+    print(f"{len(results) - len(failed)} runs recorded in {store.writable}, {len(failed)} failed, {count} pending")
+    return _report_unreadable(faults)
 
 
-def _left_out(faults: Sequence[str]) -> int:
+def _report_unreadable(faults: Sequence[str]) -> int:
     """Name the experiments that could not be read, a line each; 1 if there are any."""
     for fault in faults:
         print(f"tpsnet: {fault}; left out", file=sys.stderr)
@@ -73,7 +73,7 @@ def _card(options: Options, store: Any) -> int:
         benches = _card_benches(options).items()
         print(card_plan.table([*parts, *(card_plan.Part(name, 1, 0, 0, minutes) for name, (minutes, _) in benches)]))
         return 0
-    asked = RunOptions(store, options.data, options.device, minutes=options.minutes, execution=options.execution)
+    run_options = RunOptions(store, options.data, options.device, minutes=options.minutes, execution=options.execution)
     device = resolve_device(options.device)
 
     def measure() -> dict[str, Any]:
@@ -81,7 +81,7 @@ def _card(options: Options, store: Any) -> int:
         return bench.measure(bench.planned(), images, device, 60 * card_plan.BENCH_MINUTES)
 
     measured = measure if device.type == "cuda" else None
-    spent = card.Card(options.card, scale, asked, measured, _card_benches(options))
+    spent = card.Card(options.card, scale, run_options, measured, _card_benches(options))
     try:
         waits = spent.spend()
     finally:
@@ -122,19 +122,19 @@ def _run_all(options: Options, jobs: Sequence[Any], store: Any, on_record: Any) 
     """Jobs on the backend that is asked for."""
     from tpsnet_lib.runs import local_backend
 
-    asked = {name: getattr(options, name) for name in ("device", "workers", "minutes", "execution")}
-    asked |= {"store": store, "root": options.data, "on_record": on_record}
+    settings = {name: getattr(options, name) for name in ("device", "workers", "minutes", "execution")}
+    settings |= {"store": store, "root": options.data, "on_record": on_record}
     if options.backend == "ray":
         from tpsnet_lib.runs import ray_backend
 
         if options.gpus_per_run is not None and options.gpus_per_run < 0:
             raise ConfigError(f"--gpus-per-run is {options.gpus_per_run:g}: give 0 or more, such as 0.25")
-        on_ray = {name: getattr(options, name) for name in ("address", "gpus_per_run", "asha")}
-        return ray_backend.run_all(jobs, ray_backend.RayOptions(**asked, **on_ray))
+        ray_settings = {name: getattr(options, name) for name in ("address", "gpus_per_run", "asha")}
+        return ray_backend.run_all(jobs, ray_backend.RayOptions(**settings, **ray_settings))
     for name in ("address", "gpus_per_run", "asha"):
         if getattr(options, name):
             raise ConfigError(f"--{name.replace('_', '-')} is for Ray: add --backend ray")
-    return local_backend.run_all(jobs, local_backend.RunOptions(**asked))
+    return local_backend.run_all(jobs, local_backend.RunOptions(**settings))
 
 
 def bench(options: Options) -> int:

@@ -32,8 +32,8 @@ def venv_python() -> Path:
 
     uv, installed into it, says how long downloading ("Prepared") and installing ("Installed") took."""
     if not OLDEST <= sys.version_info[:2] < TOO_NEW:
-        found = ".".join(map(str, sys.version_info[:2]))
-        raise TpsnetError(f"Python {found} runs this: tpsnet needs 3.11 to 3.13; try `make PYTHON=python3.12 setup`")
+        version = ".".join(map(str, sys.version_info[:2]))
+        raise TpsnetError(f"Python {version} runs this: tpsnet needs 3.11 to 3.13; try `make PYTHON=python3.12 setup`")
     root = project_root()
     venv = root / ".venv"
     python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -57,8 +57,8 @@ def venv_python() -> Path:
     _call([str(python), "-m", "uv", "--quiet", "--version"], elsewhere)
     install = [str(python), "-m", "uv", "pip", "install", "--python", str(python)]
     _call([*install, "--require-hashes", "-r", str(root / "pins.txt")], "cannot install the pins")
-    own = ["--quiet", "--no-deps", "--no-build-isolation", "-e", "."]  # built by the pinned setuptools
-    _call([*install, *own], "cannot install tpsnet", root)  # in a path `[1]` is an option
+    package = ["--quiet", "--no-deps", "--no-build-isolation", "-e", "."]  # built by the pinned setuptools
+    _call([*install, *package], "cannot install tpsnet", root)  # in a path `[1]` is an option
     write_whole(ready, wanted)
     print(f".venv is ready after {time.monotonic() - began:.0f} s", file=sys.stderr)
     return python
@@ -95,15 +95,15 @@ def lab(options: Options | None = None) -> int:
 
     The super-user, as in a container, is let in; the table of contents is open, and no news is asked for."""
     root, python = project_root(), str(venv_python())
-    first = working_copies(root) / "01_explore_data.ipynb"
+    notebook = working_copies(root) / "01_explore_data.ipynb"
     settings = root / ".venv" / "share" / "jupyter" / "lab"
     write_whole(settings / "settings" / "overrides.json", NO_NEWS)
     workspace = settings / "workspaces" / "default-37a8.jupyterlab-workspace"  # the name that JupyterLab looks for
     if not workspace.exists():
-        write_whole(workspace, json.dumps(_workspace(first.relative_to(root).as_posix())))
+        write_whole(workspace, json.dumps(_workspace(notebook.relative_to(root).as_posix())))
     as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    where = [f"--ServerApp.root_dir={root}", f"--LabApp.workspaces_dir={workspace.parent}"]
-    return _run([python, "-m", "jupyterlab", str(first), *where, *as_root, *(options.jupyter if options else [])])
+    folders = [f"--ServerApp.root_dir={root}", f"--LabApp.workspaces_dir={workspace.parent}"]
+    return _run([python, "-m", "jupyterlab", str(notebook), *folders, *as_root, *(options.jupyter if options else [])])
 
 
 def working_copies(root: Path) -> Path:

@@ -169,7 +169,7 @@ def _bytes(path: Path, part: str) -> bytes:
 
 def _sums(folder: Path) -> dict[str, str]:
     """The sums for the files of a folder, from `SHA256SUMS` in it or in the folder above."""
-    found: dict[str, str] = {}
+    sums: dict[str, str] = {}
     for place, prefix in ((folder.parent, f"{folder.name}/"), (folder, "")):
         path = place / "SHA256SUMS"
         if not path.exists():
@@ -178,8 +178,8 @@ def _sums(folder: Path) -> dict[str, str]:
             sha256, _, name = line.strip().partition(" ")
             name = name.strip().lstrip("*").removeprefix("./")
             if name.startswith(prefix):
-                found[name.removeprefix(prefix)] = sha256.lower()
-    return found
+                sums[name.removeprefix(prefix)] = sha256.lower()
+    return sums
 
 
 def _records(path: Path, data: bytes) -> tuple[Any, Any]:
@@ -231,7 +231,7 @@ def download(root: str | Path, urls: Sequence[str] | None = None, md5: str = ARC
     An archive that lies there already, or is `root` itself, is taken if it has the right MD5; then the addresses (None:
     `archive_urls()`) are tried in turn until one gives it. A good copy is kept as it is; nothing lies under the final
     names until it is whole. Raises `DataError`."""
-    root, own = _archive_in(Path(root).expanduser())
+    root, local = _archive_in(Path(root).expanduser())
     if _is_good(root):
         return root
     faults = []
@@ -239,8 +239,8 @@ def download(root: str | Path, urls: Sequence[str] | None = None, md5: str = ARC
         root.mkdir(parents=True, exist_ok=True)
         with temporary(root / "download") as work:
             archive, folder = work / "archive", work / _PYTHON
-            for source in ([own] if own.is_file() else []) + list(archive_urls() if urls is None else urls):
-                if fault := _linked(own, archive, md5) if source == own else fetch(str(source), archive, md5):
+            for source in ([local] if local.is_file() else []) + list(archive_urls() if urls is None else urls):
+                if fault := _linked(local, archive, md5) if source == local else fetch(str(source), archive, md5):
                     faults.append(f"{source} ({fault})")
                     continue
                 _extract(archive, folder)
@@ -251,12 +251,12 @@ def download(root: str | Path, urls: Sequence[str] | None = None, md5: str = ARC
     raise DataError(f"CIFAR-10 could not be had from {'; '.join(faults)}: set TPSNET_MIRROR to another address")
 
 
-def _linked(own: Path, archive: Path, md5: str) -> str:
+def _linked(local: Path, archive: Path, md5: str) -> str:
     """Let `archive` be one that was downloaded by other means; why that cannot be, or ''."""
-    with own.open("rb") as file:
+    with local.open("rb") as file:
         if hashlib.file_digest(file, "md5").hexdigest() != md5:
             return "it has another MD5 than the official archive"
-    os.symlink(own.resolve(), archive)
+    os.symlink(local.resolve(), archive)
     return ""
 
 

@@ -1,6 +1,6 @@
 """The images as a network meets them: whole sets of tensors, the split, the fingerprint, the normalised input.
 
-The split (assets/cifar10_split.npy, uint16 [50000]) was drawn once from the official training labels and is only ever
+The split (cifar10_split.npy, uint16 [50000]) was drawn once from the official training labels and is only ever
 read: the positions of each class were permuted by numpy's PCG64(20241), dealt out in tens that hold every class once
 (in an order drawn anew for each ten), and written down. The first 45,000 are fitted, the last 5,000 validate. So each
 part is stratified, and so is every prefix of either whose length is a multiple of ten.
@@ -63,8 +63,8 @@ class ImageSet:
 
     def subset(self, positions: Tensor) -> ImageSet:
         """The images at the given positions (int64 [M], in this set), in that order."""
-        where = positions.to(self.labels.device)
-        return replace(self, images=self.images[where], labels=self.labels[where], indices=self.indices[where])
+        rows = positions.to(self.labels.device)
+        return replace(self, images=self.images[rows], labels=self.labels[rows], indices=self.indices[rows])
 
     def to(self, device: torch.device | str) -> ImageSet:
         """The same images on a device."""
@@ -171,11 +171,11 @@ def _load(dataset: str, part: str, root: str | Path | None) -> ImageSet:
     if dataset == "shapes10":
         return _shapes(part, torch.arange(shapes10.SIZES[part]))
     if own.is_own(dataset):
-        held = own.read(dataset, part, root)
-        return ImageSet(held.images, held.labels, torch.arange(len(held.labels)), held.fingerprint.stamp)
-    labels, pixels, found = cifar10.read(part, root)
+        own_set = own.read(dataset, part, root)
+        return ImageSet(own_set.images, own_set.labels, torch.arange(len(own_set.labels)), own_set.fingerprint.stamp)
+    labels, pixels, copy = cifar10.read(part, root)
     images = torch.from_numpy(pixels.reshape(-1, 3, 32, 32))
-    return ImageSet(images, torch.from_numpy(labels.astype(np.int64)), torch.arange(len(labels)), found.stamp)
+    return ImageSet(images, torch.from_numpy(labels.astype(np.int64)), torch.arange(len(labels)), copy.stamp)
 
 
 def _fingerprint(dataset: str, part: str, root: str | Path | None) -> Fingerprint:
@@ -186,5 +186,5 @@ def _fingerprint(dataset: str, part: str, root: str | Path | None) -> Fingerprin
 
 @lru_cache
 def _drawn_fingerprint(part: str) -> Fingerprint:
-    drawn = _load("shapes10", part, None)
-    return Fingerprint("shapes10", cifar10.content_sum(drawn.labels.numpy(), drawn.images.numpy()), True)
+    shapes = _load("shapes10", part, None)
+    return Fingerprint("shapes10", cifar10.content_sum(shapes.labels.numpy(), shapes.images.numpy()), True)

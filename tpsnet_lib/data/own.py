@@ -51,8 +51,8 @@ def read(dataset: str, part: str, root: str | Path | None) -> OwnImages:
         return _of_torchvision(dataset, part, Path(root or "data"))
     if root is None or not is_class_folder(root):
         raise DataError(f"{dataset} is a folder of one's own: give it with --data")
-    if (found := name_of(root)) != dataset:
-        raise DataError(f"{root} is {found}, not {dataset}: its images are others")
+    if (name := name_of(root)) != dataset:
+        raise DataError(f"{root} is {name}, not {dataset}: its images are others")
     return _parts(Path(root).resolve(), _state(root))[part]
 
 
@@ -91,18 +91,18 @@ def _parts(root: Path, state: tuple[Any, ...]) -> dict[str, OwnImages]:
     classes = sorted({path.parent.name for path in photos})
     labels = np.array([classes.index(path.parent.name) for path in photos])
     if (counts := np.bincount(labels)).min() < 3:
-        few = classes[int(counts.argmin())]
+        smallest = classes[int(counts.argmin())]
         raise DataError(
-            f"{root / few} holds {counts.min()} photographs: give at least 3 a class, to fit, choose and test"
+            f"{root / smallest} holds {counts.min()} photographs: give at least 3 a class, to fit, choose and test"
         )
     images = torch.stack([load_photo(path) for path in photos])
-    rest, test = _divided(labels)
-    fit, validation = _divided(labels[rest])
+    training, test = _divided(labels)
+    fit, validation = _divided(labels[training])
     stamp, digest = f"{root.name} (own data)", _digest(classes, labels, images)
-    found = Fingerprint(stamp, digest, True, tuple(classes))
-    orders = {"train": (np.concatenate([rest[fit], rest[validation]]), len(fit)), "test": (test, 0)}
+    fingerprint = Fingerprint(stamp, digest, True, tuple(classes))
+    orders = {"train": (np.concatenate([training[fit], training[validation]]), len(fit)), "test": (test, 0)}
     return {
-        part: OwnImages(images[order], torch.from_numpy(labels[order]), fitted, found)
+        part: OwnImages(images[order], torch.from_numpy(labels[order]), fitted, fingerprint)
         for part, (order, fitted) in orders.items()
     }
 
@@ -128,16 +128,16 @@ def _divided(labels: Any) -> tuple[Any, Any]:
 
 @lru_cache(maxsize=2)
 def _of_torchvision(dataset: str, part: str, root: Path) -> OwnImages:
-    held = _torchvision(dataset, root, part == "train")
-    pixels, labels = torch.as_tensor(held.data), np.asarray(held.targets)
+    source = _torchvision(dataset, root, part == "train")
+    pixels, labels = torch.as_tensor(source.data), np.asarray(source.targets)
     images = pixels.permute(0, 3, 1, 2) if pixels.ndim == 4 else F.pad(pixels[:, None], (2, 2, 2, 2))  # 28 to 32
     order, fitted = np.arange(len(labels)), 0
     if part == "train":
         fit, validation = _divided(labels)
         order, fitted = np.concatenate([fit, validation]), len(fit)
-    digest = _digest(held.classes, labels, images)
-    found = Fingerprint(OF_TORCHVISION[dataset], digest, True, tuple(held.classes))
-    return OwnImages(images[order].contiguous(), torch.from_numpy(labels[order]), fitted, found)
+    digest = _digest(source.classes, labels, images)
+    fingerprint = Fingerprint(OF_TORCHVISION[dataset], digest, True, tuple(source.classes))
+    return OwnImages(images[order].contiguous(), torch.from_numpy(labels[order]), fitted, fingerprint)
 
 
 def _torchvision(dataset: str, root: Path, train: bool, download: bool = False) -> Any:

@@ -73,10 +73,10 @@ class Published:
     original: Tensor
 
 
-def find_reference(given: str | Path | None = None, data: str | Path | None = None) -> Path | None:
-    """The folder of reference files: `given` alone if named, else `$TPSNET_REFERENCE` alone if set, else a folder
+def find_reference(folder: str | Path | None = None, data: str | Path | None = None) -> Path | None:
+    """The folder of reference files: `folder` alone if named, else `$TPSNET_REFERENCE` alone if set, else a folder
     `reference` in or beside the data set's; None where there is none."""
-    if named := given or os.environ.get("TPSNET_REFERENCE"):
+    if named := folder or os.environ.get("TPSNET_REFERENCE"):
         return Path(named).expanduser()
     root = find_root(data)
     if root is None:
@@ -91,19 +91,19 @@ def download(folder: Path, mirrors: Sequence[str] = ()) -> dict[Path, bool]:
 
     `mirrors` are addresses of folders that have them, tried first. A file with the right SHA-256 is kept as it is;
     nothing lies under a final name until it is whole. Raises `DataError`."""
-    there = folder.is_dir()
+    existed = folder.is_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return {folder / name: _bring(folder, name, (*mirrors, ADDRESSES[name])) for name in ADDRESSES}
+        return {folder / name: _fetch_file(folder, name, (*mirrors, ADDRESSES[name])) for name in ADDRESSES}
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror or error}): give another folder") from error
     finally:
-        if not there:
+        if not existed:
             with contextlib.suppress(OSError):  # it holds a file
                 folder.rmdir()
 
 
-def _bring(folder: Path, name: str, addresses: Sequence[str]) -> bool:
+def _fetch_file(folder: Path, name: str, addresses: Sequence[str]) -> bool:
     """Fetch one file unless a whole one is there; whether it was fetched."""
     if (folder / name).is_file() and sha256_of(folder / name) == SHA256[name]:
         return False
@@ -112,10 +112,10 @@ def _bring(folder: Path, name: str, addresses: Sequence[str]) -> bool:
         for number, address in enumerate(addresses):
             url, file = f"{address.rstrip('/')}/{name}", Path(work) / str(number)
             fault = fetch(url, file)
-            if not fault and (found := sha256_of(file)) == SHA256[name]:
+            if not fault and (digest := sha256_of(file)) == SHA256[name]:
                 os.replace(file, folder / name)
                 return True
-            faults.append(f"{url} ({fault or f'SHA-256 {found[:12]}..., not {SHA256[name][:12]}...'})")
+            faults.append(f"{url} ({fault or f'SHA-256 {digest[:12]}..., not {SHA256[name][:12]}...'})")
     raise DataError(
         f"{name} could not be downloaded from {'; '.join(faults)}: name a folder's address that has it with --mirror"
     )
@@ -179,8 +179,8 @@ class Reference:
     @property
     def sources(self) -> str:
         """The sources and licences of what was read."""
-        read = {HUMANS: self.people, LABEL_CHECKS: self.label_checks, PUBLISHED: self.published}
-        return "; ".join(SOURCES[name] for name, content in read.items() if content is not None)
+        contents = {HUMANS: self.people, LABEL_CHECKS: self.label_checks, PUBLISHED: self.published}
+        return "; ".join(SOURCES[name] for name, content in contents.items() if content is not None)
 
 
 def load_reference(folder: Path | None, dataset: str) -> Reference:
@@ -189,14 +189,14 @@ def load_reference(folder: Path | None, dataset: str) -> Reference:
         return Reference(None, None, None, (f"{dataset} has no published predictions, human votes or checked labels",))
     notes = []
 
-    def read(load: Callable[[Path | None], Loaded]) -> Loaded | None:
+    def loaded(load: Callable[[Path | None], Loaded]) -> Loaded | None:
         try:
             return load(folder)
         except DataError as error:
             notes.append(str(error))
             return None
 
-    people, label_checks, published = read(load_humans), read(load_label_checks), read(load_published)
+    people, label_checks, published = loaded(load_humans), loaded(load_label_checks), loaded(load_published)
     return Reference(people, label_checks, published, tuple(notes))
 
 
@@ -207,8 +207,8 @@ def _checked(folder: Path | None, name: str) -> Path:
     path = folder / name
     if not path.is_file():
         raise DataError(f"{path} is missing: {WAY_OUT}; it comes from {SOURCES[name]}")
-    if name in SHA256 and (found := _read(path, lambda: sha256_of(path))) != SHA256[name]:
-        raise DataError(f"{path} has SHA-256 {found[:12]}..., not {SHA256[name][:12]}...: {WAY_OUT}")
+    if name in SHA256 and (digest := _read(path, lambda: sha256_of(path))) != SHA256[name]:
+        raise DataError(f"{path} has SHA-256 {digest[:12]}..., not {SHA256[name][:12]}...: {WAY_OUT}")
     return path
 
 
@@ -216,5 +216,5 @@ def _read(path: Path, load: Callable[[], Loaded]) -> Loaded:
     try:
         return load()
     except (OSError, ValueError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} cannot be read ({said}): {WAY_OUT}") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path} cannot be read ({reason}): {WAY_OUT}") from error

@@ -109,9 +109,9 @@ def draw(part: str, positions: Any) -> tuple[Any, Any]:
     labels = np.empty(len(positions), np.int64)
     chunks, places = np.divmod(np.asarray(positions), _CHUNK)
     for number in np.unique(chunks):
-        here = chunks == number
-        drawn, classes = _chunk(part, int(number))
-        images[here], labels[here] = drawn[places[here]], classes[places[here]]
+        in_chunk = chunks == number
+        chunk_images, chunk_labels = _chunk(part, int(number))
+        images[in_chunk], labels[in_chunk] = chunk_images[places[in_chunk]], chunk_labels[places[in_chunk]]
     return images, labels
 
 
@@ -158,8 +158,8 @@ def _clouds(source: Any, count: int) -> Floats:
     """Smooth random fields in (-0.5, 0.5), [N, 3, 32, 32]: knots on a grid, bilinear between them."""
     knots = np.floor(_uniform(source, count, 3, _KNOTS, _KNOTS) * 256)
     spacing = _SIDE // (_KNOTS - 1)
-    at, knot = np.arange(_SIDE)[:, None], np.arange(_KNOTS)[None] * spacing
-    weights = np.maximum(0, spacing - abs(at - knot)).astype(np.float32)
+    pixel, knot = np.arange(_SIDE)[:, None], np.arange(_KNOTS)[None] * spacing
+    weights = np.maximum(0, spacing - abs(pixel - knot)).astype(np.float32)
     field = weights @ knots @ weights.T  # integers below 2^24 throughout, so exact in any order
     return field / (256 * spacing * spacing) - 0.5
 
@@ -188,8 +188,8 @@ def _mask(labels: Any, draws: list[Floats]) -> Floats:
     p, q = p / radius, q / (radius * (0.8 + 0.2 * flat))
     distance = np.empty_like(p)
     for label, name in enumerate(CLASSES):
-        here = labels == label
-        distance[here] = _SHAPES[name](p[here], q[here], width[here])
+        of_class = labels == label
+        distance[of_class] = _SHAPES[name](p[of_class], q[of_class], width[of_class])
     return np.clip(distance * radius + 0.5, 0, 1)
 
 

@@ -138,15 +138,15 @@ def _check_fields(tree: Mapping[str, Any]) -> None:
 def all_experiments(faults: list[str] | None = None) -> list[Experiment]:
     """Every declared experiment, by priority. A file that cannot be read breaks none of the others: what is wrong with
     it is added to `faults`; without such a list it is raised, as `ConfigError`."""
-    found = []
+    experiments = []
     for name in experiment_names():
         try:
-            found.append(load_experiment(name))
+            experiments.append(load_experiment(name))
         except ConfigError as error:
             if faults is None:
                 raise
             faults.append(str(error))
-    return sorted(found, key=lambda experiment: (experiment.priority, experiment.name))
+    return sorted(experiments, key=lambda experiment: (experiment.priority, experiment.name))
 
 
 def _search_draws(tree: Mapping[str, Any]) -> Draws | None:
@@ -168,9 +168,9 @@ def _runs(path: Path, tree: Mapping[str, Any], draws: Draws | None) -> list[Run]
         runs = [Run(f"draw {index}", config, values) for index, (config, values) in enumerate(pairs)]
     else:
         runs = []
-        for given in _crossed(tree.get("runs") or [{}], tree.get("grid", {})):
-            factors = {key: value for key, value in given.items() if key != "label"}
-            label = str(given.get("label", ", ".join(f"{key}={value}" for key, value in factors.items()) or path.stem))
+        for point in _crossed(tree.get("runs") or [{}], tree.get("grid", {})):
+            factors = {key: value for key, value in point.items() if key != "label"}
+            label = str(point.get("label", ", ".join(f"{key}={value}" for key, value in factors.items()) or path.stem))
             runs.append(Run(label, parse(merged(base, factors)), factors))
     seeded = [Run(run.label, run.config.with_seed(seed), run.factors) for run in runs for seed in seeds]
     for run in seeded:
@@ -207,21 +207,21 @@ def collect(experiment: Experiment | str, store: Store | None = None) -> list[tu
 
 def final_ids() -> dict[str, str]:
     """The ids that may be opened on the test set, with the experiment that declares each `final`."""
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for experiment in final_experiments():
         for run in experiment.runs:
-            found |= dict.fromkeys(run.config.possible_ids, experiment.name)
-    return found
+            names |= dict.fromkeys(run.config.possible_ids, experiment.name)
+    return names
 
 
 def final_experiments() -> list[Experiment]:
     """The experiments that are declared `final`; a file that cannot be read declares nothing."""
-    found = []
+    experiments = []
     for name in experiment_names():
         with contextlib.suppress(ConfigError):
             if read_yaml(experiments_folder() / f"{name}.yaml").get("final"):  # the others may take seconds to load
-                found.append(load_experiment(name))
-    return found
+                experiments.append(load_experiment(name))
+    return experiments
 
 
 def pending(experiments: Sequence[Experiment], store: Store | None = None) -> list[tuple[Experiment, Run]]:

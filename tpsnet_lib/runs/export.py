@@ -73,10 +73,10 @@ def split_file(path: Path, name: Path, size: int) -> list[Path]:
     return pieces
 
 
-def join_pieces(first: Path, whole: Path) -> None:
+def join_pieces(first_piece: Path, archive: Path) -> None:
     """Put the pieces of `split_file` together, the first of which is given; the archive's sums say if one lacks."""
-    with whole.open("wb") as file:
-        for piece in sorted(first.parent.glob(f"{first.stem}.[0-9][0-9]")):
+    with archive.open("wb") as file:
+        for piece in sorted(first_piece.parent.glob(f"{first_piece.stem}.[0-9][0-9]")):
             file.write(piece.read_bytes())
 
 
@@ -98,22 +98,22 @@ def import_records(path: Path, folder: Path) -> tuple[list[str], list[str]]:
         raise RecordError(f"{path} is no archive: name one that `tpsnet records export` wrote")
     if path.suffix == ".00":
         folder.mkdir(parents=True, exist_ok=True)
-        with temporary(folder / path.stem, folder=False) as whole:
-            join_pieces(path, whole)
-            return import_records(whole, folder)
-    came, known = [], []
+        with temporary(folder / path.stem, folder=False) as archive:
+            join_pieces(path, archive)
+            return import_records(archive, folder)
+    imported, present = [], []
     with folders_whole(folder, "import") as work:
         records = _records(path, work)
         for record in records:
-            there = Store(folder, committed_folder()).find(record.id)
-            if there is None or (there.path.parent != folder.resolve() and there.metrics == record.metrics):
-                came.append(record.id)  # perhaps with weights, which a committed one need not have
-            elif there.metrics == record.metrics and there.has_weights >= record.has_weights:
-                known.append(record.id)
+            existing = Store(folder, committed_folder()).find(record.id)
+            if existing is None or (existing.path.parent != folder.resolve() and existing.metrics == record.metrics):
+                imported.append(record.id)  # perhaps with weights, which a committed one need not have
+            elif existing.metrics == record.metrics and existing.has_weights >= record.has_weights:
+                present.append(record.id)
                 shutil.rmtree(record.path)
             else:
-                raise RecordError(f"{there.path} exists already with other content and is not overwritten")
-    return came, known
+                raise RecordError(f"{existing.path} exists already with other content and is not overwritten")
+    return imported, present
 
 
 def _records(path: Path, work: Path) -> list[Record]:
@@ -135,8 +135,8 @@ def _extract(path: Path, work: Path) -> None:
         with tarfile.open(path, "r:") as tar:
             for entry in tar:
                 folder, _, name = entry.name.rpartition("/")
-                own = entry.name == CONTENTS or (re.fullmatch(r"[0-9a-f]{12}", folder) and name in PARTS)
-                if not entry.isreg() or entry.sparse or entry.size > LARGEST or not own:
+                is_part = entry.name == CONTENTS or (re.fullmatch(r"[0-9a-f]{12}", folder) and name in PARTS)
+                if not entry.isreg() or entry.sparse or entry.size > LARGEST or not is_part:
                     odd = brief(entry.name)
                     raise RecordError(f"{path} holds {odd}, which is no part of a record: nothing is kept")
             tar.extractall(work, filter="data")
@@ -146,8 +146,8 @@ def _extract(path: Path, work: Path) -> None:
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise
         raise RecordError(f"{path} is torn, or no archive of records: bring it over again") from error
-    found = {file.relative_to(work).as_posix(): file for file in work.rglob("*") if file.is_file()}
-    found.pop(CONTENTS)
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found or expected.get(name) != sha256_of(found[name]):
+    files = {file.relative_to(work).as_posix(): file for file in work.rglob("*") if file.is_file()}
+    files.pop(CONTENTS)
+    for name in sorted(expected.keys() | files.keys()):
+        if name not in files or expected.get(name) != sha256_of(files[name]):
             raise RecordError(f"{path} is torn or altered at {name}: bring it over again")

@@ -82,14 +82,14 @@ def _text(file: Path) -> str:
     """A log's lines. A last one without an end was being written by a process that was killed: it is one if it is
     whole, and none else, for what it would have said was not done yet."""
     text = _all_text(file)
-    whole, _, last = text.rpartition("\n")
-    if not last:
+    complete, _, unended = text.rpartition("\n")
+    if not unended:
         return text
     try:
-        json.loads(last)
+        json.loads(unended)
         return f"{text}\n"
     except (ValueError, RecursionError):
-        return f"{whole}\n" if whole else ""
+        return f"{complete}\n" if complete else ""
 
 
 def all_openings() -> list[dict[str, Any]]:
@@ -113,9 +113,9 @@ def before_the_rule() -> set[str]:
 def publish_lines(run_id: str) -> None:
     """Copy a record's lines from the local log to the committed one, bound to the lines that are there."""
     committed = log_of(committed_folder())
-    known = [_bare(line) for line in read(committed)]
+    published = [_bare(line) for line in read(committed)]
     for line in map(_bare, read(log_of(local_folder()))):
-        if line.get("record") == run_id and line not in known:
+        if line.get("record") == run_id and line not in published:
             append(committed, line)
 
 

@@ -47,11 +47,11 @@ def commit() -> str:
     """The project's commit, with `+` where tracked files differ from it, as git says, else `unknown`.
 
     `$TPSNET_COMMIT` comes first: on another machine, git may know an older commit than the copy there, or none."""
-    if told := os.environ.get("TPSNET_COMMIT"):
-        return told
+    if named := os.environ.get("TPSNET_COMMIT"):
+        return named
     try:
-        done = git("describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*")
-        return done.stdout.decode().strip() or "unknown" if done.returncode == 0 else "unknown"
+        described = git("describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*")
+        return described.stdout.decode().strip() or "unknown" if described.returncode == 0 else "unknown"
     except (OSError, subprocess.SubprocessError, TpsnetError):
         return "unknown"
 

@@ -18,8 +18,8 @@ def publish_record(record: Record, folder: Path, *, weights: bool = False) -> Pa
     A record that is there already with the same content is left; one that differs is a `RecordError`."""
     target = folder / record.id
     if target.exists():
-        there = read_record(target)
-        if (there.metrics, there.has_weights) == (record.metrics, weights):
+        existing = read_record(target)
+        if (existing.metrics, existing.has_weights) == (record.metrics, weights):
             return target
         raise RecordError(f"{target} exists already with other content and is not overwritten")
     with folder_whole(target) as work:
@@ -50,15 +50,15 @@ def write_trials(path: Path, records: Iterable[Record]) -> None:
 def repeated_rows(store: Store) -> Iterator[str]:
     """The ids that stand in two files of trials of one folder, or in two stores, with different figures."""
     for folder in store.folders:
-        seen: dict[str, tuple[Path, Record]] = {}
+        earlier: dict[str, tuple[Path, Record]] = {}
         for path in sorted(folder.glob("*.trials.jsonl")):
             for run_id, record in read_trials(path).items():
-                if run_id in seen and seen[run_id][1].metrics != record.metrics:
-                    yield f"record {run_id} stands in {seen[run_id][0]} and, with other figures, in {path}"
-                seen[run_id] = (path, record)
-    first: dict[str, Record] = {}
+                if run_id in earlier and earlier[run_id][1].metrics != record.metrics:
+                    yield f"record {run_id} stands in {earlier[run_id][0]} and, with other figures, in {path}"
+                earlier[run_id] = (path, record)
+    originals: dict[str, Record] = {}
     for folder in store.folders:
         for record in Store(folder).all():
-            before = first.setdefault(record.id, record)
+            before = originals.setdefault(record.id, record)
             if before.metrics != record.metrics:
                 yield f"record {record.id} stands in {before.path} and, with other figures, in {record.path}"

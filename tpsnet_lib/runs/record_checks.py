@@ -20,52 +20,52 @@ NUMBERS = {  # that a finished run measures, with the largest that is believed
     "epochs": 1e5,
     **dict.fromkeys(_COUNTS, 1e15),
 }
-_WORDS = ("started", "finished", "host", "command", "commit", "device", "hardware", "execution")
+_TEXTS = ("started", "finished", "host", "command", "commit", "device", "hardware", "execution")
 _LONGEST = 2000  # characters of a text in a record
 _SUM = re.compile(r"([0-9a-f]{64})  ([\w.-]+(?:/[\w.-]+)?)")
 
 
 def read_sums(path: Path) -> dict[str, str]:
     """The SHA-256 of each file that a list of sums names; a line that is none is a `RecordError` with its number."""
-    found = {}
+    sums = {}
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if (match := _SUM.fullmatch(line)) is None:
             raise RecordError(f"{path}: line {number} is torn, {brief(line)} is no SHA-256 with a name: {WAY_OUT}")
-        found[match[2]] = match[1]
-    return found
+        sums[match[2]] = match[1]
+    return sums
 
 
-def checked_metrics(where: str, metrics: Any, needed: Iterable[str] = NUMBERS) -> dict[str, Any]:
+def checked_metrics(source: str, metrics: Any, needed: Iterable[str] = NUMBERS) -> dict[str, Any]:
     """A record's metrics as they are; `RecordError` for what is needed and missing, and for what no run measures."""
-    _mapping(where, "metrics", metrics)
+    _check_mapping(source, "metrics", metrics)
     failed = "failed" in metrics
-    _word(where, "failed", metrics.get("failed", ""))
+    _check_text(source, "failed", metrics.get("failed", ""))
     for name in {*(() if failed else needed), *(NUMBERS.keys() & metrics.keys())}:
         value = metrics.get(name)
         if not _is_number(value) or not 0 <= value <= NUMBERS[name] or (name in _COUNTS and not isinstance(value, int)):
-            raise RecordError(f"{where}: {name} is {brief(value)}, which no run measures: {WAY_OUT}")
+            raise RecordError(f"{source}: {name} is {brief(value)}, which no run measures: {WAY_OUT}")
     return dict(metrics)
 
 
-def checked_provenance(where: str, made: Any) -> dict[str, Any]:
+def checked_provenance(source: str, provenance: Any) -> dict[str, Any]:
     """Where a record was made, as it is; `RecordError` for an entry of another type."""
-    _mapping(where, "provenance", made)
-    _mapping(where, "fingerprint", made.get("fingerprint"))
-    _word(where, "stamp", made["fingerprint"].get("stamp"))
-    for name in _WORDS:
-        _word(where, name, made.get(name, ""))
-    if not isinstance(made.get("threads", 1), int):
-        raise RecordError(f"{where}: threads is {brief(made['threads'])}, no count: {WAY_OUT}")
-    return dict(made)
+    _check_mapping(source, "provenance", provenance)
+    _check_mapping(source, "fingerprint", provenance.get("fingerprint"))
+    _check_text(source, "stamp", provenance["fingerprint"].get("stamp"))
+    for name in _TEXTS:
+        _check_text(source, name, provenance.get(name, ""))
+    if not isinstance(provenance.get("threads", 1), int):
+        raise RecordError(f"{source}: threads is {brief(provenance['threads'])}, no count: {WAY_OUT}")
+    return dict(provenance)
 
 
-def checked_curve(where: str, rows: Any) -> tuple[dict[str, float], ...]:
+def checked_curve(source: str, rows: Any) -> tuple[dict[str, float], ...]:
     """The figures of a run's epochs; `RecordError` for a row that is not names with numbers."""
     if not isinstance(rows, (list, tuple)):
-        raise RecordError(f"{where}: the history is {brief(rows)}, no list of rows: {WAY_OUT}")
+        raise RecordError(f"{source}: the history is {brief(rows)}, no list of rows: {WAY_OUT}")
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not all(isinstance(key, str) and _is_number(row[key]) for key in row):
-            raise RecordError(f"{where}: row {number} of the history is {brief(row)}, no numbers by name: {WAY_OUT}")
+            raise RecordError(f"{source}: row {number} of the history is {brief(row)}, no numbers by name: {WAY_OUT}")
     return tuple({name: float(value) for name, value in row.items()} for row in rows)
 
 
@@ -81,8 +81,8 @@ def read_history(path: Path) -> tuple[dict[str, float], ...]:
 
 def checked_scores(path: Path, scores: Any) -> dict[str, Any]:
     """The scores on the test set as they are; `RecordError` for what is missing or out of its range."""
-    _mapping(str(path), "the result", scores)
-    _word(str(path), "opened", scores.get("opened"))
+    _check_mapping(str(path), "the result", scores)
+    _check_text(str(path), "opened", scores.get("opened"))
     kinds = ("", "exact_") if "exact_n" in scores else ("",)
     for kind in kinds:
         count, correct = scores.get(f"{kind}n"), scores.get(f"{kind}correct")
@@ -96,14 +96,14 @@ def checked_scores(path: Path, scores: Any) -> dict[str, Any]:
     return dict(scores)
 
 
-def _mapping(where: str, name: str, value: Any) -> None:
+def _check_mapping(source: str, name: str, value: Any) -> None:
     if not isinstance(value, dict):
-        raise RecordError(f"{where}: {name} is {brief(value)}, no mapping: {WAY_OUT}")
+        raise RecordError(f"{source}: {name} is {brief(value)}, no mapping: {WAY_OUT}")
 
 
-def _word(where: str, name: str, value: Any) -> None:
+def _check_text(source: str, name: str, value: Any) -> None:
     if not isinstance(value, str) or len(value) > _LONGEST:
-        raise RecordError(f"{where}: {name} is {brief(value)}, no text of at most {_LONGEST} characters: {WAY_OUT}")
+        raise RecordError(f"{source}: {name} is {brief(value)}, no text of at most {_LONGEST} characters: {WAY_OUT}")
 
 
 def _is_number(value: Any) -> bool:

@@ -48,26 +48,26 @@ def write_sums(folder: Path) -> None:
 
 
 def write_record(
-    folder: Path, config: RunConfig, fitted: TrainState, made: dict[str, Any], keep_weights: bool = True
+    folder: Path, config: RunConfig, fitted: TrainState, provenance: dict[str, Any], keep_weights: bool = True
 ) -> Path:
     """Write a finished run as the folder `folder/<id>`, whole or not at all; one kept without weights is replaced."""
-    last = fitted.history[-1]
-    kept = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    last_row = fitted.history[-1]
+    names = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
     measured = {
-        **{name: last[name] for name in kept},
-        "epochs": last["epoch"],
+        **{name: last_row[name] for name in names},
+        "epochs": last_row["epoch"],
         "seconds": fitted.seconds,
         "images_per_second": fitted.images_per_second,
     }
     if config.data.fit_on == "split":  # what the calibration of a sibling fitted on all images needs of this run
         measured["temperature"] = fitted.temperature
     model = fitted.model if keep_weights else None
-    return _write_parts(folder / config.id, config, fitted.history, measured, made, model)
+    return _write_parts(folder / config.id, config, fitted.history, measured, provenance, model)
 
 
-def write_failure(folder: Path, config: RunConfig, reason: str, made: dict[str, Any]) -> Path:
+def write_failure(folder: Path, config: RunConfig, reason: str, provenance: dict[str, Any]) -> Path:
     """Write a run that cannot be finished as a record that says why, so that no search tries it again."""
-    return _write_parts(folder / config.id, config, [], {"failed": reason}, made, None)
+    return _write_parts(folder / config.id, config, [], {"failed": reason}, provenance, None)
 
 
 def _write_parts(
@@ -75,7 +75,7 @@ def _write_parts(
     config: RunConfig,
     history: Sequence[dict[str, float]],
     measured: dict[str, Any],
-    made: dict[str, Any],
+    provenance: dict[str, Any],
     model: torch.nn.Module | None,
 ) -> Path:
     measured = {**measured, "parameters": count_parameters(config.model), "macs": count_macs(config.model)}
@@ -83,7 +83,7 @@ def _write_parts(
         write_json(work / "config.json", {"id": config.id, "group_id": config.group_id, "config": config.to_dict()})
         _write_history(work / "history.csv", history)
         write_json(work / "metrics.json", measured)
-        write_json(work / "provenance.json", made)
+        write_json(work / "provenance.json", provenance)
         if model is not None:
             write_weights(work / WEIGHTS, model, config)
         write_sums(work)

@@ -98,12 +98,12 @@ class Record:
         model = build(self.config.model, budget=None)
         try:
             with safe_open(path, "pt") as file:
-                said = (file.metadata() or {}).get("id", "unnamed")
+                run_id = (file.metadata() or {}).get("id", "unnamed")
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except SafetensorError as error:
             raise RecordError(f"{path} is not a whole safetensors file ({brief(error)}): {WAY_OUT}") from error
-        if said != self.id:
-            raise RecordError(f"{path} holds the weights of run {said}, not of {self.id}")
+        if run_id != self.id:
+            raise RecordError(f"{path} holds the weights of run {run_id}, not of {self.id}")
         expected = {name: value.shape for name, value in model.state_dict().items()}
         if {name: value.shape for name, value in state.items()} != expected:
             raise RecordError(f"{path} does not fit the network in config.json: its tensors have other names or shapes")
@@ -145,8 +145,8 @@ class Store:
             if (folder / run_id / "config.json").is_file():
                 return read_record(folder / run_id)
             for trials in folder.glob("*.trials.jsonl"):
-                if run_id in (known := read_trials(trials)):
-                    return known[run_id]
+                if run_id in (by_id := read_trials(trials)):
+                    return by_id[run_id]
         return None
 
     def load(self, run_id: str) -> Record:
@@ -158,12 +158,12 @@ class Store:
 
     def all(self) -> list[Record]:
         """Every record, by id; where both stores hold one, the first store's."""
-        found: dict[str, Record] = {}
+        by_id: dict[str, Record] = {}
         for folder in reversed(self.folders):
             for trials in folder.glob("*.trials.jsonl"):
-                found.update(read_trials(trials))
-            found.update({path.parent.name: read_record(path.parent) for path in folder.glob("[0-9a-f]*/config.json")})
-        return [found[run_id] for run_id in sorted(found)]
+                by_id.update(read_trials(trials))
+            by_id.update({path.parent.name: read_record(path.parent) for path in folder.glob("[0-9a-f]*/config.json")})
+        return [by_id[run_id] for run_id in sorted(by_id)]
 
 
 def local_folder() -> Path:
@@ -205,24 +205,24 @@ def read_record(path: Path) -> Record:
 @functools.lru_cache(maxsize=4096)
 def _read_record(path: Path, modified: int) -> Record:
     check_sums(path, ["config.json", "history.csv", "metrics.json", "provenance.json"])
-    written = read_json(path / "config.json")
-    if not isinstance(written, dict):
-        raise RecordError(f"{path / 'config.json'} is {brief(written)}, no mapping: {WAY_OUT}")
-    config = _parsed(path / "config.json", written.get("config"))
+    content = read_json(path / "config.json")
+    if not isinstance(content, dict):
+        raise RecordError(f"{path / 'config.json'} is {brief(content)}, no mapping: {WAY_OUT}")
+    config = _parsed(path / "config.json", content.get("config"))
     if config.id != path.name:
         raise RecordError(f"{path} is altered: its config hashes to {config.id}")
     metrics = checked_metrics(str(path / "metrics.json"), read_json(path / "metrics.json"))
-    made = checked_provenance(str(path / "provenance.json"), read_json(path / "provenance.json"))
-    return Record(path, config, metrics, made, read_history(path / "history.csv"))
+    origin = checked_provenance(str(path / "provenance.json"), read_json(path / "provenance.json"))
+    return Record(path, config, metrics, origin, read_history(path / "history.csv"))
 
 
-def _parsed(where: Path | str, tree: Any) -> RunConfig:
+def _parsed(source: Path | str, tree: Any) -> RunConfig:
     """The config of a record, whose precision is resolved; one that is not valid is a `RecordError`."""
     try:
         config = parse(tree)
         config.id  # noqa: B018 - one whose precision is not resolved has none
     except ConfigError as error:
-        raise RecordError(f"{where} holds no config of a run ({brief(error)}): {WAY_OUT}") from error
+        raise RecordError(f"{source} holds no config of a run ({brief(error)}): {WAY_OUT}") from error
     return config
 
 
@@ -233,22 +233,22 @@ def read_trials(path: Path) -> dict[str, Record]:
 
 @functools.lru_cache(maxsize=64)
 def _read_trials(path: Path, modified: int) -> dict[str, Record]:
-    found = {}
+    by_id = {}
     for number, line in enumerate(read_text(path, LARGEST_TRIALS).splitlines(), 1):
-        where = f"{path}: row {number}"
+        source = f"{path}: row {number}"
         try:
             row = json.loads(line)
-            content, said = row["trial"], row["sha256"]
-            config, metrics, made, curve = (content[name] for name in ("config", "metrics", "provenance", "curve"))
+            content, digest = row["trial"], row["sha256"]
+            config, metrics, origin, curve = (content[name] for name in ("config", "metrics", "provenance", "curve"))
         except (ValueError, LookupError, TypeError, RecursionError) as error:
-            raise RecordError(f"{where} is torn ({brief(error)}): {WAY_OUT}") from error
-        if said != row_sum(content):
-            raise RecordError(f"{where} is altered: its SHA-256 is not the one that it carries")
-        metrics = checked_metrics(where, metrics, ["validation_accuracy"])
-        made = checked_provenance(where, made)
-        record = Record(path, _parsed(where, config), metrics, made, checked_curve(where, curve))
-        found[record.id] = record
-    return found
+            raise RecordError(f"{source} is torn ({brief(error)}): {WAY_OUT}") from error
+        if digest != row_sum(content):
+            raise RecordError(f"{source} is altered: its SHA-256 is not the one that it carries")
+        metrics = checked_metrics(source, metrics, ["validation_accuracy"])
+        origin = checked_provenance(source, origin)
+        record = Record(path, _parsed(source, config), metrics, origin, checked_curve(source, curve))
+        by_id[record.id] = record
+    return by_id
 
 
 Result = TypeVar("Result")
@@ -293,40 +293,40 @@ def finished(run: Generator[object, None, Result]) -> Result:
 def run_in_steps(config: RunConfig, how: HowToRun) -> Generator[None, None, Record]:
     """The same as `load_or_run`, with a pause after every step that is trained."""
     store = how.store or default_store()
-    where = resolve_device(how.device)
-    config = config.with_precision(native_precision(where))
+    device = resolve_device(how.device)
+    config = config.with_precision(native_precision(device))
     work = store.checkpoint(config.id).parent
 
-    def found() -> Record | None:
+    def recorded() -> Record | None:
         record = store.find(config.id)
         if record is not None and record.failed:
             raise TrainingError(f"run {config.id} failed before: {record.failed}; delete {record.path} to try again")
         return record if record is None or record.has_weights or not how.keep_weights else None
 
-    if (record := found()) is not None:
+    if (record := recorded()) is not None:
         return record
     fit_set, validation = fit_and_validation(config.data, how.root)  # an error of the data leaves nothing in the store
     data = fingerprint(config.data.dataset, how.root)
     with lock(store.writable / ".locks" / config.id, how.on_wait, wait=how.wait):
-        if (record := found()) is not None:
+        if (record := recorded()) is not None:
             return record
         checkpoint = store.checkpoint(config.id)
         if checkpoint.exists() and not how.resume:
             raise RecordError(f"this run was interrupted: give --resume to go on, or delete {checkpoint}")
         started = now()
         teachers = [store.load(run_id) for run_id in config.train.teacher]
-        networks = [record.load_model(where) for record in teachers]
+        networks = [record.load_model(device) for record in teachers]
         options = TrainOptions(
-            where, how.execution, checkpoint, how.resume, how.deadline, how.progress, networks, how.on_epoch
+            device, how.execution, checkpoint, how.resume, how.deadline, how.progress, networks, how.on_epoch
         )
         for state in train(config, fit_set, validation, options):
             trained = state
             yield
-        made = provenance(where, data, started)
-        made |= {"execution": trained.execution, "threads_from_step": trained.threads}
+        origin = provenance(device, data, started)
+        origin |= {"execution": trained.execution, "threads_from_step": trained.threads}
         if teachers:  # an id names a run, these sums its very weights
-            made["teachers"] = {record.id: sha256_of(record.path / WEIGHTS) for record in teachers}
-        path = write_record(store.writable, config, trained, made, how.keep_weights)
+            origin["teachers"] = {record.id: sha256_of(record.path / WEIGHTS) for record in teachers}
+        path = write_record(store.writable, config, trained, origin, how.keep_weights)
         shutil.rmtree(work, ignore_errors=True)
         return read_record(path)
 
@@ -334,13 +334,12 @@ def run_in_steps(config: RunConfig, how: HowToRun) -> Generator[None, None, Reco
 def flat_fields(config: RunConfig) -> dict[str, Any]:
     """A config's fields on one level (`model.blocks`, `train.lr`, ...), with its seed and its group's id."""
     sections = {name: asdict(getattr(config, name)) for name in ("model", "train", "data")}
-    fields = {f"{section}.{name}": value for section, given in sections.items() for name, value in given.items()}
+    fields = {f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()}
     return {"group_id": config.group_id, "seed": config.seed, **fields}
 
 
 def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
     """One flat mapping a record (`id`, `seed`, `model.blocks`, `train.lr`, ..., metrics, `stamp`), for a data frame."""
     return [
-        {"id": each.id, **flat_fields(each.config), **each.metrics, "stamp": each.stamp, "hardware": each.hardware}
-        for each in records
+        {"id": r.id, **flat_fields(r.config), **r.metrics, "stamp": r.stamp, "hardware": r.hardware} for r in records
     ]

@@ -67,17 +67,17 @@ def load_spaces(path: Path | None = None) -> dict[str, Space]:
     """The named spaces of a file, else of `report/spaces.yaml`."""
     path = path or spaces_file()
     try:
-        return {str(name): parse_space(str(name)[:QUOTED], given) for name, given in read_yaml(path).items()}
+        return {str(name): parse_space(str(name)[:QUOTED], tree) for name, tree in read_yaml(path).items()}
     except ConfigError as error:
-        where = "" if str(path) in str(error) else f"{path}: "
-        raise ConfigError(f"{where}{error}") from error
+        prefix = "" if str(path) in str(error) else f"{path}: "
+        raise ConfigError(f"{prefix}{error}") from error
 
 
-def parse_space(name: str, given: Mapping[str, Any]) -> Space:
+def parse_space(name: str, tree: Mapping[str, Any]) -> Space:
     """A mapping as a space; a variable or dimension that is not known is a `ConfigError` that names it."""
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"space {name} is {brief(given)}: give variables, each and budget")
-    variables, budget, each = given.get("variables", {}), given.get("budget", {}), given.get("each", ())
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"space {name} is {brief(tree)}: give variables, each and budget")
+    variables, budget, each = tree.get("variables", {}), tree.get("budget", {}), tree.get("each", ())
     for part, value in (("variables", variables), ("budget", budget)):
         if not isinstance(value, Mapping):
             raise ConfigError(f"space {name}: {part} is {brief(value)}: give a mapping")
@@ -99,7 +99,7 @@ def _check_dimension(name: str, dimension: Any, low: float, high: float) -> None
     limited = high < math.inf
     if dimension == "fits" and not limited:
         return
-    values, whole = dimension, name.endswith("layers")
+    values, integers = dimension, name.endswith("layers")
     if isinstance(dimension, Mapping) and len(dimension) == 1:
         ((kind, values),) = dimension.items()
         numbers = isinstance(values, list) and len(values) == 2 and all(map(_is_number, values))
@@ -109,12 +109,12 @@ def _check_dimension(name: str, dimension: Any, low: float, high: float) -> None
             kind == "log" and values[0] <= 0
         ):
             raise ConfigError(f"{name} is {brief(dimension)}: give whole numbers for int, and numbers above 0 for log")
-        whole = whole and kind != "int"
+        integers = integers and kind != "int"
     if not isinstance(values, (list, tuple)) or not values:
         raise ConfigError(f"{name} is {brief(dimension)}: {way_out}")
     if limited and not all(_is_number(value) and low <= value <= high for value in values):
         raise ConfigError(f"{name} is {brief(dimension)}: give numbers from {low} to {high}")
-    if whole and not all(isinstance(value, int) for value in values):
+    if integers and not all(isinstance(value, int) for value in values):
         raise ConfigError(f"{name} is {brief(dimension)}: give whole numbers")
 
 
@@ -141,11 +141,11 @@ def sample(space: Space, seed: int, n: int, base: Mapping[str, Any] | None = Non
                 problem = f"{index} of {tries:,} draws are under its budget; widen either"
                 raise ConfigError(f"space {space.name}: {problem}")
             rng = random.Random(f"{space.name}/{seed}/{index}/{attempt}")
-            drawn = _draw_values(space, rng)
-            config = _config(drawn, base or {}, space)
+            draw = _draw_values(space, rng)
+            config = _config(draw, base or {}, space)
             if config is not None:
                 configs.append(config)
-                values.append(drawn)
+                values.append(draw)
                 break
         else:
             problem = f"no draw of {MAX_TRIES} is under its budget; widen it or the budget"
@@ -154,16 +154,16 @@ def sample(space: Space, seed: int, n: int, base: Mapping[str, Any] | None = Non
 
 
 def _draw_values(space: Space, rng: random.Random) -> dict[str, Any]:
-    drawn: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     layers = _draw(rng, space.variables.get("layers", [3]), 0)
-    drawn["layers"] = layers
+    values["layers"] = layers
     for name, dimension in space.variables.items():
         if name == "layers":
             continue
         last_side = IMAGE_SIZE // 2 ** (layers - 1)
-        draw = [_draw(rng, dimension, last_side) for _ in range(layers if name in space.each else 1)]
-        drawn[name] = draw if name in space.each else draw[0]
-    return drawn
+        draws = [_draw(rng, dimension, last_side) for _ in range(layers if name in space.each else 1)]
+        values[name] = draws if name in space.each else draws[0]
+    return values
 
 
 def _draw(rng: random.Random, dimension: Any, last_side: int) -> Any:
@@ -179,18 +179,18 @@ def _draw(rng: random.Random, dimension: Any, last_side: int) -> Any:
     return float(f"{math.exp(rng.uniform(math.log(low), math.log(high))):.4g}")
 
 
-def _config(drawn: Mapping[str, Any], base: Mapping[str, Any], space: Space) -> RunConfig | None:
+def _config(values: Mapping[str, Any], base: Mapping[str, Any], space: Space) -> RunConfig | None:
     """The config of a draw; None where it is over the budget or cannot be built."""
-    layers, width, factor = drawn["layers"], drawn.get("width", 16), drawn.get("factor", 2)
-    blocks = drawn.get("blocks", 1)
+    layers, width, factor = values["layers"], values.get("width", 16), values.get("factor", 2)
+    blocks = values.get("blocks", 1)
     model: dict[str, Any] = {
         "blocks": blocks if isinstance(blocks, list) else [blocks] * layers,
         "channels": [round(width * factor ** (i + 1)) for i in range(layers)],
         "stem": width,
-        "pool": drawn.get("pool", IMAGE_SIZE // 2 ** (layers - 1)),
+        "pool": values.get("pool", IMAGE_SIZE // 2 ** (layers - 1)),
     }
-    model |= {name: drawn[name] for name in drawn if name in _MODEL and name != "pool"}
-    train = {name: drawn[name] for name in drawn if name in _TRAIN}
+    model |= {name: values[name] for name in values if name in _MODEL and name != "pool"}
+    train = {name: values[name] for name in values if name in _TRAIN}
     tree = merged(base, {"model": model, "train": train})
     try:  # the network alone first: most draws end here, over the budget
         return parse(tree) if _fits(parse({"model": tree["model"]}).model, space) else None

@@ -78,26 +78,26 @@ def best_rates(store: Store) -> dict[str, Record]:
     A run that diverged is not the best. An architecture of which a rate has no record yet is left out."""
     return {
         name: min(records, key=lambda r: (-float(r.metrics["validation_accuracy"]), r.config.train.lr))
-        for name, records in _tried(store).items()
+        for name, records in _finished(store).items()
     }
 
 
-def _tried(store: Store) -> dict[str, list[Record]]:
+def _finished(store: Store) -> dict[str, list[Record]]:
     """The finished runs of each architecture of which every rate has a record."""
     by_architecture: dict[str, list[Record | None]] = {}
     for run, record in collect(load_experiment(RATES), store):
         by_architecture.setdefault(_architecture(run.label), []).append(record)
-    whole = {
+    complete = {
         name: [r for r in records if r is not None] for name, records in by_architecture.items() if None not in records
     }
-    finished = {name: [record for record in records if not record.failed] for name, records in whole.items()}
+    finished = {name: [record for record in records if not record.failed] for name, records in complete.items()}
     return {name: records for name, records in finished.items() if records}
 
 
 def study_experiments(store: Store) -> dict[str, str]:
     """The YAML of every experiment of the study whose architectures have their learning rates, by name."""
     best = best_rates(store)
-    seconds = {name: min(float(r.metrics["seconds"]) for r in records) for name, records in _tried(store).items()}
+    seconds = {name: min(float(r.metrics["seconds"]) for r in records) for name, records in _finished(store).items()}
     return {
         name: _declaration(part, priority, best, seconds)
         for priority, (name, part) in enumerate(PARTS.items(), load_experiment(RATES).priority + 1)
@@ -112,15 +112,15 @@ def _architecture(label: str) -> str:
 
 def _declaration(part: Part, priority: int, best: Mapping[str, Record], seconds: Mapping[str, float]) -> str:
     """The YAML of a part. `seconds` are those of each architecture's fastest run: others shared the machine."""
-    given = {run["label"]: run["model"] for run in read_yaml(experiments_folder() / f"{RATES}.yaml")["runs"]}
-    tried = sorted({run.config.train.lr for run in load_experiment(RATES).runs})
+    models = {run["label"]: run["model"] for run in read_yaml(experiments_folder() / f"{RATES}.yaml")["runs"]}
+    rates = sorted({run.config.train.lr for run in load_experiment(RATES).runs})
     lines, minutes = [], []
     for label, architecture, change in part.runs:
         record = best[architecture]
         rate, model = record.config.train.lr, record.config.model
-        model_text = _flow({**given[architecture], **change})
+        model_text = _flow({**models[architecture], **change})
         size = f"{count_parameters(model):,} parameters, {count_macs(model) / 1e6:.1f} MMAC"
-        border = f"; {rate:g} is at the border of the range tried" if rate in (tried[0], tried[-1]) else ""
+        border = f"; {rate:g} is at the border of the range tried" if rate in (rates[0], rates[-1]) else ""
         lines.append(
             f"  - {{label: {json.dumps(label)}, model: {model_text}, train: {{lr: {rate:g}}}}}  # {size}{border}"
         )

@@ -70,8 +70,8 @@ def _read_logits(path: Path, count: int, classes: int) -> Tensor:
 
 def find_final_test(record: Record, store: Store) -> TestResult | None:
     """The test part of a record that was opened as a final one; None where it never was, or for a look alone."""
-    found = find_test(record, store)
-    return None if found is None or found.metrics.get("not_choosing") else found
+    result = find_test(record, store)
+    return None if result is None or result.metrics.get("not_choosing") else result
 
 
 def open_test(
@@ -90,17 +90,17 @@ def open_test(
     gone says so. Raises `RecordError` for a record that may not be opened or has no weights, `DataError` without the
     test file."""
     store = store or default_store()
-    if (known := find_test(record, store)) is not None and not (store.writable / record.id / "test").is_dir():
-        return known  # from a store that is only read: no lock is needed, and none may be possible
+    if (existing := find_test(record, store)) is not None and not (store.writable / record.id / "test").is_dir():
+        return existing  # from a store that is only read: no lock is needed, and none may be possible
     with lock(store.writable / ".locks" / f"{record.id}.test"):
-        if (known := find_test(record, store)) is not None:
+        if (existing := find_test(record, store)) is not None:
             _complete_log(record, store)
-            return known
+            return existing
         declared = None if exploratory else declaration(record)
         log = openings.log_of(store.writable)
         before = [line for folder in store.folders for line in openings.read(openings.log_of(folder))]
         again = sum(line.get("record") == record.id and line.get("event", "result") == "result" for line in before)
-        asked = {
+        opening = {
             "record": record.id,
             "opened": now(),
             "commit": commit(),
@@ -109,10 +109,10 @@ def open_test(
             "not_choosing": declared is None,
             **({"again": again} if again else {}),
         }
-        openings.append(log, {"event": "opening", **asked})
+        openings.append(log, {"event": "opening", **opening})
         logits, scores = score(record, root=root, device=device)
         with folder_whole(store.writable / record.id / "test") as work:
-            write_json(work / "metrics.json", {**asked, **scores})
+            write_json(work / "metrics.json", {**opening, **scores})
             packed = io.BytesIO()
             np.savez_compressed(packed, logits=logits.numpy().astype(np.float16))
             write_whole(work / "logits.npz", packed.getvalue())
@@ -134,8 +134,8 @@ def _complete_log(record: Record, store: Store) -> None:
         raise RecordError(f"{path} has no line in {log}: it was not opened by this command; move it away")
     if not any(line.get("event", "result") == "result" and line.get("result", digest) == digest for line in lines):
         scores = read_json(path / "metrics.json")
-        kept = {name: scores[name] for name in ("opened", "accuracy", "n")}
-        openings.append(log, {"event": "result", "record": record.id, "result": digest, **kept})
+        summary = {name: scores[name] for name in ("opened", "accuracy", "n")}
+        openings.append(log, {"event": "result", "record": record.id, "result": digest, **summary})
 
 
 @dataclass(frozen=True)
@@ -162,17 +162,17 @@ def _declared_by(record: Record, name: str) -> Declaration:
     if trained_from == "unknown" or trained_from.endswith("+"):
         raise _refused(record, f"it was trained from commit {trained_from}, which is not a clean one")
     path = (experiments_folder() / f"{name}.yaml").relative_to(project_root()).as_posix()
-    done = git("show", f"{trained_from}:{path}")
-    if done.returncode:
+    git_show = git("show", f"{trained_from}:{path}")
+    if git_show.returncode:
         raise _refused(record, f"commit {trained_from} has no {path}")
     with tempfile.TemporaryDirectory() as folder:
-        then = Path(folder) / f"{name}.yaml"
-        then.write_bytes(done.stdout)
-        experiment = load_experiment(then)
+        committed_copy = Path(folder) / f"{name}.yaml"
+        committed_copy.write_bytes(git_show.stdout)
+        experiment = load_experiment(committed_copy)
     ids = {run_id for run in experiment.runs for run_id in run.config.possible_ids}
     if not experiment.final or record.id not in ids:
         raise _refused(record, f"{path} did not declare it final in commit {trained_from}")
-    return Declaration(name, trained_from, hashlib.sha256(done.stdout).hexdigest())
+    return Declaration(name, trained_from, hashlib.sha256(git_show.stdout).hexdigest())
 
 
 def _refused(record: Record, reason: str) -> RecordError:
@@ -197,34 +197,34 @@ def undeclared(store: Store) -> Iterator[str]:
 def log_score(record: Record, store: Store, scores: dict[str, Any]) -> None:
     """Add a line to the log with what a record's weights score today, beside what they did when it was opened."""
     log = openings.log_of(next(folder for folder in store.folders if (folder / record.id / "test").is_dir()))
-    kept = {name: scores[name] for name in ("accuracy", "correct", "n", "hardware")}
-    openings.append(log, {"event": "score", "record": record.id, "opened": now(), "commit": commit(), **kept})
+    summary = {name: scores[name] for name in ("accuracy", "correct", "n", "hardware")}
+    openings.append(log, {"event": "score", "record": record.id, "opened": now(), "commit": commit(), **summary})
 
 
 def score(record: Record, *, root: str | Path | None = None, device: str = "auto") -> tuple[Tensor, dict[str, Any]]:
     """Logits of a record's weights on the test images, in fp32, and what they come to: counts, accuracy and its Wilson
     interval, also on the exact images alone where the data set has inexact ones, NLL and the calibration error."""
-    where = resolve_device(device)
-    model = record.load_model(where)
+    torch_device = resolve_device(device)
+    model = record.load_model(torch_device)
     images = load_test(record.config.data.dataset, root)
     data = test_fingerprint(record.config.data.dataset, root)
     logits = metrics.predict(model, images.images)  # in fp32, which gives one count on every processor
     logits = logits.half().float()  # as they are stored, so that what is read back scores the same
     correct = logits.argmax(1) == images.labels
     probabilities = logits.softmax(1)
-    said: dict[str, Any] = {
+    scores: dict[str, Any] = {
         **_share("", correct),
         "nll": metrics.nll(probabilities, images.labels),
         "ece": metrics.ece(probabilities, images.labels),
         "fingerprint": {"stamp": data.stamp, "sha256": data.sha256, "verified": data.verified},
-        "hardware": hardware(where),
+        "hardware": hardware(torch_device),
     }
     inexact = inexact_indices(root, "test") if record.config.data.dataset == "cifar10" else []
     if inexact:
         exact = torch.ones(len(correct), dtype=torch.bool)
         exact[inexact] = False
-        said |= _share("exact_", correct[exact])
-    return logits, said
+        scores |= _share("exact_", correct[exact])
+    return logits, scores
 
 
 def _share(prefix: str, correct: Tensor) -> dict[str, Any]:
