@@ -72,29 +72,28 @@ def _int(name: str, text: str) -> int:
 
 def data(options: Options) -> int:
     """Say what data is found, or download it, or what others said of it."""
-    from tpsnet_lib.data import datasets as images
-    from tpsnet_lib.data import own
+    from tpsnet_lib.data import datasets, own
 
     if options.verb == "download":
         root = Path(options.data or "data")
         if options.dataset != "cifar10":
             print(own.download(options.dataset, root))
             return 0
-        print(images.download(root, [*options.mirror, *images.archive_urls()]))
+        print(datasets.download(root, [*options.mirror, *datasets.archive_urls()]))
         return 0
     if options.verb == "reference":
         return _reference(options)
     if options.data and own.is_class_folder(options.data):
         name = own.name_of(options.data)
-        print(f"{name} in {options.data}: {', '.join(images.fingerprint(name, options.data).classes)}")
+        print(f"{name} in {options.data}: {', '.join(datasets.fingerprint(name, options.data).classes)}")
         return 0
-    folder = images.find_root(options.data)
+    folder = datasets.find_root(options.data)
     if folder is None:
         raise DataError(
             "no CIFAR-10 found: `tpsnet data download` gets it, --data or TPSNET_DATA names a copy;"
             " data.dataset=shapes10 needs none"
         )
-    fingerprint = images.fingerprint("cifar10", options.data)
+    fingerprint = datasets.fingerprint("cifar10", options.data)
     print(f"{fingerprint.stamp} in {folder}, training images {fingerprint.sha256[:12]}")
     return 0
 

@@ -108,11 +108,11 @@ def _best_opened(store: Any) -> str:
 def records(options: Options) -> int:
     """List, verify, publish, export or import records."""
     from tpsnet_lib.model_cost import count_parameters
-    from tpsnet_lib.runs import records as stores
+    from tpsnet_lib.runs.records import default_store, in_percent, rows
 
     if options.verb in ("export", "import"):
         return _export_or_import(options)
-    store = stores.default_store(options.out)
+    store = default_store(options.out)
     if options.verb == "publish":
         return _publish(options, store)
     chosen = store.all()
@@ -122,10 +122,10 @@ def records(options: Options) -> int:
         wanted = {run_id for name in options.names for run_id in _ids(name, store)}
         chosen = [record for record in chosen if record.id in wanted]
     if options.json:
-        print(json.dumps(stores.rows(chosen)))
+        print(json.dumps(rows(chosen)))
         return 0
     for record in chosen:
-        score = record.failed or stores.in_percent(record)
+        score = record.failed or in_percent(record)
         model = record.config.model
         shape = f"{list(model.blocks)} x {list(model.channels)}"
         print(f"{record.id}  {score:8} {count_parameters(model):9,}  {shape:36} {record.stamp}")
@@ -152,23 +152,23 @@ def _verify(store: Any, verified: Sequence[Any]) -> int:
 
 def _export_or_import(options: Options) -> int:
     """Export the writable store's finished records, or those of some experiments and ids; or import an archive."""
-    from tpsnet_lib.runs import export
-    from tpsnet_lib.runs import records as stores
+    from tpsnet_lib.runs.export import export_records, import_records
+    from tpsnet_lib.runs.records import Store, default_store
 
     if options.verb == "import":
         if len(options.names) != 1:
             raise ConfigError("records import: name one archive, as `records export` wrote it")
-        store = stores.default_store(options.out)
-        imported, present = export.import_records(Path(options.names[0]), store.writable)
+        store = default_store(options.out)
+        imported, present = import_records(Path(options.names[0]), store.writable)
         print(f"{len(imported)} records brought to {store.writable}, {len(present)} were there already")
         return 0
     if options.out is None:
         raise ConfigError("records export: --out names the archive to write, such as records.tar")
-    store = stores.Store(stores.default_store(options.store).writable)
+    store = Store(default_store(options.store).writable)
     wanted = [run_id for name in options.names for run_id in _ids(name, store)]
     chosen = [store.load(run_id) for run_id in wanted] if options.names else store.all()
     finished = [record for record in chosen if not record.failed and record.path.is_dir()]
-    export.export_records(finished, Path(options.out))
+    export_records(finished, Path(options.out))
     print(f"{len(finished)} records in {options.out}")
     return 0
 
@@ -184,9 +184,9 @@ def _ids(name: str, store: Any) -> list[str]:
 
 def _publish(options: Options, store: Any) -> int:
     from tpsnet_lib.runs import experiments, openings, publish
-    from tpsnet_lib.runs import records as stores
+    from tpsnet_lib.runs.records import committed_folder
 
-    target = stores.committed_folder()
+    target = committed_folder()
     if not options.names:
         raise ConfigError("records publish: name an experiment or the ids of records")
     for name in options.names:

@@ -139,18 +139,18 @@ def _run_all(options: Options, jobs: Sequence[Any], store: Any, on_record: Any) 
 
 def bench(options: Options) -> int:
     """Measure, side by side, and print a table."""
-    from tpsnet_lib.benchmarks import throughput as benches
+    from tpsnet_lib.benchmarks import throughput
     from tpsnet_lib.device import resolve_device
 
     device = resolve_device(options.device)
     if options.what == "search":
-        result = benches.bench_search(device=device.type)
-        print(json.dumps(result) if options.json else benches.table_of_search(result))
+        result = throughput.bench_search(device=device.type)
+        print(json.dumps(result) if options.json else throughput.table_of_search(result))
         return 0
     if options.what == "card":
         from tpsnet_lib.benchmarks import card
 
-        result = card.measure(card.planned(), benches.sample(size=8192), device)
+        result = card.measure(card.planned(), throughput.sample(size=8192), device)
         print(json.dumps(result) if options.json else card.table(result))
         return 0
     if options.what == "time":
@@ -160,15 +160,15 @@ def bench(options: Options) -> int:
         recipe = RECIPES["two_cores"].shortened(options.epochs) if options.epochs else RECIPES["two_cores"]
         config = RunConfig(MEMBERS["two_cores"], recipe)
         result = time_to_accuracy.bench_time(
-            config, options.target, options.minutes, options.data, device, benches.Timing()
+            config, options.target, options.minutes, options.data, device, throughput.Timing()
         )
         print(json.dumps(result) if options.json else time_to_accuracy.table(result))
         return 0
     if options.what == "augment":
-        results = iter([benches.bench_augment(repeats=options.repeats)])
+        results = iter([throughput.bench_augment(repeats=options.repeats)])
     else:
-        timing, images = benches.Timing(repeats=options.repeats), benches.sample()
-        results = (benches.bench_loop(case, images, device, timing) for case in benches.LOOP_CASES.values())
+        timing, images = throughput.Timing(repeats=options.repeats), throughput.sample()
+        results = (throughput.bench_loop(case, images, device, timing) for case in throughput.LOOP_CASES.values())
     for result in results:  # each as soon as it is measured
-        print(json.dumps(result) if options.json else benches.table(result), flush=True)
+        print(json.dumps(result) if options.json else throughput.table(result), flush=True)
     return 0
