@@ -283,12 +283,12 @@ def test_runs_that_were_fitted_on_all_images_come_first_and_show_no_validation()
 
 
 def test_a_link_to_a_record_that_is_not_listed_becomes_text(tmp_path):
-    ids = ["abc123", *(f"b{n}" for n in range(7))]
+    ids = ["abc123", *(f"b{n}" for n in range(61))]
     cell = shown({"image/png": png()}, {"alt": "a", "caption": "Rises.", "records": ids})
     soup = soup_of(notebook(tmp_path, "01_r", cell))
     assert soup.figcaption.text.startswith("Figure 1.1. Rises.")
     assert soup.figcaption.details.text.split()[:2] == ["Data", "Records:"]
-    assert soup.figcaption.text.strip().endswith("b4 and 2 more")
+    assert soup.figcaption.text.strip().endswith("b58 and 2 more")
     assert soup.figcaption.a is None
 
 

@@ -70,12 +70,13 @@ def _openings(store: Store) -> str:
         {
             "opened": line["opened"][:16].replace("T", " "),
             "record": page.record_link(line["record"]),
+            "test accuracy": _accuracy(line["record"], store),
             "declared by": line.get("experiment") or "nothing: exploratory",
             "rule": "declared in a commit" if line.get("declaration") else "before the rule",
         }
         for line in openings.all_openings()
     ]
-    heads = ["opened", "record", "declared by", "rule"]
+    heads = ["opened", "record", "test accuracy", "declared by", "rule"]
     about = (
         "<p>A run is declared final in a commit before it trains, and the test set opens for it once. The first"
         " openings were made before this rule: the recipe <em>two_cores</em>, then called <em>laptop</em>, was replaced"
@@ -84,6 +85,12 @@ def _openings(store: Store) -> str:
         " declaration named.</p>"
     )
     return about + page.table(rows, heads, "Openings of the test set.") + _scored_again(store)
+
+
+def _accuracy(run_id: str, store: Store) -> str | None:
+    record = store.find(run_id)
+    opened = None if record is None else find_test(record, store)
+    return None if opened is None else f"{100 * opened.metrics['accuracy']:.2f}%"
 
 
 def _scored_again(store: Store) -> str:

@@ -120,7 +120,8 @@ def _mean_of(final: Final) -> str:
     estimate = final.accuracy()
     if len(final.opened) == 1:
         return f"one run, 95% interval over the images {estimate:% interval}"
-    return f"the mean of {len(final.opened)} seeds, 95% interval {estimate:% interval}"
+    seeds = f'<a href="#openings">{len(final.opened)} seeds</a>'
+    return f"the mean of {seeds}, 95% interval {estimate:% interval}"
 
 
 VERDICTS = {  # on `ours is better than the original`, in words

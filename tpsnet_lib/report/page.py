@@ -23,11 +23,11 @@ from tpsnet_lib.progress import duration
 from tpsnet_lib.report.notebook_html import ACTIVE, ASSETS, NO_ALT, chapter, tidy
 from tpsnet_lib.report.pictures import png_source, slim_svg, svg_source, with_dark
 from tpsnet_lib.report.sanitise import clean
-from tpsnet_lib.runs.records import held_out
+from tpsnet_lib.runs.records import committed_folder, held_out
 
 SIZE_LIMIT = 5 * 2**20  # bytes of a page, above which it warns
 HISTORY_LIMIT = 2**20  # bytes of embedded histories; those beyond are left to the record store
-SOURCES = 6  # record ids under a figure, as in notebook.html.j2; the appendix has them all
+SOURCES = 60  # record ids under a figure, as in notebook.html.j2; the appendix has them all
 POLICY = "Content-Security-Policy"
 ADDRESSES = ("src", "href", "srcset", "poster", "action", "data", "background", "xlink:href")
 FACTS = {"started": "Started", "stamp": "Data set", "fingerprint": "Fingerprint (SHA-256)", "minutes": "Minutes taken"}
@@ -92,8 +92,8 @@ def _claim_row(row: Row) -> Markup:
     budget = [Markup("<small>{}:</small>").format(row.budget)] if row.n else []
     grounds = [row.shown, f"{row.estimate.basis}; adjusted p {row.p:.2g}"] if row.n else []
     notes = (Markup("<small>{}</small>").format(note) for note in row.notes)
-    links = Markup(" ").join(record_link(record.id) for record in row.records[:2])
-    others = f" and {len(row.records) - 2} more" if len(row.records) > 2 else ""
+    links = Markup(" ").join(record_link(record.id) for record in row.records[:SOURCES])
+    others = f" and {len(row.records) - SOURCES} more" if len(row.records) > SOURCES else ""
     where = [Markup('<span class="sources">{}{}</span>').format(links, others)] if links else []
     where += [Markup("Pending: {}").format(with_code(row.pending))] if row.pending else []
     cells = (_lines([*budget, verdict]), row.sentence, _lines([*grounds, *notes]), _lines(where))
@@ -263,6 +263,7 @@ def _groups(records: Sequence[Any]) -> list[dict[str, Any]]:
                     "hardware": record.hardware,
                     "stamp": record.stamp,
                     "history": history if room >= 0 else "",
+                    "fresh": hasattr(record, "path") and committed_folder() not in record.path.parents,
                 }
             )
         result.append({"config": _settings(members[0].config), "summary": _summary(members), "records": rows})
