@@ -49,7 +49,7 @@ def on(final: Final, *machines: tuple[str, int]) -> Final:
 
 
 def text(html: str) -> str:
-    return " ".join(BeautifulSoup(html, "html.parser").get_text(" ").split())
+    return " ".join(BeautifulSoup(html, "html.parser").get_text(" ").split()).replace(" ,", ",")
 
 
 def test_swapping_two_records_changes_the_answer(tiny_record: Record) -> None:
