@@ -43,7 +43,7 @@ def run(config: RunConfig, execution: str, **changes: Any) -> tuple[TrainState, 
     teachers = [build(config.model).eval() for _ in config.train.teacher]
     options = train.TrainOptions(CPU, execution, progress="none", teachers=teachers, **changes)
     steps = []
-    for state in train.train(config, *fit_and_validation(config.data), options):
+    for state in train.training_steps(config, *fit_and_validation(config.data), options):
         steps.append({name: value.clone() for name, value in state.model.state_dict().items()})
     return state, steps[:-1]
 
@@ -111,7 +111,7 @@ def test_a_captured_run_that_is_stopped_ends_in_the_same_weights_captured_or_eag
     _, expected = run(config, "eager")
     for execution in ("captured", "eager"):
         path = tmp_path / execution
-        states = train.train(config, *fit_and_validation(config.data), options(checkpoint=path))
+        states = train.training_steps(config, *fit_and_validation(config.data), options(checkpoint=path))
         for _ in range(8):  # in the middle of an epoch, from a graph that is replayed
             state = next(states)
         write_checkpoint(path, state)
@@ -170,7 +170,7 @@ def test_outside_a_captured_step_there_is_next_to_nothing_to_do(
     monkeypatch.setattr(TrainState, "require_finite", lambda state: None)  # as on CUDA
     short = replace(config_module.RECIPES[recipe], batch_size=8, precision="bf16", small_epochs=0.0, stem_epochs=0.0)
     config = replace(tiny(data__train_size=80), model=config_module.MEMBERS[member], train=short)
-    states = train.train(config, fit_and_validation(config.data)[0], None, options())
+    states = train.training_steps(config, fit_and_validation(config.data)[0], None, options())
     for _ in range(WARM_UP_STEPS + 2):
         next(states)
     with OperationCounter() as counter:

@@ -129,7 +129,7 @@ def test_an_epoch_augmented_ahead_trains_the_same_and_its_steps_wait_for_nothing
     as_they_go = train.fit(config, *fit_and_validation(config.data), options)
 
     monkeypatch.setattr(train, "batches", ahead)
-    run = train.train(config, fit_and_validation(config.data)[0], None, options)
+    run = train.training_steps(config, fit_and_validation(config.data)[0], None, options)
     for step in range(as_they_go.steps):
         with OperationCounter() as counter:
             state = next(run)
@@ -164,7 +164,7 @@ def test_how_many_operations_an_eager_step_has(
     config = replace(tiny(data__train_size=80), model=MEMBERS[member], train=short)
     monkeypatch.setattr(train, "batches", ahead)
     monkeypatch.setattr(TrainState, "require_finite", lambda state: None)
-    run = train.train(config, fit_and_validation(config.data)[0], None, train.TrainOptions(CPU, "plain"))
+    run = train.training_steps(config, fit_and_validation(config.data)[0], None, train.TrainOptions(CPU, "plain"))
     next(run), next(run)
     with OperationCounter() as counter:
         next(run)

@@ -69,7 +69,7 @@ def learnt(model: ResNet, bf16: bool) -> tuple[float, Tensor]:
 def test_training_on_a_cpu_is_optimised_unless_it_is_to_be_plain(execution: str, faster: bool) -> None:
     config = tiny()
     options = train.TrainOptions(torch.device("cpu"), execution, progress="none")
-    with closing(train.train(config, fit_and_validation(config.data)[0], None, options)) as run:
+    with closing(train.training_steps(config, fit_and_validation(config.data)[0], None, options)) as run:
         model = next(run).model
     kinds = {type(module) for module in model.modules()}
     assert bool(kinds & set(fast.FASTER.values())) is faster

@@ -19,7 +19,7 @@ from tpsnet_lib.runs.provenance import commit
 from tpsnet_lib.runs.publish import publish_record, write_trials
 from tpsnet_lib.runs.record_files import check_sums, write_failure, write_sums
 from tpsnet_lib.runs.records import Record, Store, load_or_run, read_record, read_trials, rows
-from tpsnet_lib.train import TrainOptions, train
+from tpsnet_lib.train import TrainOptions, training_steps
 
 
 def test_a_record_reads_back_what_was_measured(tiny_record: Record) -> None:
@@ -153,7 +153,7 @@ def test_of_two_processes_that_ask_for_one_run_one_trains_and_the_other_reads(tm
 def test_an_interrupted_run_needs_resume(tmp_path: Path) -> None:
     config = tiny()
     options = TrainOptions(torch.device("cpu"), progress="none")
-    state = next(train(config, *fit_and_validation(config.data), options))
+    state = next(training_steps(config, *fit_and_validation(config.data), options))
     checkpoint = tmp_path / ".work" / config.id / "checkpoint"
     write_checkpoint(checkpoint, state)
     with pytest.raises(RecordError, match="give --resume to go on, or delete"):

@@ -35,7 +35,7 @@ def fit(config: RunConfig, **changes: object) -> TrainState:
 
 
 def states(config: RunConfig, **changes: object) -> Iterator[TrainState]:
-    return train.train(config, *fit_and_validation(config.data), options(**changes))
+    return train.training_steps(config, *fit_and_validation(config.data), options(**changes))
 
 
 def same(a: TrainState, b: TrainState) -> bool:

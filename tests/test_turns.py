@@ -45,7 +45,7 @@ def test_three_seeds_by_turns_end_in_the_weights_of_three_run_alone(
     states: dict[int, TrainState] = {}
 
     def followed(number: int) -> Iterator[None]:
-        for states[number] in train.train(seeds[number], *fit_and_validation(config.data), how):  # noqa: B020
+        for states[number] in train.training_steps(seeds[number], *fit_and_validation(config.data), how):  # noqa: B020
             yield
 
     with Turns[None](CPU, 3) as turns:

@@ -42,13 +42,13 @@ class TrainOptions:
 
 
 def fit(config: RunConfig, fit_set: ImageSet, validation: ImageSet, options: TrainOptions | None = None) -> TrainState:
-    """Train to the end: the state after the last step of `train`, which see for the errors raised.
+    """Train to the end: the state after the last step of `training_steps`, which see for the errors raised.
 
     The network is in evaluation mode, with the averaged weights if the recipe averages them."""
-    return deque(train(config, fit_set, validation, options or TrainOptions()), maxlen=1).pop()
+    return deque(training_steps(config, fit_set, validation, options or TrainOptions()), maxlen=1).pop()
 
 
-def train(
+def training_steps(
     config: RunConfig, fit_set: ImageSet, validation: ImageSet | None, options: TrainOptions
 ) -> Generator[TrainState]:
     """Train the network of `config` on `fit_set`; yields the one state of the run after every step.

@@ -34,7 +34,7 @@ from tpsnet_lib.report.notebook_html import chapter
 from tpsnet_lib.runs import experiments, export, openings, records, search_space, test_set
 from tpsnet_lib.runs.publish import write_trials
 from tpsnet_lib.runs.record_files import SUMS, WEIGHTS, row_sum, write_sums
-from tpsnet_lib.train import TrainOptions, train
+from tpsnet_lib.train import TrainOptions, training_steps
 
 from .mutations import (
     Change,
@@ -99,7 +99,9 @@ _KEPT: list[Any] = []  # temporary folders, which live as long as this
 def tiny_checkpoint() -> bytes:
     """A checkpoint of the tiny run after a step."""
     config = parse(TINY)
-    state = next(train(config, *fit_and_validation(config.data), TrainOptions(torch.device("cpu"), progress="none")))
+    state = next(
+        training_steps(config, *fit_and_validation(config.data), TrainOptions(torch.device("cpu"), progress="none"))
+    )
     with tempfile.TemporaryDirectory() as folder:
         checkpoint.write_checkpoint(Path(folder) / "checkpoint", state)
         return (Path(folder) / "checkpoint").read_bytes()
@@ -263,7 +265,7 @@ def read_checkpoint(path: Path) -> None:
     """A run that goes on from it, by one step."""
     config = parse(TINY)
     options = TrainOptions(torch.device("cpu"), checkpoint=path, resume=True, progress="none")
-    run = train(config, *fit_and_validation(config.data), options)
+    run = training_steps(config, *fit_and_validation(config.data), options)
     with contextlib.suppress(TrainingError):  # weights so altered that the loss is no number, and says so
         next(run, None)
     run.close()

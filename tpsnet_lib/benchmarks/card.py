@@ -91,7 +91,7 @@ def _images_per_second(
     options = train.TrainOptions(device, execution, progress="none")
     with Turns[None](device, count) as turns:
         for seed in range(count):
-            turns.submit(train.train(endless(config.with_seed(seed)), images, None, options))
+            turns.submit(train.training_steps(endless(config.with_seed(seed)), images, None, options))
 
         def step_of_each() -> None:
             for ended in turns.turn():

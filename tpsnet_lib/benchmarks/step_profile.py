@@ -40,7 +40,7 @@ def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: st
     Two steps warm up, and nothing of the run is kept. A profiled step is a little slower than a free one."""
     where = resolve_device(device)
     config = config.with_precision(native_precision(where))
-    run = train.train(endless(config), images, None, train.TrainOptions(where, "eager", progress="none"))
+    run = train.training_steps(endless(config), images, None, train.TrainOptions(where, "eager", progress="none"))
     opened: list[record_function] = []
 
     def begin(*_: Any) -> None:

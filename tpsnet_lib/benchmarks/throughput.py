@@ -62,12 +62,12 @@ def bench_loop(config: RunConfig, images: ImageSet, device: torch.device, timing
     config = replace(config, train=recipe).with_precision(native_precision(device))
     seconds, repeats = timing.seconds, timing.repeats
     result = origin_of("loop", images, recipe.batch_size, device)
-    execution = resolve_execution("auto", device, STEPS_THAT_PAY)
+    options = train.TrainOptions(device, resolve_execution("auto", device, STEPS_THAT_PAY), progress="none")
     with closing(original_loop.BaselineProcess(config, images, device)) as baseline:
         variants = baseline_variants(baseline, device, timing)
         best = max(variants, key=lambda variant: float(variant["images_per_second"]))
         ours, theirs = [], []
-        steps = train.train(endless(config), images, None, train.TrainOptions(device, execution, progress="none"))
+        steps = train.training_steps(endless(config), images, None, options)
         with closing(steps), Progress(repeats, "turns") as bar:
             for _ in range(repeats):
                 ours.append(recipe.batch_size * _rate(steps.__next__, seconds, WARM_UP_STEPS, device))

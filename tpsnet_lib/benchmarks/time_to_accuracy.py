@@ -58,7 +58,7 @@ def bench_time(
             logits = metrics.predict(states[0].model, validation.images, precision=ours.train.precision)
         return metrics.accuracy(logits, labels)
 
-    run = train.train(ours, fit_set, None, train.TrainOptions(device, progress="none"))
+    run = train.training_steps(ours, fit_set, None, train.TrainOptions(device, progress="none"))
     epoch_steps = len(fit_set) // batch_size(ours.train, len(fit_set))
     with closing(run):
         our_curve = _train_until(_Side("ours", take_step, epoch_steps, score, device), target, minutes)

@@ -184,8 +184,7 @@ def _length_of(config: RunConfig, options: Options) -> str:
 
     from tpsnet_lib.data.datasets import fit_and_validation
     from tpsnet_lib.device import resolve_device
-    from tpsnet_lib.train import TrainOptions
-    from tpsnet_lib.train import train as steps_of
+    from tpsnet_lib.train import TrainOptions, training_steps
 
     fit_set, _ = fit_and_validation(config.data, options.data)
     size = min(config.train.batch_size, len(fit_set))
@@ -196,7 +195,7 @@ def _length_of(config: RunConfig, options: Options) -> str:
     trial_config = replace(config, train=config.train.shortened(8 / (trial_steps := min(8, epoch_steps))))
     train_options = TrainOptions(resolve_device(options.device), options.execution, progress="none")
     times: list[float] = []
-    for _ in steps_of(trial_config, fit_set.subset(torch.arange(trial_steps * size)), None, train_options):
+    for _ in training_steps(trial_config, fit_set.subset(torch.arange(trial_steps * size)), None, train_options):
         times.append(time.monotonic())
         if len(times) > 3 and times[-1] - times[0] > 5:
             break

@@ -39,7 +39,7 @@ from tpsnet_lib.runs.record_checks import (
     read_history,
 )
 from tpsnet_lib.runs.record_files import SUMS, WEIGHTS, check_sums, row_sum, write_record
-from tpsnet_lib.train import TrainOptions, train
+from tpsnet_lib.train import TrainOptions, training_steps
 
 LARGEST_TRIALS = 2**26  # bytes of a file of trials; 500 trials have one million
 
@@ -319,7 +319,7 @@ def run_in_steps(config: RunConfig, how: HowToRun) -> Generator[None, None, Reco
         options = TrainOptions(
             device, how.execution, checkpoint, how.resume, how.deadline, how.progress, networks, how.on_epoch
         )
-        for state in train(config, fit_set, validation, options):
+        for state in training_steps(config, fit_set, validation, options):
             trained = state
             yield
         origin = provenance(device, data, started)
