@@ -45,7 +45,7 @@ def test_only_a_run_that_kept_validation_images_out_has_a_temperature(tiny_recor
 
 
 def test_a_run_that_has_a_record_is_not_trained_again(tiny_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tpsnet_lib.runs.records.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("tpsnet_lib.runs.records.training_steps", lambda *_, **__: pytest.fail("trained again"))
     assert load_or_run(tiny(), store=tiny_store, device="cpu", keep_weights=True).id == tiny().id
 
 

@@ -134,7 +134,7 @@ def in_experiment(text: str, number: int, folder: Path) -> str:
     line = {"opened": text, "record": text, "experiment": text, "declaration": text}
     with (
         mock.patch.object(experiments, "all_experiments", return_value=[made]),
-        mock.patch.object(openings, "every", return_value=[line]),
+        mock.patch.object(openings, "all_openings", return_value=[line]),
         mock.patch.object(openings, "scored_again", return_value=[]),
     ):
         return closing._pending(Store(folder / "none")) + closing._openings(Store(folder / "none"))
