@@ -16,8 +16,8 @@ from tpsnet_lib.cli import main
 from tpsnet_lib.files import RecordError, write_json
 from tpsnet_lib.runs import experiments, openings, test_set
 from tpsnet_lib.runs.publish import publish_record
-from tpsnet_lib.runs.record_files import row_sum, write_sums
-from tpsnet_lib.runs.records import Record, Store, committed_folder, read_record
+from tpsnet_lib.runs.record_files import WEIGHTS, row_sum, write_sums
+from tpsnet_lib.runs.records import Record, Store, committed_folder, load_or_run, read_record
 
 
 def git(folder: Path, *words: str) -> str:
@@ -132,6 +132,13 @@ def test_what_is_done_to_the_log_or_to_a_result_is_seen(opened: Store, tiny_reco
     write_json(result / "metrics.json", {**scores, "nll": 0.0})
     write_sums(result)
     assert any("is not the result" in fault for fault in openings.faults(opened))
+    with pytest.raises(RecordError, match="is not the result"):
+        openings.require_whole(opened)
+    assert list(test_set.miscounted(opened)) == []
+    write_json(result / "metrics.json", {**scores, "low": 0.0})
+    write_sums(result)
+    (named,) = test_set.miscounted(opened)
+    assert "has low 0.0, and its logits come to" in named
     shutil.rmtree(result)
     assert any("is gone" in fault for fault in openings.faults(opened))
     again = test_set.open_test(opened.load(tiny_record.id), store=opened, device="cpu", exploratory=True)
@@ -219,4 +226,13 @@ def test_a_later_score_of_opened_weights_is_a_line_of_the_log_and_the_count_is_t
     assert f"{recorded.metrics['correct']:,} correct on the 2,000" in capsys.readouterr().out
     last = openings.read(openings.log_of(opened.writable))[-1]
     assert (last["event"], last["correct"]) == ("score", recorded.metrics["correct"])
+    assert list(openings.faults(opened)) == []
+
+
+def test_what_was_said_on_the_test_set_outlasts_the_weights(opened: Store, tiny_record: Record) -> None:
+    said = test_set.find_test(tiny_record, opened)
+    (opened.writable / tiny_record.id / WEIGHTS).unlink()
+    load_or_run(tiny_record.config, store=opened, device="cpu", progress="none", keep_weights=True)
+    kept = test_set.find_test(opened.load(tiny_record.id), opened)
+    assert (kept.metrics, opened.load(tiny_record.id).has_weights) == (said.metrics, True)
     assert list(openings.faults(opened)) == []

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
-from . import AREAS, ENDS, HELD, NotHere, tried
+from . import AREAS, ENDS, HELD, count
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--short", action="store_true", help="some faults of each area, within a minute")
     parser.add_argument("--area", action="append", choices=AREAS, help="only this area; may be repeated")
+    parser.add_argument("--at-once", type=int, default=2, metavar="N", help="areas that are tried side by side")
     parser.add_argument("--list", action="store_true", help="name the areas and end")
     options = parser.parse_args()
     if options.list:
@@ -24,21 +26,14 @@ def main() -> int:
         return 0
     total: Counter[str] = Counter()
     print(f"{'area':14}{'tried':>8}" + "".join(f"{end:>11}" for end in ENDS) + f"{'seconds':>10}", flush=True)
-    for area in options.area or AREAS:
-        began, counts = time.monotonic(), Counter[str]()
-        try:
-            for outcome in tried(area, options.short):
-                counts[outcome.end] += 1
-                if outcome.end != HELD:
-                    print(f"{area}: {outcome.fault}: {outcome.end}: {outcome.said[:500]}", file=sys.stderr, flush=True)
-        except NotHere as reason:
-            print(f"{area:14} not tried: {reason}", flush=True)
-            continue
-        except KeyboardInterrupt:
-            _row(f"{area}, part", counts)
-            return 130
-        _row(area, counts, f"{time.monotonic() - began:.0f}")
-        total += counts
+    areas = options.area or list(AREAS)
+    with ProcessPoolExecutor(options.at_once, get_context("spawn"), max_tasks_per_child=1) as pool:  # each may fork
+        for area, counts, ended in pool.map(count, areas, [options.short] * len(areas)):
+            if counts:
+                _row(area, counts, ended)
+            else:
+                print(f"{area:14} not tried: {ended}", flush=True)
+            total += counts
     _row("all", total)
     return 0 if total.total() == total[HELD] else 1
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from tpsnet_lib import stats
 from tpsnet_lib.config import RunConfig
+from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import collect, final_experiments
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.test_set import TestResult, find_test
@@ -78,7 +79,9 @@ def finals(store: Store) -> list[Final]:
 
     Recipes without a run that kept the validation images out come last: nothing can choose them yet. A record
     whose test set was opened for a look alone is left out, whatever was declared afterwards. A recipe that several
-    experiments declare has the name of the first."""
+    experiments declare has the name of the first. Raises `RecordError` where the log of openings and the results do
+    not agree."""
+    openings.require_whole(store)
     groups: dict[tuple[str, str], dict[str, Record]] = {}
     names: dict[tuple[str, str], tuple[str, str]] = {}
     tests: dict[str, TestResult | None] = {}

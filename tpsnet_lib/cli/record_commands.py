@@ -133,10 +133,12 @@ def records(options: Options) -> int:
 
 
 def _verify(store: Any, verified: Sequence[Any]) -> int:
-    """Hold every record against its sums, the trials' files against each other, and the logs against the results."""
+    """Hold every record against its sums, the trials' files against each other, the logs against the results, and
+    these against their logits."""
     from tpsnet_lib.runs import openings, publish, record_checks, record_files, test_set
 
     faults = [*publish.repeated_rows(store), *openings.faults(store), *test_set.undeclared(store)]
+    faults += test_set.miscounted(store)
     for record in verified:
         for folder in (record.path, *(base / record.id / "test" for base in store.folders)):
             try:

@@ -146,6 +146,12 @@ def faults(store: Store) -> Iterator[str]:
                 yield f"{path} has no line in {log_of(folder).name}: nobody knows when it was opened"
 
 
+def require_whole(store: Store) -> None:
+    """Raise `RecordError` where the logs and the results of a store do not agree: then nothing is chosen by them."""
+    if fault := next(faults(store), None):
+        raise RecordError(f"{fault}: restore it (`tpsnet records verify` names all that does not agree)")
+
+
 def _broken_links(file: Path) -> Iterator[str]:
     texts = _text(file).splitlines(keepends=True)
     bound = False

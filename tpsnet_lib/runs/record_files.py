@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,8 @@ def _write_parts(
         if model is not None:
             write_weights(work / WEIGHTS, model, config)
         write_sums(work)
+        if (path / "test").is_dir():  # what was said on the test set, of a record that is trained again for its weights
+            shutil.copytree(path / "test", work / "test")
     return path
 
 

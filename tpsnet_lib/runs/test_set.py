@@ -19,6 +19,7 @@ from tpsnet_lib.arrays import read_arrays
 from tpsnet_lib.data.datasets import inexact_indices, load_test, test_fingerprint
 from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import (
+    DataError,
     RecordError,
     folder_whole,
     project_root,
@@ -210,21 +211,39 @@ def score(record: Record, *, root: str | Path | None = None, device: str = "auto
     data = test_fingerprint(record.config.data.dataset, root)
     logits = metrics.predict(model, images.images)  # in fp32, which gives one count on every processor
     logits = logits.half().float()  # as they are stored, so that what is read back scores the same
-    correct = logits.argmax(1) == images.labels
-    probabilities = logits.softmax(1)
-    scores: dict[str, Any] = {
+    scores = _scores(logits, record.config.data.dataset, root)
+    scores["fingerprint"] = {"stamp": data.stamp, "sha256": data.sha256, "verified": data.verified}
+    return logits, {**scores, "hardware": hardware(torch_device)}
+
+
+def _scores(logits: Tensor, dataset: str, root: str | Path | None) -> dict[str, Any]:
+    """What logits of the test images come to."""
+    labels = load_test(dataset, root).labels
+    correct, probabilities = logits.argmax(1) == labels, logits.softmax(1)
+    scores = {
         **_share("", correct),
-        "nll": metrics.nll(probabilities, images.labels),
-        "ece": metrics.ece(probabilities, images.labels),
-        "fingerprint": {"stamp": data.stamp, "sha256": data.sha256, "verified": data.verified},
-        "hardware": hardware(torch_device),
+        "nll": metrics.nll(probabilities, labels),
+        "ece": metrics.ece(probabilities, labels),
     }
-    inexact = inexact_indices(root, "test") if record.config.data.dataset == "cifar10" else []
-    if inexact:
+    if dataset == "cifar10" and (inexact := inexact_indices(root, "test")):
         exact = torch.ones(len(correct), dtype=torch.bool)
         exact[inexact] = False
         scores |= _share("exact_", correct[exact])
-    return logits, scores
+    return scores
+
+
+def miscounted(store: Store, root: str | Path | None = None) -> Iterator[str]:
+    """The results whose counts or intervals are not those of their logits, where the test images are at hand."""
+    for record in store.all():
+        if (test := find_test(record, store)) is None:
+            continue
+        try:
+            counted = _scores(test.logits, record.config.data.dataset, root)
+        except DataError:  # no images here
+            continue
+        for name in sorted(counted.keys() & test.metrics.keys() - {"nll", "ece"}):
+            if abs(counted[name] - test.metrics[name]) > 1e-9:
+                yield f"{test.path} has {name} {test.metrics[name]}, and its logits come to {counted[name]}"
 
 
 def _share(prefix: str, correct: Tensor) -> dict[str, Any]:
