@@ -1,6 +1,5 @@
 """Final networks: the seeds of one recipe are one result, and only honest validation is shown."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.config import DataConfig, RunConfig
 from tpsnet_lib.runs import openings, test_set
 from tpsnet_lib.runs.experiments import load_experiment
-from tpsnet_lib.runs.record_files import row_sum
+from tpsnet_lib.runs.publish import write_trials
 from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
 from tpsnet_lib.runs.test_set import TestResult
 
@@ -31,11 +30,7 @@ def opened(accuracy: float, n: int = 10_000) -> TestResult:
 
 def store_of(folder: Path, *records: Record) -> Store:
     """A store that holds records as rows of one file."""
-    rows = [
-        {"config": r.config.to_dict(), "metrics": r.metrics, "provenance": r.provenance, "curve": []} for r in records
-    ]
-    lines = [json.dumps({"trial": row, "sha256": row_sum(row)}) for row in rows]
-    (folder / "made.trials.jsonl").write_text("\n".join(lines))
+    write_trials(folder / "made.trials.jsonl", records)
     return Store(folder)
 
 

@@ -202,7 +202,7 @@ def test_a_changed_digit_anywhere_in_a_record_a_row_or_the_log_is_seen(
     made = {"fingerprint": {"stamp": "shapes10"}}
     row = {"config": tiny(seed=7).to_dict(), "metrics": {"validation_accuracy": 0.5}, "provenance": made, "curve": []}
     trials = opened.writable / "made.trials.jsonl"
-    trials.write_text(json.dumps({"trial": row, "sha256": row_sum(row)}) + "\n")
+    trials.write_text(json.dumps({"id": tiny(seed=7).id, "trial": row, "sha256": row_sum(row)}) + "\n")
     verify = ["records", "verify", "--out", str(opened.writable)]
     assert main.main(verify) == 0
     for path in sorted(opened.writable.rglob("*")):

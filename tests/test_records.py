@@ -117,6 +117,9 @@ def test_trials_are_rows_that_answer_like_records(tiny_record: Record, tmp_path:
     assert not found.has_weights
     assert [record.id for record in Store(tmp_path).all()] == [tiny_record.id]
     row = json.loads(path.read_text())
+    path.write_text(json.dumps({**row, "id": "0" * 12}) + "\n")
+    with pytest.raises(RecordError, match="row 1 is altered: its config hashes to"):
+        read_trials(path)
     row["trial"]["metrics"]["validation_accuracy"] = 0.99
     path.write_text(json.dumps(row) + "\n")
     with pytest.raises(RecordError, match="row 1 is altered"):

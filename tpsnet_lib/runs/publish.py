@@ -34,7 +34,7 @@ def publish_record(record: Record, folder: Path, *, weights: bool = False) -> Pa
 
 
 def write_trials(path: Path, records: Iterable[Record]) -> None:
-    """Write records as the rows of one file, whole or not at all, each row under the digest of its content."""
+    """Write records as the rows of one file, whole or not at all, each under its id and the digest of its content."""
     lines = []
     for record in records:
         content = {
@@ -43,7 +43,7 @@ def write_trials(path: Path, records: Iterable[Record]) -> None:
             "provenance": record.provenance,
             "curve": record.history(),
         }
-        lines.append(json.dumps({"sha256": row_sum(content), "trial": content}, sort_keys=True))
+        lines.append(json.dumps({"id": record.id, "sha256": row_sum(content), "trial": content}, sort_keys=True))
     write_whole(path, "".join(f"{line}\n" for line in lines))
 
 

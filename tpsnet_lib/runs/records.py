@@ -238,7 +238,7 @@ def _read_trials(path: Path, modified: int) -> dict[str, Record]:
         source = f"{path}: row {number}"
         try:
             row = json.loads(line)
-            content, digest = row["trial"], row["sha256"]
+            run_id, digest, content = row["id"], row["sha256"], row["trial"]
             config, metrics, origin, curve = (content[name] for name in ("config", "metrics", "provenance", "curve"))
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise RecordError(f"{source} is torn ({brief(error)}): {WAY_OUT}") from error
@@ -247,6 +247,8 @@ def _read_trials(path: Path, modified: int) -> dict[str, Record]:
         metrics = checked_metrics(source, metrics, ["validation_accuracy"])
         origin = checked_provenance(source, origin)
         record = Record(path, _parsed(source, config), metrics, origin, checked_curve(source, curve))
+        if run_id != record.id:
+            raise RecordError(f"{source} is altered: its config hashes to {record.id}, and its id is {brief(run_id)}")
         by_id[record.id] = record
     return by_id
 
