@@ -8,15 +8,12 @@ from html import escape
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.claims import judge
+from tpsnet_lib.runs import openings
 
 
 def items(leading: Sequence[tuple[str, Final]], rows: Sequence[judge.Row]) -> str:
     """A list in HTML: the leading recipes, each with where it ran in words, and the judged tests of the claims."""
-    shown = [*_of_accuracy(leading), *_of_claims(rows)]
-    shown.append(
-        "The test set was opened for recipes that were replaced afterwards, and the first openings came before the rule"
-        ' that a run is declared in a clean tree; all are listed <a href="#openings">in order</a>.'
-    )
+    shown = [*_of_accuracy(leading), *_of_claims(rows), _of_openings(leading)]
     return f"<ul>{''.join(f'<li>{item}</li>' for item in shown)}</ul>"
 
 
@@ -42,6 +39,16 @@ def _of_accuracy(leading: Sequence[tuple[str, Final]]) -> list[str]:
         " reported, and not architectures."
     )
     return found
+
+
+def _of_openings(leading: Sequence[tuple[str, Final]]) -> str:
+    early = openings.before_the_rule()
+    ours = [where for where, final in leading if all(record.id in early for record in final.counted)]
+    among = f", those of our network {' and '.join(ours)} among them," if ours else ""
+    return (
+        f"The test set was opened for recipes that were replaced afterwards, and {len(early)} runs{among} were opened"
+        ' before the rule that a run is declared in a clean tree; all are listed <a href="#openings">in order</a>.'
+    )
 
 
 def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
