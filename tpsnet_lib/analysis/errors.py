@@ -104,7 +104,7 @@ def read_network(record: Record, store: Store, root: str | Path | None) -> Netwo
     try:
         opened = open_test(record, root=root, device=device.type, store=store, exploratory=True)  # asked of most
         _require_length(opened.logits, test.labels, record)
-        return NetworkUnderTest(record, network, test, opened.logits, opened.metrics["not_choosing"])
+        return NetworkUnderTest(record, network, test, opened.logits, opened.exploratory)
     except RecordError as error:
         logits, _ = score(record, root=root, device=device.type)
         note = f"Its kept predictions are set aside for new ones: {error}"

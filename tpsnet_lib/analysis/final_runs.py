@@ -90,7 +90,7 @@ def finals(store: Store) -> list[Final]:
             if record is None or record.failed or not record.stamp.startswith("CIFAR-10"):
                 continue
             test = find_test(record, store)
-            if test is not None and test.metrics.get("not_choosing"):
+            if test is not None and test.exploratory:
                 continue
             tests[record.id] = test
             key = record.group_id, record.stamp

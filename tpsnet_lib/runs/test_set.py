@@ -39,14 +39,18 @@ from tpsnet_lib.runs.records import Record, Store, default_store
 
 @dataclass(frozen=True)
 class TestResult:
-    """The logits of a network on the test images and their scores; `metrics["not_choosing"]` marks an exploratory one,
-    by which nothing may be chosen."""
+    """The logits of a network on the test images, and their scores."""
 
     __test__ = False  # not a test class, whatever pytest makes of its name
 
     path: Path
     metrics: dict[str, Any]
     logits: Tensor  # float32 [N, 10]
+
+    @property
+    def exploratory(self) -> bool:
+        """Whether the test set was opened for a look alone; nothing may be chosen by such a result."""
+        return bool(self.metrics.get("not_choosing"))
 
 
 def find_test(record: Record, store: Store | None = None) -> TestResult | None:
@@ -72,7 +76,7 @@ def _read_logits(path: Path, count: int, classes: int) -> Tensor:
 def find_final_test(record: Record, store: Store) -> TestResult | None:
     """The test part of a record that was opened as a final one; None where it never was, or for a look alone."""
     result = find_test(record, store)
-    return None if result is None or result.metrics.get("not_choosing") else result
+    return None if result is None or result.exploratory else result
 
 
 def open_test(
