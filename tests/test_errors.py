@@ -85,7 +85,7 @@ def reference() -> SimpleNamespace:
     people = 50 * F.one_hot(LABELS, 10)
     people[::3, 0] += 20
     right = torch.stack([torch.arange(600) < n for n in (300, 590, 540)])
-    published = Published(("poor", "good", "fair"), LABELS.where(right, (LABELS + 1) % 10), LABELS[None], LABELS)
+    published = Published(("poor", "good", "fair"), LABELS.where(right, (LABELS + 1) % 10))
     checks = [LabelCheck(i, 0, 1, {"given": 0, "guessed": 5, "both": 0, "neither": 0}) for i in range(10)]
     return SimpleNamespace(people=people, published=published, label_checks=checks)
 
