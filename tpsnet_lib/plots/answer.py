@@ -17,6 +17,7 @@ from matplotlib.transforms import Bbox
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.cost import frontier
 from tpsnet_lib.plots.style import INK, PALETTE, STYLE, describe, figure
+from tpsnet_lib.runs.records import Record
 from tpsnet_lib.stats import Estimate
 
 BLUE, VERMILION, GREEN, _, _, SKY, GREY = PALETTE
@@ -128,7 +129,7 @@ VERDICTS = {
 
 
 @mpl.rc_context(STYLE)
-def claims(tests: Sequence[tuple[str, str, Estimate]], budget: str) -> Figure:
+def claims(tests: Sequence[tuple[str, str, Estimate]], budget: str, records: Sequence[Record] = ()) -> Figure:
     """Tests of the original's claims in points of accuracy that speak for the claim: (sentence, verdict, estimate).
 
     `budget`: of which runs, in words that begin the caption."""
@@ -153,4 +154,5 @@ def claims(tests: Sequence[tuple[str, str, Estimate]], budget: str) -> Figure:
         caption=f"{budget} some of the original's claims hold and others do not. A dot right of 0 speaks for the claim;"
         " bars are 95% intervals of one test; the colours are verdicts after Holm's adjustment; the band is one point.",
         alt=f"Tests of the original's claims with their intervals. {counts}.",
+        records=records,
     )

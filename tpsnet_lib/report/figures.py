@@ -72,7 +72,9 @@ class Predictions:
 
 def _claims(store: Store) -> Figure:
     rows = [row for row in judge.judge_claims(store) if row.n and row.smallest_effect and row.shown.count("points")]
-    return answer.claims([(row.sentence, row.verdict, row.estimate) for row in rows], "In small, short runs")
+    records = {record.id: record for row in rows for record in row.records}
+    tests = [(row.sentence, row.verdict, row.estimate) for row in rows]
+    return answer.claims(tests, "In small, short runs", list(records.values()))
 
 
 def _parallel(store: Store) -> Figure:
