@@ -12,7 +12,7 @@ from tpsnet_lib.own_blocks import cost_of_block
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One line of a network's description: what it is, what comes out (C, H, W), what it costs."""
+    """A layer of a network: its kind, the shape of its output (C, H, W) and its costs."""
 
     name: str
     kind: str

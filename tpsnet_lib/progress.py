@@ -1,4 +1,4 @@
-"""Progress of long work: a bar in a terminal and in Jupyter, one line a stage elsewhere; time left always."""
+"""Progress of long work, with the time left: a bar in a terminal and in Jupyter, elsewhere one line a stage."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Progress:
         return duration((time.monotonic() - self.began) / worked * (self.total - self.done - self.begun))
 
     def stage(self, text: str) -> None:
-        """Say what a stage came to, with the time left."""
+        """Show the figures of a stage, with the time left."""
         if self.bar is not None:
             self.bar.set_postfix_str(text)
         elif self.lines:

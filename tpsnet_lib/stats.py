@@ -64,10 +64,10 @@ class Estimate:
         return f"n = {self.n:,} {unit}, {interval}{pairs}"
 
     def __format__(self, spec: str) -> str:
-        wanted = re.fullmatch(r"(%|points|)(?:\.(\d+))? ?(value|interval|)", spec)
-        if wanted is None:
+        match = re.fullmatch(r"(%|points|)(?:\.(\d+))? ?(value|interval|)", spec)
+        if match is None:
             raise ValueError(f"{spec!r} is no format of an Estimate; examples: %, %.1, points value, .2 interval")
-        kind, digits, part = wanted.groups()
+        kind, digits, part = match.groups()
         scale, form, unit = {"%": (100, "z.2f", "%"), "points": (100, "+z.1f", " points"), "": (1, "z.2f", "")}[kind]
         form = form if digits is None else re.sub(r"\d", digits, form)
         if self.n == 0:

@@ -21,7 +21,7 @@ FLOPS_PER_MAC = 6  # a multiplication and an addition, once forward and twice ba
 
 
 def training_flops(config: RunConfig, images: float) -> float:
-    """Floating-point operations of training on so many images (an image counts each time it is shown, a copy too);
+    """Floating-point operations of training on a number of images (an image counts each time it is shown, a copy too);
     smaller ones, of the first epochs, count by their area. ASAM doubles them; a teacher's are not counted."""
     recipe = config.train
     small = min(1.0, recipe.small_epochs / recipe.epochs)
@@ -35,9 +35,6 @@ def run_flops(config: RunConfig) -> float:
     fitted, held_out = map(len, split(data.dataset))
     images = data.train_size or (fitted + held_out if data.fit_on == "all" else fitted)
     return training_flops(config, config.train.epochs * images * config.train.copies)
-
-
-# A fresh run --------------------------------------------------------------------------------------------------------
 
 
 def fresh_store(folder: str | Path | None = None) -> Store:
@@ -64,8 +61,6 @@ def declared_run(experiment: str, dataset: str) -> RunConfig:
     moved = replace(configs[0], data=replace(configs[0].data, dataset=dataset))
     return next((config for config in configs if config.data.dataset == dataset), moved)
 
-
-# Beside published networks ------------------------------------------------------------------------------------------
 
 _COLUMNS = (
     *("model", "member", "parameters", "macs", "accuracy", "n", "n_of", "epochs", "minutes", "hardware"),

@@ -1,4 +1,4 @@
-"""The door: `tpsnet ...`, the same as `python -m tpsnet_lib ...`: from words to a command, from errors to one line."""
+"""The entry point, `tpsnet ...` or `python -m tpsnet_lib ...`: words become a command, an error becomes one line."""
 
 from __future__ import annotations
 

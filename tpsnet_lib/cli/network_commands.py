@@ -71,7 +71,7 @@ def _int(name: str, text: str) -> int:
 
 
 def data(options: Options) -> int:
-    """Say what data is found, or download it, or what others said of it."""
+    """Print what data there is, or download it or the reference files of its test images."""
     from tpsnet_lib.data import datasets, own
 
     if options.verb == "download":

@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _meant(message: str) -> str:
-    """What may have been meant by what argparse refuses."""
+    """What the user may have meant by words that argparse refuses."""
     if invalid := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
         choices = [choice.strip("' ") for choice in invalid[2].split(",")]
         near = difflib.get_close_matches(invalid[1], choices, 1)

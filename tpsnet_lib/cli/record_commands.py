@@ -15,7 +15,7 @@ Options = argparse.Namespace
 
 
 def test(options: Options) -> int:
-    """Score a record's weights on the test set, opening it if that has not been done; then say whether they agree."""
+    """Print a record's score on the test set: the first call opens it, later ones score its weights again."""
     from tpsnet_lib.runs.records import Store, default_store
     from tpsnet_lib.runs.test_set import find_test, log_score, open_test, score
 

@@ -104,9 +104,9 @@ def content_sum(labels: Any, pixels: Any) -> str:
 
 
 def _places(data: str | Path | None) -> list[Path]:
-    named = data or os.environ.get("TPSNET_DATA")
-    if named:
-        return [Path(named).expanduser()]
+    location = data or os.environ.get("TPSNET_DATA")
+    if location:
+        return [Path(location).expanduser()]
     places = [Path("data")]
     with contextlib.suppress(TpsnetError):
         places.append(project_root() / "data")
@@ -210,8 +210,8 @@ def inexact_indices(root: str | Path | None, part: str) -> list[int]:
     path = folder.parent / "inexact.json"
     if layout == _PYTHON or not path.exists():
         return []
-    listed = read_json(path, DataError)
-    indices = listed.get(part) if isinstance(listed, dict) else None
+    tree = read_json(path, DataError)
+    indices = tree.get(part) if isinstance(tree, dict) else None
     count = FILE_SIZE * len(_FILES[part])
     if not isinstance(indices, list) or not all(type(index) is int and 0 <= index < count for index in indices):
         raise DataError(f"{path} is not an object with a list of indices for {part}: mend or remove it")

@@ -108,8 +108,8 @@ def _parts(root: Path, state: tuple[Any, ...]) -> dict[str, OwnImages]:
 
 
 def _digest(classes: Sequence[str], labels: Any, images: Tensor) -> str:
-    named = "\n".join([*classes, content_sum(labels, images.numpy())])
-    return hashlib.sha256(named.encode()).hexdigest()
+    content = "\n".join([*classes, content_sum(labels, images.numpy())])
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _divided(labels: Any) -> tuple[Any, Any]:
@@ -147,5 +147,5 @@ def _torchvision(dataset: str, root: Path, train: bool, download: bool = False) 
     try:
         return getattr(torchvision.datasets, name)(str(root), train=train, download=download)
     except Exception as error:  # whatever a network, a disk or a damaged file can do
-        why = " ".join(str(error).split()) if download else f"no whole {name} in {root}"
-        raise DataError(f"{why}: `tpsnet data download --dataset {dataset}` gets it") from error
+        reason = " ".join(str(error).split()) if download else f"no whole {name} in {root}"
+        raise DataError(f"{reason}: `tpsnet data download --dataset {dataset}` gets it") from error

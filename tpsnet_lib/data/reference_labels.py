@@ -76,8 +76,8 @@ class Published:
 def find_reference(folder: str | Path | None = None, data: str | Path | None = None) -> Path | None:
     """The folder of reference files: `folder` alone if named, else `$TPSNET_REFERENCE` alone if set, else a folder
     `reference` in or beside the data set's; None where there is none."""
-    if named := folder or os.environ.get("TPSNET_REFERENCE"):
-        return Path(named).expanduser()
+    if location := folder or os.environ.get("TPSNET_REFERENCE"):
+        return Path(location).expanduser()
     root = find_root(data)
     if root is None:
         return None
@@ -139,7 +139,7 @@ def load_label_checks(folder: Path | None) -> list[LabelCheck]:
 
     Raises `DataError` when the file is missing, altered, or not such a list."""
     path = _checked(folder, LABEL_CHECKS)
-    listed = _read(path, lambda: json.loads(path.read_text("utf-8")))
+    rows = _read(path, lambda: json.loads(path.read_text("utf-8")))
     try:
         return [
             LabelCheck(
@@ -148,7 +148,7 @@ def load_label_checks(folder: Path | None) -> list[LabelCheck]:
                 int(row["our_guessed_label"]),
                 {answer: int(row["mturk"][answer]) for answer in ("given", "guessed", "both", "neither")},
             )
-            for row in listed
+            for row in rows
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a list of checked labels ({error}): {WAY_OUT}") from error

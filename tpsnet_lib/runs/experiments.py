@@ -1,4 +1,4 @@
-"""Experiments: what is asked, as YAML; the runs that answer it, their records, and what is still pending."""
+"""Experiments: questions as YAML, the runs that answer them, their records, and the runs that are still pending."""
 
 from __future__ import annotations
 
@@ -183,8 +183,8 @@ def _crossed(runs: Sequence[Mapping[str, Any]], grid: Mapping[str, Sequence[Any]
     crossed = []
     for run, values in itertools.product(runs, itertools.product(*grid.values())):
         point = dict(zip(grid, values, strict=True))
-        named = [str(run["label"])] if "label" in run else []
-        label = ", ".join([*named, *(f"{key}={value}" for key, value in point.items())])
+        labels = [str(run["label"])] if "label" in run else []
+        label = ", ".join([*labels, *(f"{key}={value}" for key, value in point.items())])
         factors = merged(run, point) if run and point else {**run, **point}
         crossed.append({**factors, "label": label} if label else factors)
     return crossed

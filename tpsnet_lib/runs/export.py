@@ -1,7 +1,7 @@
-"""Records that travel: one tar of finished runs, with weights in half precision, from one machine's store to another's.
+"""Finished records as one tar, with weights in half precision, for the store of another machine.
 
 Its first file lists the others with their SHA-256, so that a cut or altered archive is known before anything is kept.
-What was said on the test set stays behind: an opening belongs to the log of the store where it was made."""
+Results on the test set are left out: an opening belongs to the log of the store where it was made."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def split_file(path: Path, name: Path, size: int) -> list[Path]:
 
 
 def join_pieces(first_piece: Path, archive: Path) -> None:
-    """Put the pieces of `split_file` together, the first of which is given; the archive's sums say if one lacks."""
+    """Put the pieces of `split_file` together, given the first; the archive's sums show whether one is missing."""
     with archive.open("wb") as file:
         for piece in sorted(first_piece.parent.glob(f"{first_piece.stem}.[0-9][0-9]")):
             file.write(piece.read_bytes())
@@ -88,7 +88,7 @@ def _entry(name: str, size: int) -> tarfile.TarInfo:
 
 
 def import_records(path: Path, folder: Path) -> tuple[list[str], list[str]]:
-    """Bring an archive's records into a store's folder; returns the ids that came and those that were there already.
+    """Bring an archive's records into a store's folder; returns the imported ids and those that were there already.
 
     Nothing is brought unless all is whole: every file's sum, every config's id, every network's weights. A record that
     is there already with the same metrics stays as it is. Of an archive in pieces, `path` is the first one, `.00`.
@@ -137,8 +137,8 @@ def _extract(path: Path, work: Path) -> None:
                 folder, _, name = entry.name.rpartition("/")
                 is_part = entry.name == CONTENTS or (re.fullmatch(r"[0-9a-f]{12}", folder) and name in PARTS)
                 if not entry.isreg() or entry.sparse or entry.size > LARGEST or not is_part:
-                    odd = brief(entry.name)
-                    raise RecordError(f"{path} holds {odd}, which is no part of a record: nothing is kept")
+                    entry_name = brief(entry.name)
+                    raise RecordError(f"{path} holds {entry_name}, which is no part of a record: nothing is kept")
             tar.extractall(work, filter="data")
         listing = (work / CONTENTS).read_text("utf-8").splitlines()
         expected = {name: digest for digest, name in (line.split("  ", 1) for line in listing)}

@@ -79,8 +79,8 @@ def append(file: Path, line: dict[str, Any]) -> None:
 
 
 def _text(file: Path) -> str:
-    """A log's lines. A last one without an end was being written by a process that was killed: it is one if it is
-    whole, and none else, for what it would have said was not done yet."""
+    """A log's lines. A last line without an end is what a killed process left: it counts if it is whole JSON, else it
+    is dropped, because what it would have recorded was not done yet."""
     text = _all_text(file)
     complete, _, unended = text.rpartition("\n")
     if not unended:

@@ -47,8 +47,8 @@ def commit() -> str:
     """The project's commit, with `+` where tracked files differ from it, as git says, else `unknown`.
 
     `$TPSNET_COMMIT` comes first: on another machine, git may know an older commit than the copy there, or none."""
-    if named := os.environ.get("TPSNET_COMMIT"):
-        return named
+    if from_environment := os.environ.get("TPSNET_COMMIT"):
+        return from_environment
     try:
         described = git("describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*")
         return described.stdout.decode().strip() or "unknown" if described.returncode == 0 else "unknown"
@@ -57,8 +57,8 @@ def commit() -> str:
 
 
 def git(*words: str) -> subprocess.CompletedProcess[bytes]:
-    """What git says of the project's own repository, whatever `$GIT_DIR` and its like name, and no repository that the
-    project's folder merely lies in."""
+    """Run git on the project's own repository, whatever `$GIT_DIR` and the like name; a repository around the project's
+    folder does not count."""
     root = project_root().resolve()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment["GIT_CEILING_DIRECTORIES"] = str(root.parent)
@@ -72,7 +72,7 @@ def command() -> str:
 
 
 def provenance(device: torch.device, data: Fingerprint, started: str) -> dict[str, Any]:
-    """What a record says of its making, at the end of it."""
+    """How and where a run was made, for its record; called at the end of the run."""
     return {
         "started": started,
         "finished": now(),

@@ -59,6 +59,6 @@ def repeated_rows(store: Store) -> Iterator[str]:
     originals: dict[str, Record] = {}
     for folder in store.folders:
         for record in Store(folder).all():
-            before = originals.setdefault(record.id, record)
-            if before.metrics != record.metrics:
-                yield f"record {record.id} stands in {before.path} and, with other figures, in {record.path}"
+            original = originals.setdefault(record.id, record)
+            if original.metrics != record.metrics:
+                yield f"record {record.id} stands in {original.path} and, with other figures, in {record.path}"

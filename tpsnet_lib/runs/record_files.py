@@ -106,8 +106,8 @@ def write_weights(path: Path, model: torch.nn.Module, config: RunConfig) -> None
     in which they are scored and published; norms and biases in fp32."""
     values = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     state = {name: value.half() if value.ndim > 1 else value for name, value in values.items()}
-    named = {"id": config.id, "config": json.dumps(config.to_dict()), "format": "pt"}
-    write_whole(path, _in_order(save(state, named)))
+    metadata = {"id": config.id, "config": json.dumps(config.to_dict()), "format": "pt"}
+    write_whole(path, _in_order(save(state, metadata)))
 
 
 def _in_order(data: bytes) -> bytes:

@@ -61,7 +61,7 @@ class Record:
 
     @property
     def group_id(self) -> str:
-        """The id that it shares with the same run from other seeds."""
+        """The id that the same run has with any seed."""
         return self.config.group_id
 
     @property
@@ -119,7 +119,7 @@ def held_out(record: Record) -> float | None:
 
 
 def in_percent(record: Record) -> str:
-    """The same for people: `93.22%`, or `fitted` where there is none."""
+    """A run's validation accuracy as people read it: `93.22%`, or `fitted` where there is none."""
     reached = held_out(record)
     return "fitted" if reached is None else f"{100 * reached:.2f}%"
 

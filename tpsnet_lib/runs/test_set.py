@@ -68,8 +68,8 @@ def _read_logits(path: Path, count: int, classes: int) -> Tensor:
     """The logits of a result, float32 [count, classes]; `RecordError` for a file that is torn or holds another."""
     (logits,) = read_arrays(path, "logits")
     if logits.shape != (count, classes) or logits.dtype.kind != "f":
-        odd = f"{logits.dtype} {logits.shape}, not {count} x {classes} numbers"
-        raise RecordError(f"{path} holds no logits ({odd}): restore it from where it came")
+        content = f"{logits.dtype} {logits.shape}, not {count} x {classes} numbers"
+        raise RecordError(f"{path} holds no logits ({content}): restore it from where it came")
     return torch.from_numpy(logits.astype(np.float32))
 
 
@@ -103,8 +103,8 @@ def open_test(
             return existing
         declared = None if exploratory else declaration(record)
         log = openings.log_of(store.writable)
-        before = [line for folder in store.folders for line in openings.read(openings.log_of(folder))]
-        again = sum(line.get("record") == record.id and line.get("event", "result") == "result" for line in before)
+        lines = [line for folder in store.folders for line in openings.read(openings.log_of(folder))]
+        again = sum(line.get("record") == record.id and line.get("event", "result") == "result" for line in lines)
         opening = {
             "record": record.id,
             "opened": now(),
@@ -207,7 +207,7 @@ def log_score(record: Record, store: Store, scores: dict[str, Any]) -> None:
 
 
 def score(record: Record, *, root: str | Path | None = None, device: str = "auto") -> tuple[Tensor, dict[str, Any]]:
-    """Logits of a record's weights on the test images, in fp32, and what they come to: counts, accuracy and its Wilson
+    """Logits of a record's weights on the test images, in fp32, and their scores: counts, accuracy and its Wilson
     interval, also on the exact images alone where the data set has inexact ones, NLL and the calibration error."""
     torch_device = resolve_device(device)
     model = record.load_model(torch_device)
@@ -221,7 +221,7 @@ def score(record: Record, *, root: str | Path | None = None, device: str = "auto
 
 
 def _scores(logits: Tensor, dataset: str, root: str | Path | None) -> dict[str, Any]:
-    """What logits of the test images come to."""
+    """The scores of logits of the test images."""
     labels = load_test(dataset, root).labels
     correct, probabilities = logits.argmax(1) == labels, logits.softmax(1)
     scores = {
@@ -252,6 +252,6 @@ def miscounted(store: Store, root: str | Path | None = None) -> Iterator[str]:
 
 def _share(prefix: str, correct: Tensor) -> dict[str, Any]:
     hits, n = int(correct.sum()), len(correct)
-    share = stats.proportion(hits, n)
-    named = {"accuracy": share.value, "correct": hits, "n": n, "low": share.low, "high": share.high}
-    return {f"{prefix}{name}": value for name, value in named.items()}
+    accuracy = stats.proportion(hits, n)
+    scores = {"accuracy": accuracy.value, "correct": hits, "n": n, "low": accuracy.low, "high": accuracy.high}
+    return {f"{prefix}{name}": value for name, value in scores.items()}
