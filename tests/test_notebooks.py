@@ -81,6 +81,9 @@ def test_the_science_is_in_the_cells(path: Path) -> None:
 def test_a_chapter_is_short_in_short_cells_and_its_outputs_are_those_that_are_compared(path: Path) -> None:
     cells, code = nbformat.read(path, as_version=4).cells, code_of(path)
     assert 30 <= len(cells) <= 40
+    kinds = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in cells]
+    assert kinds[0] == "slide"
+    assert kinds.count("slide") >= 6
     figures = sum(cell.source.count("lab.show(") + cell.source.count("course.explore(") for cell in code)
     assert 4 <= figures <= 8
     assert max(len(cell.source.splitlines()) for cell in code) <= 15

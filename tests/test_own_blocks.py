@@ -10,6 +10,7 @@ from conftest import tiny
 from torch import Tensor, nn
 
 from tpsnet_lib import own_blocks
+from tpsnet_lib.cli.main import main
 from tpsnet_lib.config import MEMBERS, ModelConfig
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model import build
@@ -91,13 +92,18 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(tmp_path_factory.mktemp("own"))
 
 
-def test_a_changed_class_is_another_block_and_its_record_is_read_without_it(store: Store) -> None:
+def test_a_changed_class_is_another_block_and_its_record_is_read_without_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     name = register_block(Depthwise)
     record = load_or_run(
         tiny(model__block_dropout=0.0, model__block=name), store=store, device="cpu", progress="none", keep_weights=True
     )
     own_blocks._blocks.clear()
     assert Store(store.writable).load(record.id).metrics["parameters"] == record.metrics["parameters"]
+    monkeypatch.setattr("tpsnet_lib.runs.records.default_store", lambda *given: store)
+    assert main(["records"]) == 0
+    assert f"{record.metrics['parameters']:,}" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="run the code that registers it"):
         record.load_model()
 

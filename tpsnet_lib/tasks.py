@@ -18,6 +18,7 @@ import linecache
 import math
 import re
 import sys
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
@@ -76,7 +77,8 @@ class Task:
 
     def _problem(self, answer: Any) -> str:
         try:
-            return self.wrong(answer)
+            with warnings.catch_warnings(action="ignore"):
+                return self.wrong(answer)
         except Exception as error:  # whatever a student's answer raises is a sentence, not a traceback
             said = re.sub(r"\s+", " ", str(error)).strip() or "no message"
             said = said if len(said) <= 160 else f"{said[:157]}..."
@@ -195,6 +197,8 @@ def _difference(value: Any, target: Any) -> str:
     if not differ.any():
         return ""
     first = tuple(differ.nonzero()[0].tolist())
+    if got.numel() == 1:
+        return f"Your function returns {got[first].item():.6g}; expected is {wanted[first].item():.6g}."
     pair = f"{got[first].item():.6g} instead of {wanted[first].item():.6g}"
     return f"The shape is right, but {int(differ.sum()):,} of {differ.numel():,} values differ, the first is {pair}."
 

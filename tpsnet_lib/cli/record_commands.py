@@ -107,7 +107,6 @@ def _best_opened(store: Any) -> str:
 
 def records(options: Options) -> int:
     """List, verify, publish, export or import records."""
-    from tpsnet_lib.model_cost import count_parameters
     from tpsnet_lib.runs.records import default_store, in_percent, rows
 
     if options.verb in ("export", "import"):
@@ -128,7 +127,8 @@ def records(options: Options) -> int:
         score = record.failed or in_percent(record)
         model = record.config.model
         shape = f"{list(model.blocks)} x {list(model.channels)}"
-        print(f"{record.id}  {score:8} {count_parameters(model):9,}  {shape:36} {record.stamp}")
+        size = record.metrics.get("parameters", 0)  # as recorded: its block may be one that this process does not know
+        print(f"{record.id}  {score:8} {size:9,}  {shape:36} {record.stamp}")
     return 0
 
 
