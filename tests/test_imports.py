@@ -49,13 +49,13 @@ runs/provenance
 runs/record_checks
 runs/record_files
 runs/records
+runs/openings
 runs/publish
 runs/export
 runs/convert
 runs/search_space
 runs/experiments
 runs/study
-runs/openings
 runs/test_set
 analysis/final_runs
 analysis/cost

@@ -116,6 +116,15 @@ def test_an_opening_that_is_cut_short_is_completed_and_never_without_its_line(
     assert list(openings.faults(store)) == []
 
 
+def test_a_result_that_is_copied_to_another_store_keeps_its_lines(
+    opened: Store, tiny_record: Record, tmp_path: Path
+) -> None:
+    record = opened.load(tiny_record.id)
+    kept = Store(publish_record(record, tmp_path / "kept", weights=True).parent)
+    openings.require_whole(kept)
+    assert [line["event"] for line in openings.read(openings.log_of(kept.writable))] == ["opening", "result"]
+
+
 def test_what_is_done_to_the_log_or_to_a_result_is_seen(opened: Store, tiny_record: Record) -> None:
     file, result = openings.log_of(opened.writable), opened.writable / tiny_record.id / "test"
     whole, first = file.read_text(), file.read_text().splitlines(keepends=True)[0]

@@ -185,7 +185,7 @@ def _ids(name: str, store: Any) -> list[str]:
 
 
 def _publish(options: Options, store: Any) -> int:
-    from tpsnet_lib.runs import experiments, openings, publish
+    from tpsnet_lib.runs import experiments, publish
     from tpsnet_lib.runs.records import committed_folder
 
     target = committed_folder()
@@ -201,5 +201,4 @@ def _publish(options: Options, store: Any) -> int:
         for run_id in _ids(name, store):
             record = store.load(run_id)
             print(publish.publish_record(record, target, weights=options.weights))
-            openings.publish_lines(record.id)
     return 0

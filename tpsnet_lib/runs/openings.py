@@ -110,13 +110,13 @@ def before_the_rule() -> set[str]:
     return {line["record"] for line in lines[:rule]}
 
 
-def publish_lines(run_id: str) -> None:
-    """Copy a record's lines from the local log to the committed one, bound to the lines that are there."""
-    committed = log_of(committed_folder())
-    published = [_bare(line) for line in read(committed)]
-    for line in map(_bare, read(log_of(local_folder()))):
+def publish_lines(run_id: str, source: Path, target: Path) -> None:
+    """Copy a record's lines from the log of one folder of records to another's, bound to the lines that are there."""
+    log = log_of(target)
+    published = [_bare(line) for line in read(log)]
+    for line in map(_bare, read(log_of(source))):
         if line.get("record") == run_id and line not in published:
-            append(committed, line)
+            append(log, line)
 
 
 def faults(store: Store) -> Iterator[str]:

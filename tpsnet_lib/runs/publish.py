@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tpsnet_lib.files import RecordError, folder_whole, write_whole
+from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.record_files import WEIGHTS, row_sum, write_sums, write_weights
 from tpsnet_lib.runs.records import Record, Store, read_record, read_trials
 
 
 def publish_record(record: Record, folder: Path, *, weights: bool = False) -> Path:
-    """Copy a record to another store, with its weights in half precision if asked for; its test part goes along.
+    """Copy a record to another store, with its weights in half precision if asked for; its test part goes along,
+    with its lines of the log.
 
     A record that is there already with the same content is left; one that differs is a `RecordError`."""
     target = folder / record.id
@@ -30,6 +32,7 @@ def publish_record(record: Record, folder: Path, *, weights: bool = False) -> Pa
         write_sums(work)
         if (record.path / "test").is_dir():
             shutil.copytree(record.path / "test", work / "test")
+    openings.publish_lines(record.id, record.path.parent, folder)
     return target
 
 
