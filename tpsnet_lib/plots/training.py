@@ -177,6 +177,8 @@ def chosen_epoch(loss: ArrayLike, epochs: ArrayLike, on_choosers: ArrayLike, on_
     right, the loss of the chosen epoch on the half that chose it and on the other half, one value a division each."""
     curve, chosen = np.asarray(loss), np.asarray(epochs)
     fig, (left, right) = figure(1, 2, height=2.9)
+    if engine := fig.get_layout_engine():
+        engine.set(wspace=0.08)  # the names of two axes lie beside each other
     bars = left.twinx()
     seaborn.histplot(x=chosen + 1, discrete=True, stat="percent", color=ORANGE, alpha=0.5, linewidth=0, ax=bars)
     bars.set(ylabel="chosen in (% of divisions)", ylim=(0, 100))
