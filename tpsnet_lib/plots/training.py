@@ -12,6 +12,7 @@ import pandas
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike
 
@@ -177,7 +178,7 @@ def chosen_epoch(loss: ArrayLike, epochs: ArrayLike, on_choosers: ArrayLike, on_
     right, the loss of the chosen epoch on the half that chose it and on the other half, one value a division each."""
     curve, chosen = np.asarray(loss), np.asarray(epochs)
     fig, (left, right) = figure(1, 2, height=2.9)
-    if engine := fig.get_layout_engine():
+    if isinstance(engine := fig.get_layout_engine(), ConstrainedLayoutEngine):
         engine.set(wspace=0.08)  # the names of two axes lie beside each other
     bars = left.twinx()
     seaborn.histplot(x=chosen + 1, discrete=True, stat="percent", color=ORANGE, alpha=0.5, linewidth=0, ax=bars)
