@@ -138,6 +138,8 @@ def outcomes(short: bool, names: Sequence[str]) -> Iterator[Outcome]:
             finished = ask(state, facts)
             total, whole = undisturbed(scene, copy(state, shop / "tried"))
             for mode, at_most in MODES.items():
+                if short and mode == "interrupt":
+                    continue
                 last = total + (mode == "power cut")  # which may also come after the end
                 for number in numbers(last, SHORT if short else at_most):
                     yield _tried(scene, mode, number, copy(state, shop / "tried"), finished, whole)
