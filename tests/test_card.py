@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -10,26 +12,31 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from searching import until
 
 from tpsnet_lib.analysis import errors, final_runs
 from tpsnet_lib.analysis.cost import run_flops
+from tpsnet_lib.benchmarks import card as bench
+from tpsnet_lib.benchmarks import throughput as benches
 from tpsnet_lib.cli import main, record_commands
-from tpsnet_lib.config import DataConfig, RunConfig
+from tpsnet_lib.config import DataConfig, RunConfig, TrainConfig, parse
 from tpsnet_lib.files import RecordError, TpsnetError, write_json
 from tpsnet_lib.model import build
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs import card, card_plan, export, test_set
-from tpsnet_lib.runs.experiments import load_experiment
+from tpsnet_lib.runs.experiments import all_experiments, load_experiment
 from tpsnet_lib.runs.local_backend import RunOptions
 from tpsnet_lib.runs.provenance import now
 from tpsnet_lib.runs.record_files import write_record, write_sums
-from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.records import Record, Store, default_store
+from tpsnet_lib.runs.tally import Unfinished
 from tpsnet_lib.train_state import TrainState
 
 ROOT = Path(__file__).parent.parent
@@ -79,6 +86,8 @@ def test_a_declaration_is_an_experiment_of_these_very_runs(tmp_path: Path) -> No
 def test_the_plan_predicts_every_part_and_every_queued_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["run", "--card", "28", "--plan"]) == 0
     lines = capsys.readouterr().out.splitlines()
+    pending = [each for each in all_experiments() if each.needs == "gpu" and card.pending([each], default_store())]
+    assert {each.name for each in pending} <= FULL.queue.keys()
     names = ["choices", "members", *FULL.queue, "loop, batch 128", "airbench95"]
     minutes = {name: float(line.split()[-1]) for line in lines for name in names if line.startswith(f"{name} ")}
     assert list(minutes) == names
@@ -97,79 +106,118 @@ def test_the_plan_predicts_every_part_and_every_queued_row(capsys: pytest.Captur
 def project(tmp_path: Path) -> Path:
     """A project of its own with a git repository, so that declarations can be committed."""
     (tmp_path / "report" / "experiments").mkdir(parents=True)
-    for name in ("pyproject.toml", "report/spaces.yaml", "report/experiments/smoke.yaml"):
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    (tmp_path / ".gitignore").write_text("/out/\n/home/\n")
+    (tmp_path / "report" / "records").mkdir()
+    for name in ("pyproject.toml", "report/spaces.yaml", "report/experiments/smoke.yaml", "report/card.sh"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".gitignore").write_text("/out/\n/report/local/\n")
     who = ["config", "user.name", "a"], ["config", "user.email", "a@b"]
     for call in (["init", "-q"], *who, ["add", "."], ["commit", "-q", "-m", "first"]):
         subprocess.run(["git", *call], cwd=tmp_path, check=True)
     return tmp_path
 
 
-def start(project: Path, *more: str, **environment: str) -> subprocess.Popen[str]:
-    call = [sys.executable, "-m", "tpsnet_lib", "run", "--card", "30", "--scale", "smoke", "--device", "cpu", "--plain"]
-    there = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.Popen(
-        [*call, "--out", "out", *more], cwd=project, env=there, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
-    )  # fmt: skip
+class Rented:
+    """A machine without git and without what the project has beside its engine, on which a tree is brought."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder, self.home, self.store = folder / "rented", home, Store(folder / "rented/report/local/records")
+        (folder / "bin").mkdir()
+        for name, text in {
+            "git": "exit 127",
+            "python": f'shift 2\nexec {sys.executable} {ROOT}/tests/rented.py "$@"',  # -m tpsnet_lib
+        }.items():
+            (folder / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+            (folder / "bin" / name).chmod(0o755)
+        self.environment = {
+            **os.environ,
+            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "PYTHON": "python",
+            "TPSNET_DATA": str(folder / "data"),
+            "CARD_OPTIONS": "--scale smoke --device cpu --cuda-graphs",
+        }
+
+    def carry(self) -> None:
+        """Bring the tree as it is at home, without its history; what git ignores there stays."""
+        (self.folder / "report").mkdir(parents=True, exist_ok=True)
+        shutil.copy(self.home / "pyproject.toml", self.folder)
+        for path in self.folder.glob("report/experiments/*.yaml"):
+            path.unlink()
+        for path in (self.home / "report").glob("*"):
+            if path.is_file():
+                shutil.copy(path, self.folder / "report")
+        shutil.copytree(self.home / "report/experiments", self.folder / "report/experiments", dirs_exist_ok=True)
+
+    def call(self, *words: str, **more: str) -> str:
+        """One call: `report/card.sh` with some words."""
+        done = subprocess.run(
+            ["report/card.sh", *words], cwd=self.folder, env={**self.environment, **more}, capture_output=True,
+            text=True, timeout=500, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (done.stdout, done.stderr, self.log())
+        return done.stdout
+
+    def log(self) -> str:
+        return (self.store.writable / "log").read_text()
+
+    def kill(self) -> None:
+        """Kill the process that carries out the plan, as soon as two runs are recorded."""
+        until(lambda: len(self.store.all()) >= 2, "two records")
+        asked = b"run\x00--card\x0030"
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if asked in path.read_bytes() and os.readlink(path.parent / "cwd") == str(self.folder):
+                    os.kill(int(path.parent.name), signal.SIGKILL)
+                    return
+        raise AssertionError(self.log())
 
 
-def commit_all(project: Path) -> str:
-    for call in (["add", "."], ["commit", "-q", "-m", "declared"]):
-        subprocess.run(["git", *call], cwd=project, check=True)
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project, check=True, capture_output=True, text=True)
+def head(home: Path) -> str:
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=home, check=True, capture_output=True, text=True)
     return done.stdout.strip()[:12]
 
 
 @pytest.mark.slow
-def test_a_plan_killed_on_a_machine_without_git_goes_on_and_ends_in_the_declared_records(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+def test_half_an_hour_on_a_machine_without_git_is_killed_goes_on_and_ends_in_committed_records(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home, store = project.rename(project.parent / "home"), Store(project / "out")
+    rented, packed = Rented(tmp_path_factory.mktemp("card"), project), tmp_path_factory.mktemp("out")
+    rented.carry()
+    rented.call("start", "30", TPSNET_COMMIT=head(project))
+    rented.kill()
+    before = {record.id: record.provenance["finished"] for record in rented.store.all()}
+    rented.call("wait", "400", str(packed))
+    assert "the best is declared: bring home and commit report/experiments/card_smoke_choices.yaml" in rented.log()
+    assert not any(record.has_weights for record in rented.store.all())  # nothing was trained before its declaration
 
-    def carry() -> None:
-        """The tree as it is at home, without its history; the store stays where the card is."""
-        (project / "report").mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(project / "report")
-        shutil.copytree(home / "report", project / "report")
-        shutil.copy(home / "pyproject.toml", project)
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(sys, "stdout", said := io.StringIO())
+    assert main.main(["run", "--bring", str(packed)]) == 0
+    monkeypatch.undo()
+    monkeypatch.chdir(project)
+    declared_in = said.getvalue().strip()
+    assert declared_in == head(project)
+    log = subprocess.run(["git", "log", "--format=%s"], capture_output=True, text=True, check=True).stdout
+    assert log.splitlines() == ["What 30 minutes of a card have come to", "Declare what 30 minutes buy", "first"]
 
-    carry()
-    killed = start(project, TPSNET_COMMIT="1" * 12)
-    while len(store.all()) < 2:
-        assert killed.poll() is None, killed.communicate()
-        time.sleep(0.2)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.communicate()
-    before = {record.id: record.provenance["finished"] for record in store.all()}
-
-    carry()
-    first = start(project, "--pack", "pack", TPSNET_COMMIT="1" * 12)
-    _, err = first.communicate(timeout=580)
-    said = "the best is declared: commit report/experiments/card_smoke_choices.yaml"
-    assert said in err.splitlines()[-1]
-    assert first.returncode == 1
-    assert not any(record.has_weights for record in store.all())  # nothing was trained before its declaration
-    for path in (project / "pack" / "experiments").iterdir():
-        shutil.copy(path, home / "report" / "experiments")
-    commit = commit_all(home)
-
-    carry()
-    second = start(project, "--pack", "pack", TPSNET_COMMIT=commit)
-    out, err = second.communicate(timeout=580)
-    assert second.returncode == 0, err
-    assert "nothing waits" in out
-    parts = {part["name"]: part for part in json.loads((project / "pack" / "card.json").read_text())["parts"]}
+    rented.carry()  # the running plan finds its declarations in the new tree
+    rented.call("declared", declared_in)
+    rented.call("wait", "400", str(packed))
+    assert "nothing waits" in rented.log()
+    assert rented.log().count("card_smoke_best_split, ") == 1
+    state = json.loads((packed / "card.json").read_text())
+    parts = {part["name"]: part for part in state["parts"]}
     assert list(parts) == ["card_smoke_choices", "card_smoke_members", "card_smoke_best"]
     assert all(part["finished"] and part["minutes"] > 0 < part["predicted_minutes"] for part in parts.values())
+    assert sorted(path.name for path in packed.iterdir()) == ["card.json", "records.tar.00"]
 
-    arrived = Store(home / "arrived")
-    came, _ = export.import_records(project / "pack" / "records.tar.00", arrived.writable)
-    assert len(came) == 4 + 3 + 4
+    assert main.main(["run", "--bring", str(packed)]) == 0
+    assert json.loads((project / "report/records/card.json").read_text()) == state
+    kept = subprocess.run(["git", "ls-files", "report"], capture_output=True, text=True, check=True).stdout
+    arrived = Store(project / "report/local/records", project / "report/records")
     after = {record.id: record for record in arrived.all()}
+    assert len(after) == 4 + 3 + 4
     assert {run_id: after[run_id].provenance["finished"] for run_id in before} == before  # none was run again
-    monkeypatch.chdir(home)
     label, winner = card_plan.winner(
         [load_experiment(f"card_smoke_{part}") for part in ("choices", "members")], arrived
     )
@@ -178,12 +226,74 @@ def test_a_plan_killed_on_a_machine_without_git_goes_on_and_ends_in_the_declared
     assert {run.config.model for run in best.runs} == {winner.config.model}
     assert [run.config.seed for run in best.runs] == [0, 1, 2]
     assert "temperature" in after[split.config.id].metrics
+    assert {record.provenance["execution"] for record in after.values()} == {"captured"}
     for record in (after[run.config.id] for run in best.runs):
         declared = test_set.declaration(record)
-        assert (declared.experiment, declared.commit) == ("card_smoke_best", commit)
+        assert (declared.experiment, declared.commit) == ("card_smoke_best", declared_in)
         assert record.config.data.fit_on == "all"
-        assert record.has_weights
-    assert main.main(["test", record.id, "--out", "arrived", "--device", "cpu"]) == 0  # the ordinary opening, at home
+        assert f"report/records/{record.id}/weights.safetensors" in kept
+    assert {f"report/records/card_smoke_{part}.trials.jsonl" for part in ("choices", "members", "best_split")} <= set(
+        kept.splitlines()
+    )
+    assert main.main(["test", record.id, "--device", "cpu"]) == 0  # the ordinary opening, at home
+
+
+@pytest.mark.parametrize("found", [{"speed": float("nan")}, {"speed": 0.0}, {}, None, RuntimeError("no kernel")])
+def test_a_card_that_cannot_be_measured_is_planned_with_a_usual_speed(
+    found: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure() -> Any:
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    spent = card.Card(28, FULL, RunOptions(Store(tmp_path), device="cpu"), measure)
+    assert spent._measured() == {"speed": SPEED}
+    assert not found or "tpsnet: the card is not measured (" in capsys.readouterr().err
+
+
+def test_a_plan_takes_what_bench_card_prints(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(card, "run_all", lambda jobs, options: [])
+    measure = partial(bench.measure, seconds=0.4, together=2)
+    tiny_run = RunConfig(parse({"model": SMOKE.model}).model, TrainConfig(batch_size=50))
+    monkeypatch.setattr(bench, "measure", measure)
+    monkeypatch.setattr(bench, "planned", lambda: {"small": tiny_run})
+    assert main.main(["bench", "card", "--device", "cpu", "--json"]) == 0
+    printed = capsys.readouterr().out
+    (project / "out").mkdir()
+    (project / "out" / "bench.json").write_text(printed)
+    spent = card.Card(30, SMOKE, RunOptions(Store(project / "out"), device="cpu"), lambda: pytest.fail("measured"))
+    assert spent.spend()
+    assert spent.state["bench"] == json.loads(printed)
+    assert spent.state["speed"] == json.loads(printed)["speed"] > 0
+    images = benches.sample(size=100)
+    direct = bench.measure({"small": tiny_run}, images, torch.device("cpu"))  # what the plan calls itself
+    assert direct.keys() == json.loads(printed).keys()
+
+
+def test_a_run_that_is_lost_is_named_and_the_plan_goes_on(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+
+    def run_all(jobs: Any, options: RunOptions) -> list[Record]:
+        for number, (_, run) in enumerate(jobs[:-1]):  # the last of each part is lost
+            recorded(options.store, run.config.with_precision("fp32"), 0.5 + 0.01 * number)
+        raise Unfinished("1 runs could not be finished: the last")
+
+    monkeypatch.setattr(card, "run_all", run_all)
+    spent = card.Card(30, SMOKE, RunOptions(Store(project / "out"), device="cpu"), lambda: {"speed": 4e10})
+    spent.spend()
+    assert capsys.readouterr().err.count("tpsnet: 1 runs could not be finished: the last; the plan goes on") == 3
+    assert [part["name"] for part in spent.state["parts"]] == [
+        f"card_smoke_{n}" for n in ("choices", "members", "best")
+    ]
+    log = subprocess.run(["git", "log", "--format=%s"], capture_output=True, text=True, check=True).stdout
+    assert log.count("What 30 minutes of a card have come to") == 3  # as they come
+    assert log.count("Declare what") == 1
 
 
 def test_a_declaration_is_committed_once_where_git_is(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,16 +332,13 @@ def test_the_queue_runs_in_order_what_fits_into_the_minutes_that_are_left(
         spent._run([load_experiment(name)], beside, queued=True)
     assert [name for name, _ in ran] == list(FULL.queue)
     ran.clear()
+    short = "card_distilled", "table1_matched", "table1_unmatched", "search_original_9", "search_original_30"
+    short += "best_split", "best_choices"
     spent.state["began"] -= 60 * 20  # 7.5 minutes are left
     spent.state["parts"].clear()
     for name, beside in FULL.queue.items():
         spent._run([load_experiment(name)], beside, queued=True)
-    assert [name for name, _ in ran] == [
-        "table1_matched",
-        "table1_unmatched",
-        "search_original_9",
-        "search_original_30",
-    ]
+    assert [name for name, _ in ran] == [name for name in FULL.queue if name in short]
 
 
 def test_a_plan_is_as_long_as_the_speed_that_was_measured_allows(

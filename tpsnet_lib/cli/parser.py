@@ -168,6 +168,7 @@ def _add_run_commands(add: Add) -> None:
     command.add_argument("--plan", action="store_true", help="card: only print the plan, with predicted minutes")
     command.add_argument("--scale", choices=("full", "smoke"), default="full", help="card: or the plan in miniature")
     command.add_argument("--pack", metavar="DIR", help="card: write what goes home there, in files of 14 MiB")
+    command.add_argument("--bring", metavar="DIR", help="take what a card's machine packed, and commit it")
     command.add_argument("--pending", action="store_true", help="all that have no record and suit this machine")
     command.add_argument(
         "--minutes", type=float, metavar="M", help="stop after so long, with checkpoints; the same command goes on"

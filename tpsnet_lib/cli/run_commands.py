@@ -22,6 +22,11 @@ def run(options: Options) -> int:
     from tpsnet_lib.runs.wandb_mirror import Mirror
 
     store = default_store(options.out)
+    if options.bring:
+        from tpsnet_lib.runs import card
+
+        print(card.bring_home(Path(options.bring), store))
+        return 0
     if options.card is not None:
         return _card(options, store)
     if options.workers is not None and options.workers < 1:
@@ -73,6 +78,9 @@ def _card(options: Options, store: Any) -> int:
         benches = _card_benches(options).items()
         print(card_plan.table([*parts, *(card_plan.Part(name, 1, 0, 0, minutes) for name, (minutes, _) in benches)]))
         return 0
+    if options.minutes == 0:
+        print(*card.pack(store, Path(options.pack or "pack")), sep="\n")
+        return 0
     run_options = RunOptions(store, options.data, options.device, minutes=options.minutes, execution=options.execution)
     device = resolve_device(options.device)
 
@@ -87,7 +95,7 @@ def _card(options: Options, store: Any) -> int:
     finally:
         print(spent.table())
         if options.pack:
-            print(*spent.pack(Path(options.pack)), sep="\n")
+            print(*card.pack(store, Path(options.pack)), sep="\n")
     print("the same command goes on" if waits else "nothing waits")
     return 0
 

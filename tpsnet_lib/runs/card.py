@@ -1,27 +1,33 @@
 """A plan of `card_plan` carried out: so many minutes of a card, in one command or in several that go on with it.
 
 Beside the records lies `card.json`: when the minutes began, the speed that is planned with, and of every part the
-minutes that were predicted and those that it took. What a crash leaves behind is gone on with."""
+minutes that were predicted and those that it took. What a crash leaves behind is gone on with. Where git is, what was
+measured is committed as it comes; where none is, it is packed, and `bring_home` commits it on the machine that has it.
+`report/card.sh` is the whole of it for a rented card."""
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tpsnet_lib import captured_step
 from tpsnet_lib.analysis.cost import run_flops
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.device import native_precision, resolve_device
-from tpsnet_lib.files import TpsnetError, project_root, read_json, write_json, write_whole
-from tpsnet_lib.runs import card_plan, export
+from tpsnet_lib.files import TpsnetError, brief, project_root, read_json, write_json, write_whole
+from tpsnet_lib.runs import card_plan, export, publish
 from tpsnet_lib.runs.card_plan import PACK_MINUTES, Scale
-from tpsnet_lib.runs.experiments import Experiment, experiments_folder, load_experiment, pending
+from tpsnet_lib.runs.experiments import Experiment, collect, experiments_folder, load_experiment, pending
 from tpsnet_lib.runs.local_backend import RunOptions, run_all
 from tpsnet_lib.runs.provenance import commit, git, hardware, now
-from tpsnet_lib.runs.records import Store
+from tpsnet_lib.runs.records import Store, committed_folder
+from tpsnet_lib.runs.tally import Job, Unfinished
 
 PIECE = 14 * 2**20  # bytes of a file that travels
 MOST_FILES, MOST_BYTES = 8, 62 * 2**20  # that travel together
@@ -44,7 +50,7 @@ class Card:
     def __post_init__(self) -> None:
         began, where = time.time(), resolve_device(self.options.device)
         self.store: Store = self.options.store
-        self.cuda, self.precision = where.type == "cuda", native_precision(where)
+        self.by_turns, self.precision = captured_step.can_capture(where), native_precision(where)
         if self.path.is_file():
             self.state = read_json(self.path)
         else:
@@ -56,9 +62,7 @@ class Card:
         if self.left <= 0:
             over = f"the {self.state['minutes']:g} minutes that began at {self.state['started']} are over"
             raise TpsnetError(f"{over}: delete {self.path} to begin others")
-        for name, text in self.state["experiments"].items():  # of an earlier command, on a machine that lost them
-            if not _file(name).exists():
-                write_whole(_file(name), text)
+        self._restore_experiments()
 
     @property
     def path(self) -> Path:
@@ -84,10 +88,16 @@ class Card:
         _require_clean_tree()
         if not _file(names["best"]).exists() and not self._choose(names):
             return True
-        if names["best"] in self.state["experiments"]:
-            self._require_declaration([_file(name) for name in names.values()])
+        files = [_file(name) for name in self.state["experiments"]]
+        if files and _has_git():
+            _commit(files, f"Declare what {self.state['minutes']:g} minutes of a card are spent on")
+        elif not self._is_declared():
+            print(f"tpsnet: the best is declared: {_way_home(files)}, and write the commit to {self.told}", flush=True)
         both = [load_experiment(names["best"]), load_experiment(names["best_split"])]
         if not self._run(both, len(self.scale.seeds) + 1):
+            if not self._is_declared():
+                way = f"{_way_home(files)}, then run the same command with TPSNET_COMMIT as that commit"
+                raise TpsnetError(f"the best is declared: {way}")
             return True
         done = [self._run([load_experiment(name)], beside, queued=True) for name, beside in self.scale.queue.items()]
         return not all([*done, *(self._bench(name) for name in self.benches)])
@@ -95,7 +105,7 @@ class Card:
     def _choose(self, names: Mapping[str, str]) -> bool:
         """Try the choices and declare the best; False when the time was up before."""
         if not self.state["speed"]:
-            self.state["bench"] = self.measure() if self.measure else {"speed": card_plan.PEAK * card_plan.SHARE}
+            self.state["bench"] = self._measured()
             self.state["speed"] = self.state["bench"]["speed"]
             self._save()
         if not _file(names["choices"]).exists():
@@ -119,6 +129,21 @@ class Card:
         self._write(names["best"], question, {label: run}, self.scale.seeds, final=True)
         return True
 
+    def _measured(self) -> dict[str, Any]:
+        """What `tpsnet bench card` found: earlier, in `bench.json` beside the records, or now. Where there is nothing
+        that can be planned with, the share of the peak that is assumed, with a line that says so."""
+        written, reason = self.store.writable / "bench.json", ""
+        try:
+            found = read_json(written) if written.is_file() else self.measure() if self.measure else {}
+            if found and 0 < float(found["speed"]) < math.inf:
+                return dict(found)
+            reason = f"its speed is {found['speed']}" if found else ""
+        except (TpsnetError, RuntimeError, LookupError, TypeError, ValueError) as error:
+            reason = brief(error)
+        if reason:
+            print(f"tpsnet: the card is not measured ({reason}), so a usual speed is planned with", file=sys.stderr)
+        return {"speed": card_plan.PEAK * card_plan.SHARE}
+
     def _speed(self) -> float:
         """FLOP/s of the card: of the parts that were run here so far, else as it was measured at first."""
         done = [part for part in self.state["parts"] if part["finished"] and part["flops"]]
@@ -136,10 +161,12 @@ class Card:
         self._save()
 
     def _run(self, experiments: list[Experiment], beside: int, queued: bool = False) -> bool:
-        """Run what waits of some experiments, so many side by side on a card; whether nothing waits any more.
+        """Run what waits of some experiments, so many side by side on a card; whether nothing waits any more but runs
+        that could not be finished, which are named.
 
-        Runs that are `queued` start only if they end within the plan's minutes, unless they were begun."""
-        waiting = pending(experiments, self.store)
+        Runs that are `queued` start only if they end within the plan's minutes, unless they were begun. Those of a
+        declaration that is not committed yet wait for that; the others come first."""
+        waiting = sorted(pending(experiments, self.store), key=lambda job: job[0].final)
         if not waiting or self.left <= 0:
             return not waiting
         configs = [run.config.with_precision(self.precision) for _, run in waiting]
@@ -165,14 +192,19 @@ class Card:
             part["minutes"] = before + (time.time() - began) / 60
             self._save()
 
-        beside = beside if self.cuda else 1
+        how = replace(self.options, workers=beside if self.by_turns else 1, minutes=self.left)
         try:
-            run_all(jobs, replace(self.options, workers=beside, minutes=self.left, on_record=note))
+            run_all(jobs, replace(how, on_record=note, ready=self._is_ready))
+        except Unfinished as error:
+            part["lost"] = str(error)
+            print(f"tpsnet: {error}; the plan goes on without", file=sys.stderr)
         finally:
             part["finished"] = not pending(experiments, self.store)
             del part["since"]
             note()
-        return bool(part["finished"])
+        if _has_git():
+            keep_results(self.store, self.state)
+        return bool(part["finished"]) or ("lost" in part and self.left > 0)
 
     def _bench(self, name: str) -> bool:
         """Measure what has its result in the state then, if there is time; whether it is measured."""
@@ -189,34 +221,30 @@ class Card:
     def _save(self) -> None:
         write_json(self.path, self.state)
 
-    def _require_declaration(self, files: list[Path]) -> None:
-        """Commit the declaration; where no git is, it goes home first and comes back with its commit."""
-        if _has_git():
-            _commit(files, f"Declare what {self.state['minutes']:g} minutes of a card are spent on")
-        elif commit() == self.state["declared_from"]:
-            names = " ".join(file.relative_to(project_root()).as_posix() for file in files)
-            raise TpsnetError(
-                f"the best is declared: commit {names}, then run the same command with TPSNET_COMMIT as that commit"
-            )
-
-    def pack(self, folder: Path) -> list[Path]:
-        """Write what goes home into a folder, in files that may travel: the state, the declarations, the finished
-        records of the store and, where there is room, the checkpoint of a run that is not finished."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self._save()
-        write_json(folder / "card.json", self.state)
-        finished = [r for r in Store(self.store.writable).all() if not r.failed and r.path.is_dir()]
-        files = [folder / "card.json"]
+    def _restore_experiments(self) -> None:
+        """Write the declarations again that an earlier command wrote, where the tree was brought anew since then."""
         for name, text in self.state["experiments"].items():
-            write_whole(folder / "experiments" / f"{name}.yaml", text)
-            files.append(folder / "experiments" / f"{name}.yaml")
-        if finished:
-            files += export.export_pieces(finished, folder / "records.tar", PIECE)
-        for checkpoint in sorted(self.store.writable.glob(".work/*/checkpoint")):
-            size = sum(file.stat().st_size for file in files) + checkpoint.stat().st_size
-            if size <= MOST_BYTES and len(files) + -(-checkpoint.stat().st_size // PIECE) <= MOST_FILES:
-                files += export.split_file(checkpoint, folder / f"checkpoint.{checkpoint.parent.name}", PIECE)
-        return files
+            if not _file(name).exists():
+                write_whole(_file(name), text)
+
+    @property
+    def told(self) -> Path:
+        """Where a machine without git is told that the declaration is committed, and as what."""
+        return self.store.writable / "declared"
+
+    def _is_declared(self) -> bool:
+        if _has_git() or "declared_from" not in self.state:
+            return True
+        if self.told.is_file():
+            os.environ["TPSNET_COMMIT"] = self.told.read_text("utf-8").strip()
+        return bool(commit() != self.state["declared_from"])
+
+    def _is_ready(self, job: Job) -> bool:
+        """Whether a run may be trained: a final one once its declaration is committed."""
+        if job[0].final and not self._is_declared():
+            return False
+        self._restore_experiments()
+        return True
 
     def table(self) -> str:
         """What was predicted beside what was measured, for people."""
@@ -228,6 +256,68 @@ def _row(part: Mapping[str, Any]) -> str:
     took = f"{part['minutes']:.1f} min" if part["finished"] else "not finished"
     predicted = f"{part['predicted_minutes']:.1f} min"
     return f"{part['name']:<22}{part['runs']:>5}{part['epochs']:>8g}{predicted:>12}{took:>14}"
+
+
+def pack(store: Store, folder: Path) -> list[Path]:
+    """Write what goes home into a folder, in files that may travel: the state with its declarations, the finished
+    records of the store and, where there is room, the checkpoint of a run that is not finished. A plan that is being
+    carried out meanwhile is not disturbed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "card.json", read_json(store.writable / "card.json"))
+    finished = [r for r in Store(store.writable).all() if not r.failed and r.path.is_dir()]
+    files = [folder / "card.json"]
+    if finished:
+        files += export.export_pieces(finished, folder / "records.tar", PIECE)
+    for checkpoint in sorted(store.writable.glob(".work/*/checkpoint")):
+        size = sum(file.stat().st_size for file in files) + checkpoint.stat().st_size
+        if size <= MOST_BYTES and len(files) + -(-checkpoint.stat().st_size // PIECE) <= MOST_FILES:
+            files += export.split_file(checkpoint, folder / f"checkpoint.{checkpoint.parent.name}", PIECE)
+    return files
+
+
+def bring_home(folder: Path, store: Store) -> str:
+    """Take what `pack` wrote on a machine without git: records and checkpoints into the store, declarations and what
+    was measured into commits. Returns the commit that the card is to be told.
+
+    Raises `TpsnetError` where tracked files differ from the commit, `RecordError` for files that are torn."""
+    _require_clean_tree()
+    state = read_json(folder / "card.json")
+    for name, text in state["experiments"].items():
+        write_whole(_file(name), text)
+    if state["experiments"]:
+        _commit([_file(name) for name in state["experiments"]], f"Declare what {state['minutes']:g} minutes buy")
+    if (first := folder / "records.tar.00").is_file():
+        export.import_records(first, store.writable)
+    for first in folder.glob("checkpoint.*.00"):
+        whole = store.checkpoint(first.suffixes[0].removeprefix("."))
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        export.join_pieces(first, whole)
+    keep_results(store, state)
+    return commit()
+
+
+def keep_results(store: Store, state: Mapping[str, Any]) -> None:
+    """Commit what a plan has come to so far: its state, the records of its final runs with their weights, and those of
+    its other experiments as the rows of a file each."""
+    target = committed_folder()
+    files = [target / "card.json"]
+    write_json(files[0], dict(state))
+    for name in dict.fromkeys([*state["experiments"], *(part["name"] for part in state["parts"])]):
+        if not _file(name).is_file():  # a bench
+            continue
+        experiment = load_experiment(name)
+        found = [record for _, record in collect(experiment, store) if record is not None]
+        if experiment.final:
+            files += [publish.publish_record(each, target, weights=True) for each in found if each.has_weights]
+        elif found:
+            files.append(target / f"{name}.trials.jsonl")
+            publish.write_trials(files[-1], found)
+    _commit(files, f"What {state['minutes']:g} minutes of a card have come to")
+
+
+def _way_home(files: Sequence[Path]) -> str:
+    names = " ".join(file.relative_to(project_root()).as_posix() for file in files)
+    return f"bring home and commit {names}"
 
 
 def _file(name: str) -> Path:

@@ -47,12 +47,17 @@ class Scale:
     queue: Mapping[str, int] = field(
         default_factory=lambda: {
             "card_long": 1,
+            "card_distilled": 3,
             "reproduction": 3,
+            "reproduction_models": 2,
             "table1_matched": 3,
             "table1_unmatched": 3,
             "search_original_9": 3,
             "search_original_30": 3,
             "card_long_split": 1,
+            "best_split": 3,
+            "best_choices": 3,
+            "best_long": 3,
         }
     )
 

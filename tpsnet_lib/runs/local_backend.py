@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,12 @@ class Workplace:
     ends: float | None  # by `time.time()`: what runs then leaves a checkpoint
     minutes: float | None = None  # from the start to `ends`
     execution: str = "auto"  # of a step
+    commit: str | None = None  # `$TPSNET_COMMIT` when a run is given to a worker, who has that of its start
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is up."""
+        return self.ends is not None and time.time() > self.ends
 
     def has_time_for(self, minutes: float, begun: bool = False) -> bool:
         """Whether a run that is expected to take so long may start; a tenth more than is left is let pass.
@@ -74,6 +80,7 @@ class RunOptions:
     progress: str = "auto"
     on_record: OnRecord | None = None  # called with each record as it is made
     execution: str = "auto"  # of a step
+    ready: Callable[[Job], bool] = lambda job: True  # whether a job may start yet; those after it wait too
 
     def tally(self, jobs: Sequence[Job]) -> Tally:
         """The tally of some jobs."""
@@ -102,7 +109,7 @@ def run_all(jobs: Sequence[Job], options: RunOptions) -> list[Record]:
     by_turns = captured_step.can_capture(device)
     workplace = options.workplace(max(1, torch.get_num_threads() // (1 if by_turns else places)))
     with options.tally(jobs) as tally, signals_answered_by(signal.default_int_handler, signal.SIGTERM):
-        pool = _LocalPool(jobs, places, workplace, options.store, tally)
+        pool = _LocalPool(places, workplace, options, tally)
         pool.run_by_turns(device) if by_turns else pool.run_in_processes()
     return tally.records
 
@@ -118,9 +125,9 @@ Submit = Callable[[RunConfig, bool, Workplace, bool], "Future[str]"]  # the para
 class _LocalPool:
     """Jobs that wait and jobs that run, a number of `places` at most."""
 
-    def __init__(self, jobs: Sequence[Job], places: int, workplace: Workplace, store: Store, tally: Tally) -> None:
-        self.waiting, self.places, self.workplace = list(jobs), places, workplace
-        self.store, self.tally = store, tally
+    def __init__(self, places: int, workplace: Workplace, options: RunOptions, tally: Tally) -> None:
+        self.waiting, self.places, self.workplace = list(tally.jobs), places, workplace
+        self.store, self.ready, self.tally = options.store, options.ready, tally
         self.going: dict[Future[str], Job] = {}
         self.suspects: set[RunConfig] = set()  # ran when a worker was killed or memory lacked: each once more, alone
         self.held: dict[RunConfig, float] = {}  # which another process holds, and when each is tried again
@@ -155,12 +162,13 @@ class _LocalPool:
             while self.waiting and self._may_start(self.waiting[0]):
                 experiment, run = job = self.waiting[0]
                 if self.workplace.has_time_for(experiment.minutes, self._begun(run.config)):
-                    self.going[submit(run.config, experiment.weights, self.workplace, False)] = job
+                    now_told = replace(self.workplace, commit=os.environ.get("TPSNET_COMMIT"))
+                    self.going[submit(run.config, experiment.weights, now_told, False)] = job
                 del self.waiting[0]
             for future in ended():
                 self._settle(self.going[future], future)
                 del self.going[future]
-            if self.waiting and not self.going:  # what others hold
+            if self.waiting and not self.going:  # what others hold, or what is not ready
                 time.sleep(LOOK_SECONDS / 10)
             self.tally.look()
 
@@ -200,8 +208,10 @@ class _LocalPool:
     def _may_start(self, job: Job) -> bool:
         if time.monotonic() < self.held.get(job[1].config, 0.0):
             return False
+        if len(self.going) == self.places or not (self.workplace.is_over or self.ready(job)):
+            return False
         alone = {job[1].config, *(run.config for _, run in self.going.values())} & self.suspects
-        return len(self.going) < (1 if alone else self.places)
+        return not (alone and self.going)
 
     def _sort_out(self) -> None:
         """After a worker was killed, which ends all of them: what ran goes on, unless it was alone and so to blame."""
@@ -246,6 +256,8 @@ def work_in_steps(
 ) -> Generator[None, None, str]:
     """The same, with a pause after every step. Raises `NoRoom` where memory lacks while runs go `beside_others`."""
     torch.set_num_threads(workplace.threads)
+    if workplace.commit is not None:
+        os.environ["TPSNET_COMMIT"] = workplace.commit
     left = None if workplace.ends is None else max(0.0, workplace.ends - time.time())
     store, device, started = Store(*workplace.folders), resolve_device(workplace.device), now()
     config = config.with_precision(native_precision(device))
