@@ -30,7 +30,7 @@ from tpsnet_lib.config import DataConfig, RunConfig, TrainConfig, parse
 from tpsnet_lib.files import RecordError, TpsnetError, write_json
 from tpsnet_lib.model import build
 from tpsnet_lib.model_cost import count_macs, count_parameters
-from tpsnet_lib.runs import card, card_plan, export, test_set
+from tpsnet_lib.runs import card, card_plan, export, openings, test_set
 from tpsnet_lib.runs.experiments import all_experiments, load_experiment
 from tpsnet_lib.runs.local_backend import RunOptions
 from tpsnet_lib.runs.provenance import now
@@ -325,6 +325,7 @@ def test_the_queue_runs_in_order_what_fits_into_the_minutes_that_are_left(
         return []
 
     monkeypatch.setattr(card, "run_all", run_all)
+    before = card.commit()
     spent = card.Card(28, replace(FULL, prefix="best"), RunOptions(Store(tmp_path), device="cpu"))
     spent.state["speed"] = SPEED
     spent.state["experiments"] = {}
@@ -339,6 +340,7 @@ def test_the_queue_runs_in_order_what_fits_into_the_minutes_that_are_left(
     for name, beside in FULL.queue.items():
         spent._run([load_experiment(name)], beside, queued=True)
     assert [name for name, _ in ran] == [name for name in FULL.queue if name in short]
+    assert card.commit() == before  # what is kept elsewhere is not committed here
 
 
 def test_a_plan_is_as_long_as_the_speed_that_was_measured_allows(
@@ -399,6 +401,8 @@ def recorded(store: Store, config: RunConfig, validation: float, correct: int | 
         write_json(path / "test" / "metrics.json", said)
         np.savez_compressed(path / "test" / "logits.npz", logits=np.zeros((10_000, 10), np.float16))
         write_sums(path / "test")
+        line = {"record": path.name, **{name: said[name] for name in ("opened", "accuracy", "n")}}
+        openings.append(openings.log_of(store.writable), line)
 
 
 @pytest.mark.parametrize("better", [True, False])

@@ -202,8 +202,8 @@ class Card:
             part["finished"] = not pending(experiments, self.store)
             del part["since"]
             note()
-        if _has_git():
-            keep_results(self.store, self.state)
+        if _has_git() and self.store.writable.resolve().is_relative_to(project_root().resolve()):
+            keep_results(self.store, self.state)  # of a store elsewhere nothing belongs to this project's history
         return bool(part["finished"]) or ("lost" in part and self.left > 0)
 
     def _bench(self, name: str) -> bool:
