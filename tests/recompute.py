@@ -60,6 +60,17 @@ def accuracy(found):
     return [row["metrics"]["validation_accuracy"] for _, row in sorted(found.items())]
 
 
+def together(places):
+    """The rows at several places, by seed: those of the machine on which all have rows, the most in the smallest."""
+    groups = [runs(place)[0] for place in places]
+    machines = [[row["provenance"]["hardware"] for row in rows.values()] for rows in groups]
+    shared = sorted(set(machines[0]).intersection(*machines[1:]))
+    if not shared:
+        return groups
+    best = max(shared, key=lambda machine: min(rows.count(machine) for rows in machines))
+    return [{seed: row for seed, row in rows.items() if row["provenance"]["hardware"] == best} for rows in groups]
+
+
 def contrast(groups, weights):
     """A weighted sum of means, Welch and Satterthwaite: (value, low, high, n, degrees of freedom)."""
     if min(map(len, groups)) < 2:
@@ -73,7 +84,8 @@ def contrast(groups, weights):
 
 def difference(*places):
     """Welch, or paired by seed where the correlation is above 0 at the one-sided 5% level."""
-    (one, two), values = [runs(place)[0] for place in places], [accuracy(runs(place)[0]) for place in places]
+    one, two = together(places)
+    values = [accuracy(one), accuracy(two)]
     pairs = len(one) > 2 and one.keys() == two.keys()
     if pairs and stats.pearsonr(*values, alternative="greater").pvalue < 0.05:
         result = stats.ttest_rel(*values)
@@ -85,25 +97,25 @@ def odd(*places):
     count = np.arange(1, len(places) + 1)
     jump = np.where(count % 2, 0.5, -0.5)
     weights = np.linalg.pinv(np.column_stack([count**0, count, count**2, jump]))[3]
-    return contrast([accuracy(runs(place)[0]) for place in places], weights)
+    return contrast([accuracy(rows) for rows in together(places)], weights)
 
 
 def gain(scale, *places):
-    return contrast([[scale(value) for value in accuracy(runs(place)[0])] for place in places], (1, -1, -1, 1))
+    return contrast([[scale(value) for value in accuracy(rows)] for rows in together(places)], (1, -1, -1, 1))
 
 
 def overfitting(*places):
     """One point minus how much further the first's training accuracy is ahead of its validation accuracy."""
     ahead = [
-        [row["metrics"]["train_accuracy"] - row["metrics"]["validation_accuracy"] for row in runs(place)[0].values()]
-        for place in places
+        [row["metrics"]["train_accuracy"] - row["metrics"]["validation_accuracy"] for row in rows.values()]
+        for rows in together(places)
     ]
     return contrast(ahead, (1, -1))
 
 
 def furthest(*places):
     """The largest difference of means, with Tukey's interval."""
-    values = [accuracy(runs(place)[0]) for place in places]
+    values = [accuracy(rows) for rows in together(places)]
     if min(map(len, values)) < 2:
         return PENDING
     means = [np.mean(x) for x in values]
@@ -121,7 +133,7 @@ def furthest(*places):
 
 def epoch_time(*places):
     """The logarithm of the ratio of fastest epochs, on the machine that most of these runs were made on."""
-    found = [list(runs(place)[0].values()) for place in places]
+    found = [list(rows.values()) for rows in together(places)]
     machine = [[(r["provenance"]["hardware"], r["provenance"].get("threads")) for r in rows] for rows in found]
     both = set(machine[0]) & set(machine[1])
     if not both:

@@ -111,7 +111,7 @@ def test_the_largest_budget_that_is_done_answers() -> None:
     estimates = stats.mean([]), stats.mean([0.1, 0.2, 0.3]), stats.mean([0.1, 0.2])
     answers = [Answer(estimate, estimate, 0.01, ()) for estimate in estimates]
     config = load_experiment("smoke").runs[0].config
-    half, whole = (Runs("smoke", (config, config.with_seed(1)), (recorded(config, 0.5),) * n, {}) for n in (1, 2))
+    half, whole = (Runs("smoke", (config, config.with_seed(1)), (), {}, missing) for missing in (1, 0))
     parts = [replace(answer, runs=(runs,)) for answer, runs in zip(answers, (half, half, whole), strict=True)]
     assert judge.largest_answer(parts) is parts[2]  # the middle one has an estimate and is not done yet
     assert judge.largest_answer(parts[:2]) is parts[1]
@@ -138,6 +138,19 @@ def test_a_control_with_more_seeds_is_used_whole_and_the_correlation_of_shared_s
     assert estimate.correlation == pytest.approx(1)
     paired = better(other, Runs("c", (), (), {s: v - 0.1 - 0.001 * (s % 2) for s, v in other.accuracies.items()}))
     assert paired.estimate.method == "paired t"  # the same seeds, which are shown to go together
+
+
+def test_runs_of_one_kind_of_machine_are_compared_with_one_another(tmp_path: Path) -> None:
+    """A control with runs on two kinds stands beside three runs with those of their kind, and a note says so."""
+    store = store_of(tmp_path, {"effects_layers": by_label(N2=0.4, N3=0.5, N4=0.5)})
+    path = next(tmp_path.glob("*.trials.jsonl"))
+    made = [replace(r, provenance={**r.provenance, "hardware": "two"}) if r.config.seed > 2 else r for r in store.all()]
+    kept = [r for r in made if r.config.seed < 3 or len(r.config.model.blocks) == 3]
+    write_trials(path, kept)
+    rows = {each.name: each for each in judge.judge_claims(Store(tmp_path))}
+    two = rows["three layers against two"]
+    assert (two.n, len(two.records)) == (3, 6)
+    assert "; 5 of another are left out." in two.notes[-1]
 
 
 def test_odd_against_even_sees_the_jump_beyond_the_trend(tmp_path: Path) -> None:

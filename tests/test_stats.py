@@ -181,7 +181,7 @@ def test_welchs_interval_is_that_of_its_formula() -> None:
     found = stats.welch_difference(a, b)
     assert ends(found) == pytest.approx((middle, middle - half, middle + half))
     assert found.freedom == pytest.approx(freedom)
-    assert found.basis == "n = 3 seeds a side, Welch t interval"
+    assert found.basis == "n = 3 seeds a side, up to 4, Welch t interval"
     assert not stats.welch_difference(a, [0.9]).has_interval
     assert not stats.welch_difference(a, [0.9, 0.9]).has_interval
     assert stats.verdict(stats.welch_difference(a, []), POINT) == PENDING

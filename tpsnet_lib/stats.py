@@ -157,6 +157,12 @@ def _bootstrap(lists: Sequence[Array], statistic: Callable[..., float], of: str,
     return _estimate(statistic(*lists), interval, n, of, method)
 
 
+def _of(of: str, groups: Sequence[Array]) -> str:
+    """What n counts in the smallest of several groups, and how many the largest has if they differ."""
+    sizes = [len(group) for group in groups]
+    return of if min(sizes) == max(sizes) else f"{of}, up to {max(sizes):,}"
+
+
 def welch_difference(a: ArrayLike, b: ArrayLike, of: str = "seeds a side") -> Estimate:
     """mean(a) - mean(b) of two independent groups, with Welch's t interval (Welch 1947); n is the smaller group's."""
     return contrast([a, b], [1, -1], of)
@@ -167,7 +173,7 @@ def contrast(groups: Sequence[ArrayLike], weights: Sequence[float], of: str = "s
 
     A difference of differences has the weights 1, -1, -1, 1. n is the smallest group's."""
     numbers, w = [_numbers(group) for group in groups], np.asarray(weights, dtype=float)
-    n = min(map(len, numbers))
+    n, of = min(map(len, numbers)), _of(of, numbers)
     value = float(w @ [x.mean() for x in numbers]) if n else math.nan
     if not _vary(*numbers):
         return _estimate(value, None, n, of, "Welch t")
@@ -254,7 +260,8 @@ def _disagreements(correct_a: ArrayLike, correct_b: ArrayLike) -> tuple[int, int
 
 def median_difference(a: ArrayLike, b: ArrayLike, of: str = "trials a side") -> Estimate:
     """median(a) - median(b) of two independent groups of trials, with its bootstrap interval."""
-    return _bootstrap([_numbers(a), _numbers(b)], lambda x, y: float(np.median(x) - np.median(y)), of)
+    sides = [_numbers(a), _numbers(b)]
+    return _bootstrap(sides, lambda x, y: float(np.median(x) - np.median(y)), _of(of, sides))
 
 
 def rank_correlation(a: ArrayLike, b: ArrayLike, of: str = "trials", draws: int = 1000) -> Estimate:

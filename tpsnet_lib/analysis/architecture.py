@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -56,6 +57,15 @@ class Group:
     def macs(self) -> int:
         """Multiply-accumulates of one image's forward pass."""
         return count_macs(self.config.model)
+
+
+def shared_machine(groups: Iterable[Iterable[Record]]) -> str | None:
+    """The hardware on which every group has runs, or None: runs of one kind of machine are compared with one another.
+
+    Of several kinds it is the one on which the smallest group is largest."""
+    counts = [Counter(record.hardware for record in records) for records in groups]
+    kinds = set(counts[0]).intersection(*counts[1:]) if counts else set()
+    return max(sorted(kinds), key=lambda kind: min(count[kind] for count in counts), default=None)
 
 
 def gather(experiments: Iterable[Experiment], store: Store) -> dict[Key, Group]:
@@ -156,11 +166,17 @@ def _experiments(names: Iterable[str]) -> list[Experiment]:
 
 
 def _levels(variable: DesignVariable, groups: Mapping[Key, Group]) -> list[Group]:
-    """The groups of a variable's levels, under the levels' names; empty if the runs of one level are not declared."""
+    """The groups of a variable's levels, under the levels' names; empty if the runs of one level are not declared.
+
+    Where all levels have runs on one kind of machine, those alone are taken."""
     by_label = {label: group for (_, label), group in groups.items()}
     if any(label not in by_label for label in variable.labels.values()):
         return []
-    return [replace(by_label[label], label=level) for level, label in variable.labels.items()]
+    levels = [replace(by_label[label], label=level) for level, label in variable.labels.items()]
+    machine = shared_machine(group.records for group in levels)
+    if machine is None:
+        return levels
+    return [replace(g, records=tuple(r for r in g.records if r.hardware == machine)) for g in levels]
 
 
 def difference(better: Group, worse: Group) -> Estimate:

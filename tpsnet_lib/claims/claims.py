@@ -83,7 +83,7 @@ def _difference(name: str, claim: str, sentence: str, *budgets: tuple[str, str])
     @_test(name, claim, sentence)
     def answers(evidence: Evidence) -> Iterator[Answer]:
         for first, second in budgets:
-            yield better(evidence.runs(first), evidence.runs(second))
+            yield better(*evidence.compared((first, second)))
 
 
 CONTROL, CONTROL_LONG = "study_control/B=1", "study_long/B=1, 48 epochs"  # one block in each of three layers
@@ -125,7 +125,7 @@ def _odd(evidence: Evidence) -> Iterator[Answer]:
         jump = np.where(blocks % 2 == 1, 0.5, -0.5)
         weights = np.linalg.pinv(np.stack([np.ones_like(blocks), blocks, blocks**2, jump], axis=1))[3]
         places = [control, *(f"{experiment}/B={count}" for count in range(2, depths + 1))]
-        runs = [evidence.runs(place) for place in places]
+        runs = evidence.compared(places)
         yield greater(stats.contrast([group.values for group in runs], weights.tolist()), runs)
 
 
@@ -212,7 +212,7 @@ def _gain(evidence: Evidence, logits: bool) -> Iterator[Answer]:
         ("study_long/B=5, 48 epochs", "study_blocks/B=5", CONTROL_LONG, CONTROL),
         ("effects_blocks_long/B=5", "effects_blocks/B=5", SMALL_LONG, SMALL),
     ):
-        runs = [evidence.runs(place) for place in places]
+        runs = evidence.compared(places)
         values = [np.array(group.values) for group in runs]
         scaled = [np.log(value / (1 - value)) for value in values] if logits else values
         answer = greater(stats.contrast(scaled, [1, -1, -1, 1]), runs, LOGIT if logits else stats.SMALLEST_EFFECT)
@@ -293,7 +293,8 @@ def _overfitting(evidence: Evidence) -> Iterator[Answer]:
         ("study_blocks/B=5", CONTROL),
         ("effects_blocks_long/B=5", SMALL_LONG),
     ):
-        deep, shallow = runs = [evidence.runs(place) for place in places]
+        runs = evidence.compared(places)
+        deep, shallow = runs
         estimate = stats.welch_difference(overfitting(deep), overfitting(shallow))
         yield replace(at_most(estimate, runs, POINT), notes=(note,))
 
@@ -306,7 +307,7 @@ def _equal_size(evidence: Evidence) -> Iterator[Answer]:
         [CONTROL, *(f"study_blocks/B={count}" for count in range(2, 7)), "study_layers/N=2", "study_layers/N=4"],
         [SMALL, *(f"effects_blocks/B={count}" for count in range(2, 6)), "effects_layers/N=2", "effects_layers/N=4"],
     ):
-        runs = [evidence.runs(place) for place in places]
+        runs = evidence.compared(places)
         note = f"The difference is that of the two networks furthest apart, of {len(runs)}."
         yield replace(at_most(furthest_apart(runs), runs, POINT), notes=(note,))
 
@@ -319,7 +320,7 @@ def _cost(evidence: Evidence) -> Iterator[Answer]:
         ("study_blocks/B=5", CONTROL),
         ("effects_depth/B=2", "effects_width/w=12"),
     ):
-        runs = [evidence.runs(place) for place in places]
+        runs = evidence.compared(places)
         deep, wide = log_epoch_times(*runs)
         answer = greater(stats.welch_difference(deep, wide), runs, TENTH)
         yield replace(answer, form="ratio", notes=(note,))

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import tukey_hsd  # type: ignore[import-untyped]
 
 from tpsnet_lib import stats
+from tpsnet_lib.analysis.architecture import shared_machine
 from tpsnet_lib.analysis.search import CHANCE
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.runs.experiments import Experiment, collect, experiments_folder, load_experiment
@@ -22,7 +23,7 @@ from tpsnet_lib.stats import Estimate
 
 @dataclass(frozen=True)
 class Runs:
-    """Runs that a claim looks at: declared configs, the records there are, and their accuracies by seed.
+    """Runs that a claim looks at: declared configs, the records that are compared, and their accuracies by seed.
 
     The accuracy is that of the images held out, or of the test set where a network was fitted on all others."""
 
@@ -30,16 +31,20 @@ class Runs:
     configs: tuple[RunConfig, ...]
     records: tuple[Record, ...]
     accuracies: Mapping[int, float]
+    missing: int = 0  # declared runs that have no record yet
+    left_out: int = 0  # records of another kind of machine than those compared
 
     @property
     def values(self) -> list[float]:
         """The accuracies in the order of their seeds."""
         return [value for _, value in sorted(self.accuracies.items())]
 
-    @property
-    def missing(self) -> int:
-        """How many declared runs have no record yet."""
-        return len(self.configs) - len(self.records)
+    def on(self, machine: str) -> Runs:
+        """The runs of one kind of machine."""
+        records = tuple(record for record in self.records if record.hardware == machine)
+        seeds = {record.config.seed for record in records}
+        accuracies = {seed: value for seed, value in self.accuracies.items() if seed in seeds}
+        return replace(self, records=records, accuracies=accuracies, left_out=len(self.records) - len(records))
 
 
 class Evidence:
@@ -67,7 +72,15 @@ class Evidence:
         final = any(experiment.final for experiment in [self.experiment(name)] if experiment)
         scored = {record.config.seed: self._accuracy(record, final) for record in records}
         accuracies = {seed: value for seed, value in scored.items() if value is not None}
-        return Runs(name, tuple(config for config, _ in chosen), records, accuracies)
+        return Runs(name, tuple(config for config, _ in chosen), records, accuracies, len(chosen) - len(records))
+
+    def compared(self, places: Sequence[str]) -> list[Runs]:
+        """The runs at several places, of one kind of machine if all places have runs of it.
+
+        Machines draw and round in other ways, and seeds that were added on another one are another sample."""
+        groups = [self.runs(place) for place in places]
+        machine = shared_machine(group.records for group in groups)
+        return groups if machine is None else [group.on(machine) for group in groups]
 
     def trials(self, name: str) -> list[tuple[dict[str, Any], float]]:
         """What each recorded trial of a search drew, and its accuracy: chance level for one that failed."""

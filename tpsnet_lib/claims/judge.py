@@ -91,8 +91,15 @@ def _row(test: Test, answer: Answer, adjusted: stats.Adjusted, pending: str) -> 
         describe_runs(configs),
         tuple(records.values()) if answer.estimate.n else (),
         pending,
-        answer.notes if answer.estimate.n else (),
+        (*answer.notes, *_left_out(answer)) if answer.estimate.n else (),
     )
+
+
+def _left_out(answer: Answer) -> list[str]:
+    """The note on runs that are not compared, because the other side has none of their kind of machine."""
+    count = sum(runs.left_out for runs in answer.runs)
+    machine = next((record.hardware for runs in answer.runs for record in runs.records), "")
+    return [f"Runs of one kind of machine are compared ({machine}); {count} of another are left out."] if count else []
 
 
 def _estimate_text(estimate: Estimate, form: str) -> str:
