@@ -99,6 +99,7 @@ report/student_copies
 report/notebook_html
 report/page
 report/limitations
+report/first_screen
 report/landing
 report/figures
 report/closing

@@ -14,7 +14,7 @@ from tpsnet_lib import stats
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.files import DataError, project_root
 from tpsnet_lib.progress import duration
-from tpsnet_lib.report import build, closing, landing, notebook_html
+from tpsnet_lib.report import build, closing, first_screen, landing, notebook_html
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.test_set import TestResult
@@ -54,28 +54,28 @@ def text(html: str) -> str:
 
 def test_swapping_two_records_changes_the_answer(tiny_record: Record) -> None:
     other = replace(tiny_record, config=tiny(train__epochs=9))
-    first = landing.answer([recipe(tiny_record, [0.95]), recipe(other, [0.94])])
-    swapped = landing.answer([recipe(other, [0.94]), recipe(tiny_record, [0.95])])
+    first = first_screen.answer([recipe(tiny_record, [0.95]), recipe(other, [0.94])])
+    swapped = first_screen.answer([recipe(other, [0.94]), recipe(tiny_record, [0.95])])
     assert first != swapped
     assert "<strong>95.00%</strong> of the 10,000 test images correctly: one run" in first
     assert "The published TPSNet reports 94.84%; the difference is +0.16 points" in first
-    assert "No committed record has been opened" in landing.answer([])
+    assert "No committed record has been opened" in first_screen.answer([])
 
 
 def test_the_answer_of_several_seeds_is_their_mean_with_its_interval(tiny_record: Record) -> None:
     scores = [0.951, 0.949, 0.956]
-    said = text(landing.answer([recipe(tiny_record, scores, "two_cores", [50, 55, 52])]))
+    said = text(first_screen.answer([recipe(tiny_record, scores, "two_cores", [50, 55, 52])]))
     mean = stats.mean(scores)
     assert f"{100 * mean.value:.2f}% of the 10,000 test images" in said
     assert f"the mean of 3 seeds, 95% interval {mean:% interval}" in said
     assert "One run takes 52:20 min" in said
     worse = recipe(tiny_record, [0.951, 0.949, 0.946], "two_cores", [50, 55, 52])
-    assert text(landing.answer([worse])) != said
+    assert text(first_screen.answer([worse])) != said
 
 
 def test_a_clear_lead_and_a_clear_lag_have_their_verdicts(tiny_record: Record) -> None:
-    ahead = text(landing.answer([recipe(tiny_record, [0.980, 0.981, 0.979])]))
-    behind = text(landing.answer([recipe(tiny_record, [0.900, 0.901, 0.899])]))
+    ahead = text(first_screen.answer([recipe(tiny_record, [0.980, 0.981, 0.979])]))
+    behind = text(first_screen.answer([recipe(tiny_record, [0.900, 0.901, 0.899])]))
     assert "ours is better" in ahead
     assert "ours is not better" in behind
 
@@ -88,11 +88,11 @@ def test_each_class_of_hardware_has_its_recipe_and_test_accuracy_chooses_none(ti
         recipe(tiny_record, [0.99], "other"),
         recipe(longer, [0.92], "best"),
     ]
-    assert [final.name for final in landing.leading(found)] == [
+    assert [final.name for final in first_screen.leading(found)] == [
         "best",
         "two_cores",
     ]  # in the order that validation gave
-    said = text(landing.answer(found))
+    said = text(first_screen.answer(found))
     assert "on one GPU" in said
     assert "on two cores of a CPU" in said
 

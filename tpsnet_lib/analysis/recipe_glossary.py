@@ -238,3 +238,10 @@ def in_words(run: RunConfig) -> list[dict[str, str]]:
         for word in WORDS
         if (setting := word.setting(run))
     ]
+
+
+def left_out(whole: RunConfig, changed: RunConfig) -> list[str]:
+    """The ingredients that a run uses and a changed one does not; if there is none, those whose setting is another."""
+    used = [word for word in WORDS if word.setting(whole)]
+    missing = [word.name for word in used if not word.setting(changed)]
+    return missing or [word.name for word in used if word.setting(whole) != word.setting(changed)]

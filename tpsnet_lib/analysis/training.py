@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from tpsnet_lib import optim, stats
+from tpsnet_lib.analysis import recipe_glossary
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.model import ResNet, build
@@ -39,6 +40,7 @@ class AblationRow:
     config: RunConfig
     accuracy: dict[int, float]  # on validation images, by seed
     brings: Estimate
+    ingredients: tuple[str, ...]  # what the row lacks, in the words of the glossary
     verdict: str = ""  # on "the ingredient helps", those of all rows adjusted together by Holm's method
 
     @property
@@ -67,7 +69,8 @@ def ablation(pairs: Iterable[tuple[Run, Record | None]]) -> list[AblationRow]:
     for label, runs in groups.items():
         scores = [] if label == whole else list(accuracy[label].values())
         brings = stats.pooled_difference(reference, scores, sd, freedom)
-        rows.append(AblationRow(label, runs[0][0].config, accuracy[label], brings))
+        ingredients = recipe_glossary.left_out(groups[whole][0][0].config, runs[0][0].config)
+        rows.append(AblationRow(label, runs[0][0].config, accuracy[label], brings, tuple(ingredients)))
     verdicts = stats.holm({row.label: (row.brings, stats.SMALLEST_EFFECT) for row in rows if row.label != whole})
     rows = [replace(row, verdict=verdicts[row.label].verdict) if row.label != whole else row for row in rows]
     return sorted(rows, key=lambda row: (row.label != whole, -row.brings.value))

@@ -17,7 +17,7 @@ from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.data import datasets
 from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import TpsnetError, project_root, write_whole
-from tpsnet_lib.report import closing, figures, landing, page, run_notebooks
+from tpsnet_lib.report import closing, figures, first_screen, landing, page, run_notebooks
 from tpsnet_lib.runs.provenance import commit, hardware
 from tpsnet_lib.runs.records import Store, committed_folder, default_store
 
@@ -103,7 +103,7 @@ def readme(root: Path, folder: Path) -> list[Path]:
     store = Store(committed_folder())
     paths = figures.write(folder, store)
     text = (root / "README.md").read_text("utf-8")
-    write_whole(root / "README.md", with_findings(text, landing.final_records(store)))
+    write_whole(root / "README.md", with_findings(text, first_screen.final_records(store)))
     return paths
 
 
@@ -111,5 +111,8 @@ def with_findings(text: str, found: Sequence[Final]) -> str:
     """A README's text with its findings as these records give them."""
     start, end = "from the records -->\n", "<!-- end of findings -->"
     before, _, rest = text.partition(start)
-    words = textwrap.fill(" ".join(BeautifulSoup(landing.answer(found), "html.parser").get_text().split()), 118)
+    said = BeautifulSoup(first_screen.answer(found), "html.parser")
+    for aside in said(class_="page-only"):
+        aside.decompose()
+    words = textwrap.fill(" ".join(said.get_text().split()), 118)
     return f"{before}{start}{words}\n{end}{rest.partition(end)[2]}"

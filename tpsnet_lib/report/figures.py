@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import architecture, errors, search, training
+from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.analysis.training import seed_groups
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import MEMBERS
@@ -26,7 +27,7 @@ from tpsnet_lib.plots import architecture as architecture_plots
 from tpsnet_lib.plots import errors as error_plots
 from tpsnet_lib.plots import search as search_plots
 from tpsnet_lib.plots import training as training_plots
-from tpsnet_lib.report import landing
+from tpsnet_lib.report import first_screen
 from tpsnet_lib.report.pictures import darkened, slim_svg
 from tpsnet_lib.runs.experiments import collect, load_experiment
 from tpsnet_lib.runs.records import Record, Store
@@ -95,7 +96,7 @@ def _ablation(store: Store) -> Figure:
 
 
 def _seeds(store: Store) -> Figure:
-    found = landing.final_records(store)
+    found = first_screen.final_records(store)
     counted = [record for final in found if len(final.opened) > 1 for record in final.counted]
     return training_plots.seeds(seed_groups(found), PUBLISHED_GAP, counted)
 
@@ -105,15 +106,20 @@ def _variables(store: Store) -> Figure:
     return architecture_plots.design_variables({name: each for name, each in found.items() if name != "skips"})
 
 
+def _described(store: Store) -> Final:
+    """The recipe that the page describes."""
+    return first_screen.leading(first_screen.final_records(store))[0]
+
+
 def _curve(store: Store) -> Figure:
-    record = landing.leading(landing.final_records(store))[0].counted[0]
+    record = _described(store).counted[0]
     return training_plots.learning_curves(record, record.metrics.get("n", 0))
 
 
 FROM_RECORDS: dict[str, Callable[[Store], Figure]] = {
-    "accuracy": lambda store: landing.frontier(landing.final_records(store)),
+    "accuracy": lambda store: first_screen.frontier(first_screen.final_records(store)),
     "tpsnet": lambda _: network_drawing.draw_network(MEMBERS["tpsnet"]),
-    "winner": lambda store: network_drawing.draw_network(landing.leading(landing.final_records(store))[0].run.model),
+    "winner": lambda store: network_drawing.draw_network(_described(store).run.model),
     "block": lambda _: network_drawing.draw_block(MEMBERS["tpsnet"]),
     "claims": _claims,
     "design_variables": _variables,

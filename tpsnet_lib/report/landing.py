@@ -1,64 +1,50 @@
-"""What stands before the chapters: the answer on one screen, the winner, claims, mistakes, limitations, how to cite."""
+"""What stands before the chapters: the winner, claims, mistakes, limitations, how to cite."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
-from typing import Any
 
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from tpsnet_lib import __version__, stats
-from tpsnet_lib.analysis import cost, recipe_glossary
-from tpsnet_lib.analysis.final_runs import Final, finals
-from tpsnet_lib.analysis.training import SMALLEST_GAIN, against_published
+from tpsnet_lib.analysis import recipe_glossary
+from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.claims import judge, mistakes
-from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.model_cost import layer_costs
-from tpsnet_lib.plots import answer as answers
-from tpsnet_lib.plots import network_drawing, style, training
+from tpsnet_lib.plots import network_drawing, training
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import limitations, page
+from tpsnet_lib.report.first_screen import (
+    answer,
+    answer_table,
+    common_budget,
+    final_records,
+    first_figure,
+    leading,
+    shown,
+    where_trained,
+)
 from tpsnet_lib.report.page import Section
+from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
-
-CLASSES_OF_HARDWARE = {"cuda": "on one GPU", "cpu": "on two cores of a CPU"}
-
-
-def final_records(store: Store) -> list[Final]:
-    """The recipes that were declared final and opened on the test set, the best validation accuracy first."""
-    return [final for final in finals(store) if final.opened]
-
-
-def leading(found: Sequence[Final]) -> list[Final]:
-    """For each class of hardware the recipe with the best validation accuracy; the larger training run comes first.
-
-    Nothing is chosen by test accuracy: where a class has several recipes those with held-out runs come first."""
-    chosen: dict[str, Final] = {}
-    for final in found:
-        chosen.setdefault(final.records[0].provenance["device"], final)
-    return sorted(chosen.values(), key=lambda final: -_training_compute(final))
-
-
-def _training_compute(final: Final) -> float:
-    record = final.records[0]
-    return float(record.metrics["macs"]) * final.run.train.epochs
 
 
 def sections(store: Store, fresh: Record | None, synthetic: bool) -> list[Section]:
     """The sections before the chapters."""
     found = final_records(store)
     rows = judge.judge_claims(store)
-    shown = [
-        Section("The answer", answer(found) + _first_figure(found) + _answer_table(found), "answer"),
+    parts = [
+        Section("The answer", answer(found, rows, store) + first_figure(found) + answer_table(found), "answer"),
         *([Section("The network described", _winner(leading(found)[0]), "winner")] if found else []),
         Section("The original's claims, tested", _claims(rows), "claims"),
         Section("Three mistakes of the original, and their size", _mistakes(store), "mistakes"),
         Section(
-            "Limitations", limitations.items([(_where(each), each) for each in leading(found)], rows), "limitations"
+            "Limitations",
+            limitations.items([(where_trained(each), each) for each in leading(found)], found, rows),
+            "limitations",
         ),
         Section("How this was made, and how to cite it", _made(), "made"),
     ]
@@ -67,123 +53,10 @@ def sections(store: Store, fresh: Record | None, synthetic: bool) -> list[Sectio
             "<p><strong>The chapters below ran on shapes10, small synthetic images that the library draws itself."
             "</strong> Their figures show that everything works; they say nothing about CIFAR-10.</p>"
         )
-        shown.insert(0, Section("Synthetic images", note, "synthetic"))
+        parts.insert(0, Section("Synthetic images", note, "synthetic"))
     if fresh is not None:
-        shown.append(Section("The run of this machine", _own_run(fresh), "own"))
-    return shown
-
-
-# The first screen ---------------------------------------------------------------------------------------------------
-
-
-def answer(found: Sequence[Final]) -> str:
-    """The answer in four sentences: how good, with what network, beside the original, beside the others."""
-    original = _original()
-    if not found:
-        return (
-            "<p>No committed record has been opened on the test set yet. The published TPSNet reports"
-            f" {100 * original['accuracy']:.2f}% at {original['parameters']:,} parameters.</p>"
-        )
-    best, *others = leading(found)
-    beside = "" if best.alone else ", beside other runs"
-    sentences = [
-        f"Our best network {_where(best)} (recipe <em>{escape(best.name)}</em>, {_millions(best)} million parameters)"
-        f" classifies <strong>{best.accuracy():% value}</strong> of the {best.opened[0][1].metrics['n']:,} test images"
-        f" correctly: {_mean_of(best)}. One run takes {duration(60 * best.minutes)} on"
-        f" {best.timed[0].hardware}{beside}.",
-        f"The published TPSNet reports {100 * original['accuracy']:.2f}%; the difference is"
-        f" {_difference(best, original, found)}.",
-    ]
-    sentences += [
-        f"Our best {_where(other)} (recipe <em>{escape(other.name)}</em>, {_millions(other)} million) reaches"
-        f" {other.accuracy():%} in {duration(60 * other.minutes)}, {_difference(other, original, found)}."
-        for other in others
-    ]
-    better, known = _rank(best)
-    sentences.append(f"Of {known} published networks under five million parameters, {better} report more.")
-    return f'<ul class="sentences">{"".join(f"<li>{sentence} </li>" for sentence in sentences)}</ul>'
-
-
-def _original() -> Mapping[str, Any]:
-    return next(row for row in cost.published() if row["model"] == "TPSNet")
-
-
-def _where(final: Final) -> str:
-    return CLASSES_OF_HARDWARE.get(final.records[0].provenance["device"], "here")
-
-
-def _millions(final: Final) -> str:
-    return f"{final.records[0].metrics['parameters'] / 1e6:.1f}"
-
-
-def _mean_of(final: Final) -> str:
-    estimate = final.accuracy()
-    if len(final.opened) == 1:
-        return f"one run, 95% interval over the images {estimate:% interval}"
-    seeds = f'<a href="#openings">{len(final.opened)} seeds</a>'
-    return f"the mean of {seeds}, 95% interval {estimate:% interval}"
-
-
-VERDICTS = {  # on `ours is better than the original`, in words
-    stats.HOLDS: "ours is better",
-    stats.DOES_NOT_HOLD: "ours is not better",
-    stats.NO_DIFFERENCE: "no difference that matters",
-    stats.NOT_SETTLED: "not settled",
-    stats.PENDING: "pending",
-}
-
-
-def _difference(final: Final, original: Mapping[str, Any], found: Sequence[Final]) -> str:
-    """The difference from the original and its verdict, with the noise of seeds, of images and of the one run."""
-    estimate = against_published(final, original, found)
-    return f"{estimate:points.2}: <em>{VERDICTS[stats.verdict(estimate, SMALLEST_GAIN)]}</em>"
-
-
-def _rank(final: Final) -> tuple[int, int]:
-    theirs = [row["accuracy"] for row in cost.published() if row["parameters"] < PARAMETER_BUDGET]
-    return sum(value > final.accuracy().value for value in theirs), len(theirs)
-
-
-def frontier(found: Sequence[Final], narrow: bool = False) -> Figure:
-    """The leading recipes among the published networks: test accuracy against parameters."""
-    ours = [cost.final_row(final) for final in leading(found)]
-    return answers.accuracy_against_parameters([*ours, *cost.published()], narrow)
-
-
-def _first_figure(found: Sequence[Final]) -> str:
-    return _shown(frontier(found), frontier(found, narrow=True))
-
-
-def _shown(fig: Figure, narrow: Figure | None = None) -> str:
-    """A figure with the caption, alternative text and records that it carries."""
-    about = style.description(fig)
-    return page.figure(fig, about.alt, about.caption, records=about.records, narrow=narrow)
-
-
-def _answer_table(found: Sequence[Final]) -> str:
-    """At most six rows: ours, the original, and the best published ones."""
-    published = sorted(cost.published(), key=lambda row: -row["accuracy"])
-    checked = [row for row in published if row["checked"] == "yes" and row["model"] != "TPSNet"][:3]
-    ours = [cost.final_row(final) | {"model": f"ours, {_where(final)} ({final.name})"} for final in leading(found)]
-    rows = [*ours, _original(), *checked]
-    table = [
-        {
-            "network": row["model"],
-            "parameters": f"{row['parameters'] / 1e6:.2f} M",
-            "accuracy": f"{100 * row['accuracy']:.2f}%",
-            "n": f"{row['n']:,.0f} {row['n_of']}" if row.get("n") else None,
-            "epochs": f"{row['epochs']:g}" if row.get("epochs") else None,
-        }
-        for row in rows[:6]
-    ]
-    heads = {
-        "network": "network",
-        "parameters": "parameters",
-        "accuracy": "test accuracy",
-        "n": "n",
-        "epochs": "epochs",
-    }
-    return page.table(table, heads, "Ours, the original, and the three best published figures that were checked.")
+        parts.append(Section("The run of this machine", _own_run(fresh), "own"))
+    return parts
 
 
 # The winner ---------------------------------------------------------------------------------------------------------
@@ -205,16 +78,30 @@ def _winner(final: Final) -> str:
     columns = list(layers[0])
     recipe = [row | {"source": _linked(row["source"])} for row in recipe_glossary.in_words(run)]
     length = f"{run.train.epochs:g} epochs of {'all training images' if run.data.fit_on == 'all' else 'the split'}"
-    curve = _shown(training.learning_curves(record, record.metrics.get("n", 0))) if record.curve else ""
+    curve = shown(training.learning_curves(record, record.metrics.get("n", 0))) if record.curve else ""
     ingredients = ", ".join(row["ingredient"] for row in recipe)
     words = page.table(recipe, list(recipe[0]), "The recipe in words.")
     return (
         f"<p>The recipe <em>{escape(final.name)}</em>: {length}, batches of {run.train.batch_size}; {ingredients}."
-        ' <a href="#nb04">Chapter 4</a> leaves out ingredients one at a time, of a smaller network in short runs.</p>'
-        + _shown(network_drawing.draw_network(run.model))
+        f"{_why_described(final)}</p>"
+        + shown(network_drawing.draw_network(run.model))
         + page.table(layers, columns, "The layers; the counts are computed from the config.")
         + curve
         + f'<details class="folded"><summary>The settings and the sources of the ingredients</summary>{words}</details>'
+    )
+
+
+def _why_described(final: Final) -> str:
+    """Why this network is described, and which of its ingredients were ablated: none unless it is `two_cores`."""
+    chosen = "" if final.held_out else " No run of it kept validation images out, so that validation did not choose it."
+    ablation = load_experiment("ablation").runs[0].config
+    told = {row["ingredient"] for row in recipe_glossary.in_words(ablation)}
+    own = [row["ingredient"] for row in recipe_glossary.in_words(final.run) if row["ingredient"] not in told]
+    missing = f"; of this network's ingredients it does not have {', '.join(own)}" if own else ""
+    return (
+        f" It is described because its training takes the most operations of the leading recipes.{chosen}"
+        ' <a href="#nb04">Chapter 4</a> changes ingredients one at a time, of a small network with the recipe'
+        f" <em>two_cores</em> in short runs{missing}."
     )
 
 
@@ -234,26 +121,22 @@ def _claims(rows: Sequence[judge.Row]) -> str:
         f"{judge.describe_table(rows)} A test holds if the interval of the difference lies above 0; it does not hold if"
         f" the interval leaves no room for the smallest effect of interest, {smallest}; it shows no difference that"
         " matters if the interval lies within that effect on both sides of 0. Else it is not settled. The intervals"
-        " shown are those of one test; the adjusted ones, which decide, are wider."
+        " shown are those of one test, unadjusted: a row whose interval excludes 0 is not settled if its p, adjusted"
+        " over all tests of the table, is above 0.05."
     )
     lines = [
         {
             "verdict": Markup('<strong class="{}">{}</strong>').format(row.verdict.replace(" ", "-"), row.verdict),
             "tested": f"({row.claim}) {row.sentence}",
             "difference": row.shown if row.n else None,
+            "adjusted p": f"{row.p:.2g}" if row.n else None,
         }
         for row in rows
     ]
-    caption = f"What the tests of the original's claims (a) to (j) say{_common_budget(rows)}."
-    table = page.table(lines, ["verdict", "tested", "difference"], caption)
+    caption = f"What the tests of the original's claims (a) to (j) say{common_budget(rows)}."
+    table = page.table(lines, ["verdict", "tested", "difference", "adjusted p"], caption)
     summary = "<summary>The original's words, grounds and records</summary>"
     return f'<p>{_emphasis(about)}</p>{table}<details class="folded">{summary}{page.claims(rows)}</details>'
-
-
-def _common_budget(rows: Sequence[judge.Row]) -> str:
-    small = "in small, short runs"
-    measured = [row for row in rows if row.n]
-    return f", {small} alone" if measured and all(row.budget.startswith(small) for row in measured) else ""
 
 
 MISTAKES = {  # what the original did, and what our records say of it

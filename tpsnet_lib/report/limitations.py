@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from html import escape
 
 from tpsnet_lib import stats
+from tpsnet_lib.analysis import cost, original_results, training
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.claims import judge
 from tpsnet_lib.runs import openings
 
 
-def items(leading: Sequence[tuple[str, Final]], rows: Sequence[judge.Row]) -> str:
-    """A list in HTML: the leading recipes, each with where it ran in words, and the judged tests of the claims."""
-    shown = [*_of_accuracy(leading), *_of_claims(rows), _of_openings(leading)]
+def items(leading: Sequence[tuple[str, Final]], finals: Sequence[Final], rows: Sequence[judge.Row]) -> str:
+    """A list in HTML. Each leading recipe comes with where it ran; `finals` are all, `rows` the claims' tests."""
+    shown = [*_of_accuracy(leading), *_of_differences(leading, finals), *_of_claims(rows), _of_openings(leading)]
     return f"<ul>{''.join(f'<li>{item}</li>' for item in shown)}</ul>"
 
 
@@ -41,6 +42,28 @@ def _of_accuracy(leading: Sequence[tuple[str, Final]]) -> list[str]:
     return found
 
 
+def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final]) -> list[str]:
+    """How the intervals of the first screen are made, and the differences from the original's last epoch."""
+    original = next(row for row in cost.published() if row["model"] == "TPSNet")
+    last = original_results.CURVE[max(original_results.CURVE)]
+    differences = "; ".join(
+        f"{where} {training.against_published(final, {**original, 'accuracy': last}, finals):points.2}"
+        for where, final in leading
+    )
+    sd, freedom = stats.pooled_sd(list(training.seed_groups(finals).values()))
+    if not leading or not freedom:
+        return []
+    return [
+        f"The original's {100 * original['accuracy']:.2f}% is that of an epoch chosen by the test images; its last"
+        f" epoch has {100 * last:.2f}%, and the differences from that are: {differences}.",
+        "The interval of a mean is Student's t over the seeds, on these test images. That of a difference from the"
+        " original adds two variances: of seeds, s² (1/k + 1) for our k runs and its one, with s ="
+        f" {100 * sd:.2f} points pooled over our recipes ({freedom} degrees of freedom); and of the images,"
+        " p (1 − p) / n on either side, taken as independent. A difference of less than"
+        f" {100 * training.SMALLEST_GAIN:g} points would not matter there.",
+    ]
+
+
 def _of_openings(leading: Sequence[tuple[str, Final]]) -> str:
     early = openings.before_the_rule()
     ours = [where for where, final in leading if all(record.id in early for record in final.counted)]
@@ -59,5 +82,5 @@ def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
         " networks and the length of their runs, and say nothing of larger ones.",
         f"In {rates.count(1)} of the {len(rates)} tests that have runs, all networks were trained at one learning rate,"
         " which was not tuned again for each.",
-        "What each ingredient brings was measured on a smaller network in short runs, and not on the winner.",
+        "What each ingredient brings was measured on a smaller network in short runs, not on the network described.",
     ]
