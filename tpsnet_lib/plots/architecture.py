@@ -35,7 +35,9 @@ def gradient_norms(norms: Mapping[str, Sequence[float]]) -> Figure:
     ax.legend(title=None, frameon=False)
     factors = {kind: max(values) / min(values) for kind, values in norms.items()}
     told = " and ".join(f"by a factor of {factor:,.0f} in the {kind} network" for kind, factor in factors.items())
-    text = f"On its way through the blocks the gradient changes {told}. One batch, untrained weights."
+    growth = {kind: factors[kind] ** (1 / max(1, len(values) - 1)) - 1 for kind, values in norms.items()}
+    each = " and ".join(f"{rate:.0%} ({kind})" for kind, rate in growth.items())
+    text = f"On its way through the blocks the gradient changes {told}: {each} a block. One batch, untrained weights."
     return describe(fig, caption=text, alt=f"Gradient norm over the blocks, on a logarithmic axis; it changes {told}.")
 
 

@@ -248,7 +248,7 @@ def seeds(groups: Mapping[str, Sequence[float]], difference: float, records: Seq
     axes.set(xlabel="points from the mean of the recipe's runs", ylabel="")
     return describe(
         fig,
-        caption=f"Runs that differ by nothing but the seed lie as far apart as Models 1 and 2 of the original: the band"
+        caption="Runs of one recipe with other seeds lie as far apart as Models 1 and 2 of the original: the band"
         f" is {100 * difference:.2f} points wide.",
         alt="Each run's distance from the mean of its recipe's runs, with a band as wide as the published difference.",
         records=records,
