@@ -120,10 +120,11 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> str:
     measured = [row for row in rows if row.n]
     if not measured:
         return ""
-    held, failed = (sum(row.verdict == verdict for row in measured) for verdict in (stats.HOLDS, stats.DOES_NOT_HOLD))
+    verdicts = (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE)
+    held, failed, alike = (sum(row.verdict == verdict for row in measured) for verdict in verdicts)
     parts = [
-        f"Design choices{common_budget(rows)}: of {len(measured)} tests of"
-        f' <a href="#claims">the original\'s claims</a> {held} hold and {failed} do not'
+        f"Design choices{common_budget(rows)}: {held + failed + alike} of {len(measured)} tests of"
+        f' <a href="#claims">the original\'s claims</a> are settled ({held} for it, {failed} against it)'
     ]
     ablation = [] if store is None else training_numbers.ablation(collect(load_experiment("ablation"), store))
     if names := [name for row in ablation if row.verdict == stats.HOLDS for name in row.ingredients]:
