@@ -84,10 +84,10 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         rf"Rank correlation with the long trials: {RATIO}",
     ],
     "pairs of seeds": [
-        r"Of our (\d+) pairs of fully trained networks that differ in nothing but the seed, (\d+) differ",
-        r"Of (\d+) pairs that differ in nothing but the seed, (\d+) are",
+        r"Of our (\d+) pairs of fully trained networks of one recipe with another seed, (\d+) differ",
+        r"Of (\d+) pairs of runs of one recipe with another seed, (\d+) are",
     ],
-    "spread of seeds": [r"\(standard deviation ([\d.]+ points)\)", r"; the standard deviation is ([\d.]+ points)\."],
+    "spread of seeds": [r"\(standard deviation ([\d.]+) points\)", r"; their standard deviation is (\d+\.\d+)\."],
     "Model 2 against Model 1": [rf"leave the difference uncertain: {POINTS}", rf"model2 - model1: {POINTS}"],
     "three layers against two": [
         rf"Three residual layers beat two, at matched parameters {POINTS}",

@@ -87,8 +87,8 @@ def test_a_single_seed_is_measured_by_runs_that_differ_in_nothing_else() -> None
     near = {"a": [0.94, 0.9401, 0.9402], "b": [0.95, 0.9501]}
     far = {"a": [0.94, 0.95, 0.96], "b": [0.95, 0.96]}
     assert "our 4 pairs" in mistakes.seed_sentence(near, *models)
-    assert "**nothing but the seed, 0 differ" in mistakes.seed_sentence(near, *models)
-    assert "**nothing but the seed, 4 differ" in mistakes.seed_sentence(far, *models)
+    assert "**another seed, 0 differ" in mistakes.seed_sentence(near, *models)
+    assert "**another seed, 4 differ" in mistakes.seed_sentence(far, *models)
     assert "+0.22 points" in mistakes.seed_sentence(far, *models)
     assert mistakes.single_seed(Shelf()) == ""
 

@@ -41,8 +41,8 @@ def best_epoch(store: Store) -> str:
         return ""
     return (
         f"In {earlier:,} of our {len(excess):,} runs another epoch than the last has the lowest loss on the validation"
-        f" images. Reported by that epoch, a run would claim **{stats.mean(excess, 'runs'):points.3}** more on average,"
-        f" {100 * max(excess):.1f} points at most: little if the learning rate falls to zero, and a wrong habit all the"
+        f" images. Reported by that epoch, a run would claim **{stats.mean(excess, 'runs'):points.3}** more, the mean"
+        f" over all of them, and {100 * max(excess):.1f} points at most: little if the learning rate falls to zero, and a wrong habit all the"
         " same."
     )
 
@@ -95,7 +95,7 @@ def seed_sentence(groups: Mapping[str, list[float]], better: Mapping[str, Any], 
     images = stats.proportion_difference(round(better["accuracy"] * n), n, round(worse["accuracy"] * n), n)
     return (
         f"{better['model']} beats {worse['model']} by {100 * gap:.2f} points, one seed each. Of our {pairs} pairs of"
-        f" fully trained networks that differ in **nothing but the seed, {apart} differ by at least as much** (standard"
+        f" fully trained networks of one recipe with **another seed, {apart} differ by at least as much** (standard"
         f" deviation {100 * sd:.2f} points). And {n:,} test images alone leave the difference uncertain:"
         f" {images:points.2}."
     )
