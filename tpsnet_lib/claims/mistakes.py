@@ -42,8 +42,8 @@ def best_epoch(store: Store) -> str:
     return (
         f"In {earlier:,} of our {len(excess):,} runs another epoch than the last has the lowest loss on the validation"
         f" images. Reported by that epoch, a run would claim **{stats.mean(excess, 'runs'):points.3}** more, the mean"
-        f" over all of them, and {100 * max(excess):.1f} points at most: little if the learning rate falls to zero, and a"
-        " wrong habit all the same."
+        f" over all of them, and {100 * max(excess):.1f} points at most: little if the learning rate falls to zero, and"
+        " a wrong habit all the same."
     )
 
 
