@@ -8,10 +8,10 @@ ABSENT = ("ray", "papermill", "wandb", "nbclient", "nbconvert", "nbformat", "lat
 if __name__ == "__main__":
     for name in ABSENT:
         sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails
-    from _pytest.monkeypatch import MonkeyPatch
+    import pytest
     from recorded_graph import install
 
     from tpsnet_lib.cli.main import main
 
-    install(MonkeyPatch())
+    install(pytest.MonkeyPatch())
     raise SystemExit(main(sys.argv[1:]))

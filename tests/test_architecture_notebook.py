@@ -66,7 +66,7 @@ RIGHT = "return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
 def test_any_block_gets_a_line_and_the_chapter_goes_on(chapter: Chapter, answer: str, line: str) -> None:
     room, said = chapter(*BUILD[:4], exercise_block=(BLANK, answer))
     assert line in said[0]
-    room["run"](room["ResidualBlock"](16, 32, 2), room["layer"][0])
+    room["result"](room["ResidualBlock"](16, 32, 2), room["layer"][0])
 
 
 @pytest.mark.parametrize("answer", ["18874368", "'18874368'", "[1]", "'block'", "float('nan')", "12"])

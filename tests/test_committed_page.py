@@ -50,15 +50,15 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
     ],
     "best against TPSNet": [rf"the difference is {POINTS}", rf"\bbest against [\d.]+% of a single run: {POINTS}"],
     "two_cores against TPSNet": [
-        rf"reaches [\d.]+% \([^)]*\) in [\d:]+ min, {POINTS}",
+        rf"reaches [\d.]+% \([^)]*\), {POINTS}",
         rf"\btwo_cores against [\d.]+% of a single run: {POINTS}",
     ],
     "whether best is better": [
-        r"the difference is [+−][\d.]+ points \([^)]*\): ([\w ]+?) ?\.",
+        r"the difference is [+−][\d.]+ points \([^)]*\): ([\w ]+?) ?[.(]",
         r"\bbest against [^:]*: [^:]* That it is better: ([\w ]+?) ?\.",
     ],
     "whether two_cores is better": [
-        r"\) in [\d:]+ min, [+−][\d.]+ points \([^)]*\): ([\w ]+?) ?\.",
+        r"reaches [\d.]+% \([^)]*\), [+−][\d.]+ points \([^)]*\): ([\w ]+?) ?\.",
         r"\btwo_cores against [^:]*: [^:]* That it is better: ([\w ]+?) ?\.",
     ],
     "accuracy of the original": [

@@ -89,7 +89,7 @@ def test_the_cell_says_which_deviation_the_constants_are(chapter: Chapter) -> No
 
 
 def test_choosing_gains_by_luck_and_fresh_images_take_it_back(chapter: Chapter) -> None:
-    room, said = chapter(DRAWN.images, "noise", "choose", "luck")
+    room, said = chapter(DRAWN.images, "split", "noise", "choose", "luck")
     gain = {kind: room["gain"][kind] for kind in room["kinds"]}
     differing, alike, fresh = gain.values()
     assert differing == pytest.approx(0.24 * 2.8, abs=0.05)  # 2.8 deviations: expected maximum of 300 normals

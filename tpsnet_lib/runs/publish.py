@@ -17,13 +17,20 @@ def publish_record(record: Record, folder: Path, *, weights: bool = False) -> Pa
     """Copy a record to another store, with its weights in half precision if asked for; its test part goes along,
     with its lines of the log.
 
-    A record that is there already with the same content is left; one that differs is a `RecordError`."""
+    A record that is there already with the same content is left, and lines that a killed process owed are added; one
+    that differs is a `RecordError`."""
     target = folder / record.id
     if target.exists():
         existing = read_record(target)
-        if (existing.metrics, existing.has_weights) == (record.metrics, weights):
-            return target
-        raise RecordError(f"{target} exists already with other content and is not overwritten")
+        if (existing.metrics, existing.has_weights) != (record.metrics, weights):
+            raise RecordError(f"{target} exists already with other content and is not overwritten")
+    else:
+        _copy(record, target, weights)
+    openings.publish_lines(record.id, record.path.parent, folder)
+    return target
+
+
+def _copy(record: Record, target: Path, weights: bool) -> None:
     with folder_whole(target) as work:
         for name in ("config.json", "history.csv", "metrics.json", "provenance.json"):
             shutil.copyfile(record.path / name, work / name)
@@ -32,8 +39,6 @@ def publish_record(record: Record, folder: Path, *, weights: bool = False) -> Pa
         write_sums(work)
         if (record.path / "test").is_dir():
             shutil.copytree(record.path / "test", work / "test")
-    openings.publish_lines(record.id, record.path.parent, folder)
-    return target
 
 
 def write_trials(path: Path, records: Iterable[Record]) -> None:
