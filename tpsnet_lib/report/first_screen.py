@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
-from tpsnet_lib.analysis import training as training_numbers
 from tpsnet_lib.analysis.final_runs import Final, finals
-from tpsnet_lib.analysis.training import SMALLEST_GAIN, against_published
+from tpsnet_lib.analysis.training import SMALLEST_GAIN, ablation, against_published
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.plots import answer as answers
@@ -88,6 +87,7 @@ def _kind(final: Final) -> str:
 
 
 def _aside(words: str) -> str:
+    """Words that the page has and the README leaves out."""
     return f'<span class="page-only">{words}</span>'
 
 
@@ -104,6 +104,7 @@ def _time(final: Final, hardware: str) -> str:
 
 
 def _on(final: Final) -> str:
+    """The hardware of the runs whose time is quoted."""
     return f" on {final.timed[0].hardware}"
 
 
@@ -126,8 +127,8 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> str:
         f"Design choices{common_budget(rows)}: {held + failed + alike} of {len(measured)} tests of"
         f' <a href="#claims">the original\'s claims</a> are settled ({held} for it, {failed} against it)'
     ]
-    ablation = [] if store is None else training_numbers.ablation(collect(load_experiment("ablation"), store))
-    if names := [name for row in ablation if row.verdict == stats.HOLDS for name in row.ingredients]:
+    changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
+    if names := [name for row in changes if row.verdict == stats.HOLDS for name in row.ingredients]:
         missed = escape(", ".join(dict.fromkeys(names)))
         parts.append(f"a small <em>two_cores</em> loses accuracy without {missed}")
     return f"{'; '.join(parts)}."
