@@ -46,7 +46,7 @@ def test_a_difference_is_paired_only_if_both_have_the_same_seeds() -> None:
 
 def test_each_design_variable_has_the_small_runs_until_the_study_has_two_seeds_of_each_level() -> None:
     found = architecture.design_variables(Store(project_root() / "report" / "records"))
-    assert list(found) == ["N", "B", "C", "F", "K", "P", "skips"]
+    assert list(found) == ["N", "B", "w", "F", "K", "P", "skips", architecture.EQUAL_MACS]
     for variable, groups in found.values():
         assert [group.label for group in groups] == list(variable.labels)
         assert {level for pair in variable.pairs for level in pair} <= set(variable.labels)
@@ -61,7 +61,7 @@ def test_each_design_variable_has_the_small_runs_until_the_study_has_two_seeds_o
 def test_the_study_takes_the_place_of_the_small_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [f"  - {{label: N={n}, model: {{blocks: {[1] * n}, channels: {[8] * n}, pool: 1}}}}" for n in (2, 4)]
     lines.append("  - {label: B=1, model: {blocks: [1, 1, 1], channels: [8, 8, 8], pool: 1}}")
-    for name in architecture.SMALL_EXPERIMENTS:
+    for name in (*architecture.SMALL_EXPERIMENTS, "effects_layers_macs"):
         shutil.copy(project_root() / "report" / "experiments" / f"{name}.yaml", tmp_path)
     head = "base: {train: {epochs: 12.0, precision: fp32}}\nseeds: [1, 2]\nruns:\n"
     (tmp_path / "study_layers.yaml").write_text(head + "\n".join(lines))
@@ -71,8 +71,16 @@ def test_the_study_takes_the_place_of_the_small_runs(tmp_path: Path, monkeypatch
     write_trials(tmp_path / "all.trials.jsonl", records)
     found = architecture.design_variables(Store(tmp_path))
     assert {group.label: group.estimate.value for group in found["N"][1]} == {"N=2": 0.9, "N=3": 0.9, "N=4": 0.9}
-    assert found["C"][0] is architecture.SMALL["C"], "the study has no run of the wide network"
+    assert found["w"][0] is architecture.SMALL["w"], "the study has no run of the wide network"
     assert "in small runs" in architecture.describe_budget(found["N"][1]), "too small a network is no study"
+
+
+def test_the_number_of_layers_is_compared_at_equal_macs_too() -> None:
+    found = architecture.design_variables(Store(project_root() / "report" / "records"))
+    groups = found[architecture.EQUAL_MACS][1]
+    macs, parameters = ([getattr(group, cost) for group in groups] for cost in ("macs", "parameters"))
+    assert max(macs) < 1.05 * min(macs)
+    assert max(parameters) > 5 * min(parameters)
 
 
 def test_a_budget_says_small_and_short_before_anything_else() -> None:

@@ -83,6 +83,7 @@ course
 plots/dataset
 plots/network_drawing
 plots/architecture
+plots/parallel_coordinates
 plots/search
 plots/training
 plots/errors

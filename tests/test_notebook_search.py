@@ -16,6 +16,7 @@ import pytest
 from tpsnet_lib import course, tasks
 from tpsnet_lib.analysis import search
 from tpsnet_lib.files import project_root
+from tpsnet_lib.plots import parallel_coordinates
 from tpsnet_lib.plots import search as plots
 from tpsnet_lib.runs.experiments import collect, load_experiment
 from tpsnet_lib.runs.publish import write_trials
@@ -128,7 +129,8 @@ def findings(store: Store, monkeypatch: pytest.MonkeyPatch) -> Findings:
 
     monkeypatch.setattr(tasks, "finding", lambda _: None)
     monkeypatch.setattr(course, "explore", lambda *_, **__: None)
-    for name in ("parallel", "error_distributions", "importance_bars", "two_budgets", "winners_curse"):
+    monkeypatch.setattr(parallel_coordinates, "parallel", lambda *_: None)
+    for name in ("error_distributions", "importance_bars", "two_budgets", "winners_curse"):
         monkeypatch.setattr(plots, name, lambda *_: None)
     long = search.recorded_trials("search_classroom_long", COMMITTED)
 

@@ -16,6 +16,7 @@ from test_search_analysis import trials
 
 from tpsnet_lib.analysis.importance import NOISE, Importance
 from tpsnet_lib.analysis.search import Trial
+from tpsnet_lib.plots import parallel_coordinates
 from tpsnet_lib.plots import search as plots
 from tpsnet_lib.plots.style import description, svg
 from tpsnet_lib.stats import Estimate
@@ -74,7 +75,7 @@ def test_the_budget_is_a_map_and_two_histograms_with_the_members_on_it() -> None
 
 
 def test_parallel_views_have_round_ticks_colour_the_best_fifth_and_spread_choices(crowd: list[Trial]) -> None:
-    figure = plots.parallel(crowd, {"first": ["width"], "second": ["lr", "optimizer"]})
+    figure = parallel_coordinates.parallel(crowd, {"first": ["width"], "second": ["lr", "optimizer"]})
     first, second = figure.axes
     assert [tick.get_text() for tick in second.get_xticklabels()] == ["learning rate", "optimizer", "accuracy,\n%"]
     assert {"0.01", "0.03", "sgd", "adamax"} <= {text.get_text() for text in second.texts}
@@ -94,7 +95,7 @@ def test_a_failed_trial_is_dashed(crowd: list[Trial]) -> None:
     from test_search_analysis import record
 
     failed = Trial("failed", crowd[0].values, 0.1, record(crowd[0].record.config, failed="not a number"))
-    (ax,) = plots.parallel([*crowd, failed], {"": ["lr"]}).axes
+    (ax,) = parallel_coordinates.parallel([*crowd, failed], {"": ["lr"]}).axes
     assert [line.get_linestyle() for line in ax.lines].count("--") == 1
 
 

@@ -145,16 +145,16 @@ def effects_as_they_are() -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
     [
-        (("effects_kernels", "F=1"), ("effects_kernels", "F=5"), {"variables", "seeds", "game"}),
+        (("effects_kernels", "F=1"), ("effects_kernels", "F=5"), {"variables", "summary", "seeds", "game"}),
         (("effects_plain", "plain B=1"), ("effects_plain", "plain B=5"), {"skips", "seeds"}),
-        (("effects_layers", "N=3"), ("effects_blocks", "B=5"), {"skips", "seeds", "variables", "game"}),
+        (("effects_layers", "N=3"), ("effects_blocks", "B=5"), {"skips", "seeds", "variables", "summary", "game"}),
     ],
 )
 def test_the_findings_on_a_design_variable_turn_with_its_runs_and_with_no_others(
     one: tuple[str, str], other: tuple[str, str], expected: set[str], tmp_path: Path
 ) -> None:
     before = effects_as_they_are()
-    assert set(before) == {"skips", "seeds", "budgets", "variables", "costs", "game"}
+    assert set(before) == {"skips", "seeds", "budgets", "variables", "costs", "game", "summary"}
     after = effects(swapped(tmp_path, recorded(*one, 0), recorded(*other, 0)))
     assert {tag for tag in before if before[tag] != after[tag]} == expected
 

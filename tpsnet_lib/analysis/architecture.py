@@ -99,7 +99,7 @@ _DEPTHS = (("B=1", "B=3"), ("B=3", "B=5"))
 _SKIPS = tuple((f"B={blocks}", f"B={blocks}, plain") for blocks in (1, 3, 5))
 _SMALL_SKIPS = {level: " ".join(reversed(level.split(", "))) for pair in _SKIPS for level in pair}
 _PAIRED = tuple(level for pair in _SKIPS for level in pair)
-_NAMES = {"N": "residual layers", "B": "blocks a layer", "C": "channels", "F": "kernel", "K": "skip kernel"}
+_NAMES = {"N": "residual layers", "B": "blocks a layer", "w": "width", "F": "kernel", "K": "skip kernel"}
 
 
 def _variable(symbol: str, labels: Mapping[str, str], *pairs: tuple[str, str]) -> DesignVariable:
@@ -115,7 +115,7 @@ STUDY = {  # at 310,000 parameters: labels of the experiments `study_*`
     for variable in (
         _variable("N", {"N=2": "N=2", "N=3": "B=1", "N=4": "N=4"}, ("N=3", "N=2"), ("N=3", "N=4")),
         _variable("B", _same("B=1", "B=2", "B=3", "B=4", "B=5", "B=6"), *_DEPTHS),
-        _variable("C", {"w=16": "B=1", "w=23": "B=1, wide"}, ("w=23", "w=16")),
+        _variable("w", {"w=16": "B=1", "w=23": "B=1, wide"}, ("w=23", "w=16")),
         _variable("F", {"F=1": "F=1", "F=3": "B=1", "F=5": "F=5"}, ("F=3", "F=1"), ("F=3", "F=5")),
         _variable("K", {"K=1": "B=1", "K=3": "K=3"}, ("K=3", "K=1")),
         _variable("skips", _same(*_PAIRED), *_SKIPS),
@@ -127,13 +127,14 @@ SMALL = {  # at 77,000 parameters: labels of the experiments `effects_*`
     for variable in (
         _variable("N", _same("N=2", "N=3", "N=4"), ("N=3", "N=2"), ("N=3", "N=4")),
         _variable("B", _same("B=1", "B=2", "B=3", "B=4", "B=5") | {"B=1": _CONTROL}, *_DEPTHS),
-        _variable("C", _same("w=4", "w=8", "w=12"), ("w=8", "w=4"), ("w=12", "w=8")),
+        _variable("w", _same("w=4", "w=8", "w=12"), ("w=8", "w=4"), ("w=12", "w=8")),
         _variable("F", {"F=1": "F=1", "F=3": _CONTROL, "F=5": "F=5"}, ("F=3", "F=1"), ("F=3", "F=5")),
         _variable("K", {"K=1": _CONTROL, "K=3": "K=3"}, ("K=3", "K=1")),
         _variable("P", {"P=3": "P=3", "P=5": "P=5", "P=8": _CONTROL}, ("P=8", "P=5"), ("P=8", "P=3")),
         _variable("skips", {**_SMALL_SKIPS, "B=1": _CONTROL}, *_SKIPS),
     )
 }
+EQUAL_MACS = "N at equal MACs"
 SMALL_EXPERIMENTS = tuple(
     f"effects_{name}" for name in ("blocks", "layers", "width", "kernels", "skip_kernels", "pool", "plain")
 )
@@ -143,7 +144,7 @@ def design_variables(store: Store) -> dict[str, tuple[DesignVariable, list[Group
     """Each design variable with one group of runs for each of its levels, by symbol.
 
     The runs are those of the study at 310,000 parameters for a variable of which each level has two or more records
-    there, else those of the small, short runs."""
+    there, else those of the small, short runs. Layers at equal MACs come last: small, short runs too."""
     study = _experiments(name for name in experiment_names() if name.startswith("study_") and name != "study_rates")
     small, found = _experiments(SMALL_EXPERIMENTS), {}
     studied, smaller_ones = gather(study, store), gather(small, store)
@@ -151,7 +152,9 @@ def design_variables(store: Store) -> dict[str, tuple[DesignVariable, list[Group
         groups = _levels(STUDY[symbol], studied) if symbol in STUDY else []
         enough = bool(groups) and all(len(group.records) > 1 for group in groups)
         found[symbol] = (STUDY[symbol], groups) if enough else (variable, _levels(variable, smaller_ones))
-    return found
+    layers = replace(SMALL["N"], symbol=EQUAL_MACS)
+    at_equal_macs = smaller_ones | gather(_experiments(["effects_layers_macs"]), store)  # its N=2 and N=4 come last
+    return found | {EQUAL_MACS: (layers, _levels(layers, at_equal_macs))}
 
 
 def small_networks(store: Store) -> list[Group]:
@@ -169,7 +172,7 @@ def _levels(variable: DesignVariable, groups: Mapping[Key, Group]) -> list[Group
     """The groups of a variable's levels, under the levels' names; empty if the runs of one level are not declared.
 
     Where all levels have runs on one kind of machine, those alone are taken."""
-    by_label = {label: group for (_, label), group in groups.items()}
+    by_label = {label: group for (_, label), group in groups.items()}  # of two with one label, the later one
     if any(label not in by_label for label in variable.labels.values()):
         return []
     levels = [replace(by_label[label], label=level) for level, label in variable.labels.items()]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
 from tpsnet_lib import stats
@@ -121,16 +122,15 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
     ):
         ax.set(xlabel="blocks in each of 3 layers, B", ylabel=label)
         if len(table):
-            _points(ax, table, "blocks", hue="kind", palette=COLOURS)
+            _points(ax, table, "blocks", log=ax is axes[0], hue="kind", palette=COLOURS)
             ax.set(xlabel="blocks in each of 3 layers, B", ylabel=label)
     if axes[1].get_legend():
         axes[1].get_legend().remove()  # that of the other panel serves both
-    axes[0].set_ylim(bottom=0)  # no loss is negative, though the lower end of an interval may be
     told = "; ".join(f"B = {blocks}, {kind}: {np.mean(values):.2f}" for (blocks, kind), values in losses.items())
     depths = sorted({blocks for blocks, _ in losses})
     gains = {b: np.mean(losses[b, "plain"]) - np.mean(losses[b, "residual"]) for b in depths}
     most = f"Skips change the training loss most at B = {max(gains, key=lambda b: abs(gains[b]))}." if gains else ""
-    text = f"{most} Rings are runs, points their means with 95% t intervals.".strip()
+    text = f"{most} Rings are runs, points their means with 95% t intervals (left: of the logarithm).".strip()
     records = [record for group in recorded for record in group.records]
     return describe(fig, caption=text, alt=f"Loss and accuracy over depth. Loss: {told}.", records=records)
 
@@ -185,10 +185,11 @@ def costs(groups: Sequence[Group], timings: Sequence[Timing]) -> Figure:
     return describe(fig, caption=text, alt=alt, records=records)
 
 
-def _points(ax: Any, table: Any, x: str, **options: Any) -> None:
-    """A ring a run and, beside the rings, the mean with its 95% t interval."""
+def _points(ax: Any, table: Any, x: str, log: bool = False, **options: Any) -> None:
+    """A ring a run and, beside the rings, the mean with its 95% t interval; on a logarithmic axis, of the logarithm."""
     dodge = 0.25 if "hue" in options else False
     chosen = options if "hue" in options else {**options, "color": RESIDUAL}
+    ax.set_yscale("log" if log else "linear")  # before the points, because seaborn averages on the axis's scale
     with mpl.rc_context(STYLE):
         sns.stripplot(
             table, x=x, y="value", **chosen, ax=ax, jitter=0.08, dodge=bool(dodge), legend=False, marker="$\\circ$"
@@ -207,9 +208,13 @@ def _points(ax: Any, table: Any, x: str, **options: Any) -> None:
         )
     if ax.get_legend():
         ax.legend(title=None, frameon=False)
-    values = table["value"]
-    room = 0.6 * (values.max() - values.min()) + 0.02 * abs(values.mean())
-    ax.set_ylim(values.min() - room, values.max() + room)  # the interval of few seeds may be many times as long
+    low, high = table["value"].min(), table["value"].max()
+    room = 0.6 * (high - low) + 0.02 * abs(table["value"].mean())
+    ax.set_ylim(*((low / 2, 2 * high) if log else (low - room, high + room)))  # an interval may be many times as long
+    if log:
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_locator(NullLocator())
     ax.grid(axis="x", visible=False)
 
 

@@ -10,20 +10,17 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from tpsnet_lib.analysis.importance import NOISE, Importance
-from tpsnet_lib.analysis.search import LOGARITHMIC, OPTIMIZERS, VARIABLES, Trial, accuracies, trial_table
+from tpsnet_lib.analysis.search import LOGARITHMIC, VARIABLES, Trial, accuracies, trial_table
+from tpsnet_lib.plots.parallel_coordinates import FEW, rank, round_numbers
 from tpsnet_lib.plots.style import GRID, INK, MUTED, PALETTE, STYLE, describe, figure
 from tpsnet_lib.runs.records import Record
 from tpsnet_lib.stats import Estimate
 
 Array = NDArray[np.float64]
-BEST = 0.2  # the share of the trials that a parallel-coordinate view shows in colour
-FEW = 6  # a variable of at most so many values is drawn as choices
 
 
 def short_label(variable: str) -> str:
@@ -74,105 +71,6 @@ def budget(fits: pd.DataFrame, drawn: pd.DataFrame, members: Mapping[str, tuple[
         "A map of blocks against width; the pairs that fit narrow as networks get deeper, with five published networks"
     )
     return describe(fig, caption=caption, alt=f"{alt} on the border; histograms of blocks and width.")
-
-
-# Parallel coordinates ------------------------------------------------------------------------------------------------
-
-
-@mpl.rc_context(STYLE)
-def parallel(trials: Sequence[Trial], views: Mapping[str, Sequence[str]]) -> Figure:
-    """Parallel coordinates, a panel for each view (title: variables): a line a trial, through what was drawn to its
-    accuracy. The best fifth is in colour, the rest is grey; failed trials are dashed and end at chance level."""
-    fig, axes = figure(len(views), height=2.9 * len(views), squeeze=False)
-    table = trial_table(trials)
-    table["accuracy"] *= 100
-    for ax, (title, names) in zip(axes[:, 0], views.items(), strict=True):
-        _parallel_view(ax, table, names)
-        ax.set_title(title, fontsize=9.5)
-    best = table.nlargest(max(1, round(BEST * len(table))), "accuracy")
-    rates = best["lr"].quantile([0.1, 0.9])
-    caption = (
-        f"The best fifth of {len(table)} trials (in colour, brighter is better) reaches"
-        f" {best['accuracy'].min():.1f}% to {best['accuracy'].max():.1f}%; eight in ten of them have learning rates of"
-        f" {rates.iloc[0]:.2g} to {rates.iloc[1]:.2g}. The rest is grey. Lines are spread out within a choice."
-    )
-    alt = "Parallel coordinates: lines from the drawn variables to the accuracy, the best fifth in colour."
-    return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
-
-
-def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str]) -> None:
-    order = np.argsort(table["accuracy"].to_numpy(), kind="stable")
-    columns = [*names, "accuracy"]
-    scales = [_scale(name, table[name].iloc[order]) for name in columns]
-    heights = np.stack([places for places, _ in scales], axis=1)
-    scores, failed = table["accuracy"].to_numpy()[order], table["failed"].to_numpy()[order]
-    first = len(order) - max(1, round(BEST * len(order)))
-    norm, colours = Normalize(scores[first] - 1e-6, scores[-1]), sns.color_palette("viridis", as_cmap=True)
-    for row, line in enumerate(heights):
-        look: Any = {"color": colours(norm(scores[row])), "linewidth": 1.3, "alpha": 0.9}
-        if row < first:
-            look = {"color": "#C9CED4", "linewidth": 0.7, "alpha": 0.7, "linestyle": "--" if failed[row] else "-"}
-        ax.plot(line, **look)
-    box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 0.8}  # readable over the lines
-    for position, (_, ticks) in enumerate(scales):
-        ax.axvline(position, color=INK, linewidth=0.8)
-        for height, text in ticks:
-            ax.plot([position - 0.012, position], [height, height], color=INK, linewidth=0.8)
-            ax.text(position - 0.025, height, text, ha="right", va="center", fontsize=8, color=INK, bbox=box)
-    labels = [VARIABLES.get(name, "accuracy, %").replace(", ", ",\n") for name in columns]
-    ax.set_xticks(range(len(columns)), labels)
-    ax.tick_params(length=0, labelcolor=INK)
-    ax.set(yticks=[], xlim=(-0.3, len(columns) - 0.9))
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
-
-
-def _scale(name: str, values: pd.Series[Any]) -> tuple[Array, list[tuple[float, str]]]:
-    """Where the lines cross an axis, 0 to 1, and the axis's ticks; `values` in the order of accuracy."""
-    unique = sorted(set(values), key=_rank)
-    if len(unique) <= FEW and name != "accuracy":
-        return _choices(values, unique)
-    log = name in LOGARITHMIC
-    low, high = float(values.min()), float(values.max())
-    marks = _round_numbers(low, high, log)
-    whole = values.dtype.kind == "i"
-    spread = np.random.default_rng(0).uniform(-0.25, 0.25, len(values)) if whole else 0.0
-
-    def height(numbers: ArrayLike) -> Array:
-        if not high > low:
-            return np.full(np.shape(numbers), 0.5)
-        scaled = np.log([low, high]) if log else np.array([low, high])
-        x = np.log(numbers) if log else np.asarray(numbers, dtype=float)
-        return np.asarray((x - scaled[0]) / (scaled[1] - scaled[0]))
-
-    ticks = list(zip(height(marks).tolist(), [f"{mark:g}" for mark in marks], strict=True))
-    return height(values.to_numpy(dtype=float) + spread), ticks
-
-
-def _rank(choice: Any) -> Any:
-    return OPTIMIZERS.index(choice) if choice in OPTIMIZERS else choice
-
-
-def _choices(values: pd.Series[Any], unique: Sequence[Any]) -> tuple[Array, list[tuple[float, str]]]:
-    """Choices at even heights; the trials of one choice are spread over a band in the order of their accuracy."""
-    places = np.zeros(len(values))
-    for index, choice in enumerate(unique):
-        rows = np.flatnonzero((values == choice).to_numpy())
-        places[rows] = index + np.linspace(-0.3, 0.3, len(rows) + 2)[1:-1]
-    scale = max(1, len(unique) - 1)
-    names = [f"{choice:g}" if isinstance(choice, int | float) else str(choice) for choice in unique]
-    return places / scale, [(index / scale, name) for index, name in enumerate(names)]
-
-
-def _round_numbers(low: float, high: float, log: bool) -> list[float]:
-    """Numbers that a person would choose for the ticks of an axis: 1 and 3 of each decade, or steps of 1, 2 and 5."""
-    if log:
-        decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-        marks = [factor * 10.0**decade for decade in decades for factor in (1, 3)]
-    else:
-        marks = list(MaxNLocator(5, steps=[1, 2, 4, 5, 10]).tick_values(low, high))
-    ends = (low / 1.1, high * 1.1) if log else (low - 0.02 * (high - low), high + 0.02 * (high - low))
-    return [mark for mark in marks if ends[0] <= mark <= ends[1]]
 
 
 # How many, which, and where ------------------------------------------------------------------------------------------
@@ -260,7 +158,7 @@ def good_values(trials: Sequence[Trial], names: Sequence[str], ranges: Mapping[s
 
 def _values_panel(ax: Axes, table: pd.DataFrame, name: str) -> None:
     if table[name].nunique() <= FEW:
-        order = sorted(set(table[name]), key=_rank)
+        order = sorted(set(table[name]), key=rank)
         sns.stripplot(table, x=name, y="accuracy", order=order, color=PALETTE[0], size=3, alpha=0.6, ax=ax)
         median: Any = {"estimator": "median", "errorbar": None, "linestyle": "none", "marker": "_", "markersize": 16}
         sns.pointplot(table, x=name, y="accuracy", order=order, color=PALETTE[1], ax=ax, **median)
@@ -272,7 +170,7 @@ def _values_panel(ax: Axes, table: pd.DataFrame, name: str) -> None:
     points: Any = {"s": 9, "alpha": 0.6, "linewidths": 0, "color": PALETTE[0]}
     jitter = 0.25 if whole else None
     sns.regplot(x=x, y=table["accuracy"], lowess=True, x_jitter=jitter, scatter_kws=points, line_kws=line, ax=ax)
-    marks = _round_numbers(table[name].min(), table[name].max(), log)
+    marks = round_numbers(table[name].min(), table[name].max(), log)
     ax.set_xticks(np.log10(marks) if log else marks, [f"{mark:g}" for mark in marks])
 
 

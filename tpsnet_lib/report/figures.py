@@ -22,7 +22,7 @@ from tpsnet_lib.claims import judge
 from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.data import datasets, reference_labels
 from tpsnet_lib.files import write_whole
-from tpsnet_lib.plots import answer, network_drawing, style
+from tpsnet_lib.plots import answer, network_drawing, parallel_coordinates, style
 from tpsnet_lib.plots import architecture as architecture_plots
 from tpsnet_lib.plots import errors as error_plots
 from tpsnet_lib.plots import search as search_plots
@@ -80,7 +80,7 @@ def _claims(store: Store) -> Figure:
 
 def _parallel(store: Store) -> Figure:
     views = {"Blocks and width": ["depth", "width"], "The recipe too": ["lr", "optimizer", "depth", "width"]}
-    return search_plots.parallel(search.recorded_trials("search_classroom", store), views)
+    return parallel_coordinates.parallel(search.recorded_trials("search_classroom", store), views)
 
 
 def _best_of_n(store: Store) -> Figure:
@@ -103,7 +103,8 @@ def _seeds(store: Store) -> Figure:
 
 def _variables(store: Store) -> Figure:
     found = architecture.design_variables(store)
-    return architecture_plots.design_variables({name: each for name, each in found.items() if name != "skips"})
+    six = {name: each for name, each in found.items() if name not in ("skips", architecture.EQUAL_MACS)}
+    return architecture_plots.design_variables(six)
 
 
 def _described(store: Store) -> Final:
