@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tpsnet_lib.analysis import architecture, design_predictor
-from tpsnet_lib.analysis.architecture import Group
+from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.config import MEMBERS, DataConfig, ModelConfig, RunConfig
 from tpsnet_lib.files import ConfigError, project_root
 from tpsnet_lib.model_cost import count_macs
@@ -26,7 +26,7 @@ def group(label: str, values: Mapping[int, float], model: ModelConfig = MEMBERS[
         Record(Path("nowhere"), config.with_seed(seed), {"validation_accuracy": value}, PROVENANCE, ())
         for seed, value in values.items()
     )
-    return Group(label, config, records, len(values))
+    return Group(label, tuple(record.config for record in records) or (config,), records)
 
 
 # The design variables -----------------------------------------------------------------------------------------------
@@ -36,12 +36,12 @@ def test_a_difference_is_paired_only_if_both_have_the_same_seeds() -> None:
     noise = {seed: 0.03 * seed for seed in range(5)}
     better = group("a", {seed: 0.52 + value + 0.0001 * (seed % 2) for seed, value in noise.items()})
     worse = group("b", {seed: 0.5 + value for seed, value in noise.items()})
-    paired = architecture.difference(better, worse)
+    paired = better.lead_over(worse)
     assert paired.method == "paired t"
     assert paired.value == pytest.approx(0.02, abs=1e-3)
     others = group("b", {seed + 10: 0.5 + value for seed, value in noise.items()})
-    assert architecture.difference(better, others).method == "Welch t"
-    assert architecture.difference(better, group("b", {})).n == 0
+    assert better.lead_over(others).method == "Welch t"
+    assert better.lead_over(group("b", {})).n == 0
 
 
 def test_each_design_variable_has_the_small_runs_until_the_study_has_two_seeds_of_each_level() -> None:
@@ -85,11 +85,11 @@ def test_the_number_of_layers_is_compared_at_equal_macs_too() -> None:
 
 def test_a_budget_says_small_and_short_before_anything_else() -> None:
     large = replace(RunConfig(MEMBERS["tpsnet"]), data=DataConfig(train_size=45_000))
-    assert architecture.describe_budget([Group("", large, (), 0)]) == (
+    assert architecture.describe_budget([Group("", (large,), ())]) == (
         "4,960,000 parameters, 105,469 steps (300 epochs of 45,000 images)"
     )
     small = replace(large, train=replace(large.train, epochs=4.0))
-    assert architecture.describe_budget([Group("", small, (), 0)]).startswith("in short runs: 4,960,000 para")
+    assert architecture.describe_budget([Group("", (small,), ())]).startswith("in short runs: 4,960,000 para")
     assert architecture.describe_budget([]) == "no runs"
 
 
@@ -174,7 +174,7 @@ def test_latency_is_a_positive_median_between_its_quartiles() -> None:
 
 def test_budgets_that_are_small_or_short_say_so_first() -> None:
     def budget(name: str) -> str:
-        return architecture.describe_runs([load_experiment(name).runs[0].config])
+        return architecture.describe_budget([Group("", (load_experiment(name).runs[0].config,), ())])
 
     assert budget("table1_matched") == "4,866,000 parameters, 10,547 steps (30 epochs of 45,000 images)"
     assert budget("effects_width").startswith("in small, short runs: 20,000 parameters, 312 steps")

@@ -4,7 +4,6 @@ verdict."""
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +14,9 @@ import pytest
 from bs4 import BeautifulSoup
 
 from tpsnet_lib import stats
+from tpsnet_lib.analysis.groups import Group, hardware_and_threads, on_one_machine
 from tpsnet_lib.claims import claims, judge
-from tpsnet_lib.claims.evidence import Answer, Evidence, Runs, at_least, at_most, better
+from tpsnet_lib.claims.evidence import Answer, Evidence, at_least, at_most, better, cost_ratio
 from tpsnet_lib.claims.judge import Row
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.report import page
@@ -27,6 +27,7 @@ from tpsnet_lib.stats import DOES_NOT_HOLD, HOLDS, NO_DIFFERENCE, NOT_SETTLED, P
 
 PROVENANCE = {"fingerprint": {"stamp": "CIFAR-10"}, "hardware": "a machine", "threads": 1}
 Value = Callable[[str, RunConfig], float]
+TESTS = {test.name: test for test in claims.TESTS}
 
 
 def recorded(config: RunConfig, accuracy: float, train_accuracy: float = 0.5, seconds: float = 1.0) -> Record:
@@ -59,6 +60,12 @@ def noise(config: RunConfig) -> float:
     return float(np.random.default_rng(int(config.id, 16)).standard_normal())
 
 
+def group(values: Mapping[int, float]) -> Group:
+    """Runs with the given accuracies, by seed."""
+    records = tuple(recorded(RunConfig(seed=seed), value) for seed, value in values.items())
+    return Group("", tuple(record.config for record in records), records)
+
+
 def row(name: str, store: Store, **more: Any) -> Row:
     return next(each for each in judge.judge_claims(store, **more) if each.name == name)
 
@@ -79,7 +86,7 @@ def test_every_claim_of_the_original_has_a_test_and_every_row_its_sentence(tmp_p
 
 def test_every_place_that_a_claim_names_is_declared() -> None:
     evidence = Evidence(Store())
-    looked_at = [runs for test in claims.TESTS.values() for answer in test.answers(evidence) for runs in answer.runs]
+    looked_at = [runs for test in claims.TESTS for answer in test.answers(evidence) for runs in answer.runs]
     empty = {runs.experiment for runs in looked_at if not runs.configs}
     assert all(name.startswith("study_") and evidence.experiment(name) is None for name in empty), empty
 
@@ -111,7 +118,8 @@ def test_the_largest_budget_that_is_done_answers() -> None:
     estimates = stats.mean([]), stats.mean([0.1, 0.2, 0.3]), stats.mean([0.1, 0.2])
     answers = [Answer(estimate, estimate, 0.01, ()) for estimate in estimates]
     config = load_experiment("smoke").runs[0].config
-    half, whole = (Runs("smoke", (config, config.with_seed(1)), (), {}, missing) for missing in (1, 0))
+    done = (recorded(config, 0.5), recorded(config.with_seed(1), 0.5))
+    half, whole = (Group("", (config, config.with_seed(1)), records) for records in (done[:1], done))
     parts = [replace(answer, runs=(runs,)) for answer, runs in zip(answers, (half, half, whole), strict=True)]
     assert judge.largest_answer(parts) is parts[2]  # the middle one has an estimate and is not done yet
     assert judge.largest_answer(parts[:2]) is parts[1]
@@ -130,13 +138,13 @@ def test_a_bound_from_below_and_one_from_above_can_hold_and_fail() -> None:
 
 
 def test_a_control_with_more_seeds_is_used_whole_and_the_correlation_of_shared_seeds_is_kept() -> None:
-    control = Runs("a", (), (), {seed: 0.5 + 0.01 * seed for seed in range(10)})
-    other = Runs("b", (), (), {seed: 0.4 + 0.01 * seed for seed in range(5)})
+    control = group({seed: 0.5 + 0.01 * seed for seed in range(10)})
+    other = group({seed: 0.4 + 0.01 * seed for seed in range(5)})
     estimate = better(control, other).estimate
     assert estimate.method == "Welch t"
     assert estimate.value == pytest.approx(0.125)
     assert estimate.correlation == pytest.approx(1)
-    paired = better(other, Runs("c", (), (), {s: v - 0.1 - 0.001 * (s % 2) for s, v in other.accuracies.items()}))
+    paired = better(other, group({s: v - 0.1 - 0.001 * (s % 2) for s, v in other.by_seed.items()}))
     assert paired.estimate.method == "paired t"  # the same seeds, which are shown to go together
 
 
@@ -151,6 +159,37 @@ def test_runs_of_one_kind_of_machine_are_compared_with_one_another(tmp_path: Pat
     two = rows["three layers against two"]
     assert (two.n, len(two.records)) == (3, 6)
     assert "; 5 of another are left out." in two.notes[-1]
+
+
+def test_networks_that_no_machine_has_in_common_say_so(tmp_path: Path) -> None:
+    """With two seeds a side, all on one machine here and on another there, network and machine differ together."""
+    store = store_of(tmp_path, {"effects_layers": by_label(N2=0.4, N3=0.5, N4=0.5)})
+    moved = [
+        replace(one, provenance={**one.provenance, "hardware": f"machine of {len(one.config.model.blocks)}"})
+        for one in store.all()
+    ]
+    write_trials(next(tmp_path.glob("*.trials.jsonl")), moved)
+    assert "may be that of the machines" in row("three layers against two", Store(tmp_path)).notes[-1]
+
+
+def test_runs_that_failed_are_in_no_mean_choose_no_machine_and_are_counted_in_a_note(tmp_path: Path) -> None:
+    store = store_of(tmp_path, {"effects_layers": by_label(N2=0.4, N3=0.5, N4=0.5)})
+
+    def failed(one: Record) -> Record:
+        return replace(one, metrics={"failed": "diverged"}, provenance={**one.provenance, "hardware": "another"})
+
+    two = [one for one in store.all() if len(one.config.model.blocks) == 2 and one.config.seed < 5]
+    others = [one for one in store.all() if one not in two]
+    write_trials(next(tmp_path.glob("*.trials.jsonl")), [*map(failed, two), *others])
+    against_two = row("three layers against two", Store(tmp_path))
+    assert (against_two.n, against_two.verdict) == (3, HOLDS)
+    assert against_two.notes == ("5 of the runs could not be finished, and no mean counts them.",)
+
+
+def test_a_budget_of_one_seed_a_network_displaces_no_smaller_one_that_is_settled() -> None:
+    single = better(group({0: 0.9}), group({0: 0.8}))
+    several = better(group({0: 0.9, 1: 0.91}), group({0: 0.8, 1: 0.82}))
+    assert judge.largest_answer([single, several]) is several
 
 
 def test_odd_against_even_sees_the_jump_beyond_the_trend(tmp_path: Path) -> None:
@@ -204,13 +243,15 @@ def test_cost_is_the_ratio_of_the_fastest_epochs_on_one_machine() -> None:
     config = load_experiment("smoke").runs[0].config
     there = {**PROVENANCE, "hardware": "another"}
 
-    def runs(*seconds: float) -> Runs:
+    def runs(*seconds: float) -> Group:
         records = [recorded(config.with_seed(n), 0.5, seconds=each) for n, each in enumerate(seconds)]
-        return Runs("smoke", (), (*records, replace(records[0], provenance=there)), {})
+        return Group("", (), (*records, replace(records[0], provenance=there)))
 
-    deep, wide = claims.log_epoch_times(runs(2.0, 2.2, 2.1), runs(1.0, 1.1))
-    assert (len(deep), len(wide)) == (3, 2)
-    assert deep == pytest.approx([math.log(each) for each in (2.0, 2.2, 2.1)])
+    deep, wide = on_one_machine([runs(2.0, 2.2, 2.1), runs(1.0, 1.1)], hardware_and_threads)
+    ratio = cost_ratio(deep, wide)
+    assert ratio.n == 2
+    assert ratio.value == pytest.approx(np.mean(np.log([2.0, 2.2, 2.1])) - np.mean(np.log([1.0, 1.1])))
+    assert cost_ratio(runs(2.0, 2.2), runs(1.0, 1.1)).n == 0, "two machines"
 
 
 def test_a_search_is_asked_by_the_medians_of_its_groups(tmp_path: Path) -> None:
@@ -234,16 +275,16 @@ def test_a_rate_is_among_the_best_only_if_trials_near_it_beat_others(
         return 0.8 - float(loss) + 0.02 * noise(config)
 
     evidence = Evidence(store_of(tmp_path, {"search_classroom": accuracy}))
-    answer, _ = claims.TESTS["learning rate"].answers(evidence)
+    answer, _ = TESTS["learning rate"].answers(evidence)
     assert stats.verdict(answer.judged, answer.smallest_effect) in (verdict, NO_DIFFERENCE if best is None else verdict)
     assert "Without any effect of the rate" in answer.notes[1]
 
 
 @pytest.mark.parametrize(("accuracy", "verdict"), [(0.9470, HOLDS), (0.9100, DOES_NOT_HOLD), (0.94, NOT_SETTLED)])
 def test_a_reproduction_may_be_a_point_below_and_no_more(accuracy: float, verdict: str) -> None:
-    evidence, values = Evidence(Store()), {seed: accuracy + 0.001 * (seed - 1) for seed in range(3)}
-    evidence.runs = lambda place: Runs(place, (), (), values)  # type: ignore[method-assign]
-    (answer,) = claims.TESTS["reproduction"].answers(evidence)
+    evidence, runs = Evidence(Store()), group({seed: accuracy + 0.001 * (seed - 1) for seed in range(3)})
+    evidence.runs = lambda place: runs  # type: ignore[method-assign]
+    (answer,) = TESTS["reproduction"].answers(evidence)
     assert stats.verdict(answer.judged, answer.smallest_effect) == verdict
     assert answer.estimate.value == pytest.approx(accuracy - 0.9484)
 

@@ -67,6 +67,7 @@ runs/card_plan
 runs/card
 runs/ray_backend
 analysis/original_results
+analysis/groups
 analysis/architecture
 analysis/design_predictor
 analysis/search

@@ -37,7 +37,7 @@ def group(label: str, *values: float, model: ModelConfig = MEMBERS["classroom"])
         Record(Path("nowhere"), config.with_seed(seed), {"validation_accuracy": value}, PROVENANCE, ())
         for seed, value in enumerate(values)
     ]
-    return Group(label, config, tuple(records), len(values))
+    return Group(label, tuple(record.config for record in records), tuple(records))
 
 
 def labels(figure: Figure) -> list[tuple[str, str]]:

@@ -59,7 +59,7 @@ def test_what_has_no_interval_says_so() -> None:
     assert f"{stats.proportion(0, 0):%}" == "no images"
     assert stats.paired_difference([0.9], [0.8]).basis == "n = 1 pair of seeds, no interval"
     assert f"{stats.rank_correlation([1, 1, 1], [1, 2, 3])}" == "undefined (no interval, n = 3)"
-    assert stats.mean([1, 2], level=0.99).basis == "n = 2 seeds, 99% t interval"
+    assert stats.mean([1, 2]).basis == "n = 2 seeds, t interval"
 
 
 # Fractions
@@ -85,7 +85,6 @@ def test_the_wilson_interval_stays_within_0_and_1() -> None:
             assert (1 - high, 1 - low) == pytest.approx((mirrored.low, mirrored.high))
     assert stats.proportion(0, 7).low == 0.0
     assert stats.proportion(7, 7).high == 1.0
-    assert stats.proportion(3, 7, level=0.5).high < stats.proportion(3, 7).high
     nothing = stats.proportion(0, 0)
     assert math.isnan(nothing.value)
     assert not nothing.has_interval
@@ -205,6 +204,20 @@ def test_the_choice_of_pairing_keeps_the_coverage(shared: float) -> None:
         return stats.difference(common + rng.normal(1, 1, 5), common + rng.normal(0, 1, 5))
 
     assert 0.93 < coverage(draw, 1.0) < 0.99
+
+
+def test_the_two_furthest_apart_have_tukeys_interval_and_no_certainty_without_spread() -> None:
+    groups = [0.90, 0.91, 0.92], [0.88, 0.90, 0.89], [0.95, 0.96, 0.94]
+    apart = stats.furthest_apart(groups)
+    assert apart.value == pytest.approx(0.06)
+    half = scipy_stats.studentized_range.ppf(0.95, 3, 6) * 0.01 / math.sqrt(3)  # the groups' common deviation is 0.01
+    assert (apart.high - apart.low) / 2 == pytest.approx(half, rel=1e-3)
+    assert (apart.n, apart.freedom) == (3, 6)
+    equal = stats.furthest_apart([[0.9, 0.9], [0.9, 0.9]])
+    assert not equal.has_interval
+    assert stats.verdict(equal, POINT) == NOT_SETTLED
+    assert not stats.furthest_apart([[0.9], [0.8, 0.81]]).has_interval
+    assert stats.furthest_apart([[], [0.8, 0.81]]).n == 0
 
 
 def test_a_published_run_is_compared_with_the_noise_of_seeds_and_images_of_both() -> None:

@@ -48,10 +48,13 @@ def swapped(folder: Path, one: Record, other: Record) -> Store:
 # The claims table ---------------------------------------------------------------------------------------------------
 
 
-def estimates(store: Store, names: Iterable[str] = claims.TESTS) -> dict[str, Answer]:
+TESTS = {test.name: test for test in claims.TESTS}
+
+
+def estimates(store: Store, names: Iterable[str] = TESTS) -> dict[str, Answer]:
     """What the tests of the claims that have records say, by name."""
     evidence = Evidence(store)
-    answers = {name: judge.largest_answer(list(claims.TESTS[name].answers(evidence))) for name in names}
+    answers = {name: judge.largest_answer(list(TESTS[name].answers(evidence))) for name in names}
     return {name: answer for name, answer in answers.items() if answer.estimate.n}
 
 
@@ -87,7 +90,7 @@ def test_most_claims_that_a_cpu_can_answer_have_records() -> None:
     assert len(standing()) >= 18
 
 
-@pytest.mark.parametrize("name", claims.TESTS)
+@pytest.mark.parametrize("name", TESTS)
 def test_a_claim_turns_with_its_records_and_with_no_others(name: str, tmp_path: Path) -> None:
     if name not in standing():
         pytest.skip("no records yet")

@@ -46,12 +46,12 @@ def test_an_ingredient_brings_what_the_whole_has_more_than_the_row_without_it() 
     assert [row.label for row in rows] == ["whole", "stem", "rate"]
     assert [round(row.brings.value, 6) for row in rows[1:]] == [0.1, -0.01]
     assert rows[0].brings.n == 0
-    assert rows[0].mean == pytest.approx(0.71)
+    assert rows[0].group.estimate.value == pytest.approx(0.71)
 
 
 def test_the_interval_has_the_spread_of_all_rows() -> None:
     rows = ablation(whole=WHOLE, stem=[0.60, 0.62, 0.61], wild=[0.2, 0.5, 0.8])
-    sd, freedom = stats.pooled_sd([list(row.accuracy.values()) for row in rows])
+    sd, freedom = stats.pooled_sd([row.group.accuracies for row in rows])
     stem = next(row for row in rows if row.label == "stem")
     assert stem.brings == stats.pooled_difference(WHOLE, [0.60, 0.62, 0.61], sd, freedom)
     assert freedom == 6
@@ -67,7 +67,7 @@ def test_the_verdicts_turn_with_the_records() -> None:
 def test_runs_that_failed_do_not_count_and_without_the_whole_there_is_no_row() -> None:
     pairs = [pair("whole", seed, value) for seed, value in enumerate(WHOLE)]
     pairs += [pair("stem", 0, 0.6), pair("stem", 1, 0.9, failed="diverged")]
-    assert [list(row.accuracy) for row in training.ablation(pairs)] == [[0, 1, 2], [0]]
+    assert [list(row.group.by_seed) for row in training.ablation(pairs)] == [[0, 1, 2], [0]]
     assert ablation(whole=[None], stem=[0.5]) == []
     assert ablation() == []
 

@@ -22,12 +22,20 @@ from statsmodels.stats import contingency_tables, multitest  # type: ignore[impo
 from statsmodels.stats import proportion as proportions
 from statsmodels.stats.power import TTestIndPower  # type: ignore[import-untyped]
 
-LEVEL = 0.95  # of an interval, unless another is asked for
+LEVEL = 0.95  # of every interval
+ALPHA = 0.05  # of the tests of one table together
 SMALLEST_EFFECT = 0.01  # the smallest difference in accuracy that is worth a decision: one percentage point
 EQUAL = 1e-12  # numbers no further apart than this are equal up to rounding
 
 HOLDS, DOES_NOT_HOLD, NOT_SETTLED, PENDING = "holds", "does not hold", "not settled", "pending"
 NO_DIFFERENCE = "shows no difference that matters"
+PLURALS = {  # every verdict, as it is said of several comparisons
+    HOLDS: "hold",
+    DOES_NOT_HOLD: "do not hold",
+    NO_DIFFERENCE: "show no difference that matters",
+    NOT_SETTLED: "are not settled",
+    PENDING: "are pending",
+}
 Array = NDArray[Any]
 
 
@@ -45,7 +53,6 @@ class Estimate:
     n: int
     of: str = "seeds"  # what n counts, in the plural
     method: str = "t"  # of the interval
-    level: float = LEVEL
     freedom: float = math.inf  # degrees of freedom of Student's t; infinite: the normal distribution
     correlation: float = math.nan  # of the pairs, where there are any
 
@@ -58,8 +65,7 @@ class Estimate:
     def basis(self) -> str:
         """What the interval rests on: `n = 3 seeds, t interval`."""
         unit = re.sub(r"^(\w+)s\b", r"\1", self.of) if self.n == 1 else self.of
-        level = "" if self.level == LEVEL else f"{100 * self.level:g}% "
-        interval = f"{level}{self.method} interval" if self.has_interval else "no interval"
+        interval = f"{self.method} interval" if self.has_interval else "no interval"
         pairs = "" if math.isnan(self.correlation) else f", correlation of pairs {_signed(self.correlation, '.2f')}"
         return f"n = {self.n:,} {unit}, {interval}{pairs}"
 
@@ -80,12 +86,12 @@ class Estimate:
     def p_above(self, bound: float) -> float:
         """One-sided p-value of the hypothesis that the truth is at most `bound`: small if the truth is above it.
 
-        It is read off the interval: it is (1 - level) / 2 if the lower end is at `bound`; 1 without an interval."""
+        It is read off the interval: it is 2.5% if the lower end is at `bound`; 1 without an interval."""
         distance = self.value - bound
         half = self.value - self.low if distance > 0 else self.high - self.value  # the half that faces the bound
         if not half > 0:  # no interval, or an end of what is possible, such as 100%
             return 0.0 if self.has_interval and distance > 0 else 1.0
-        return float(stats.t.sf(stats.t.ppf((1 + self.level) / 2, self.freedom) * distance / half, self.freedom))
+        return float(stats.t.sf(stats.t.ppf((1 + LEVEL) / 2, self.freedom) * distance / half, self.freedom))
 
     def p_below(self, bound: float) -> float:
         """One-sided p-value of the hypothesis that the truth is at least `bound`: small if the truth is below it."""
@@ -122,22 +128,22 @@ def _estimate(value: float, ends: Sequence[float] | None, n: int, of: str, metho
     return Estimate(float(value) if n else math.nan, float(low), float(high), n, of, method, **more)
 
 
-def proportion(hits: int, n: int, of: str = "images", level: float = LEVEL) -> Estimate:
+def proportion(hits: int, n: int, of: str = "images") -> Estimate:
     """A fraction with its Wilson score interval, which stays within 0 and 1 (Wilson 1927)."""
     if not (0 <= hits <= n and hits == int(hits) and n == int(n)):
         raise ValueError(f"{hits} of {n} is no fraction: hits are a whole number from 0 to n")
     if n == 0:
-        return _estimate(math.nan, None, 0, of, "Wilson", level=level)
-    low, high = proportions.proportion_confint(hits, n, 1 - level, method="wilson")
-    return _estimate(hits / n, (low if hits else 0, high if hits < n else 1), n, of, "Wilson", level=level)
+        return _estimate(math.nan, None, 0, of, "Wilson")
+    low, high = proportions.proportion_confint(hits, n, 1 - LEVEL, method="wilson")
+    return _estimate(hits / n, (low if hits else 0, high if hits < n else 1), n, of, "Wilson")
 
 
-def mean(values: ArrayLike, of: str = "seeds", level: float = LEVEL) -> Estimate:
+def mean(values: ArrayLike, of: str = "seeds") -> Estimate:
     """The mean of independent values, one a seed, with its t interval."""
     x = _numbers(values)
     value = x.mean() if len(x) else math.nan
-    ends = stats.t.interval(level, len(x) - 1, value, stats.sem(x)) if _vary(x) else None
-    return _estimate(value, ends, len(x), of, "t", level=level, freedom=len(x) - 1)
+    ends = stats.t.interval(LEVEL, len(x) - 1, value, stats.sem(x)) if _vary(x) else None
+    return _estimate(value, ends, len(x), of, "t", freedom=len(x) - 1)
 
 
 def bootstrap(values: ArrayLike, statistic: Callable[[Any], float], of: str = "images", draws: int = 2000) -> Estimate:
@@ -163,9 +169,9 @@ def _of(of: str, groups: Sequence[Array]) -> str:
     return of if min(sizes) == max(sizes) else f"{of}, up to {max(sizes):,}"
 
 
-def welch_difference(a: ArrayLike, b: ArrayLike, of: str = "seeds a side") -> Estimate:
+def welch_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
     """mean(a) - mean(b) of two independent groups, with Welch's t interval (Welch 1947); n is the smaller group's."""
-    return contrast([a, b], [1, -1], of)
+    return contrast([a, b], [1, -1], "seeds a side")
 
 
 def contrast(groups: Sequence[ArrayLike], weights: Sequence[float], of: str = "seeds a group") -> Estimate:
@@ -181,6 +187,20 @@ def contrast(groups: Sequence[ArrayLike], weights: Sequence[float], of: str = "s
     freedom = float(parts.sum() ** 2 / sum(part**2 / (len(x) - 1) for part, x in zip(parts, numbers, strict=True)))
     half = stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(parts.sum())
     return _estimate(value, (value - half, value + half), n, of, "Welch t", freedom=freedom)
+
+
+def furthest_apart(groups: Sequence[ArrayLike], of: str = "seeds a network") -> Estimate:
+    """The largest difference among the means of several groups, with Tukey's simultaneous interval (Tukey 1949), which
+    takes all groups to have one spread; n is the smallest group's."""
+    numbers = [_numbers(group) for group in groups]
+    n, freedom = min(map(len, numbers)), sum(map(len, numbers)) - len(numbers)
+    means = [x.mean() if len(x) else math.nan for x in numbers]
+    best, worst = int(np.argmax(means)), int(np.argmin(means))
+    if n < 2 or not _vary(np.concatenate([x - x.mean() for x in numbers])):
+        return _estimate(means[best] - means[worst], None, n, of, "Tukey")
+    interval = stats.tukey_hsd(*numbers).confidence_interval(LEVEL)
+    ends = interval.low[best, worst], interval.high[best, worst]
+    return _estimate(means[best] - means[worst], ends, n, of, "Tukey", freedom=freedom)
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, of: str = "pairs of seeds") -> Estimate:
@@ -258,10 +278,10 @@ def _disagreements(correct_a: ArrayLike, correct_b: ArrayLike) -> tuple[int, int
     return int((a & ~b).sum()), int((b & ~a).sum()), len(a)
 
 
-def median_difference(a: ArrayLike, b: ArrayLike, of: str = "trials a side") -> Estimate:
+def median_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
     """median(a) - median(b) of two independent groups of trials, with its bootstrap interval."""
     sides = [_numbers(a), _numbers(b)]
-    return _bootstrap(sides, lambda x, y: float(np.median(x) - np.median(y)), _of(of, sides))
+    return _bootstrap(sides, lambda x, y: float(np.median(x) - np.median(y)), _of("trials a side", sides))
 
 
 def rank_correlation(a: ArrayLike, b: ArrayLike, of: str = "trials", draws: int = 1000) -> Estimate:
@@ -344,17 +364,17 @@ class Adjusted(NamedTuple):
     p: float
 
 
-def holm(table: Mapping[str, tuple[Estimate, float]], alpha: float = 0.05) -> dict[str, Adjusted]:
+def holm(table: Mapping[str, tuple[Estimate, float]]) -> dict[str, Adjusted]:
     """The verdicts of one table's comparisons, (estimate, smallest effect) by name, adjusted together (Holm 1979).
 
     A comparison keeps its verdict, an equivalence too, if its `p_value` survives; else it is *not settled*. What is
     pending counts among the comparisons (p = 1), so that no verdict is lost when its runs arrive."""
     raw = [p_value(*comparison) for comparison in table.values()]
-    adjusted = multitest.multipletests(raw, alpha, method="holm")[1] if raw else []
+    adjusted = multitest.multipletests(raw, ALPHA, method="holm")[1] if raw else []
     verdicts = {}
     for (name, comparison), p in zip(table.items(), adjusted, strict=True):
         unadjusted = verdict(*comparison)
-        verdicts[name] = Adjusted(unadjusted if p <= alpha or unadjusted == PENDING else NOT_SETTLED, float(p))
+        verdicts[name] = Adjusted(unadjusted if p <= ALPHA or unadjusted == PENDING else NOT_SETTLED, float(p))
     return verdicts
 
 

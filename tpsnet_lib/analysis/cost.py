@@ -96,6 +96,11 @@ def published(path: Path | None = None) -> list[dict[str, Any]]:
     return rows
 
 
+def published_model(name: str) -> dict[str, Any]:
+    """The row of `published` of one model."""
+    return next(row for row in published() if row["model"] == name)
+
+
 def _published_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A line of the table with its numbers; `ValueError` for one that lacks a cell, or whose numbers are none."""
     if None in row or None in row.values():

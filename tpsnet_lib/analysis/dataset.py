@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tpsnet_lib.config import TrainConfig
+
+_NONE = TrainConfig(crop=0, flip="none", rotation=0.0)  # a recipe without augmentation
 
 
 def single_augmentations(crop: int = 4, rotation: float = 5.0, cutout: int = 12) -> dict[str, TrainConfig]:
     """Recipes of one augmentation each, by name: `crop` in pixels of padding, `rotation` in degrees, `cutout` in pixels
     of the square's side."""
     return {
-        "random crop": _only(crop=crop),
-        "random flip": _only(flip="random"),
-        "alternating flip": _only(flip="alternate"),
-        "rotation": _only(rotation=rotation),
-        "cutout": _only(cutout=cutout),
-        "TrivialAugment": _only(trivial=True),
+        "random crop": replace(_NONE, crop=crop),
+        "random flip": replace(_NONE, flip="random"),
+        "alternating flip": replace(_NONE, flip="alternate"),
+        "rotation": replace(_NONE, rotation=rotation),
+        "cutout": replace(_NONE, cutout=cutout),
+        "TrivialAugment": replace(_NONE, trivial=True),
     }
 
 
-def _only(
-    crop: int = 0,
-    flip: str = "none",
-    rotation: float = 0.0,
-    cutout: int = 0,
-    trivial: bool = False,
-    mixup: float = 0.0,
-    cutmix: float = 0.0,
-) -> TrainConfig:
-    """A recipe whose only augmentations are those that are named."""
-    return TrainConfig(
-        crop=crop, flip=flip, rotation=rotation, cutout=cutout, trivial=trivial, mixup=mixup, cutmix=cutmix
-    )
-
-
 AUGMENTATIONS = single_augmentations()
-MIXES = {"mixup": _only(mixup=1.0), "CutMix": _only(cutmix=1.0)}
+MIXES = {"mixup": replace(_NONE, mixup=1.0), "CutMix": replace(_NONE, cutmix=1.0)}

@@ -19,7 +19,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tpsnet_lib.analysis.architecture import Group
+from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.config import ModelConfig
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model import build

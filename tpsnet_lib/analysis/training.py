@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import torch
 
 from tpsnet_lib import optim, stats
 from tpsnet_lib.analysis import recipe_glossary
 from tpsnet_lib.analysis.final_runs import Final
+from tpsnet_lib.analysis.groups import Group, Pairs, groups_by_label
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.model import ResNet, build
-from tpsnet_lib.runs.experiments import Run
-from tpsnet_lib.runs.records import Record
 from tpsnet_lib.stats import Estimate
 
 SMALLEST_GAIN = 0.001  # of test accuracy over a published network that would matter: a tenth of a point
@@ -36,48 +34,36 @@ class AblationRow:
     `brings` is the accuracy of the whole recipe minus that of this row, as a fraction: what the ingredient brings, more
     than 0 if it earns its place. It has no seeds for the whole recipe itself."""
 
-    label: str
-    config: RunConfig
-    accuracy: dict[int, float]  # on validation images, by seed
+    group: Group
     brings: Estimate
     ingredients: tuple[str, ...]  # what the row lacks, in the words of the glossary
     verdict: str = ""  # on "the ingredient helps", those of all rows adjusted together by Holm's method
 
     @property
-    def mean(self) -> float:
-        """The mean accuracy over seeds."""
-        return float(np.mean(list(self.accuracy.values())))
+    def label(self) -> str:
+        """What the row is called in its experiment."""
+        return self.group.label
 
 
-def ablation(pairs: Iterable[tuple[Run, Record | None]]) -> list[AblationRow]:
+def ablation(pairs: Pairs) -> list[AblationRow]:
     """The rows of an ablation: the whole recipe, which is declared first, then the rows by what is lost without them.
 
     The spread between seeds is pooled over all rows, which have few seeds each. Rows without a record are left out;
     without a record of the whole recipe there is nothing to compare with, and no row."""
-    groups: dict[str, list[tuple[Run, Record]]] = {}
-    whole = ""
-    for run, record in pairs:
-        whole = whole or run.label
-        if record is not None and not record.failed:
-            groups.setdefault(run.label, []).append((run, record))
-    if whole not in groups:
+    groups = list(groups_by_label(pairs).values())
+    if not groups or not groups[0].records:
         return []
-    accuracy = {label: _by_seed(runs) for label, runs in groups.items()}
-    sd, freedom = stats.pooled_sd([list(scores.values()) for scores in accuracy.values()])
-    reference = list(accuracy[whole].values())
-    rows = []
-    for label, runs in groups.items():
-        scores = [] if label == whole else list(accuracy[label].values())
-        brings = stats.pooled_difference(reference, scores, sd, freedom)
-        ingredients = recipe_glossary.left_out(groups[whole][0][0].config, runs[0][0].config)
-        rows.append(AblationRow(label, runs[0][0].config, accuracy[label], brings, tuple(ingredients)))
-    verdicts = stats.holm({row.label: (row.brings, stats.SMALLEST_EFFECT) for row in rows if row.label != whole})
-    rows = [replace(row, verdict=verdicts[row.label].verdict) if row.label != whole else row for row in rows]
-    return sorted(rows, key=lambda row: (row.label != whole, -row.brings.value))
-
-
-def _by_seed(runs: Sequence[tuple[Run, Record]]) -> dict[int, float]:
-    return {run.config.seed: float(record.metrics["validation_accuracy"]) for run, record in runs}
+    whole, changed = groups[0], [group for group in groups[1:] if group.records]
+    sd, freedom = stats.pooled_sd([group.accuracies for group in (whole, *changed)])
+    brings = {
+        group.label: stats.pooled_difference(whole.accuracies, group.accuracies, sd, freedom) for group in changed
+    }
+    verdicts = stats.holm({label: (estimate, stats.SMALLEST_EFFECT) for label, estimate in brings.items()})
+    rows = [AblationRow(whole, stats.pooled_difference(whole.accuracies, [], sd, freedom), ())]
+    for group in sorted(changed, key=lambda group: -brings[group.label].value):
+        ingredients = recipe_glossary.left_out(whole.config, group.config)
+        rows.append(AblationRow(group, brings[group.label], tuple(ingredients), verdicts[group.label].verdict))
+    return rows
 
 
 def against_published(final: Final, row: Mapping[str, Any], others: Iterable[Final]) -> Estimate:

@@ -6,11 +6,13 @@ an estimate. The seeds are declared beforehand, so that a half-finished experime
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis.architecture import describe_runs
+from tpsnet_lib.analysis.architecture import describe_budget
+from tpsnet_lib.analysis.groups import Group, hardware
 from tpsnet_lib.claims.claims import CLAIMS, TESTS, Test
 from tpsnet_lib.claims.evidence import Answer, Evidence
 from tpsnet_lib.runs.experiments import Experiment
@@ -47,23 +49,17 @@ def judge_claims(store: Store, declared: Mapping[str, Experiment] | None = None)
 
     `declared` stands in for declared experiments of the same names."""
     evidence = Evidence(store, declared)
-    answers = {name: list(test.answers(evidence)) for name, test in TESTS.items()}
+    answers = {test.name: list(test.answers(evidence)) for test in TESTS}
     chosen = {name: largest_answer(candidates) for name, candidates in answers.items()}
     adjusted = stats.holm({name: (answer.judged, answer.smallest_effect) for name, answer in chosen.items()})
-    return [
-        _row(TESTS[name], answer, adjusted[name], _pending(answers[name], answer, evidence))
-        for name, answer in sorted(chosen.items(), key=lambda item: TESTS[item[0]].claim)
-    ]
+    pending = {name: _pending(answers[name], answer, evidence) for name, answer in chosen.items()}
+    return [_row(test, chosen[test.name], adjusted[test.name], pending[test.name]) for test in TESTS]
 
 
 def describe_table(rows: Sequence[Row]) -> str:
     """How many tests were made, and how many have which verdict: tests are counted, and not claims."""
-    several = {stats.HOLDS: "hold", stats.DOES_NOT_HOLD: "do not hold", stats.NO_DIFFERENCE: "show no difference that"}
-    several[stats.NO_DIFFERENCE] += " matters"
-    several |= {verdict: f"are {verdict}" for verdict in (stats.NOT_SETTLED, stats.PENDING)}
-    order = (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE, stats.NOT_SETTLED, stats.PENDING)
-    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in order}
-    words = [f"{n} {several.get(verdict, verdict) if n > 1 else verdict}" for verdict, n in counts.items() if n]
+    counts = Counter(row.verdict for row in rows)
+    words = [f"{counts[one]} {many if counts[one] > 1 else one}" for one, many in stats.PLURALS.items() if counts[one]]
     claims = len({row.claim for row in rows})
     return f"Of {len(rows)} tests of {claims} claims, adjusted together by Holm's method, {', '.join(words)}."
 
@@ -76,8 +72,7 @@ def largest_answer(answers: Sequence[Answer]) -> Answer:
 
 
 def _row(test: Test, answer: Answer, adjusted: stats.Adjusted, pending: str) -> Row:
-    configs = [config for runs in answer.runs for config in runs.configs]
-    records = {record.id: record for runs in answer.runs for record in runs.records if not record.failed}
+    records = {record.id: record for runs in answer.runs for record in runs.records}
     return Row(
         test.name,
         test.claim,
@@ -88,18 +83,26 @@ def _row(test: Test, answer: Answer, adjusted: stats.Adjusted, pending: str) -> 
         answer.estimate,
         _estimate_text(answer.estimate, answer.form),
         answer.smallest_effect,
-        describe_runs(configs),
+        describe_budget(answer.runs),
         tuple(records.values()) if answer.estimate.n else (),
         pending,
-        (*answer.notes, *_left_out(answer)) if answer.estimate.n else (),
+        (*answer.notes, *_run_notes(answer.runs)) if answer.estimate.n else (),
     )
 
 
-def _left_out(answer: Answer) -> list[str]:
-    """The note on runs that are not compared, because the other side has none of their kind of machine."""
-    count = sum(runs.left_out for runs in answer.runs)
-    machine = next((record.hardware for runs in answer.runs for record in runs.records), "")
-    return [f"Runs of one kind of machine are compared ({machine}); {count} of another are left out."] if count else []
+def _run_notes(runs: Sequence[Group]) -> list[str]:
+    """Notes on runs that are not in the means: those of another kind of machine, and those that failed; and on networks
+    that no machine has in common."""
+    notes, left_out = [], sum(group.left_out for group in runs)
+    machines = [{hardware(record) for record in group.records} for group in runs]
+    if left_out:
+        machine = next((record.hardware for group in runs for record in group.records), "")
+        notes.append(f"Runs of one kind of machine are compared ({machine}); {left_out} of another are left out.")
+    if len(machines) > 1 and not set.intersection(*machines):
+        notes.append("No kind of machine has runs of all these networks: the difference may be that of the machines.")
+    if failed := sum(group.failed for group in runs if group.label):  # a failed trial of a search is at chance level
+        notes.append(f"{failed} of the runs could not be finished, and no mean counts them.")
+    return notes
 
 
 def _estimate_text(estimate: Estimate, form: str) -> str:

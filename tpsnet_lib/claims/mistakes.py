@@ -81,8 +81,8 @@ def unannealed_ranking(store: Store) -> str:
 
 def single_seed(store: Store) -> str:
     """What the original's difference between two networks of one seed each is worth beside runs of several seeds."""
-    published = {row["model"]: row for row in cost.published()}
-    return seed_sentence(seed_groups(finals(store)), published["Model 2"], published["Model 1"])
+    better, worse = (cost.published_model(name) for name in ("Model 2", "Model 1"))
+    return seed_sentence(seed_groups(finals(store)), better, worse)
 
 
 def seed_sentence(groups: Mapping[str, list[float]], better: Mapping[str, Any], worse: Mapping[str, Any]) -> str:

@@ -14,8 +14,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis.architecture import DesignVariable, Group, describe_budget
+from tpsnet_lib.analysis.architecture import DesignVariable, describe_budget
 from tpsnet_lib.analysis.design_predictor import Timing
+from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.plots.style import PALETTE, STYLE, describe, figure
 
 RESIDUAL, PLAIN = PALETTE[0], PALETTE[1]

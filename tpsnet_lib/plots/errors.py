@@ -250,7 +250,7 @@ def _points(
 def _complement(accuracy: Estimate) -> Estimate:
     """The error of an accuracy."""
     value, low, high = 1 - accuracy.value, 1 - accuracy.high, 1 - accuracy.low
-    return Estimate(value, low, high, accuracy.n, accuracy.of, accuracy.method, accuracy.level)
+    return Estimate(value, low, high, accuracy.n, accuracy.of, accuracy.method)
 
 
 def _tile(ax: Any, image: Tensor) -> None:

@@ -146,12 +146,12 @@ def ablation(rows: Sequence[AblationRow], records: Sequence[Record] = ()) -> Fig
     )
     axes.tick_params(axis="y", labelsize=8)
     axes.legend(title=None, loc="lower right", fontsize=8)
-    run, size = whole.config.train, whole.config.data.train_size
+    run, size = whole.group.config.train, whole.group.config.data.train_size
     names = {effect: [label for label in labels if effects[label] == effect] for effect in order}
     told = "; ".join(f"{effect}: {len(names[effect])}" for effect in order)
     return describe(
         fig,
-        caption=f"In small, short runs ({run.epochs:g} epochs of {size:,} images, {len(whole.accuracy)} seeds) few"
+        caption=f"In small, short runs ({run.epochs:g} epochs of {size:,} images, {len(whole.group.records)} seeds) few"
         " ingredients carry the recipe. Bars are 95% intervals with the spread of all rows; the band is one point.",
         alt=f"Points of accuracy that each of {len(parts)} ingredients brings, with intervals. {told}.",
         records=records,
