@@ -21,7 +21,7 @@ import pytest
 import torch
 from searching import until
 
-from tpsnet_lib.analysis import errors, final_runs
+from tpsnet_lib.analysis import final_runs
 from tpsnet_lib.analysis.cost import run_flops
 from tpsnet_lib.benchmarks import card as bench
 from tpsnet_lib.benchmarks import throughput as benches
@@ -424,7 +424,7 @@ def test_the_notebooks_and_the_test_command_take_the_winner_from_the_records(
     ranked = final_runs.finals(store)
     assert (ranked[0].name, len(ranked[0].records), len(ranked)) == (wins, 3, 2)
     assert record_commands._best_opened(store) == first.with_seed(0).id
-    assert errors.rank_records(store, "cifar10")[0].id == first.with_seed(0).id
+    assert final_runs.rank_records(store, "cifar10")[0].id == first.with_seed(0).id
 
 
 # What travels ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import torch
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import final_runs
 from tpsnet_lib.analysis.final_runs import Final
-from tpsnet_lib.config import DataConfig, RunConfig
+from tpsnet_lib.config import RECIPES, DataConfig, RunConfig
 from tpsnet_lib.runs import openings, test_set
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.publish import write_trials
@@ -81,6 +81,39 @@ def test_recipes_are_ordered_by_validation_accuracy_and_never_by_test_accuracy(t
 
     assert order((0.95, 0.94)) == ["two_cores", "two_cores_narrow", "sprint10"]
     assert order((0.94, 0.95)) == ["two_cores_narrow", "two_cores", "sprint10"]
+
+
+def test_a_recipe_that_validation_did_not_judge_stands_by_its_arithmetic(tmp_path: Path) -> None:
+    shorter, recipe, longer = (
+        replace(load_experiment("two_cores").runs[0].config, train=replace(RECIPES["two_cores"], epochs=epochs))
+        for epochs in (1.0, 10.0, 90.0)
+    )
+    judged = Final("judged", (record(config=recipe),), (None,), held_out=(record(accuracy=0.9),))
+    better = Final("better", (record(config=longer),), (None,), held_out=(record(accuracy=0.95),))
+    short, long = (Final(name, (record(config=run),), (None,)) for name, run in (("short", shorter), ("long", longer)))
+    longest = Final("longest", (record(config=replace(longer, train=replace(longer.train, epochs=200.0))),), (None,))
+    ranked = final_runs._ranked([short, judged, long, better])
+    assert [final.name for final in ranked] == ["better", "long", "judged", "short"]
+    assert final_runs._ranked([judged, better, longest])[0] is longest
+
+
+def test_records_are_taken_recipe_by_recipe_the_opened_seeds_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(seed: int, finished: str, weights: bool = True) -> Record:
+        path = tmp_path / str(seed)
+        path.mkdir()
+        if weights:
+            (path / "weights.safetensors").touch()
+        return replace(record(seed), path=path, provenance={"finished": finished})
+
+    bare, second, early, late, first = trained(0, "1", False), *(trained(n, str(n)) for n in (1, 2, 3, 4))
+    recipes = [
+        Final("a", (bare, second), (opened(0.9), opened(0.1))),
+        Final("b", (early, late, first), (None, None, opened(0.99))),
+    ]
+    monkeypatch.setattr(final_runs, "finals", lambda store, dataset: recipes)
+    assert final_runs.rank_records(Store(tmp_path), "cifar10") == [second, first, late, early]
 
 
 def test_the_seeds_of_a_declared_recipe_are_one_result(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ from conftest import tiny
 from matplotlib import pyplot
 
 from tpsnet_lib import course, metrics, tasks
-from tpsnet_lib.analysis import errors
+from tpsnet_lib.analysis import errors, final_runs
 from tpsnet_lib.config import ModelConfig
 from tpsnet_lib.data import datasets
 from tpsnet_lib.files import RecordError
 from tpsnet_lib.model import build
 from tpsnet_lib.runs import test_set
+from tpsnet_lib.runs.experiments import Experiment, Run
 from tpsnet_lib.runs.record_files import WEIGHTS, write_sums, write_weights
 from tpsnet_lib.runs.records import Store, load_or_run, read_record
 
@@ -103,7 +104,8 @@ def test_a_record_without_usable_weights_is_passed_over_for_the_next_or_for_a_ne
     assert "does not fit the network in config.json" in note
     assert "\n" not in note
     other = load_or_run(tiny(train__epochs=1), store=opened, device="cpu", progress="none", keep_weights=True)
-    monkeypatch.setattr(errors, "final_ids", lambda: {other.id: "x", tiny_record.id: "x"})
+    records = [opened.load(tiny_record.id), other]
+    monkeypatch.setattr(errors, "rank_records", lambda store, dataset: records)
     following = choose(opened, "")
     assert (following.record.id, following.trained_now) == (other.id, False)
 
@@ -152,7 +154,7 @@ def test_the_notebook_runs_on_a_record_with_a_baseline_and_a_class_without_image
     monkeypatch.setattr(errors, "baseline", lambda record, store: (record, record.load_model()))
     names, findings, out = notebook(store=str(opened.writable), record=tiny_record.id)
     assert names.tested.record.id == tiny_record.id
-    assert f"(2000, 10) predictions for {len(few):,} test images" in findings
+    assert f"2,000 predictions for {len(few):,} test images" in findings
     assert f"of the {len(few):,} test images" in findings
     assert "The corruptions cost" in findings
     assert "cost the `classroom` network" in findings
@@ -180,9 +182,12 @@ def test_seeds_fitted_on_all_images_take_their_rank_from_their_split_sibling_and
         return load_or_run(config, store=store, device="cpu", progress="none", keep_weights=True)
 
     _, *seeds = [trained("split", 0), *(trained("all", seed) for seed in (2, 1, 0))]
-    monkeypatch.setattr(errors, "final_ids", lambda: {record.id: "x" for record in seeds})
+    runs = [Run("seeds", record.config, {}) for record in seeds]
+    declared = Experiment("seeds", "", "cpu", 1, 9.0, True, False, runs)
+    monkeypatch.setattr(final_runs, "final_experiments", lambda: [declared])
+    monkeypatch.setattr(test_set, "declaration", lambda record: test_set.Declaration("seeds", "a commit", "a hash"))
     for record in seeds:
-        test_set.open_test(record, store=store, device="cpu", exploratory=True)
+        test_set.open_test(record, store=store, device="cpu")
     names, findings, _ = notebook(store=str(store.writable))
     assert names.tested.record.id == seeds[2].id
     assert list(names.by_seed) == [0, 1, 2]

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from tpsnet_lib import metrics
-from tpsnet_lib.analysis.cost import run_flops
+from tpsnet_lib.analysis.final_runs import rank_records
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import ImageSet, class_names, load_test
 from tpsnet_lib.device import native_precision, resolve_device
@@ -84,13 +83,13 @@ def choose_network(
     notes: list[str] = []
     for record in candidates():
         try:
-            found = read_network(record, store, root)
+            tested = read_network(record, store, root)
         except RecordError as error:
             notes.append(f"Record {record.id} is passed over: {error}")
         else:
-            return replace(found, notes=(*notes, *found.notes))
-    found = read_network(load_or_run(fallback, root=root, store=store, keep_weights=True), store, root)
-    return replace(found, notes=(*notes, *found.notes), trained_now=True)
+            return replace(tested, notes=(*notes, *tested.notes))
+    tested = read_network(load_or_run(fallback, root=root, store=store, keep_weights=True), store, root)
+    return replace(tested, notes=(*notes, *tested.notes), trained_now=True)
 
 
 def read_network(record: Record, store: Store, root: str | Path | None) -> NetworkUnderTest:
@@ -103,71 +102,13 @@ def read_network(record: Record, store: Store, root: str | Path | None) -> Netwo
     network, test = record.load_model(device), load_test(record.config.data.dataset, root)
     try:
         opened = open_test(record, root=root, device=device.type, store=store, exploratory=True)  # asked of most
-        _require_length(opened.logits, test.labels, record)
+        if len(opened.logits) != len(test):
+            raise RecordError(f"it holds {len(opened.logits):,} predictions for {len(test):,} test images")
         return NetworkUnderTest(record, network, test, opened.logits, opened.exploratory)
     except RecordError as error:
         logits, _ = score(record, root=root, device=device.type)
         note = f"Its kept predictions are set aside for new ones: {error}"
         return NetworkUnderTest(record, network, test, logits, record.id not in final_ids(), (note,))
-
-
-def _require_length(logits: Tensor, labels: Tensor, record: Record) -> None:
-    """Raise `RecordError` unless there is one prediction of ten classes for each test image."""
-    if logits.shape[0] != len(labels) or logits.ndim != 2:
-        raise RecordError(
-            f"the test part of record {record.id} holds {tuple(logits.shape)} predictions for {len(labels):,} test"
-            " images: it is of another data set"
-        )
-
-
-# Which record -------------------------------------------------------------------------------------------------------
-
-
-def rank_records(store: Store, dataset: str) -> list[Record]:
-    """Records declared final, with weights, on this data set, in the order in which they are taken to be analysed
-    where none is named: those whose test part was opened, the best first, then the others, the newest first.
-
-    The best is found by `held_out_accuracy`, never by a test result nor by images that the network was fitted on. Where
-    one of two has none, nothing measured compares them: the one that was trained with more arithmetic comes first.
-    Seeds of a recipe that tie stand in their order."""
-    with_weights = [record for record in store.all() if record.has_weights and record.config.data.dataset == dataset]
-    finals = final_ids() if with_weights else {}
-    declared = [record for record in with_weights if record.id in finals]
-    opened = [record for record in declared if _was_opened(record, store)]
-    opened.sort(key=lambda record: (-run_flops(record.config), record.config.seed))
-    accuracy = {record.id: held_out_accuracy(record, store) for record in opened}
-    known = [record for record in opened if accuracy[record.id] is not None]
-    ranked = sorted(known, key=lambda record: (-(accuracy[record.id] or 0.0), record.config.seed))
-    for record in opened:  # one without goes before the first that has as little arithmetic
-        if accuracy[record.id] is None:
-            flops = [run_flops(other.config) for other in ranked]
-            place = next((i for i, value in enumerate(flops) if value < run_flops(record.config)), len(ranked))
-            ranked.insert(place, record)
-    shut = [record for record in declared if record not in opened]
-    return ranked + sorted(shut, key=lambda record: str(record.provenance["finished"]), reverse=True)
-
-
-def _was_opened(record: Record, store: Store) -> bool:
-    try:
-        return find_test(record, store) is not None
-    except RecordError:  # it is there, and altered
-        return True
-
-
-def split_siblings(record: Record, store: Store) -> list[Record]:
-    """Records of the same recipe that kept the validation images out, of this seed first; of a run that did, itself."""
-    if record.config.data.fit_on == "split":
-        return [record]
-    group = replace(record.config, data=replace(record.config.data, fit_on="split")).group_id
-    found = [other for other in store.all() if other.group_id == group and not other.failed]
-    return sorted(found, key=lambda other: (not other.has_weights, other.config.seed != record.config.seed))
-
-
-def held_out_accuracy(record: Record, store: Store) -> float | None:
-    """A record's accuracy on validation images that were kept out of fitting: its own, or, of a network that was fitted
-    on all images, the mean over its `split` siblings of whatever seeds; None where there is none of these."""
-    found = [float(other.metrics["validation_accuracy"]) for other in split_siblings(record, store)]
-    return float(np.mean(found)) if found else None
 
 
 # Networks to compare with -------------------------------------------------------------------------------------------
@@ -184,13 +125,13 @@ def logits_by_seed(record: Record, store: Store, n: int) -> dict[int, Tensor]:
         if other.group_id == record.group_id:
             with contextlib.suppress(RecordError):
                 opened[other.config.seed] = find_test(other, store)
-    own, found = opened.get(record.config.seed), {}
+    own, alike = opened.get(record.config.seed), {}
     for seed, result in sorted(opened.items()):
         if own is None or result is None or len(result.logits) != n:
             continue
         if all(result.metrics[name] == own.metrics[name] for name in ("fingerprint", "not_choosing")):
-            found[seed] = result.logits
-    return found
+            alike[seed] = result.logits
+    return alike
 
 
 def baseline(record: Record, store: Store) -> tuple[Record, ResNet] | None:

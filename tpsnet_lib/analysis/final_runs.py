@@ -1,14 +1,15 @@
-"""Final networks: the seeds of one recipe as one result, ordered by validation accuracy, never by test accuracy."""
+"""Final networks: the seeds of one recipe as one result; the best is chosen by validation, never by test accuracy."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from tpsnet_lib import stats
 from tpsnet_lib.config import RunConfig
+from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import collect, final_experiments
 from tpsnet_lib.runs.records import Record, Store
@@ -43,6 +44,11 @@ class Final:
         return tuple(record for record, _ in self.opened) or self.records
 
     @property
+    def training_macs(self) -> float:
+        """Multiply-accumulates of the whole training for each of its images."""
+        return count_macs(self.run.model) * self.run.train.epochs
+
+    @property
     def validation(self) -> Estimate:
         """The accuracy on validation images of the runs that were not fitted on them, the mean over seeds."""
         return stats.mean([record.metrics["validation_accuracy"] for record in self.held_out])
@@ -74,20 +80,20 @@ class Final:
         return " and ".join(sorted({record.hardware for record in self.counted}))
 
 
-def finals(store: Store) -> list[Final]:
-    """The CIFAR-10 results of every recipe that is declared final, the best validation accuracy first.
+def finals(store: Store, dataset: str = "cifar10") -> list[Final]:
+    """The results of every recipe that is declared final, the best first: the one rule of which network is the best.
 
-    Recipes without a run that kept the validation images out come last: nothing can choose them yet. A record
-    whose test set was opened for a look alone is left out, whatever was declared afterwards. A recipe that several
-    experiments declare has the name of the first. Raises `RecordError` where the log of openings and the results do
-    not agree."""
+    The best has the highest accuracy on validation images that were kept out of fitting. Nothing measured compares a
+    recipe without such a run: it stands before the first whose training takes less arithmetic. A record whose test set
+    was opened for a look alone is left out, whatever was declared afterwards. A recipe that several experiments declare
+    has the name of the first. Raises `RecordError` where the log of openings and the results do not agree."""
     openings.require_whole(store)
     groups: dict[tuple[str, str], dict[str, Record]] = {}
     names: dict[tuple[str, str], tuple[str, str]] = {}
     tests: dict[str, TestResult | None] = {}
     for experiment in final_experiments():
         for run, record in collect(experiment, store):
-            if record is None or record.failed or not record.stamp.startswith("CIFAR-10"):
+            if record is None or record.failed or record.config.data.dataset != dataset:
                 continue
             test = find_test(record, store)
             if test is not None and test.exploratory:
@@ -98,7 +104,6 @@ def finals(store: Store) -> list[Final]:
             names.setdefault(key, (experiment.name, run.label))
     shared = Counter(name for name, _ in names.values())
     all_records = store.all()
-    siblings = _by_group(all_records)
     results = []
     for key, members in groups.items():
         name, label = names[key]
@@ -106,22 +111,43 @@ def finals(store: Store) -> list[Final]:
         alone = tuple(record for record in records if ran_alone(record, all_records))
         name = f"{name}, {label}" if shared[name] > 1 else name
         opened = tuple(tests[record.id] for record in records)
-        results.append(Final(name, records, opened, held_out_runs(records[0], siblings), alone))
-    return sorted(results, key=lambda final: -final.validation.value if final.held_out else 1.0)
+        results.append(Final(name, records, opened, _held_out_runs(records[0], all_records), alone))
+    return _ranked(results)
 
 
-def held_out_runs(record: Record, groups: Mapping[str, list[Record]]) -> tuple[Record, ...]:
-    """The runs of a record's recipe that were not fitted on the validation images, by seed; `groups` by group id."""
-    split = replace(record.config, data=replace(record.config.data, fit_on="split"))
-    return tuple(sorted(groups.get(split.group_id, []), key=lambda run: run.config.seed))
+def _ranked(results: Iterable[Final]) -> list[Final]:
+    by_arithmetic = sorted(results, key=lambda final: -final.training_macs)
+    ranked = sorted((final for final in by_arithmetic if final.held_out), key=lambda final: -final.validation.value)
+    for final in by_arithmetic:
+        if not final.held_out:
+            less = (at for at, other in enumerate(ranked) if other.training_macs < final.training_macs)
+            ranked.insert(next(less, len(ranked)), final)
+    return ranked
 
 
-def _by_group(records: Iterable[Record]) -> dict[str, list[Record]]:
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if not record.failed:
-            groups[record.group_id].append(record)
-    return groups
+def leading(ranked: Iterable[Final]) -> list[Final]:
+    """The best recipe of each class of hardware, a GPU and a CPU, in the order of `finals`."""
+    best: dict[str, Final] = {}
+    for final in ranked:
+        best.setdefault(final.records[0].provenance["device"], final)
+    return list(best.values())
+
+
+def rank_records(store: Store, dataset: str) -> list[Record]:
+    """The records with weights of `finals`, in the order in which they are taken where none is named: those that were
+    opened on the test set, recipe by recipe and by seed, then the others, the newest first."""
+    ranked = finals(store, dataset)
+    opened = [record for final in ranked for record, _ in final.opened]
+    shut = [record for final in ranked for record in final.records if record not in opened]
+    shut.sort(key=lambda record: str(record.provenance["finished"]), reverse=True)
+    return [record for record in (*opened, *shut) if record.has_weights]
+
+
+def _held_out_runs(record: Record, records: Iterable[Record]) -> tuple[Record, ...]:
+    """The runs of a record's recipe that were not fitted on the validation images, by seed."""
+    group_id = replace(record.config, data=replace(record.config.data, fit_on="split")).group_id
+    runs = [run for run in records if run.group_id == group_id and not run.failed]
+    return tuple(sorted(runs, key=lambda run: run.config.seed))
 
 
 def ran_alone(record: Record, others: Iterable[Record]) -> bool:

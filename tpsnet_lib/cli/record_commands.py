@@ -96,7 +96,7 @@ def _accuracy(scores: dict[str, Any], kind: str) -> str:
 
 def _best_opened(store: Any) -> str:
     """The first of `rank_records` whose test part was opened."""
-    from tpsnet_lib.analysis.errors import rank_records
+    from tpsnet_lib.analysis.final_runs import rank_records
     from tpsnet_lib.runs.test_set import find_test
 
     for record in rank_records(store, "cifar10"):

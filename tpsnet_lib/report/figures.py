@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from scipy import optimize  # type: ignore[import-untyped]
 from torch import Tensor
-from torch.nn import functional as F
+from torch.special import entr
 
-from tpsnet_lib import stats
-from tpsnet_lib.analysis import architecture, errors, search, training
-from tpsnet_lib.analysis.final_runs import Final
+from tpsnet_lib import metrics, stats
+from tpsnet_lib.analysis import architecture, cost, search, training
+from tpsnet_lib.analysis.final_runs import Final, leading, rank_records
 from tpsnet_lib.analysis.training import seed_groups
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import MEMBERS
@@ -34,7 +33,6 @@ from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.test_set import find_test
 
 SOURCES = 6  # record ids under a figure of `README.md`
-PUBLISHED_GAP = 0.0022  # between Models 1 and 2 of the original, of one seed each
 
 
 @dataclass(frozen=True)
@@ -56,16 +54,11 @@ class Predictions:
         return self.logits.softmax(1).amax(1)
 
     @property
-    def cured(self) -> Tensor:
+    def scaled(self) -> Tensor:
         """The probabilities with a temperature, [N, 10]: each half of the images has that of the other half."""
         even = torch.arange(len(self.labels)) % 2 == 0
-        return (self.logits / torch.where(even, self._temperature(~even), self._temperature(even))[:, None]).softmax(1)
-
-    def _temperature(self, part: Tensor) -> float:
-        def loss(t: float) -> float:
-            return F.cross_entropy(self.logits[part] / t, self.labels[part]).item()
-
-        return float(optimize.minimize_scalar(loss, bounds=(0.05, 20), method="bounded").x)
+        of_even, of_odd = (metrics.temperature(self.logits[part], self.labels[part]) for part in (even, ~even))
+        return (self.logits / torch.where(even, of_odd, of_even)[:, None]).softmax(1)
 
 
 # From the records alone -----------------------------------------------------------------------------------------------
@@ -96,20 +89,22 @@ def _ablation(store: Store) -> Figure:
 
 
 def _seeds(store: Store) -> Figure:
-    found = first_screen.final_records(store)
-    counted = [record for final in found if len(final.opened) > 1 for record in final.counted]
-    return training_plots.seeds(seed_groups(found), PUBLISHED_GAP, counted)
+    finals = first_screen.final_records(store)
+    groups = seed_groups(finals)
+    counted = [record for final in finals if final.name in groups for record in final.counted]
+    better, worse = (cost.published_model(name)["accuracy"] for name in ("Model 2", "Model 1"))
+    return training_plots.seeds(groups, better - worse, counted)
 
 
 def _variables(store: Store) -> Figure:
-    found = architecture.design_variables(store)
-    six = {name: each for name, each in found.items() if name not in ("skips", architecture.EQUAL_MACS)}
-    return architecture_plots.design_variables(six)
+    variables = architecture.design_variables(store)
+    del variables["skips"], variables[architecture.EQUAL_MACS]
+    return architecture_plots.design_variables(variables)
 
 
 def _described(store: Store) -> Final:
     """The recipe that the page describes."""
-    return first_screen.leading(first_screen.final_records(store))[0]
+    return leading(first_screen.final_records(store))[0]
 
 
 def _curve(store: Store) -> Figure:
@@ -134,48 +129,46 @@ FROM_RECORDS: dict[str, Callable[[Store], Figure]] = {
 # From the records and the labels of the test images -------------------------------------------------------------------
 
 
-def _confusion(found: Predictions) -> Figure:
-    counts = torch.bincount(10 * found.labels + found.logits.argmax(1), minlength=100).view(10, 10)
-    return error_plots.confusion_matrix(counts, datasets.class_names("cifar10"), found.record)
+def _confusion(ours: Predictions) -> Figure:
+    counts = torch.bincount(10 * ours.labels + ours.logits.argmax(1), minlength=100).view(10, 10)
+    return error_plots.confusion_matrix(counts, datasets.class_names("cifar10"), ours.record)
 
 
-def _calibration(found: Predictions) -> Figure:
-    shown = {"as trained": found.confidence, "with a temperature": found.cured.amax(1)}
-    return error_plots.reliability({name: _bins(each, found.correct) for name, each in shown.items()}, found.record)
+def _calibration(ours: Predictions) -> Figure:
+    confidences = {"as trained": ours.confidence, "with a temperature": ours.scaled.amax(1)}
+    bins = {name: _reliability(confidence, ours.correct) for name, confidence in confidences.items()}
+    return error_plots.reliability(bins, ours.record)
 
 
-def _bins(confidence: Tensor, correct: Tensor, bins: int = 15) -> pd.DataFrame:
+def _reliability(confidence: Tensor, correct: Tensor, bins: int = 15) -> pd.DataFrame:
+    """A row a bin of equal counts: its mean confidence, and its accuracy as an estimate."""
     parts = confidence.argsort(stable=True).tensor_split(bins)
     right = [stats.proportion(int(correct[part].sum()), len(part)) for part in parts]
     return pd.DataFrame({"confidence": [confidence[part].mean().item() for part in parts], "accuracy": right})
 
 
-def _published(found: Predictions, others: reference_labels.Published) -> Figure:
-    hits = dict(zip(others.names, others.original == found.labels, strict=True))
-    pairs = {name: stats.paired_proportions(found.correct, theirs) for name, theirs in hits.items()}
+def _published(ours: Predictions, others: reference_labels.Published) -> Figure:
+    hits = dict(zip(others.names, others.original == ours.labels, strict=True))
+    pairs = {name: stats.paired_proportions(ours.correct, theirs) for name, theirs in hits.items()}
     verdicts = stats.holm({name: (pair, stats.SMALLEST_EFFECT) for name, pair in pairs.items()})
-    n = len(found.labels)
-    rows = [(error_plots.OURS, stats.proportion(int(found.correct.sum()), n), error_plots.OURS)]
+    n = len(ours.labels)
+    rows = [(error_plots.OURS, stats.proportion(int(ours.correct.sum()), n), error_plots.OURS)]
     rows += [(name, stats.proportion(int(hit.sum()), n), verdicts[name].verdict) for name, hit in hits.items()]
-    return error_plots.published_models(pd.DataFrame(rows, columns=["name", "accuracy", "verdict"]), found.record)
+    return error_plots.published_models(pd.DataFrame(rows, columns=["name", "accuracy", "verdict"]), ours.record)
 
 
-def _people(found: Predictions, people: Tensor) -> Figure:
+def _people(ours: Predictions, people: Tensor) -> Figure:
     """By how many people agree with the label: the error, and the entropy of votes and probabilities."""
     votes = people.double() / people.sum(1, keepdim=True)
-    agree = votes.gather(1, found.labels[:, None])[:, 0]
-    spread = {"network": _entropy(found.cured.double()), "people": _entropy(votes)}
+    agree = votes.gather(1, ours.labels[:, None])[:, 0]
+    spread = {"network": entr(ours.scaled.double()).sum(1), "people": entr(votes).sum(1)}
     rows = []
     for name, low, high in (("all", 1, 2), ("over 95%", 0.95, 1), ("over 80%", 0.8, 0.95), ("fewer", 0, 0.8)):
         part = (agree >= low) & (agree < high)
-        error = stats.proportion(int((part & ~found.correct).sum()), int(part.sum()))
+        error = stats.proportion(int((part & ~ours.correct).sum()), int(part.sum()))
         means = {who: stats.mean(each[part].tolist(), of="images") for who, each in spread.items()}
         rows.append({"agreement": name, "error": error, **means})
-    return error_plots.people(pd.DataFrame(rows), found.record)
-
-
-def _entropy(p: Tensor) -> Tensor:
-    return -(p * p.clamp(min=1e-12).log()).sum(1)
+    return error_plots.people(pd.DataFrame(rows), ours.record)
 
 
 WITH_LABELS: dict[str, Callable[[Predictions], Figure]] = {"confusion": _confusion, "calibration": _calibration}
@@ -184,7 +177,7 @@ WITH_LABELS: dict[str, Callable[[Predictions], Figure]] = {"confusion": _confusi
 def predictions(store: Store) -> Predictions | None:
     """Those of the network that chapter 5 takes apart; None without CIFAR-10 on this machine, or without a record."""
     root = datasets.find_root()
-    ranked = errors.rank_records(store, "cifar10")
+    ranked = rank_records(store, "cifar10")
     test = find_test(ranked[0], store) if root is not None and ranked else None
     return None if test is None else Predictions(ranked[0], test.logits, datasets.load_test("cifar10", root).labels)
 
@@ -194,13 +187,13 @@ def draw(store: Store) -> dict[str, Figure]:
     what `tpsnet data reference` names."""
     np.random.seed(0)  # noqa: NPY002 - seaborn draws from it where it moves points apart
     drawn = {name: make(store) for name, make in FROM_RECORDS.items()}
-    if (found := predictions(store)) is not None:
-        drawn |= {name: make(found) for name, make in WITH_LABELS.items()}
+    if (ours := predictions(store)) is not None:
+        drawn |= {name: make(ours) for name, make in WITH_LABELS.items()}
         others = reference_labels.load_reference(reference_labels.find_reference(), "cifar10")
         if others.published is not None:
-            drawn["published_models"] = _published(found, others.published)
+            drawn["published_models"] = _published(ours, others.published)
         if others.people is not None:
-            drawn["people"] = _people(found, others.people)
+            drawn["people"] = _people(ours, others.people)
     return drawn
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
-from tpsnet_lib.analysis.final_runs import Final, finals
+from tpsnet_lib.analysis.final_runs import Final, finals, leading
 from tpsnet_lib.analysis.training import SMALLEST_GAIN, ablation, against_published
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
@@ -27,21 +27,6 @@ CLASSES_OF_HARDWARE = {"cuda": "on one GPU", "cpu": "on two cores of a CPU"}
 def final_records(store: Store) -> list[Final]:
     """The recipes that were declared final and opened on the test set, the best validation accuracy first."""
     return [final for final in finals(store) if final.opened]
-
-
-def leading(found: Sequence[Final]) -> list[Final]:
-    """For each class of hardware the recipe with the best validation accuracy; the larger training run comes first.
-
-    Nothing is chosen by test accuracy: where a class has several recipes those with held-out runs come first."""
-    chosen: dict[str, Final] = {}
-    for final in found:
-        chosen.setdefault(final.records[0].provenance["device"], final)
-    return sorted(chosen.values(), key=lambda final: -_training_compute(final))
-
-
-def _training_compute(final: Final) -> float:
-    record = final.records[0]
-    return float(record.metrics["macs"]) * final.run.train.epochs
 
 
 def answer(found: Sequence[Final], rows: Sequence[judge.Row] = (), store: Store | None = None) -> str:
