@@ -60,9 +60,6 @@ def test_fog_lightens_hides_about_what_it_says_and_drifts_smoothly():
     assert veiled.diff(dim=3).abs().max() < 0.06  # of 31 steps between the sides of five patches
     assert veiled[0].std() > 0.05
     assert not torch.equal(veiled[0], veiled[1])
-    assert not torch.equal(
-        corruptions.fog(black, torch.arange(50), 0.4, seed=1), corruptions.fog(black, torch.arange(50), 0.4)
-    )
     seen = corruptions.fog(IMAGES, INDICES, 0.4).float()
     assert seen.std((1, 2, 3)).lt(IMAGES.float().std((1, 2, 3))).all()
     assert torch.equal(corruptions.fog(IMAGES, INDICES, 0.0), IMAGES)

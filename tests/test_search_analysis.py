@@ -223,10 +223,10 @@ def test_a_diverging_run_is_recorded_as_failed_and_the_next_goes_on(tmp_path: Pa
     wild = Run("wild", tiny(train__lr=100, train__weight_decay=1, train__epochs=8), {})
     calm = Run("calm", tiny(train__epochs=1), {})
     store = Store(tmp_path / "with space")
-    pairs = search.train_in_process([wild, calm], store, progress="none")
+    pairs = search.train_in_process([wild, calm], store)
     completed = search.completed_trials(pairs)
     assert "not a number" in pairs[0][1].failed
     assert [trial.label for trial in completed] == ["wild", "calm"]
     assert completed[0].accuracy == search.CHANCE
-    again = search.train_in_process([wild, calm], store, progress="none")
+    again = search.train_in_process([wild, calm], store)
     assert [record.id for _, record in again] == [record.id for _, record in pairs], "nothing is run twice"

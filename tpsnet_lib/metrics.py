@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -13,18 +12,11 @@ from tpsnet_lib.data.datasets import normalise
 
 
 @torch.inference_mode()
-def predict(
-    model: nn.Module,
-    images: Tensor,
-    *,
-    batch_size: int = 500,
-    precision: str = "fp32",
-    progress: Callable[[int], None] | None = None,
-) -> Tensor:
+def predict(model: nn.Module, images: Tensor, *, batch_size: int = 500, precision: str = "fp32") -> Tensor:
     """Logits float32 [N, 10], on the CPU, of images uint8 [N, 3, 32, 32], computed on the model's device.
 
     The model runs in evaluation mode and then returns to the mode it was in. `precision`: `fp32`, or `bf16` for
-    autocast. `progress` is called with the number of images of each batch done."""
+    autocast."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -34,8 +26,6 @@ def predict(
             for start in range(0, len(images), batch_size):
                 batch = images[start : start + batch_size].to(device)
                 logits.append(model(normalise(batch)).float())
-                if progress is not None:
-                    progress(len(batch))
     finally:
         model.train(was_training)
     return torch.cat(logits).cpu() if logits else torch.empty(0, CLASSES)

@@ -18,14 +18,14 @@ from tpsnet_lib.data.augment import uniform
 _FOG, _FOG_LIGHT = 5, 225.0  # patches of fog along a side, and how light it is, of 255
 
 
-def gaussian_noise(images: Tensor, indices: Tensor, deviation: float, seed: int = 0) -> Tensor:
+def gaussian_noise(images: Tensor, indices: Tensor, deviation: float) -> Tensor:
     """Normal noise of a standard deviation in [0, 1] of the pixel range, the same for an image in any batch.
 
     `images` uint8 [B, 3, H, W], `indices` int64 [B] their positions in the data set."""
     pixels = images[0].numel()
     keys = (indices.to(images.device).unsqueeze(1) * pixels + torch.arange(pixels, device=images.device)).flatten()
-    radius = (-2 * (1 - uniform(seed, 0, keys, 0)).log()).sqrt()  # Box & Muller 1958
-    noise = radius * (2 * math.pi * uniform(seed, 0, keys, 1)).cos()
+    radius = (-2 * (1 - uniform(0, 0, keys, 0)).log()).sqrt()  # Box & Muller 1958
+    noise = radius * (2 * math.pi * uniform(0, 0, keys, 1)).cos()
     return _to_uint8(images + 255 * deviation * noise.view(images.shape))
 
 
@@ -39,14 +39,14 @@ def gaussian_blur(images: Tensor, deviation: float) -> Tensor:
     return _to_uint8(F.conv2d(rows, weights.unsqueeze(3), groups=images.shape[1]))
 
 
-def fog(images: Tensor, indices: Tensor, density: float, seed: int = 0) -> Tensor:
+def fog(images: Tensor, indices: Tensor, density: float) -> Tensor:
     """A light grey veil, thicker here and thinner there, that hides so much of the image on average (0 to 1).
 
     What is seen through fog is the scene at lower contrast plus the fog's own light (Koschmieder 1924). The thickness,
     from half the density to half as much again, varies smoothly and is drawn for each image by its position in the
     data set (`indices` int64 [B]), so that it is the same in any batch; `images` uint8 [B, 3, H, W]."""
     keys = indices.to(images.device)[:, None] * _FOG**2 + torch.arange(_FOG**2, device=images.device)
-    drawn = uniform(seed, 0, keys.flatten(), 2).view(-1, 1, _FOG, _FOG)
+    drawn = uniform(0, 0, keys.flatten(), 2).view(-1, 1, _FOG, _FOG)
     field = F.interpolate(drawn, images.shape[-2:], mode="bilinear", align_corners=True)
     veil = (density * (0.5 + field)).clamp(max=1)
     return _to_uint8(images * (1 - veil) + _FOG_LIGHT * veil)

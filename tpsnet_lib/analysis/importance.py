@@ -29,18 +29,18 @@ class Importance:
     share: Estimate
 
 
-def importance(trials: Sequence[Trial], resamples: int = 30, seed: int = 0) -> tuple[list[Importance], float]:
+def importance(trials: Sequence[Trial], resamples: int = 30) -> tuple[list[Importance], float]:
     """The importance of each varied variable, the greatest first, and how much of the variance (R^2) such a forest
     explains of trials that its trees have not seen. Empty and nan below `LEAST` trials or where all are equally good.
 
     The share is optuna's fANOVA on all trials (Hutter, Hoos & Leyton-Brown 2014); what no variable explains by itself,
     several explain together. Its interval is from resamples of the trials. In these a column of random numbers goes
     along, new in each: the variable `(noise)`, whose share is the median; what is not above it may be nothing."""
-    names, y, draw = varied(trials), accuracies(trials), np.random.default_rng([2014, seed])
+    names, y, draw = varied(trials), accuracies(trials), np.random.default_rng([2014, 0])
     if len(y) < LEAST or np.ptp(y) == 0 or not names:
         return [], math.nan
     columns = {name: column(trials, name) for name in names}
-    whole = fanova(columns, y, seed)
+    whole = fanova(columns, y, seed=0)
     shares: dict[str, list[float]] = {name: [] for name in (*names, NOISE)}
     while len(shares[NOISE]) < resamples:
         chosen = draw.integers(0, len(y), len(y))

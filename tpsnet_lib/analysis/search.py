@@ -96,19 +96,19 @@ def accuracies(trials: Sequence[Trial]) -> NDArray[np.float64]:
     return np.array([trial.accuracy for trial in trials], dtype=float)
 
 
-def read_space(given: str | Mapping[str, Any], spaces: Mapping[str, Space], name: str = "mine") -> Space:
+def read_space(space: str | Mapping[str, Any], spaces: Mapping[str, Space], name: str = "mine") -> Space:
     """One of `spaces` by its name, or a space that is written out, as YAML text or as a mapping.
 
     A name that is not there, text that is no YAML, and a space without variables are a `ConfigError` of one line."""
-    if isinstance(given, str) and given in spaces:
-        return spaces[given]
+    if isinstance(space, str) and space in spaces:
+        return spaces[space]
     known = f"give one of {', '.join(spaces)}, or the space itself: variables: {{lr: {{log: [0.001, 0.1]}}}}"
     try:
-        tree = plain_yaml(given) if isinstance(given, str) else given
+        tree = plain_yaml(space) if isinstance(space, str) else space
     except ValueError as error:
         raise ConfigError(f"space {name}: not YAML ({error}); {known}") from None
     if not isinstance(tree, Mapping):
-        raise ConfigError(f"there is no space {brief(given)}: {known}")
+        raise ConfigError(f"there is no space {brief(space)}: {known}")
     strange = [str(key) for key in tree if key not in ("about", "variables", "each", "budget")]
     variables, budget = tree.get("variables"), tree.get("budget", {})
     if strange or not isinstance(variables, Mapping) or not variables or not isinstance(budget, Mapping):
@@ -117,9 +117,7 @@ def read_space(given: str | Mapping[str, Any], spaces: Mapping[str, Space], name
     return parse_space(name, tree)
 
 
-def train_in_process(
-    runs: Sequence[Run], store: Store, root: str | Path | None = None, progress: str = "auto"
-) -> list[tuple[Run, Record]]:
+def train_in_process(runs: Sequence[Run], store: Store, root: str | Path | None = None) -> list[tuple[Run, Record]]:
     """Runs with their records, trained one after another in this process where missing, on one thread: for a few small
     runs, too small to share between threads and done before `experiments.run_all` would have started its workers.
 
@@ -130,7 +128,7 @@ def train_in_process(
         for run in runs:
             started = now()
             try:
-                record = load_or_run(run.config, root=root, store=store, progress=progress)
+                record = load_or_run(run.config, root=root, store=store)
             except TrainingError as error:
                 record = find_record(run, store) or _failed(run, store, root, str(error), started)
             pairs.append((run, record))
@@ -162,33 +160,29 @@ def accuracy_at(trial: Trial, epoch: float) -> float:
     return [row["validation_accuracy"] for row in trial.record.history() if row["epoch"] <= epoch + 1e-6][-1]
 
 
-def winners_range(
-    values: ArrayLike, accuracy: ArrayLike, share: float = 0.25, repeats: int = 2000, seed: int = 0
-) -> Estimate:
+def winners_range(values: ArrayLike, accuracy: ArrayLike, repeats: int = 2000) -> Estimate:
     """The values of a variable that winners have: their median, and the range of 95% of them.
 
-    Of `share` of the trials, drawn with replacement, the best one's value is kept, `repeats` times (the empirical
+    Of a quarter of the trials, drawn with replacement, the best one's value is kept, `repeats` times (the empirical
     bootstrap of Radosavovic et al. 2020, arXiv 2003.13678, section 3). Without effect the range is nearly all that was
     drawn, so a value that lies in it need not be a good one: `among_the_best` asks for more."""
-    x, y, rng = np.asarray(values, dtype=float), np.asarray(accuracy, dtype=float), np.random.default_rng(seed)
-    drawn = rng.integers(0, len(x), (repeats, max(2, round(share * len(x)))))
+    x, y, rng = np.asarray(values, dtype=float), np.asarray(accuracy, dtype=float), np.random.default_rng(0)
+    drawn = rng.integers(0, len(x), (repeats, max(2, round(len(x) / 4))))
     winners = x[np.take_along_axis(drawn, y[drawn].argmax(1)[:, None], 1)[:, 0]]
     low, middle, high = np.quantile(winners, [0.025, 0.5, 0.975])
     return Estimate(float(middle), float(low), float(high), len(x), "trials", "bootstrap of winners")
 
 
-def nearest_against_random(
-    values: ArrayLike, accuracy: ArrayLike, x: float, share: float = 0.25, repeats: int = 2000, seed: int = 0
-) -> Estimate:
+def nearest_against_random(values: ArrayLike, accuracy: ArrayLike, x: float, repeats: int = 2000) -> Estimate:
     """The median accuracy of the trials nearest to x, minus that of as many random trials.
 
-    `values` [N] on the scale on which they were drawn (logarithms of a rate); the `share` of
+    `values` [N] on the scale on which they were drawn (logarithms of a rate); the quarter of
     them whose value is nearest to x counts. The interval is that of a permutation test: as
     many trials are picked at random, `repeats` times. Where the variable has no effect, it
     lies above 0 in at most 2.5% of searches, whatever the distribution of the accuracies."""
     distance = np.abs(np.asarray(values, dtype=float) - x)
     y = np.asarray(accuracy, dtype=float)
-    rng, count = np.random.default_rng(seed), max(2, round(share * len(y)))
+    rng, count = np.random.default_rng(0), max(2, round(len(y) / 4))
     random = np.median(rng.permuted(np.tile(y, (repeats, 1)), axis=1)[:, :count], axis=1)
     low, high = np.quantile(random, [0.025, 0.975], method="inverted_cdf")
     nearest = float(np.median(y[np.argsort(distance, kind="stable")[:count]]))
@@ -221,11 +215,9 @@ def among_the_best(values: ArrayLike, accuracy: ArrayLike, x: float, repeats: in
     return AmongTheBest(x, nearest, winners_range(values, accuracy, repeats=repeats))
 
 
-def rate_of_holds_without_effect(
-    values: ArrayLike, accuracy: ArrayLike, x: float, simulations: int = 400, seed: int = 0
-) -> Estimate:
+def rate_of_holds_without_effect(values: ArrayLike, accuracy: ArrayLike, x: float, simulations: int = 400) -> Estimate:
     """How often `among_the_best` says *holds* where the variable has no effect: the accuracies change places at
     random among the trials, `simulations` times. A test at the 2.5% level says so in about 2.5% of them."""
-    rng, y = np.random.default_rng(seed), np.asarray(accuracy, dtype=float)
+    rng, y = np.random.default_rng(0), np.asarray(accuracy, dtype=float)
     tests = (among_the_best(values, rng.permutation(y), x, repeats=500) for _ in range(simulations))
     return stats.proportion(sum(test.verdict == stats.HOLDS for test in tests), simulations, "simulations")
