@@ -31,7 +31,7 @@ POINTS = r"([+−]\d[\d.]* points \([^)]*\))"
 RATIO = r"([\d.]+ \([\d.]+ to [\d.]+\))"
 QUANTITIES = {  # what a number claims to be: the places that say it, in the README, before the chapters and in them
     "accuracy of best": [
-        r"\(recipe best ?, [\d.]+ million parameters\) classifies ([\d.]+%)",
+        r"\(recipe best ?, [\d.]+ million parameters, [\w ]+\) classifies ([\d.]+%)",
         r"\(best\) [\d.]+ M ([\d.]+%)",
         r"Over \d seeds the accuracy is ([\d.]+%)",
     ],
@@ -45,7 +45,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         r"Over (\d+) seeds the accuracy is",
     ],
     "accuracy of two_cores": [
-        r"\(recipe two_cores ?, [\d.]+ million\) reaches ([\d.]+%)",
+        r"\(recipe two_cores ?, [\d.]+ million, [\w ]+\) reaches ([\d.]+%)",
         r"\(two_cores\) [\d.]+ M ([\d.]+%)",
     ],
     "best against TPSNet": [rf"the difference is {POINTS}", rf"\bbest against [\d.]+% of a single run: {POINTS}"],

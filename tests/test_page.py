@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from tpsnet_lib.config import parse
 from tpsnet_lib.files import TpsnetError
+from tpsnet_lib.plots import style
 from tpsnet_lib.report import page
 
 META = {
@@ -56,16 +57,17 @@ def notebook(folder: Path, name: str, *cells: Any) -> Path:
     return path
 
 
-def record(seed: int, accuracy: float, fit_on: str = "split", **metrics: Any) -> Any:
+def record(seed: int, accuracy: float, fit_on: str = "split", path: Path = Path()) -> Any:
     train = {"epochs": 30, "precision": "bf16"}
     config = parse({"model": "model1", "train": train, "data": {"fit_on": fit_on}, "seed": seed})
     return SimpleNamespace(
         id=config.id,
         group_id=config.group_id,
         config=config,
-        metrics={"validation_accuracy": accuracy, "parameters": 4865580, "seconds": 75.0, **metrics},
+        metrics={"validation_accuracy": accuracy, "parameters": 4865580, "seconds": 75.0},
         hardware="two cores",
         stamp="CIFAR-10",
+        path=path,
         history=lambda: [
             {"epoch": 1, "train_loss": 2.25, "validation_loss": 2},
             {"epoch": 2, "train_loss": 1.5, "validation_loss": 1.25},
@@ -262,7 +264,8 @@ def test_the_appendix_groups_records_by_all_but_the_seed_and_carries_their_histo
     soup = soup_of(records=runs)
     group = soup.select_one(".group").text
     assert "model=model1 train.epochs=30 train.precision=bf16" in group
-    assert "n = 2, validation accuracy 88.50%" in group
+    assert "n = 2; validation accuracy 88.50%" in group
+    assert "4,865,580 parameters; CIFAR-10" in group
     assert [row["id"] for row in soup.select("tr[id]")] == [f"record-{runs[1].id}", f"record-{runs[0].id}"]
     csv = unquote(soup.select_one("a[download]")["href"].removeprefix("data:text/csv,"))
     assert csv == "epoch,train_loss,validation_loss\n1,2.25,2\n2,1.5,1.25\n"
@@ -277,9 +280,32 @@ def test_runs_that_were_fitted_on_all_images_come_first_and_show_no_validation()
     assert "n = 2" in groups[0]
     assert "accuracy" not in groups[0]
     rows = [[cell.text for cell in row("td")] for row in soup.select("tr[id]")]
-    assert [row[3] for row in rows] == ["fitted", "fitted", "99.00"]
+    assert [row[2] for row in rows] == ["fitted", "fitted", "99.00"]
     links = [unquote(link["href"]) for link in soup.select("a[download]")]
     assert ["validation" in link for link in links] == [False, False, True]
+
+
+def test_runs_that_were_opened_show_their_test_accuracy_and_trials_the_file_that_they_are_in():
+    runs = [record(seed, 0.88, path=Path("records/search.trials.jsonl")) for seed in (0, 1)]
+    html = page.render([], [], runs, META, tests={run.id: 0.9532 + 0.0002 * run.config.seed for run in runs})
+    soup = BeautifulSoup(html, "html.parser")
+    assert [row("td")[3].text for row in soup.select("tr[id]")] == ["95.32", "95.34"]
+    assert soup.select("#records thead th")[3].text.replace("\xad", "") == "Test accuracy"
+    group = soup.select_one(".group").text
+    assert "test accuracy 95.33%" in group
+    assert group.endswith("search.trials.jsonl")
+
+
+def test_a_verdict_has_the_colour_that_it_has_in_figures():
+    style_sheet = soup_of(sections=[page.Section("s", page.verdict("does not hold"), "s")]).style.text
+    for name, colour in style.VERDICTS.items():
+        assert f".{name.replace(' ', '-')}{{--verdict:{colour}}}" in style_sheet
+
+
+def test_a_folded_table_has_no_number():
+    html = "<table><caption>One.</caption></table><details><table><caption>Two.</caption></table></details>"
+    soup = soup_of(sections=[page.Section("s", html + page.table([], ["a"], "Three."), "s")])
+    assert [caption.text for caption in soup("caption")] == ["Table 1. One.", "Two.", "Table 2. Three."]
 
 
 def test_a_link_to_a_record_that_is_not_listed_becomes_text(tmp_path):
@@ -288,7 +314,7 @@ def test_a_link_to_a_record_that_is_not_listed_becomes_text(tmp_path):
     soup = soup_of(notebook(tmp_path, "01_r", cell))
     assert soup.figcaption.text.startswith("Figure 1.1. Rises.")
     assert soup.figcaption.details.text.split()[:2] == ["Data", "Records:"]
-    assert soup.figcaption.text.strip().endswith("b58 and 2 more")
+    assert soup.figcaption.text.strip().endswith("b59 b60")
     assert soup.figcaption.a is None
 
 

@@ -51,7 +51,7 @@ def test_the_text_of_a_figure_is_text_in_fonts_that_are_named_once(drawn: str) -
 
 @pytest.mark.parametrize("fonttype", ["none", "path"])
 def test_a_slim_figure_has_the_same_shapes_in_the_same_places(fonttype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(style.STYLE, "svg.fonttype", fonttype)
+    monkeypatch.setitem(mpl.rcParams, "svg.fonttype", fonttype)
     full = style.svg(drawing())
     slim = pictures.slim_svg(full)
     assert len(slim) < 0.75 * len(full)
@@ -122,10 +122,12 @@ def test_a_figure_has_dark_colours_where_they_are_preferred_and_keeps_its_light_
     ElementTree.fromstring(turned)
 
 
-def test_a_figure_with_a_photograph_stays_light(drawn: str) -> None:
-    slim = pictures.slim_svg(drawn)
-    assert "<image" in slim
-    assert pictures.with_dark(slim) == slim
+def test_a_photograph_in_a_figure_keeps_its_colours_in_the_dark(drawn: str) -> None:
+    photograph = re.compile("<image[^>]*>")
+    both = pictures.with_dark(pictures.slim_svg(drawn))
+    assert "prefers-color-scheme:dark" in both
+    assert photograph.findall(both) == photograph.findall(pictures.slim_svg(drawn)) != []
+    assert "image" not in both.partition("<style>@media")[2]
 
 
 @pytest.mark.parametrize("colour", ["#1F2328", "#656D76", "#0072B2", "#D55E00", "#009E73", "#6B6B6B", "#000000"])

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import pytest
 
 mpl.use("Agg")
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from tpsnet_lib import stats
@@ -21,9 +22,31 @@ OURS = [
 ]
 
 
-@pytest.fixture
-def drawn() -> Figure:
-    return answer.accuracy_against_parameters([*OURS, *cost.published()])
+@pytest.fixture(params=[7.2, 5.9, 3.5], ids=["in a chapter", "beside the sentences", "on a phone"])
+def drawn(request: pytest.FixtureRequest) -> Figure:
+    plt.close("all")
+    return answer.accuracy_against_parameters([*OURS, *cost.published()], request.param)
+
+
+def test_ours_have_an_interval_and_one_that_was_not_opened_is_left_out(drawn: Figure) -> None:
+    shut = {**OURS[0], "model": "shut", "accuracy": None}
+    axes = answer.accuracy_against_parameters([*OURS, shut, *cost.published()]).axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("parameters (millions)", "test accuracy (%)")
+    named = {text.get_text() for text in axes.texts}
+    assert {"best", "two_cores", "TPSNet"} < named
+    assert "shut" not in named
+    assert {"best", "two_cores", "TPSNet"} <= {text.get_text() for text in drawn.axes[0].texts}
+    (bars,) = axes.containers[0][2]
+    ends = [sorted(y for _, y in segment) for segment in bars.get_segments()]
+    assert ends == [pytest.approx([100 * row["estimate"].low, 100 * row["estimate"].high]) for row in OURS]
+
+
+def test_the_caption_counts_the_networks_above_ours(drawn: Figure) -> None:
+    assert style.description(drawn).caption.startswith("16 of 20 published networks reach more than ours do")
+    best = [{**OURS[0], "accuracy": 0.99, "estimate": stats.mean([0.989, 0.99, 0.991])}]
+    caption = style.description(answer.accuracy_against_parameters([*best, *cost.published()])).caption
+    assert caption.startswith("0 of 20 published networks reach more")
+    assert "ours" not in style.description(answer.accuracy_against_parameters(cost.published())).caption
 
 
 def test_all_labels_have_8_points_and_more_and_no_two_overlap(drawn: Figure) -> None:
@@ -38,13 +61,13 @@ def test_all_labels_have_8_points_and_more_and_no_two_overlap(drawn: Figure) -> 
 
 
 def test_the_line_joins_the_best_of_all_networks_ours_among_them(drawn: Figure) -> None:
-    line = next(each for each in drawn.axes[0].lines if each.get_label() == "best for its size")
+    line = next(each for each in drawn.axes[0].lines if each.get_label() == "best reported for its size")
     edge = cost.frontier([*OURS, *cost.published()], "parameters")
     assert list(line.get_ydata()) == pytest.approx([100 * row["accuracy"] for row in edge])
     estimate = stats.mean([0.984, 0.985, 0.986])
     better = [OURS[0] | {"accuracy": 0.985, "estimate": estimate}, OURS[1]]
     changed = answer.accuracy_against_parameters([*better, *cost.published()])
-    line = next(each for each in changed.axes[0].lines if each.get_label() == "best for its size")
+    line = next(each for each in changed.axes[0].lines if each.get_label() == "best reported for its size")
     assert list(line.get_ydata())[-1] == pytest.approx(98.5)
     assert "best 98.50%" in style.description(changed).alt
 

@@ -74,7 +74,7 @@ def test_feature_maps_have_a_row_a_layer_and_the_strongest_channels_first() -> N
     maps = {"layer 1": torch.rand(12, 8, 8), "layer 2": torch.rand(4, 4, 4)}
     maps["layer 2"][3] += 5
     drawn = plots.feature_maps(torch.rand(3, 8, 8), maps, columns=4)
-    titles = [ax.get_title() for ax in drawn.axes if ax.get_title()]
+    titles = [ax.get_title("left") for ax in drawn.axes if ax.get_title("left")]
     assert titles == ["layer 1: 12 × 8 × 8", "layer 2: 4 × 4 × 4"]
     strongest = drawn.axes[6].images[0].get_array()
     assert np.allclose(strongest, maps["layer 2"][3])

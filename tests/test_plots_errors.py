@@ -66,7 +66,7 @@ def test_the_worst_errors_stand_over_their_lines(tiny_record):
     assert len(fig.axes) == 10
     assert sum(len(ax.images) for ax in fig.axes) == 8
     assert "8 errors" in carried(fig, tiny_record)
-    assert style.description(fig).fmt == "png"
+    assert style.description(fig).fmt == "svg"
 
 
 def test_no_error_at_all_is_an_empty_figure(tiny_record):
@@ -96,10 +96,10 @@ def test_published_models_are_sorted_and_coloured_by_verdict(tiny_record):
     fig = plots.published_models(pd.DataFrame(rows, columns=["name", "accuracy", "verdict"]), tiny_record)
     (ax,) = fig.axes
     assert ticks(ax.yaxis) == ["good", plots.OURS, "poor"]
-    assert legend(ax) == [stats.DOES_NOT_HOLD, stats.HOLDS]
+    assert legend(ax) == [stats.HOLDS, stats.DOES_NOT_HOLD]
     assert ax.get_legend().get_title().get_text() == "this network is better:"
     points = [container.lines[0].get_xydata()[0].tolist() for container in ax.containers]
-    assert points == [[pytest.approx(2), 0], [pytest.approx(50), 2], [pytest.approx(10), 1]]
+    assert points == [[pytest.approx(50), 2], [pytest.approx(2), 0], [pytest.approx(10), 1]]
     assert ax.get_xscale() == "log"
     assert "better than 1 of 2 published models" in carried(fig, tiny_record)
 

@@ -12,15 +12,12 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from tpsnet_lib import stats
-from tpsnet_lib.analysis import cost, training
-from tpsnet_lib.analysis.final_runs import Final
+from tpsnet_lib.analysis import training
 from tpsnet_lib.config import DataConfig, RunConfig
 from tpsnet_lib.plots import style
 from tpsnet_lib.plots import training as plots
 from tpsnet_lib.runs.experiments import Run
 from tpsnet_lib.runs.records import Record
-from tpsnet_lib.runs.test_set import TestResult
 
 CONFIG = RunConfig().with_precision("fp32")
 
@@ -40,10 +37,6 @@ def record(config: RunConfig = CONFIG, accuracy: float = 0.9, epochs: int = 3) -
     measured = {"validation_accuracy": accuracy, "seconds": 60.0, "parameters": 1_000_000, "macs": 5e7, "epochs": 3.0}
     made = {"fingerprint": {"stamp": "CIFAR-10 (98 inexact images)"}, "hardware": "a machine"}
     return Record(Path("nowhere"), config, measured, made, curve)
-
-
-def opened(accuracy: float) -> TestResult:
-    return TestResult(Path("nowhere"), {"accuracy": accuracy, "n": 10_000}, torch.empty(0, 10))
 
 
 def labels(figure: Figure) -> list[tuple[str, str]]:
@@ -96,7 +89,7 @@ def test_what_helps_is_green_and_what_harms_is_red() -> None:
     assert legend(axes) == ["the ingredient helps", "not settled, or too small to matter", "the ingredient harms"]
     bars = {round(float(np.mean(line.get_xdata())), 3): line for line in axes.lines if len(set(line.get_ydata())) == 1}
     drawn = {middle: colors.to_hex(line.get_color()) for middle, line in bars.items()}
-    assert drawn == {10.0: plots.GREEN.lower(), 0.1: plots.GREY.lower(), -5.0: plots.VERMILION.lower()}
+    assert drawn == {10.0: style.GREEN.lower(), 0.1: style.GREY.lower(), -5.0: style.VERMILION.lower()}
     assert "the ingredient helps: 1" in style.description(figure).alt
 
 
@@ -129,20 +122,3 @@ def test_seeds_are_drawn_around_the_mean_of_their_recipe() -> None:
     points = sorted(float(x) for dots in axes.collections for x, _ in dots.get_offsets())
     assert points == pytest.approx([-1, -0.1, 0, 0.1, 1])
     assert "0.22 points" in style.description(figure).caption
-
-
-@pytest.mark.parametrize(("name", "label"), [(name, label) for name, (label, _) in plots.COSTS.items()])
-def test_ours_have_an_interval_and_every_network_its_name(name: str, label: str) -> None:
-    ours = cost.final_row(Final("ours", (record(), record(CONFIG.with_seed(1))), (opened(0.95), opened(0.952))))
-    shut = cost.final_row(Final("shut", (record(),), (None,)))
-    published = cost.published()
-    figure = plots.pareto([ours, shut, *published], name)
-    (axes,) = figure.axes
-    assert (axes.get_xlabel(), axes.get_ylabel()) == (label, "test accuracy (%)")
-    named = {text.get_text() for text in axes.texts}
-    assert named == {"ours"} | {row["model"] for row in published if row[name] is not None}
-    assert len(axes.containers) == 1
-    estimate = stats.mean([0.95, 0.952])
-    (bar,) = axes.containers[0][2]
-    assert sorted(y for _, y in bar.get_segments()[0]) == pytest.approx([100 * estimate.low, 100 * estimate.high])
-    assert len(style.description(figure).records) == 2

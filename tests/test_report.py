@@ -57,7 +57,7 @@ def test_swapping_two_records_changes_the_answer(tiny_record: Record) -> None:
     first = first_screen.answer([recipe(tiny_record, [0.95]), recipe(other, [0.94])])
     swapped = first_screen.answer([recipe(other, [0.94]), recipe(tiny_record, [0.95])])
     assert first != swapped
-    assert "<strong>95.00%</strong> of the 10,000 test images correctly: one run" in first
+    assert "<strong>95.00%</strong></a> of the 10,000 test images correctly: one run" in first
     assert "The published TPSNet reports 94.84%; the difference is +0.16 points" in first
     assert "No committed record has been opened" in first_screen.answer([])
 
@@ -68,7 +68,7 @@ def test_the_answer_of_several_seeds_is_their_mean_with_its_interval(tiny_record
     mean = stats.mean(scores)
     assert f"{100 * mean.value:.2f}% of the 10,000 test images" in said
     assert f"the mean of 3 seeds, 95% interval {mean:% interval}" in said
-    assert "One run takes 52:20 min" in said
+    assert "One run of two_cores takes 52:20 min" in said
     worse = recipe(tiny_record, [0.951, 0.949, 0.946], "two_cores", [50, 55, 52])
     assert text(first_screen.answer([worse])) != said
 
@@ -92,6 +92,19 @@ def test_each_class_of_hardware_has_its_recipe_and_test_accuracy_chooses_none(ti
     said = text(first_screen.answer(found))
     assert "on one GPU" in said
     assert "on two cores of a CPU" in said
+
+
+def test_the_most_accurate_network_and_the_best_by_validation_have_their_names(tiny_record: Record) -> None:
+    card = replace(tiny_record, provenance={**tiny_record.provenance, "device": "cuda"}, config=tiny(train__epochs=9))
+    judged = replace(recipe(tiny_record, [0.93], "two_cores"), held_out=(tiny_record,))
+    best = recipe(card, [0.95], "best")
+    said = text(first_screen.answer([judged, best]))
+    assert said.startswith("Our most accurate network (recipe best, ")
+    assert "The best network by validation (recipe two_cores, " in said
+    assert "no run of it kept validation images out, so that validation cannot choose it." in said
+    both = text(first_screen.answer([replace(best, held_out=(card,)), judged]))
+    assert both.startswith("Our most accurate network, the best network by validation (recipe best, ")
+    assert "cannot choose" not in both
 
 
 def test_a_network_fitted_on_all_images_has_no_validation_accuracy(tiny_record: Record) -> None:

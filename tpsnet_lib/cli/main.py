@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent.parent / "report" / "assets" / "matplotlibrc")
+    os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent.parent / "report" / "assets" / "tpsnet.mplstyle")
     module = importlib.import_module(f"tpsnet_lib.cli.{options.module}")
     return int(getattr(module, options.run)(options))
 

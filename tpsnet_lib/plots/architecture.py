@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -17,10 +16,9 @@ from tpsnet_lib import stats
 from tpsnet_lib.analysis.architecture import DesignVariable, describe_budget
 from tpsnet_lib.analysis.design_predictor import Timing
 from tpsnet_lib.analysis.groups import Group
-from tpsnet_lib.plots.style import PALETTE, STYLE, describe, figure
+from tpsnet_lib.plots.style import BLUE, PALETTE, VERMILION, describe, figure
 
-RESIDUAL, PLAIN = PALETTE[0], PALETTE[1]
-COLOURS = {"residual": RESIDUAL, "plain": PLAIN}
+COLOURS = {"residual": BLUE, "plain": VERMILION}
 Losses = Mapping[tuple[int, str], Sequence[float]]  # (blocks a layer, `residual` or `plain`) -> final loss of each seed
 Variables = Mapping[str, tuple[DesignVariable, Sequence[Group]]]
 
@@ -31,10 +29,9 @@ def gradient_norms(norms: Mapping[str, Sequence[float]]) -> Figure:
     `norms`: kind -> one norm a block, from the first block to the last."""
     fig, ax = figure(height=2.9)
     table = _long(norms, "block", "norm")
-    with mpl.rc_context(STYLE):
-        sns.lineplot(table, x="block", y="norm", hue="kind", palette=PALETTE[: len(norms)], ax=ax)
+    sns.lineplot(table, x="block", y="norm", hue="kind", palette=PALETTE[: len(norms)], ax=ax)
     ax.set(xlabel="block, counted from the image", ylabel="norm of the gradient", yscale="log", xlim=(1, None))
-    ax.legend(title=None, frameon=False)
+    ax.legend(title=None)
     factors = {kind: max(values) / min(values) for kind, values in norms.items()}
     told = " and ".join(f"by a factor of {factor:,.0f} in the {kind} network" for kind, factor in factors.items())
     growth = {kind: factors[kind] ** (1 / max(1, len(values) - 1)) - 1 for kind, values in norms.items()}
@@ -49,7 +46,7 @@ def batch_norm(before: Sequence[float], after: Sequence[float], spreads: Mapping
     `before`, `after`: values of one channel over a batch; `spreads`: kind -> standard deviation of each block's
     output, from the first to the last."""
     fig, axes = figure(1, 2, height=2.9)
-    for values, label, colour in ((before, "before the norm", PALETTE[1]), (after, "after it", PALETTE[0])):
+    for values, label, colour in ((before, "before the norm", VERMILION), (after, "after it", BLUE)):
         sns.histplot(
             x=np.asarray(values),
             bins=40,
@@ -61,13 +58,11 @@ def batch_norm(before: Sequence[float], after: Sequence[float], spreads: Mapping
             ax=axes[0],
         )
     axes[0].set(xlabel="value in one channel", ylabel="density")
-    axes[0].legend(frameon=False)
-    with mpl.rc_context(STYLE):
-        sns.lineplot(
-            _long(spreads, "block", "spread"), x="block", y="spread", hue="kind", palette=PALETTE[:2], ax=axes[1]
-        )
+    axes[0].legend()
+    table = _long(spreads, "block", "spread")
+    sns.lineplot(table, x="block", y="spread", hue="kind", palette=PALETTE[:2], ax=axes[1])
     axes[1].set(xlabel="block, counted from the image", ylabel="standard deviation", yscale="log", xlim=(1, None))
-    axes[1].legend(title=None, frameon=False)
+    axes[1].legend(title=None)
     told = "; ".join(f"{kind}: {values[0]:.2g} to {values[-1]:.2g}" for kind, values in spreads.items())
     text = "A batch norm gives each channel mean 0 and standard deviation 1 over the batch, so values keep their size."
     alt = f"Left: histogram of a channel before and after the norm. Right: standard deviation over blocks. {told}."
@@ -179,7 +174,7 @@ def costs(groups: Sequence[Group], timings: Sequence[Timing]) -> Figure:
     handles, labels = axes[1].get_legend_handles_labels()
     axes[1].get_legend().remove()
     chosen = [(handle, name) for handle, name in zip(handles, labels, strict=True) if name in COLOURS]
-    fig.legend(*zip(*chosen, strict=True), loc="outside upper right", ncols=2, frameon=False)
+    fig.legend(*zip(*chosen, strict=True), loc="outside upper right", ncols=2)
     text = "What accuracy costs: larger points are deeper networks; the latency is of this machine, one core, now."
     records = [record for group in groups for record in group.records]
     alt = f"Accuracy of {len(groups)} networks over parameters, MACs and latency."
@@ -189,26 +184,13 @@ def costs(groups: Sequence[Group], timings: Sequence[Timing]) -> Figure:
 def _points(ax: Any, table: Any, x: str, log: bool = False, **options: Any) -> None:
     """A ring a run and, beside the rings, the mean with its 95% t interval; on a logarithmic axis, of the logarithm."""
     dodge = 0.25 if "hue" in options else False
-    chosen = options if "hue" in options else {**options, "color": RESIDUAL}
+    chosen = {**options} if "hue" in options else {**options, "color": BLUE}
+    chosen |= {"data": table, "x": x, "y": "value", "ax": ax}
     ax.set_yscale("log" if log else "linear")  # before the points, because seaborn averages on the axis's scale
-    with mpl.rc_context(STYLE):
-        sns.stripplot(
-            table, x=x, y="value", **chosen, ax=ax, jitter=0.08, dodge=bool(dodge), legend=False, marker="$\\circ$"
-        )
-        sns.pointplot(
-            table,
-            x=x,
-            y="value",
-            **chosen,
-            ax=ax,
-            dodge=dodge,
-            errorbar=_t_interval,
-            capsize=0.15,
-            markersize=4,
-            linewidth=1.2,
-        )
+    sns.stripplot(**chosen, jitter=0.08, dodge=bool(dodge), legend=False, marker=r"$\circ$")
+    sns.pointplot(**chosen, dodge=dodge, errorbar=_t_interval, capsize=0.15, markersize=4, linewidth=1.2)
     if ax.get_legend():
-        ax.legend(title=None, frameon=False)
+        ax.legend(title=None)
     low, high = table["value"].min(), table["value"].max()
     room = 0.6 * (high - low) + 0.02 * abs(table["value"].mean())
     ax.set_ylim(*((low / 2, 2 * high) if log else (low - room, high + room)))  # an interval may be many times as long

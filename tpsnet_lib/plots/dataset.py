@@ -15,9 +15,9 @@ from torch import Tensor
 
 from tpsnet_lib.analysis.near_duplicates import NEAR_DUPLICATE
 from tpsnet_lib.data.datasets import MEAN, ImageSet
-from tpsnet_lib.plots.style import INK, MUTED, PALETTE, data_set, describe, figure
+from tpsnet_lib.plots.style import BLUE, GREEN, INK, MUTED, PALETTE, VERMILION, data_set, describe, figure
 
-RGB = (PALETTE[1], PALETTE[2], PALETTE[0])  # stand for red, green and blue
+RGB = (VERMILION, GREEN, BLUE)  # stand for red, green and blue
 
 
 def thumbnail(ax: Axes, image: Tensor, title: str = "", size: float = 8) -> None:
@@ -176,7 +176,7 @@ def interval_width(table: pd.DataFrame, marks: Mapping[str, int]) -> Figure:
     ax.set(xscale="log", yscale="log", xlabel="images the accuracy is measured on", ylabel="half-width (points)")
     ax.set_yticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
     ax.minorticks_off()
-    ax.legend(fontsize=8, title=None, frameon=False)
+    ax.legend(fontsize=8, title=None)
     return describe(
         fig,
         caption="Four times the images halve the interval. Half the width of the 95% Wilson interval of an accuracy.",
@@ -200,7 +200,7 @@ def best_of_k(table: pd.DataFrame, truth: float) -> Figure:
     ax.set_xticks(counts, [f"{count:,}" for count in counts])
     ax.minorticks_off()
     ax.get_legend().remove()
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8, frameon=False)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
     return describe(
         fig,
         caption="The more models are compared on the same images, the more luck the best score holds."

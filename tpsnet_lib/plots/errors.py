@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -14,22 +13,15 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from tpsnet_lib.plots.style import GRID, INK, MUTED, PALETTE, STYLE, WIDTH, describe, figure
+from tpsnet_lib.plots.style import BLUE, GRID, INK, MUTED, VERDICTS, VERMILION, WIDTH, describe, figure
 from tpsnet_lib.runs.records import Record
-from tpsnet_lib.stats import DOES_NOT_HOLD, HOLDS, NO_DIFFERENCE, NOT_SETTLED, Estimate
+from tpsnet_lib.stats import HOLDS, Estimate
 
-HEAT = LinearSegmentedColormap.from_list("heat", ["#FFFFFF", "#FBD9B5", PALETTE[1], "#7A2E00"])
+HEAT = LinearSegmentedColormap.from_list("heat", ["#FFFFFF", "#FBD9B5", VERMILION, "#7A2E00"])
 OURS = "this network"
-COLOURS = {  # of the verdicts on "this network is better"
-    DOES_NOT_HOLD: PALETTE[1],
-    NO_DIFFERENCE: PALETTE[5],
-    NOT_SETTLED: PALETTE[6],
-    HOLDS: PALETTE[2],
-    OURS: INK,
-}
+COLOURS = {**VERDICTS, OURS: INK}  # of "this network is better"
 
 
-@mpl.rc_context(STYLE)
 def confusion_matrix(counts: Tensor, names: Sequence[str], record: Record) -> Figure:
     """Counts of label (row) against prediction (column), int64 [10, 10]: only the errors are coloured, the diagonal is
     grey, and a row's name holds its recall."""
@@ -48,14 +40,13 @@ def confusion_matrix(counts: Tensor, names: Sequence[str], record: Record) -> Fi
     ax.tick_params(length=0)
     return describe(
         fig,
-        caption="The darkest cells are the classes that are confused most often; the grey diagonal holds the hits"
+        caption="The strongest colour marks the classes that are confused most often; the grey diagonal holds the hits"
         f" ({int(counts.sum()):,} test images).",
-        alt="Confusion matrix of label and prediction. The darkest cells are the most frequent confusions.",
+        alt="Confusion matrix of label and prediction. The strongest colour marks the most frequent confusions.",
         records=[record],
     )
 
 
-@mpl.rc_context(STYLE)
 def worst_errors(images: Tensor, lines: Sequence[str], record: Record, columns: int = 5) -> Figure:
     """The wrong predictions of the highest confidence (images uint8 [N, 3, H, W]), each with its lines of text."""
     rows, deepest = max(1, -(-len(images) // columns)), max((text.count("\n") + 1 for text in lines), default=1)
@@ -70,11 +61,9 @@ def worst_errors(images: Tensor, lines: Sequence[str], record: Record, columns: 
         caption=f"The {len(images)} errors of the highest confidence: label → prediction.",
         alt="The wrong predictions of the highest confidence, each with label, prediction and confidence.",
         records=[record],
-        fmt="png",
     )
 
 
-@mpl.rc_context(STYLE)
 def reliability(bins: Mapping[str, pd.DataFrame], record: Record) -> Figure:
     """Accuracy against confidence, a panel for each title. A table has a row a bin: `confidence` and `accuracy`, the
     latter an `Estimate`. On the dashed line a network is calibrated."""
@@ -83,7 +72,7 @@ def reliability(bins: Mapping[str, pd.DataFrame], record: Record) -> Figure:
     limits = (100 * max(0.0, lowest - 0.05), 101)
     for ax, (title, part) in zip(axes[0], bins.items(), strict=True):
         ax.plot([0, 100], [0, 100], color=MUTED, linewidth=1, linestyle="--")
-        _points(ax, list(part.accuracy), 100 * part.confidence.to_numpy(), color=PALETTE[0])
+        _points(ax, list(part.accuracy), 100 * part.confidence.to_numpy(), color=BLUE)
         ax.set(xlim=limits, ylim=limits, xlabel="confidence (%)", title=title)
     axes[0][0].set_ylabel("accuracy (%)")
     n = sum(estimate.n for estimate in next(iter(bins.values())).accuracy)
@@ -96,7 +85,6 @@ def reliability(bins: Mapping[str, pd.DataFrame], record: Record) -> Figure:
     )
 
 
-@mpl.rc_context(STYLE)
 def published_models(table: pd.DataFrame, record: Record) -> Figure:
     """The error of published models and of this network on the same images. `table` has the columns `name`, `accuracy`
     (an `Estimate`) and `verdict` ("this network is better": a verdict of `stats`, or `OURS`)."""
@@ -129,15 +117,14 @@ def published_models(table: pd.DataFrame, record: Record) -> Figure:
     )
 
 
-@mpl.rc_context(STYLE)
 def people(groups: pd.DataFrame, record: Record) -> Figure:
     """By how many people agree with the label (`agreement`): the network's `error`, and the mean entropy of `network`
     and `people`, each an `Estimate`."""
     fig, (left, right) = figure(1, 2, height=3.1)
     places = np.arange(len(groups))
-    _points(left, list(groups.error), places, color=PALETTE[1])
+    _points(left, list(groups.error), places, color=VERMILION)
     left.set_ylabel("network's error (%)")
-    for kind, colour, marker, offset in (("network", PALETTE[1], "o", -0.1), ("people", PALETTE[0], "s", 0.1)):
+    for kind, colour, marker, offset in (("network", VERMILION, "o", -0.1), ("people", BLUE, "s", 0.1)):
         _points(right, list(groups[kind]), places + offset, scale=1, color=colour, marker=marker, label=kind)
     right.set_ylabel("mean entropy (nats)")
     _legend_above(right)
@@ -154,7 +141,6 @@ def people(groups: pd.DataFrame, record: Record) -> Figure:
     )
 
 
-@mpl.rc_context(STYLE)
 def heat_maps(images: Tensor, heat: Tensor, titles: Sequence[str], record: Record) -> Figure:
     """Images (uint8 [N, 3, H, W]) above, and below the same in grey under their heat maps [N, H, W] in 0 to 1."""
     width = min(WIDTH, 1.2 * len(images))
@@ -174,7 +160,6 @@ def heat_maps(images: Tensor, heat: Tensor, titles: Sequence[str], record: Recor
     )
 
 
-@mpl.rc_context(STYLE)
 def block_sizes(sizes: pd.DataFrame, record: Record) -> Figure:
     """The size of skip and branch in each block. A row is a block of one image: `block` (its place in
     `network.layers`), `skip` and
@@ -184,7 +169,7 @@ def block_sizes(sizes: pd.DataFrame, record: Record) -> Figure:
     blocks, parts = list(sizes.block.unique()), list(long.part.unique())
     look: dict[str, Any] = {"linestyle": "none", "markersize": 4, "err_kws": {"linewidth": 1.2}, "ax": ax}
     look |= {"hue_order": parts, "order": blocks, "dodge": 0.25 if len(parts) > 1 else False}
-    look |= {"palette": {"skip": PALETTE[0], "branch": PALETTE[1]}, "markers": ["o", "s"][-len(parts) :]}
+    look |= {"palette": {"skip": BLUE, "branch": VERMILION}, "markers": ["o", "s"][-len(parts) :]}
     sns.pointplot(long, x="block", y="size", hue="part", errorbar=("pi", 90), **look)
     for place in range(1, len(blocks)):
         if blocks[place].split(".")[0] != blocks[place - 1].split(".")[0]:
@@ -204,7 +189,6 @@ def block_sizes(sizes: pd.DataFrame, record: Record) -> Figure:
     )
 
 
-@mpl.rc_context(STYLE)
 def corruptions(table: pd.DataFrame, examples: Mapping[str, Tensor], records: Sequence[Record]) -> Figure:
     """Accuracy by severity, a panel a corruption, below an image under its highest severity. A row of `table` is a
     `network` under a `corruption` (`none` at severity 0) at a `severity`, with its `accuracy`, an `Estimate`."""
@@ -213,7 +197,7 @@ def corruptions(table: pd.DataFrame, examples: Mapping[str, Tensor], records: Se
     for above, ax, (name, image) in zip(*axes, examples.items(), strict=True):
         _tile(above, image)
         above.set_title(name, fontsize=8.5, loc="center")
-        for shift, network, colour, marker in zip((-0.08, 0.08), networks, PALETTE[1::-1], "os", strict=False):
+        for shift, network, colour, marker in zip((-0.08, 0.08), networks, (VERMILION, BLUE), "os", strict=False):
             rows = table[(table.network == network) & table.corruption.isin([name, "none"])].sort_values("severity")
             places = rows.severity.to_numpy() + shift
             ax.plot(places, [100 * e.value for e in rows.accuracy], color=colour, linewidth=1, alpha=0.7)
@@ -254,7 +238,7 @@ def _complement(accuracy: Estimate) -> Estimate:
 
 
 def _tile(ax: Any, image: Tensor) -> None:
-    ax.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+    ax.imshow(image.permute(1, 2, 0).numpy(), interpolation="none")  # an SVG keeps its very pixels
     ax.axis("off")
 
 

@@ -12,9 +12,9 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from tpsnet_lib.config import IMAGE_SIZE, ModelConfig
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model_cost import LayerRow, layer_costs
-from tpsnet_lib.plots.style import INK, MUTED, PALETTE, WIDTH, describe, figure, png, svg
+from tpsnet_lib.plots.style import BLUE, GREEN, INK, MUTED, VERMILION, WIDTH, describe, figure, png, svg
 
-LAYER, SKIP, PROJECTION, OTHER = PALETTE[0], PALETTE[2], PALETTE[1], "#9AA2AB"
+LAYER, SKIP, PROJECTION, OTHER = BLUE, GREEN, VERMILION, "#9AA2AB"
 GAP, NARROWEST = 0.04, 0.84  # inches: between two parts; of a layer, so that its text fits
 SLOTS = {"image": 0.66, "stem": 0.8, "pool": 0.66, "linear": 0.62}  # widths of the other parts, inches
 MIDDLE, TEXT = 1.75, 1.17  # inches from below: of the bars, and the top of the texts

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -16,14 +15,13 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from tpsnet_lib.analysis.search import LOGARITHMIC, OPTIMIZERS, VARIABLES, Trial, trial_table
-from tpsnet_lib.plots.style import INK, STYLE, describe, figure
+from tpsnet_lib.plots.style import INK, describe, figure
 
 Array = NDArray[np.float64]
 BEST = 0.2  # the share of the trials that is drawn in colour
 FEW = 6  # a variable of at most so many values is drawn as choices
 
 
-@mpl.rc_context(STYLE)
 def parallel(trials: Sequence[Trial], views: Mapping[str, Sequence[str]]) -> Figure:
     """Parallel coordinates, a panel for each view (title: variables): a line a trial, through what was drawn to its
     accuracy. The best fifth is in colour, the rest is grey; failed trials are dashed and end at chance level."""

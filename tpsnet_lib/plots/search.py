@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -16,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from tpsnet_lib.analysis.importance import NOISE, Importance
 from tpsnet_lib.analysis.search import LOGARITHMIC, VARIABLES, Trial, accuracies, trial_table
 from tpsnet_lib.plots.parallel_coordinates import FEW, rank, round_numbers
-from tpsnet_lib.plots.style import GRID, INK, MUTED, PALETTE, STYLE, describe, figure
+from tpsnet_lib.plots.style import BLUE, GREEN, GRID, INK, MUTED, PALETTE, PINK, VERMILION, describe, figure
 from tpsnet_lib.runs.records import Record
 from tpsnet_lib.stats import Estimate
 
@@ -32,7 +31,6 @@ def _records(trials: Sequence[Trial]) -> list[Record]:
     return [trial.record for trial in trials]
 
 
-@mpl.rc_context(STYLE)
 def budget(fits: pd.DataFrame, drawn: pd.DataFrame, members: Mapping[str, tuple[int, int]]) -> Figure:
     """What fits a budget, and how often each depth and width is drawn before the budget and after it.
 
@@ -42,7 +40,7 @@ def budget(fits: pd.DataFrame, drawn: pd.DataFrame, members: Mapping[str, tuple[
     grid.set_facecolor(GRID)
     grid.grid(False)
     rows, fitting = np.arange(len(fits)) + 0.5, fits.sum(axis=1).to_numpy()  # the narrowest that fit, in each row
-    grid.barh(rows, fitting, height=1.0, color=sns.light_palette(PALETTE[0], 5)[2], linewidth=0)
+    grid.barh(rows, fitting, height=1.0, color=sns.light_palette(BLUE, 5)[2], linewidth=0)
     grid.set(xlim=(0, len(fits.columns)), ylim=(0, len(fits) + 1))
     for axis, values in ((grid.xaxis, list(fits.columns)), (grid.yaxis, list(fits.index))):
         step = max(1, len(values) // 20) * 4
@@ -50,11 +48,11 @@ def budget(fits: pd.DataFrame, drawn: pd.DataFrame, members: Mapping[str, tuple[
         axis.set_ticks([place + 0.5 for place in every], [str(values[place]) for place in every], rotation=0)
     for name, (blocks, width) in members.items():
         place = fits.columns.get_loc(width) + 0.5, fits.index.get_loc(blocks) + 0.5
-        grid.plot(*place, "o", color=PALETTE[1], markersize=4)
+        grid.plot(*place, "o", color=VERMILION, markersize=4)
         grid.annotate(name, place, (6, 0), textcoords="offset points", fontsize=8, va="center")
     grid.set(xlabel="base width w, channels", ylabel="blocks a layer B")
     grid.set_title("blue: fits the budget", fontsize=9.5)
-    colour = dict(zip(drawn["draws"].unique(), (MUTED, PALETTE[0]), strict=False))
+    colour = dict(zip(drawn["draws"].unique(), (MUTED, BLUE), strict=False))
     options: Any = {"hue": "draws", "palette": colour, "stat": "percent", "common_norm": False, "element": "step"}
     for ax, name, label in zip(sides, ("blocks", "width"), ("blocks a layer B", "base width w, channels"), strict=True):
         sns.histplot(drawn, x=name, ax=ax, bins=12, alpha=0.25, legend=ax is sides[0], **options)
@@ -76,7 +74,6 @@ def budget(fits: pd.DataFrame, drawn: pd.DataFrame, members: Mapping[str, tuple[
 # How many, which, and where ------------------------------------------------------------------------------------------
 
 
-@mpl.rc_context(STYLE)
 def best_of_n(trials: Sequence[Trial], searches: Array, draws: int = 60) -> Figure:
     """The best accuracy that a search of n draws reaches: its mean, and the band of nine in ten searches.
 
@@ -86,9 +83,9 @@ def best_of_n(trials: Sequence[Trial], searches: Array, draws: int = 60) -> Figu
     shown = np.unique(np.geomspace(1, count, 60).round().astype(int))
     long = pd.DataFrame(100 * searches[:, shown - 1], columns=shown).melt(var_name="n", value_name="best")
     options: Any = {"err_kws": {"alpha": 0.2, "linewidth": 0}, "label": "mean; band: 90% of searches"}
-    sns.lineplot(long, x="n", y="best", errorbar=("pi", 90), color=PALETTE[0], ax=ax, **options)
+    sns.lineplot(long, x="n", y="best", errorbar=("pi", 90), color=BLUE, ax=ax, **options)
     top = 100 * float(np.quantile(accuracies(trials), 0.95))
-    ax.axhline(top, color=PALETTE[1], linestyle="--", linewidth=1.2, label="border of the best 5% of the trials")
+    ax.axhline(top, color=VERMILION, linestyle="--", linewidth=1.2, label="border of the best 5% of the trials")
     draws = min(draws, count)
     ax.axvline(draws, color=MUTED, linestyle=":", linewidth=1.2)
     place: Any = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
@@ -107,7 +104,6 @@ def best_of_n(trials: Sequence[Trial], searches: Array, draws: int = 60) -> Figu
     return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
 
 
-@mpl.rc_context(STYLE)
 def error_distributions(trials: Sequence[Trial], groups: Mapping[str, ArrayLike]) -> Figure:
     """Error distribution functions: a panel a variable, a curve for each group of trials.
 
@@ -131,7 +127,6 @@ def error_distributions(trials: Sequence[Trial], groups: Mapping[str, ArrayLike]
     return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
 
 
-@mpl.rc_context(STYLE)
 def good_values(trials: Sequence[Trial], names: Sequence[str], ranges: Mapping[str, Estimate]) -> Figure:
     """A panel a variable: its value against the accuracy, a point a trial, with a local regression line (choices:
     strips with their medians) and the range of the winners' values shaded, where `ranges` has one."""
@@ -143,7 +138,7 @@ def good_values(trials: Sequence[Trial], names: Sequence[str], ranges: Mapping[s
         _values_panel(ax, table, name)
         if name in ranges:
             ends = np.array([ranges[name].low, ranges[name].high])
-            ax.axvspan(*(np.log10(ends) if name in LOGARITHMIC else ends), color=PALETTE[2], alpha=0.16, linewidth=0)
+            ax.axvspan(*(np.log10(ends) if name in LOGARITHMIC else ends), color=GREEN, alpha=0.16, linewidth=0)
         ax.set(xlabel=VARIABLES[name], ylabel="validation accuracy, %" if ax in axes[:, 0] else "")
     for ax in axes.flat[len(names) :]:
         ax.axis("off")
@@ -159,28 +154,27 @@ def good_values(trials: Sequence[Trial], names: Sequence[str], ranges: Mapping[s
 def _values_panel(ax: Axes, table: pd.DataFrame, name: str) -> None:
     if table[name].nunique() <= FEW:
         order = sorted(set(table[name]), key=rank)
-        sns.stripplot(table, x=name, y="accuracy", order=order, color=PALETTE[0], size=3, alpha=0.6, ax=ax)
+        sns.stripplot(table, x=name, y="accuracy", order=order, color=BLUE, size=3, alpha=0.6, ax=ax)
         median: Any = {"estimator": "median", "errorbar": None, "linestyle": "none", "marker": "_", "markersize": 16}
-        sns.pointplot(table, x=name, y="accuracy", order=order, color=PALETTE[1], ax=ax, **median)
+        sns.pointplot(table, x=name, y="accuracy", order=order, color=VERMILION, ax=ax, **median)
         ax.tick_params(axis="x", labelsize=8)
         return
     log, whole = name in LOGARITHMIC, table[name].dtype.kind == "i"
     x = np.log10(table[name]) if log else table[name].astype(float)
-    line: Any = {"color": PALETTE[1], "linewidth": 1.6}
-    points: Any = {"s": 9, "alpha": 0.6, "linewidths": 0, "color": PALETTE[0]}
+    line: Any = {"color": VERMILION, "linewidth": 1.6}
+    points: Any = {"s": 9, "alpha": 0.6, "linewidths": 0, "color": BLUE}
     jitter = 0.25 if whole else None
     sns.regplot(x=x, y=table["accuracy"], lowess=True, x_jitter=jitter, scatter_kws=points, line_kws=line, ax=ax)
     marks = round_numbers(table[name].min(), table[name].max(), log)
     ax.set_xticks(np.log10(marks) if log else marks, [f"{mark:g}" for mark in marks])
 
 
-@mpl.rc_context(STYLE)
 def importance_bars(trials: Sequence[Trial], ranked: Sequence[Importance]) -> Figure:
     """The importance of each variable, the greatest on top, with the interval over resamples of the trials."""
     fig, ax = figure(height=0.8 + 0.26 * len(ranked))
     names = [short_label(each.variable) for each in ranked]
     shares = [100 * each.share.value for each in ranked]
-    palette = [MUTED if each.variable == NOISE else PALETTE[0] for each in ranked]
+    palette = [MUTED if each.variable == NOISE else BLUE for each in ranked]
     sns.barplot(x=shares, y=names, hue=names, palette=palette, legend=False, orient="h", ax=ax)
     for row, each in enumerate(ranked):
         ax.plot([100 * each.share.low, 100 * each.share.high], [row, row], color=INK, linewidth=1.4)
@@ -200,7 +194,6 @@ def importance_bars(trials: Sequence[Trial], ranked: Sequence[Importance]) -> Fi
 # Two measurements of a draw ------------------------------------------------------------------------------------------
 
 
-@mpl.rc_context(STYLE)
 def two_budgets(trials: Sequence[Trial], table: pd.DataFrame, correlations: Mapping[str, Estimate]) -> Figure:
     """The accuracy of short trials against that of the same draws trained for long, a panel a kind of short trial.
 
@@ -211,9 +204,9 @@ def two_budgets(trials: Sequence[Trial], table: pd.DataFrame, correlations: Mapp
     for ax, (name, correlation) in zip(axes[0], correlations.items(), strict=True):
         points: Any = {"s": 20, "alpha": 0.7, "linewidths": 0}
         line: Any = {"color": MUTED, "linewidth": 1}
-        sns.regplot(percent, x=name, y="long", color=PALETTE[0], scatter_kws=points, line_kws=line, ax=ax)
+        sns.regplot(percent, x=name, y="long", color=BLUE, scatter_kws=points, line_kws=line, ax=ax)
         chosen = percent.loc[percent[name].idxmax()]
-        ax.plot(chosen[name], chosen["long"], "o", color=PALETTE[1], markersize=7, label="best short trial")
+        ax.plot(chosen[name], chosen["long"], "o", color=VERMILION, markersize=7, label="best short trial")
         ax.set_title(f"{name}:\nrank correlation {correlation:.2}", fontsize=9.5)
         ax.set(xlabel="accuracy of the short trial, %", ylabel="accuracy of the long trial, %")
         ax.legend(loc="lower right", fontsize=8)
@@ -230,7 +223,6 @@ def two_budgets(trials: Sequence[Trial], table: pd.DataFrame, correlations: Mapp
     return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
 
 
-@mpl.rc_context(STYLE)
 def winners_curse(trials: Sequence[Trial], simulated: pd.DataFrame, measured: Mapping[int, Estimate]) -> Figure:
     """By how much the best of k trials looks too good: from validation images alone, and measured by a second seed.
 
@@ -244,7 +236,7 @@ def winners_curse(trials: Sequence[Trial], simulated: pd.DataFrame, measured: Ma
     for k, fall in measured.items():
         label = "trained again, fresh seed (95%)" if k == min(measured) else None
         ends = [[100 * (fall.value - fall.low)], [100 * (fall.high - fall.value)]]
-        ax.errorbar([k], [100 * fall.value], ends, fmt="s", color=PALETTE[3], capsize=3, markersize=5, label=label)
+        ax.errorbar([k], [100 * fall.value], ends, fmt="s", color=PINK, capsize=3, markersize=5, label=label)
     ax.axhline(0, color=INK, linewidth=0.8)
     ax.set(xlabel="trials k that the winner is chosen from", ylabel="looks too good by, points", xscale="log")
     ticks = [int(k) for k in simulated.index]

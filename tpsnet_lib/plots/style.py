@@ -1,4 +1,4 @@
-"""One look for every figure: palette, style sheet, captions that name the data, and how a notebook shows one."""
+"""One look for every figure: palette, colours of verdicts, captions that name the data, how a notebook shows one."""
 
 from __future__ import annotations
 
@@ -8,62 +8,37 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-from cycler import cycler
 from matplotlib.figure import Figure
 from PIL import Image
 
+from tpsnet_lib import stats
 from tpsnet_lib.runs.records import Record
 
-mpl.rcdefaults()  # no setting of a user's or a folder's, such as text.usetex, reaches the figures
+mpl.rc_file(Path(__file__).parents[1] / "report" / "assets" / "tpsnet.mplstyle")  # and no setting of a user's
 
-PALETTE = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#6B6B6B",
-)  # Okabe & Ito, colour-blind safe
-INK, MUTED, GRID = "#1F2328", "#656D76", "#E4E7EB"
+PALETTE = tuple(mpl.rcParams["axes.prop_cycle"].by_key()["color"])  # Okabe & Ito, colour-blind safe
+BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY = PALETTE
+INK, MUTED, GRID = (mpl.rcParams[name] for name in ("axes.labelcolor", "axes.edgecolor", "grid.color"))
 WIDTH = 7.2  # inches, of a figure as wide as the text
 FONT = "DejaVu Sans"
 FONTS = f"{FONT},Verdana,sans-serif"  # of an SVG where it is shown: Verdana is as wide, others are narrower
-
-STYLE: Any = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": MUTED,
-    "axes.grid": True,
-    "axes.labelcolor": INK,
-    "axes.prop_cycle": cycler(color=PALETTE),
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 100,
-    "font.family": FONT,  # ships with matplotlib, so a figure's layout is the same on every machine
-    "font.size": 9.5,
-    "grid.color": GRID,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "svg.fonttype": "none",  # text as text: a fifth of the bytes of drawn letters, and it can be searched
-    "svg.hashsalt": "tpsnet",
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
+VERDICTS = {  # the colour of a verdict in every figure and table
+    stats.HOLDS: GREEN,
+    stats.DOES_NOT_HOLD: VERMILION,
+    stats.NO_DIFFERENCE: SKY,
+    stats.NOT_SETTLED: GREY,
 }
 
 
 def figure(rows: int = 1, columns: int = 1, height: float = 3.2, **options: Any) -> tuple[Figure, Any]:
-    """A figure in the project's style and its axes, as `plt.subplots` gives them; `height` in inches."""
-    with mpl.rc_context(STYLE):
-        return plt.subplots(rows, columns, figsize=(options.pop("width", WIDTH), height), **options)
+    """A figure and its axes, as `plt.subplots` gives them; `height` and the option `width` in inches."""
+    return plt.subplots(rows, columns, figsize=(options.pop("width", WIDTH), height), **options)
 
 
 def data_set(stamp: str) -> str:
@@ -83,18 +58,16 @@ def svg(fig: Figure) -> str:
     """A figure as SVG text without the date and the header; the fonts of its texts are named once, with those that
     stand in for it on a machine without it, and spaces at the ends of a text stay."""
     text = io.StringIO()
-    with mpl.rc_context(STYLE):
-        fig.savefig(text, format="svg", metadata={"Date": None})
+    fig.savefig(text, format="svg", metadata={"Date": None})
     drawn = re.sub(r"^.*?<svg", '<svg xml:space="preserve"', text.getvalue(), flags=re.DOTALL)
-    drawn = re.sub(rf"; font-family: '{FONT}'[^;\"]*", "", drawn)  # of a text made without the sheet, with others
+    drawn = re.sub(rf"; font-family: '{FONT}'[^;\"]*", "", drawn)
     return drawn.replace("</style>", f"text{{font-family: {FONTS}}}</style>", 1)
 
 
 def png(fig: Figure) -> bytes:
     """A figure as PNG at twice its size on the page."""
     data = io.BytesIO()
-    with mpl.rc_context(STYLE):
-        fig.savefig(data, format="png", dpi=200)
+    fig.savefig(data, format="png", dpi=200)
     small = io.BytesIO()
     with Image.open(data) as image:  # 256 colours: a third of the bytes, and no eye sees it at this size
         image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, format="png", optimize=True)

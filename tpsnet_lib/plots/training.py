@@ -1,45 +1,27 @@
-"""Figures of the final training: learning rate, learning curves, ablation, three mistakes, published networks."""
+"""Figures of the final training: learning rate, learning curves, ablation, three mistakes."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas
 import seaborn
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis.cost import frontier
 from tpsnet_lib.analysis.training import AblationRow
-from tpsnet_lib.plots.style import INK, PALETTE, STYLE, describe, figure
+from tpsnet_lib.plots.style import BLUE, GREEN, INK, ORANGE, VERDICTS, VERMILION, describe, figure
 from tpsnet_lib.runs.records import Record, held_out
 from tpsnet_lib.stats import Estimate
 
-BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY = PALETTE
 LEADER = "#B8C0C8"
-P = ParamSpec("P")
 
 
-def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Titles and legends take their style when they are made, so a figure is drawn with the sheet on."""
-
-    @functools.wraps(draw)
-    def drawn(*args: P.args, **options: P.kwargs) -> Figure:
-        with mpl.rc_context(STYLE):
-            return draw(*args, **options)
-
-    return drawn
-
-
-@_styled
 def learning_rate(whole: Mapping[str, Sequence[float]], trials: Mapping[str, Sequence[float]], epochs: int) -> Figure:
     """The learning rate as a share of its peak: schedules over a `whole` run, and short `trials` of so many epochs."""
     fig, panels = figure(1, 2, height=2.9, sharey=True)
@@ -62,7 +44,6 @@ def learning_rate(whole: Mapping[str, Sequence[float]], trials: Mapping[str, Seq
     )
 
 
-@_styled
 def learning_curves(record: Record, n: int) -> Figure:
     """Accuracy, with the interval of the n validation images, and loss by epoch.
 
@@ -119,7 +100,6 @@ def _mixing_ends(record: Record) -> str:
 _NEAR: Any = {"textcoords": "offset points", "ha": "right", "fontsize": 8}
 
 
-@_styled
 def ablation(rows: Sequence[AblationRow], records: Sequence[Record] = ()) -> Figure:
     """What each ingredient brings, with its interval: green if it helps, vermilion if it harms, grey if neither is
     settled after Holm's adjustment. The first row is the whole recipe, and is not drawn."""
@@ -159,9 +139,9 @@ def ablation(rows: Sequence[AblationRow], records: Sequence[Record] = ()) -> Fig
 
 
 _EFFECTS = {
-    "the ingredient helps": GREEN,
-    "not settled, or too small to matter": GREY,
-    "the ingredient harms": VERMILION,
+    "the ingredient helps": VERDICTS[stats.HOLDS],
+    "not settled, or too small to matter": VERDICTS[stats.NOT_SETTLED],
+    "the ingredient harms": VERDICTS[stats.DOES_NOT_HOLD],
 }
 
 
@@ -172,7 +152,6 @@ def _effect(brings: Estimate, verdict: str) -> str:
     return "the ingredient harms" if harms else "not settled, or too small to matter"
 
 
-@_styled
 def chosen_epoch(loss: ArrayLike, epochs: ArrayLike, on_choosers: ArrayLike, on_others: ArrayLike) -> Figure:
     """Left, the loss of all images by epoch [E], with how often an epoch was chosen (`epochs` from 0, one a division);
     right, the loss of the chosen epoch on the half that chose it and on the other half, one value a division each."""
@@ -206,7 +185,6 @@ def chosen_epoch(loss: ArrayLike, epochs: ArrayLike, on_choosers: ArrayLike, on_
     )
 
 
-@_styled
 def dropout_while_scoring(right: Mapping[int, Mapping[str, ArrayLike]]) -> Figure:
     """Validation accuracy by blocks a layer, for each way of scoring the same networks, with the images' interval.
 
@@ -237,7 +215,6 @@ def dropout_while_scoring(right: Mapping[int, Mapping[str, ArrayLike]]) -> Figur
     )
 
 
-@_styled
 def seeds(groups: Mapping[str, Sequence[float]], difference: float, records: Sequence[Record] = ()) -> Figure:
     """Each run's distance from the mean of its group, whose runs differ by seed alone, with a published difference."""
     rows = [(name, 100 * (value - np.mean(values))) for name, values in groups.items() for value in values]
@@ -253,96 +230,3 @@ def seeds(groups: Mapping[str, Sequence[float]], difference: float, records: Seq
         alt="Each run's distance from the mean of its recipe's runs, with a band as wide as the published difference.",
         records=records,
     )
-
-
-COSTS: dict[str, tuple[str, float]] = {  # of a row: the axis that shows it, and its unit
-    "parameters": ("parameters (millions)", 1e6),
-    "macs": ("MACs an image (millions)", 1e6),
-    "minutes": ("minutes of training (each on its own machine)", 1.0),
-}
-
-
-@_styled
-def pareto(rows: Sequence[Mapping[str, Any]], *costs: str) -> Figure:
-    """Test accuracy, on a scale of the error's logarithm, against one cost a panel, with the frontier.
-
-    Rows are those of `cost.published` and `cost.final_row`: one with an `estimate` is ours, and drawn with its
-    interval; one that is not `checked` is drawn hollow. What is not known of a row is left out."""
-    fig, panels = figure(1, len(costs), height=5.0, sharey=True, squeeze=False)
-    for axes, name in zip(panels[0], costs, strict=True):
-        label, unit = COSTS[name]
-        shown = [row for row in rows if row.get(name) is not None and row.get("accuracy") is not None]
-        edge = frontier(shown, name)
-        corners = [row[name] / unit for row in edge], [100 * row["accuracy"] for row in edge]
-        axes.step(*corners, where="post", color=SKY, zorder=1)
-        for row in shown:
-            _point(axes, row, row[name] / unit)
-        axes.set_yscale("function", functions=(lambda y: -np.log10(100.001 - y), lambda y: 100.001 - 10**-y))
-        values = [row[name] for row in shown]
-        if values and max(values) > 8 * min(values):
-            axes.set_xscale("log")
-            wide = max(values) > 200 * min(values)
-            axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel(label)
-        axes.margins(x=0.12, y=0.06)
-    for axes, name in zip(panels[0], costs, strict=True):  # once the shared axis is settled
-        axes.yaxis.set_major_locator(FixedLocator([0, 50, 70, 80, 85, 90, 92, 94, 95, 96, 97, 98, 99]))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        _names(axes, [row for row in rows if row.get(name) is not None and row.get("accuracy") is not None], name)
-    panels[0][0].set_ylabel("test accuracy (%)")
-    records = [record for row in rows if row.get("accuracy") is not None for record in row.get("records", ())]
-    return describe(
-        fig,
-        caption="Published networks reach more with fewer parameters than the original; the line joins those that no"
-        " other beats. Published figures are their authors'; hollow ones were not read at their source.",
-        alt="Test accuracy against cost: published networks as dots, ours as diamonds with intervals.",
-        records=records,
-    )
-
-
-def _point(axes: Axes, row: Mapping[str, Any], x: float) -> None:
-    y, estimate = 100 * row["accuracy"], row.get("estimate")
-    if estimate is not None:
-        ends = [[y - 100 * estimate.low], [100 * estimate.high - y]] if estimate.has_interval else None
-        axes.errorbar(x, y, ends, color=VERMILION, fmt="D", capsize=3, zorder=3)
-    else:
-        filled = row.get("checked") != "no"
-        axes.plot(x, y, "o", color=BLUE, markerfacecolor=BLUE if filled else "white", markersize=5, zorder=2)
-
-
-def _names(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str) -> None:
-    """Names in a column right of the panel, by accuracy, each as near its point's height as the others let it be."""
-    low, high = (axes.transScale.transform((1, end))[1] for end in axes.get_ylim())
-    points = [(row, (axes.transScale.transform((1, 100 * row["accuracy"]))[1] - low) / (high - low)) for row in rows]
-    points.sort(key=lambda point: (-point[1], -point[0][name]))
-    heights = [at for _, at in points]
-    gap = min(0.052, 1 / max(1, len(points)))  # so that the column is no higher than the panel
-    for _ in range(500):  # neighbours that overlap give way to either side
-        for above in range(len(heights) - 1):
-            push = max(0.0, gap - (heights[above] - heights[above + 1])) / 2
-            heights[above] += push
-            heights[above + 1] -= push
-    for (row, _), height in zip(points, heights, strict=True):
-        ours = row.get("estimate") is not None
-        axes.annotate(
-            row["model"],
-            (row[name] / COSTS[name][1], 100 * row["accuracy"]),
-            xytext=(1.02, height),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=8,
-            color=VERMILION if ours else INK,
-            fontweight="bold" if ours else "normal",
-            arrowprops={
-                "arrowstyle": "-",
-                "color": LEADER,
-                "linewidth": 0.6,
-                "shrinkA": 0,
-                "shrinkB": 3,
-                "relpos": (0, 0.5),
-            },
-            zorder=0,
-        )

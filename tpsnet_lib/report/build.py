@@ -20,6 +20,7 @@ from tpsnet_lib.files import TpsnetError, project_root, write_whole
 from tpsnet_lib.report import closing, figures, first_screen, landing, page, run_notebooks
 from tpsnet_lib.runs.provenance import commit, hardware
 from tpsnet_lib.runs.records import Store, committed_folder, default_store
+from tpsnet_lib.runs.test_set import find_final_test
 
 QUESTION = (
     "How good can a residual network with fewer than 5,000,000 parameters get on CIFAR-10,"
@@ -71,7 +72,8 @@ def make(
     sections = landing.sections(store, fresh, synthetic=not dataset.startswith("CIFAR-10"))
     shown = [record for record in store.all() if not record.failed]
     meta = {"title": landing.TITLE, "question": QUESTION, **facts}
-    html = page.render(sections, executed, shown, meta, closing.sections(store))
+    tests = {record.id: test.metrics["accuracy"] for record in shown if (test := find_final_test(record, store))}
+    html = page.render(sections, executed, shown, meta, closing.sections(store), tests)
     name = "index.html" if dataset.startswith("CIFAR-10") or profile == "smoke" else "index-shapes10.html"
     target = project_root() / "report" / ("index.html" if profile == "full" else f"local/{name}")
     return page.write(out or target, html)
@@ -111,8 +113,6 @@ def with_findings(text: str, found: Sequence[Final]) -> str:
     """A README's text with its findings as these records give them."""
     start, end = "from the records -->\n", "<!-- end of findings -->"
     before, _, rest = text.partition(start)
-    said = BeautifulSoup(first_screen.answer(found), "html.parser")
-    for aside in said(class_="page-only"):
-        aside.decompose()
-    words = textwrap.fill(" ".join(said.get_text().split()), 118)
+    said = BeautifulSoup(" ".join(first_screen.sentences(found)), "html.parser").get_text()
+    words = textwrap.fill(" ".join(said.split()), 118)
     return f"{before}{start}{words}\n{end}{rest.partition(end)[2]}"

@@ -66,6 +66,7 @@ def _references() -> str:
 
 def _openings(store: Store) -> str:
     """Every opening of the test set, oldest first; those before the rule of declaration say so."""
+    lines = openings.all_openings(store)
     rows = [
         {
             "opened": line["opened"][:16].replace("T", " "),
@@ -74,15 +75,18 @@ def _openings(store: Store) -> str:
             "declared by": line.get("experiment") or "nothing: exploratory",
             "rule": "declared in a commit" if line.get("declaration") else "before the rule",
         }
-        for line in openings.all_openings()
+        for line in lines
     ]
     heads = ["opened", "record", "test accuracy", "declared by", "rule"]
+    count = sum(line["record"] in openings.before_the_rule() for line in lines)
     about = (
-        "<p>A run is declared final in a commit before it trains, and the test set opens for it once. The first"
-        " openings were made before this rule: the recipe <em>two_cores</em>, then called <em>laptop</em>, was replaced"
-        " after its predecessor had been opened, one record was opened as exploratory before its seed was declared, and"
-        " <em>best</em> was opened from a tree that was not clean, after a run of another length than its committed"
-        " declaration named.</p>"
+        "<p>A run is declared final in a commit before it trains, and the test set opens for it once."
+        f" {count} of these {len(lines)} openings are older than this rule: the recipe <em>two_cores</em>, then called"
+        " <em>laptop</em>, was replaced after its predecessor had been opened, one record was opened as exploratory"
+        " before its seed was declared, and <em>best</em> was opened from a tree that was not clean, after a run of"
+        " another length than its committed declaration named. The table lists the openings of the records that this"
+        " page stands on. Chapter 4 opens the test set for a network that it trains while the page is made; the log of"
+        " that opening stays on the machine that trained it.</p>"
     )
     return about + page.table(rows, heads, "Openings of the test set.") + _scored_again(store)
 
@@ -100,7 +104,8 @@ def _scored_again(store: Store) -> str:
         opened = find_test(store.load(line["record"]), store)
         if opened is not None:
             then = f"{opened.metrics['correct']:,} when it was opened"
-            said.append(f"{page.record_link(line['record'])} {line['correct']:,} of {line['n']:,} ({then})")
+            when = line["opened"][:16].replace("T", " ")
+            said.append(f"{page.record_link(line['record'])} {line['correct']:,} of {line['n']:,} on {when} ({then})")
     if not said:
         return ""
     return (

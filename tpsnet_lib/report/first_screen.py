@@ -14,8 +14,8 @@ from tpsnet_lib.analysis.final_runs import Final, finals, leading
 from tpsnet_lib.analysis.training import SMALLEST_GAIN, ablation, against_published
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
-from tpsnet_lib.plots import answer as answers
 from tpsnet_lib.plots import style
+from tpsnet_lib.plots.answer import accuracy_against_parameters
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import page
 from tpsnet_lib.runs.experiments import collect, load_experiment
@@ -30,67 +30,88 @@ def final_records(store: Store) -> list[Final]:
 
 
 def answer(found: Sequence[Final], rows: Sequence[judge.Row] = (), store: Store | None = None) -> str:
-    """The answer in a few sentences: how good, with what network, beside the original, beside the others.
+    """The answer as a list in HTML: `sentences`, then what the README leaves out.
 
-    Parts of the class `page-only` are left out where the answer is repeated (the README). With the judged tests `rows`
-    and the ablation's records in `store` a sentence on the design choices follows."""
+    That is the time of a run, what the leading network is, why validation did not choose it, and, from the judged tests
+    `rows` and the ablation's records in `store`, what is known of the design choices."""
+    said = sentences(found)
+    if found:
+        said.append(f"One run of {'; one of '.join(map(_time, leading(found)))}.")
+        said += [_described(found), *_design_choices(rows, store)]
+    return f'<ul class="sentences">{"".join(f"<li>{sentence} </li>" for sentence in said)}</ul>'
+
+
+def sentences(found: Sequence[Final]) -> list[str]:
+    """How good, with what network, beside the original, beside the others: the README says it too."""
     original = _original()
     if not found:
-        return (
-            "<p>No committed record has been opened on the test set yet. The published TPSNet reports"
-            f" {100 * original['accuracy']:.2f}% at {original['parameters']:,} parameters.</p>"
-        )
-    best, *others = leading(found)
-    sentences = [
-        f"Our best network {where_trained(best)} (recipe <em>{escape(best.name)}</em>, {_aside(_kind(best))}"
-        f"{_millions(best)} million parameters) classifies <strong>{best.accuracy():% value}</strong> of the"
-        f" {best.opened[0][1].metrics['n']:,} test images correctly: {_mean_of(best)}."
-        f" {_time(best, _on(best))}",
+        return [
+            "No committed record has been opened on the test set yet. The published TPSNet reports"
+            f" {100 * original['accuracy']:.2f}% at {original['parameters']:,} parameters."
+        ]
+    ours = leading(found)
+    best, *others = ours
+    said = [
+        f"{title(best, found)} (recipe <em>{escape(best.name)}</em>, {_millions(best)} million parameters,"
+        f" trained {where_trained(best)}) classifies {_linked(best, f'<strong>{best.accuracy():% value}</strong>')} of"
+        f" the {best.opened[0][1].metrics['n']:,} test images correctly: {_mean_of(best)}.",
         f"The published TPSNet reports {100 * original['accuracy']:.2f}%; the difference is"
         f" {_difference(best, original, found)}{_why_not_settled(best, original, found)}.",
     ]
-    sentences += [
-        f"Our best {where_trained(other)} (recipe <em>{escape(other.name)}</em>, {_millions(other)} million) reaches"
-        f" {other.accuracy():%}, {_difference(other, original, found)}. {_time(other, _aside(_on(other)))}"
+    said += [
+        f"{title(other, found)} (recipe <em>{escape(other.name)}</em>, {_millions(other)} million,"
+        f" trained {where_trained(other)}) reaches {_linked(other, f'{other.accuracy():% value}')}"
+        f" ({other.accuracy():% interval}), {_difference(other, original, found)}."
         for other in others
     ]
-    better, known = _rank(best)
-    sentences.append(
-        f"Of {known} published networks under five million parameters, {better} report more than {best.name}."
-    )
-    chosen = _design_choices(rows, store)
-    sentences += [_aside(chosen)] if chosen else []
-    return f'<ul class="sentences">{"".join(f"<li>{sentence} </li>" for sentence in sentences)}</ul>'
+    theirs = [row["accuracy"] for row in cost.published() if row["parameters"] < PARAMETER_BUDGET]
+    above = (f"{sum(a > each.accuracy().value for a in theirs)} exceed {escape(each.name)}" for each in ours)
+    said.append(f"Of {len(theirs)} published networks under five million parameters, {', '.join(above)}.")
+    return said
 
 
-def _kind(final: Final) -> str:
-    """The network's family and size in words: blocks and channels of each layer."""
-    model = final.run.model
-    kind = "ResNet" if model.residual else "plain network"
+def title(final: Final, found: Sequence[Final]) -> str:
+    """What a leading recipe is called: test accuracy chooses nothing, and only describes; validation chooses."""
+    names = []
+    if final.accuracy().value == max(each.accuracy().value for each in leading(found)):
+        names.append("our most accurate network")
+    if final is _judged(found):
+        names.append("the best network by validation")
+    title = ", ".join(names) or "our best network of its kind of machine"
+    return title[0].upper() + title[1:]
+
+
+def _judged(found: Sequence[Final]) -> Final | None:
+    """The best of the recipes that validation images can judge."""
+    return next((final for final in found if final.held_out), None)
+
+
+def _linked(final: Final, number: str) -> str:
+    """A recipe's accuracy, linked to its records."""
+    return f'<a href="#record-{final.counted[0].id}">{number}</a>'
+
+
+def _described(found: Sequence[Final]) -> str:
+    """What the leading network is, and why it is not the best network by validation where it is not."""
+    best = leading(found)[0]
+    model = best.run.model
     blocks, channels = ("-".join(map(str, numbers)) for numbers in (model.blocks, model.channels))
-    return f"a {kind} of {blocks} blocks with {channels} channels, "
+    kind = "ResNet" if model.residual else "plain network"
+    said = f"<em>{escape(best.name)}</em> is a {kind} of {blocks} blocks, {channels} channels"
+    if not best.held_out:
+        return f"{said}; no run of it kept validation images out, so that validation cannot choose it."
+    judged = _judged(found)
+    return f"{said}." if judged in (best, None) else f"{said}; validation chose <em>{escape(judged.name)}</em>."
 
 
-def _aside(words: str) -> str:
-    """Words that the page has and the README leaves out."""
-    return f'<span class="page-only">{words}</span>'
-
-
-def _time(final: Final, hardware: str) -> str:
-    """The time of one run on some hardware, and how the others of the recipe shared their machine."""
+def _time(final: Final) -> str:
+    """The time of one run on its hardware, and how the others of the recipe shared their machine."""
     beside = [record for record in final.counted if record not in final.timed]
-    first = f"One run takes {duration(60 * final.minutes)}{hardware}"
+    said = f"<em>{escape(final.name)}</em> takes {duration(60 * final.minutes)} on {final.timed[0].hardware}"
     if not final.alone:
-        return f"{first}{_aside(', shared with other runs')}."
-    if not beside:
-        return f"{first}."
-    slower = duration(sum(record.metrics["seconds"] for record in beside) / len(beside))
-    return f"{first}{_aside(f', alone; beside another, {slower}')}."
-
-
-def _on(final: Final) -> str:
-    """The hardware of the runs whose time is quoted."""
-    return f" on {final.timed[0].hardware}"
+        return f"{said}, beside other runs"
+    slower = duration(sum(record.metrics["seconds"] for record in beside) / max(1, len(beside)))
+    return f"{said} ({slower} beside another)" if beside else said
 
 
 def _why_not_settled(final: Final, original: Mapping[str, Any], found: Sequence[Final]) -> str:
@@ -98,14 +119,14 @@ def _why_not_settled(final: Final, original: Mapping[str, Any], found: Sequence[
     estimate = against_published(final, original, found)
     if stats.verdict(estimate, SMALLEST_GAIN) != stats.NOT_SETTLED or not estimate.has_interval:
         return ""
-    return _aside(" (its one run has noise too; the interval includes 0)")
+    return " (its one run has noise too)"
 
 
-def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> str:
+def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> list[str]:
     """How many of the original's design claims hold, and what the ablation shows; empty without records."""
     measured = [row for row in rows if row.n]
     if not measured:
-        return ""
+        return []
     verdicts = (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE)
     held, failed, alike = (sum(row.verdict == verdict for row in measured) for verdict in verdicts)
     parts = [
@@ -116,7 +137,7 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> str:
     if names := [name for row in changes if row.verdict == stats.HOLDS for name in row.ingredients]:
         missed = escape(", ".join(dict.fromkeys(names)))
         parts.append(f"a small <em>two_cores</em> loses accuracy without {missed}")
-    return f"{'; '.join(parts)}."
+    return [f"{'; '.join(parts)}."]
 
 
 def _original() -> Mapping[str, Any]:
@@ -154,19 +175,16 @@ def _difference(final: Final, original: Mapping[str, Any], found: Sequence[Final
     return f"{estimate:points.2}: <em>{VERDICTS[stats.verdict(estimate, SMALLEST_GAIN)]}</em>"
 
 
-def _rank(final: Final) -> tuple[int, int]:
-    theirs = [row["accuracy"] for row in cost.published() if row["parameters"] < PARAMETER_BUDGET]
-    return sum(value > final.accuracy().value for value in theirs), len(theirs)
+ACROSS, PHONE = 5.9, 3.5  # inches, of the figure beside the sentences, and on a phone
 
 
-def frontier(found: Sequence[Final], narrow: bool = False) -> Figure:
+def frontier(found: Sequence[Final], width: float = ACROSS) -> Figure:
     """The leading recipes among the published networks: test accuracy against parameters."""
-    ours = [cost.final_row(final) for final in leading(found)]
-    return answers.accuracy_against_parameters([*ours, *cost.published()], narrow)
+    return accuracy_against_parameters(cost.beside_published(leading(found)), width)
 
 
 def first_figure(found: Sequence[Final]) -> str:
-    return shown(frontier(found), frontier(found, narrow=True))
+    return shown(frontier(found), frontier(found, PHONE))
 
 
 def shown(fig: Figure, narrow: Figure | None = None) -> str:
@@ -187,20 +205,15 @@ def answer_table(found: Sequence[Final]) -> str:
         {
             "network": row["model"],
             "parameters": f"{row['parameters'] / 1e6:.2f} M",
-            "accuracy": f"{100 * row['accuracy']:.2f}%",
+            "test accuracy": f"{100 * row['accuracy']:.2f}%",
             "n": f"{row['n']:,.0f} {row['n_of']}" if row.get("n") else None,
             "epochs": f"{row['epochs']:g}" if row.get("epochs") else None,
         }
         for row in rows[:6]
     ]
-    heads = {
-        "network": "network",
-        "parameters": "parameters",
-        "accuracy": "test accuracy",
-        "n": "n",
-        "epochs": "epochs",
-    }
-    return page.table(table, heads, "Ours, the original, and the three best published figures that were checked.")
+    return page.table(
+        table, list(table[0]), "Ours, the original, and the three best published figures that were checked."
+    )
 
 
 def common_budget(rows: Sequence[judge.Row]) -> str:

@@ -24,6 +24,7 @@ from tpsnet_lib.report.first_screen import (
     final_records,
     first_figure,
     shown,
+    title,
     where_trained,
 )
 from tpsnet_lib.report.page import Section
@@ -37,7 +38,7 @@ def sections(store: Store, fresh: Record | None, synthetic: bool) -> list[Sectio
     rows = judge.judge_claims(store)
     parts = [
         Section("The answer", answer(found, rows, store) + first_figure(found) + answer_table(found), "answer"),
-        *([Section("The network described", _winner(leading(found)[0]), "winner")] if found else []),
+        *([Section("The network described", _winner(found), "winner")] if found else []),
         Section("The original's claims, tested", _claims(rows), "claims"),
         Section("Three mistakes of the original, and their size", _mistakes(store), "mistakes"),
         Section(
@@ -61,8 +62,9 @@ def sections(store: Store, fresh: Record | None, synthetic: bool) -> list[Sectio
 # The winner ---------------------------------------------------------------------------------------------------------
 
 
-def _winner(final: Final) -> str:
+def _winner(found: Sequence[Final]) -> str:
     """The drawing, the layers, the recipe in words and the learning curve of the leading network."""
+    final = leading(found)[0]
     run, record = final.run, final.counted[0]
     layers = [
         {
@@ -81,7 +83,8 @@ def _winner(final: Final) -> str:
     ingredients = ", ".join(row["ingredient"] for row in recipe)
     words = page.table(recipe, list(recipe[0]), "The recipe in words.")
     return (
-        f"<p>The recipe <em>{escape(final.name)}</em>: {length}, batches of {run.train.batch_size}; {ingredients}."
+        f"<p>{title(final, found)} (recipe <em>{escape(final.name)}</em>): {length}, batches of {run.train.batch_size};"
+        f" {ingredients}."
         f"{_why_described(final)}</p>"
         + shown(network_drawing.draw_network(run.model))
         + page.table(layers, columns, "The layers; the counts are computed from the config.")
@@ -95,8 +98,7 @@ def _why_described(final: Final) -> str:
     why = (
         "its accuracy on validation images is the highest of the final recipes."
         if final.held_out
-        else "its training takes the most operations of the leading recipes. No run of it kept validation images out,"
-        " so that validation did not choose it."
+        else "its training takes the most operations of the leading recipes."
     )
     ablation = load_experiment("ablation").runs[0].config
     told = {row["ingredient"] for row in recipe_glossary.in_words(ablation)}
@@ -130,7 +132,7 @@ def _claims(rows: Sequence[judge.Row]) -> str:
     )
     lines = [
         {
-            "verdict": Markup('<strong class="{}">{}</strong>').format(row.verdict.replace(" ", "-"), row.verdict),
+            "verdict": page.verdict(row.verdict),
             "tested": f"({row.claim}) {row.sentence}",
             "difference": row.shown if row.n else None,
             "adjusted p": f"{row.p:.2g}" if row.n else None,

@@ -9,6 +9,7 @@ from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost, original_results, training
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.claims import judge
+from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.runs import openings
 
 
@@ -37,9 +38,21 @@ def _of_accuracy(leading: Sequence[tuple[str, Final]]) -> list[str]:
     found.append(
         "The original reports one run, and published accuracies are as their authors report them: lengths, recipes and"
         " choices differ, and some kept the best of several readings of the test set. The ranks compare what is"
-        " reported, and not architectures."
+        f" reported, and not architectures.{''.join(_rank(final) for _, final in leading[:1])}"
     )
     return found
+
+
+def _rank(final: Final) -> str:
+    """Whose networks report no more than ours, and what a published network of the same blocks and channels reports."""
+    published = [row for row in cost.published() if row["parameters"] < PARAMETER_BUDGET]
+    original = next(row for row in published if row["model"] == "TPSNet")
+    below = [row for row in published if row["accuracy"] <= final.accuracy().value]
+    own = sum(row["source"] == original["source"] for row in below)
+    layout = f"[{','.join(map(str, final.run.model.blocks))}] @ {final.run.model.channels[0]}"
+    same = [f"{row['model']} reports {row['accuracy']:.2%}" for row in published if row["model"].endswith(layout)]
+    alike = f" A published network of its blocks and channels, {escape(same[0])}." if same else ""
+    return f" Of the {len(below)} that report no more than {final.name}, {own} are the original's own.{alike}"
 
 
 def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final]) -> list[str]:

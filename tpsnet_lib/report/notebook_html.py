@@ -289,7 +289,7 @@ def _local_link(link: Tag) -> None:
 
 def number_figures(soup: BeautifulSoup, prefix: str) -> None:
     """Give every figure with a caption its number, such as `Figure 2.3.`, and every table with one `Table 2.1.`."""
-    for kind, selector in (("Figure", "figure > figcaption"), ("Table", "table > caption")):
+    for kind, selector in (("Figure", "figure > figcaption"), ("Table", "table > caption:not(details *)")):
         for count, caption in enumerate(soup.select(selector), 1):
             label = soup.new_tag("b", attrs={"class": "label"})
             label.string = f"{kind} {prefix}{count}. "

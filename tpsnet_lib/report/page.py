@@ -19,17 +19,18 @@ from tpsnet_lib import stats
 from tpsnet_lib.claims.judge import Row
 from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.files import TpsnetError, write_whole
+from tpsnet_lib.plots import style
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report.notebook_html import ACTIVE, ASSETS, NO_ALT, chapter, tidy
-from tpsnet_lib.report.pictures import png_source, slim_svg, svg_source, with_dark
+from tpsnet_lib.report.pictures import darkened_colours, png_source, slim_svg, svg_source, with_dark
 from tpsnet_lib.report.sanitise import clean
 from tpsnet_lib.runs.records import committed_folder, held_out
 
 SIZE_LIMIT = 5 * 2**20  # bytes of a page, above which it warns
 HISTORY_LIMIT = 2**20  # bytes of embedded histories; those beyond are left to the record store
-SOURCES = 60  # record ids under a figure, as in notebook.html.j2; the appendix has them all
 POLICY = "Content-Security-Policy"
 ADDRESSES = ("src", "href", "srcset", "poster", "action", "data", "background", "xlink:href")
+NUMBERED = "figure > figcaption, table > caption:not(details *)"
 FACTS = {"started": "Started", "stamp": "Data set", "fingerprint": "Fingerprint (SHA-256)", "minutes": "Minutes taken"}
 
 
@@ -69,10 +70,24 @@ def record_link(record_id: str) -> Markup:
     return Markup('<a href="#record-{0}"><code>{0}</code></a>').format(record_id)
 
 
+def verdict(name: str) -> Markup:
+    """A verdict with a dot in its colour, that of the figures."""
+    return Markup('<strong class="verdict {}">{}</strong>').format(name.replace(" ", "-"), name)
+
+
+def _verdict_rules() -> str:
+    """The style rules that give a verdict's dot its colour on light and on dark paper."""
+    light = "".join(f".{name.replace(' ', '-')}{{--verdict:{colour}}}" for name, colour in style.VERDICTS.items())
+    return f"{light}@media(prefers-color-scheme:dark){{{darkened_colours(light)}}}"
+
+
+def record_links(ids: Iterable[str]) -> Markup:
+    """Links to records of the appendix, one after another."""
+    return Markup(" ").join(map(record_link, ids))
+
+
 def claims(rows: Sequence[Row]) -> str:
     """The original's claims as an HTML table: under each claim, its tests: budget, verdict, estimate and records."""
-    from tpsnet_lib.plots import style
-
     records = {record.id: record for row in rows for record in row.records}
     text = "Every verdict names its budget first, and is adjusted over all tests of the table (Holm); intervals at 95%."
     parts = [Markup('<div class="claims scroll" tabindex="0"><table><caption>{}</caption><thead><tr>').format(
@@ -88,15 +103,13 @@ def claims(rows: Sequence[Row]) -> str:
 
 
 def _claim_row(row: Row) -> Markup:
-    verdict = Markup('<strong class="{}">{}</strong>').format(row.verdict.replace(" ", "-"), row.verdict)
     budget = [Markup("<small>{}:</small>").format(row.budget)] if row.n else []
     grounds = [row.shown, f"{row.estimate.basis}; adjusted p {row.p:.2g}"] if row.n else []
     notes = (Markup("<small>{}</small>").format(note) for note in row.notes)
-    links = Markup(" ").join(record_link(record.id) for record in row.records[:SOURCES])
-    others = f" and {len(row.records) - SOURCES} more" if len(row.records) > SOURCES else ""
-    where = [Markup('<span class="sources">{}{}</span>').format(links, others)] if links else []
+    links = record_links(record.id for record in row.records)
+    where = [Markup('<span class="sources">{}</span>').format(links)] if links else []
     where += [Markup("Pending: {}").format(with_code(row.pending))] if row.pending else []
-    cells = (_lines([*budget, verdict]), row.sentence, _lines([*grounds, *notes]), _lines(where))
+    cells = (_lines([*budget, verdict(row.verdict)]), row.sentence, _lines([*grounds, *notes]), _lines(where))
     return Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(cell) for cell in cells))
 
 
@@ -115,8 +128,6 @@ def figure(
 ) -> str:
     """A matplotlib figure as an embedded image, `svg` or `png` at 2x, with its alternative text and caption; `narrow`
     is an SVG figure that takes its place on a phone."""
-    from tpsnet_lib.plots import style
-
     if not alt.strip():
         raise TpsnetError(f"figure {caption!r} has no alternative text: say in a sentence what it shows")
     across, down = fig.get_size_inches()
@@ -126,10 +137,8 @@ def figure(
     images = [image.format("broad" if narrow else "", alt, width, source)]
     if narrow:
         images.append(image.format("narrow", alt, "", svg_source(with_dark(slim_svg(style.svg(narrow))))))
-    links = Markup(" ").join(record_link(record) for record in records[:SOURCES])
-    more = f" and {len(records) - SOURCES} more" if len(records) > SOURCES else ""
-    folded = Markup('<details class="sources"><summary>Data</summary>Records: {}{}</details>')
-    sources = folded.format(links, more) if records else ""
+    folded = Markup('<details class="sources"><summary>Data</summary>Records: {}</details>')
+    sources = folded.format(record_links(records)) if records else ""
     parts = [
         Markup('<figure class="wide">' if across >= 2 * down else "<figure>"),
         Markup('<div class="scroll" tabindex="0">{}</div>').format(Markup("").join(images)),
@@ -145,9 +154,11 @@ def render(
     records: Sequence[Any],
     meta: Mapping[str, Any],
     closing: Sequence[Section] = (),
+    tests: Mapping[str, float] | None = None,
 ) -> str:
     """The whole page as HTML: sections, the notebooks as chapters, and what closes it, folded.
 
+    `tests` has the test accuracy of each record that was opened, by id.
     `meta` has `title`, and may have `question`, `footer`, and facts for the header
     (`started`, `host`, `profile`, `stamp`, `fingerprint`, `hardware`, `minutes`, ...), shown in the order given.
 
@@ -171,11 +182,11 @@ def render(
         question=meta.get("question"),
         footer=meta.get("footer", ""),
         facts=[fact for fact in facts if fact[0] not in ("Title", "Question", "Footer")],
-        css=Markup((ASSETS / "page.css").read_text("utf-8")),
+        css=Markup((ASSETS / "page.css").read_text("utf-8") + _verdict_rules()),
         sections=shown[: len(sections)],
         closing=shown[len(sections) :],
         chapters=chapters,
-        groups=_groups(records),
+        groups=_groups(records, tests or {}),
     )
     return _without_dangling_links(html)
 
@@ -222,11 +233,10 @@ def faults(html: str) -> list[str]:
 
 
 def _number_across(parts: Sequence[BeautifulSoup]) -> None:
-    """Number the figures and tables of several parts in one row."""
+    """Number the figures and tables of several parts in one row; a folded table, which is not printed, has none."""
     whole = BeautifulSoup("", "html.parser")
-    captions = [(part, caption) for part in parts for caption in part.select("figure > figcaption, table > caption")]
     counts = {"figcaption": 0, "caption": 0}
-    for _, caption in captions:
+    for caption in itertools.chain.from_iterable(part.select(NUMBERED) for part in parts):
         counts[caption.name] += 1
         label = whole.new_tag("b", attrs={"class": "label"})
         label.string = f"{'Figure' if caption.name == 'figcaption' else 'Table'} {counts[caption.name]}. "
@@ -243,7 +253,7 @@ def _without_dangling_links(html: str) -> str:
     return re.sub(r'<a href="#([^"]+)">(.*?)</a>', kept, html, flags=re.DOTALL)
 
 
-def _groups(records: Sequence[Any]) -> list[dict[str, Any]]:
+def _groups(records: Sequence[Any], tests: Mapping[str, float]) -> list[dict[str, Any]]:
     """The appendix: records grouped by everything but the seed: first the recipes that were fitted on all training
     images, then the others, best validation accuracy first."""
     groups: dict[str, list[Any]] = {}
@@ -259,14 +269,13 @@ def _groups(records: Sequence[Any]) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "id": record.id,
-                    "numbers": _numbers(record),
+                    "numbers": _numbers(record, tests.get(record.id)),
                     "hardware": record.hardware,
-                    "stamp": record.stamp,
                     "history": history if room >= 0 else "",
-                    "fresh": hasattr(record, "path") and committed_folder() not in record.path.parents,
+                    "fresh": committed_folder() not in record.path.parents,
                 }
             )
-        result.append({"config": _settings(members[0].config), "summary": _summary(members), "records": rows})
+        result.append({"config": _settings(members[0].config), "summary": _summary(members, tests), "records": rows})
     return result
 
 
@@ -292,27 +301,29 @@ def _mean(records: Sequence[Any]) -> float:
     return sum(values) / len(values) if values else -1.0
 
 
-def _summary(records: Sequence[Any]) -> str:
-    values = _accuracies(records)
-    if len(values) < 2:
-        return f"n = {len(records)}"
-    return f"n = {len(records)}, validation accuracy {stats.mean(values):%}"
+def _summary(records: Sequence[Any], tests: Mapping[str, float]) -> str:
+    """What the records of a group share: their number, means over seeds, size, data, and the file of trials."""
+    opened = [tests[record.id] for record in records if record.id in tests]
+    means = {"test accuracy": opened, "validation accuracy": _accuracies(records)}
+    sizes = {f"{record.metrics['parameters']:,} parameters" for record in records if "parameters" in record.metrics}
+    files = {record.path.name for record in records if record.path.suffix == ".jsonl"}
+    parts = [f"n = {len(records)}"]
+    parts += [f"{name} {stats.mean(values):%}" for name, values in means.items() if len(values) > 1]
+    return "; ".join([*parts, *sizes, *sorted({record.stamp for record in records}), *sorted(files)])
 
 
-def _numbers(record: Any) -> list[str]:
-    metrics = record.metrics
+def _numbers(record: Any, test: float | None) -> list[str]:
+    """Seed, accuracies in percent (validation, test, training) and time."""
 
-    def shown(name: str, form: str, scale: float = 1) -> str:
-        value = metrics.get(name)
-        return format(scale * value, form) if isinstance(value, (int, float)) else "–"
+    def percent(value: Any) -> str:
+        return f"{100 * value:.2f}" if isinstance(value, (int, float)) else "–"
 
-    seconds = metrics.get("seconds")
+    seconds = record.metrics.get("seconds")
     return [
         str(record.config.seed),
-        shown("epochs", "g"),
-        "fitted" if _fitted_on_all(record) else shown("validation_accuracy", ".2f", 100),
-        shown("train_accuracy", ".2f", 100),
-        shown("parameters", ","),
+        "fitted" if _fitted_on_all(record) else percent(record.metrics.get("validation_accuracy")),
+        percent(test),
+        percent(record.metrics.get("train_accuracy")),
         duration(seconds) if isinstance(seconds, (int, float)) else "–",
     ]
 

@@ -60,14 +60,16 @@ def dark_colour(colour: str) -> str:
 
 def darkened(svg: str) -> str:
     """An SVG in the colours of a dark page. Black, which an SVG need not name, is the colour of what has none."""
-    turned = COLOUR.sub(lambda colour: dark_colour(colour[0]), svg)
-    return turned.replace("<svg ", f'<svg fill="{DARK_INK}" ', 1)
+    return darkened_colours(svg).replace("<svg ", f'<svg fill="{DARK_INK}" ', 1)
+
+
+def darkened_colours(text: str) -> str:
+    """A text with each colour `#rrggbb` in it as it is on dark paper."""
+    return COLOUR.sub(lambda colour: dark_colour(colour[0]), text)
 
 
 def with_dark(svg: str) -> str:
-    """An SVG that shows itself in dark colours where the reader prefers them; as it is if it holds a photograph."""
-    if "<image" in svg:
-        return svg
+    """An SVG that shows itself in dark colours where the reader prefers them; photographs in it keep their own."""
     rules = [f"svg{{fill:{DARK_INK}}}"]
     for colour in sorted({found.lower() for found in COLOUR.findall(svg)}):
         rules += [

@@ -92,9 +92,9 @@ def _text(file: Path) -> str:
         return f"{complete}\n" if complete else ""
 
 
-def all_openings() -> list[dict[str, Any]]:
-    """Every opening that is known, the committed log's first: a line an opening, without the lines of its result."""
-    lines = [line for folder in (committed_folder(), local_folder()) for line in read(log_of(folder))]
+def all_openings(store: Store) -> list[dict[str, Any]]:
+    """Every opening that a store knows, the committed log's first: a line an opening, without those of its result."""
+    lines = [line for folder in reversed(store.folders) for line in read(log_of(folder))]
     return [line for line in lines if line.get("event", "opening") == "opening"]
 
 
