@@ -98,7 +98,7 @@ def test_the_most_accurate_network_and_the_best_by_validation_have_their_names(t
     card = replace(tiny_record, provenance={**tiny_record.provenance, "device": "cuda"}, config=tiny(train__epochs=9))
     judged = replace(recipe(tiny_record, [0.93], "two_cores"), held_out=(tiny_record,))
     best = recipe(card, [0.95], "best")
-    said = text(first_screen.answer([judged, best]))
+    said = text(first_screen.answer([best, judged]))
     assert said.startswith("Our most accurate network (recipe best, ")
     assert "The best network by validation (recipe two_cores, " in said
     assert "no run of it kept validation images out, so that validation cannot choose it." in said
