@@ -12,7 +12,6 @@ import torch
 from matplotlib.figure import Figure
 
 from tpsnet_lib.analysis.architecture import SMALL, Group
-from tpsnet_lib.analysis.design_predictor import Timing
 from tpsnet_lib.cli.main import main
 from tpsnet_lib.config import MEMBERS, ModelConfig, RunConfig
 from tpsnet_lib.files import ConfigError
@@ -113,7 +112,7 @@ def test_the_design_variables_are_six_panels_with_their_levels() -> None:
 def test_costs_have_three_panels_and_a_point_a_network() -> None:
     models = [MEMBERS["classroom"], ModelConfig((1, 1), (16, 32)), ModelConfig((2, 2), (16, 32), residual=False)]
     groups = [group(str(at), 0.4 + 0.1 * at, model=model) for at, model in enumerate(models)]
-    drawn = plots.costs(groups, [Timing(at + 1.0, 1.0, 1.0, 5) for at in range(3)])
+    drawn = plots.costs(groups, [1.0, 2.0, 3.0])
     named = ["parameters (thousands)", "MACs of one image (millions)", "latency of one image (ms)"]
     assert [label for label, _ in labels(drawn)] == named
     assert labels(drawn)[0][1] == "validation accuracy (%)"

@@ -13,7 +13,7 @@ from scipy import stats as scipy_stats
 from statsmodels.stats import proportion as proportions
 from statsmodels.stats.weightstats import ttost_ind
 
-from tpsnet_lib import stats
+from tpsnet_lib import metrics, stats
 from tpsnet_lib.stats import DOES_NOT_HOLD, HOLDS, NO_DIFFERENCE, NOT_SETTLED, PENDING, Estimate
 
 NAN, POINT = math.nan, 0.01
@@ -414,22 +414,22 @@ def test_the_pooled_deviation_weighs_groups_by_their_degrees_of_freedom() -> Non
 
 def test_calibration_error_is_the_gap_of_confidence_and_accuracy_over_bins_of_equal_mass() -> None:
     confidence, correct = [0.9, 0.6, 0.8, 0.7], [True, True, True, False]
-    assert stats.expected_calibration_error(confidence, correct, bins=1) == pytest.approx(0)
+    assert metrics.expected_calibration_error(confidence, correct, bins=1) == pytest.approx(0)
     low, high = abs((0.6 + 0.7) / 2 - 1 / 2), abs((0.8 + 0.9) / 2 - 1)
-    assert stats.expected_calibration_error(confidence, correct, bins=2) == pytest.approx((low + high) / 2)
-    assert stats.expected_calibration_error(confidence, correct) == pytest.approx((0.4 + 0.7 + 0.2 + 0.1) / 4)
-    assert math.isnan(stats.expected_calibration_error([], []))
+    assert metrics.expected_calibration_error(confidence, correct, bins=2) == pytest.approx((low + high) / 2)
+    assert metrics.expected_calibration_error(confidence, correct) == pytest.approx((0.4 + 0.7 + 0.2 + 0.1) / 4)
+    assert math.isnan(metrics.expected_calibration_error([], []))
 
 
 def test_the_order_of_equally_sure_images_does_not_change_the_calibration_error() -> None:
     half = np.arange(1000) < 500
     for correct in (half, ~half, half[::-1], np.random.default_rng(0).permutation(half)):
-        assert stats.expected_calibration_error(np.full(1000, 0.5), correct) == pytest.approx(0, abs=1e-12)
+        assert metrics.expected_calibration_error(np.full(1000, 0.5), correct) == pytest.approx(0, abs=1e-12)
     rng = np.random.default_rng(1)
     confidence, correct = rng.integers(1, 9, 500) / 10, rng.random(500) < 0.6
     order = rng.permutation(500)
     one, other = ((confidence, correct), (confidence[order], correct[order]))
-    assert stats.expected_calibration_error(*one) == pytest.approx(stats.expected_calibration_error(*other))
+    assert metrics.expected_calibration_error(*one) == pytest.approx(metrics.expected_calibration_error(*other))
 
 
 # What is refused
@@ -460,9 +460,9 @@ def test_the_order_of_equally_sure_images_does_not_change_the_calibration_error(
         lambda: stats.published_difference([90, 80], 10, 0.9, 10),
         lambda: stats.seeds_needed(0.2, 0),
         lambda: stats.seeds_needed(NAN, 0.1),
-        lambda: stats.expected_calibration_error([0.5, NAN], [True, False]),
-        lambda: stats.expected_calibration_error([0.5], [True, False]),
-        lambda: stats.expected_calibration_error([0.5], [True], bins=0),
+        lambda: metrics.expected_calibration_error([0.5, NAN], [True, False]),
+        lambda: metrics.expected_calibration_error([0.5], [True, False]),
+        lambda: metrics.expected_calibration_error([0.5], [True], bins=0),
         lambda: stats.pooled_sd([[1, NAN]]),
     ],
 )

@@ -14,7 +14,6 @@ import nbformat
 import pytest
 
 from tpsnet_lib.analysis import design_predictor
-from tpsnet_lib.analysis.design_predictor import Timing
 from tpsnet_lib.claims import claims, judge
 from tpsnet_lib.claims.evidence import Answer, Evidence
 from tpsnet_lib.files import project_root
@@ -135,7 +134,7 @@ def by_tag(notebook: str, store: Store, **more: Any) -> dict[str, list[str]]:
 
 def effects(store: Store) -> dict[str, list[str]]:
     """Notebook 02 from its records, without a stopwatch."""
-    predictor = SimpleNamespace(**{**vars(design_predictor), "latency": lambda *args: Timing(1.0, 1.0, 1.0, 5)})
+    predictor = SimpleNamespace(**{**vars(design_predictor), "latency": lambda *args: 1.0})
     return by_tag("02", store, design_predictor=predictor, losses={}, game_macs=3_500_000, latency_seconds=0.0)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +16,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch.utils.benchmark import Timer
 
 from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.config import ModelConfig
@@ -98,33 +97,11 @@ def shrink(config: ModelConfig, macs: int) -> ModelConfig:
     raise ConfigError(f"{list(config.blocks)} blocks do not fit into {macs:,} MACs: take fewer model.blocks")
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Milliseconds that one image takes: the median of many forward passes, and the quartiles."""
-
-    median: float
-    low: float
-    high: float
-    n: int
-
-
 @torch.inference_mode()
-def latency(config: ModelConfig, seconds: float = 0.2) -> Timing:
-    """How long one core of this machine takes for one image, in fp32, weights untrained (they make no difference).
-
-    At least five passes are timed, after two that are not."""
+def latency(config: ModelConfig, seconds: float = 0.2) -> float:
+    """How many milliseconds one core of this machine takes for one image, in fp32, weights untrained (they make no
+    difference): the median over so many seconds."""
     model = build(config, budget=None).eval().to(memory_format=torch.channels_last)
     image = torch.zeros(1, 3, 32, 32).to(memory_format=torch.channels_last)
-    times: list[float] = []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # one image keeps no second core busy, and cores that wait for each other blur the time
-    try:
-        began = time.perf_counter()
-        while len(times) < 7 or time.perf_counter() - began < seconds:
-            start = time.perf_counter()
-            model(image)
-            times.append(1000 * (time.perf_counter() - start))
-    finally:
-        torch.set_num_threads(threads)
-    low, median, high = statistics.quantiles(times[2:], n=4)
-    return Timing(median, low, high, len(times) - 2)
+    timer = Timer("model(image)", globals={"model": model, "image": image}, num_threads=1)
+    return float(1000 * timer.blocked_autorange(min_run_time=seconds).median)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.architecture import DesignVariable, describe_budget
-from tpsnet_lib.analysis.design_predictor import Timing
 from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.plots.style import BLUE, PALETTE, VERMILION, describe, figure
 
@@ -153,13 +152,13 @@ def design_variables(variables: Variables) -> Figure:
     return describe(fig, caption=text, alt=f"Six panels of accuracy by level. {told}.", records=records)
 
 
-def costs(groups: Sequence[Group], timings: Sequence[Timing]) -> Figure:
+def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:
     """Accuracy against parameters, MACs, and the latency measured on this machine, one point a recorded network."""
     fig, axes = figure(1, 3, height=3.0, sharey=True)
     panels = {
         "parameters (thousands)": [group.parameters / 1e3 for group in groups],
         "MACs of one image (millions)": [group.macs / 1e6 for group in groups],
-        "latency of one image (ms)": [timing.median for timing in timings],
+        "latency of one image (ms)": milliseconds,
     }
     accuracy = [100 * group.estimate.value for group in groups]
     kinds = ["residual" if group.config.model.residual else "plain" for group in groups]
