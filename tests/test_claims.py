@@ -91,6 +91,20 @@ def test_every_place_that_a_claim_names_is_declared() -> None:
     assert all(name.startswith("study_") and evidence.experiment(name) is None for name in empty), empty
 
 
+@pytest.mark.parametrize("test", claims.TESTS, ids=lambda test: test.name)
+def test_networks_that_a_sentence_calls_matched_are(test: claims.Test) -> None:
+    costs = {
+        "parameters": lambda group: group.parameters if "parameters" in test.sentence else 1,
+        "MACs": lambda group: group.macs if "MACs" in test.sentence else 1,
+    }
+    if not any(word in test.sentence for word in ("matched", "equal parameters")):
+        return
+    for answer in test.answers(Evidence(Store())):
+        for cost in costs.values():
+            values = [cost(group) for group in answer.runs if group.configs]
+            assert max(values, default=1) <= 1.06 * min(values, default=1)
+
+
 def test_a_difference_turns_round_with_its_records_and_names_them(tmp_path: Path) -> None:
     names = "effects_layers", "effects_width"
     for folder, ahead in (("up", 0.05), ("down", -0.05)):

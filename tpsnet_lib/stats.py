@@ -83,6 +83,14 @@ class Estimate:
         interval = ends if self.has_interval else f"no interval, n = {self.n:,}"
         return {"value": value, "interval": interval, "": f"{value} ({interval})"}[part]
 
+    def minus(self, bound: float) -> Estimate:
+        """How far the truth is above a bound."""
+        return replace(self, value=self.value - bound, low=self.low - bound, high=self.high - bound)
+
+    def taken_from(self, bound: float) -> Estimate:
+        """How far the truth is below a bound."""
+        return replace(self, value=bound - self.value, low=bound - self.high, high=bound - self.low)
+
     def p_above(self, bound: float) -> float:
         """One-sided p-value of the hypothesis that the truth is at most `bound`: small if the truth is above it.
 
@@ -397,15 +405,3 @@ def seeds_needed(sd: float, effect: float, power: float = 0.8) -> int:
     while sd and TTestIndPower().power(effect / sd, n, 1 - LEVEL) < power:
         n += 1
     return n
-
-
-def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
-    """How far confidence is from accuracy, on average over bins of equal mass; nan of no images.
-
-    Guo et al. 2017 (arXiv 1706.04599), with equal counts of images in the bins (Nguyen & O'Connor 2015). Images of
-    equal confidence share their mean gap, so that their order does not matter where they fall into two bins."""
-    confidences, hits = _pairs(confidence, correct)
-    levels, level, counts = np.unique(confidences, return_inverse=True, return_counts=True)
-    gaps = np.repeat(levels - np.bincount(level, hits) / counts, counts)
-    total = sum(abs(part.sum()) for part in np.array_split(gaps, bins))
-    return float(total) / len(gaps) if len(gaps) else math.nan

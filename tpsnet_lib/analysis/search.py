@@ -199,11 +199,19 @@ class AmongTheBest:
     winners: Estimate  # the values that winners have
 
     @property
+    def judged(self) -> tuple[Estimate, float]:
+        """What is judged, and its smallest effect of interest: if winners have other values, how far these are from it
+        (below 0); else by how much the trials near it beat random ones."""
+        if self.winners.high < self.value:
+            return self.winners.minus(self.value), 0.0
+        if self.winners.low > self.value:
+            return self.winners.taken_from(self.value), 0.0
+        return self.nearest, stats.SMALLEST_EFFECT
+
+    @property
     def verdict(self) -> str:
-        """*Does not hold* if winners have other values; else the verdict on "trials near it beat random trials"."""
-        if not self.winners.low <= self.value <= self.winners.high:
-            return stats.DOES_NOT_HOLD
-        return stats.verdict(self.nearest, stats.SMALLEST_EFFECT)
+        """The verdict on what is judged: it does not hold if winners have other values."""
+        return stats.verdict(*self.judged)
 
 
 def among_the_best(values: ArrayLike, accuracy: ArrayLike, x: float, repeats: int = 2000) -> AmongTheBest:

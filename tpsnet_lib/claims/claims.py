@@ -17,16 +17,7 @@ from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost, search
 from tpsnet_lib.analysis.groups import Group, hardware_and_threads
 from tpsnet_lib.analysis.search import Trial
-from tpsnet_lib.claims.evidence import (
-    Answer,
-    Evidence,
-    at_least,
-    at_most,
-    better,
-    cost_ratio,
-    greater,
-    overfitting,
-)
+from tpsnet_lib.claims.evidence import Answer, Evidence, at_least, at_most, better, cost_ratio, greater, overfitting
 
 LOGIT = 0.05  # the smallest effect of interest in logits: one point at an accuracy of 70%
 TENTH = math.log(1.1)  # the smallest effect of interest for a ratio of times
@@ -199,11 +190,7 @@ def _near_rate(trials: Sequence[Trial], runs: Sequence[Group], x: float) -> Answ
         f"Of rates from {10 ** min(rates):.2g} to {10 ** max(rates):.2g}, 95% of winners have {winners}.",
         f"Without any effect of the rate this test holds in {_false_holds(rates, accuracies, x):%.1} of simulations.",
     )
-    answer = greater(test.nearest, runs)
-    if test.winners.high < x or test.winners.low > x:
-        one_sided = at_least(test.winners, runs, x) if test.winners.high < x else at_most(test.winners, runs, x)
-        answer = replace(answer, judged=one_sided.judged, smallest_effect=one_sided.smallest_effect)
-    return replace(answer, notes=notes)
+    return Answer(test.nearest, *test.judged, tuple(runs), notes=notes)
 
 
 @functools.cache
@@ -341,12 +328,7 @@ TESTS = [
         "Wider is better at three blocks a layer",
         differences(("study_width/B=3, wide", "study_blocks/B=3"), ("effects_depth/B=3", "effects_blocks/B=3")),
     ),
-    Test(
-        "optimizer",
-        "g",
-        "Random trials with SGD beat those with the Adam family",
-        optimizers,
-    ),
+    Test("optimizer", "g", "Random trials with SGD beat those with the Adam family", optimizers),
     Test(
         "learning rate",
         "g",
@@ -365,10 +347,5 @@ TESTS = [
         "Networks of equal parameters and different depth are all within a point of one another",
         equal_size,
     ),
-    Test(
-        "cost",
-        "j",
-        "Parameters cost less training time as width than as depth",
-        cost_of_depth,
-    ),
+    Test("cost", "j", "Parameters cost less training time as width than as depth", cost_of_depth),
 ]

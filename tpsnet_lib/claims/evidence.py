@@ -87,14 +87,12 @@ def greater(estimate: Estimate, runs: Sequence[Group], smallest_effect: float = 
 
 def at_least(estimate: Estimate, runs: Sequence[Group], bound: float) -> Answer:
     """The claim that an estimate is above a bound: it does not hold if the whole interval is below."""
-    moved = replace(estimate, value=estimate.value - bound, low=estimate.low - bound, high=estimate.high - bound)
-    return Answer(estimate, moved, 0.0, tuple(runs))
+    return Answer(estimate, estimate.minus(bound), 0.0, tuple(runs))
 
 
 def at_most(estimate: Estimate, runs: Sequence[Group], bound: float) -> Answer:
     """The claim that an estimate is below a bound: it does not hold if the whole interval is above."""
-    turned = replace(estimate, value=bound - estimate.value, low=bound - estimate.high, high=bound - estimate.low)
-    return Answer(estimate, turned, 0.0, tuple(runs))
+    return Answer(estimate, estimate.taken_from(bound), 0.0, tuple(runs))
 
 
 def better(first: Group, second: Group) -> Answer:

@@ -43,7 +43,7 @@ def answer(found: Sequence[Final], rows: Sequence[judge.Row] = (), store: Store 
 
 def sentences(found: Sequence[Final]) -> list[str]:
     """How good, with what network, beside the original, beside the others: the README says it too."""
-    original = _original()
+    original = cost.published_model("TPSNet")
     if not found:
         return [
             "No committed record has been opened on the test set yet. The published TPSNet reports"
@@ -140,10 +140,6 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> list[str]
     return [f"{'; '.join(parts)}."]
 
 
-def _original() -> Mapping[str, Any]:
-    return next(row for row in cost.published() if row["model"] == "TPSNet")
-
-
 def where_trained(final: Final) -> str:
     return CLASSES_OF_HARDWARE.get(final.records[0].provenance["device"], "here")
 
@@ -200,7 +196,7 @@ def answer_table(found: Sequence[Final]) -> str:
     ours = [
         cost.final_row(final) | {"model": f"ours, {where_trained(final)} ({final.name})"} for final in leading(found)
     ]
-    rows = [*ours, _original(), *checked]
+    rows = [*ours, cost.published_model("TPSNet"), *checked]
     table = [
         {
             "network": row["model"],

@@ -57,7 +57,7 @@ def _rank(final: Final) -> str:
 
 def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final]) -> list[str]:
     """How the intervals of the first screen are made, and the differences from the original's last epoch."""
-    original = next(row for row in cost.published() if row["model"] == "TPSNet")
+    original = cost.published_model("TPSNet")
     last = original_results.CURVE[max(original_results.CURVE)]
     differences = "; ".join(
         f"{where} {training.against_published(final, {**original, 'accuracy': last}, finals):points.2}"
