@@ -72,6 +72,15 @@ def test_runs_that_failed_do_not_count_and_without_the_whole_there_is_no_row() -
     assert ablation() == []
 
 
+def test_rows_are_compared_on_the_machine_that_all_have_runs_on() -> None:
+    pairs = [pair(label, seed, 0.7 + 0.01 * seed) for label in ("whole", "stem") for seed in range(2)]
+    run, record = pair("stem", 2, 0.1)
+    assert record is not None
+    elsewhere = replace(record, provenance={"hardware": "another machine"})
+    whole, stem = training.ablation([*pairs, (run, elsewhere)])
+    assert (stem.brings.value, stem.group.left_out, len(whole.group.records)) == (0, 1, 2)
+
+
 def final(name: str, *accuracies: float) -> Final:
     runs = tuple(pair(name, seed, 0.9)[1] for seed in range(len(accuracies)))
     tests = tuple(TestResult(Path(), {"accuracy": value, "n": 10_000}, torch.empty(0)) for value in accuracies)

@@ -35,8 +35,8 @@ def run_flops(config: RunConfig) -> float:
     data = config.data
     fitted, held_out = map(len, split(data.dataset))
     images = data.train_size or (fitted + held_out if data.fit_on == "all" else fitted)
-    shown = config.train.epochs * images * config.train.copies
-    return training_flops(config, shown) + FLOPS_OF_A_PREDICTION * _teacher_macs(config) * shown
+    images_seen = config.train.epochs * images * config.train.copies
+    return training_flops(config, images_seen) + FLOPS_OF_A_PREDICTION * _teacher_macs(config) * images_seen
 
 
 def _teacher_macs(config: RunConfig) -> int:

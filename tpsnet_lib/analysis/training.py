@@ -12,7 +12,7 @@ import torch
 from tpsnet_lib import optim, stats
 from tpsnet_lib.analysis import recipe_glossary
 from tpsnet_lib.analysis.final_runs import Final
-from tpsnet_lib.analysis.groups import Group, Pairs, groups_by_label
+from tpsnet_lib.analysis.groups import Group, Pairs, groups_by_label, on_one_machine
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.model import ResNet, build
 from tpsnet_lib.stats import Estimate
@@ -48,12 +48,13 @@ class AblationRow:
 def ablation(pairs: Pairs) -> list[AblationRow]:
     """The rows of an ablation: the whole recipe, which is declared first, then the rows by what is lost without them.
 
-    The spread between seeds is pooled over all rows, which have few seeds each. Rows without a record are left out;
+    Where all rows have runs on one kind of machine, those alone are compared. The spread between seeds is pooled over
+    all rows, which have few seeds each. Rows without a record are left out;
     without a record of the whole recipe there is nothing to compare with, and no row."""
     groups = list(groups_by_label(pairs).values())
     if not groups or not groups[0].records:
         return []
-    whole, changed = groups[0], [group for group in groups[1:] if group.records]
+    whole, *changed = on_one_machine([group for group in groups if group.records])
     sd, freedom = stats.pooled_sd([group.accuracies for group in (whole, *changed)])
     brings = {
         group.label: stats.pooled_difference(whole.accuracies, group.accuracies, sd, freedom) for group in changed

@@ -31,7 +31,7 @@ class Row:
     verdict: str
     p: float
     estimate: Estimate
-    shown: str  # the estimate in words, with its interval
+    difference: str  # the estimate in words, with its interval
     smallest_effect: float
     budget: str  # size and length of the runs in words
     records: tuple[Record, ...]

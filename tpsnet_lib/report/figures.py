@@ -65,7 +65,7 @@ class Predictions:
 
 
 def _claims(store: Store) -> Figure:
-    rows = [row for row in judge.judge_claims(store) if row.n and row.smallest_effect and row.shown.count("points")]
+    rows = [row for row in judge.judge_claims(store) if row.n and row.smallest_effect and "points" in row.difference]
     records = {record.id: record for row in rows for record in row.records}
     tests = [(row.sentence, row.verdict, row.estimate) for row in rows]
     return answer.claims(tests, "In small, short runs", list(records.values()))

@@ -134,7 +134,7 @@ def _claims(rows: Sequence[judge.Row]) -> str:
         {
             "verdict": page.verdict(row.verdict),
             "tested": f"({row.claim}) {row.sentence}",
-            "difference": row.shown if row.n else None,
+            "difference": row.difference if row.n else None,
             "adjusted p": f"{row.p:.2g}" if row.n else None,
         }
         for row in rows

@@ -104,7 +104,7 @@ def claims(rows: Sequence[Row]) -> str:
 
 def _claim_row(row: Row) -> Markup:
     budget = [Markup("<small>{}:</small>").format(row.budget)] if row.n else []
-    grounds = [row.shown, f"{row.estimate.basis}; adjusted p {row.p:.2g}"] if row.n else []
+    grounds = [row.difference, f"{row.estimate.basis}; adjusted p {row.p:.2g}"] if row.n else []
     notes = (Markup("<small>{}</small>").format(note) for note in row.notes)
     links = record_links(record.id for record in row.records)
     where = [Markup('<span class="sources">{}</span>').format(links)] if links else []
