@@ -8,6 +8,9 @@ import torch
 
 from tpsnet_lib.config import RunConfig, merged, parse
 from tpsnet_lib.runs.records import Record, Store, load_or_run
+from tpsnet_lib.train import TrainOptions
+
+QUIET = TrainOptions("cpu", progress="none")  # training on the CPU without lines of progress
 
 TINY = {
     "model": {"blocks": [1, 1], "channels": [4, 8], "stem": 4, "block_dropout": 0.1},
@@ -31,7 +34,7 @@ def _one_thread() -> None:
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store that holds one finished tiny run with weights; tests only read it."""
     store = Store(tmp_path_factory.mktemp("store"))
-    load_or_run(tiny(), store=store, device="cpu", progress="none", keep_weights=True)
+    load_or_run(tiny(), QUIET, store=store, keep_weights=True)
     return store
 
 

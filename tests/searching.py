@@ -20,6 +20,7 @@ from conftest import TINY
 from tpsnet_lib.runs.experiments import Experiment, collect, load_experiment, pending
 from tpsnet_lib.runs.local_backend import RunOptions
 from tpsnet_lib.runs.records import Store
+from tpsnet_lib.train import TrainOptions
 
 KILLS = int(os.environ.get("TPSNET_KILLS", "3"))  # of a search on each backend; 10 before a release
 PATIENCE = 300  # seconds, before a test that waits in vain gives up
@@ -42,9 +43,9 @@ def rates(count: int, **more: object) -> dict[str, object]:
     return {"runs": [{"train.lr": round(0.01 * (1 + number), 2), **more} for number in range(count)]}
 
 
-def quiet(store: Store, **more: Any) -> RunOptions:
+def quiet(store: Store, execution: str = "auto", progress: str = "none", **more: Any) -> RunOptions:
     """Runs on the CPU into a store, without lines of progress."""
-    return RunOptions(store, device="cpu", progress="none", **more)
+    return RunOptions(store, training=TrainOptions("cpu", execution, progress=progress), **more)
 
 
 def table(experiment: Experiment, store: Store) -> Table:

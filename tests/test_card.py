@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import QUIET
 from searching import until
 
 from tpsnet_lib.analysis import final_runs
@@ -247,7 +248,7 @@ def test_a_card_that_cannot_be_measured_is_planned_with_a_usual_speed(
             raise found
         return found
 
-    spent = card.Card(28, FULL, RunOptions(Store(tmp_path), device="cpu"), measure)
+    spent = card.Card(28, FULL, RunOptions(Store(tmp_path), training=QUIET), measure)
     assert spent._measured() == {"speed": SPEED}
     assert not found or "tpsnet: the card is not measured (" in capsys.readouterr().err
 
@@ -265,7 +266,7 @@ def test_a_plan_takes_what_bench_card_prints(
     printed = capsys.readouterr().out
     (project / "out").mkdir()
     (project / "out" / "bench.json").write_text(printed)
-    spent = card.Card(30, SMOKE, RunOptions(Store(project / "out"), device="cpu"), lambda: pytest.fail("measured"))
+    spent = card.Card(30, SMOKE, RunOptions(Store(project / "out"), training=QUIET), lambda: pytest.fail("measured"))
     assert spent.spend()
     assert spent.state["bench"] == json.loads(printed)
     assert spent.state["speed"] == json.loads(printed)["speed"] > 0
@@ -285,7 +286,7 @@ def test_a_run_that_is_lost_is_named_and_the_plan_goes_on(
         raise Unfinished("1 runs could not be finished: the last")
 
     monkeypatch.setattr(card, "run_all", run_all)
-    spent = card.Card(30, SMOKE, RunOptions(Store(project / "out"), device="cpu"), lambda: {"speed": 4e10})
+    spent = card.Card(30, SMOKE, RunOptions(Store(project / "out"), training=QUIET), lambda: {"speed": 4e10})
     spent.spend()
     assert capsys.readouterr().err.count("tpsnet: 1 runs could not be finished: the last; the plan goes on") == 3
     assert [part["name"] for part in spent.state["parts"]] == [
@@ -326,7 +327,7 @@ def test_the_queue_runs_in_order_what_fits_into_the_minutes_that_are_left(
 
     monkeypatch.setattr(card, "run_all", run_all)
     before = card.commit()
-    spent = card.Card(28, replace(FULL, prefix="best"), RunOptions(Store(tmp_path), device="cpu"))
+    spent = card.Card(28, replace(FULL, prefix="best"), RunOptions(Store(tmp_path), training=QUIET))
     spent.state["speed"] = SPEED
     spent.state["experiments"] = {}
     for name, beside in FULL.queue.items():
@@ -368,7 +369,7 @@ def test_a_plan_is_as_long_as_the_speed_that_was_measured_allows(
 
 def test_minutes_that_are_over_are_said_in_a_line(tmp_path: Path, project: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(project)
-    options = RunOptions(Store(project / "out"), device="cpu")
+    options = RunOptions(Store(project / "out"), training=QUIET)
     card.Card(30, SMOKE, options)._save()
     state = json.loads((project / "out" / "card.json").read_text())
     (project / "out" / "card.json").write_text(json.dumps({**state, "began": time.time() - 1801}))
@@ -380,7 +381,7 @@ def test_nothing_is_declared_from_a_tree_that_differs_from_its_commit(project: P
     monkeypatch.chdir(project)
     (project / "report" / "spaces.yaml").write_text("{}\n")
     with pytest.raises(TpsnetError, match="tracked files differ from the commit"):
-        card.Card(30, SMOKE, RunOptions(Store(project / "out"), device="cpu")).spend()
+        card.Card(30, SMOKE, RunOptions(Store(project / "out"), training=QUIET)).spend()
 
 
 # Who takes the winner -------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import QUIET
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
@@ -124,7 +125,7 @@ def test_a_fresh_store_is_empty_and_its_record_is_found_as_the_latest(tmp_path: 
     assert first.writable != second.writable
     assert first.all() == []
     for store, run in ((first, TINY), (second, TINY.with_seed(1))):
-        load_or_run(run, store=store, progress="none")
+        load_or_run(run, QUIET, store=store)
     latest = cost.latest_fresh(tmp_path)
     assert latest is not None
     assert latest.config.seed == 1

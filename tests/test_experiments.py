@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import TINY, tiny
+from conftest import QUIET, TINY, tiny
 
 from tpsnet_lib.cli import main
 from tpsnet_lib.config import EPOCH_SPANS, RECIPES
@@ -102,7 +102,7 @@ def test_two_workers_fill_the_store_and_a_diverging_run_is_recorded_as_failed(tm
         ],
     )
     experiment, store = load_experiment(path), Store(tmp_path / "store")
-    records = run_all(pending([experiment], store), RunOptions(store, device="cpu", workers=2, progress="none"))
+    records = run_all(pending([experiment], store), RunOptions(store, training=QUIET, workers=2))
     assert len(records) == 3
     by_label = {run.label: record for run, record in collect(experiment, store) if record is not None}
     assert "not a number at step" in by_label["bad"].failed

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import QUIET
 from searching import (
     PATIENCE,
     declare,
@@ -32,7 +33,7 @@ from tpsnet_lib.files import Interrupted, TpsnetError, write_whole
 from tpsnet_lib.runs import local_backend
 from tpsnet_lib.runs import tally as tallies
 from tpsnet_lib.runs.experiments import collect, pending
-from tpsnet_lib.runs.local_backend import RunOptions, run_all
+from tpsnet_lib.runs.local_backend import WorkerSettings, run_all
 from tpsnet_lib.runs.records import Store
 
 proc_only = pytest.mark.skipif(sys.platform != "linux", reason="finds the process to kill in /proc")
@@ -138,8 +139,8 @@ def test_sigterm_leaves_a_checkpoint_and_one_line(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_in_the_time_is_passed_over_and_what_is_longer_than_all_of_it_is_done_in_pieces() -> None:
-    def place(left: float, minutes: float | None = 10) -> local_backend.Workplace:
-        return local_backend.Workplace(None, "cpu", (), 1, time.time() + 60 * left, minutes)
+    def place(left: float, minutes: float | None = 10) -> WorkerSettings:
+        return WorkerSettings(Store(), ends=time.time() + 60 * left, minutes=minutes)
 
     assert place(10).has_time_for(9)
     assert place(5).has_time_for(5.5)
@@ -148,7 +149,7 @@ def test_what_does_not_fit_in_the_time_is_passed_over_and_what_is_longer_than_al
     assert place(5).has_time_for(25)
     assert not place(0.9).has_time_for(25)
     assert not place(0.9).has_time_for(6, begun=True)
-    assert local_backend.Workplace(None, "cpu", (), 1, None).has_time_for(1000)
+    assert WorkerSettings(Store()).has_time_for(1000)
 
 
 @pytest.mark.slow
@@ -167,11 +168,11 @@ def test_minutes_leave_checkpoints_from_which_the_next_call_goes_on(tmp_path: Pa
 def test_a_run_in_pieces_ends_in_the_weights_of_the_whole_one(tmp_path: Path) -> None:
     ((_, run),) = pending([declare(tmp_path / "e.yaml", runs=[{"train.epochs": 2}])], Store(tmp_path / "none"))
     whole, pieces = Store(tmp_path / "whole"), Store(tmp_path / "pieces")
-    local_backend.work(run.config, True, local_backend.Workplace(None, "cpu", whole.folders, 1, None))
+    local_backend.work(run.config, True, WorkerSettings(whole, training=QUIET))
     for step in (1, 2, 3):  # its time is up when it starts: it takes a step all the same
         with pytest.raises(Interrupted, match=f"stopped at step {step} of 4"):
-            local_backend.work(run.config, True, local_backend.Workplace(None, "cpu", pieces.folders, 1, time.time()))
-    local_backend.work(run.config, True, local_backend.Workplace(None, "cpu", pieces.folders, 1, time.time()))
+            local_backend.work(run.config, True, WorkerSettings(pieces, training=QUIET, ends=time.time()))
+    local_backend.work(run.config, True, WorkerSettings(pieces, training=QUIET, ends=time.time()))
     one, other = (store.load(run.config.id).load_model().state_dict() for store in (whole, pieces))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert not pieces.checkpoint(run.config.id).exists()
@@ -185,7 +186,7 @@ def test_it_says_how_far_the_runs_are_that_are_going(
     for module in (tallies, local_backend):
         monkeypatch.setattr(module, "LOOK_SECONDS", 0.1)  # of the driver: a run notes its epochs every 5 s
     monkeypatch.setattr(tallies, "SAY_SECONDS", 0.1)
-    run_all(pending([experiment], store), RunOptions(store, device="cpu", workers=2, progress="lines"))
+    run_all(pending([experiment], store), quiet(store, progress="lines", workers=2))
     going = [line for line in capsys.readouterr().err.splitlines() if "epoch " in line]
     assert re.fullmatch(r"runs: e, .*train.lr=0.0[12].*, seed 0: epoch 1/300.* left", going[0])
     assert any(line.count("epoch ") == 2 for line in going)
@@ -226,9 +227,7 @@ def test_a_run_that_needs_too_much_memory_is_recorded_as_failed(
 
     monkeypatch.setattr(train, "batches", full)
     for _ in range(2):  # the second time it is known
-        local_backend.work(
-            experiment.runs[0].config, False, local_backend.Workplace(None, "cpu", store.folders, 1, None)
-        )
+        local_backend.work(experiment.runs[0].config, False, WorkerSettings(store, training=QUIET))
     ((_, record),) = collect(experiment, store)
     assert record is not None
     assert record.failed == f"out of memory: {error}"
@@ -242,7 +241,5 @@ def test_an_error_of_ours_is_no_failure_of_the_run(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(train, "batches", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        local_backend.work(
-            experiment.runs[0].config, False, local_backend.Workplace(None, "cpu", store.folders, 1, None)
-        )
+        local_backend.work(experiment.runs[0].config, False, WorkerSettings(store, training=QUIET))
     assert len(pending([experiment], store)) == 1

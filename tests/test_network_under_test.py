@@ -7,7 +7,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from conftest import tiny
+from conftest import QUIET, tiny
 from matplotlib import pyplot
 
 from tpsnet_lib import course, metrics, tasks
@@ -103,7 +103,7 @@ def test_a_record_without_usable_weights_is_passed_over_for_the_next_or_for_a_ne
     assert note.startswith(f"Record {tiny_record.id} is passed over: ")
     assert "does not fit the network in config.json" in note
     assert "\n" not in note
-    other = load_or_run(tiny(train__epochs=1), store=opened, device="cpu", progress="none", keep_weights=True)
+    other = load_or_run(tiny(train__epochs=1), QUIET, store=opened, keep_weights=True)
     records = [opened.load(tiny_record.id), other]
     monkeypatch.setattr(errors, "rank_records", lambda store, dataset: records)
     following = choose(opened, "")
@@ -179,7 +179,7 @@ def test_seeds_fitted_on_all_images_take_their_rank_from_their_split_sibling_and
     def trained(fit_on, seed):
         data = {"data.train_size": 0, "data.validation_size": 300, "data.fit_on": fit_on}
         config = tiny(train__epochs=0.02, seed=seed, **data)
-        return load_or_run(config, store=store, device="cpu", progress="none", keep_weights=True)
+        return load_or_run(config, QUIET, store=store, keep_weights=True)
 
     _, *seeds = [trained("split", 0), *(trained("all", seed) for seed in (2, 1, 0))]
     runs = [Run("seeds", record.config, {}) for record in seeds]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import tiny
+from conftest import QUIET, tiny
 
 from tpsnet_lib.cli import main
 from tpsnet_lib.files import RecordError, write_json
@@ -241,7 +241,7 @@ def test_a_later_score_of_opened_weights_is_a_line_of_the_log_and_the_count_is_t
 def test_what_was_said_on_the_test_set_outlasts_the_weights(opened: Store, tiny_record: Record) -> None:
     said = test_set.find_test(tiny_record, opened)
     (opened.writable / tiny_record.id / WEIGHTS).unlink()
-    load_or_run(tiny_record.config, store=opened, device="cpu", progress="none", keep_weights=True)
+    load_or_run(tiny_record.config, QUIET, store=opened, keep_weights=True)
     kept = test_set.find_test(opened.load(tiny_record.id), opened)
     assert (kept.metrics, opened.load(tiny_record.id).has_weights) == (said.metrics, True)
     assert list(openings.faults(opened)) == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch.nn.functional as F
-from conftest import tiny
+from conftest import QUIET, tiny
 from torch import Tensor, nn
 
 from tpsnet_lib import own_blocks
@@ -77,7 +77,7 @@ def test_the_cost_of_any_block_is_counted_on_it() -> None:
 def test_a_copy_trains_to_the_accuracy_of_the_family_and_has_a_record_of_its_own(store: Store) -> None:
     name = register_block(Copy)
     ours, own = (
-        load_or_run(tiny(model__block_dropout=0.0, model__block=block), store=store, device="cpu", progress="none")
+        load_or_run(tiny(model__block_dropout=0.0, model__block=block), QUIET, store=store)
         for block in ("basic", name)
     )
     assert own.config.model.block == name
@@ -96,9 +96,7 @@ def test_a_changed_class_is_another_block_and_its_record_is_read_without_it(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = register_block(Depthwise)
-    record = load_or_run(
-        tiny(model__block_dropout=0.0, model__block=name), store=store, device="cpu", progress="none", keep_weights=True
-    )
+    record = load_or_run(tiny(model__block_dropout=0.0, model__block=name), QUIET, store=store, keep_weights=True)
     own_blocks._blocks.clear()
     assert Store(store.writable).load(record.id).metrics["parameters"] == record.metrics["parameters"]
     monkeypatch.setattr("tpsnet_lib.runs.records.default_store", lambda *given: store)

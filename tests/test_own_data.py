@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import QUIET
 from torchvision.io import write_png
 
 from tpsnet_lib.cli import main
@@ -131,7 +132,7 @@ def test_fashion_mnist_has_one_colour_and_so_has_its_network(fashion: Path) -> N
     given = {"blocks": [1], "channels": [4], "stem": 4}
     recipe = {"epochs": 1, "batch_size": 10, "precision": "fp32", "cutmix": 1.0}
     config = parse({"model": given, "train": recipe, "data": "fashion_mnist"})
-    record = load_or_run(config, root=fashion, store=Store(fashion / "store"), device="cpu", progress="none")
+    record = load_or_run(config, QUIET, root=fashion, store=Store(fashion / "store"))
     train = datasets.load_train("fashion_mnist", fashion)
     assert train.images.shape == (100, 1, 32, 32)
     assert int(train.images[:, :, :2].max()) == 0, "28 pixels with a margin of 2"

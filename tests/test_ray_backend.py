@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import QUIET
 from searching import (
     PATIENCE,
     Table,
@@ -42,7 +43,7 @@ SIX = {"runs": [*rates(5)["runs"], {"train.lr": 100, "train.weight_decay": 1, "t
 
 
 def on_ray(store: Store, **more: Any) -> ray_backend.RayOptions:
-    return ray_backend.RayOptions(store, device="cpu", progress="none", **more)
+    return ray_backend.RayOptions(store, training=QUIET, **more)
 
 
 @pytest.fixture(scope="module")

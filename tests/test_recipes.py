@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import tiny
+from conftest import QUIET, tiny
 from torch import nn
 
 from tpsnet_lib import train
@@ -135,9 +135,9 @@ def test_a_network_learns_from_recorded_networks_and_its_record_names_their_weig
 ) -> None:
     store = Store(tmp_path_factory.mktemp("students"), *tiny_store.folders)
     config = tiny(train__teacher=[tiny_record.id], train__teacher_share=1.0, seed=3)
-    record = load_or_run(config, store=store, device="cpu", progress="none")
+    record = load_or_run(config, QUIET, store=store)
     assert record.config.train.teacher == (tiny_record.id,)
     assert list(record.provenance["teachers"]) == [tiny_record.id]
     missing = replace(config, train=replace(config.train, teacher=("f" * 12,)))
     with pytest.raises(RecordError, match="no record ffffffffffff"):
-        load_or_run(missing, store=store, device="cpu", progress="none")
+        load_or_run(missing, QUIET, store=store)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny
+from conftest import QUIET, tiny
 
 from tpsnet_lib.checkpoint import write_checkpoint
 from tpsnet_lib.data.datasets import fit_and_validation
@@ -41,12 +41,12 @@ def test_only_a_run_that_kept_validation_images_out_has_a_temperature(tiny_recor
     logits = predict(model, validation.images, precision=tiny_record.config.train.precision)
     assert tiny_record.metrics["temperature"] == pytest.approx(temperature(logits, validation.labels), 1e-3)
     fitted = replace(tiny_record.config, data=replace(tiny_record.config.data, fit_on="all"))
-    assert "temperature" not in load_or_run(fitted, store=Store(tmp_path), progress="none").metrics
+    assert "temperature" not in load_or_run(fitted, QUIET, store=Store(tmp_path)).metrics
 
 
 def test_a_run_that_has_a_record_is_not_trained_again(tiny_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tpsnet_lib.runs.records.training_steps", lambda *_, **__: pytest.fail("trained again"))
-    assert load_or_run(tiny(), store=tiny_store, device="cpu", keep_weights=True).id == tiny().id
+    assert load_or_run(tiny(), QUIET, store=tiny_store, keep_weights=True).id == tiny().id
 
 
 def test_a_copy_on_another_machine_can_be_told_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,9 +81,7 @@ def test_a_record_under_another_id_is_refused(record_copy: Path) -> None:
 
 
 def test_weights_that_do_not_fit_are_refused(record_copy: Path, tmp_path: Path) -> None:
-    other = load_or_run(
-        tiny(train__epochs=0.25), store=Store(tmp_path / "other"), device="cpu", progress="none", keep_weights=True
-    )
+    other = load_or_run(tiny(train__epochs=0.25), QUIET, store=Store(tmp_path / "other"), keep_weights=True)
     weights = record_copy / "weights.safetensors"
     weights.write_bytes((other.path / "weights.safetensors").read_bytes())
     with pytest.raises(RecordError, match="is altered"):
@@ -131,12 +129,12 @@ def test_a_failure_is_kept_with_its_reason_and_not_tried_again(tmp_path: Path) -
     write_failure(tmp_path, tiny(), "the loss is not a number at step 3", {"fingerprint": {"stamp": "shapes10"}})
     assert store.load(tiny().id).failed == "the loss is not a number at step 3"
     with pytest.raises(TrainingError, match="failed before: the loss"):
-        load_or_run(tiny(), store=store, device="cpu")
+        load_or_run(tiny(), QUIET, store=store)
 
 
 def _train(store: Path, results: "multiprocessing.Queue[float]") -> None:
     torch.set_num_threads(1)
-    record = load_or_run(tiny(), store=Store(store), device="cpu", progress="none", keep_weights=True)
+    record = load_or_run(tiny(), QUIET, store=Store(store), keep_weights=True)
     results.put(record.metrics["seconds"])
 
 
@@ -160,7 +158,7 @@ def test_an_interrupted_run_needs_resume(tmp_path: Path) -> None:
     checkpoint = tmp_path / ".work" / config.id / "checkpoint"
     write_checkpoint(checkpoint, state)
     with pytest.raises(RecordError, match="give --resume to go on, or delete"):
-        load_or_run(config, store=Store(tmp_path), device="cpu", resume=False)
+        load_or_run(config, replace(QUIET, resume=False), store=Store(tmp_path))
     assert checkpoint.exists()
 
 

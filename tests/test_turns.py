@@ -83,7 +83,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, torch
     """What each run of `search` comes to in a process where nothing else runs and nothing is recorded."""
     experiment, store = search(tmp_path_factory.mktemp("alone"))
     for run in experiment.runs:
-        local_backend.work(run.config, True, quiet(store, execution="plain").workplace(1))
+        local_backend.work(run.config, True, quiet(store, "plain").worker(1))
     return weights(experiment, store)
 
 
@@ -92,7 +92,7 @@ def test_a_search_by_turns_that_is_stopped_and_gone_on_with_has_the_weights_of_i
 ) -> None:
     graphs = install(monkeypatch)
     experiment, store = search(tmp_path)
-    options = quiet(store, workers=3, execution="captured")
+    options = quiet(store, "captured", workers=3)
     count, steps = TrainState.count, 0
 
     def count_then_stop(state: TrainState) -> None:
@@ -134,7 +134,7 @@ def test_a_run_that_finds_no_memory_beside_others_has_it_alone(
         add(state, *figures)
 
     monkeypatch.setattr(TrainState, "add", add_where_there_is_room)
-    records = run_all(pending([experiment], store), replace(quiet(store, workers=3), progress="lines"))
+    records = run_all(pending([experiment], store), quiet(store, progress="lines", workers=3))
     assert most == 3
     assert [record.failed for record in records] == [""] * 4
     said = "seed 0: out of memory: CUDA out of memory. Tried to allocate 2 GiB.; it is tried alone"

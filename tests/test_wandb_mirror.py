@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import TINY, tiny
+from conftest import QUIET, TINY, tiny
 
 from tpsnet_lib.cli import main
 from tpsnet_lib.files import Interrupted
@@ -134,7 +135,7 @@ def test_a_run_taken_up_again_is_mirrored_whole(project: Path) -> None:
                 if row["epoch"] == stop_after:
                     os.kill(os.getpid(), signal.SIGTERM)
 
-            record = load_or_run(config, store=store, device="cpu", progress="none", on_epoch=on_epoch)
+            record = load_or_run(config, replace(QUIET, on_epoch=on_epoch), store=store)
             mirror.record(record, "g", "l")
         return record
 

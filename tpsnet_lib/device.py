@@ -12,10 +12,12 @@ import torch
 from tpsnet_lib.files import TrainingError
 
 
-def resolve_device(name: str = "auto") -> torch.device:
+def resolve_device(name: str | torch.device = "auto") -> torch.device:
     """The device of a name (`auto`, `cpu`, `cuda`, `mps`); `auto` takes CUDA, then MPS, then the CPU.
 
     Raises `TrainingError` for another name and for a device that this machine does not have."""
+    if isinstance(name, torch.device):
+        return name
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, is_available in available.items() if is_available))

@@ -22,13 +22,11 @@ class Held(TpsnetError):  # noqa: N818 - another process is at work, which is no
 
 
 @contextlib.contextmanager
-def lock(
-    path: Path, on_wait: Callable[[Held], None] | None = None, *, wait: bool = True, poll: float = 0.2
-) -> Iterator[None]:
+def lock(path: Path, on_wait: Callable[[Held], None] | None = None, *, poll: float = 0.2) -> Iterator[None]:
     """Hold an exclusive lock between processes; the system frees it when its holder dies, however it dies.
 
-    `on_wait` is called once if another process holds it, with its name; without `wait` this is raised, as `Held`. A
-    file system that has no locks is a `TpsnetError`."""
+    `on_wait` is called once if another process holds it, with its name, and may raise it (`do_not_wait`). A file system
+    that has no locks is a `TpsnetError`."""
     from filelock import FileLock, SoftFileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,8 +38,6 @@ def lock(
             except Timeout:
                 if isinstance(held, SoftFileLock) or not _can_lock(path):
                     raise NotImplementedError from None
-                if not wait:
-                    raise _holder(path) from None
                 if on_wait is not None:
                     on_wait(_holder(path))
                 held.acquire()
@@ -58,6 +54,11 @@ def lock(
         yield
     finally:
         held.release()
+
+
+def do_not_wait(holder: Held) -> None:
+    """What `lock` is to do where another process holds it: raise who."""
+    raise holder
 
 
 def _can_lock(path: Path) -> bool:

@@ -29,23 +29,25 @@ from tpsnet_lib.train_state import TrainState, initial_model
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How a run is carried out. None of this belongs to the run's id."""
+    """How a run is carried out, from the command line to `fit`. None of this belongs to the run's id."""
 
-    device: torch.device | None = None  # None: the best one of this machine
+    device: str | torch.device = "auto"  # auto: the best one of this machine
     execution: str = "auto"  # or one of `compile_step.EXECUTIONS`; a checkpoint is continued under any
-    checkpoint: Path | None = None  # the file that keeps an interrupted run
-    resume: bool = False  # continue from the checkpoint if it exists
+    checkpoint: Path | None = None  # the file that keeps an interrupted run; a store has its own
+    resume: bool = True  # continue from the checkpoint if it exists
     deadline: float | None = None  # of `time.monotonic`: end the run after it as Ctrl-C does
     progress: str = "auto"  # a mode of `Progress`
     teachers: Sequence[nn.Module] = ()  # the networks of the records that the recipe names
     on_epoch: Callable[[dict[str, float]], None] | None = None  # gets each row of the history, first the restored ones
 
 
-def fit(config: RunConfig, fit_set: ImageSet, validation: ImageSet, options: TrainOptions | None = None) -> TrainState:
+def fit(
+    config: RunConfig, fit_set: ImageSet, validation: ImageSet, options: TrainOptions = TrainOptions()
+) -> TrainState:
     """Train to the end: the state after the last step of `training_steps`, which see for the errors raised.
 
     The network is in evaluation mode, with the averaged weights if the recipe averages them."""
-    return deque(training_steps(config, fit_set, validation, options or TrainOptions()), maxlen=1).pop()
+    return deque(training_steps(config, fit_set, validation, options), maxlen=1).pop()
 
 
 def training_steps(
@@ -60,7 +62,7 @@ def training_steps(
     Raises `Interrupted` after Ctrl-C, SIGTERM or the deadline, with the checkpoint written; `TrainingError` for a loss
     that is not a number and for missing teachers; `RecordError` for a checkpoint that is torn or of another run."""
     recipe, seed = config.train, config.seed
-    device = prepare_device(options.device or resolve_device())
+    device = prepare_device(resolve_device(options.device))
     fit_set, validation = fit_set.to(device), validation and validation.to(device)
     model = initial_model(config, fit_set, device)
     if device.type == "cpu" and options.execution != "plain":

@@ -89,7 +89,7 @@ def tiny_record() -> Path:
     keep = tempfile.TemporaryDirectory(prefix="tpsnet-record-")
     _KEPT.append(keep)
     store = records.Store(Path(keep.name))
-    return records.load_or_run(parse(TINY), store=store, device="cpu", progress="none", keep_weights=True).path
+    return records.load_or_run(parse(TINY), TrainOptions("cpu", progress="none"), store=store, keep_weights=True).path
 
 
 _KEPT: list[Any] = []  # temporary folders, which live as long as this

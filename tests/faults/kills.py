@@ -59,14 +59,15 @@ def scenes() -> list[Scene]:
 def _without_weights() -> None:
     """The record of a run that was kept without weights, as a search keeps it."""
     from tpsnet_lib.runs.records import load_or_run
+    from tpsnet_lib.train import TrainOptions
 
-    load_or_run(config(1), device="cpu", progress="none")
+    load_or_run(config(1), TrainOptions("cpu", progress="none"))
 
 
 def _too_large() -> int:
     """A run that cannot be finished, as a worker of a search tries it."""
     from tpsnet_lib import train
-    from tpsnet_lib.runs.local_backend import Workplace, work
+    from tpsnet_lib.runs.local_backend import WorkerSettings, work
     from tpsnet_lib.runs.records import default_store
 
     def batches(*_: object, **__: object) -> None:
@@ -74,7 +75,7 @@ def _too_large() -> int:
 
     train.batches = batches  # type: ignore
     try:
-        work(config(4), False, Workplace(None, "cpu", default_store().folders, 1, None))
+        work(config(4), False, WorkerSettings(default_store(), training=train.TrainOptions("cpu")))
     except KeyboardInterrupt:
         return 130
     return 0

@@ -172,7 +172,7 @@ def bench_search(trials: int = 50, long_trials: int = 12, device: str = "cpu") -
     several = DataConfig("shapes10", train_size=4000, validation_size=500)
     short = RunConfig(ModelConfig(blocks=(1,), channels=(4,), stem=4), TrainConfig(epochs=1, batch_size=50), trivial)
     long = RunConfig(ModelConfig(blocks=(1, 1, 1), channels=(16, 32, 64)), TrainConfig(epochs=1), several)
-    asked = ray_backend.RayOptions(device=device, workers=1, progress="none")
+    asked = ray_backend.RayOptions(training=train.TrainOptions(device, progress="none"), workers=1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -139,6 +139,7 @@ def train(options: Options) -> int:
     from tpsnet_lib.model_cost import check_budget
     from tpsnet_lib.runs.records import default_store, in_percent, load_or_run
     from tpsnet_lib.runs.wandb_mirror import Mirror
+    from tpsnet_lib.train import TrainOptions
 
     config = _config(options)
     check_budget(config.model)
@@ -148,16 +149,19 @@ def train(options: Options) -> int:
     if store.find(config.id) is None and (warning := _length_of(config, options)):
         print(f"tpsnet: {warning}", file=sys.stderr)
     with Mirror(options.wandb) as mirror:
+        training = TrainOptions(
+            options.device,
+            options.execution,
+            resume=options.resume,
+            on_epoch=lambda row: mirror.epoch(config, "train", label, row),
+        )
         record = load_or_run(
             config,
-            root=options.data,
-            device=options.device,
+            training,
             store=store,
+            root=options.data,
             keep_weights=True,
-            resume=options.resume,
-            execution=options.execution,
             on_wait=lambda who: print(f"{who} trains this very run: waiting for its record", file=sys.stderr),
-            on_epoch=lambda row: mirror.epoch(config, "train", label, row),
         )
         mirror.record(record, "train", label)
     if options.json:
@@ -183,7 +187,6 @@ def _length_of(config: RunConfig, options: Options) -> str:
     import torch
 
     from tpsnet_lib.data.datasets import fit_and_validation
-    from tpsnet_lib.device import resolve_device
     from tpsnet_lib.train import TrainOptions, training_steps
 
     fit_set, _ = fit_and_validation(config.data, options.data)
@@ -193,7 +196,7 @@ def _length_of(config: RunConfig, options: Options) -> str:
     if steps < 1000:
         return ""
     trial_config = replace(config, train=config.train.shortened(8 / (trial_steps := min(8, epoch_steps))))
-    train_options = TrainOptions(resolve_device(options.device), options.execution, progress="none")
+    train_options = TrainOptions(options.device, options.execution, progress="none")
     times: list[float] = []
     for _ in training_steps(trial_config, fit_set.subset(torch.arange(trial_steps * size)), None, train_options):
         times.append(time.monotonic())

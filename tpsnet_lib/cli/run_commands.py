@@ -69,6 +69,7 @@ def _card(options: Options, store: Any) -> int:
     from tpsnet_lib.device import resolve_device
     from tpsnet_lib.runs import card, card_plan
     from tpsnet_lib.runs.local_backend import RunOptions
+    from tpsnet_lib.train import TrainOptions
 
     if not options.card > 0:
         raise ConfigError(f"--card is {options.card:g}: give minutes, such as 28")
@@ -81,7 +82,8 @@ def _card(options: Options, store: Any) -> int:
     if options.minutes == 0:
         print(*card.pack(store, Path(options.pack or "pack")), sep="\n")
         return 0
-    run_options = RunOptions(store, options.data, options.device, minutes=options.minutes, execution=options.execution)
+    training = TrainOptions(options.device, options.execution)
+    run_options = RunOptions(store, options.data, training, minutes=options.minutes)
     device = resolve_device(options.device)
 
     def measure() -> dict[str, Any]:
@@ -129,20 +131,21 @@ def _card_benches(options: Options) -> dict[str, Any]:
 def _run_all(options: Options, jobs: Sequence[Any], store: Any, on_record: Any) -> list[Any]:
     """Jobs on the backend that is asked for."""
     from tpsnet_lib.runs import local_backend
+    from tpsnet_lib.train import TrainOptions
 
-    settings = {name: getattr(options, name) for name in ("device", "workers", "minutes", "execution")}
-    settings |= {"store": store, "root": options.data, "on_record": on_record}
+    training = TrainOptions(options.device, options.execution)
+    settings = store, options.data, training, options.workers, options.minutes, on_record
     if options.backend == "ray":
         from tpsnet_lib.runs import ray_backend
 
         if options.gpus_per_run is not None and options.gpus_per_run < 0:
             raise ConfigError(f"--gpus-per-run is {options.gpus_per_run:g}: give 0 or more, such as 0.25")
-        ray_settings = {name: getattr(options, name) for name in ("address", "gpus_per_run", "asha")}
-        return ray_backend.run_all(jobs, ray_backend.RayOptions(**settings, **ray_settings))
+        on_ray = {"address": options.address, "gpus_per_run": options.gpus_per_run, "asha": options.asha}
+        return ray_backend.run_all(jobs, ray_backend.RayOptions(*settings, **on_ray))
     for name in ("address", "gpus_per_run", "asha"):
         if getattr(options, name):
             raise ConfigError(f"--{name.replace('_', '-')} is for Ray: add --backend ray")
-    return local_backend.run_all(jobs, local_backend.RunOptions(**settings))
+    return local_backend.run_all(jobs, local_backend.RunOptions(*settings))
 
 
 def bench(options: Options) -> int:

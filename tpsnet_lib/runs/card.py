@@ -48,7 +48,7 @@ class Card:
     state: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        began, where = time.time(), resolve_device(self.options.device)
+        began, where = time.time(), resolve_device(self.options.training.device)
         self.store: Store = self.options.store
         self.by_turns, self.precision = captured_step.can_capture(where), native_precision(where)
         if self.path.is_file():

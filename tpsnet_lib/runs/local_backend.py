@@ -25,12 +25,16 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import fingerprint
 from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import Interrupted, TpsnetError, TrainingError, brief, write_whole
-from tpsnet_lib.locks import Held, signals_answered_by
+from tpsnet_lib.locks import Held, do_not_wait, signals_answered_by
 from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.runs.record_files import write_failure
-from tpsnet_lib.runs.records import HowToRun, Record, Store, default_store, finished, run_in_steps
+from tpsnet_lib.runs.records import Record, Store, default_store, finished, run_in_steps
 from tpsnet_lib.runs.tally import LOOK_SECONDS, NOTE, Job, OnRecord, Tally, checkpoints, named
 from tpsnet_lib.runs.turns import Turns
+from tpsnet_lib.train import TrainOptions
+
+
+OnWait = Callable[[Held], None] | None
 
 
 class NoRoom(TpsnetError):  # noqa: N818 - alone it may have room
@@ -38,16 +42,15 @@ class NoRoom(TpsnetError):  # noqa: N818 - alone it may have room
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """What every worker is told, whatever it runs: where the data and the records lie, its device, when to stop."""
+class WorkerSettings:
+    """What every worker is told, whatever it runs: where the records and the data lie, how to train, when to stop."""
 
-    root: str | Path | None
-    device: str
-    folders: tuple[Path, ...]  # of the store; the first takes the records
-    threads: int  # of one worker
-    ends: float | None  # by `time.time()`: what runs then leaves a checkpoint
+    store: Store  # whose first folder takes the records
+    root: str | Path | None = None  # of the data
+    training: TrainOptions = TrainOptions()
+    threads: int = 1  # of one worker
+    ends: float | None = None  # by `time.time()`: what runs then leaves a checkpoint
     minutes: float | None = None  # from the start to `ends`
-    execution: str = "auto"  # of a step
     commit: str | None = None  # `$TPSNET_COMMIT` when a run is given to a worker, who has that of its start
 
     @property
@@ -70,28 +73,28 @@ class Workplace:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How jobs are run, on either back end: where records and data lie, on what, how many at once, for how long."""
+    """How jobs are run, on either back end: where records and data lie, how to train, how many at once, for how long.
+
+    Of `training` the progress is that of all jobs; each run has a checkpoint and a deadline of its own."""
 
     store: Store = field(default_factory=default_store)
     root: str | Path | None = None  # of the data
-    device: str = "auto"
+    training: TrainOptions = TrainOptions()
     workers: int | None = None  # by default 1, and 3 on CUDA, which they share: one alone leaves it idle at times
     minutes: float | None = None  # after which what runs leaves a checkpoint
-    progress: str = "auto"
     on_record: OnRecord | None = None  # called with each record as it is made
-    execution: str = "auto"  # of a step
     ready: Callable[[Job], bool] = lambda job: True  # whether a job may start yet; those after it wait too
 
     def tally(self, jobs: Sequence[Job]) -> Tally:
         """The tally of some jobs."""
-        return Tally(jobs, self.store, self.progress, self.on_record)
+        return Tally(jobs, self.store, self.training.progress, self.on_record)
 
-    def workplace(self, threads: int) -> Workplace:
+    def worker(self, threads: int) -> WorkerSettings:
         """What a worker of so many threads is told; the time runs from now."""
         ends = None if self.minutes is None else time.time() + 60 * self.minutes
         root = None if self.root is None else Path(self.root).resolve()
-        folders = tuple(folder.resolve() for folder in self.store.folders)
-        return Workplace(root, self.device, folders, threads, ends, self.minutes, self.execution)
+        store = Store(*(folder.resolve() for folder in self.store.folders))
+        return WorkerSettings(store, root, replace(self.training, progress="none"), threads, ends, self.minutes)
 
 
 def run_all(jobs: Sequence[Job], options: RunOptions) -> list[Record]:
@@ -104,12 +107,12 @@ def run_all(jobs: Sequence[Job], options: RunOptions) -> list[Record]:
     tried once more, alone. A CPU's cores are shared out among workers.
 
     Raises `Interrupted` after Ctrl-C or SIGTERM, with checkpoints; `Unfinished` if runs could not be finished."""
-    device = resolve_device(options.device)
+    device = resolve_device(options.training.device)
     places = options.workers or default_workers(device, len(jobs))
     by_turns = captured_step.can_capture(device)
-    workplace = options.workplace(max(1, torch.get_num_threads() // (1 if by_turns else places)))
+    settings = options.worker(max(1, torch.get_num_threads() // (1 if by_turns else places)))
     with options.tally(jobs) as tally, signals_answered_by(signal.default_int_handler, signal.SIGTERM):
-        pool = _LocalPool(places, workplace, options, tally)
+        pool = _LocalPool(places, settings, options, tally)
         pool.run_by_turns(device) if by_turns else pool.run_in_processes()
     return tally.records
 
@@ -119,14 +122,14 @@ def default_workers(device: torch.device, jobs: int) -> int:
     return max(1, min(3 if device.type == "cuda" else 1, jobs))
 
 
-Submit = Callable[[RunConfig, bool, Workplace, bool], "Future[str]"]  # the parameters are those of `work`
+Submit = Callable[[RunConfig, bool, WorkerSettings, OnWait], "Future[str]"]  # the parameters are those of `work`
 
 
 class _LocalPool:
     """Jobs that wait and jobs that run, a number of `places` at most."""
 
-    def __init__(self, places: int, workplace: Workplace, options: RunOptions, tally: Tally) -> None:
-        self.waiting, self.places, self.workplace = list(tally.jobs), places, workplace
+    def __init__(self, places: int, settings: WorkerSettings, options: RunOptions, tally: Tally) -> None:
+        self.waiting, self.places, self.settings = list(tally.jobs), places, settings
         self.store, self.ready, self.tally = options.store, options.ready, tally
         self.going: dict[Future[str], Job] = {}
         self.suspects: set[RunConfig] = set()  # ran when a worker was killed or memory lacked: each once more, alone
@@ -152,8 +155,8 @@ class _LocalPool:
         """Run until nothing waits, all jobs in this process."""
         with Turns[str](device, self.places) as turns:
 
-            def submit(config: RunConfig, keep_weights: bool, workplace: Workplace, wait: bool) -> Future[str]:
-                return turns.submit(work_in_steps(config, keep_weights, workplace, wait, lambda: len(turns.going) > 1))
+            def submit(*work: Any) -> Future[str]:
+                return turns.submit(work_in_steps(*work, beside_others=lambda: len(turns.going) > 1))
 
             self._use(submit, lambda: turns.wait(LOOK_SECONDS))
 
@@ -161,9 +164,9 @@ class _LocalPool:
         while self.waiting or self.going:
             while self.waiting and self._may_start(self.waiting[0]):
                 experiment, run = job = self.waiting[0]
-                if self.workplace.has_time_for(experiment.minutes, self._begun(run.config)):
-                    now_told = replace(self.workplace, commit=os.environ.get("TPSNET_COMMIT"))
-                    self.going[submit(run.config, experiment.weights, now_told, False)] = job
+                if self.settings.has_time_for(experiment.minutes, self._begun(run.config)):
+                    settings = replace(self.settings, commit=os.environ.get("TPSNET_COMMIT"))
+                    self.going[submit(run.config, experiment.weights, settings, do_not_wait)] = job
                 del self.waiting[0]
             for future in ended():
                 self._settle(self.going[future], future)
@@ -187,7 +190,7 @@ class _LocalPool:
         except (BrokenProcessPool, TpsnetError):
             raise
         except Exception as error:  # of this run; a device that answers no more ends the others too
-            if captured_step.can_capture(device := resolve_device(self.workplace.device)):
+            if captured_step.can_capture(device := resolve_device(self.settings.training.device)):
                 torch.cuda.synchronize(device)
             self.tally.lose(job, f"{type(error).__name__}: {brief(error)}")
 
@@ -208,7 +211,7 @@ class _LocalPool:
     def _may_start(self, job: Job) -> bool:
         if time.monotonic() < self.held.get(job[1].config, 0.0):
             return False
-        if len(self.going) == self.places or not (self.workplace.is_over or self.ready(job)):
+        if len(self.going) == self.places or not (self.settings.is_over or self.ready(job)):
             return False
         alone = {job[1].config, *(run.config for _, run in self.going.values())} & self.suspects
         return not (alone and self.going)
@@ -239,27 +242,27 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def work(config: RunConfig, keep_weights: bool, workplace: Workplace, wait_for_others: bool = True) -> str:
+def work(config: RunConfig, keep_weights: bool, settings: WorkerSettings, on_wait: OnWait = None) -> str:
     """One run in a worker's process: the id of its record, also of the one that says why it failed.
 
-    Raises `Held` if another process trains it and that is not to be waited for; `Interrupted` when the workplace's time
-    is up or the process is asked to end, with a checkpoint."""
-    return finished(work_in_steps(config, keep_weights, workplace, wait_for_others))
+    Raises `Held` if another process trains it and `on_wait` is `do_not_wait`; `Interrupted` when the worker's time is
+    up or the process is asked to end, with a checkpoint."""
+    return finished(work_in_steps(config, keep_weights, settings, on_wait))
 
 
 def work_in_steps(
     config: RunConfig,
     keep_weights: bool,
-    workplace: Workplace,
-    wait_for_others: bool,
+    settings: WorkerSettings,
+    on_wait: OnWait,
     beside_others: Callable[[], bool] = lambda: False,
 ) -> Generator[None, None, str]:
     """The same, with a pause after every step. Raises `NoRoom` where memory lacks while runs go `beside_others`."""
-    torch.set_num_threads(workplace.threads)
-    if workplace.commit is not None:
-        os.environ["TPSNET_COMMIT"] = workplace.commit
-    left = None if workplace.ends is None else max(0.0, workplace.ends - time.time())
-    store, device, started = Store(*workplace.folders), resolve_device(workplace.device), now()
+    torch.set_num_threads(settings.threads)
+    if settings.commit is not None:
+        os.environ["TPSNET_COMMIT"] = settings.commit
+    deadline = None if settings.ends is None else time.monotonic() + max(0.0, settings.ends - time.time())
+    store, device, started = settings.store, resolve_device(settings.training.device), now()
     config = config.with_precision(native_precision(device))
     note, noted = store.checkpoint(config.id).with_name(NOTE), -math.inf
 
@@ -270,19 +273,9 @@ def work_in_steps(
             with contextlib.suppress(OSError):  # no run ends for want of a note
                 write_whole(note, f"{row['epoch']:.4g} {row['seconds']:.4g}")
 
-    how = HowToRun(
-        root=workplace.root,
-        device=device.type,
-        store=store,
-        progress="none",
-        keep_weights=keep_weights,
-        deadline=None if left is None else time.monotonic() + left,
-        wait=wait_for_others,
-        on_epoch=tell,
-        execution=workplace.execution,
-    )
+    options = replace(settings.training, device=device, deadline=deadline, on_epoch=tell)
     try:
-        record = yield from run_in_steps(config, how)
+        record = yield from run_in_steps(config, options, store, settings.root, keep_weights, on_wait)
         return record.id
     except (TrainingError, MemoryError, RuntimeError) as error:  # torch's own error of memory is a RuntimeError
         known = store.find(config.id)
@@ -295,7 +288,7 @@ def work_in_steps(
             note.unlink()
     if beside_others() and reason.startswith(OUT_OF_MEMORY):  # the error is forgotten here, and what it held on to
         raise NoRoom(reason)
-    made_by = provenance(device, fingerprint(config.data.dataset, workplace.root), started)
+    made_by = provenance(device, fingerprint(config.data.dataset, settings.root), started)
     return write_failure(store.writable, config, reason, made_by).name
 
 

@@ -26,10 +26,10 @@ from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError
 from tpsnet_lib.locks import Held, lock, signals_answered_by
 from tpsnet_lib.runs.experiments import Run, find_record
-from tpsnet_lib.runs.local_backend import RunOptions, Workplace, work
+from tpsnet_lib.runs.local_backend import RunOptions, WorkerSettings, work
 from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.runs.record_files import write_failure
-from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.records import Record
 from tpsnet_lib.runs.tally import Job, Tally
 
 for _name, _value in {  # no reports home, no logs beside ours, no tables in the terminal, signals are answered here
@@ -145,10 +145,10 @@ class Trial(tune.Trainable):
     A class, not a function: a step runs in its process's main thread, where training answers a signal."""
 
     def setup(  # type: ignore[override]
-        self, config: dict[str, Any], jobs: Sequence[Job], workplace: Workplace, stop: Path, asha: bool
+        self, config: dict[str, Any], jobs: Sequence[Job], settings: WorkerSettings, stop: Path, asha: bool
     ) -> None:
         """`config["job"]`: the number of a job. A thread answers the stop file with SIGTERM, as training knows it."""
-        self.jobs, self.workplace, self.stop_file, self.asha = jobs, workplace, stop, asha
+        self.jobs, self.settings, self.stop_file, self.asha = jobs, settings, stop, asha
 
         def watch() -> None:
             while not stop.exists():
@@ -167,10 +167,10 @@ class Trial(tune.Trainable):
         runs = rungs(run.config) if self.asha else [run.config]
         config = runs[self.iteration]
         result = {"epochs": config.train.epochs, "validation_accuracy": 0.0, "recorded": False, "done": True}
-        if self.stop_file.exists() or not self.workplace.has_time_for(experiment.minutes):
+        if self.stop_file.exists() or not self.settings.has_time_for(experiment.minutes):
             return result
         try:
-            record = Store(*self.workplace.folders).load(work(config, experiment.weights, self.workplace))
+            record = self.settings.store.load(work(config, experiment.weights, self.settings))
         except Interrupted:
             return result
         if record.failed:
@@ -219,7 +219,7 @@ class _Count(tune.Callback):
         if self.add(number):
             return
         if "low on memory" in reason:  # Ray ends the worker that takes the most before the system does
-            config, device = self.jobs[number][1].config, resolve_device(self.options.device)
+            config, device = self.jobs[number][1].config, resolve_device(self.options.training.device)
             made_by = provenance(device, fingerprint(config.data.dataset, self.options.root), now())
             reason = "out of memory: Ray ended its worker, as the machine ran low on memory"
             write_failure(store.writable, config.with_precision(native_precision(device)), reason, made_by)
@@ -236,7 +236,7 @@ class _Count(tune.Callback):
 def _tuner(jobs: Sequence[Job], count: _Count, folder: Path, stop: Path, options: RayOptions) -> tune.Tuner:
     longest = math.ceil(max(run.config.train.epochs for _, run in jobs))
     asha = ASHAScheduler(time_attr="epochs", max_t=longest, grace_period=1, reduction_factor=ETA)
-    told = {"jobs": list(jobs), "workplace": options.workplace(threads=1), "stop": stop, "asha": options.asha}
+    told = {"jobs": list(jobs), "settings": options.worker(threads=1), "stop": stop, "asha": options.asha}
     return tune.Tuner(
         tune.with_resources(tune.with_parameters(Trial, **told), {"cpu": 1, "gpu": _gpus(options)}),
         param_space={"job": tune.grid_search(list(range(len(jobs))))},
@@ -260,7 +260,7 @@ def _tuner(jobs: Sequence[Job], count: _Count, folder: Path, stop: Path, options
 def _gpus(options: RayOptions) -> float:
     """The share of the GPUs that a trial takes."""
     if options.gpus_per_run is None:
-        here = options.address is None and resolve_device(options.device).type == "cuda"
+        here = options.address is None and resolve_device(options.training.device).type == "cuda"
         return torch.cuda.device_count() / (options.workers or 1) if here else 0.0
     available = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
     if options.gpus_per_run > available:

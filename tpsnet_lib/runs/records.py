@@ -7,7 +7,7 @@ import functools
 import json
 import shutil
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -256,30 +256,22 @@ def _read_trials(path: Path, modified: int) -> dict[str, Record]:
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class HowToRun:
-    """How a run is looked for, or else carried out. None of this belongs to its id."""
-
-    root: str | Path | None = None  # of the data
-    device: str = "auto"
-    store: Store | None = None  # by default the local one over the committed one
-    progress: str = "auto"
-    keep_weights: bool = False
-    resume: bool = True
-    deadline: float | None = None  # of `time.monotonic`
-    on_wait: Callable[[Held], None] | None = None
-    wait: bool = True  # for another process that trains the same run, or raise `Held`
-    on_epoch: Callable[[dict[str, float]], None] | None = None
-    execution: str = "auto"
-
-
-def load_or_run(config: RunConfig, **how: Any) -> Record:
+def load_or_run(
+    config: RunConfig,
+    options: TrainOptions = TrainOptions(),
+    *,
+    store: Store | None = None,
+    root: str | Path | None = None,
+    keep_weights: bool = False,
+    on_wait: Callable[[Held], None] | None = None,
+) -> Record:
     """The record of a run, trained only if it is missing (or kept without the weights that are wanted).
 
-    `how`: the fields of `HowToRun`. Of two processes that ask for the same run, one trains and the other waits and
-    reads. A run that was interrupted is taken up from its checkpoint if `resume`; else its checkpoint is a
-    `RecordError`: nothing is lost unasked. So is a teacher without a record that has its weights."""
-    return finished(run_in_steps(config, HowToRun(**how)))
+    `store` is by default the local one over the committed one, `root` is of the data. Of two processes that ask for
+    the same run, one trains; the other calls `on_wait` (which may raise what it is given), waits and reads. A run that
+    was interrupted is taken up from its checkpoint if `options.resume`; else its checkpoint is a `RecordError`: nothing
+    is lost unasked. So is a teacher without a record that has its weights."""
+    return finished(run_in_steps(config, options, store or default_store(), root, keep_weights, on_wait))
 
 
 def finished(run: Generator[object, None, Result]) -> Result:
@@ -292,10 +284,16 @@ def finished(run: Generator[object, None, Result]) -> Result:
             return result
 
 
-def run_in_steps(config: RunConfig, how: HowToRun) -> Generator[None, None, Record]:
+def run_in_steps(
+    config: RunConfig,
+    options: TrainOptions,
+    store: Store,
+    root: str | Path | None,
+    keep_weights: bool,
+    on_wait: Callable[[Held], None] | None = None,
+) -> Generator[None, None, Record]:
     """The same as `load_or_run`, with a pause after every step that is trained."""
-    store = how.store or default_store()
-    device = resolve_device(how.device)
+    device = resolve_device(options.device)
     config = config.with_precision(native_precision(device))
     work = store.checkpoint(config.id).parent
 
@@ -303,24 +301,22 @@ def run_in_steps(config: RunConfig, how: HowToRun) -> Generator[None, None, Reco
         record = store.find(config.id)
         if record is not None and record.failed:
             raise TrainingError(f"run {config.id} failed before: {record.failed}; delete {record.path} to try again")
-        return record if record is None or record.has_weights or not how.keep_weights else None
+        return record if record is None or record.has_weights or not keep_weights else None
 
     if (record := recorded()) is not None:
         return record
-    fit_set, validation = fit_and_validation(config.data, how.root)  # an error of the data leaves nothing in the store
-    data = fingerprint(config.data.dataset, how.root)
-    with lock(store.writable / ".locks" / config.id, how.on_wait, wait=how.wait):
+    fit_set, validation = fit_and_validation(config.data, root)  # an error of the data leaves nothing in the store
+    data = fingerprint(config.data.dataset, root)
+    with lock(store.writable / ".locks" / config.id, on_wait):
         if (record := recorded()) is not None:
             return record
         checkpoint = store.checkpoint(config.id)
-        if checkpoint.exists() and not how.resume:
+        if checkpoint.exists() and not options.resume:
             raise RecordError(f"this run was interrupted: give --resume to go on, or delete {checkpoint}")
         started = now()
         teachers = [store.load(run_id) for run_id in config.train.teacher]
         networks = [record.load_model(device) for record in teachers]
-        options = TrainOptions(
-            device, how.execution, checkpoint, how.resume, how.deadline, how.progress, networks, how.on_epoch
-        )
+        options = replace(options, device=device, checkpoint=checkpoint, teachers=networks)
         for state in training_steps(config, fit_set, validation, options):
             trained = state
             yield
@@ -328,7 +324,7 @@ def run_in_steps(config: RunConfig, how: HowToRun) -> Generator[None, None, Reco
         origin |= {"execution": trained.execution, "threads_from_step": trained.threads}
         if teachers:  # an id names a run, these sums its very weights
             origin["teachers"] = {record.id: sha256_of(record.path / WEIGHTS) for record in teachers}
-        path = write_record(store.writable, config, trained, origin, how.keep_weights)
+        path = write_record(store.writable, config, trained, origin, keep_weights)
         shutil.rmtree(work, ignore_errors=True)
         return read_record(path)
 
