@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tpsnet_lib.config import RunConfig
@@ -14,16 +14,8 @@ from tpsnet_lib.runs.experiments import Experiment, Run, collect
 from tpsnet_lib.runs.records import Record, Store, flat_fields
 from tpsnet_lib.runs.search_space import drawn_values
 
-SETTINGS: dict[str, Any] = {  # nothing printed, nothing about the machine, no long wait for the server (seconds)
-    "silent": True,
-    "console": "off",
-    "disable_git": True,
-    "x_disable_stats": True,
-    "x_disable_meta": True,
-    "init_timeout": 10.0,
-    "finish_timeout": 30.0,
-    "finish_timeout_raises": True,
-}
+QUIET = {"silent": True, "console": "off", "disable_git": True, "x_disable_stats": True, "x_disable_meta": True}
+SERVER = {"init_timeout": 10.0, "finish_timeout": 30.0, "finish_timeout_raises": True}  # seconds; only for `online`
 
 
 class Mirror(contextlib.AbstractContextManager["Mirror"]):
@@ -33,23 +25,22 @@ class Mirror(contextlib.AbstractContextManager["Mirror"]):
     after which `online` goes on as `offline`, and `offline` as `off`. A run's id is its record's."""
 
     def __init__(self, mode: str = "off") -> None:
-        self.mode, self._sent = mode, 0
-        self._run: Any = None
-        self._rows: dict[str, list[dict[str, float]]] = {}  # by id, of runs that are not finished
-        if mode != "off":
-            self._folder = project_root() / "report" / "local" / "wandb"
-            self._attempt(self._load)
+        self.mode, self.folder = mode, project_root() / "report" / "local" / "wandb"
+        self.run: Any = None  # of W&B, while it is open
+        self.rows: list[dict[str, float]] = []  # of that run, of which the first are `sent`
+        self.sent = 0
 
-    def epoch(self, config: RunConfig, group: str, label: str, row: Mapping[str, float]) -> None:
-        """Add an epoch's row to a run in training; the first row opens the run."""
-        self._rows.setdefault(config.id, []).append(dict(row))
-        self._attempt(lambda: self._log(config, group, label))
+    def epoch(self, config: RunConfig, group: str, label: str, row: dict[str, float]) -> None:
+        """Add an epoch's row to the run in training; the first row opens the run."""
+        self.rows.append(row)
+        self._attempt(lambda: self._send(config, group, label))
 
     def record(self, record: Record, group: str, label: str) -> None:
         """Mirror a finished run (the end of it, if its epochs came before), once: a run sent before is left out."""
-        if self.mode != "off" and not any(self._mark(mode, record.id).exists() for mode in {self.mode, "online"}):
-            self._rows[record.id] = record.history()
-            self._attempt(lambda: self._finish(record, group, label))
+        marks = [self.folder / "mirrored" / mode / record.id for mode in (self.mode, "online")]
+        if not any(mark.exists() for mark in marks):
+            self.rows = record.history()
+            self._attempt(lambda: self._send(record.config, group, label, record))
 
     def follow(self, experiments: Sequence[Experiment], store: Store) -> Callable[[Run, Record], None]:
         """Mirror the records that experiments have; returns what mirrors each that is still to come (`on_record`)."""
@@ -57,62 +48,52 @@ class Mirror(contextlib.AbstractContextManager["Mirror"]):
         for run, record in (pair for e in experiments if self.mode != "off" for pair in collect(e, store)):
             if record is not None:
                 self.record(record, groups[run.config], run.label)
-        return lambda run, record: self.record(record, groups.get(run.config, "run"), run.label)
+        return lambda run, record: self.record(record, groups[run.config], run.label)
 
     def __exit__(self, *_: object) -> None:
-        self._attempt(lambda: self._close(failed=True))  # a run whose training was cut short
+        self._attempt(lambda: self.run and self.run.finish(exit_code=1))  # of a run whose training was cut short
 
-    def _attempt(self, action: Callable[[], None]) -> None:
+    def _attempt(self, action: Callable[[], object]) -> None:
         while self.mode != "off":
             try:
-                return action()
+                action()
+                return
             except Exception as error:  # whatever it is, training goes on
-                no_package = isinstance(error, ImportError)
-                keeps = self.mode == "online" and not no_package
-                way_out = f"runs are kept in {self._folder}" if keeps else "going on without it"
-                missing = "the package wandb is not installed (`pip install wandb`)"
-                text = missing if no_package else str(error).strip() or type(error).__name__
-                print(f"tpsnet: --wandb {self.mode}: {text.splitlines()[0]}: {way_out}", file=sys.stderr)
-                self.mode, self._run, self._sent = ("offline" if keeps else "off"), None, 0
+                missing = isinstance(error, ImportError)
+                reason = "the package wandb is not installed (`pip install wandb`)" if missing else str(error).strip()
+                next_mode = "offline" if self.mode == "online" and not missing else "off"
+                way_out = f"runs are kept in {self.folder}" if next_mode == "offline" else "going on without it"
+                line = (reason or type(error).__name__).splitlines()[0]
+                print(f"tpsnet: --wandb {self.mode}: {line}: {way_out}", file=sys.stderr)
+                self.mode, self.run, self.sent = next_mode, None, 0
                 with contextlib.suppress(Exception):
                     sys.modules["wandb"].teardown(exit_code=1)  # it lets go of the run's id
 
-    def _load(self) -> None:
-        for name in ("CACHE", "DATA"):  # its logs too stay in the folder
-            os.environ.setdefault(f"WANDB_{name}_DIR", str(self._folder / name.lower()))
-        self._folder.mkdir(parents=True, exist_ok=True)
+    def _send(self, config: RunConfig, group: str, label: str, record: Record | None = None) -> None:
+        """Send the rows of a run that are not sent; with its record also its metrics, and end it."""
+        self.run = self.run or self._open({"id": config.id, "group": group, "name": label}, config)
+        for row in self.rows[self.sent :]:
+            self.run.log(row)
+            self.sent += 1
+        if record is not None:
+            self.run.config.update({"stamp": record.stamp, "hardware": record.hardware})
+            self.run.summary.update(record.metrics)
+            self.run.finish(exit_code=int(bool(record.failed)))
+            self.run, self.rows, self.sent = None, [], 0
+            write_whole(self.folder / "mirrored" / self.mode / record.id, "")
+
+    def _open(self, names: dict[str, Any], config: RunConfig) -> Any:
+        for name in ("CACHE", "DATA"):  # W&B's logs too stay in the folder
+            os.environ.setdefault(f"WANDB_{name}_DIR", str(self.folder / name.lower()))
+        self.folder.mkdir(parents=True, exist_ok=True)
         import wandb
 
-        wandb.setup(wandb.Settings(silent=True, mode="online" if self.mode == "online" else "offline"))
+        wandb.setup(wandb.Settings(silent=True, mode=self.mode, x_service_wait=300.0))  # type: ignore[arg-type]
         if self.mode == "online" and not wandb.login(prompt=False, verify=False):
             raise RuntimeError("no key found (`wandb login` or WANDB_API_KEY)")
-
-    def _log(self, config: RunConfig, group: str, label: str) -> None:
-        import wandb
-
-        if self._run is not None and self._run.id != config.id:
-            self._close(failed=True)
-        if self._run is None:
-            project, folder = os.environ.get("WANDB_PROJECT", "tpsnet"), str(self._folder.parent)
-            names: dict[str, Any] = {"project": project, "dir": folder, "id": config.id, "name": label, "group": group}
-            settings, fields = wandb.Settings(**SETTINGS), {**flat_fields(config), **drawn_values(config)}
-            self._run = wandb.init(**names, mode=self.mode, settings=settings, config=fields)  # type: ignore[arg-type]
-            self._run.define_metric("*", step_metric="epoch")
-        for row in self._rows[config.id][self._sent :]:
-            self._run.log(row)
-            self._sent += 1
-
-    def _finish(self, record: Record, group: str, label: str) -> None:
-        self._log(record.config, group, label)
-        self._run.config.update({"stamp": record.stamp, "hardware": record.hardware})
-        self._run.summary.update(record.metrics)
-        self._close(failed=bool(record.failed))
-        write_whole(self._mark(self.mode, record.id), "")
-
-    def _close(self, failed: bool) -> None:
-        run, self._run, self._sent = self._run, None, 0
-        if run is not None:
-            run.finish(exit_code=int(failed))
-
-    def _mark(self, mode: str, run_id: str) -> Any:
-        return self._folder / "mirrored" / mode / run_id
+        names |= {"project": os.environ.get("WANDB_PROJECT", "tpsnet"), "dir": str(self.folder.parent)}
+        settings = wandb.Settings(**QUIET, **(SERVER if self.mode == "online" else {}))  # type: ignore[arg-type]
+        fields = {**flat_fields(config), **drawn_values(config)}
+        run = wandb.init(**names, mode=self.mode, settings=settings, config=fields)  # type: ignore[arg-type]
+        run.define_metric("*", step_metric="epoch")
+        return run
