@@ -14,14 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from tpsnet_lib import stats
 from tpsnet_lib.config import CLASSES, ModelConfig, TrainConfig
-from tpsnet_lib.data.datasets import fingerprint
-from tpsnet_lib.device import native_precision, resolve_device
-from tpsnet_lib.files import ConfigError, TrainingError, brief
+from tpsnet_lib.files import ConfigError, brief
 from tpsnet_lib.plain_yaml import plain_yaml
-from tpsnet_lib.runs.experiments import Run, collect, find_record, load_experiment
-from tpsnet_lib.runs.provenance import now, provenance
-from tpsnet_lib.runs.record_files import write_failure
-from tpsnet_lib.runs.records import Record, Store, load_or_run, read_record
+from tpsnet_lib.runs.experiments import Run, collect, load_experiment
+from tpsnet_lib.runs.local_backend import WorkerSettings, work
+from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.search_space import Space, drawn_values, parse_space
 from tpsnet_lib.stats import Estimate
 
@@ -119,30 +116,14 @@ def read_space(space: str | Mapping[str, Any], spaces: Mapping[str, Space], name
 
 def train_in_process(runs: Sequence[Run], store: Store, root: str | Path | None = None) -> list[tuple[Run, Record]]:
     """Runs with their records, trained one after another in this process where missing, on one thread: for a few small
-    runs, too small to share between threads and done before `experiments.run_all` would have started its workers.
+    runs, too small to share between threads and done before `local_backend.run_all` would have started its workers.
 
     One that diverges is recorded as failed."""
-    threads, pairs = torch.get_num_threads(), []
-    torch.set_num_threads(1)
+    threads, settings = torch.get_num_threads(), WorkerSettings(store, root, threads=1)
     try:
-        for run in runs:
-            started = now()
-            try:
-                record = load_or_run(run.config, root=root, store=store)
-            except TrainingError as error:
-                record = find_record(run, store) or _failed(run, store, root, str(error), started)
-            pairs.append((run, record))
+        return [(run, store.load(work(run.config, False, settings))) for run in runs]
     finally:
         torch.set_num_threads(threads)
-    return pairs
-
-
-def _failed(run: Run, store: Store, root: str | Path | None, reason: str, started: str) -> Record:
-    device = resolve_device()
-    made_by = provenance(device, fingerprint(run.config.data.dataset, root), started)
-    return read_record(
-        write_failure(store.writable, run.config.with_precision(native_precision(device)), reason, made_by)
-    )
 
 
 def same_draws(first: Sequence[Trial], second: Sequence[Trial]) -> list[tuple[Trial, Trial]]:

@@ -22,13 +22,11 @@ import torch
 
 from tpsnet_lib import captured_step
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.data.datasets import fingerprint
 from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import Interrupted, TpsnetError, TrainingError, brief, write_whole
 from tpsnet_lib.locks import Held, do_not_wait, signals_answered_by
-from tpsnet_lib.runs.provenance import now, provenance
-from tpsnet_lib.runs.record_files import write_failure
-from tpsnet_lib.runs.records import Record, Store, default_store, finished, run_in_steps
+from tpsnet_lib.runs.provenance import now
+from tpsnet_lib.runs.records import Record, Store, default_store, finished, record_failure, run_in_steps
 from tpsnet_lib.runs.tally import LOOK_SECONDS, NOTE, Job, OnRecord, Tally, checkpoints, named
 from tpsnet_lib.runs.turns import Turns
 from tpsnet_lib.train import TrainOptions
@@ -288,8 +286,7 @@ def work_in_steps(
             note.unlink()
     if beside_others() and reason.startswith(OUT_OF_MEMORY):  # the error is forgotten here, and what it held on to
         raise NoRoom(reason)
-    made_by = provenance(device, fingerprint(config.data.dataset, settings.root), started)
-    return write_failure(store.writable, config, reason, made_by).name
+    return record_failure(config, reason, store, settings.root, device, started).id
 
 
 OUT_OF_MEMORY = "out of memory"

@@ -22,14 +22,13 @@ import torch
 
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import fingerprint
-from tpsnet_lib.device import native_precision, resolve_device
+from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError
 from tpsnet_lib.locks import Held, lock, signals_answered_by
 from tpsnet_lib.runs.experiments import Run, find_record
 from tpsnet_lib.runs.local_backend import RunOptions, WorkerSettings, work
-from tpsnet_lib.runs.provenance import now, provenance
-from tpsnet_lib.runs.record_files import write_failure
-from tpsnet_lib.runs.records import Record
+from tpsnet_lib.runs.provenance import now
+from tpsnet_lib.runs.records import Record, record_failure
 from tpsnet_lib.runs.tally import Job, Tally
 
 for _name, _value in {  # no reports home, no logs beside ours, no tables in the terminal, signals are answered here
@@ -220,9 +219,8 @@ class _Count(tune.Callback):
             return
         if "low on memory" in reason:  # Ray ends the worker that takes the most before the system does
             config, device = self.jobs[number][1].config, resolve_device(self.options.training.device)
-            made_by = provenance(device, fingerprint(config.data.dataset, self.options.root), now())
             reason = "out of memory: Ray ended its worker, as the machine ran low on memory"
-            write_failure(store.writable, config.with_precision(native_precision(device)), reason, made_by)
+            record_failure(config, reason, store, self.options.root, device, now())
             self.add(number)
             return
         if "ActorDied" in reason or "ActorUnavailable" in reason or "actor died" in reason:

@@ -38,7 +38,7 @@ from tpsnet_lib.runs.record_checks import (
     checked_provenance,
     read_history,
 )
-from tpsnet_lib.runs.record_files import SUMS, WEIGHTS, check_sums, row_sum, write_record
+from tpsnet_lib.runs.record_files import SUMS, WEIGHTS, check_sums, row_sum, write_failure, write_record
 from tpsnet_lib.train import TrainOptions, training_steps
 
 LARGEST_TRIALS = 2**26  # bytes of a file of trials; 500 trials have one million
@@ -327,6 +327,15 @@ def run_in_steps(
         path = write_record(store.writable, config, trained, origin, keep_weights)
         shutil.rmtree(work, ignore_errors=True)
         return read_record(path)
+
+
+def record_failure(
+    config: RunConfig, reason: str, store: Store, root: str | Path | None, device: torch.device, started: str
+) -> Record:
+    """Record that a run cannot be finished on a device, and why, so that no search tries it again."""
+    origin = provenance(device, fingerprint(config.data.dataset, root), started)
+    config = config.with_precision(native_precision(device))
+    return read_record(write_failure(store.writable, config, reason, origin))
 
 
 def flat_fields(config: RunConfig) -> dict[str, Any]:
