@@ -31,15 +31,12 @@ from tpsnet_lib.runs.provenance import now
 from tpsnet_lib.runs.records import Record, record_failure
 from tpsnet_lib.runs.tally import Job, Tally
 
-for _name, _value in {  # no reports home, no logs beside ours, no tables in the terminal, signals are answered here
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-}.items():
-    os.environ.setdefault(_name, _value)
+# No reports home, no logs beside ours, no tables in the terminal; signals are answered here.
+for _name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_AIR_NEW_OUTPUT"):
+    os.environ.setdefault(_name, "0")
+for _name in ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "TUNE_DISABLE_SIGINT_HANDLER"):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
 try:
     import ray
     from ray import tune
@@ -74,33 +71,29 @@ def run_all(jobs: Sequence[Job], options: RayOptions) -> list[Record]:
     if not jobs:
         return []
     folder = options.store.writable.resolve() / ".ray" / "+".join(dict.fromkeys(e.name for e, _ in jobs))[:80]
-    stop = folder.with_suffix(".stop")  # on this file every worker leaves its checkpoint, and Tune ends
+    stop = folder / "stop"  # on this file every worker leaves its checkpoint, and Tune ends
 
-    def answer(*_: object) -> None:
+    def request_stop(*_: object) -> None:
         if stop.exists():  # asked a second time
             raise KeyboardInterrupt
         stop.touch()
 
-    with connected(options.address, options.workers or 1), options.tally(jobs) as tally, contextlib.ExitStack() as end:
-        end.enter_context(lock(folder.with_suffix(".lock"), _refuse))
-        for path in (folder, stop):
-            end.callback(_delete, path)
-            _delete(path)  # of a driver that was killed
-        end.enter_context(signals_answered_by(answer, signal.SIGINT, signal.SIGTERM))
-        count = _Count(jobs, tally, options)
-        for result in list(_tuner(jobs, count, folder, stop, options).fit()):  # type: ignore[call-overload]
-            count.settle(result)
+    with connected(options.address, options.workers or 1), options.tally(jobs) as tally, contextlib.ExitStack() as stack:
+        stack.enter_context(lock(folder.with_suffix(".lock"), _refuse_a_second))
+        shutil.rmtree(folder, ignore_errors=True)  # of a driver that was killed
+        folder.mkdir()
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.enter_context(signals_answered_by(request_stop, signal.SIGINT, signal.SIGTERM))
+        counter = _Counter(jobs, tally, options)
+        for result in list(_tuner(jobs, counter, folder, stop, options).fit()):  # type: ignore[call-overload]
+            counter.explain(result)
         if stop.exists():
             raise KeyboardInterrupt
     return tally.records
 
 
-def _refuse(who: Held) -> None:
-    raise TpsnetError(f"{who} runs this search on Ray with this store already: wait for it, or stop it")
-
-
-def _delete(path: Path) -> None:
-    path.unlink(missing_ok=True) if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+def _refuse_a_second(holder: Held) -> None:
+    raise TpsnetError(f"{holder} runs this search on Ray with this store already: wait for it, or stop it")
 
 
 @contextlib.contextmanager
@@ -116,13 +109,13 @@ def connected(address: str | None, workers: int) -> Iterator[None]:
         yield
         return
     here = {} if address else {"num_cpus": workers, "include_dashboard": False, "object_store_memory": 100 * 2**20}
-    for attempt in range(STARTS):
+    for attempt in range(1, STARTS + 1):
         try:
             ray.init(address or "local", log_to_driver=False, logging_level="CRITICAL", **here)  # type: ignore[arg-type]
             break
         except Exception as error:  # Ray has no narrower one for a node that does not start in its 30 seconds
             ray.shutdown()
-            if attempt + 1 == STARTS or "timed out" not in str(error):
+            if attempt == STARTS or "timed out" not in str(error):
                 reason = str(error).strip().splitlines()[0][:150]
                 raise TpsnetError(f"Ray did not start ({reason}): is this machine busy? Use --backend local") from None
     try:
@@ -166,77 +159,64 @@ class Trial(tune.Trainable):
         runs = rungs(run.config) if self.asha else [run.config]
         config = runs[self.iteration]
         result = {"epochs": config.train.epochs, "validation_accuracy": 0.0, "recorded": False, "done": True}
-        if self.stop_file.exists() or not self.settings.has_time_for(experiment.minutes):
-            return result
-        try:
-            record = self.settings.store.load(work(config, experiment.weights, self.settings))
-        except Interrupted:
-            return result
-        if record.failed:
-            return {**result, "recorded": True}
-        accuracy = record.metrics["validation_accuracy"]
-        return {**result, "validation_accuracy": accuracy, "recorded": True, "done": config is runs[-1]}
-
-    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-        """Nothing, which Tune asks for when a trial ends: what it has done lies in the store."""
-        return {}
-
-    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Nothing, as `save_checkpoint`."""
+        if not self.stop_file.exists() and self.settings.has_time_for(experiment.minutes):
+            with contextlib.suppress(Interrupted):
+                record = self.settings.store.load(work(config, experiment.weights, self.settings))
+                result |= {"recorded": True, "done": bool(record.failed) or config is runs[-1]}
+                result["validation_accuracy"] = record.metrics.get("validation_accuracy", 0.0)
+        return result
 
 
-class _Count(tune.Callback):
-    """Counts each trial that ends with a record, and says what became of the others."""
+class _Counter(tune.Callback):
+    """Counts each trial that ends with a record, and explains what became of the others."""
 
     def __init__(self, jobs: Sequence[Job], tally: Tally, options: RayOptions) -> None:
-        self.jobs, self.tally, self.options, self.waiting = jobs, tally, options, set(range(len(jobs)))
+        self.jobs, self.tally, self.options, self.uncounted = jobs, tally, options, set(range(len(jobs)))
 
     def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
         return tune.Callback, ()  # Tune writes its settings to a file, which nothing reads
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Say how far the trials are that are going."""
+        """Say how far the running trials are."""
         self.tally.look()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Count a trial as soon as it has ended."""
-        self.add(trial.config["job"])
+        self.count(trial.config["job"])
 
-    def add(self, number: int) -> bool:
-        """Count a trial once, by the last of its runs that has a record, if one has."""
+    def count(self, number: int) -> bool:
+        """Whether a trial has a record; it is counted once, by the last of its runs that has one."""
         config = self.jobs[number][1].config
-        for rung in reversed(rungs(config) if self.options.asha else [config]) if number in self.waiting else ():
+        for rung in reversed(rungs(config) if self.options.asha else [config]) if number in self.uncounted else ():
             if (record := find_record(Run("", rung, {}), self.options.store)) is not None:
-                self.waiting.remove(number)
+                self.uncounted.remove(number)
                 self.tally.add(self.jobs[number], record)
                 break
-        return number not in self.waiting
+        return number not in self.uncounted
 
-    def settle(self, result: Any) -> None:
+    def explain(self, result: Any) -> None:
         """Once Tune has ended: why a trial has no record; one whose time was up just stays pending."""
         number, store, reason = result.config["job"], self.options.store, str(result.error or "").strip()
-        if self.add(number):
+        if self.count(number):
             return
         if "low on memory" in reason:  # Ray ends the worker that takes the most before the system does
             config, device = self.jobs[number][1].config, resolve_device(self.options.training.device)
             reason = "out of memory: Ray ended its worker, as the machine ran low on memory"
             record_failure(config, reason, store, self.options.root, device, now())
-            self.add(number)
-            return
-        if "ActorDied" in reason or "ActorUnavailable" in reason or "actor died" in reason:
-            reason = f"its worker was lost {RETRIES + 1} times"
-        elif not reason and (result.metrics or {}).get("recorded"):
+            self.count(number)
+        elif reason:
+            self.tally.lose(self.jobs[number], f"{RETRIES + 1} attempts ended with {reason.splitlines()[-1].strip()}")
+        elif (result.metrics or {}).get("recorded"):
             reason = f"its record is not in {store.writable}: a cluster's nodes must share this folder"
-        if reason:
-            self.tally.lose(self.jobs[number], reason.splitlines()[-1].strip())
+            self.tally.lose(self.jobs[number], reason)
 
 
-def _tuner(jobs: Sequence[Job], count: _Count, folder: Path, stop: Path, options: RayOptions) -> tune.Tuner:
+def _tuner(jobs: Sequence[Job], counter: _Counter, folder: Path, stop: Path, options: RayOptions) -> tune.Tuner:
     longest = math.ceil(max(run.config.train.epochs for _, run in jobs))
     asha = ASHAScheduler(time_attr="epochs", max_t=longest, grace_period=1, reduction_factor=ETA)
-    told = {"jobs": list(jobs), "settings": options.worker(threads=1), "stop": stop, "asha": options.asha}
+    constants = {"jobs": list(jobs), "settings": options.worker(threads=1), "stop": stop, "asha": options.asha}
     return tune.Tuner(
-        tune.with_resources(tune.with_parameters(Trial, **told), {"cpu": 1, "gpu": _gpus(options)}),
+        tune.with_resources(tune.with_parameters(Trial, **constants), {"cpu": 1, "gpu": _gpus(options)}),
         param_space={"job": tune.grid_search(list(range(len(jobs))))},
         tune_config=tune.TuneConfig(
             metric="validation_accuracy",
@@ -246,10 +226,11 @@ def _tuner(jobs: Sequence[Job], count: _Count, folder: Path, stop: Path, options
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent),
+            name="tune",
+            storage_path=str(folder),
             failure_config=tune.FailureConfig(max_failures=RETRIES),
-            callbacks=[count],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # what a trial has done is in the store
+            callbacks=[counter],
             verbose=0,
         ),
     )
