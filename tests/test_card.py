@@ -37,7 +37,7 @@ from tpsnet_lib.runs.local_backend import RunOptions
 from tpsnet_lib.runs.provenance import now
 from tpsnet_lib.runs.record_files import write_record, write_sums
 from tpsnet_lib.runs.records import Record, Store, default_store
-from tpsnet_lib.runs.tally import Unfinished
+from tpsnet_lib.runs.search_results import Unfinished
 from tpsnet_lib.train_state import TrainState
 
 ROOT = Path(__file__).parent.parent

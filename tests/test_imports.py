@@ -60,8 +60,8 @@ runs/test_set
 analysis/final_runs
 analysis/cost
 runs/wandb_mirror
-runs/tally
-runs/turns
+runs/search_results
+runs/round_robin
 runs/local_backend
 runs/card_plan
 runs/card

@@ -30,8 +30,7 @@ from searching import (
 from tpsnet_lib import train
 from tpsnet_lib.checkpoint import read_checkpoint
 from tpsnet_lib.files import Interrupted, TpsnetError, write_whole
-from tpsnet_lib.runs import local_backend
-from tpsnet_lib.runs import tally as tallies
+from tpsnet_lib.runs import local_backend, search_results
 from tpsnet_lib.runs.experiments import collect, pending
 from tpsnet_lib.runs.local_backend import WorkerSettings, run_all
 from tpsnet_lib.runs.records import Store
@@ -183,9 +182,9 @@ def test_it_says_how_far_the_runs_are_that_are_going(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment, store = declare(tmp_path / "e.yaml", **rates(2, **{"train.epochs": 300})), Store(tmp_path / "store")
-    for module in (tallies, local_backend):
-        monkeypatch.setattr(module, "LOOK_SECONDS", 0.1)  # of the driver: a run notes its epochs every 5 s
-    monkeypatch.setattr(tallies, "SAY_SECONDS", 0.1)
+    for module in (search_results, local_backend):
+        monkeypatch.setattr(module, "POLL_SECONDS", 0.1)  # of the driver: a run notes its epochs every 5 s
+    monkeypatch.setattr(search_results, "LINE_SECONDS", 0.1)
     run_all(pending([experiment], store), quiet(store, progress="lines", workers=2))
     going = [line for line in capsys.readouterr().err.splitlines() if "epoch " in line]
     assert re.fullmatch(r"runs: e, .*train.lr=0.0[12].*, seed 0: epoch 1/300.* left", going[0])
@@ -197,17 +196,17 @@ def test_the_time_left_counts_what_is_begun_but_not_as_work_of_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment, store = declare(tmp_path / "e.yaml", **rates(4, **{"train.epochs": 8})), Store(tmp_path / "store")
-    tally = quiet(store).tally([(experiment, run) for run in experiment.runs])
+    progress = quiet(store).results([(experiment, run) for run in experiment.runs]).progress
     notes = "4 30", "4 120", "2", "torn"  # half a run of this minute; another half, begun before it; two that are none
     for run, note in zip(experiment.runs, notes, strict=True):
         write_whole(store.checkpoint(run.config.with_precision("bf16").id).with_name("epochs"), note)
-    monkeypatch.setattr(tallies, "LOOK_SECONDS", 0.0)
-    tally.began -= 60
-    tally.bar.began -= 60
-    tally.look()
-    assert tally.bar.begun == 1.0
-    assert tally.bar.before == pytest.approx(0.25, abs=0.01)
-    assert tally.bar.time_left() == "4:00 min"  # three runs at three quarters of one a minute
+    monkeypatch.setattr(search_results, "POLL_SECONDS", 0.0)
+    progress.began -= 60
+    progress.bar.began -= 60
+    progress.report_running()
+    assert progress.bar.begun == 1.0
+    assert progress.bar.before == pytest.approx(0.25, abs=0.01)
+    assert progress.bar.time_left() == "4:00 min"  # three runs at three quarters of one a minute
 
 
 def test_three_runs_share_a_gpu_where_nobody_says_how_many() -> None:

@@ -23,7 +23,7 @@ from tpsnet_lib.runs import local_backend
 from tpsnet_lib.runs.experiments import Experiment, collect, pending
 from tpsnet_lib.runs.local_backend import run_all
 from tpsnet_lib.runs.records import Store
-from tpsnet_lib.runs.turns import Turns
+from tpsnet_lib.runs.round_robin import RoundRobin
 from tpsnet_lib.train_state import TrainState
 
 CPU = torch.device("cpu")
@@ -48,11 +48,11 @@ def test_three_seeds_by_turns_end_in_the_weights_of_three_run_alone(
         for states[number] in train.training_steps(seeds[number], *fit_and_validation(config.data), how):  # noqa: B020
             yield
 
-    with Turns[None](CPU, 3) as turns:
+    with RoundRobin[None](CPU, 3) as seeds_in_turn:
         for number in range(3):
-            turns.submit(followed(number))  # type: ignore[arg-type]
-        while turns.going:
-            assert all(future.exception() is None for future in turns.turn())
+            seeds_in_turn.add(followed(number))  # type: ignore[arg-type]
+        while seeds_in_turn.running:
+            assert all(future.exception() is None for future in seeds_in_turn.step())
     for number, other in enumerate(alone):
         state, weights = states[number], other.model.state_dict()
         assert (state.config.seed, state.step) == (other.config.seed, other.steps)

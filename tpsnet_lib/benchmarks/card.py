@@ -21,7 +21,7 @@ from tpsnet_lib.data.batches import batch_size
 from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.device import native_precision
 from tpsnet_lib.files import brief
-from tpsnet_lib.runs.turns import Turns
+from tpsnet_lib.runs.round_robin import RoundRobin
 
 PLANNED = {  # what a card is to train: member and recipe
     "wide, card_both": ("wide", "card_both"),
@@ -89,12 +89,12 @@ def _images_per_second(
     is part of the seconds, of which at least `LEAST_SECONDS` are measured."""
     until = time.monotonic() + seconds
     options = train.TrainOptions(device, execution, progress="none")
-    with Turns[None](device, count) as turns:
+    with RoundRobin[None](device, count) as seeds:
         for seed in range(count):
-            turns.submit(train.training_steps(endless(config.with_seed(seed)), images, None, options))
+            seeds.add(train.training_steps(endless(config.with_seed(seed)), images, None, options))
 
         def step_of_each() -> None:
-            for ended in turns.turn():
+            for ended in seeds.step():
                 ended.result()  # raises what ended it
 
         for _ in range(WARM_UP_STEPS + 3 if execution == "captured" else 2):

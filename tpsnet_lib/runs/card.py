@@ -27,7 +27,7 @@ from tpsnet_lib.runs.experiments import Experiment, collect, experiments_folder,
 from tpsnet_lib.runs.local_backend import RunOptions, run_all
 from tpsnet_lib.runs.provenance import commit, git, hardware, now
 from tpsnet_lib.runs.records import Store, committed_folder
-from tpsnet_lib.runs.tally import Job, Unfinished
+from tpsnet_lib.runs.search_results import Job, Unfinished
 
 PIECE = 14 * 2**20  # bytes of a file that travels
 MOST_FILES, MOST_BYTES = 8, 62 * 2**20  # that travel together

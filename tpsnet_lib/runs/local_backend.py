@@ -27,8 +27,17 @@ from tpsnet_lib.files import Interrupted, TpsnetError, TrainingError, brief, wri
 from tpsnet_lib.locks import Held, do_not_wait, signals_answered_by
 from tpsnet_lib.runs.provenance import now
 from tpsnet_lib.runs.records import Record, Store, default_store, finished, record_failure, run_in_steps
-from tpsnet_lib.runs.tally import LOOK_SECONDS, NOTE, Job, OnRecord, Tally, checkpoints, named
-from tpsnet_lib.runs.turns import Turns
+from tpsnet_lib.runs.round_robin import RoundRobin
+from tpsnet_lib.runs.search_results import (
+    EPOCHS_FILE,
+    POLL_SECONDS,
+    Job,
+    OnRecord,
+    SearchProgress,
+    SearchResults,
+    checkpoints,
+    job_name,
+)
 from tpsnet_lib.train import TrainOptions
 
 
@@ -83,9 +92,9 @@ class RunOptions:
     on_record: OnRecord | None = None  # called with each record as it is made
     ready: Callable[[Job], bool] = lambda job: True  # whether a job may start yet; those after it wait too
 
-    def tally(self, jobs: Sequence[Job]) -> Tally:
-        """The tally of some jobs."""
-        return Tally(jobs, self.store, self.training.progress, self.on_record)
+    def results(self, jobs: Sequence[Job]) -> SearchResults:
+        """The results of some jobs, of which there are none yet."""
+        return SearchResults(jobs, SearchProgress(jobs, self.store, self.training.progress), self.on_record)
 
     def worker(self, threads: int) -> WorkerSettings:
         """What a worker of so many threads is told; the time runs from now."""
@@ -109,10 +118,10 @@ def run_all(jobs: Sequence[Job], options: RunOptions) -> list[Record]:
     places = options.workers or default_workers(device, len(jobs))
     by_turns = captured_step.can_capture(device)
     settings = options.worker(max(1, torch.get_num_threads() // (1 if by_turns else places)))
-    with options.tally(jobs) as tally, signals_answered_by(signal.default_int_handler, signal.SIGTERM):
-        pool = _LocalPool(places, settings, options, tally)
-        pool.run_by_turns(device) if by_turns else pool.run_in_processes()
-    return tally.records
+    with options.results(jobs) as results, signals_answered_by(signal.default_int_handler, signal.SIGTERM):
+        pool = _LocalPool(places, settings, options, results)
+        pool.run_round_robin(device) if by_turns else pool.run_in_processes()
+    return results.records
 
 
 def default_workers(device: torch.device, jobs: int) -> int:
@@ -126,10 +135,10 @@ Submit = Callable[[RunConfig, bool, WorkerSettings, OnWait], "Future[str]"]  # t
 class _LocalPool:
     """Jobs that wait and jobs that run, a number of `places` at most."""
 
-    def __init__(self, places: int, settings: WorkerSettings, options: RunOptions, tally: Tally) -> None:
-        self.waiting, self.places, self.settings = list(tally.jobs), places, settings
-        self.store, self.ready, self.tally = options.store, options.ready, tally
-        self.going: dict[Future[str], Job] = {}
+    def __init__(self, places: int, settings: WorkerSettings, options: RunOptions, results: SearchResults) -> None:
+        self.waiting, self.places, self.settings = list(results.jobs), places, settings
+        self.store, self.ready, self.results = options.store, options.ready, results
+        self.running: dict[Future[str], Job] = {}
         self.suspects: set[RunConfig] = set()  # ran when a worker was killed or memory lacked: each once more, alone
         self.held: dict[RunConfig, float] = {}  # which another process holds, and when each is tried again
 
@@ -140,7 +149,7 @@ class _LocalPool:
             with ProcessPoolExecutor(self.places, multiprocessing.get_context("spawn"), _end_with_parent) as processes:
                 try:
                     submit: Any = functools.partial(processes.submit, work)  # type: ignore[call-arg]
-                    self._use(submit, lambda: wait(self.going, LOOK_SECONDS, FIRST_COMPLETED).done)
+                    self._use(submit, lambda: wait(self.running, POLL_SECONDS, FIRST_COMPLETED).done)
                 except BrokenProcessPool:
                     self._sort_out()
                 except KeyboardInterrupt:
@@ -149,40 +158,40 @@ class _LocalPool:
                         process.terminate()  # each leaves its checkpoint
                     raise
 
-    def run_by_turns(self, device: torch.device) -> None:
+    def run_round_robin(self, device: torch.device) -> None:
         """Run until nothing waits, all jobs in this process."""
-        with Turns[str](device, self.places) as turns:
+        with RoundRobin[str](device, self.places) as round_robin:
 
             def submit(*work: Any) -> Future[str]:
-                return turns.submit(work_in_steps(*work, beside_others=lambda: len(turns.going) > 1))
+                return round_robin.add(work_in_steps(*work, beside_others=lambda: len(round_robin.running) > 1))
 
-            self._use(submit, lambda: turns.wait(LOOK_SECONDS))
+            self._use(submit, lambda: round_robin.step_until_one_ends(POLL_SECONDS))
 
     def _use(self, submit: Submit, ended: Callable[[], set[Future[str]]]) -> None:
-        while self.waiting or self.going:
+        while self.waiting or self.running:
             while self.waiting and self._may_start(self.waiting[0]):
                 experiment, run = job = self.waiting[0]
                 if self.settings.has_time_for(experiment.minutes, self._begun(run.config)):
                     settings = replace(self.settings, commit=os.environ.get("TPSNET_COMMIT"))
-                    self.going[submit(run.config, experiment.weights, settings, do_not_wait)] = job
+                    self.running[submit(run.config, experiment.weights, settings, do_not_wait)] = job
                 del self.waiting[0]
             for future in ended():
-                self._settle(self.going[future], future)
-                del self.going[future]
-            if self.waiting and not self.going:  # what others hold, or what is not ready
-                time.sleep(LOOK_SECONDS / 10)
-            self.tally.look()
+                self._settle(self.running[future], future)
+                del self.running[future]
+            if self.waiting and not self.running:  # what others hold, or what is not ready
+                time.sleep(POLL_SECONDS / 10)
+            self.results.progress.report_running()
 
     def _settle(self, job: Job, future: Future[str]) -> None:
         """Count a run that has ended, or see to what it ended with."""
         try:
-            self.tally.add(job, self.store.load(future.result()))
+            self.results.add(job, self.store.load(future.result()))
         except Interrupted:  # its time was up: it stays pending
             pass
         except Held as holder:
             self._pass_over(job, holder)
         except NoRoom as short:
-            self.tally.say(f"{named(job)}: {short}; it is tried alone")
+            self.results.progress.report(f"{job_name(job)}: {short}; it is tried alone")
             self.suspects.add(job[1].config)
             self.waiting.insert(0, job)
         except (BrokenProcessPool, TpsnetError):
@@ -190,16 +199,16 @@ class _LocalPool:
         except Exception as error:  # of this run; a device that answers no more ends the others too
             if captured_step.can_capture(device := resolve_device(self.settings.training.device)):
                 torch.cuda.synchronize(device)
-            self.tally.lose(job, f"{type(error).__name__}: {brief(error)}")
+            self.results.give_up(job, f"{type(error).__name__}: {brief(error)}")
 
     def _pass_over(self, job: Job, holder: Held) -> None:
         """Leave a job that another process holds until the others are done; a stopped holder is not waited for then."""
         config = job[1].config
         if config not in self.held:
-            self.tally.say(f"{named(job)}: {holder} holds it, and the others go on")
-        self.held[config] = time.monotonic() + LOOK_SECONDS
-        if holder.stopped and all(run.config in self.held for _, run in (*self.waiting, *self.going.values())):
-            self.tally.lose(job, f"{holder} holds it")
+            self.results.progress.report(f"{job_name(job)}: {holder} holds it, and the others go on")
+        self.held[config] = time.monotonic() + POLL_SECONDS
+        if holder.stopped and all(run.config in self.held for _, run in (*self.waiting, *self.running.values())):
+            self.results.give_up(job, f"{holder} holds it")
         else:
             self.waiting.append(job)
 
@@ -209,20 +218,20 @@ class _LocalPool:
     def _may_start(self, job: Job) -> bool:
         if time.monotonic() < self.held.get(job[1].config, 0.0):
             return False
-        if len(self.going) == self.places or not (self.settings.is_over or self.ready(job)):
+        if len(self.running) == self.places or not (self.settings.is_over or self.ready(job)):
             return False
-        alone = {job[1].config, *(run.config for _, run in self.going.values())} & self.suspects
-        return not (alone and self.going)
+        alone = {job[1].config, *(run.config for _, run in self.running.values())} & self.suspects
+        return not (alone and self.running)
 
     def _sort_out(self) -> None:
         """After a worker was killed, which ends all of them: what ran goes on, unless it was alone and so to blame."""
-        for job in reversed(list(self.going.values())):
+        for job in reversed(list(self.running.values())):
             if job[1].config in self.suspects:
-                self.tally.lose(job, "its worker was killed twice")
+                self.results.give_up(job, "its worker was killed twice")
             else:
                 self.suspects.add(job[1].config)
                 self.waiting.insert(0, job)
-        self.going.clear()
+        self.running.clear()
 
 
 def _end_with_parent() -> None:
@@ -262,11 +271,11 @@ def work_in_steps(
     deadline = None if settings.ends is None else time.monotonic() + max(0.0, settings.ends - time.time())
     store, device, started = settings.store, resolve_device(settings.training.device), now()
     config = config.with_precision(native_precision(device))
-    note, noted = store.checkpoint(config.id).with_name(NOTE), -math.inf
+    note, noted = store.checkpoint(config.id).with_name(EPOCHS_FILE), -math.inf
 
     def tell(row: dict[str, float]) -> None:
         nonlocal noted
-        if time.monotonic() - noted >= LOOK_SECONDS:
+        if time.monotonic() - noted >= POLL_SECONDS:
             noted = time.monotonic()
             with contextlib.suppress(OSError):  # no run ends for want of a note
                 write_whole(note, f"{row['epoch']:.4g} {row['seconds']:.4g}")

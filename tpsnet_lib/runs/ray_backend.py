@@ -29,7 +29,7 @@ from tpsnet_lib.runs.experiments import Run, find_record
 from tpsnet_lib.runs.local_backend import RunOptions, WorkerSettings, work
 from tpsnet_lib.runs.provenance import now
 from tpsnet_lib.runs.records import Record, record_failure
-from tpsnet_lib.runs.tally import Job, Tally
+from tpsnet_lib.runs.search_results import Job, SearchResults
 
 # No reports home, no logs beside ours, no tables in the terminal; signals are answered here.
 for _name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_AIR_NEW_OUTPUT"):
@@ -78,18 +78,18 @@ def run_all(jobs: Sequence[Job], options: RayOptions) -> list[Record]:
             raise KeyboardInterrupt
         stop.touch()
 
-    with connected(options.address, options.workers or 1), options.tally(jobs) as tally, contextlib.ExitStack() as stack:
+    with connected(options.address, options.workers or 1), options.results(jobs) as results, contextlib.ExitStack() as stack:
         stack.enter_context(lock(folder.with_suffix(".lock"), _refuse_a_second))
         shutil.rmtree(folder, ignore_errors=True)  # of a driver that was killed
         folder.mkdir()
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         stack.enter_context(signals_answered_by(request_stop, signal.SIGINT, signal.SIGTERM))
-        counter = _Counter(jobs, tally, options)
+        counter = _Counter(results, options)
         for result in list(_tuner(jobs, counter, folder, stop, options).fit()):  # type: ignore[call-overload]
             counter.explain(result)
         if stop.exists():
             raise KeyboardInterrupt
-    return tally.records
+    return results.records
 
 
 def _refuse_a_second(holder: Held) -> None:
@@ -170,15 +170,16 @@ class Trial(tune.Trainable):
 class _Counter(tune.Callback):
     """Counts each trial that ends with a record, and explains what became of the others."""
 
-    def __init__(self, jobs: Sequence[Job], tally: Tally, options: RayOptions) -> None:
-        self.jobs, self.tally, self.options, self.uncounted = jobs, tally, options, set(range(len(jobs)))
+    def __init__(self, results: SearchResults, options: RayOptions) -> None:
+        self.jobs, self.results, self.options = results.jobs, results, options
+        self.uncounted = set(range(len(self.jobs)))
 
     def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
         return tune.Callback, ()  # Tune writes its settings to a file, which nothing reads
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Say how far the running trials are."""
-        self.tally.look()
+        self.results.progress.report_running()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Count a trial as soon as it has ended."""
@@ -190,7 +191,7 @@ class _Counter(tune.Callback):
         for rung in reversed(rungs(config) if self.options.asha else [config]) if number in self.uncounted else ():
             if (record := find_record(Run("", rung, {}), self.options.store)) is not None:
                 self.uncounted.remove(number)
-                self.tally.add(self.jobs[number], record)
+                self.results.add(self.jobs[number], record)
                 break
         return number not in self.uncounted
 
@@ -205,10 +206,10 @@ class _Counter(tune.Callback):
             record_failure(config, reason, store, self.options.root, device, now())
             self.count(number)
         elif reason:
-            self.tally.lose(self.jobs[number], f"{RETRIES + 1} attempts ended with {reason.splitlines()[-1].strip()}")
+            self.results.give_up(self.jobs[number], f"{RETRIES + 1} attempts ended with {reason.splitlines()[-1].strip()}")
         elif (result.metrics or {}).get("recorded"):
             reason = f"its record is not in {store.writable}: a cluster's nodes must share this folder"
-            self.tally.lose(self.jobs[number], reason)
+            self.results.give_up(self.jobs[number], reason)
 
 
 def _tuner(jobs: Sequence[Job], counter: _Counter, folder: Path, stop: Path, options: RayOptions) -> tune.Tuner:

@@ -19,59 +19,60 @@ Result = TypeVar("Result")
 Run = Generator[object, None, Result]
 
 
-class Turns(Generic[Result]):
-    """Advances some runs by turns; `submit` and `wait` are those of an executor of processes.
+class RoundRobin(Generic[Result]):
+    """Advances up to `places` runs by a step each, again and again.
 
     On CUDA each has a stream of its own, so that one's kernels fill what another's leave idle; a step is sent as one
     graph, so a single process keeps the card at work. As what a run draws is set before each of its steps, it ends in
     the weights that it has alone."""
 
     def __init__(self, device: torch.device, places: int) -> None:
-        self.device, self.going, self.begun = device, dict[Future[Result], tuple[Run[Result], Any]](), set[Any]()
-        self.streams: list[Any] = [None] * places
+        self.running: dict[Future[Result], tuple[Run[Result], Any]] = {}  # each with its stream
+        self.stepped: set[Future[Result]] = set()  # those that have taken a step
+        self.streams: list[Any] = [None] * places  # that no run has
         if captured_step.can_capture(device):
             self.streams = [torch.cuda.Stream() for _ in range(places)]  # type: ignore[no-untyped-call]
 
-    def __enter__(self) -> Turns[Result]:
+    def __enter__(self) -> RoundRobin[Result]:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End what still goes; what is in training leaves its checkpoint."""
+        """End the running ones; what is in training leaves its checkpoint."""
         request_stop()
-        for future, (run, _) in self.going.items():
-            if future not in self.begun or not self._advance(future):
+        for future, (run, _) in self.running.items():
+            if future not in self.stepped or not self._advance(future):
                 run.close()
-        self.going.clear()
+        self.running.clear()
 
-    def submit(self, run: Run[Result]) -> Future[Result]:
-        """Let a run take part; its result, or the exception that ended it, is to be had when it has ended."""
+    def add(self, run: Run[Result]) -> Future[Result]:
+        """Let a run take part. When it has ended, the future has its result, or the exception that ended it."""
         future: Future[Result] = Future()
-        self.going[future] = run, self.streams.pop()
+        self.running[future] = run, self.streams.pop()
         return future
 
-    def turn(self) -> set[Future[Result]]:
+    def step(self) -> set[Future[Result]]:
         """A step of each; those that ended with it."""
-        ended = {future for future in self.going if self._advance(future)}
+        ended = {future for future in self.running if self._advance(future)}
         for future in ended:
-            self.streams.append(self.going.pop(future)[1])
+            self.streams.append(self.running.pop(future)[1])
         return ended
 
-    def wait(self, seconds: float) -> set[Future[Result]]:
-        """Take turns until a run has ended, or for so many seconds.
+    def step_until_one_ends(self, seconds: float) -> set[Future[Result]]:
+        """Steps of each until a run has ended, or for so many seconds; those that ended.
 
         Raises `KeyboardInterrupt` where a signal asked them to stop, once each has left its checkpoint."""
         until, ended = time.monotonic() + seconds, set[Future[Result]]()
-        while self.going and not ended and time.monotonic() < until:
-            ended = self.turn()
+        while self.running and not ended and time.monotonic() < until:
+            ended = self.step()
         stops = [error for future in ended if isinstance(error := future.exception(), Interrupted) and error.requested]
         if stops:
             raise KeyboardInterrupt
         return ended
 
     def _advance(self, future: Future[Result]) -> bool:
-        run, stream = self.going[future]
+        run, stream = self.running[future]
         with contextlib.nullcontext() if stream is None else torch.cuda.stream(stream):
             try:
                 next(run)
@@ -79,7 +80,7 @@ class Turns(Generic[Result]):
                 future.set_result(end.value)
             except Exception as error:
                 future.set_exception(error)
-            if future not in self.begun and stream is not None:  # others may use what it has made for all
+            if future not in self.stepped and stream is not None:  # others may use what it has made for all
                 torch.cuda.synchronize()
-            self.begun.add(future)
+            self.stepped.add(future)
         return future.done()

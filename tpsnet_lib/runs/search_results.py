@@ -1,0 +1,119 @@
+"""What a search has come to: its records, the jobs that could not be finished, and lines about the running ones."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from tpsnet_lib.config import RunConfig
+from tpsnet_lib.files import Interrupted, TpsnetError
+from tpsnet_lib.progress import Progress
+from tpsnet_lib.runs.experiments import Experiment, Run
+from tpsnet_lib.runs.records import Record, Store, held_out, in_percent
+
+Job = tuple[Experiment, Run]
+OnRecord = Callable[[Run, Record], None]
+EPOCHS_FILE = "epochs"  # beside a checkpoint: how many epochs a run has done, in how many seconds
+POLL_SECONDS = 5.0  # between two writings, and two readings, of such a file
+LINE_SECONDS = 60.0  # between lines about running jobs
+JOBS_IN_A_LINE = 3
+
+
+class Unfinished(TpsnetError):  # noqa: N818 - the others of a search are there
+    """Runs of a search that could not be finished."""
+
+
+class SearchProgress:
+    """A bar or lines about jobs, with the time left, in which running jobs count by the epochs that they have done."""
+
+    def __init__(self, jobs: Sequence[Job], store: Store, mode: str) -> None:
+        self.jobs, self.store = jobs, store
+        self.bar = Progress(len(jobs), "runs", mode=mode)
+        self.began, self.polled, self.reported = time.time(), time.monotonic(), time.monotonic()
+
+    def report(self, text: str) -> None:
+        """One line, with the time that is left."""
+        self._running()
+        self.bar.stage(text)
+        self.reported = time.monotonic()
+
+    def report_running(self) -> None:
+        """Say how far the running jobs are: in a bar every few seconds, in a line every minute."""
+        if time.monotonic() - self.polled < POLL_SECONDS:
+            return
+        self.polled, running = time.monotonic(), self._running()
+        if running and (not self.bar.lines or time.monotonic() - self.reported >= LINE_SECONDS):
+            parts = [
+                f"{job_name(job)}: epoch {epochs:.4g}/{job[1].config.train.epochs:g}"
+                for job, epochs in running[:JOBS_IN_A_LINE]
+            ]
+            more = [f"{len(running) - JOBS_IN_A_LINE} more"] if len(running) > JOBS_IN_A_LINE else []
+            self.report("; ".join(parts + more))
+
+    def _running(self) -> list[tuple[Job, float]]:
+        """The jobs whose workers have written how far they are since the search began, with the epochs done."""
+        running = []
+        self.bar.begun, self.bar.before = 0.0, 0.0
+        for job in self.jobs:
+            for checkpoint in checkpoints(self.store, job[1].config):
+                path = checkpoint.with_name(EPOCHS_FILE)
+                with contextlib.suppress(OSError, ValueError):  # none there, or taken away at this moment
+                    if path.stat().st_mtime >= self.began:
+                        epochs, seconds = map(float, path.read_text("utf-8").split())
+                        running.append((job, epochs))
+                        share = epochs / job[1].config.train.epochs
+                        self.bar.begun += share
+                        self.bar.before += share * max(0.0, 1 - (time.time() - self.began) / seconds)
+        return running
+
+
+class SearchResults:
+    """The records of a search and the jobs that could not be finished; as a context manager it ends with one line."""
+
+    def __init__(self, jobs: Sequence[Job], progress: SearchProgress, on_record: OnRecord | None) -> None:
+        self.jobs, self.progress, self.on_record = jobs, progress, on_record
+        self.records: list[Record] = []
+        self.unfinished: list[str] = []
+
+    def __enter__(self) -> SearchResults:
+        self.progress.bar.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Raise what befell the search in one line: a stop on request, or the runs that could not be finished."""
+        self.progress.bar.__exit__(kind, error, trace)
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            done = f"{len(self.records)} of {len(self.jobs)} runs done"
+            raise Interrupted(f"stopped with {done}; the same command goes on") from None
+        if kind is None and self.unfinished:
+            raise Unfinished(f"{len(self.unfinished)} runs could not be finished: {'; '.join(self.unfinished)}")
+
+    def add(self, job: Job, record: Record) -> None:
+        """Count a job that has a record, also one that says why it failed."""
+        self.records.append(record)
+        self.progress.bar.advance()
+        scores = [score for done in self.records if not done.failed and (score := held_out(done)) is not None]
+        best = f", best {100 * max(scores):.2f}%" if scores else ""
+        self.progress.report(f"{job_name(job)}: {record.failed or in_percent(record)}{best}")
+        if self.on_record is not None:
+            self.on_record(job[1], record)
+
+    def give_up(self, job: Job, reason: str) -> None:
+        """Note a job that has no record and cannot have one now; it stays pending."""
+        self.unfinished.append(f"{job[0].name}, {job[1].label}: {reason}")
+
+
+def job_name(job: Job) -> str:
+    """A job in words."""
+    experiment, run = job
+    return f"{experiment.name}, {run.label}, seed {run.config.seed}"
+
+
+def checkpoints(store: Store, config: RunConfig) -> list[Path]:
+    """Where a run may leave a checkpoint, in either precision."""
+    return [store.checkpoint(run_id) for run_id in config.possible_ids]
