@@ -135,7 +135,7 @@ class Rented:
             "PYTHONPATH": str(ROOT),
             "PYTHON": "python",
             "TPSNET_DATA": str(folder / "data"),
-            "CARD_OPTIONS": "--scale smoke --device cpu --cuda-graphs",
+            "CARD_OPTIONS": "--scale smoke --device cpu --execution captured",
         }
 
     def carry(self) -> None:

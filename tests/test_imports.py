@@ -10,6 +10,7 @@ import pytest
 LIBRARY = Path(__file__).parent.parent / "tpsnet_lib"
 ORDER = """
 files
+old_words
 arrays
 locks
 progress

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tpsnet_lib.compile_step import TrainStep
+from tpsnet_lib.compile_step import ForwardLoss
 from tpsnet_lib.config import TrainConfig
 from tpsnet_lib.data.batches import Batch
+from tpsnet_lib.files import brief
 
 WARM_UP_STEPS = 3  # of a phase before it is recorded: the optimizer makes its state, cuDNN and torch.compile choose
 
@@ -141,7 +142,7 @@ class CapturedStep:
             with self.draws.in_use(), torch.cuda.graph(graph, stream=self.stream):
                 self.step(held, phase)
         except Exception as error:  # of whatever kind: the run does not depend on it
-            self._give_up(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            self._give_up(f"{type(error).__name__}: {brief(error)}")
         else:
             self.graph = graph
 
@@ -156,8 +157,8 @@ class CapturedStep:
         self.captures = False
 
 
-def executed(execution: str, take_step: Step, forward_pass: TrainStep) -> str:
+def executed(execution: str, take_step: Step, forward_loss: ForwardLoss) -> str:
     """The execution that a step had in the end, one of `compile_step.EXECUTIONS`, where `execution` was tried."""
     captures = isinstance(take_step, CapturedStep) and take_step.captures
-    ways = ["captured"] * captures + ["compiled"] * forward_pass.compiles
+    ways = ["captured"] * captures + ["compiled"] * forward_loss.compiles
     return "-".join(ways) or ("plain" if execution == "plain" else "eager")

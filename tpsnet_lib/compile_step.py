@@ -8,13 +8,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tpsnet_lib.files import TrainingError
+from tpsnet_lib.files import TrainingError, brief
+from tpsnet_lib.old_words import current_word
 
 # How a step is executed. `compiled`: its forward and backward pass by torch.compile. `captured`: the whole of it as one
 # CUDA graph, which spares the processor the time to launch its kernels. `plain` leaves `fast_cpu.optimize` out: torch's
 # own layers train on a CPU too.
 EXECUTIONS = ("eager", "plain", "compiled", "captured", "captured-compiled")
-FORMER_NAMES = {"graphs": "captured"}
 # Compiling does not pay for shorter runs: on an H200 compiling `wide` took 50 s, and spared the device 4 of the 10 ms
 # of a step. Capturing takes as long as some eager steps.
 STEPS_THAT_PAY = 10_000
@@ -28,7 +28,7 @@ def resolve_execution(name: str, device: torch.device, steps: int) -> str:
     """The execution of a run of `steps` steps by name; `auto` captures on CUDA, and compiles long runs too.
 
     Raises `TrainingError` for an unknown name."""
-    name = FORMER_NAMES.get(name, name)
+    name = current_word("execution", name)
     if name == "auto" and device.type == "cuda" and steps >= CAPTURED_STEPS_THAT_PAY:
         return "captured-compiled" if steps >= STEPS_THAT_PAY else "captured"
     if name != "auto" and name not in EXECUTIONS:
@@ -36,7 +36,7 @@ def resolve_execution(name: str, device: torch.device, steps: int) -> str:
     return "eager" if name == "auto" else name
 
 
-class TrainStep:
+class ForwardLoss:
     """A function of inputs and targets that returns loss and logits, compiled or not.
 
     A compiled function trains the same network: state, checkpoints and predictions are unchanged; only dropout and
@@ -72,7 +72,7 @@ class TrainStep:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a compiler may fail in any way
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            reason = f"{type(error).__name__}: {brief(error)}"
             print(f"tpsnet: the step cannot be compiled, so it runs eager ({reason})", file=sys.stderr)
             self.function, self.compiles = self.eager, False
         for value, before in zip(self.model.buffers(), buffers, strict=True):

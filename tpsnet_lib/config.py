@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -16,6 +14,7 @@ import yaml
 
 from tpsnet_lib.config_fields import Checked, checked, option, record_ids
 from tpsnet_lib.files import QUOTED, ConfigError, brief
+from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import plain_yaml
 
 PARAMETER_BUDGET = 5_000_000
@@ -273,14 +272,6 @@ MEMBERS = {name: ModelConfig(**given) for name, given in _FAMILY["members"].item
 RECIPES = {name: TrainConfig(**given) for name, given in _FAMILY["recipes"].items()}
 
 
-def current_name(name: str) -> str:
-    """The name of today of a member, recipe or experiment; a line on standard error says so where an old one came."""
-    new = re.sub(r"^laptop(?=_|$)", "two_cores", name)
-    if new != name:
-        print(f"tpsnet: {name} is called {new} now", file=sys.stderr)
-    return new
-
-
 _SECTIONS: dict[str, tuple[type[Any], str, Mapping[str, Any]]] = {
     "model": (ModelConfig, "member", MEMBERS),
     "train": (TrainConfig, "recipe", RECIPES),
@@ -310,7 +301,7 @@ def _parse_section(name: str, given: Any) -> Any:
     base = kind()
     if bases and key in values:
         chosen = values.pop(key)
-        chosen = current_name(chosen) if isinstance(chosen, str) else chosen
+        chosen = current_word("name", chosen) if isinstance(chosen, str) else chosen
         if not isinstance(chosen, str) or chosen not in bases:
             raise ConfigError(f"{name}.{key} is {brief(chosen)}: choose one of {', '.join(bases)}")
         base = bases[chosen]

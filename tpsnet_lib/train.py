@@ -15,7 +15,7 @@ from tpsnet_lib import metrics, optim
 from tpsnet_lib.asam import Asam
 from tpsnet_lib.captured_step import CapturedStep, Phase, executed
 from tpsnet_lib.checkpoint import Checkpoints, read_checkpoint
-from tpsnet_lib.compile_step import TrainStep, resolve_execution
+from tpsnet_lib.compile_step import ForwardLoss, resolve_execution
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.augment import mix, shrink
 from tpsnet_lib.data.batches import Batch, batches, run_steps
@@ -87,7 +87,7 @@ def training_steps(
             logits = model(inputs).float()
         return F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing), logits.detach()
 
-    forward_pass = TrainStep(loss_and_logits, model, execution.endswith("compiled"))
+    forward_loss = ForwardLoss(loss_and_logits, model, execution.endswith("compiled"))
 
     def step(batch: Batch, phase: Phase) -> None:
         # The batch: augmented images become inputs [B, 3, H, W], labels become targets [B, 10].
@@ -101,11 +101,11 @@ def training_steps(
 
         # Forward, loss, backward, update. Nothing here waits for the device; numbers that change are tensors.
         optimizer.zero_grad(set_to_none=True)
-        loss, logits = forward_pass(inputs, targets)
+        loss, logits = forward_loss(inputs, targets)
         loss.backward()  # type: ignore[no-untyped-call]
         if asam is not None:
             asam.perturb()
-            forward_pass(inputs, targets)[0].backward()  # type: ignore[no-untyped-call]
+            forward_loss(inputs, targets)[0].backward()  # type: ignore[no-untyped-call]
             asam.restore()
         if recipe.clip_norm:
             torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
@@ -134,7 +134,7 @@ def training_steps(
 
             # Bookkeeping: figures of the epoch, validation at its end, a checkpoint where one is due.
             state.count()
-            state.execution = executed(execution, take_step, forward_pass)
+            state.execution = executed(execution, take_step, forward_loss)
             bar.advance()
             if device.type == "cpu":  # a GPU would wait for this at every step, so there it waits for the epoch's end
                 state.require_finite()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tpsnet_lib.cli.parser import command_line
 from tpsnet_lib.files import Interrupted, TpsnetError, naming
+from tpsnet_lib.old_words import current_word
 
 _SYSTEM_ERRORS = {  # what the system may refuse, in words, and the way out; others in its own
     errno.ENOSPC: ("the disk is full", "make room"),
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         try:
-            return _run(command_line().parse_args(_renamed(words)))
+            return _run(command_line().parse_args(_in_words_of_today(words)))
         finally:
             with naming(Path("standard output")):  # whose reader may be gone, or its disk full
                 sys.stdout.flush()
@@ -76,21 +77,11 @@ def _short(text: str) -> str:
     return text if len(text) <= 200 else f"...{text[-197:]}"
 
 
-_NEW_WORDS = {  # the words of a command that have a new name, by command
-    "test": {"--not-choosing": "--exploratory"},
-    "bench": {"--to": "--target"},
-    "records": {"pack": "export", "unpack": "import"},
-}
-
-
-def _renamed(arguments: list[str]) -> list[str]:
-    """The arguments with old words replaced by the new ones, which one line a word names; `help` asks for help."""
+def _in_words_of_today(arguments: list[str]) -> list[str]:
+    """The arguments with old words replaced by the new ones; `help` asks for help."""
     if arguments[:1] == ["help"]:
         return [*arguments[1:2], "--help"]
-    new_words = _NEW_WORDS.get(arguments[0], {}) if arguments else {}
-    for old in (word for word in arguments[1:] if word in new_words):
-        print(f"tpsnet: {old} is called {new_words[old]} now", file=sys.stderr)
-    return [new_words.get(word, word) for word in arguments]
+    return arguments[:1] + [current_word(arguments[0], word) for word in arguments[1:]]
 
 
 def _print_error(error: Exception, words: Sequence[str], line: str = "") -> None:

@@ -9,16 +9,9 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.config import (
-    MEMBERS,
-    PARAMETER_BUDGET,
-    RunConfig,
-    assignment,
-    current_name,
-    merged,
-    parse,
-)
+from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, RunConfig, assignment, merged, parse
 from tpsnet_lib.files import ConfigError, DataError, project_root
+from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.progress import duration
 
@@ -36,11 +29,10 @@ def describe(options: Options) -> int:
     for name in ("pool", "stem"):
         if (value := getattr(options, name)) is not None:
             sizes[name] = _int(f"--{name}", value)
-    if options.name is not None:
-        options.name = current_name(options.name)
-    if options.name is not None and options.name not in MEMBERS:
-        raise ConfigError(f"no member is called {options.name!r}: known are {', '.join(MEMBERS)}")
-    tree = merged({"model": options.name or "tpsnet"}, {"model": sizes}, *(dict([assignment(s)]) for s in options.set))
+    name = current_word("name", options.name or "tpsnet")
+    if name not in MEMBERS:
+        raise ConfigError(f"no member is called {name!r}: known are {', '.join(MEMBERS)}")
+    tree = merged({"model": name}, {"model": sizes}, *(dict([assignment(s)]) for s in options.set))
     model = parse(tree).model
     rows, parameters, macs = layer_costs(model), count_parameters(model), count_macs(model)
     if options.draw:

@@ -12,6 +12,7 @@ from typing import NoReturn
 from tpsnet_lib import __version__
 
 Add = Callable[[str, str, str], argparse.ArgumentParser]
+EXECUTIONS = ("auto", "eager", "plain", "compiled", "captured", "captured-compiled")  # `compile_step`'s, without torch
 
 
 class Parser(argparse.ArgumentParser):
@@ -84,14 +85,13 @@ def _add_json(command: argparse.ArgumentParser) -> None:
 
 
 def _add_execution(command: argparse.ArgumentParser) -> None:
-    ways = command.add_mutually_exclusive_group()
-    for flag, value, about in (
-        ("--compile", "compiled", "compile the step with torch.compile, and capture nothing"),
-        ("--no-compile", "eager", "compile and capture nothing"),
-        ("--plain", "plain", "train on a CPU with torch's own layers too, without the faster ones of fast_cpu"),
-        ("--cuda-graphs", "captured", "replay the step as a CUDA graph (default on CUDA; long runs are compiled too)"),
-    ):
-        ways.add_argument(flag, dest="execution", action="store_const", const=value, default="auto", help=about)
+    command.add_argument(
+        "--execution",
+        choices=EXECUTIONS,
+        default="auto",
+        help="of a step: eager; plain, without the faster layers of fast_cpu too; compiled by torch.compile; captured as"
+        " a CUDA graph, or both (default: auto, which captures on CUDA, and compiles long runs there)",
+    )
 
 
 def _add_wandb(command: argparse.ArgumentParser) -> None:

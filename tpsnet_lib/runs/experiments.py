@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.config import RunConfig, current_name, merged, parse
+from tpsnet_lib.config import RunConfig, merged, parse
 from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root
 from tpsnet_lib.model_cost import check_budget
+from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.runs.records import Record, Store, default_store
 from tpsnet_lib.runs.search_space import Draws, load_spaces, sample, spaces_file
@@ -82,7 +83,7 @@ def load_experiment(name: str | Path) -> Experiment:
         if not path.is_file():
             raise ConfigError(f"{path} is {'no file' if path.exists() else 'missing'}")
     elif not (path := experiments_folder() / f"{name}.yaml").is_file():
-        path = path.with_stem(current_name(path.stem))
+        path = path.with_stem(current_word("name", path.stem))
     if not path.is_file():
         raise ConfigError(f"no experiment {name}: known are {', '.join(experiment_names()) or 'none'}")
     return _load(path, *(file.stat().st_mtime_ns for file in (path, spaces_file()) if file.is_file()))
