@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import yaml
 
 from tpsnet_lib.config_fields import Checked, checked, option, record_ids
-from tpsnet_lib.files import QUOTED, ConfigError, brief
+from tpsnet_lib.files import QUOTED, ConfigError, brief, way_to
 from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import plain_yaml
 
@@ -314,9 +313,8 @@ def _parse_section(name: str, given: Any) -> Any:
 def _refuse_unknown(section: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
     for key in given:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise ConfigError(f"{section + '.' if section else ''}{str(key)[:QUOTED]} is not a field: {hint}")
+            name = f"{section + '.' if section else ''}{str(key)[:QUOTED]}"
+            raise ConfigError(f"{name} is not a field: {way_to(str(key), known)}")
 
 
 def assignment(text: str) -> tuple[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import hashlib
 import json
@@ -12,7 +13,7 @@ import reprlib
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,12 @@ def brief(value: Any) -> str:
         text = f"{type(value).__name__}, too large to show"
     text = " ".join(text.split()) or type(value).__name__
     return text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}..."
+
+
+def way_to(word: str, known: Sequence[str]) -> str:
+    """What may have been meant by a word that is not known, else what is known: the end of a message."""
+    near = difflib.get_close_matches(word, known, 1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}" if known else "none are known"
 
 
 def sha256_of(path: Path) -> str:

@@ -43,7 +43,7 @@ def register_block(block: type[nn.Module]) -> str:
             cost_of_block(name, inputs, outputs, stride, 8)
     except Exception as error:  # whatever a student's class raises is one line
         del _blocks[name]
-        raise ConfigError(f"{block.__name__} is no block: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{block.__name__} is no block: {brief(error)}") from error
     return name
 
 

@@ -10,6 +10,8 @@ from types import ModuleType
 
 import torch
 
+from tpsnet_lib.files import brief
+
 
 @functools.cache
 def has_amx() -> bool:
@@ -45,7 +47,7 @@ _failed: list[Exception] = []  # of numba in this process
 def do_without_kernels(error: Exception) -> None:
     """From now on `kernels` is None, for numba failed; the first call says so."""
     if not _failed:
-        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        why = f"{type(error).__name__}: {brief(error)}"
         say(f"numba does not work here, so that training on this CPU is slower ({why})")
     _failed.append(error)
 

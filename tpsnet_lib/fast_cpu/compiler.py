@@ -18,6 +18,8 @@ import numba
 import torch
 from torch import Tensor
 
+from tpsnet_lib.files import brief
+
 # GNU's OpenMP comes first: on Linux it is torch's own pool of threads, and a second pool would compete for the cores.
 numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 OPTIONS = {"parallel": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
@@ -105,6 +107,6 @@ def _numba_cache(folder: Path) -> Iterator[None]:
 def _drop_cache(folder: Path, error: Exception) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if not _dropped:
-        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        why = f"{type(error).__name__}: {brief(error)}"
         print(f"tpsnet: the cache of compiled kernels, {folder}, failed and was deleted ({why})", file=sys.stderr)
     _dropped.append(folder)

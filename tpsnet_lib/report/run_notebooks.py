@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import logging
 import os
 import signal
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import QUOTED, ConfigError, Interrupted, TpsnetError, brief, project_root
+from tpsnet_lib.files import QUOTED, ConfigError, Interrupted, TpsnetError, brief, project_root, way_to
 from tpsnet_lib.locks import lock, signals_answered_by
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.report.notebook_files import read_notebook
@@ -99,12 +98,7 @@ def _known(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
     for key in given:
         if key not in known:
             named = str(key)[:QUOTED]
-            raise ConfigError(f"{where}{named} is not known here: {_near(named, known)}")
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}" if known else "none are known"
+            raise ConfigError(f"{where}{named} is not known here: {way_to(named, known)}")
 
 
 def choose(only: Sequence[str] = (), folder: Path | None = None) -> list[Path]:
@@ -118,7 +112,7 @@ def choose(only: Sequence[str] = (), folder: Path | None = None) -> list[Path]:
     wanted = [choice.removesuffix(".ipynb") for choice in only]
     for choice in wanted:
         if not choice or not any(path.stem.startswith(choice) for path in paths):
-            raise ConfigError(f"no notebook is called {choice!r}: {_near(choice, [path.stem for path in paths])}")
+            raise ConfigError(f"no notebook is called {choice!r}: {way_to(choice, [path.stem for path in paths])}")
     return [path for path in paths if not wanted or any(path.stem.startswith(choice) for choice in wanted)]
 
 
@@ -138,7 +132,7 @@ def parameters_for(notebook: Path, profile: Profile, extra: Mapping[str, Any] | 
         raise ConfigError(f"{notebook} is not a notebook that can run: {_last_line(brief(error))}") from error
     for name, value in given.items():
         if name not in declared:
-            raise ConfigError(f"{notebook.name} has no parameter {brief(name)}: {_near(name, sorted(declared))}")
+            raise ConfigError(f"{notebook.name} has no parameter {brief(name)}: {way_to(name, sorted(declared))}")
         default = declared[name]["default"]
         if not _fits(value, default):
             raise ConfigError(
