@@ -84,7 +84,7 @@ def test_sigterm_is_one_line_and_leaves_no_partial_copy(tmp_path, smoke):
 
 def test_a_cell_that_hangs_is_stopped_at_the_time_out(tmp_path, smoke):
     toy(tmp_path, "01_slow", "while True:\n    pass")
-    profile = run_notebooks.Profile("x", smoke.parameters, {}, {}, 1, {})
+    profile = run_notebooks.Profile("x", smoke.parameters, {}, {}, 1, "2 cores")
     (result,) = run_notebooks.run(profile, folder=tmp_path, out=tmp_path / "out", progress="none")
     assert (result.status, result.cell) == ("failed", 3)
     assert "cell_timeout" in result.error
@@ -157,9 +157,9 @@ def test_a_misspelt_key_of_a_profile_is_refused(tmp_path):
         run_notebooks.load_profile("smoke", path)
 
 
-def test_the_estimate_scales_what_a_faster_machine_shortens_and_nothing_else():
-    reference = {"gflops": 100.0, "fixed_seconds": 10}
-    profile = run_notebooks.Profile("x", {}, {}, {"a": 70.0, "b": 4.0}, 60, reference)
-    assert run_notebooks.expected_seconds(profile, ["a", "b"]) == 74
-    assert run_notebooks.expected_seconds(profile, ["a", "b"], gflops=50.0) == 10 + 120 + 4
-    assert run_notebooks.expected_seconds(profile, ["a", "unknown"], gflops=1e12) == pytest.approx(10)
+def test_the_estimate_is_the_sum_of_the_seconds_of_the_chosen_notebooks(tmp_path):
+    for name in ("01_a", "02_b", "03_unknown"):
+        toy(tmp_path, name)
+    profile = run_notebooks.Profile("x", {}, {}, {"01_a": 70, "02_b": 400}, 60, "2 cores")
+    assert run_notebooks.estimate(profile, folder=tmp_path) == "about 8 minutes on 2 cores"
+    assert run_notebooks.estimate(profile, only=["01"], folder=tmp_path) == "about 1 minute on 2 cores"

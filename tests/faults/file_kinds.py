@@ -282,8 +282,7 @@ def read_spaces(path: Path) -> None:
 
 def read_profiles(path: Path) -> None:
     """What a profile asks of a notebook."""
-    profile = run_notebooks.load_profile("quick", path)
-    run_notebooks.expected_seconds(profile, list(profile.notebooks), 100.0)
+    run_notebooks.estimate(run_notebooks.load_profile("quick", path))
 
 
 def read_archive(path: Path) -> None:

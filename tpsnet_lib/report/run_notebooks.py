@@ -6,7 +6,6 @@ import ast
 import logging
 import os
 import signal
-import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -26,14 +25,14 @@ BAR = "{desc} {percentage:3.0f}%|{bar}| cell {n_fmt}/{total_fmt}, {elapsed}"  # 
 @dataclass(frozen=True)
 class Profile:
     """What one profile of `report/profiles.yaml` asks: common and per-notebook parameters, seconds expected of each
-    notebook on the reference machine, and the seconds after which a cell is stopped."""
+    notebook, and the seconds after which a cell is stopped."""
 
     name: str
     parameters: dict[str, Any]
     notebooks: dict[str, dict[str, Any]]
-    seconds: dict[str, float]
+    seconds: dict[str, int]
     cell_timeout: int
-    reference: dict[str, Any]
+    machine: str  # that the seconds are of
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def load_profile(name: str, path: Path | None = None) -> Profile:
 
 
 def _profile(name: str, path: Path, tree: Mapping[str, Any]) -> Profile:
-    _known(f"{path}: ", tree, ("reference", "profiles"))
+    _known(f"{path}: ", tree, ("machine", "profiles"))
     profiles = tree.get("profiles") or {}
     if name not in profiles:
         choices = f"choose one of {', '.join(map(str, profiles))[:QUOTED]}" if profiles else "it has none"
@@ -88,9 +87,9 @@ def _profile(name: str, path: Path, tree: Mapping[str, Any]) -> Profile:
         name=name,
         parameters=dict(asked.get("parameters") or {}),
         notebooks={notebook: dict(entry.get("parameters") or {}) for notebook, entry in notebooks.items()},
-        seconds={notebook: float(entry["seconds"]) for notebook, entry in notebooks.items() if "seconds" in entry},
+        seconds={notebook: int(entry["seconds"]) for notebook, entry in notebooks.items() if "seconds" in entry},
         cell_timeout=int(asked.get("cell_timeout", 3600)),
-        reference={key: float(value) for key, value in (tree.get("reference") or {}).items() if key != "machine"},
+        machine=str(tree.get("machine", "the reference machine"))[:QUOTED],
     )
 
 
@@ -271,46 +270,11 @@ def prepare(
     return [out / path.name for path, _ in plan]
 
 
-def calibrate(seconds: float = 2.0) -> float:
-    """How fast this machine trains, in GFLOP/s: the median time of a 3x3 convolution of 64 channels, forward and
-    backward, in the precision it would train in. The scale of `estimate`, not a benchmark."""
-    import torch
-
-    from tpsnet_lib.device import native_precision, resolve_device
-
-    device = resolve_device("auto")
-    dtype = torch.bfloat16 if native_precision(device) == "bf16" else torch.float32
-    layer = torch.nn.Conv2d(64, 64, 3, padding=1, bias=False, device=device, dtype=dtype)
-    layer = layer.to(memory_format=torch.channels_last)
-    images = torch.ones(64, 64, 32, 32, dtype=dtype, device=device).to(memory_format=torch.channels_last)
-    images.requires_grad_()
-    operations = 3 * 2 * (64 * 64 * 9) * (64 * 32 * 32)  # forward, and backward to the images and to the weights
-    times: list[float] = []
-    begin = time.perf_counter()
-    while len(times) < 5 or time.perf_counter() - begin < seconds:
-        start = time.perf_counter()
-        layer(images).sum().backward()
-        if images.grad is not None:
-            images.grad.flatten()[0].item()  # waits for the device
-        times.append(time.perf_counter() - start)
-    return operations / statistics.median(times[2:]) / 1e9
-
-
-def expected_seconds(profile: Profile, names: Sequence[str], gflops: float | None = None) -> float:
-    """Seconds the named notebooks should take on a machine of so many GFLOP/s (default: the reference machine)."""
-    slower = 1.0 if gflops is None else profile.reference.get("gflops", gflops) / gflops
-    fixed = profile.reference.get("fixed_seconds", 0.0)
-    known = [profile.seconds[name] for name in names if name in profile.seconds]
-    total: float = sum(min(fixed, each) + max(0.0, each - fixed) * slower for each in known)
-    return total
-
-
 def estimate(profile: str | Profile, *, only: Sequence[str] = (), folder: Path | None = None) -> str:
-    """How long the notebooks will take here, after a calibration of some seconds: 'about 9 minutes on this machine'."""
+    """How long the notebooks take on the machine of the profiles: `about 9 minutes on 2 cores with AMX`."""
     profile = load_profile(profile) if isinstance(profile, str) else profile
-    seconds = expected_seconds(profile, [path.stem for path in choose(only, folder)], calibrate())
-    minutes = max(1, round(seconds / 60))
-    return f"about {minutes} minute{'s' if minutes > 1 else ''} on this machine"
+    minutes = max(1, round(sum(profile.seconds.get(path.stem, 0.0) for path in choose(only, folder)) / 60))
+    return f"about {minutes} minute{'s' if minutes > 1 else ''} on {profile.machine}"
 
 
 def _kernel_of_this_interpreter() -> Any:
