@@ -15,7 +15,9 @@ from torchvision.transforms.v2 import functional as reference
 
 from tpsnet_lib.config import TrainConfig
 from tpsnet_lib.data import augment as ours
+from tpsnet_lib.data import trivial_augment
 from tpsnet_lib.data.datasets import MEAN
+from tpsnet_lib.data.warp import rotate
 
 PLAIN = TrainConfig(crop=0, flip="none", rotation=0.0)
 EVERYTHING = TrainConfig(crop=4, crop_padding="reflect", flip="alternate", rotation=20.0, cutout=8, trivial=True)
@@ -132,7 +134,7 @@ def test_flip_mirrors_the_chosen_images_only():
 def test_rotation_is_torchvisions():
     images = pictures(200)
     degrees = torch.cat((torch.linspace(-5, 5, 101), torch.linspace(-179, 179, 99)))
-    results = ours.rotate(images, degrees)
+    results = rotate(images, degrees)
     different = sum(
         (result != reference.rotate(image, angle)).sum().item()
         for image, angle, result in zip(images, degrees.tolist(), results, strict=True)
@@ -143,7 +145,7 @@ def test_rotation_is_torchvisions():
 def test_rotation_is_that_of_pil_images_but_for_a_few_pixels():
     images, degrees = pictures(50), torch.linspace(-5, 5, 50)
     same = []
-    for image, angle, result in zip(images, degrees.tolist(), ours.rotate(images, degrees), strict=True):
+    for image, angle, result in zip(images, degrees.tolist(), rotate(images, degrees), strict=True):
         rotated = reference.rotate(Image.fromarray(image.permute(1, 2, 0).numpy()), angle)
         same.append((result.permute(1, 2, 0).numpy() == np.asarray(rotated)).mean())
     assert np.mean(same) > 0.98
@@ -157,7 +159,7 @@ def torchvisions_trivial(image: torch.Tensor, op: str, strength: float) -> torch
     )
 
 
-@pytest.mark.parametrize("op", ours.TRIVIAL_OPS)
+@pytest.mark.parametrize("op", trivial_augment.OPS)
 def test_every_trivial_op_is_torchvisions_at_every_strength(op: str):
     from torchvision.transforms.v2 import TrivialAugmentWide
 
@@ -165,7 +167,7 @@ def test_every_trivial_op_is_torchvisions_at_every_strength(op: str):
     values = strengths(31, 32, 32)
     level, negative = torch.arange(31).repeat(2), torch.arange(62) >= 31
     images = pictures(62)
-    results = ours.trivial(images, torch.full((62,), list(ours.TRIVIAL_OPS).index(op)), level, negative)
+    results = trivial_augment.trivial(images, torch.full((62,), list(trivial_augment.OPS).index(op)), level, negative)
     for image, at, minus, result in zip(images, level.tolist(), negative.tolist(), results, strict=True):
         strength = 0.0 if values is None else float(values[at]) * (-1 if signed and minus else 1)
         expected = torchvisions_trivial(image, op, strength)
@@ -184,12 +186,12 @@ def test_the_standard_strengths_are_the_authors():
         "ShearX": 0.3, "ShearY": 0.3, "TranslateX": 10, "TranslateY": 10, "Rotate": 30, "Posterize": 4, "Solarize": 0,
         "Brightness": 0.9, "Color": 0.9, "Contrast": 0.9, "Sharpness": 0.9,
     }  # fmt: skip
-    standard = ours.TRIVIAL_SPACES["standard"]
+    standard = trivial_augment.SPACES["standard"]
     assert {name: last for name, (_, last, _, _) in standard.items() if name in strongest} == strongest
-    assert list(standard) == list(ours.TRIVIAL_OPS)
+    assert list(standard) == list(trivial_augment.OPS)
     images, level = pictures(31), torch.arange(31)
-    turned = ours.trivial(images, torch.full((31,), list(standard).index("Rotate")), level, level < 0, "standard")
-    assert torch.equal(turned, ours.rotate(images, level.float()))  # a degree a level
+    turned = trivial_augment.trivial(images, torch.full((31,), list(standard).index("Rotate")), level, level < 0, "standard")
+    assert torch.equal(turned, rotate(images, level.float()))  # a degree a level
 
 
 def test_standard_strengths_are_drawn_where_the_recipe_asks_for_them():
@@ -199,14 +201,14 @@ def test_standard_strengths_are_drawn_where_the_recipe_asks_for_them():
     )
     drawn = (op * 14).long(), (level * 31).long(), sign < 0.5
     results = ours.augment(images, indices, replace(PLAIN, trivial=True, trivial_space="standard"), 0, 0)
-    assert torch.equal(results, ours.trivial(images, *drawn, "standard"))
-    assert not torch.equal(results, ours.trivial(images, *drawn))
+    assert torch.equal(results, trivial_augment.trivial(images, *drawn, "standard"))
+    assert not torch.equal(results, trivial_augment.trivial(images, *drawn))
 
 
 def test_trivial_ops_are_torchvisions_and_drawn_equally_often():
     from torchvision.transforms.v2 import TrivialAugmentWide
 
-    assert list(ours.TRIVIAL_OPS) == list(TrivialAugmentWide._AUGMENTATION_SPACE)
+    assert list(trivial_augment.OPS) == list(TrivialAugmentWide._AUGMENTATION_SPACE)
     images = pictures(1).expand(14_000, -1, -1, -1)
     results = ours.augment(images, torch.arange(14_000), replace(PLAIN, trivial=True), 0, 0)
     untouched = (results == images).all((1, 2, 3)).sum()
@@ -263,7 +265,7 @@ def test_rotation_stays_within_the_recipes_degrees():
     drawn = ours.uniform(0, 0, torch.arange(300), ours.ROTATION)
     images = pictures(300)
     results = ours.augment(images, torch.arange(300), replace(PLAIN, rotation=5.0), 0, 0)
-    assert torch.equal(results, ours.rotate(images, drawn * 10 - 5))
+    assert torch.equal(results, rotate(images, drawn * 10 - 5))
 
 
 def test_cutout_fills_a_square_clipped_at_the_border_with_the_mean_colour():

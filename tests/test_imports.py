@@ -22,6 +22,8 @@ data/shapes10
 data/photos
 data/own
 data/datasets
+data/warp
+data/trivial_augment
 data/augment
 data/batches
 data/reference_labels

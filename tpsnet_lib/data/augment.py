@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -12,6 +11,8 @@ from torch.nn import functional as F
 
 from tpsnet_lib.config import IMAGE_SIZE, TrainConfig
 from tpsnet_lib.data.datasets import MEAN
+from tpsnet_lib.data.trivial_augment import LEVELS, OPS, trivial
+from tpsnet_lib.data.warp import rotate
 
 # Which of an image's random numbers each step takes. A new step takes a new number, so old runs stay as they are.
 CROP_Y, CROP_X, ROTATION, FLIP, CUTOUT_Y, CUTOUT_X = range(6)
@@ -121,39 +122,6 @@ def flip(images: Tensor, chosen: Tensor) -> Tensor:
     return either.index_select(0, torch.arange(len(images), device=images.device) + len(images) * chosen)
 
 
-def rotate(images: Tensor, degrees: Tensor) -> Tensor:
-    """Turn each image counter-clockwise about its centre; nearest neighbour, zero fill (torchvision's defaults).
-
-    `images` is uint8 [B,C,H,W], `degrees` float [B]."""
-    radians = degrees * (math.pi / 180)
-    cos, sin = radians.cos(), radians.sin()
-    return _warp(images, xx=cos, xy=-sin, yx=sin, yy=cos)
-
-
-def _warp(
-    images: Tensor,
-    xx: Tensor | float = 1.0,
-    xy: Tensor | float = 0.0,
-    x0: Tensor | float = 0.0,
-    yx: Tensor | float = 0.0,
-    yy: Tensor | float = 1.0,
-    y0: Tensor | float = 0.0,
-) -> Tensor:
-    """Fill pixel (x, y) from the one nearest to (xx x + xy y + x0, yx x + yy y + y0), with zero from outside.
-
-    Coordinates are pixels from the centre; coefficients are numbers or float [B]."""
-    count, channels, height, width = images.shape
-    xx, xy, x0, yx, yy, y0 = (c.view(-1, 1, 1) if isinstance(c, Tensor) else c for c in (xx, xy, x0, yx, yy, y0))
-    x = (torch.arange(width, device=images.device) - (width - 1) / 2).view(1, 1, -1)
-    y = (torch.arange(height, device=images.device) - (height - 1) / 2).view(1, -1, 1)
-    # A border of one black pixel stands for all that is outside, so positions are clamped into it, not masked.
-    columns = (xx * x + xy * y + x0 + (width + 1) / 2).round_().clamp_(0, width + 1)
-    rows = (yx * x + yy * y + y0 + (height + 1) / 2).round_().clamp_(0, height + 1)
-    sources = (rows * (width + 2) + columns).to(torch.int64).expand(count, -1, -1).reshape(count, 1, -1)
-    bordered = F.pad(images, (1,) * 4).reshape(count, channels, -1)
-    return bordered.gather(2, sources.expand(-1, channels, -1)).view(images.shape)
-
-
 def cutout(images: Tensor, y: Tensor, x: Tensor, side: int) -> Tensor:
     """Fill a square around (y, x), int64 [B], clipped at the border, with the mean colour (DeVries & Taylor 2017)."""
     return _fill(images, _box(y, x, torch.full_like(y, side), images.shape[-1]))
@@ -199,117 +167,6 @@ def _rectangle(top: Tensor, left: Tensor, height: Tensor, width: Tensor, size: i
     return (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
 
 
-# TrivialAugment (Mueller & Hutter 2021, arXiv 2103.10158), its wide space as torchvision's TrivialAugmentWide ---------
-
-
-def trivial(images: Tensor, op: Tensor, level: Tensor, negative: Tensor, space: str = "wide") -> Tensor:
-    """One op of a space of `TRIVIAL_SPACES` an image, at one of its 31 strengths.
-
-    `images` is uint8 [B,3,H,W]; `op` (0 to 13) and `level` (0 to 30) int64 [B]; `negative` bool [B] turns the strength
-    of ops that have a direction round."""
-    strengths = _strengths(space, images.device)[op, level]  # [B]
-    strengths = torch.where(negative & _signed_ops(images.device)[op], -strengths, strengths)
-    return (_sorted if images.device.type == "cpu" else _masked)(images, op, strengths)
-
-
-def _sorted(images: Tensor, op: Tensor, strengths: Tensor) -> Tensor:
-    """Each op on its images, which are brought together; how many they are, a GPU would have to be asked."""
-    parts = torch.split(op.argsort(stable=True), torch.bincount(op, minlength=len(TRIVIAL_OPS)).tolist())
-    result = torch.empty_like(images)
-    for (*_, apply), chosen in zip(TRIVIAL_OPS.values(), parts, strict=True):
-        if len(chosen):
-            result.index_copy_(0, chosen, apply(images.index_select(0, chosen), strengths[chosen]))
-    return result
-
-
-def _masked(images: Tensor, op: Tensor, strengths: Tensor) -> Tensor:
-    """Each op on all images, of whose results its own are kept: more work, and nothing waits for a GPU."""
-    result = images
-    for number, (*_, apply) in enumerate(TRIVIAL_OPS.values()):
-        result = torch.where((op == number).view(-1, 1, 1, 1), apply(images, strengths), result)
-    return result
-
-
-@lru_cache
-def _strengths(space: str, device: torch.device) -> Tensor:
-    """Each op's strengths in a space, float [ops, levels]; made once for a device."""
-    ends = [(first, last) for first, last, *_ in TRIVIAL_SPACES[space].values()]
-    return torch.stack([torch.linspace(first, last, TRIVIAL_LEVELS, device=device) for first, last in ends])
-
-
-@lru_cache
-def _signed_ops(device: torch.device) -> Tensor:
-    """Whether each op has a direction, bool [ops]; made once for a device."""
-    return torch.tensor([signed for _, _, signed, _ in TRIVIAL_OPS.values()], device=device)
-
-
-def _blend(other: Tensor, images: Tensor, strength: Tensor) -> Tensor:
-    """Away from `other` (strength above 0) or towards it (down to -1), within 0 to 255."""
-    return (images + (images - other) * strength.view(-1, 1, 1, 1)).clamp_(0, 255).to(torch.uint8)
-
-
-def _grey(images: Tensor) -> Tensor:
-    red, green, blue = images.float().unbind(1)
-    return (0.2989 * red + 0.587 * green + 0.114 * blue).floor_().unsqueeze(1)
-
-
-def _smooth(images: Tensor) -> Tensor:
-    """The mean of each pixel's neighbourhood, the pixel itself counting five times; the edge stays."""
-    kernel = torch.full((3, 1, 3, 3), 1 / 13, device=images.device)
-    kernel[:, :, 1, 1] = 5 / 13
-    smooth = images.float()
-    smooth[:, :, 1:-1, 1:-1] = F.conv2d(smooth, kernel, groups=3).round_()
-    return smooth
-
-
-def _posterize(images: Tensor, dropped: Tensor) -> Tensor:
-    lowest = 1 << dropped.round().to(torch.int64)
-    return images & (256 - lowest).to(torch.uint8).view(-1, 1, 1, 1)
-
-
-def _torchvision(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """A torchvision function that has no strength and so takes a batch as it is (imported at need: it is slow to)."""
-
-    def apply(images: Tensor, _: Tensor) -> Tensor:
-        from torchvision.transforms.v2 import functional
-
-        result: Tensor = getattr(functional, name)(images)
-        return result
-
-    return apply
-
-
-TRIVIAL_LEVELS = 31
-# op: (weakest, strongest, whether it has a direction, (uint8 [k,3,H,W], strength float [k]) -> uint8 [k,3,H,W]).
-# Shears are about the top left corner, half an image from the centre.
-TRIVIAL_OPS: dict[str, tuple[float, float, bool, Callable[[Tensor, Tensor], Tensor]]] = {
-    "Identity": (0.0, 0.0, False, lambda images, _: images),
-    "ShearX": (0.0, 0.99, True, lambda images, s: _warp(images, xy=s, x0=s * (images.shape[2] / 2))),
-    "ShearY": (0.0, 0.99, True, lambda images, s: _warp(images, yx=s, y0=s * (images.shape[3] / 2))),
-    "TranslateX": (0.0, 32.0, True, lambda images, s: _warp(images, x0=-s.trunc())),
-    "TranslateY": (0.0, 32.0, True, lambda images, s: _warp(images, y0=-s.trunc())),
-    "Rotate": (0.0, 135.0, True, rotate),
-    "Brightness": (0.0, 0.99, True, lambda images, s: _blend(torch.zeros_like(s).view(-1, 1, 1, 1), images, s)),
-    "Color": (0.0, 0.99, True, lambda images, s: _blend(_grey(images), images, s)),
-    "Contrast": (0.0, 0.99, True, lambda images, s: _blend(_grey(images).mean((1, 2, 3), keepdim=True), images, s)),
-    "Sharpness": (0.0, 0.99, True, lambda images, s: _blend(_smooth(images), images, s)),
-    "Posterize": (0.0, 6.0, False, _posterize),
-    "Solarize": (1.0, 0.0, False, lambda images, s: torch.where(images >= 255 * s.view(-1, 1, 1, 1), ~images, images)),
-    "AutoContrast": (0.0, 0.0, False, _torchvision("autocontrast")),
-    "Equalize": (0.0, 0.0, False, _torchvision("equalize")),
-}
-# The strongest of each op in the authors' standard space for CIFAR (automl/trivialaugment, aug_lib.py).
-_STANDARD = {"ShearX": 0.3, "ShearY": 0.3, "TranslateX": 10.0, "TranslateY": 10.0, "Rotate": 30.0, "Posterize": 4.0}
-_STANDARD |= dict.fromkeys(("Brightness", "Color", "Contrast", "Sharpness"), 0.9)
-TRIVIAL_SPACES = {
-    "wide": TRIVIAL_OPS,
-    "standard": {
-        name: (first, _STANDARD.get(name, last), signed, apply)
-        for name, (first, last, signed, apply) in TRIVIAL_OPS.items()
-    },
-}
-
-
 # The recipe ---------------------------------------------------------------------------------------------------------
 
 
@@ -328,8 +185,8 @@ def augment(images: Tensor, indices: Tensor, recipe: TrainConfig, seed: int, epo
     elif recipe.flip == "alternate":  # every other epoch, the first drawn by chance (Jordan 2024, arXiv 2404.00498)
         images = flip(images, (uniform(seed, 0, indices, FLIP) < 0.5) ^ (epoch % 2 == 1))
     if recipe.trivial:
-        op = (draws[TRIVIAL_OP] * len(TRIVIAL_OPS)).to(torch.int64)
-        level = (draws[TRIVIAL_LEVEL] * TRIVIAL_LEVELS).to(torch.int64)
+        op = (draws[TRIVIAL_OP] * len(OPS)).to(torch.int64)
+        level = (draws[TRIVIAL_LEVEL] * LEVELS).to(torch.int64)
         images = trivial(images, op, level, draws[TRIVIAL_SIGN] < 0.5, recipe.trivial_space)
     if recipe.cutout:
         y, x = (draws[CUTOUT_Y : CUTOUT_X + 1] * IMAGE_SIZE).to(torch.int64)
