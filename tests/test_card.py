@@ -41,7 +41,7 @@ from tpsnet_lib.runs.search_results import Unfinished
 from tpsnet_lib.train_state import TrainState
 
 ROOT = Path(__file__).parent.parent
-FULL, SMOKE = card_plan.SCALES["full"], card_plan.SCALES["smoke"]
+FULL, SMOKE = card_plan.load_scale("full"), card_plan.load_scale("smoke")
 SPEED = card_plan.PEAK * card_plan.SHARE
 
 
@@ -108,7 +108,7 @@ def project(tmp_path: Path) -> Path:
     """A project of its own with a git repository, so that declarations can be committed."""
     (tmp_path / "report" / "experiments").mkdir(parents=True)
     (tmp_path / "report" / "records").mkdir()
-    for name in ("pyproject.toml", "report/spaces.yaml", "report/experiments/smoke.yaml", "report/card.sh"):
+    for name in ("pyproject.toml", "report/spaces.yaml", "report/card_plan.yaml", "report/experiments/smoke.yaml", "report/card.sh"):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / ".gitignore").write_text("/out/\n/report/local/\n")
     who = ["config", "user.name", "a"], ["config", "user.email", "a@b"]
@@ -248,7 +248,7 @@ def test_a_card_that_cannot_be_measured_is_planned_with_a_usual_speed(
             raise found
         return found
 
-    spent = card.Card(28, FULL, RunOptions(Store(tmp_path), training=QUIET), measure)
+    spent = card.begin(28, FULL, RunOptions(Store(tmp_path), training=QUIET), measure)
     assert spent._measured() == {"speed": SPEED}
     assert not found or "tpsnet: the card is not measured (" in capsys.readouterr().err
 
@@ -266,7 +266,7 @@ def test_a_plan_takes_what_bench_card_prints(
     printed = capsys.readouterr().out
     (project / "out").mkdir()
     (project / "out" / "bench.json").write_text(printed)
-    spent = card.Card(30, SMOKE, RunOptions(Store(project / "out"), training=QUIET), lambda: pytest.fail("measured"))
+    spent = card.begin(30, SMOKE, RunOptions(Store(project / "out"), training=QUIET), lambda: pytest.fail("measured"))
     assert spent.spend()
     assert spent.state["bench"] == json.loads(printed)
     assert spent.state["speed"] == json.loads(printed)["speed"] > 0
@@ -286,7 +286,7 @@ def test_a_run_that_is_lost_is_named_and_the_plan_goes_on(
         raise Unfinished("1 runs could not be finished: the last")
 
     monkeypatch.setattr(card, "run_all", run_all)
-    spent = card.Card(30, SMOKE, RunOptions(Store(project / "out"), training=QUIET), lambda: {"speed": 4e10})
+    spent = card.begin(30, SMOKE, RunOptions(Store(project / "out"), training=QUIET), lambda: {"speed": 4e10})
     spent.spend()
     assert capsys.readouterr().err.count("tpsnet: 1 runs could not be finished: the last; the plan goes on") == 3
     assert [part["name"] for part in spent.state["parts"]] == [
@@ -327,11 +327,11 @@ def test_the_queue_runs_in_order_what_fits_into_the_minutes_that_are_left(
 
     monkeypatch.setattr(card, "run_all", run_all)
     before = card.commit()
-    spent = card.Card(28, replace(FULL, prefix="best"), RunOptions(Store(tmp_path), training=QUIET))
+    spent = card.begin(28, replace(FULL, prefix="best"), RunOptions(Store(tmp_path), training=QUIET))
     spent.state["speed"] = SPEED
     spent.state["experiments"] = {}
     for name, beside in FULL.queue.items():
-        spent._run([load_experiment(name)], beside, queued=True)
+        spent._run([name], beside, queued=True)
     assert [name for name, _ in ran] == list(FULL.queue)
     ran.clear()
     short = "card_distilled", "table1_matched", "table1_unmatched", "search_original_9", "search_original_30"
@@ -339,7 +339,7 @@ def test_the_queue_runs_in_order_what_fits_into_the_minutes_that_are_left(
     spent.state["began"] -= 60 * 20  # 7.5 minutes are left
     spent.state["parts"].clear()
     for name, beside in FULL.queue.items():
-        spent._run([load_experiment(name)], beside, queued=True)
+        spent._run([name], beside, queued=True)
     assert [name for name, _ in ran] == [name for name in FULL.queue if name in short]
     assert card.commit() == before  # what is kept elsewhere is not committed here
 
@@ -356,7 +356,7 @@ def test_a_plan_is_as_long_as_the_speed_that_was_measured_allows(
 
     epochs = {}
     for name, speed in (("fast", 4e11), ("slow", 1e11)):
-        spent = card.Card(
+        spent = card.begin(
             0.6, replace(SMOKE, prefix=name, choice_epochs=10**6), RunOptions(Store(project / name)), measure(speed)
         )
         assert spent.spend()  # something waits: nothing was run
@@ -370,18 +370,18 @@ def test_a_plan_is_as_long_as_the_speed_that_was_measured_allows(
 def test_minutes_that_are_over_are_said_in_a_line(tmp_path: Path, project: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(project)
     options = RunOptions(Store(project / "out"), training=QUIET)
-    card.Card(30, SMOKE, options)._save()
+    card.begin(30, SMOKE, options)._save()
     state = json.loads((project / "out" / "card.json").read_text())
     (project / "out" / "card.json").write_text(json.dumps({**state, "began": time.time() - 1801}))
     with pytest.raises(TpsnetError, match=r"the 30 minutes that began at .* are over: delete .*card\.json"):
-        card.Card(30, SMOKE, options)
+        card.begin(30, SMOKE, options)
 
 
 def test_nothing_is_declared_from_a_tree_that_differs_from_its_commit(project: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(project)
     (project / "report" / "spaces.yaml").write_text("{}\n")
     with pytest.raises(TpsnetError, match="tracked files differ from the commit"):
-        card.Card(30, SMOKE, RunOptions(Store(project / "out"), training=QUIET)).spend()
+        card.begin(30, SMOKE, RunOptions(Store(project / "out"), training=QUIET)).spend()
 
 
 # Who takes the winner -------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ PLANNED = {  # what a card is to train: member and recipe
     "TPSNet, original": ("tpsnet", "original"),
 }
 EPOCH_IMAGES = 50_000  # of an epoch that is planned
+MINUTES = 20.0  # for which epochs are counted
 LEAST_SECONDS = 0.2  # that a recipe is measured, however long its first steps take
 
 
@@ -44,13 +45,12 @@ def measure(
     device: torch.device,
     seconds: float = 60.0,
     together: int = 3,
-    minutes: float = 20.0,
 ) -> dict[str, Any]:
     """Images a second of runs of these recipes on `images`, alone and `together` at a time, in so many seconds.
 
     On CUDA their steps are captured, not compiled. `peak`: FLOP/s of matrix products; `recipes`: by name, for 1 run and
     for `together` ones, the images a second of all of them (copies count), the `share` of the peak that they reach and
-    the `epochs` of 50,000 images that each gets in so many `minutes`; `speed`: FLOP/s together, the mean of recipes.
+    the `epochs` of 50,000 images that each gets in `MINUTES`; `speed`: FLOP/s together, the mean of recipes.
     What cannot be measured is left out, with a line on standard error; `speed` is 0 where nothing could be."""
     execution = "captured" if device.type == "cuda" else "eager"
     native, began = native_precision(device), time.monotonic()
@@ -69,7 +69,7 @@ def measure(
                 print(f"tpsnet: {name}, {count} at a time, cannot be measured ({brief(error)})", file=sys.stderr)
                 break
             flops = training_flops(config, rate)
-            epochs = 60 * minutes * rate / (count * config.train.copies * EPOCH_IMAGES)
+            epochs = 60 * MINUTES * rate / (count * config.train.copies * EPOCH_IMAGES)
             rows[name][f"{count}"] = {
                 "images_per_second": rate,
                 "flops": flops,
@@ -78,7 +78,7 @@ def measure(
             }
     reached = [row.get(f"{together}", row["1"])["flops"] for row in rows.values() if "1" in row]
     speed = statistics.mean(reached) if reached else 0.0
-    measured = {"peak": peak, "precision": native, "execution": execution, "together": together, "minutes": minutes}
+    measured = {"peak": peak, "precision": native, "execution": execution, "together": together, "minutes": MINUTES}
     return {**origin_of("card", images, 0, device), **measured, "speed": speed, "recipes": rows}
 
 

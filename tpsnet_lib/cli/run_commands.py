@@ -73,11 +73,12 @@ def _card(options: Options, store: Any) -> int:
 
     if not options.card > 0:
         raise ConfigError(f"--card is {options.card:g}: give minutes, such as 28")
-    scale = card_plan.SCALES[options.scale]
+    scale = card_plan.load_scale(options.scale)
     if options.plan:
         parts = card_plan.predicted(scale, options.card, card_plan.PEAK * card_plan.SHARE)
-        benches = _card_benches(options).items()
-        print(card_plan.table([*parts, *(card_plan.Part(name, 1, 0, 0, minutes) for name, (minutes, _) in benches)]))
+        for name, (minutes, _) in _card_benches(options).items():
+            parts.append({"name": name, "runs": 1, "epochs": 0, "flops": 0, "predicted_minutes": minutes})
+        print(card_plan.table(parts))
         return 0
     if options.minutes == 0:
         print(*card.pack(store, Path(options.pack or "pack")), sep="\n")
@@ -91,11 +92,11 @@ def _card(options: Options, store: Any) -> int:
         return bench.measure(bench.planned(), images, device, 60 * card_plan.BENCH_MINUTES)
 
     measured = measure if device.type == "cuda" else None
-    spent = card.Card(options.card, scale, run_options, measured, _card_benches(options))
+    card_run = card.begin(options.card, scale, run_options, measured, _card_benches(options))
     try:
-        waits = spent.spend()
+        waits = card_run.spend()
     finally:
-        print(spent.table())
+        print(card_plan.table(card_run.state["parts"]))
         if options.pack:
             print(*card.pack(store, Path(options.pack)), sep="\n")
     print("the same command goes on" if waits else "nothing waits")

@@ -7,22 +7,22 @@ measured is committed as it comes; where none is, it is packed, and `bring_home`
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tpsnet_lib import captured_step
-from tpsnet_lib.analysis.cost import run_flops
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import TpsnetError, brief, project_root, read_json, write_json, write_whole
 from tpsnet_lib.runs import card_plan, export, publish
-from tpsnet_lib.runs.card_plan import PACK_MINUTES, Scale
+from tpsnet_lib.runs.card_plan import PACK_MINUTES, Part, Scale
 from tpsnet_lib.runs.experiments import Experiment, collect, experiments_folder, load_experiment, pending
 from tpsnet_lib.runs.local_backend import RunOptions, run_all
 from tpsnet_lib.runs.provenance import commit, git, hardware, now
@@ -35,44 +35,49 @@ Measure = Callable[[], dict[str, Any]]  # with `speed`: the FLOP/s of runs side 
 Bench = tuple[float, Callable[[], dict[str, Any]]]  # minutes, as predicted, and what measures
 
 
-@dataclass
-class Card:
-    """Minutes of a card, and how they are spent: `minutes` from the first command on, of which this one has
-    `options.minutes`. `measure` says how fast the card is; without it, a share of its peak is assumed."""
+def begin(
+    minutes: float,
+    scale: Scale,
+    options: RunOptions,
+    measure: Measure | None = None,
+    benches: Mapping[str, Bench] | None = None,
+) -> CardRun:
+    """A plan of so many minutes, or the one that was begun, of which this command has `options.minutes`.
 
-    minutes: float
+    `measure` says how fast the card is; without it, a share of its peak is assumed. `benches` come after the queue.
+    Raises `TpsnetError` where the minutes are over."""
+    began, path = time.time(), options.store.writable / "card.json"
+    state: dict[str, Any] = {"began": began, "started": now(), "minutes": minutes, "speed": 0.0}
+    state |= {"hardware": hardware(resolve_device(options.training.device)), "experiments": {}, "parts": []}
+    if path.is_file():
+        state = read_json(path)
+    ends = state["began"] + 60 * (state["minutes"] - PACK_MINUTES)
+    if options.minutes is not None:
+        ends = min(ends, began + 60 * (options.minutes - PACK_MINUTES))
+    run = CardRun(scale, options, measure, benches or {}, path, state, ends)
+    if run.left <= 0:
+        over = f"the {state['minutes']:g} minutes that began at {state['started']} are over"
+        raise TpsnetError(f"{over}: delete {path} to begin others")
+    run.restore_experiments()
+    return run
+
+
+@dataclass
+class CardRun:
+    """Minutes of a card, and how they are spent; see `begin`."""
+
     scale: Scale
     options: RunOptions
-    measure: Measure | None = None
-    benches: Mapping[str, Bench] = field(default_factory=dict)  # after the queue
-    state: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        began, where = time.time(), resolve_device(self.options.training.device)
-        self.store: Store = self.options.store
-        self.by_turns, self.precision = captured_step.can_capture(where), native_precision(where)
-        if self.path.is_file():
-            self.state = read_json(self.path)
-        else:
-            self.state = {"began": began, "started": now(), "minutes": self.minutes, "hardware": hardware(where)}
-            self.state |= {"speed": 0.0, "experiments": {}, "parts": []}
-        self.ends = self.state["began"] + 60 * (self.state["minutes"] - PACK_MINUTES)
-        if self.options.minutes is not None:
-            self.ends = min(self.ends, began + 60 * (self.options.minutes - PACK_MINUTES))
-        if self.left <= 0:
-            over = f"the {self.state['minutes']:g} minutes that began at {self.state['started']} are over"
-            raise TpsnetError(f"{over}: delete {self.path} to begin others")
-        self._restore_experiments()
-
-    @property
-    def path(self) -> Path:
-        """Where the state is kept."""
-        return self.store.writable / "card.json"
+    measure: Measure | None
+    benches: Mapping[str, Bench]
+    path: Path  # of the state
+    state: dict[str, Any]
+    ends: float  # by `time.time()`, of this command
 
     @property
     def left(self) -> float:
         """Minutes that are left to this command."""
-        return float(self.ends - time.time()) / 60
+        return (self.ends - time.time()) / 60
 
     @property
     def left_of_all(self) -> float:
@@ -84,60 +89,63 @@ class Card:
 
         Raises `TpsnetError` where the winner cannot be declared, or runs could not be finished; `Interrupted` after
         Ctrl-C, with checkpoints."""
-        names = {part: f"{self.scale.prefix}_{part}" for part in ("choices", "members", "best", "best_split")}
         _require_clean_tree()
-        if not _file(names["best"]).exists() and not self._choose(names):
+        best, best_split = self._name("best"), self._name("best_split")
+        if not _file(best).exists() and not self._choose():
             return True
         files = [_file(name) for name in self.state["experiments"]]
+        way_home = f"bring home and commit {' '.join(file.relative_to(project_root()).as_posix() for file in files)}"
         if files and _has_git():
             _commit(files, f"Declare what {self.state['minutes']:g} minutes of a card are spent on")
         elif not self._is_declared():
-            print(f"tpsnet: the best is declared: {_way_home(files)}, and write the commit to {self.told}", flush=True)
-        both = [load_experiment(names["best"]), load_experiment(names["best_split"])]
-        if not self._run(both, len(self.scale.seeds) + 1):
+            print(f"tpsnet: the best is declared: {way_home}, and write the commit to {self.declared_file}", flush=True)
+        if not self._run([best, best_split], len(self.scale.seeds) + 1):
             if not self._is_declared():
-                way = f"{_way_home(files)}, then run the same command with TPSNET_COMMIT as that commit"
-                raise TpsnetError(f"the best is declared: {way}")
+                way_out = f"{way_home}, then run the same command with TPSNET_COMMIT as that commit"
+                raise TpsnetError(f"the best is declared: {way_out}")
             return True
-        done = [self._run([load_experiment(name)], beside, queued=True) for name, beside in self.scale.queue.items()]
+        done = [self._run([name], workers, queued=True) for name, workers in self.scale.queue.items()]
         return not all([*done, *(self._bench(name) for name in self.benches)])
 
-    def _choose(self, names: Mapping[str, str]) -> bool:
+    def _name(self, part: str) -> str:
+        return f"{self.scale.prefix}_{part}"
+
+    def _choose(self) -> bool:
         """Try the choices and declare the best; False when the time was up before."""
+        choices, members = self._name("choices"), self._name("members")
         if not self.state["speed"]:
             self.state["bench"] = self._measured()
             self.state["speed"] = self.state["bench"]["speed"]
             self._save()
-        if not _file(names["choices"]).exists():
-            tried = card_plan.choices(self.scale, self.precision, self.state["minutes"], self._speed())
-            self._write(names["choices"], "Which ways of making the images harder pay in a short run?", tried)
-        choices = load_experiment(names["choices"])
-        if not self._run([choices], len(choices.runs)):
+        if not _file(choices).exists():
+            precision = native_precision(resolve_device(self.options.training.device))
+            tried = card_plan.choices(self.scale, precision, self.state["minutes"], self._speed())
+            self._declare(choices, "Which ways of making the images harder pay in a short run?", tried)
+        if not self._run([choices], len(self.scale.recipes)):
             return False
-        label, record = card_plan.winner([choices], self.store)
-        if not _file(names["members"]).exists():
+        label, record = card_plan.winner([load_experiment(choices)], self.options.store)
+        if not _file(members).exists():
             tried = card_plan.members(self.scale, label, record.config)
-            self._write(names["members"], "Do ASAM or other networks pay, for as many operations?", tried)
-        members = load_experiment(names["members"])
-        if not self._run([members], len(members.runs)):
+            self._declare(members, "Do ASAM or other networks pay, for as many operations?", tried)
+        if not self._run([members], 1 + len(self.scale.members)):
             return False
-        label, record = card_plan.winner([choices, members], self.store)
+        label, record = card_plan.winner([load_experiment(choices), load_experiment(members)], self.options.store)
         run = card_plan.best(self.scale, record.config, self.left_of_all, self._speed())
         split = replace(run, data=record.config.data)
+        self._declare(self._name("best_split"), "What does it reach on images that it was not fitted on?", {label: split})
         question = f"What does the best choice on validation images ({label}) reach in the minutes that were left?"
-        self._write(names["best_split"], "What does it reach on images that it was not fitted on?", {label: split})
-        self._write(names["best"], question, {label: run}, self.scale.seeds, final=True)
+        self._declare(self._name("best"), question, {label: run}, self.scale.seeds, final=True)
         return True
 
     def _measured(self) -> dict[str, Any]:
         """What `tpsnet bench card` found: earlier, in `bench.json` beside the records, or now. Where there is nothing
         that can be planned with, the share of the peak that is assumed, with a line that says so."""
-        written, reason = self.store.writable / "bench.json", ""
+        written, reason = self.path.with_name("bench.json"), ""
         try:
-            found = read_json(written) if written.is_file() else self.measure() if self.measure else {}
-            if found and 0 < float(found["speed"]) < math.inf:
-                return dict(found)
-            reason = f"its speed is {found['speed']}" if found else ""
+            bench = read_json(written) if written.is_file() else self.measure() if self.measure else {}
+            if bench and 0 < float(bench["speed"]) < math.inf:
+                return dict(bench)
+            reason = f"its speed is {bench['speed']}" if bench else ""
         except (TpsnetError, RuntimeError, LookupError, TypeError, ValueError) as error:
             reason = brief(error)
         if reason:
@@ -150,7 +158,7 @@ class Card:
         flops = sum(part["flops"] for part in done)
         return flops / (60 * sum(part["minutes"] for part in done)) if done else float(self.state["speed"])
 
-    def _write(
+    def _declare(
         self, name: str, question: str, runs: Mapping[str, RunConfig], seeds: Sequence[int] = (0,), final: bool = False
     ) -> None:
         minutes = card_plan.predicted_minutes(list(runs.values()) * len(seeds), self._speed())
@@ -160,50 +168,34 @@ class Card:
         write_whole(_file(name), text)
         self._save()
 
-    def _run(self, experiments: list[Experiment], beside: int, queued: bool = False) -> bool:
+    def _run(self, names: Sequence[str], workers: int, queued: bool = False) -> bool:
         """Run what waits of some experiments, so many side by side on a card; whether nothing waits any more but runs
         that could not be finished, which are named.
 
         Runs that are `queued` start only if they end within the plan's minutes, unless they were begun. Those of a
         declaration that is not committed yet wait for that; the others come first."""
-        waiting = sorted(pending(experiments, self.store), key=lambda job: job[0].final)
+        experiments, store = [load_experiment(name) for name in names], self.options.store
+        waiting = sorted(pending(experiments, store), key=lambda job: job[0].final)
         if not waiting or self.left <= 0:
             return not waiting
-        configs = [run.config.with_precision(self.precision) for _, run in waiting]
-        each = card_plan.predicted_minutes(configs[:beside], self._speed())
-        begun = any(self.store.checkpoint(config.id).is_file() for config in configs)
-        if queued and each > self.left_of_all and not begun:
+        device = resolve_device(self.options.training.device)
+        configs = [run.config.with_precision(native_precision(device)) for _, run in waiting]
+        minutes = card_plan.predicted_minutes(configs[:workers], self._speed())
+        begun = any(store.checkpoint(config.id).is_file() for config in configs)
+        if queued and minutes > self.left_of_all and not begun:
             return False
-        name = experiments[0].name
-        part = next((part for part in self.state["parts"] if part["name"] == name), None)
-        if part is None:
-            part = {"name": name, "runs": len(configs), "epochs": configs[0].train.epochs, "minutes": 0.0}
-            part |= {"predicted_minutes": card_plan.predicted_minutes(configs, self._speed()), "finished": False}
-            part["flops"] = sum(run_flops(config) for config in configs)
-            self.state["parts"].append(part)
-            self._save()
-        began, before = time.time(), part["minutes"]
-        if killed := part.pop("since", None):  # nothing says how long it ran: all of the time since counts
-            before += (began - killed) / 60
-        part["since"] = began
-        jobs = [(replace(experiment, minutes=each), run) for experiment, run in waiting]
-
-        def note(*_: Any) -> None:
-            part["minutes"] = before + (time.time() - began) / 60
-            self._save()
-
-        how = replace(self.options, workers=beside if self.by_turns else 1, minutes=self.left)
-        try:
-            run_all(jobs, replace(how, on_record=note, ready=self._is_ready))
-        except Unfinished as error:
-            part["lost"] = str(error)
-            print(f"tpsnet: {error}; the plan goes on without", file=sys.stderr)
-        finally:
-            part["finished"] = not pending(experiments, self.store)
-            del part["since"]
-            note()
-        if _has_git() and self.store.writable.resolve().is_relative_to(project_root().resolve()):
-            keep_results(self.store, self.state)  # of a store elsewhere nothing belongs to this project's history
+        jobs = [(replace(experiment, minutes=minutes), run) for experiment, run in waiting]
+        workers = workers if captured_step.can_capture(device) else 1
+        with self._timed(card_plan.part_of(names[0], configs, self._speed())) as part:
+            try:
+                run_all(jobs, replace(self.options, workers=workers, minutes=self.left, ready=self._is_ready))
+            except Unfinished as error:
+                part["lost"] = str(error)
+                print(f"tpsnet: {error}; the plan goes on without", file=sys.stderr)
+            finally:
+                part["finished"] = not pending(experiments, store)
+        if _has_git() and store.writable.resolve().is_relative_to(project_root().resolve()):
+            keep_results(store, self.state)  # of a store elsewhere nothing belongs to this project's history
         return bool(part["finished"]) or ("lost" in part and self.left > 0)
 
     def _bench(self, name: str) -> bool:
@@ -211,51 +203,54 @@ class Card:
         minutes, measure = self.benches[name]
         measured = self.state.setdefault("benches", {})
         if name not in measured and minutes <= self.left:
-            began = time.time()
-            measured[name] = measure()
-            part = {"name": name, "runs": 1, "epochs": 0, "predicted_minutes": minutes, "finished": True, "flops": 0}
-            self.state["parts"].append(part | {"minutes": (time.time() - began) / 60})
-            self._save()
+            with self._timed({"name": name, "runs": 1, "epochs": 0, "flops": 0, "predicted_minutes": minutes}) as part:
+                measured[name] = measure()
+                part["finished"] = True
         return name in measured
+
+    @contextlib.contextmanager
+    def _timed(self, part: Part) -> Iterator[Part]:
+        """A part, in the state, whose minutes grow by those of the block; those of a process that was killed in it
+        count until now, as nothing says how long it ran."""
+        parts, began = self.state["parts"], time.time()
+        if (known := next((each for each in parts if each["name"] == part["name"]), None)) is None:
+            parts.append(known := part | {"minutes": 0.0, "finished": False})
+        known["minutes"] += (began - known.pop("since", began)) / 60
+        known["since"] = began
+        self._save()
+        try:
+            yield known
+        finally:
+            known["minutes"] += (time.time() - known.pop("since")) / 60
+            self._save()
 
     def _save(self) -> None:
         write_json(self.path, self.state)
 
-    def _restore_experiments(self) -> None:
+    def restore_experiments(self) -> None:
         """Write the declarations again that an earlier command wrote, where the tree was brought anew since then."""
         for name, text in self.state["experiments"].items():
             if not _file(name).exists():
                 write_whole(_file(name), text)
 
     @property
-    def told(self) -> Path:
-        """Where a machine without git is told that the declaration is committed, and as what."""
-        return self.store.writable / "declared"
+    def declared_file(self) -> Path:
+        """The file that says, on a machine without git, in which commit the declaration is."""
+        return self.path.with_name("declared")
 
     def _is_declared(self) -> bool:
         if _has_git() or "declared_from" not in self.state:
             return True
-        if self.told.is_file():
-            os.environ["TPSNET_COMMIT"] = self.told.read_text("utf-8").strip()
+        if self.declared_file.is_file():
+            os.environ["TPSNET_COMMIT"] = self.declared_file.read_text("utf-8").strip()
         return bool(commit() != self.state["declared_from"])
 
     def _is_ready(self, job: Job) -> bool:
         """Whether a run may be trained: a final one once its declaration is committed."""
         if job[0].final and not self._is_declared():
             return False
-        self._restore_experiments()
+        self.restore_experiments()
         return True
-
-    def table(self) -> str:
-        """What was predicted beside what was measured, for people."""
-        head = f"{'part':<22}{'runs':>5}{'epochs':>8}{'predicted':>12}{'measured':>12}"
-        return "\n".join([head, *map(_row, self.state["parts"])])
-
-
-def _row(part: Mapping[str, Any]) -> str:
-    took = f"{part['minutes']:.1f} min" if part["finished"] else "not finished"
-    predicted = f"{part['predicted_minutes']:.1f} min"
-    return f"{part['name']:<22}{part['runs']:>5}{part['epochs']:>8g}{predicted:>12}{took:>14}"
 
 
 def pack(store: Store, folder: Path) -> list[Path]:
@@ -263,10 +258,9 @@ def pack(store: Store, folder: Path) -> list[Path]:
     records of the store and, where there is room, the checkpoint of a run that is not finished. A plan that is being
     carried out meanwhile is not disturbed."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "card.json", read_json(store.writable / "card.json"))
-    finished = [r for r in Store(store.writable).all() if not r.failed and r.path.is_dir()]
     files = [folder / "card.json"]
-    if finished:
+    write_json(files[0], read_json(store.writable / "card.json"))
+    if finished := [r for r in Store(store.writable).all() if not r.failed and r.path.is_dir()]:
         files += export.export_pieces(finished, folder / "records.tar", PIECE)
     for checkpoint in sorted(store.writable.glob(".work/*/checkpoint")):
         size = sum(file.stat().st_size for file in files) + checkpoint.stat().st_size
@@ -306,18 +300,13 @@ def keep_results(store: Store, state: Mapping[str, Any]) -> None:
         if not _file(name).is_file():  # a bench
             continue
         experiment = load_experiment(name)
-        found = [record for _, record in collect(experiment, store) if record is not None]
+        records = [record for _, record in collect(experiment, store) if record is not None]
         if experiment.final:
-            files += [publish.publish_record(each, target, weights=True) for each in found if each.has_weights]
-        elif found:
+            files += [publish.publish_record(each, target, weights=True) for each in records if each.has_weights]
+        elif records:
             files.append(target / f"{name}.trials.jsonl")
-            publish.write_trials(files[-1], found)
+            publish.write_trials(files[-1], records)
     _commit(files, f"What {state['minutes']:g} minutes of a card have come to")
-
-
-def _way_home(files: Sequence[Path]) -> str:
-    names = " ".join(file.relative_to(project_root()).as_posix() for file in files)
-    return f"bring home and commit {names}"
 
 
 def _file(name: str) -> Path:
