@@ -145,7 +145,7 @@ def _prefix(name: str, size: int, positions: Tensor, dataset: str) -> Tensor:
     return positions[:size] if size else positions
 
 
-def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+def normalise(images: Tensor) -> Tensor:
     """(x / 255 - MEAN) / STD of uint8 images [N, C, H, W]: the network's input, in channels_last, on their device.
 
     Images of one colour take the first of the three constants."""
@@ -153,7 +153,7 @@ def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     scale, offset = _affine(images.device, height * width, channels)
     rows = images.permute(0, 2, 3, 1).reshape(count, -1).float()  # laid out as bytes, which are the least to move
     torch.addcmul(offset, rows, scale, out=rows)
-    return rows.view(count, height, width, channels).permute(0, 3, 1, 2).to(dtype)
+    return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 @lru_cache
