@@ -17,10 +17,12 @@ from operation_counter import OperationCounter
 
 from tpsnet_lib import compile_step, train
 from tpsnet_lib.checkpoint import read_checkpoint
+from tpsnet_lib.cli import main, parser
 from tpsnet_lib.config import MEMBERS, RECIPES, RunConfig
 from tpsnet_lib.data import batches
 from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import Interrupted, TrainingError
+from tpsnet_lib.old_words import NEW_WORDS
 from tpsnet_lib.train_state import TrainState
 
 CPU = torch.device("cpu")
@@ -170,3 +172,14 @@ def test_how_many_operations_an_eager_step_has(
         next(run)
     assert operations - 20 <= counter.operations.total() <= operations
     assert not counter.waits
+
+
+@pytest.mark.parametrize(("flag", "word"), NEW_WORDS["train"].items())
+def test_a_flag_of_earlier_versions_still_works(flag: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = main._in_words_of_today(["train", flag])
+    assert f"--execution={parser.command_line().parse_args(arguments).execution}" == word
+    assert capsys.readouterr().err == f"tpsnet: {flag} is called {word} now\n"
+
+
+def test_the_command_line_offers_every_execution() -> None:
+    assert set(parser.EXECUTIONS) == {"auto", *compile_step.EXECUTIONS}

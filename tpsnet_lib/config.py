@@ -9,12 +9,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tpsnet_lib.config_fields import Checked, checked, option, record_ids
 from tpsnet_lib.files import QUOTED, ConfigError, brief, way_to
 from tpsnet_lib.old_words import current_word
-from tpsnet_lib.plain_yaml import plain_yaml
+from tpsnet_lib.plain_yaml import plain_yaml, read_yaml
 
 PARAMETER_BUDGET = 5_000_000
 CLASSES = 10
@@ -266,9 +264,12 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:12]
 
 
-_FAMILY = yaml.safe_load((Path(__file__).parent / "family.yaml").read_text("utf-8"))
-MEMBERS = {name: ModelConfig(**given) for name, given in _FAMILY["members"].items()}  # networks that have a name
-RECIPES = {name: TrainConfig(**given) for name, given in _FAMILY["recipes"].items()}
+_FAMILY = read_yaml(Path(__file__).parent / "family.yaml")
+MEMBERS = {name: ModelConfig(**values) for name, values in _FAMILY["members"].items()}  # networks that have a name
+RECIPES: dict[str, TrainConfig] = {}
+for _name, _values in _FAMILY["recipes"].items():
+    _base = RECIPES[_values.pop("recipe")] if "recipe" in _values else TrainConfig()  # one that stands above it
+    RECIPES[_name] = replace(_base, **_values)
 
 
 _SECTIONS: dict[str, tuple[type[Any], str, Mapping[str, Any]]] = {
