@@ -190,7 +190,9 @@ def test_the_standard_strengths_are_the_authors():
     assert {name: last for name, (_, last, _, _) in standard.items() if name in strongest} == strongest
     assert list(standard) == list(trivial_augment.OPS)
     images, level = pictures(31), torch.arange(31)
-    turned = trivial_augment.trivial(images, torch.full((31,), list(standard).index("Rotate")), level, level < 0, "standard")
+    turned = trivial_augment.trivial(
+        images, torch.full((31,), list(standard).index("Rotate")), level, level < 0, "standard"
+    )
     assert torch.equal(turned, rotate(images, level.float()))  # a degree a level
 
 

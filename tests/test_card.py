@@ -108,7 +108,13 @@ def project(tmp_path: Path) -> Path:
     """A project of its own with a git repository, so that declarations can be committed."""
     (tmp_path / "report" / "experiments").mkdir(parents=True)
     (tmp_path / "report" / "records").mkdir()
-    for name in ("pyproject.toml", "report/spaces.yaml", "report/card_plan.yaml", "report/experiments/smoke.yaml", "report/card.sh"):
+    for name in (
+        "pyproject.toml",
+        "report/spaces.yaml",
+        "report/card_plan.yaml",
+        "report/experiments/smoke.yaml",
+        "report/card.sh",
+    ):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / ".gitignore").write_text("/out/\n/report/local/\n")
     who = ["config", "user.name", "a"], ["config", "user.email", "a@b"]

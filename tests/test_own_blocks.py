@@ -77,8 +77,7 @@ def test_the_cost_of_any_block_is_counted_on_it() -> None:
 def test_a_copy_trains_to_the_accuracy_of_the_family_and_has_a_record_of_its_own(store: Store) -> None:
     name = register_block(Copy)
     ours, own = (
-        load_or_run(tiny(model__block_dropout=0.0, model__block=block), QUIET, store=store)
-        for block in ("basic", name)
+        load_or_run(tiny(model__block_dropout=0.0, model__block=block), QUIET, store=store) for block in ("basic", name)
     )
     assert own.config.model.block == name
     assert own.group_id != ours.group_id

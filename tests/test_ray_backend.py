@@ -82,7 +82,9 @@ def test_the_local_pool_goes_on_where_ray_stopped_and_measures_the_same(
 ) -> None:
     experiment, expected = six
     broken: list[object] = []
-    monkeypatch.setattr(ray_backend._Counter, "on_trial_recover", lambda *_, **given: broken.append(given), raising=False)
+    monkeypatch.setattr(
+        ray_backend._Counter, "on_trial_recover", lambda *_, **given: broken.append(given), raising=False
+    )
     monkeypatch.setattr(ray_backend._Counter, "on_trial_error", lambda *_, **given: broken.append(given), raising=False)
     store, jobs = Store(tmp_path / "store"), [(experiment, run) for run in experiment.runs]
     assert len(ray_backend.run_all(jobs[:3], on_ray(store, workers=2))) == 3

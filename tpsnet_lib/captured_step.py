@@ -79,8 +79,8 @@ class CapturedStep:
     are filled by `optim`. A replay draws by the seed that torch's generator has then, so dropout draws as in an eager
     run; it reads that seed on the device, from a state of the generator that is its run's alone.
 
-    A run that has a stream of its own (`runs.round_robin`) is recorded on it: what cuBLAS keeps for a stream is then no other
-    run's.
+    A run that has a stream of its own (`runs.round_robin`) is recorded on it: what cuBLAS keeps for a stream is then
+    no other run's.
 
     Where recording fails, one line on standard error says why, and the run goes on eager: no step was half taken."""
 

@@ -89,8 +89,8 @@ def _add_execution(command: argparse.ArgumentParser) -> None:
         "--execution",
         choices=EXECUTIONS,
         default="auto",
-        help="of a step: eager; plain, without the faster layers of fast_cpu too; compiled by torch.compile; captured as"
-        " a CUDA graph, or both (default: auto, which captures on CUDA, and compiles long runs there)",
+        help="of a step: eager; plain, without the faster layers of fast_cpu too; compiled by torch.compile; captured"
+        " as a CUDA graph, or both (default: auto, which captures on CUDA, and compiles long runs there)",
     )
 
 

@@ -114,7 +114,6 @@ _STANDARD |= dict.fromkeys(("Brightness", "Color", "Contrast", "Sharpness"), 0.9
 SPACES = {
     "wide": OPS,
     "standard": {
-        name: (first, _STANDARD.get(name, last), signed, apply)
-        for name, (first, last, signed, apply) in OPS.items()
+        name: (first, _STANDARD.get(name, last), signed, apply) for name, (first, last, signed, apply) in OPS.items()
     },
 }

@@ -23,7 +23,7 @@ from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import TpsnetError, brief, project_root, read_json, write_json, write_whole
 from tpsnet_lib.runs import card_plan, export, publish
 from tpsnet_lib.runs.card_plan import PACK_MINUTES, Part, Scale
-from tpsnet_lib.runs.experiments import Experiment, collect, experiments_folder, load_experiment, pending
+from tpsnet_lib.runs.experiments import collect, experiments_folder, load_experiment, pending
 from tpsnet_lib.runs.local_backend import RunOptions, run_all
 from tpsnet_lib.runs.provenance import commit, git, hardware, now
 from tpsnet_lib.runs.records import Store, committed_folder
@@ -132,7 +132,9 @@ class CardRun:
         label, record = card_plan.winner([load_experiment(choices), load_experiment(members)], self.options.store)
         run = card_plan.best(self.scale, record.config, self.left_of_all, self._speed())
         split = replace(run, data=record.config.data)
-        self._declare(self._name("best_split"), "What does it reach on images that it was not fitted on?", {label: split})
+        self._declare(
+            self._name("best_split"), "What does it reach on images that it was not fitted on?", {label: split}
+        )
         question = f"What does the best choice on validation images ({label}) reach in the minutes that were left?"
         self._declare(self._name("best"), question, {label: run}, self.scale.seeds, final=True)
         return True

@@ -40,7 +40,6 @@ from tpsnet_lib.runs.search_results import (
 )
 from tpsnet_lib.train import TrainOptions
 
-
 OnWait = Callable[[Held], None] | None
 
 
@@ -54,7 +53,7 @@ class WorkerSettings:
 
     store: Store  # whose first folder takes the records
     root: str | Path | None = None  # of the data
-    training: TrainOptions = TrainOptions()
+    training: TrainOptions = field(default_factory=TrainOptions)
     threads: int = 1  # of one worker
     ends: float | None = None  # by `time.time()`: what runs then leaves a checkpoint
     minutes: float | None = None  # from the start to `ends`
@@ -86,7 +85,7 @@ class RunOptions:
 
     store: Store = field(default_factory=default_store)
     root: str | Path | None = None  # of the data
-    training: TrainOptions = TrainOptions()
+    training: TrainOptions = field(default_factory=TrainOptions)
     workers: int | None = None  # by default 1, and 3 on CUDA, which they share: one alone leaves it idle at times
     minutes: float | None = None  # after which what runs leaves a checkpoint
     on_record: OnRecord | None = None  # called with each record as it is made
@@ -162,8 +161,8 @@ class _LocalPool:
         """Run until nothing waits, all jobs in this process."""
         with RoundRobin[str](device, self.places) as round_robin:
 
-            def submit(*work: Any) -> Future[str]:
-                return round_robin.add(work_in_steps(*work, beside_others=lambda: len(round_robin.running) > 1))
+            def submit(*arguments: Any) -> Future[str]:
+                return round_robin.add(work_in_steps(*arguments, lambda: len(round_robin.running) > 1))
 
             self._use(submit, lambda: round_robin.step_until_one_ends(POLL_SECONDS))
 

@@ -78,7 +78,11 @@ def run_all(jobs: Sequence[Job], options: RayOptions) -> list[Record]:
             raise KeyboardInterrupt
         stop.touch()
 
-    with connected(options.address, options.workers or 1), options.results(jobs) as results, contextlib.ExitStack() as stack:
+    with (
+        connected(options.address, options.workers or 1),
+        options.results(jobs) as results,
+        contextlib.ExitStack() as stack,
+    ):
         stack.enter_context(lock(folder.with_suffix(".lock"), _refuse_a_second))
         shutil.rmtree(folder, ignore_errors=True)  # of a driver that was killed
         folder.mkdir()
@@ -206,7 +210,9 @@ class _Counter(tune.Callback):
             record_failure(config, reason, store, self.options.root, device, now())
             self.count(number)
         elif reason:
-            self.results.give_up(self.jobs[number], f"{RETRIES + 1} attempts ended with {reason.splitlines()[-1].strip()}")
+            self.results.give_up(
+                self.jobs[number], f"{RETRIES + 1} attempts ended with {reason.splitlines()[-1].strip()}"
+            )
         elif (result.metrics or {}).get("recorded"):
             reason = f"its record is not in {store.writable}: a cluster's nodes must share this folder"
             self.results.give_up(self.jobs[number], reason)

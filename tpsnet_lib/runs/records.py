@@ -258,7 +258,7 @@ Result = TypeVar("Result")
 
 def load_or_run(
     config: RunConfig,
-    options: TrainOptions = TrainOptions(),
+    options: TrainOptions | None = None,
     *,
     store: Store | None = None,
     root: str | Path | None = None,
@@ -269,9 +269,11 @@ def load_or_run(
 
     `store` is by default the local one over the committed one, `root` is of the data. Of two processes that ask for
     the same run, one trains; the other calls `on_wait` (which may raise what it is given), waits and reads. A run that
-    was interrupted is taken up from its checkpoint if `options.resume`; else its checkpoint is a `RecordError`: nothing
+    was interrupted is taken up from its checkpoint; without `options.resume` the checkpoint is a `RecordError`: nothing
     is lost unasked. So is a teacher without a record that has its weights."""
-    return finished(run_in_steps(config, options, store or default_store(), root, keep_weights, on_wait))
+    return finished(
+        run_in_steps(config, options or TrainOptions(), store or default_store(), root, keep_weights, on_wait)
+    )
 
 
 def finished(run: Generator[object, None, Result]) -> Result:
