@@ -173,7 +173,7 @@ def test_a_torn_last_line_swallows_no_other(opened: Store) -> None:
 @pytest.mark.parametrize("text", ["[]", "{", "1", '{"record": 1}', "[" * 100_000, "\x00"])
 def test_a_line_that_is_no_opening_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "openings.jsonl").write_text(f"{text}\n")
-    with pytest.raises(RecordError, match="line 1 is torn or no opening"):
+    with pytest.raises(RecordError, match=r"line 1 is (torn|no opening)"):
         openings.read(tmp_path / "openings.jsonl")
 
 

@@ -161,8 +161,9 @@ class _LocalPool:
         """Run until nothing waits, all jobs in this process."""
         with RoundRobin[str](device, self.places) as round_robin:
 
-            def submit(*arguments: Any) -> Future[str]:
-                return round_robin.add(work_in_steps(*arguments, lambda: len(round_robin.running) > 1))
+            def submit(config: RunConfig, weights: bool, settings: WorkerSettings, on_wait: OnWait) -> Future[str]:
+                run = work_in_steps(config, weights, settings, on_wait, lambda: len(round_robin.running) > 1)
+                return round_robin.add(run)
 
             self._use(submit, lambda: round_robin.step_until_one_ends(POLL_SECONDS))
 

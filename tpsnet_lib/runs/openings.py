@@ -16,16 +16,21 @@ from typing import Any
 
 from tpsnet_lib.files import RecordError, append_line, brief, read_bytes, read_json, sha256_of, write_whole
 from tpsnet_lib.locks import lock
-from tpsnet_lib.runs.record_checks import checked_scores
+from tpsnet_lib.runs.record_checks import COUNT, NUMBER, TEXT, Rule, checked, checked_scores
 from tpsnet_lib.runs.record_files import SUMS
 from tpsnet_lib.runs.records import Store, committed_folder, local_folder
 
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("record", "opened", "commit", "experiment", "declaration", "previous", "result", "about"), str),
-    "accuracy": (int, float),
-    "n": int,
-    "again": int,
-    "not_choosing": bool,
+_RULES = {
+    **dict.fromkeys(("event", "record", "opened", "commit", "previous", "result", "about"), TEXT),
+    **dict.fromkeys(("experiment", "declaration"), Rule((str, type(None)))),
+    **dict.fromkeys(("n", "again"), COUNT),
+    "accuracy": NUMBER,
+    "not_choosing": Rule(bool),
+}
+_NEEDED = {  # by event; the first lines of the committed log name none
+    "opening": ("record", "opened"),
+    **dict.fromkeys(("result", "score"), ("record", "opened", "accuracy", "n")),
+    "rule": ("about",),
 }
 LONGEST = 10_000  # characters of a line; a longer one is no line of this log
 
@@ -39,29 +44,16 @@ def read(file: Path) -> list[dict[str, Any]]:
     """The lines of a log, oldest first; none where there is no file. A torn line is a `RecordError` with its number."""
     lines = []
     for number, text in enumerate(_text(file).splitlines(), 1):
+        source = f"{file}: line {number}"
         try:
             line = json.loads(text[:LONGEST])
-            _check(line)
         except (ValueError, RecursionError) as error:
-            raise RecordError(
-                f"{file}: line {number} is torn or no opening ({brief(error)}): restore the log from where it came"
-            ) from error
-        lines.append(line)
+            raise RecordError(f"{source} is torn ({brief(error)}): restore the log from where it came") from error
+        event = line.get("event", "result") if isinstance(line, dict) else None
+        if str(event) not in _NEEDED or not re.fullmatch("[0-9a-f]{12}", str(line.get("record", "0" * 12))):
+            raise RecordError(f"{source} is no opening ({brief(line)}): restore the log from where it came")
+        lines.append(checked(source, line, _RULES, _NEEDED[event]))
     return lines
-
-
-def _check(line: Any) -> None:
-    """Raise `ValueError` for what is no line of a log: its entries have these types, and those of its event."""
-    if not isinstance(line, dict) or line.get("event", "result") not in ("opening", "result", "rule", "score"):
-        raise ValueError(f"{brief(line)} is no event")
-    needed = {"rule": ("about",), "opening": ("record", "opened")}.get(
-        line.get("event", ""), ("record", "opened", "accuracy", "n")
-    )
-    for name, kinds in _TYPES.items():
-        if not isinstance(line.get(name), kinds) and (name in needed or line.get(name) is not None):
-            raise ValueError(f"{name} is {brief(line.get(name))}")
-    if "record" in needed and not re.fullmatch("[0-9a-f]{12}", line["record"]):
-        raise ValueError(f"record is {brief(line['record'])}")
 
 
 def _all_text(file: Path) -> str:

@@ -6,23 +6,59 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.files import RecordError, brief, read_text
 
 WAY_OUT = "restore it from where it came, or delete it and run it again"
-_COUNTS = ("parameters", "macs")
-NUMBERS = {  # that a finished run measures, with the largest that is believed
-    **dict.fromkeys(("train_accuracy", "validation_accuracy"), 1.0),
-    **dict.fromkeys(("train_loss", "validation_loss", "seconds", "images_per_second"), 1e15),
-    "epochs": 1e5,
-    **dict.fromkeys(_COUNTS, 1e15),
-}
-_TEXTS = ("started", "finished", "host", "command", "commit", "device", "hardware", "execution")
-_LONGEST = 2000  # characters of a text in a record
 _SUM = re.compile(r"([0-9a-f]{64})  ([\w.-]+(?:/[\w.-]+)?)")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value may be: of a type, a number within a range, a text of at most 2,000 characters."""
+
+    kind: type | tuple[type, ...]
+    low: float = -1e300
+    high: float = 1e300
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value is one of these; true and false are no numbers."""
+        if not isinstance(value, self.kind) or (isinstance(value, bool) and self.kind is not bool):
+            return False
+        if isinstance(value, str):
+            return len(value) <= 2000
+        return not isinstance(value, (int, float)) or self.low <= value <= self.high
+
+
+TEXT, NUMBER = Rule(str), Rule((int, float))
+SHARE, COUNT = Rule((int, float), 0, 1), Rule(int, 0, 2**50)
+_MEASURED = {  # by a run that was finished
+    **dict.fromkeys(("train_accuracy", "validation_accuracy"), SHARE),
+    **dict.fromkeys(("train_loss", "validation_loss", "seconds", "images_per_second"), Rule((int, float), 0, 1e15)),
+    "epochs": Rule((int, float), 0, 1e5),
+    **dict.fromkeys(("parameters", "macs"), COUNT),
+}
+_ORIGIN = {
+    **dict.fromkeys(("started", "finished", "host", "command", "commit", "device", "hardware", "execution"), TEXT),
+    "fingerprint": Rule(dict),
+    "threads": Rule(int),
+}
+_SCORES = {"n": Rule(int, 1, 2**40), "correct": COUNT, **dict.fromkeys(("low", "accuracy", "high"), SHARE)}
+_EXACT_SCORES = {f"exact_{name}": rule for name, rule in _SCORES.items()}
+
+
+def checked(source: str, tree: Any, rules: Mapping[str, Rule], needed: Iterable[str] = ()) -> dict[str, Any]:
+    """A mapping as it is; `RecordError` for what is needed and missing, and for a value against its rule."""
+    if not isinstance(tree, dict):
+        raise RecordError(f"{source} is {brief(tree)}, no mapping: {WAY_OUT}")
+    for name in {*needed, *(rules.keys() & tree.keys())}:
+        if not rules[name].allows(tree.get(name)):
+            raise RecordError(f"{source}: {name} is {brief(tree.get(name))}, which cannot be: {WAY_OUT}")
+    return dict(tree)
 
 
 def read_sums(path: Path) -> dict[str, str]:
@@ -35,28 +71,17 @@ def read_sums(path: Path) -> dict[str, str]:
     return sums
 
 
-def checked_metrics(source: str, metrics: Any, needed: Iterable[str] = NUMBERS) -> dict[str, Any]:
+def checked_metrics(source: str, metrics: Any, needed: Iterable[str] = _MEASURED) -> dict[str, Any]:
     """A record's metrics as they are; `RecordError` for what is needed and missing, and for what no run measures."""
-    _check_mapping(source, "metrics", metrics)
-    failed = "failed" in metrics
-    _check_text(source, "failed", metrics.get("failed", ""))
-    for name in {*(() if failed else needed), *(NUMBERS.keys() & metrics.keys())}:
-        value = metrics.get(name)
-        if not _is_number(value) or not 0 <= value <= NUMBERS[name] or (name in _COUNTS and not isinstance(value, int)):
-            raise RecordError(f"{source}: {name} is {brief(value)}, which no run measures: {WAY_OUT}")
-    return dict(metrics)
+    failed = isinstance(metrics, dict) and "failed" in metrics
+    return checked(source, metrics, {"failed": TEXT, **_MEASURED}, () if failed else needed)
 
 
 def checked_provenance(source: str, provenance: Any) -> dict[str, Any]:
     """Where a record was made, as it is; `RecordError` for an entry of another type."""
-    _check_mapping(source, "provenance", provenance)
-    _check_mapping(source, "fingerprint", provenance.get("fingerprint"))
-    _check_text(source, "stamp", provenance["fingerprint"].get("stamp"))
-    for name in _TEXTS:
-        _check_text(source, name, provenance.get(name, ""))
-    if not isinstance(provenance.get("threads", 1), int):
-        raise RecordError(f"{source}: threads is {brief(provenance['threads'])}, no count: {WAY_OUT}")
-    return dict(provenance)
+    origin = checked(source, provenance, _ORIGIN, ["fingerprint"])
+    checked(f"{source}: fingerprint", origin["fingerprint"], {"stamp": TEXT}, ["stamp"])
+    return origin
 
 
 def checked_curve(source: str, rows: Any) -> tuple[dict[str, float], ...]:
@@ -64,7 +89,7 @@ def checked_curve(source: str, rows: Any) -> tuple[dict[str, float], ...]:
     if not isinstance(rows, (list, tuple)):
         raise RecordError(f"{source}: the history is {brief(rows)}, no list of rows: {WAY_OUT}")
     for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict) or not all(isinstance(key, str) and _is_number(row[key]) for key in row):
+        if not isinstance(row, dict) or not all(isinstance(key, str) and NUMBER.allows(row[key]) for key in row):
             raise RecordError(f"{source}: row {number} of the history is {brief(row)}, no numbers by name: {WAY_OUT}")
     return tuple({name: float(value) for name, value in row.items()} for row in rows)
 
@@ -81,31 +106,11 @@ def read_history(path: Path) -> tuple[dict[str, float], ...]:
 
 def checked_scores(path: Path, scores: Any) -> dict[str, Any]:
     """The scores on the test set as they are; `RecordError` for what is missing or out of its range."""
-    _check_mapping(str(path), "the result", scores)
-    _check_text(str(path), "opened", scores.get("opened"))
-    kinds = ("", "exact_") if "exact_n" in scores else ("",)
-    for kind in kinds:
-        count, correct = scores.get(f"{kind}n"), scores.get(f"{kind}correct")
-        shares = [scores.get(f"{kind}{name}") for name in ("low", "accuracy", "high")]
-        if type(count) is not int or type(correct) is not int or not 0 <= correct <= count or not 0 < count < 2**40:
-            raise RecordError(f"{path}: {brief(correct)} correct of {brief(count)} is no count: {WAY_OUT}")
-        if not all(_is_number(share) and 0 <= share <= 1 for share in shares):
-            raise RecordError(f"{path}: {brief(shares)} is no accuracy with its interval: {WAY_OUT}")
-        if abs(float(shares[1] or 0) - correct / count) > 1e-9:
-            raise RecordError(f"{path}: accuracy {brief(shares[1])} is not {correct} of {count}: {WAY_OUT}")
-    return dict(scores)
-
-
-def _check_mapping(source: str, name: str, value: Any) -> None:
-    if not isinstance(value, dict):
-        raise RecordError(f"{source}: {name} is {brief(value)}, no mapping: {WAY_OUT}")
-
-
-def _check_text(source: str, name: str, value: Any) -> None:
-    if not isinstance(value, str) or len(value) > _LONGEST:
-        raise RecordError(f"{source}: {name} is {brief(value)}, no text of at most {_LONGEST} characters: {WAY_OUT}")
-
-
-def _is_number(value: Any) -> bool:
-    """Whether it is a number that a float holds."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
+    exact = isinstance(scores, dict) and "exact_n" in scores
+    needed = ["opened", *_SCORES, *(_EXACT_SCORES if exact else ())]
+    scores = checked(str(path), scores, {"opened": TEXT, **_SCORES, **_EXACT_SCORES}, needed)
+    for kind in ("", "exact_") if exact else ("",):
+        accuracy, correct, count = (scores[f"{kind}{name}"] for name in ("accuracy", "correct", "n"))
+        if correct > count or abs(accuracy - correct / count) > 1e-9:
+            raise RecordError(f"{path}: accuracy {accuracy:g} is not {correct} of {count}: {WAY_OUT}")
+    return scores
