@@ -219,12 +219,12 @@ def test_trivial_ops_are_torchvisions_and_drawn_equally_often():
 
 def test_trivial_on_a_gpu_gives_the_same_images_and_asks_it_nothing():
     images, (op, level) = pictures(90), torch.randint(0, 14, (2, 90), generator=torch.Generator().manual_seed(0))
-    strengths = ours._strengths("wide", images.device)[op, level]
-    on_a_gpu, here = ours._masked(images, op, strengths), ours._sorted(images, op, strengths)
+    strengths = trivial_augment._strengths("wide", images.device)[op, level]
+    on_a_gpu, here = trivial_augment._masked(images, op, strengths), trivial_augment._sorted(images, op, strengths)
     assert torch.equal(on_a_gpu, here)
     assert not torch.equal(here, images)
     with OperationCounter() as counter:
-        ours._masked(images, op, strengths)
+        trivial_augment._masked(images, op, strengths)
     assert not counter.waits
 
 

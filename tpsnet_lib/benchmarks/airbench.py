@@ -43,8 +43,8 @@ def bench_airbench(
         assert state.validation_logits is not None
         accuracy = metrics.accuracy(state.validation_logits, validation.labels.cpu())
         mine.append({"accuracy": accuracy, "seconds": state.seconds})
-    said = {"hardware": hardware(device), "data": fit_set.stamp, "fitted": len(fit_set), "scored": len(validation)}
-    return {**said, "script": sha256_of(script), "airbench95": theirs, "ours": mine, "config": config.to_dict()}
+    origin = {"hardware": hardware(device), "data": fit_set.stamp, "fitted": len(fit_set), "scored": len(validation)}
+    return {**origin, "script": sha256_of(script), "airbench95": theirs, "ours": mine, "config": config.to_dict()}
 
 
 def _write_images(folder: Path, fit_set: ImageSet, validation: ImageSet, data: DataConfig) -> None:

@@ -57,8 +57,8 @@ def measure(
     counts = list(dict.fromkeys((1, together)))
     peak = matrix_peak(device, native, 0.02 * seconds)
     rows: dict[str, Any] = {}
-    for number, (name, given) in enumerate(runs.items()):
-        config = given.with_precision(native)
+    for number, (name, run) in enumerate(runs.items()):
+        config = run.with_precision(native)
         rows[name] = {"id": config.id}
         for turn, count in enumerate(counts):
             parts_left = len(counts) * (len(runs) - number) - turn

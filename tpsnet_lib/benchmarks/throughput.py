@@ -101,19 +101,19 @@ def baseline_variants(
     baseline: original_loop.BaselineProcess, device: torch.device, timing: Timing
 ) -> list[dict[str, Any]]:
     """Images a second of the original's way in each precision that is native here and with each number of workers."""
-    asked = [
+    variants = [
         (precision, count)
         for precision in dict.fromkeys(("fp32", native_precision(device)))
         for count in (_worker_counts() if timing.workers is None else timing.workers)
     ]
-    found = []
-    with Progress(len(asked), "trying the original's way") as bar:
-        for precision, count in asked:
+    rates = []
+    with Progress(len(variants), "trying the original's way") as bar:
+        for precision, count in variants:
             rate = _baseline_rate(baseline, precision, count, timing.seconds)
-            found.append({"precision": precision, "workers": count, "images_per_second": rate})
+            rates.append({"precision": precision, "workers": count, "images_per_second": rate})
             bar.advance()
             bar.stage(f"{rate:.0f} images/s in {precision} with {count} workers")
-    return found
+    return rates
 
 
 def _baseline_rate(baseline: original_loop.BaselineProcess, precision: str, workers: int, seconds: float) -> float:
@@ -172,14 +172,14 @@ def bench_search(trials: int = 50, long_trials: int = 12, device: str = "cpu") -
     several = DataConfig("shapes10", train_size=4000, validation_size=500)
     short = RunConfig(ModelConfig(blocks=(1,), channels=(4,), stem=4), TrainConfig(epochs=1, batch_size=50), trivial)
     long = RunConfig(ModelConfig(blocks=(1, 1, 1), channels=(16, 32, 64)), TrainConfig(epochs=1), several)
-    asked = ray_backend.RayOptions(training=train.TrainOptions(device, progress="none"), workers=1)
+    options = ray_backend.RayOptions(training=train.TrainOptions(device, progress="none"), workers=1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        local = _seconds_a_trial(local_backend.run_all, short, trials, asked)
-        on_ray = _seconds_a_trial(ray_backend.run_all, short, trials, asked)
+        local = _seconds_a_trial(local_backend.run_all, short, trials, options)
+        on_ray = _seconds_a_trial(ray_backend.run_all, short, trials, options)
         one, two = (
-            _seconds_a_trial(local_backend.run_all, long, long_trials, replace(asked, workers=n)) for n in (1, 2)
+            _seconds_a_trial(local_backend.run_all, long, long_trials, replace(options, workers=n)) for n in (1, 2)
         )
     finally:
         torch.set_num_threads(threads)
@@ -197,16 +197,16 @@ def bench_search(trials: int = 50, long_trials: int = 12, device: str = "cpu") -
     }
 
 
-def _seconds_a_trial(run_all: Callable[..., Any], config: RunConfig, trials: int, asked: RunOptions) -> float:
+def _seconds_a_trial(run_all: Callable[..., Any], config: RunConfig, trials: int, options: RunOptions) -> float:
     """From the end of the first trial (of each worker) to that of the last, divided by the trials between."""
     runs = [Run(f"seed {seed}", config.with_seed(seed), {}) for seed in range(trials)]
     experiment = Experiment("bench", "?", "cpu", 0, 1.0, False, False, runs)
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store")
-        noted = replace(asked, store=store, on_record=lambda *_: ends.append(time.perf_counter()))
-        run_all([(experiment, run) for run in runs], noted)
-    workers = asked.workers or 1
+        with_ends = replace(options, store=store, on_record=lambda *_: ends.append(time.perf_counter()))
+        run_all([(experiment, run) for run in runs], with_ends)
+    workers = options.workers or 1
     return (ends[-1] - ends[workers - 1]) / (trials - workers)
 
 

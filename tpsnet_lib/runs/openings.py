@@ -49,8 +49,8 @@ def read(file: Path) -> list[dict[str, Any]]:
             line = json.loads(text[:LONGEST])
         except (ValueError, RecursionError) as error:
             raise RecordError(f"{source} is torn ({brief(error)}): restore the log from where it came") from error
-        event = line.get("event", "result") if isinstance(line, dict) else None
-        if str(event) not in _NEEDED or not re.fullmatch("[0-9a-f]{12}", str(line.get("record", "0" * 12))):
+        event = str(line.get("event", "result")) if isinstance(line, dict) else ""
+        if event not in _NEEDED or not re.fullmatch("[0-9a-f]{12}", str(line.get("record", "0" * 12))):
             raise RecordError(f"{source} is no opening ({brief(line)}): restore the log from where it came")
         lines.append(checked(source, line, _RULES, _NEEDED[event]))
     return lines

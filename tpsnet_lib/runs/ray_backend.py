@@ -112,10 +112,10 @@ def connected(address: str | None, workers: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    here = {} if address else {"num_cpus": workers, "include_dashboard": False, "object_store_memory": 100 * 2**20}
+    local = {} if address else {"num_cpus": workers, "include_dashboard": False, "object_store_memory": 100 * 2**20}
     for attempt in range(1, STARTS + 1):
         try:
-            ray.init(address or "local", log_to_driver=False, logging_level="CRITICAL", **here)  # type: ignore[arg-type]
+            ray.init(address or "local", log_to_driver=False, logging_level="CRITICAL", **local)  # type: ignore[arg-type]
             break
         except Exception as error:  # Ray has no narrower one for a node that does not start in its 30 seconds
             ray.shutdown()
@@ -246,8 +246,8 @@ def _tuner(jobs: Sequence[Job], counter: _Counter, folder: Path, stop: Path, opt
 def _gpus(options: RayOptions) -> float:
     """The share of the GPUs that a trial takes."""
     if options.gpus_per_run is None:
-        here = options.address is None and resolve_device(options.training.device).type == "cuda"
-        return torch.cuda.device_count() / (options.workers or 1) if here else 0.0
+        is_local = options.address is None and resolve_device(options.training.device).type == "cuda"
+        return torch.cuda.device_count() / (options.workers or 1) if is_local else 0.0
     available = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
     if options.gpus_per_run > available:
         raise ConfigError(f"--gpus-per-run is {options.gpus_per_run:g}: Ray has {available:g} GPUs")

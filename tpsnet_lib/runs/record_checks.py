@@ -108,9 +108,9 @@ def checked_scores(path: Path, scores: Any) -> dict[str, Any]:
     """The scores on the test set as they are; `RecordError` for what is missing or out of its range."""
     exact = isinstance(scores, dict) and "exact_n" in scores
     needed = ["opened", *_SCORES, *(_EXACT_SCORES if exact else ())]
-    scores = checked(str(path), scores, {"opened": TEXT, **_SCORES, **_EXACT_SCORES}, needed)
+    counted = checked(str(path), scores, {"opened": TEXT, **_SCORES, **_EXACT_SCORES}, needed)
     for kind in ("", "exact_") if exact else ("",):
-        accuracy, correct, count = (scores[f"{kind}{name}"] for name in ("accuracy", "correct", "n"))
+        accuracy, correct, count = (counted[f"{kind}{name}"] for name in ("accuracy", "correct", "n"))
         if correct > count or abs(accuracy - correct / count) > 1e-9:
             raise RecordError(f"{path}: accuracy {accuracy:g} is not {correct} of {count}: {WAY_OUT}")
-    return scores
+    return counted
