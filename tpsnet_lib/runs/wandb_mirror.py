@@ -51,7 +51,14 @@ class Mirror(contextlib.AbstractContextManager["Mirror"]):
         return lambda run, record: self.record(record, groups[run.config], run.label)
 
     def __exit__(self, *_: object) -> None:
-        self._attempt(lambda: self.run and self.run.finish(exit_code=1))  # of a run whose training was cut short
+        self._attempt(self._end)
+
+    def _end(self) -> None:
+        """End a run whose training was cut short, and wait until W&B's own process has written everything."""
+        if self.run is not None:
+            self.run.finish(exit_code=1)
+        if (wandb := sys.modules.get("wandb")) is not None:
+            wandb.teardown()
 
     def _attempt(self, action: Callable[[], object]) -> None:
         while self.mode != "off":
