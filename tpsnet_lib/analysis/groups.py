@@ -81,12 +81,12 @@ def group(label: str, pairs: Pairs, experiment: str = "") -> Group:
     return Group(label, configs, finished, experiment, failed=len(records) - len(finished))
 
 
-def groups_by_label(pairs: Pairs, experiment: str = "") -> dict[str, Group]:
+def groups_by_label(pairs: Pairs) -> dict[str, Group]:
     """Runs with their records in one group a label, in the order in which they are declared."""
     labelled: dict[str, list[tuple[Run, Record | None]]] = {}
     for run, record in pairs:
         labelled.setdefault(run.label, []).append((run, record))
-    return {label: group(label, members, experiment) for label, members in labelled.items()}
+    return {label: group(label, members) for label, members in labelled.items()}
 
 
 def hardware(record: Record) -> str:
