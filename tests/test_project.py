@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 SAME_NAME = """
-beautifulsoup4 cycler filelock html5lib hypothesis ipykernel ipython ipywidgets jinja2 jupyterlab latex2mathml
+beautifulsoup4 filelock html5lib hypothesis ipykernel ipython ipywidgets jinja2 jupyterlab latex2mathml
 llvmlite markupsafe matplotlib mypy nbclient nbconvert nbformat nbval nh3 numba numpy optuna pandas papermill
 pillow pytest pytest-xdist pyyaml ruff safetensors scikit-learn scipy seaborn statsmodels torchmetrics
 torchvision tqdm types-pyyaml types-tqdm wandb
