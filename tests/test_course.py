@@ -150,6 +150,9 @@ def test_a_prediction_is_kept_before_the_result_and_not_after(
     assert guess is not None
     _, above, row = boxes[0].children
     knob = above.children[0]
+    if knob.value in (None, ""):
+        row.children[0].click()
+        assert (guess.value, row.children[1].value) == (None, "Choose an answer first.")
     knob.value = value
     row.children[0].click()
     assert guess.value == value

@@ -186,11 +186,13 @@ def predict(
     button = ipywidgets.Button(description="Keep my prediction", layout=ipywidgets.Layout(width="12em"))
 
     def keep(_: Any) -> None:
-        if kept.result is None:
+        if kept.result is not None:
+            line.value = "The result is already shown."
+        elif knob.value in (None, ""):
+            line.value = "Choose an answer first."
+        else:
             kept.value = knob.value
-        line.value = (
-            "The result is already shown." if kept.result is not None else f"Kept: {escape(kept.said(kept.value))}"
-        )
+            line.value = f"Kept: {escape(kept.said(kept.value))}"
 
     button.on_click(keep)
     title = ipywidgets.HTML(f"<b>Predict first.</b> {escape(question)}")

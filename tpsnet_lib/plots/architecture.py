@@ -125,7 +125,7 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
     depths = sorted({blocks for blocks, _ in losses})
     gains = {b: np.mean(losses[b, "plain"]) - np.mean(losses[b, "residual"]) for b in depths}
     most = f"Skips change the training loss most at B = {max(gains, key=lambda b: abs(gains[b]))}." if gains else ""
-    text = f"{most} Rings are runs, points their means with 95% t intervals (left: of the logarithm).".strip()
+    text = f"{most} Rings are runs, points their means, those of the accuracy with 95% t intervals.".strip()
     records = [record for group in recorded for record in group.records]
     return describe(fig, caption=text, alt=f"Loss and accuracy over depth. Loss: {told}.", records=records)
 
@@ -181,22 +181,23 @@ def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:
 
 
 def _points(ax: Any, table: Any, x: str, log: bool = False, **options: Any) -> None:
-    """A ring a run and, beside the rings, the mean with its 95% t interval; on a logarithmic axis, of the logarithm."""
+    """A ring a run and, beside the rings, the mean with its 95% t interval; on a logarithmic axis without it."""
     dodge = 0.25 if "hue" in options else False
     chosen = {**options} if "hue" in options else {**options, "color": BLUE}
     chosen |= {"data": table, "x": x, "y": "value", "ax": ax}
-    ax.set_yscale("log" if log else "linear")  # before the points, because seaborn averages on the axis's scale
     sns.stripplot(**chosen, jitter=0.08, dodge=bool(dodge), legend=False, marker=r"$\circ$")
-    sns.pointplot(**chosen, dodge=dodge, errorbar=_t_interval, capsize=0.15, markersize=4, linewidth=1.2)
+    errorbar = None if log else _t_interval  # an interval of few values may reach below 0
+    sns.pointplot(**chosen, dodge=dodge, errorbar=errorbar, capsize=0.15, markersize=4, linewidth=1.2)
     if ax.get_legend():
         ax.legend(title=None)
     low, high = table["value"].min(), table["value"].max()
     room = 0.6 * (high - low) + 0.02 * abs(table["value"].mean())
-    ax.set_ylim(*((low / 2, 2 * high) if log else (low - room, high + room)))  # an interval may be many times as long
     if log:
+        ax.set_yscale("log")  # after the points, because seaborn would average logarithms
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_locator(NullLocator())
+    ax.set_ylim(*((low / 2, 2 * high) if log else (low - room, high + room)))  # an interval may be many times as long
     ax.grid(axis="x", visible=False)
 
 
