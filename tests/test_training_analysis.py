@@ -104,6 +104,15 @@ def test_a_recipe_is_set_beside_a_published_run_with_the_noise_of_all_recipes_se
     assert training.against_published(Final("shut", ours.records, (None,) * 3), original, [ours]).n == 0
 
 
+def test_verdicts_against_a_published_run_are_adjusted_over_all_recipes() -> None:
+    original = next(row for row in cost.published() if row["model"] == "TPSNet")
+    ahead = final("ahead", 0.9558, 0.9562, 0.9560, 0.9559, 0.9561)
+    others = [final(f"even {n}", *(0.948 + 0.0001 * n + 0.0001 * seed for seed in range(5))) for n in range(5)]
+    alone = training.verdicts_against_published([ahead], original)
+    among = training.verdicts_against_published([ahead, *others], original)
+    assert (alone["ahead"], among["ahead"]) == (stats.HOLDS, stats.NOT_SETTLED)
+
+
 def test_the_first_weights_of_a_run_are_those_of_its_seed() -> None:
     (one, sgd), (again, _), (other, _) = (training.start(TINY.with_seed(seed)) for seed in (0, 0, 1))
     weights = [nn.utils.parameters_to_vector(network.parameters()) for network in (one, again, other)]

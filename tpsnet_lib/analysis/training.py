@@ -79,6 +79,14 @@ def against_published(final: Final, row: Mapping[str, Any], others: Iterable[Fin
     return stats.published_difference(accuracies, images, row["accuracy"], int(row["n"]), pooled if pooled[1] else None)
 
 
+def verdicts_against_published(finals: Iterable[Final], row: Mapping[str, Any]) -> dict[str, str]:
+    """The verdict on "ours is better than this published run", by recipe: those of all recipes that were opened are
+    adjusted together by Holm's method."""
+    opened = [final for final in finals if final.opened]
+    comparisons = {final.name: (against_published(final, row, opened), SMALLEST_GAIN) for final in opened}
+    return {name: adjusted.verdict for name, adjusted in stats.holm(comparisons).items()}
+
+
 # The single seed ----------------------------------------------------------------------------------------------------
 
 

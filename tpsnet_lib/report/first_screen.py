@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
 from tpsnet_lib.analysis.final_runs import Final, finals, leading
-from tpsnet_lib.analysis.training import SMALLEST_GAIN, ablation, against_published
+from tpsnet_lib.analysis.training import ablation, against_published, verdicts_against_published
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.plots import style
@@ -116,10 +116,9 @@ def _time(final: Final) -> str:
 
 def _why_not_settled(final: Final, original: Mapping[str, Any], found: Sequence[Final]) -> str:
     """What "not settled" means here: the interval has the noise of the one published run too, and includes 0."""
-    estimate = against_published(final, original, found)
-    if stats.verdict(estimate, SMALLEST_GAIN) != stats.NOT_SETTLED or not estimate.has_interval:
-        return ""
-    return " (its one run has noise too)"
+    verdict = verdicts_against_published(found, original)[final.name]
+    measured = against_published(final, original, found).has_interval
+    return " (its one run has noise too)" if measured and verdict == stats.NOT_SETTLED else ""
 
 
 def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> list[str]:
@@ -167,8 +166,8 @@ VERDICTS = {  # on `ours is better than the original`, in words
 
 def _difference(final: Final, original: Mapping[str, Any], found: Sequence[Final]) -> str:
     """The difference from the original and its verdict, with the noise of seeds, of images and of the one run."""
-    estimate = against_published(final, original, found)
-    return f"{estimate:points.2}: <em>{VERDICTS[stats.verdict(estimate, SMALLEST_GAIN)]}</em>"
+    verdict = verdicts_against_published(found, original)[final.name]
+    return f"{against_published(final, original, found):points.2}: <em>{VERDICTS[verdict]}</em>"
 
 
 ACROSS, PHONE = 5.9, 3.5  # inches, of the figure beside the sentences, and on a phone

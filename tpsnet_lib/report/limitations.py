@@ -73,7 +73,8 @@ def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final
         " original adds two variances: of seeds, s² (1/k + 1) for our k runs and its one, with s ="
         f" {100 * sd:.2f} points pooled over our recipes ({freedom} degrees of freedom); and of the images,"
         " p (1 − p) / n on either side, taken as independent. A difference of less than"
-        f" {100 * training.SMALLEST_GAIN:g} points would not matter there.",
+        f" {100 * training.SMALLEST_GAIN:g} points would not matter there. The verdicts of all opened recipes are"
+        " adjusted together by Holm's method.",
     ]
 
 
