@@ -63,7 +63,8 @@ def test_a_killed_worker_costs_no_run(tmp_path: Path) -> None:
 @proc_only
 @pytest.mark.slow
 def test_a_run_whose_worker_dies_every_time_is_named_and_the_others_go_on(tmp_path: Path) -> None:
-    experiment, store = declare(tmp_path / "e.yaml", **rates(3, **{"train.epochs": 8})), Store(tmp_path / "store")
+    runs = [{"train.lr": 0.01, "train.epochs": 200}, {"train.lr": 0.02}, {"train.lr": 0.03}]  # the first is never done
+    experiment, store = declare(tmp_path / "e.yaml", runs=runs), Store(tmp_path / "store")
     unlucky = experiment.runs[0].config.id
     ended = threading.Event()
 
