@@ -121,4 +121,5 @@ def test_seeds_are_drawn_around_the_mean_of_their_recipe() -> None:
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["two_cores", "best"]
     points = sorted(float(x) for dots in axes.collections for x, _ in dots.get_offsets())
     assert points == pytest.approx([-1, -0.1, 0, 0.1, 1])
+    assert "3 of 4 pairs" in style.description(figure).caption
     assert "0.22 points" in style.description(figure).caption

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis.training import AblationRow
+from tpsnet_lib.analysis.training import AblationRow, pairs_apart
 from tpsnet_lib.plots.style import BLUE, GREEN, INK, ORANGE, VERDICTS, VERMILION, describe, figure
 from tpsnet_lib.runs.records import Record, held_out
 from tpsnet_lib.stats import Estimate
@@ -217,6 +217,7 @@ def dropout_while_scoring(right: Mapping[int, Mapping[str, ArrayLike]]) -> Figur
 
 def seeds(groups: Mapping[str, Sequence[float]], difference: float, records: Sequence[Record] = ()) -> Figure:
     """Each run's distance from the mean of its group, whose runs differ by seed alone, with a published difference."""
+    apart, pairs = pairs_apart(groups.values(), difference)
     rows = [(name, 100 * (value - np.mean(values))) for name, values in groups.items() for value in values]
     frame = pandas.DataFrame(rows, columns=["recipe", "points"])
     fig, axes = figure(height=1.0 + 0.33 * len(groups))
@@ -225,8 +226,8 @@ def seeds(groups: Mapping[str, Sequence[float]], difference: float, records: Seq
     axes.set(xlabel="points from the mean of the recipe's runs", ylabel="")
     return describe(
         fig,
-        caption="Runs of one recipe with other seeds lie as far apart as Models 1 and 2 of the original: the band"
-        f" is {100 * difference:.2f} points wide.",
+        caption=f"{apart} of {pairs} pairs of runs of one recipe with other seeds lie as far apart as Models 1 and 2 of"
+        f" the original: the band is {100 * difference:.2f} points wide.",
         alt="Each run's distance from the mean of its recipe's runs, with a band as wide as the published difference.",
         records=records,
     )
