@@ -31,26 +31,32 @@ def run(options: Options) -> int:
         return _card(options, store)
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"--workers is {options.workers}: give at least 1")
-    needs = "gpu" if resolve_device(options.device).type == "cuda" else "cpu"
+    if not options.pending and not options.experiment:
+        return _list_experiments(store)
     faults: list[str] = []
     if options.pending:
+        needs = "gpu" if resolve_device(options.device).type == "cuda" else "cpu"
         chosen = [e for e in experiments.all_experiments(faults) if e.needs == needs]
-    elif options.experiment:
-        chosen = [experiments.load_experiment(name) for name in options.experiment]
     else:
-        for e in experiments.all_experiments(faults):
-            count = len(experiments.pending([e], store))
-            minutes = f"about {count * e.minutes:.0f} min" if count else "done"
-            print(
-                f"{e.priority:4} {e.name:28} {e.needs}  {count:4} of {len(e.runs):4} pending  {minutes:14} {e.question}"
-            )
-        return _report_unreadable(faults)
+        chosen = [experiments.load_experiment(name) for name in options.experiment]
     jobs = experiments.pending(chosen, store)
     with Mirror(options.wandb) as mirror:
         results = _run_all(options, jobs, store, mirror.follow(chosen, store))
     failed = [record for record in results if record.failed]
     count = len(experiments.pending(chosen, store))
     print(f"{len(results) - len(failed)} runs recorded in {store.writable}, {len(failed)} failed, {count} pending")
+    return _report_unreadable(faults)
+
+
+def _list_experiments(store: Any) -> int:
+    """Print each experiment with what is pending of it."""
+    from tpsnet_lib.runs import experiments
+
+    faults: list[str] = []
+    for e in experiments.all_experiments(faults):
+        count = len(experiments.pending([e], store))
+        minutes = f"about {count * e.minutes:.0f} min" if count else "done"
+        print(f"{e.priority:4} {e.name:28} {e.needs}  {count:4} of {len(e.runs):4} pending  {minutes:14} {e.question}")
     return _report_unreadable(faults)
 
 
