@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tpsnet_lib.config import RunConfig, merged, parse
-from tpsnet_lib.runs.records import Record, Store, load_or_run
+from tpsnet_lib.runs.load_or_run import load_or_run
+from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.train import TrainOptions
 
 QUIET = TrainOptions("cpu", progress="none")  # training on the CPU without lines of progress

@@ -19,7 +19,8 @@ from tpsnet_lib.files import project_root
 from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.runs.experiments import load_experiment
-from tpsnet_lib.runs.records import Record, load_or_run
+from tpsnet_lib.runs.load_or_run import load_or_run
+from tpsnet_lib.runs.records import Record
 from tpsnet_lib.runs.test_set import TestResult
 
 TINY = RunConfig(

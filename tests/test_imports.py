@@ -52,6 +52,7 @@ runs/provenance
 runs/record_checks
 runs/record_files
 runs/records
+runs/load_or_run
 runs/openings
 runs/publish
 runs/export

@@ -18,8 +18,9 @@ from tpsnet_lib.files import RecordError
 from tpsnet_lib.model import build
 from tpsnet_lib.runs import test_set
 from tpsnet_lib.runs.experiments import Experiment, Run
+from tpsnet_lib.runs.load_or_run import load_or_run
 from tpsnet_lib.runs.record_files import WEIGHTS, write_sums, write_weights
-from tpsnet_lib.runs.records import Store, load_or_run, read_record
+from tpsnet_lib.runs.records import Store, read_record
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "05_error_analysis.ipynb"
 SMALL = {  # parameters under which the notebook takes seconds

@@ -16,7 +16,8 @@ from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model import build
 from tpsnet_lib.model_cost import count_macs, count_parameters, layer_costs
 from tpsnet_lib.own_blocks import register_block
-from tpsnet_lib.runs.records import Store, load_or_run
+from tpsnet_lib.runs.load_or_run import load_or_run
+from tpsnet_lib.runs.records import Store
 
 
 class Copy(nn.Module):

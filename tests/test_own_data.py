@@ -19,7 +19,8 @@ from tpsnet_lib.data import datasets, own
 from tpsnet_lib.files import ConfigError, DataError
 from tpsnet_lib.model import build
 from tpsnet_lib.model_cost import count_parameters
-from tpsnet_lib.runs.records import Store, load_or_run
+from tpsnet_lib.runs.load_or_run import load_or_run
+from tpsnet_lib.runs.records import Store
 from tpsnet_lib.runs.test_set import open_test
 
 SMALL = ["--set", "model.blocks=[1]", "--set", "model.channels=[4]", "--set", "model.stem=4", "--set", "train.epochs=2",

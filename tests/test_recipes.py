@@ -16,7 +16,8 @@ from tpsnet_lib.distillation import Teacher
 from tpsnet_lib.files import RecordError, TrainingError
 from tpsnet_lib.model import build
 from tpsnet_lib.model_cost import count_macs, count_parameters
-from tpsnet_lib.runs.records import Record, Store, load_or_run
+from tpsnet_lib.runs.load_or_run import load_or_run
+from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.train import TrainOptions
 from tpsnet_lib.train_state import TrainState
 

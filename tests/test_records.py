@@ -15,10 +15,11 @@ from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import RecordError, TrainingError
 from tpsnet_lib.metrics import accuracy, predict, temperature
 from tpsnet_lib.runs import provenance
+from tpsnet_lib.runs.load_or_run import load_or_run
 from tpsnet_lib.runs.provenance import commit
 from tpsnet_lib.runs.publish import publish_record, write_trials
 from tpsnet_lib.runs.record_files import check_sums, write_failure, write_sums
-from tpsnet_lib.runs.records import Record, Store, load_or_run, read_record, read_trials, rows
+from tpsnet_lib.runs.records import Record, Store, read_record, read_trials, rows
 from tpsnet_lib.train import TrainOptions, training_steps
 
 
@@ -45,7 +46,7 @@ def test_only_a_run_that_kept_validation_images_out_has_a_temperature(tiny_recor
 
 
 def test_a_run_that_has_a_record_is_not_trained_again(tiny_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tpsnet_lib.runs.records.training_steps", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("tpsnet_lib.runs.load_or_run.training_steps", lambda *_, **__: pytest.fail("trained again"))
     assert load_or_run(tiny(), QUIET, store=tiny_store, keep_weights=True).id == tiny().id
 
 

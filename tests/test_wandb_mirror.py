@@ -16,8 +16,9 @@ from conftest import QUIET, TINY, tiny
 
 from tpsnet_lib.cli import main
 from tpsnet_lib.files import Interrupted
+from tpsnet_lib.runs.load_or_run import load_or_run
 from tpsnet_lib.runs.record_files import write_failure
-from tpsnet_lib.runs.records import Record, Store, load_or_run, read_record
+from tpsnet_lib.runs.records import Record, Store, read_record
 from tpsnet_lib.runs.search_space import drawn_values
 from tpsnet_lib.runs.wandb_mirror import Mirror
 

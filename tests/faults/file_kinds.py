@@ -32,6 +32,7 @@ from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.report import run_notebooks
 from tpsnet_lib.report.notebook_html import chapter
 from tpsnet_lib.runs import experiments, export, openings, records, search_space, test_set
+from tpsnet_lib.runs.load_or_run import load_or_run
 from tpsnet_lib.runs.publish import write_trials
 from tpsnet_lib.runs.record_files import SUMS, WEIGHTS, row_sum, write_sums
 from tpsnet_lib.train import TrainOptions, training_steps
@@ -89,7 +90,7 @@ def tiny_record() -> Path:
     keep = tempfile.TemporaryDirectory(prefix="tpsnet-record-")
     _KEPT.append(keep)
     store = records.Store(Path(keep.name))
-    return records.load_or_run(parse(TINY), TrainOptions("cpu", progress="none"), store=store, keep_weights=True).path
+    return load_or_run(parse(TINY), TrainOptions("cpu", progress="none"), store=store, keep_weights=True).path
 
 
 _KEPT: list[Any] = []  # temporary folders, which live as long as this

@@ -58,7 +58,7 @@ def scenes() -> list[Scene]:
 
 def _without_weights() -> None:
     """The record of a run that was kept without weights, as a search keeps it."""
-    from tpsnet_lib.runs.records import load_or_run
+    from tpsnet_lib.runs.load_or_run import load_or_run
     from tpsnet_lib.train import TrainOptions
 
     load_or_run(config(1), TrainOptions("cpu", progress="none"))

@@ -20,7 +20,8 @@ from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import RecordError
 from tpsnet_lib.model import Block, ResNet
 from tpsnet_lib.runs.experiments import collect, final_ids, load_experiment
-from tpsnet_lib.runs.records import Record, Store, load_or_run
+from tpsnet_lib.runs.load_or_run import load_or_run
+from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.test_set import find_test, open_test, score
 
 BASELINE = "classroom"  # the experiment whose network errors under corruptions are compared with

@@ -129,7 +129,8 @@ def train(options: Options) -> int:
     """Train one network, or read its record where it has been trained before."""
     from tpsnet_lib.device import native_precision, resolve_device
     from tpsnet_lib.model_cost import check_budget
-    from tpsnet_lib.runs.records import default_store, in_percent, load_or_run
+    from tpsnet_lib.runs.load_or_run import load_or_run
+    from tpsnet_lib.runs.records import default_store, in_percent
     from tpsnet_lib.runs.wandb_mirror import Mirror
     from tpsnet_lib.train import TrainOptions
 

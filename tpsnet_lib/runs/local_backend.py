@@ -25,8 +25,9 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import Interrupted, TpsnetError, TrainingError, brief, write_whole
 from tpsnet_lib.locks import Held, do_not_wait, signals_answered_by
+from tpsnet_lib.runs.load_or_run import finished, record_failure, run_in_steps
 from tpsnet_lib.runs.provenance import now
-from tpsnet_lib.runs.records import Record, Store, default_store, finished, record_failure, run_in_steps
+from tpsnet_lib.runs.records import Record, Store, default_store
 from tpsnet_lib.runs.round_robin import RoundRobin
 from tpsnet_lib.runs.search_results import (
     EPOCHS_FILE,

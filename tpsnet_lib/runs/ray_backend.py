@@ -26,9 +26,10 @@ from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError
 from tpsnet_lib.locks import Held, lock, signals_answered_by
 from tpsnet_lib.runs.experiments import Run, find_record
+from tpsnet_lib.runs.load_or_run import record_failure
 from tpsnet_lib.runs.local_backend import RunOptions, WorkerSettings, work
 from tpsnet_lib.runs.provenance import now
-from tpsnet_lib.runs.records import Record, record_failure
+from tpsnet_lib.runs.records import Record
 from tpsnet_lib.runs.search_results import Job, SearchResults
 
 # No reports home, no logs beside ours, no tables in the terminal; signals are answered here.
