@@ -91,15 +91,15 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
     "Model 2 against Model 1": [rf"leave the difference uncertain: {POINTS}", rf"model2 - model1: {POINTS}"],
     "three layers against two": [
         rf"Three residual layers beat two, at matched parameters {POINTS}",
-        rf"N=3 is better than N=2 [\w ]+ {POINTS}",
+        rf"\bN: N=3 over N=2 [\w ]+ {POINTS}",
     ],
     "three layers against four": [
         rf"Three residual layers beat four, at matched parameters {POINTS}",
-        rf"N=3 is better than N=4 [\w ]+ {POINTS}",
+        rf"\bN: N=3 over N=4 [\w ]+ {POINTS}",
     ],
     "width at one block": [
         rf"Wider is better at one block a layer {POINTS}",
-        rf"w=12 is better than w=8 [\w ]+ {POINTS}",
+        rf"\bw: w=12 over w=8 [\w ]+ {POINTS}",
     ],
     "SGD against the Adam family": [
         rf"Random trials with SGD beat those with the Adam family {POINTS}",

@@ -44,8 +44,8 @@ def best_epoch(store: Store) -> str:
         f"In {earlier:,} of our {len(excess):,} runs another epoch than the last has the lowest loss on the validation"
         f" images. Reported by that epoch, a run would claim **{stats.mean(excess, 'runs'):points.3}** more, the mean"
         f" over all {len(excess):,}; the {earlier:,} alone {100 * sum(excess) / max(1, earlier):.2f} points, and"
-        f" {100 * max(excess):.1f} at most. That is little if the learning rate falls to zero, and a wrong habit: it"
-        f" cost the original {100 * (curve[300] - curve[276]):.2f} points: its last epoch has {100 * curve[300]:.2f}%."
+        f" {100 * max(excess):.1f} at most: little if the rate falls to zero, and a wrong habit. It cost the original"
+        f" {100 * (curve[300] - curve[276]):.2f} points: its last epoch has {100 * curve[300]:.2f}%."
     )
 
 

@@ -127,17 +127,18 @@ def _claims(rows: Sequence[judge.Row]) -> str:
         f"{judge.describe_table(rows)} A test holds if the interval of the difference lies above 0; it does not hold if"
         f" the interval leaves no room for the smallest effect of interest, {smallest}; it shows no difference that"
         " matters if the interval lies within that effect on both sides of 0. Else it is not settled. The intervals"
-        " shown are those of one test, unadjusted: a row whose interval excludes 0 is not settled if its p, adjusted"
-        " over all tests of the table, is above 0.05."
+        " are unadjusted: a row whose interval excludes 0 is not settled if its p, adjusted over all tests, is above"
+        " 0.05. Tests that wait for runs stand in the folded table."
     )
     lines = [
         {
             "verdict": page.verdict(row.verdict),
             "tested": f"({row.claim}) {row.sentence}",
-            "difference": row.difference if row.n else None,
-            "adjusted p": f"{row.p:.2g}" if row.n else None,
+            "difference": row.difference,
+            "adjusted p": f"{row.p:.2g}",
         }
         for row in rows
+        if row.n
     ]
     caption = f"What the tests of the original's claims (a) to (j) say{common_budget(rows)}."
     table = page.table(lines, ["verdict", "tested", "difference", "adjusted p"], caption)
@@ -179,9 +180,8 @@ def _made() -> str:
     )
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     return (
-        "<p>Five notebooks read recorded runs and compute every figure and table of this page; each run is known by a"
-        " hash of its config, and carries its commit, hardware and versions. The chapters"
-        f" were executed by papermill with tpsnet {__version__}; code and records are under the MIT licence.</p>"
+        "<p>Five notebooks read recorded runs and compute every figure and table of this page. Papermill executed them"
+        f" with tpsnet {__version__}; code and records are under the MIT licence.</p>"
         f"<p>This page was built on {today}.{age}</p>"
         f"<p>Cite as: the TPSNet authors, <cite>{escape(TITLE)}</cite>, version {__version__}, report of {today}, MIT"
         " licence. The file <code>CITATION.cff</code> of the project says the same to machines. The network and the"

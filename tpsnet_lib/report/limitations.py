@@ -23,15 +23,14 @@ def _of_accuracy(leading: Sequence[tuple[str, Final]]) -> list[str]:
     stamps = {record.stamp for _, final in leading for record in final.counted}
     copies = (stamp for stamp in sorted(stamps) if "(" in stamp)
     found = [f"The images are one copy of the data set: {escape(stamp)}." for stamp in copies]
+    exact = [(where, final) for where, final in leading if "exact_n" in final.opened[0][1].metrics]
+    if exact:
+        n = exact[0][1].opened[0][1].metrics["exact_n"]
+        each = " and ".join(f"{final.accuracy('exact_'):%} {where}" for where, final in exact)
+        found.append(f"On the {n:,} test images with the original pixels, our accuracy is {each}.")
     found += [
-        f"On the {final.opened[0][1].metrics['exact_n']:,} test images with the original pixels, the network {where}"
-        f" has {final.accuracy('exact_'):%}."
-        for where, final in leading
-        if "exact_n" in final.opened[0][1].metrics
-    ]
-    found += [
-        f"The recipe {where} has no run that kept the validation images out, so that no held-out accuracy stands beside"
-        " its test accuracy yet; it is the only one of its class that has records."
+        f"The recipe {where} has no held-out accuracy beside its test accuracy, and is the only one of its class that"
+        " has records."
         for where, final in leading
         if not final.held_out
     ]
@@ -69,12 +68,13 @@ def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final
     return [
         f"The original's {100 * original['accuracy']:.2f}% is that of an epoch chosen by the test images; its last"
         f" epoch has {100 * last:.2f}%, and the differences from that are: {differences}.",
+        '<details class="folded"><summary>How the intervals of the first page are made</summary>'
         "The interval of a mean is Student's t over the seeds, on these test images. That of a difference from the"
         " original adds two variances: of seeds, s² (1/k + 1) for our k runs and its one, with s ="
         f" {100 * sd:.2f} points pooled over our recipes ({freedom} degrees of freedom); and of the images,"
         " p (1 − p) / n on either side, taken as independent. A difference of less than"
         f" {100 * training.SMALLEST_GAIN:g} points would not matter there. The verdicts of all opened recipes are"
-        " adjusted together by Holm's method.",
+        " adjusted together by Holm's method.</details>",
     ]
 
 
