@@ -49,7 +49,7 @@ def _rank(final: Final) -> str:
     below = [row for row in published if row["accuracy"] <= final.accuracy().value]
     own = sum(row["source"] == original["source"] for row in below)
     layout = f"[{','.join(map(str, final.run.model.blocks))}] @ {final.run.model.channels[0]}"
-    same = [f"{row['model']} reports {row['accuracy']:.2%}" for row in published if row["model"].endswith(layout)]
+    same = [f"{row['model']}, reports {row['accuracy']:.2%}" for row in published if row["model"].endswith(layout)]
     alike = f" A published network of its blocks and channels, {escape(same[0])}." if same else ""
     return f" Of the {len(below)} that report no more than {final.name}, {own} are the original's own.{alike}"
 
