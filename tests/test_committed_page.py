@@ -88,7 +88,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         r"Of (\d+) pairs of runs of one recipe with another seed, (\d+) are",
     ],
     "spread of seeds": [r"\(standard deviation ([\d.]+) points\)", r"; their standard deviation is (\d+\.\d+)\."],
-    "Model 2 against Model 1": [rf"leave the difference uncertain: {POINTS}", rf"model2 - model1: {POINTS}"],
+    "Model 2 against Model 1": [rf"images alone the difference is {POINTS}", rf"model2 - model1: {POINTS}"],
     "three layers against two": [
         rf"Three residual layers beat two, at matched parameters {POINTS}",
         rf"\bN: N=3 over N=2 [\w ]+ {POINTS}",

@@ -98,6 +98,6 @@ def seed_sentence(groups: Mapping[str, list[float]], better: Mapping[str, Any], 
     return (
         f"{better['model']} beats {worse['model']} by {100 * gap:.2f} points, one seed each. Of our {pairs} pairs of"
         f" fully trained networks of one recipe with **another seed, {apart} differ by at least as much** (standard"
-        f" deviation {100 * sd:.2f} points). And {n:,} test images alone leave the difference uncertain:"
-        f" {images:points.2}."
+        f" deviation {100 * sd:.2f} points). And from {n:,} test images alone the difference is {images:points.2}:"
+        f" {stats.verdict(images, stats.SMALLEST_EFFECT)}."
     )
