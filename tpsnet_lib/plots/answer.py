@@ -39,7 +39,7 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     others = [row for row in shown if row not in ours and row not in original]
     read, unread = ([row for row in others if (row.get("checked") == "no") == hollow] for hollow in (False, True))
     dots: Any = {"color": BLUE, "markersize": 5, "zorder": 2}
-    axes.step(*_places(edge), where="post", color=SKY, zorder=1, label="best reported for its size")
+    axes.step(*_places(edge), where="post", color=SKY, zorder=1, label="best for its size")
     axes.plot(*_places(read), "o", **dots, label="published")
     axes.plot(*_places(unread), "o", **dots, markerfacecolor="white", label="published, not read at its source")
     axes.plot(*_places(original), "s", color=INK, markersize=6, label="TPSNet, the original", zorder=3)
@@ -57,8 +57,12 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     best = [row for row in edge if row not in ours and row not in original]
     _name(axes, [*ours, *original, *([] if narrow else best)], shown)
     above = [row for row in others if all(row["accuracy"] > mine["accuracy"] for mine in ours)]
-    rank = f"{len(above)} of {len(others)} published networks reach more than ours do; each" if ours else "Each"
-    caption = f"{rank} point of the line beats all smaller networks. Published figures are their authors'."
+    counted = f"{len(above)} of {len(others)} published networks besides the original reach more than any of ours;"
+    rank = f"{counted} each" if ours else "Each"
+    caption = (
+        f"{rank} point of the line beats all smaller networks. The scale is logarithmic in the error."
+        " Published figures are their authors'."
+    )
     alt = (
         f"Test accuracy against parameters. Ours: {_listed(ours)}. The original: {_listed(original)}. Best for their"
         f" size: {_listed(edge)}. {len(others)} published networks in all besides the original."

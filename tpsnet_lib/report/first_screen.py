@@ -107,7 +107,8 @@ def _described(found: Sequence[Final]) -> str:
 def _time(final: Final) -> str:
     """The time of one run on its hardware, and how the others of the recipe shared their machine."""
     beside = [record for record in final.counted if record not in final.timed]
-    said = f"<em>{escape(final.name)}</em> takes {duration(60 * final.minutes)} on {final.timed[0].hardware}"
+    mean = " on average" if len(final.timed) > 1 else ""
+    said = f"<em>{escape(final.name)}</em> takes {duration(60 * final.minutes)}{mean} on {final.timed[0].hardware}"
     if not final.alone:
         return f"{said}, beside other runs"
     slower = duration(sum(record.metrics["seconds"] for record in beside) / max(1, len(beside)))
@@ -130,7 +131,7 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> list[str]
     held, failed, alike = (sum(row.verdict == verdict for row in measured) for verdict in verdicts)
     parts = [
         f"Design choices{common_budget(rows)}: {held + failed + alike} of {len(measured)} tests of"
-        f' <a href="#claims">the original\'s claims</a> are settled ({held} for it, {failed} against it)'
+        f' <a href="#claims">the original\'s claims</a> are settled ({held} for them, {failed} against)'
     ]
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
     if names := [name for row in changes if row.verdict == stats.HOLDS for name in row.ingredients]:

@@ -98,7 +98,7 @@ def _why_described(final: Final) -> str:
     why = (
         "its accuracy on validation images is the highest of the final recipes."
         if final.held_out
-        else "its training takes the most operations of the leading recipes."
+        else "validation cannot judge it, and its training takes the most operations."
     )
     ablation = load_experiment("ablation").runs[0].config
     told = {row["ingredient"] for row in recipe_glossary.in_words(ablation)}
