@@ -215,6 +215,7 @@ def test_hints_come_in_steps(lines: list[str]) -> None:
         (tasks.function(doubled, torch.ones(3)), lambda values: 3 * values, "3 of 3 values differ"),
         (tasks.function(doubled, torch.ones(3)), lambda values: values[7], "raises IndexError"),
         (tasks.function(doubled, torch.ones(3)), lambda: 1, "raises TypeError"),
+        (tasks.function(doubled, torch.ones(3)), lambda values: (values > 0).mean(), "NotImplementedError (mean"),
     ],
 )
 def test_a_wrong_answer_is_told_what_is_wrong(check: tasks.Check, answer: Any, part: str, lines: list[str]) -> None:
@@ -237,10 +238,12 @@ def test_a_blank_function_is_not_answered_and_the_worked_solution_takes_its_plac
     def blank(values: torch.Tensor) -> None: ...
 
     assert task.check(blank)(4) == 8
-    assert "go on with it" in lines[0]
+    assert "worked solution stands in below" in lines[0]
     assert task.check("nonsense")(4) == 8
+    assert lines[1].startswith("**Not yet.**")
+    assert "worked solution stands in below" in lines[1]
     with pytest.raises(TpsnetError, match="worked solution of task 'other'"):
         course.task("other", tasks.number(2)).check(None)
     tasks.hide_solutions()
     assert task.check(blank) is blank
-    assert "go on" not in lines[-1]
+    assert "stands in" not in lines[-1]

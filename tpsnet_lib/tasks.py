@@ -62,12 +62,12 @@ class Task:
         solution = self.solution if worked is None else worked
         if solution is not None and (fault := self._problem(solution)):
             raise TpsnetError(f"the worked solution of task {self.name!r} is wrong: {fault}")
+        stands_in = "" if solution is None else " Until it is right, the worked solution stands in below."
         if problem == NOT_ANSWERED:
-            more = "" if solution is None else " A worked solution passes, and the cells below go on with it."
-            finding(f"{NOT_ANSWERED} Put your answer into the cell above this line and run it again.{more}")
+            finding(f"{NOT_ANSWERED} Put your answer into the cell above this line and run it again.{stands_in}")
         else:
             self.tries += 1
-            finding(f"**Not yet.** {problem} {self._hint()}".rstrip())
+            finding(f"**Not yet.** {problem} {self._hint()}".rstrip() + stands_in)
         return answer if solution is None else solution
 
     def _hint(self) -> str:
@@ -176,7 +176,9 @@ def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = N
             return f"Give the function (or class) itself, without brackets or quotes, not {_short(answer)}."
         try:
             value = by(answer) if by else answer(*arguments)
-        except NotImplementedError:
+        except NotImplementedError as error:
+            if str(error):  # raised by a library; that of a blank has no message
+                raise
             value = None
         if value is None:
             return NOT_ANSWERED
