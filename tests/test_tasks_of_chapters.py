@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from typing import Any
 
 import nbformat
@@ -156,3 +157,29 @@ def test_a_name_that_a_check_reads_and_a_later_cell_gives_again_is_found() -> No
     check = (["task"], "def run(x):\n    y = x\n    return y + scale\ntask = make(lambda a: run(a))")
     assert clashes([([], "scale = 2"), check, ([], "for scale in (1, 2):\n    run = scale")]) == ["run", "scale"]
     assert not clashes([check, (["exercise"], "run = 3"), ([], "[scale for scale in (1, 2)]\nx = y = a = 1")])
+
+
+def without(line: str, instead: str = "pass") -> Any:
+    """The worked training step with one of its lines changed."""
+    source = tasks.worked_sections()["training step"]
+    assert source.count(line) == 1
+    room: dict[str, Any] = {}
+    exec(source.replace(line, instead), room)
+    return room["train_step"]
+
+
+def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(tasks, "finding", said.append)
+    room, asked = tasks_of("04")
+    monkeypatch.setattr(tasks, "_notebook_names", lambda: room)
+    step = asked["training step"]
+    step.check(without("optimizer.zero_grad()"))
+    assert "first two losses are right, gradients of earlier steps are still in the third" in said.pop()
+    for wrong in ("return loss", "pass"):  # a tensor with a gradient, and a forgotten return
+        step.check(without("return loss.item()", wrong))
+        assert "**Not yet.** It returns no number: end with return loss.item()." in said.pop()
+    step.check(without("return loss.item()", "raise NotImplementedError"))
+    assert said.pop().startswith(tasks.NOT_ANSWERED)
+    asked["cosine schedule"].check(lambda share: (1 + math.cos(math.pi * share)) / 2)
+    assert "use torch.cos" in said.pop()
