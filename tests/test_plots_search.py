@@ -116,7 +116,7 @@ def test_error_distributions_have_a_curve_a_group_and_name_their_sizes(crowd: li
     assert [x for x, _ in labels(figure)] == ["validation error by optimizer, %", "validation error by layers N, %"]
     legends = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes]
     assert legends == [["a (n = 10)", "b (n = 30)"], [f"c (n = {N})"]]
-    check(figure, "further left is a better choice")
+    check(figure, "a curve lies further left, its choice does better on average")
 
 
 def test_good_values_have_a_panel_a_variable_and_shade_the_winners_range(crowd: list[Trial]) -> None:

@@ -55,12 +55,12 @@ def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str]) -> None:
         if row < first:
             look = {"color": "#C9CED4", "linewidth": 0.7, "alpha": 0.7, "linestyle": "--" if failed[row] else "-"}
         ax.plot(line, **look)
-    box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 0.8}  # readable over the lines
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}  # readable over the lines
     for position, (_, ticks) in enumerate(scales):
         ax.axvline(position, color=INK, linewidth=0.8)
         for height, text in ticks:
             ax.plot([position - 0.012, position], [height, height], color=INK, linewidth=0.8)
-            ax.text(position - 0.025, height, text, ha="right", va="center", fontsize=8, color=INK, bbox=box)
+            ax.text(position - 0.025, height, text, ha="right", va="center", fontsize=8, color=INK, bbox=box, zorder=4)
     labels = [VARIABLES.get(name, "accuracy, %").replace(", ", ",\n") for name in columns]
     ax.set_xticks(range(len(columns)), labels)
     ax.tick_params(length=0, labelcolor=INK)

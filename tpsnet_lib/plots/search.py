@@ -89,7 +89,8 @@ def best_of_n(trials: Sequence[Trial], searches: Array, draws: int = 60) -> Figu
     draws = min(draws, count)
     ax.axvline(draws, color=MUTED, linestyle=":", linewidth=1.2)
     place: Any = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-    ax.annotate(f"{draws} draws", (draws, 0), (3, 4), fontsize=8, **place)
+    side, offset = ("right", -3) if draws**2 > count else ("left", 3)  # into the axes, whose scale is logarithmic
+    ax.annotate(f"{draws} draws", (draws, 0), (offset, 4), fontsize=8, ha=side, **place)
     ax.set(xlabel="draws n", ylabel="best validation accuracy, %", xscale="log")
     ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if n <= count]
     ax.set_xticks(ticks, [str(n) for n in ticks])
@@ -97,8 +98,8 @@ def best_of_n(trials: Sequence[Trial], searches: Array, draws: int = 60) -> Figu
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     half, mean = max(1, draws // 2), 100 * searches.mean(0)
     caption = (
-        f"The first draws bring most: the best of {half} is expected at {mean[half - 1]:.1f}%, the best of {draws} at"
-        f" {mean[draws - 1]:.1f}%. Random orders of {count} trials."
+        f"Draws {half + 1} to {draws} add {mean[draws - 1] - mean[half - 1]:.1f} points: the best of {half} is expected"
+        f" at {mean[half - 1]:.1f}%, the best of {draws} at {mean[draws - 1]:.1f}%. Random orders of {count} trials."
     )
     alt = "The expected best accuracy rises steeply over the first draws and flattens; a band of 90% of searches."
     return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
@@ -107,7 +108,7 @@ def best_of_n(trials: Sequence[Trial], searches: Array, draws: int = 60) -> Figu
 def error_distributions(trials: Sequence[Trial], groups: Mapping[str, ArrayLike]) -> Figure:
     """Error distribution functions: a panel a variable, a curve for each group of trials.
 
-    `groups`: by variable, the name of each trial's group [N]. A curve further left is a better choice."""
+    `groups`: by variable, the name of each trial's group [N]. A curve further left reaches that error more often."""
     rows = -(-len(groups) // 2)
     fig, axes = figure(rows, 2, height=2.5 * rows, sharex=True, sharey=True, squeeze=False)
     errors = 100 * (1 - trial_table(trials)["accuracy"].to_numpy())
@@ -121,7 +122,8 @@ def error_distributions(trials: Sequence[Trial], groups: Mapping[str, ArrayLike]
     for ax in axes.flat[len(groups) :]:
         ax.axis("off")
     caption = (
-        "A curve further left is a better choice, whatever the other variables are. Share of trials at each error."
+        "At the errors where a curve lies further left, its choice does better on average over the other variables;"
+        " where curves cross, neither is better throughout. Share of trials at each error."
     )
     alt = f"Error distribution functions of two groups of trials, by {', '.join(map(short_label, groups))}."
     return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
@@ -185,7 +187,7 @@ def importance_bars(trials: Sequence[Trial], ranked: Sequence[Importance]) -> Fi
     first = f"The {names[0]} matters most" if clear else "No variable stands clearly above random numbers"
     caption = (
         f"{first}. fANOVA importance, with 95% intervals over resamples of {len(trials)} trials. Grey: a column of"
-        " random numbers; a variable below it cannot be told from chance."
+        " random numbers; a variable whose interval is not above the grey one's cannot be told from chance."
     )
     alt = "Bars of importance with intervals, the greatest on top, and a grey bar for random numbers."
     return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
