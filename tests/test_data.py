@@ -154,7 +154,7 @@ def test_places_are_looked_through_in_order_and_a_named_one_is_never_replaced(bi
     assert datasets.find_root() is None
     with refused("no CIFAR-10 in", "nowhere", "tpsnet data download"):
         datasets.load_train("cifar10")
-    with refused("elsewhere"):
+    with refused("elsewhere, which does not exist"):
         datasets.load_train("cifar10", tmp_path / "elsewhere")
 
 

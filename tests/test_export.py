@@ -51,6 +51,19 @@ def test_a_record_that_was_packed_and_unpacked_is_scored_as_before(
     assert (arrived.path / "test").is_dir()  # what was there stays as it was
 
 
+def test_a_committed_experiment_is_exported_and_nothing_is_no_archive(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, store = str(tmp_path / "best.tar"), str(tmp_path / "store")
+    assert main.main(["records", "export", "best", "--store", store, "--out", out]) == 0
+    assert "3 records in" in capsys.readouterr().out
+    assert main.main(["records", "export", "--store", store, "--out", str(tmp_path / "none.tar")]) == 1
+    assert "nothing written" in capsys.readouterr().err
+    assert not (tmp_path / "none.tar").exists()
+    export.import_records(Path(out), tmp_path / "elsewhere")
+    assert len(Store(tmp_path / "elsewhere").all()) == 3
+
+
 def test_an_opening_does_not_travel(record_copy: Path, tmp_path: Path) -> None:
     (record_copy / "test").mkdir()
     export.export_records([read_record(record_copy)], tmp_path / "a.tar")

@@ -16,6 +16,7 @@ Options = argparse.Namespace
 
 def test(options: Options) -> int:
     """Print a record's score on the test set: the first call opens it, later ones score its weights again."""
+    from tpsnet_lib.runs.openings import before_the_rule
     from tpsnet_lib.runs.records import Store, default_store
     from tpsnet_lib.runs.test_set import find_test, log_score, open_test, score
 
@@ -38,7 +39,9 @@ def test(options: Options) -> int:
     if "exact_n" in scores:
         print(f"{_accuracy(scores, 'exact_')} on the {scores['exact_n']:,} exact ones")
     if opened_before:
-        print(f"recorded when it was opened, {result.metrics['opened'][:10]}: {result.metrics['correct']:,} correct")
+        rounded = " (before its weights were rounded, as they are now before they are scored)"
+        when = f"recorded when it was opened, {result.metrics['opened'][:10]}"
+        print(f"{when}: {result.metrics['correct']:,} correct{rounded if record.id in before_the_rule() else ''}")
     return 0
 
 
@@ -153,7 +156,7 @@ def _verify(store: Any, verified: Sequence[Any]) -> int:
 
 
 def _export_or_import(options: Options) -> int:
-    """Export the writable store's finished records, or those of some experiments and ids; or import an archive."""
+    """Export the writable store's finished records, or any of some experiments and ids; or import an archive."""
     from tpsnet_lib.runs.export import export_records, import_records
     from tpsnet_lib.runs.records import Store, default_store
 
@@ -166,10 +169,14 @@ def _export_or_import(options: Options) -> int:
         return 0
     if options.out is None:
         raise ConfigError("records export: --out names the archive to write, such as records.tar")
-    store = Store(default_store(options.store).writable)
+    store = default_store(options.store)
+    if not options.names:
+        store = Store(store.writable)
     wanted = [run_id for name in options.names for run_id in _ids(name, store)]
     chosen = [store.load(run_id) for run_id in wanted] if options.names else store.all()
     finished = [record for record in chosen if not record.failed and record.path.is_dir()]
+    if not finished:
+        raise RecordError(f"no finished record with a folder of its own to export in {store.writable}: nothing written")
     export_records(finished, Path(options.out))
     print(f"{len(finished)} records in {options.out}")
     return 0

@@ -131,7 +131,9 @@ def _files(part: str, root: str | Path | None) -> list[tuple[Path, str]]:
     """The files of a part in order, each with its official MD5; the binary layout has none."""
     place = find_root(root)
     if place is None:
-        raise DataError(f"no CIFAR-10 in {' or '.join(str(p) for p in _places(root))}: {_WAY_OUT}")
+        places = _places(root)
+        missing = ", which does not exist" if len(places) == 1 and not places[0].exists() else ""
+        raise DataError(f"no CIFAR-10 in {' or '.join(map(str, places))}{missing}: {_WAY_OUT}")
     folder, layout = _layout(place) or (place, _BINARY)
     if layout == _BINARY:
         return [(folder / f"{name}.bin", "") for name in _FILES[part]]

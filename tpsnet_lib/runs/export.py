@@ -40,9 +40,8 @@ def export_records(records: Sequence[Record], path: Path) -> None:
         if path.exists():
             raise RecordError(f"{path} exists already and is not overwritten: name another")
         for record in records:
-            folder = publish_record(record, work, weights=record.has_weights)
-            shutil.rmtree(folder / "test", ignore_errors=True)
-        files = sorted(file for file in work.rglob("*") if file.is_file())
+            publish_record(record, work, weights=record.has_weights)
+        files = sorted(file for file in work.glob("*/*") if file.name in PARTS)  # no opening, and not its log
         names = [file.relative_to(work).as_posix() for file in files]
         listing = "".join(f"{sha256_of(file)}  {name}\n" for file, name in zip(files, names, strict=True)).encode()
         with tarfile.open(work / "tar", "w") as tar:
