@@ -50,14 +50,16 @@ def test_the_worked_solutions_build_the_librarys_network(chapter: Chapter, capsy
 
 BLANK = "raise NotImplementedError  # your three lines, the last one a return"
 NO_SKIP = "return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))"
-RIGHT = "return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))) + self.projection(x))"
+ALWAYS = "return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))) + self.projection(x))"
+RIGHT = ALWAYS.replace("self.projection(x)", "(self.projection(x) if self.skip else 0)")
 
 
 @pytest.mark.parametrize(
     ("answer", "line"),
     [
         (RIGHT, "**Right.**"),
-        (NO_SKIP, "values differ"),
+        (NO_SKIP, "With `skip=True`: The shape is right"),
+        (ALWAYS, "With `skip=False`: "),
         ("return self.conv1(x)[:, :3]", "shape"),
         ("return self.conv9(x)", "conv9"),
         ("return None", "**Not answered yet.**"),
@@ -66,7 +68,34 @@ RIGHT = "return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
 def test_any_block_gets_a_line_and_the_chapter_goes_on(chapter: Chapter, answer: str, line: str) -> None:
     room, said = chapter(*BUILD[:4], exercise_block=(BLANK, answer))
     assert line in said[0]
-    room["result"](room["ResidualBlock"](16, 32, 2), room["layer"][0])
+    room["ResidualBlock"](16, 32, 2)(room["maps"])
+
+
+LAYER = "nn.Sequential(ResidualBlock(inputs, outputs, stride, {}), *[ResidualBlock(outputs, outputs{}) for _ in [1]])"
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (LAYER.format("skip", ", 1, skip"), "**Right.**"),
+        (LAYER.format("skip", ""), "With `skip=False`: The shape is right"),
+        (LAYER.format("True", ", 1, skip"), "With `skip=False`: The shape of `0.projection"),
+        ("nn.Sequential()", "Your nn.Sequential has 0 parts; expected are 2 blocks"),
+        ("ResidualBlock(inputs, outputs, stride, skip)", "expected is an nn.Sequential of 2 blocks"),
+        ("nn.Sequential(nn.ReLU(), nn.ReLU())", "The shape of `0.conv1.weight` is none"),
+    ],
+)
+def test_any_layer_gets_a_line_and_the_next_cell_says_whose_it_is(
+    chapter: Chapter, answer: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layer = ("raise NotImplementedError  # your lines", f"return {answer}")
+    _, said = chapter(*BUILD, "same-output", exercise_block=(BLANK, RIGHT), exercise_layer=layer)
+    assert said[0] == "**Right.**"
+    assert line in said[1]
+    whose = "Your" if line == "**Right.**" else "The worked solution's"
+    printed = capsys.readouterr().out
+    assert "Your block is ours: same output True" in printed
+    assert f"{whose} network is ours: same output True" in printed
 
 
 @pytest.mark.parametrize("answer", ["18874368", "'18874368'", "[1]", "'block'", "float('nan')", "12"])
@@ -98,6 +127,7 @@ def test_a_misspelt_key_of_a_design_gets_a_line_and_the_game_goes_on(chapter: Ch
     room["networks"] = architecture.small_networks(Store(project_root() / "report" / "records"))
     _, said = chapter("game", game=('"stem"', '"stm"'))
     assert "did you mean stem" in said[0]
+    assert "The classroom network has" in said[1]
     assert room["small"].blocks == (1, 1, 1)
     _, said = chapter("game", game=("[64, 128, 256]", "[640, 1280, 2560]"))
     assert "over the budget" in said[2]

@@ -56,7 +56,7 @@ def test_gradient_norms_are_on_a_logarithmic_axis_with_a_line_a_kind() -> None:
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["residual", "plain"]
     assert list(ax.lines[1].get_ydata()) == [100.0, 10.0, 1.0]
     assert (
-        "by a factor of 3 in the residual network and by a factor of 100 in the plain"
+        "shrinks by a factor of 3 in the residual network (42% a block) and grows by a factor of 100 in the plain"
         in style.description(drawn).caption
     )
 

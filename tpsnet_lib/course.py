@@ -33,7 +33,7 @@ from tpsnet_lib.files import DataError
 from tpsnet_lib.plots import style
 from tpsnet_lib.plots.style import finding
 from tpsnet_lib.runs.records import Store, default_store, local_folder
-from tpsnet_lib.tasks import function, hide_solutions, names, number, task
+from tpsnet_lib.tasks import function, hide_solutions, module, names, number, task
 
 __all__ = [
     "Lab",
@@ -44,6 +44,7 @@ __all__ = [
     "function",
     "has_front_end",
     "hide_solutions",
+    "module",
     "names",
     "number",
     "open_lab",

@@ -19,13 +19,14 @@ import math
 import re
 import sys
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from tpsnet_lib.files import TpsnetError, project_root
 from tpsnet_lib.plots.style import finding
@@ -80,13 +81,11 @@ class Task:
             with warnings.catch_warnings(action="ignore"):
                 return self.wrong(answer)
         except Exception as error:  # whatever a student's answer raises is a sentence, not a traceback
-            said = re.sub(r"\s+", " ", str(error)).strip() or "no message"
-            said = said if len(said) <= 160 else f"{said[:157]}..."
-            return f"This answer cannot be checked: it raises {type(error).__name__} ({said})."
+            return f"This answer cannot be checked: it raises {_message(error)}."
 
 
 def task(name: str, check: Check, hints: Sequence[str] = (), solution: Any = None) -> Task:
-    """An exercise by name; `check` says what is wrong (`number`, `names`, `function` make one)."""
+    """An exercise by name; `check` says what is wrong (`number`, `names`, `function`, `module` make one)."""
     return Task(name, check, hints, solution)
 
 
@@ -185,6 +184,59 @@ def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = N
         return _difference(value, expected(*arguments) if callable(expected) else expected)
 
     return wrong
+
+
+def module(inputs: Tensor, cases: Mapping[str, tuple[Sequence[Any], nn.Module]]) -> Check:
+    """Answers that make a module, as a class or a function does, which computes what the right one computes.
+
+    `cases`: what is asked -> the arguments that the answer gets, and the right module for them, in evaluation mode;
+    the answer's module gets its weights, and both get `inputs`."""
+
+    def problem(answer: Any, arguments: Sequence[Any], right: nn.Module) -> str:
+        made: list[Any] = []
+
+        def make(build: Callable[..., Any]) -> bool | None:
+            made.append(build(*arguments))
+            return None if made[0] is None else True
+
+        if fault := function(True, by=make)(answer) or _other_parts(made[0], right):
+            return fault
+        made[0].load_state_dict(right.state_dict())
+        with torch.no_grad():
+            return function(right(inputs), by=lambda build: made[0].eval()(inputs))(answer)
+
+    def wrong(answer: Any) -> str:
+        for case, (arguments, right) in cases.items():
+            try:
+                fault = problem(answer, arguments, right)
+            except Exception as error:
+                fault = f"This answer cannot be checked: it raises {_message(error)}."
+            if fault:
+                return fault if fault == NOT_ANSWERED else f"With `{case}`: {fault}"
+        return ""
+
+    return wrong
+
+
+def _other_parts(part: Any, right: nn.Module) -> str:
+    """How the parts of a module differ from those of the right one, in one sentence; empty: they do not."""
+    if not isinstance(part, nn.Module):
+        return f"Your answer makes {_short(part)}, which is no nn.Module."
+    if isinstance(right, nn.Sequential):
+        if not isinstance(part, nn.Sequential):
+            return f"Your answer makes a {type(part).__name__}; expected is an nn.Sequential of {len(right)} blocks."
+        if len(part) != len(right):
+            return f"Your nn.Sequential has {len(part)} parts; expected are {len(right)} blocks."
+    shapes, wanted = ({name: list(value.shape) for name, value in m.state_dict().items()} for m in (part, right))
+    for name in [*wanted, *shapes]:
+        if shapes.get(name) != wanted.get(name):
+            return f"The shape of `{name}` is {shapes.get(name, 'none')}; expected is {wanted.get(name, 'none')}."
+    return ""
+
+
+def _message(error: Exception) -> str:
+    said = re.sub(r"\s+", " ", str(error)).strip() or "no message"
+    return f"{type(error).__name__} ({said if len(said) <= 160 else f'{said[:157]}...'})"
 
 
 def _difference(value: Any, target: Any) -> str:

@@ -31,12 +31,15 @@ def gradient_norms(norms: Mapping[str, Sequence[float]]) -> Figure:
     sns.lineplot(table, x="block", y="norm", hue="kind", palette=PALETTE[: len(norms)], ax=ax)
     ax.set(xlabel="block, counted from the image", ylabel="norm of the gradient", yscale="log", xlim=(1, None))
     ax.legend(title=None)
-    factors = {kind: max(values) / min(values) for kind, values in norms.items()}
-    told = " and ".join(f"by a factor of {factor:,.0f} in the {kind} network" for kind, factor in factors.items())
-    growth = {kind: factors[kind] ** (1 / max(1, len(values) - 1)) - 1 for kind, values in norms.items()}
-    each = " and ".join(f"{rate:.0%} ({kind})" for kind, rate in growth.items())
-    text = f"On its way through the blocks the gradient changes {told}: {each} a block. One batch, untrained weights."
-    return describe(fig, caption=text, alt=f"Gradient norm over the blocks, on a logarithmic axis; it changes {told}.")
+    parts = []
+    for kind, values in norms.items():
+        factor = values[0] / values[-1]
+        whole, way = (factor, "grows") if factor >= 1 else (1 / factor, "shrinks")
+        each = abs(factor ** (1 / max(1, len(values) - 1)) - 1)
+        parts.append(f"{way} by a factor of {whole:,.0f} in the {kind} network ({each:.0%} a block)")
+    told = "From the last block back to the first, the gradient " + " and ".join(parts)
+    text = f"{told}. One batch, untrained weights."
+    return describe(fig, caption=text, alt=f"Gradient norm over the blocks, on a logarithmic axis. {told}.")
 
 
 def batch_norm(before: Sequence[float], after: Sequence[float], spreads: Mapping[str, Sequence[float]]) -> Figure:
@@ -148,6 +151,7 @@ def design_variables(variables: Variables) -> Figure:
     every = [group for _, groups in shown for group in groups]
     told = "; ".join(f"{group.label}: {group.estimate:%.1 value}" for group in every)
     text = f"What each design variable changes ({describe_budget(every)}). Rings are runs; 95% t intervals."
+    text += " Panels differ in scale, and some in seeds: one network may have two accuracies in two panels."
     records = [record for group in every for record in group.records]
     return describe(fig, caption=text, alt=f"Six panels of accuracy by level. {told}.", records=records)
 
