@@ -41,7 +41,7 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
         _layer(ax, x, width, row, config, layer)
         x += width + GAP
     side = max(1, config.last_side // config.pool)
-    pool = [f"{config.head_pool}-pool", f"{config.pool} × {config.pool}", f"{side} × {side}", "mean"]
+    pool = [f"{config.head_pool}-pool", f"{config.pool} × {config.pool}", f"{side} × {side}", "mean" * (side > 1)]
     linear = ["linear", "10 logits", "", f"{_count(rows[-1].parameters)} par."]
     for name, height, text in (("pool", side, pool), ("linear", 3, linear)):
         _bar(ax, x + SLOTS[name] / 2 - 0.17, 0.34, height, OTHER)
@@ -54,7 +54,9 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
     ax.text(GAP, 2.88, title, fontsize=9.5, fontweight="bold", color=INK, va="top")
     ax.text(GAP, 2.7, note, fontsize=8.5, color=MUTED, va="top")
     parts = "; ".join(f"{row.name}: {row.kind}, {' × '.join(map(str, row.shape))}" for row in rows)
-    caption = "A bar is a block and its height the side of its feature map; green skips add x, orange ones project it."
+    projected = any(_projects(config, layer) for layer in range(len(config.blocks)))
+    skips = "; green skips add x" + (", orange ones project it" if projected else "") if config.residual else ""
+    caption = f"A bar is a block, the higher the larger its feature map{skips}."
     return describe(fig, caption=caption, alt=f"The network from left to right. {parts}.")
 
 

@@ -309,7 +309,11 @@ def _summary(records: Sequence[Any], tests: Mapping[str, float]) -> str:
     sizes = {f"{record.metrics['parameters']:,} parameters" for record in records if "parameters" in record.metrics}
     files = {record.path.name for record in records if record.path.suffix == ".jsonl"}
     parts = [f"n = {len(records)}"]
-    parts += [f"{name} {stats.mean(values):%}" for name, values in means.items() if len(values) > 1]
+    parts += [
+        f"{name}{f' of {len(values)}' if len(values) < len(records) else ''} {stats.mean(values):%}"
+        for name, values in means.items()
+        if len(values) > 1
+    ]
     return "; ".join([*parts, *sizes, *sorted({record.stamp for record in records}), *sorted(files)])
 
 
