@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from typing import Any
 
 import nbformat
@@ -12,6 +13,8 @@ import torch
 import yaml
 
 from tpsnet_lib import tasks
+from tpsnet_lib.analysis.dataset import AUGMENTATIONS
+from tpsnet_lib.data.augment import augment
 from tpsnet_lib.files import project_root
 from tpsnet_lib.report import student_copies
 
@@ -183,3 +186,30 @@ def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(monkeypatc
     assert said.pop().startswith(tasks.NOT_ANSWERED)
     asked["cosine schedule"].check(lambda share: (1 + math.cos(math.pi * share)) / 2)
     assert "use torch.cos" in said.pop()
+
+
+def test_bytes_given_to_cdist_in_chapter_01_are_told_to_become_floats(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(tasks, "finding", said.append)
+    monkeypatch.setattr("tpsnet_lib.course.explore", lambda draw, **knobs: None)
+    room, asked = tasks_of("01")
+    monkeypatch.setattr(tasks, "_notebook_names", lambda: room)
+    for _ in range(2):  # the first hint and the second
+        asked["nearest mean"].check(lambda images, means: torch.cdist(images.flatten(1), means.flatten(1)).argmin(1))
+        assert ".float()" in said.pop().partition("Hint")[2]
+
+
+def test_the_two_flips_of_chapter_01_differ_on_the_image_that_is_shown() -> None:
+    (path,) = (project_root() / "notebooks").glob("01_*.ipynb")
+    (seed,) = {
+        int(found)
+        for cell in nbformat.read(path, as_version=4).cells
+        for found in re.findall(r"augment\(images\[photo\], photo, each, (\d+), epoch\)", cell.source)
+    }
+    ramp = torch.arange(32, dtype=torch.uint8).expand(1, 3, 32, 32)
+    for photo in (7, 8):  # the first horse of CIFAR-10, and the first built-in image with its label
+        shown = {
+            name: [augment(ramp, torch.tensor([photo]), AUGMENTATIONS[name], seed, epoch) for epoch in range(3)]
+            for name in ("random flip", "alternating flip")
+        }
+        assert not all(map(torch.equal, *shown.values()))

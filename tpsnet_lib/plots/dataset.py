@@ -66,7 +66,8 @@ def channel_histograms(counts: Tensor, stamp: str) -> Figure:
     return describe(
         fig,
         caption=f"The measured means {agree} the constants that everybody copies. Values of all pixels;"
-        " solid line: the measured mean, dotted: the constant.",
+        " solid line: the measured mean, dotted: the constant; a peak at 255 gathers all that is white or was too"
+        " bright for the camera.",
         alt="Three histograms of pixel values, one a channel, each with a line for the mean and one for the constant.",
         provenance=_source(stamp, int(counts[0].sum()) // 1024),
     )
@@ -133,7 +134,8 @@ def augmented(rows: Mapping[str, Tensor], original: Tensor, stamp: str) -> Figur
         _name_row(axes[number, 1], name)
     return describe(
         fig,
-        caption="Each epoch shows another version of the same image, and a person would give all of them one label.",
+        caption="One image, as each augmentation shows it in 3 epochs. Chance can leave it as it is; a strength of 0"
+        " always does.",
         alt=f"One image, and {columns - 1} versions of it from each of: {', '.join(rows)}.",
         provenance=_source(stamp, 1, "image"),
     )
