@@ -48,13 +48,13 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         r"\(recipe two_cores ?, [\d.]+ million, [\w ]+\) reaches ([\d.]+%)",
         r"\(two_cores\) [\d.]+ M ([\d.]+%)",
     ],
-    "best against TPSNet": [rf"the difference is {POINTS}", rf"\bbest against [\d.]+% of a single run: {POINTS}"],
+    "best against TPSNet": [rf"; the difference is {POINTS}", rf"\bbest against [\d.]+% of a single run: {POINTS}"],
     "two_cores against TPSNet": [
         rf"reaches [\d.]+% \([^)]*\), {POINTS}",
         rf"\btwo_cores against [\d.]+% of a single run: {POINTS}",
     ],
     "whether best is better": [
-        r"the difference is [+−][\d.]+ points \([^)]*\): ([\w ]+?) ?[.(]",
+        r"; the difference is [+−][\d.]+ points \([^)]*\): ([\w ]+?) ?[.(]",
         r"\bbest against [^:]*: [^:]* That it is better: ([\w ]+?) ?\.",
     ],
     "whether two_cores is better": [
@@ -72,7 +72,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         r"In (\d+ of) our ([\d,]+) runs another epoch",
         r"By the original's rule (\d+ of) ([\d,]+) runs would",
     ],
-    "gain by the lowest loss": [rf"a run would claim {POINTS} more", rf"not the last, and claim {POINTS} on average"],
+    "gain by the lowest loss": [r"a run would claim \+([\d.]+) points", r"not the last, and claim ([\d.]+) ±"],
     "ranking that was cut off": [
         rf"agrees with the last one at a rank correlation of {RATIO}",
         rf"agrees with the last at {RATIO}",
@@ -88,7 +88,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         r"Of (\d+) pairs of runs of one recipe with another seed, (\d+) are",
     ],
     "spread of seeds": [r"\(standard deviation ([\d.]+) points\)", r"; their standard deviation is (\d+\.\d+)\."],
-    "Model 2 against Model 1": [rf"images alone the difference is {POINTS}", rf"model2 - model1: {POINTS}"],
+    "Model 2 against Model 1": [rf"images alone the difference is {POINTS}", rf"Model 2 - Model 1: {POINTS}"],
     "three layers against two": [
         rf"Three residual layers beat two, at matched parameters {POINTS}",
         rf"\bN: N=3 over N=2 [\w ]+ {POINTS}",
