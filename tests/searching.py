@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import random
@@ -80,15 +81,23 @@ def _held(path: Path) -> bool:
     return False
 
 
+def _open_files(pid: int) -> list[str]:
+    """The files that a process has open; fewer if it or they are closed while this looks."""
+    files = []
+    with contextlib.suppress(OSError):
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                files.append(os.readlink(f"/proc/{pid}/fd/{number}"))
+    return files
+
+
 def kill_holder(lock: Path) -> bool:
     """Kill the process that trains a run; False if it has ended meanwhile."""
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if os.readlink(link) == str(lock) and (pid := int(link.parts[2])) != os.getpid():
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]:
+        if str(lock) in _open_files(pid):
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 return True
-        except OSError:
-            continue
     return False
 
 
