@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsnet_lib import metrics
-from tpsnet_lib.analysis.final_runs import finals, leading, rank_records
+from tpsnet_lib.analysis.final_runs import best_by_validation, finals, is_most_accurate, rank_records
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import ImageSet, class_names, load_test
 from tpsnet_lib.device import native_precision, resolve_device
@@ -96,12 +96,12 @@ def choose_network(
 def recipe_of(record: Record, store: Store) -> str:
     """The final recipe of a record, and what chose it, in Markdown; empty if no experiment declares it final."""
     found = finals(store, record.config.data.dataset)
-    judged = next((final for final in found if final.held_out), None)
+    judged = best_by_validation(found)
     for final in found:
         if record.id not in {each.id for each in final.records}:
             continue
         said = f"It is of recipe *{final.name}*"
-        if final.opened and final.accuracy().value == max(e.accuracy().value for e in leading(found) if e.opened):
+        if is_most_accurate(final, found):
             said += ", our most accurate network (test accuracy describes it and chose nothing)"
         if final is judged:
             return f"{said}, the best network by validation: {final.validation:% value} of images kept out of fitting."

@@ -133,6 +133,17 @@ def leading(ranked: Iterable[Final]) -> list[Final]:
     return list(best.values())
 
 
+def best_by_validation(ranked: Iterable[Final]) -> Final | None:
+    """The best of the recipes that validation images can judge; None where they judge none."""
+    return next((final for final in ranked if final.held_out), None)
+
+
+def is_most_accurate(final: Final, ranked: Iterable[Final]) -> bool:
+    """Whether no leading recipe has a higher test accuracy, which describes a network and chooses none."""
+    opened = [each.accuracy().value for each in leading(ranked) if each.opened]
+    return bool(final.opened) and final.accuracy().value == max(opened, default=None)
+
+
 def rank_records(store: Store, dataset: str) -> list[Record]:
     """The records with weights of `finals`, in the order in which they are taken where none is named: those that were
     opened on the test set, recipe by recipe and by seed, then the others, the newest first."""

@@ -41,7 +41,8 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
         _layer(ax, x, width, row, config, layer)
         x += width + GAP
     side = max(1, config.last_side // config.pool)
-    pool = [f"{config.head_pool}-pool", f"{config.pool} × {config.pool}", f"{side} × {side}", "mean" * (side > 1)]
+    then = "mean" if side > 1 else ""
+    pool = [f"{config.head_pool}-pool", f"{config.pool} × {config.pool}", f"{side} × {side}", then]
     linear = ["linear", "10 logits", "", f"{_count(rows[-1].parameters)} par."]
     for name, height, text in (("pool", side, pool), ("linear", 3, linear)):
         _bar(ax, x + SLOTS[name] / 2 - 0.17, 0.34, height, OTHER)

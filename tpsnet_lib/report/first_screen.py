@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
-from tpsnet_lib.analysis.final_runs import Final, finals, leading
+from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, is_most_accurate, leading
 from tpsnet_lib.analysis.training import ablation, against_published, verdicts_against_published
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
@@ -73,17 +73,12 @@ def sentences(found: Sequence[Final]) -> list[str]:
 def title(final: Final, found: Sequence[Final]) -> str:
     """What a leading recipe is called: test accuracy chooses nothing, and only describes; validation chooses."""
     names = []
-    if final.accuracy().value == max(each.accuracy().value for each in leading(found)):
+    if is_most_accurate(final, found):
         names.append("our most accurate network")
-    if final is _judged(found):
+    if final is best_by_validation(found):
         names.append("the best network by validation")
     title = ", ".join(names) or "our best network of its kind of machine"
     return title[0].upper() + title[1:]
-
-
-def _judged(found: Sequence[Final]) -> Final | None:
-    """The best of the recipes that validation images can judge."""
-    return next((final for final in found if final.held_out), None)
 
 
 def _linked(final: Final, number: str) -> str:
@@ -100,7 +95,7 @@ def _described(found: Sequence[Final]) -> str:
     said = f"<em>{escape(best.name)}</em> is a {kind} of {blocks} blocks, {channels} channels"
     if not best.held_out:
         return f"{said}; no run of it kept validation images out, so that validation cannot choose it."
-    judged = _judged(found)
+    judged = best_by_validation(found)
     return f"{said}." if judged in (best, None) else f"{said}; validation chose <em>{escape(judged.name)}</em>."
 
 
