@@ -105,7 +105,7 @@ def singles() -> Iterator[tuple[str, Callable[[], int], str]]:
     yield "a long name as record", command("test", long), ": "
     yield "a long name of an archive", command("records", "import", long), ": "
     yield "a folder as an archive", command("records", "import", "report"), "report"
-    yield "a folder as the archive to write", command("records", "export", "--out", "report"), "exists already"
+    yield "a folder as the archive to write", partial(_export_over, "report", words), "exists already"
     yield "a folder as a photograph", command("predict", "report"), ": "
     yield "a long name as data", command(*words, "--set", "data.dataset=cifar10", "--data", long), ": "
     yield "a long name as experiment", command("run", long), ": "
@@ -118,6 +118,12 @@ def singles() -> Iterator[tuple[str, Callable[[], int], str]]:
     yield "a read-only checkout, test", partial(_read_only, ["test", "0" * 12]), "no record"
     yield "a read-only checkout, train", partial(_read_only, words), "the file system is read-only"
     yield "a read-only checkout, test of a committed record", _read_only_test, ""
+
+
+def _export_over(path: str, words: list[str]) -> int:
+    """Export a record to where something is already."""
+    command(*words)()
+    return command("records", "export", "--out", path)()
 
 
 def _without_locks(code: int, words: list[str]) -> int:
