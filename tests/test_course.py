@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,24 @@ def test_a_figure_without_a_description_is_refused(shown: list[tuple[Any, Any]])
     fig, _ = style.figure()
     with pytest.raises(ValueError, match="describe"):
         style.show(fig)
-    style.show(style.describe(fig, caption="Nothing.", alt="Empty axes.", fmt="png"))
-    assert shown[0][1]["image/png"]["width"] == 720
+    assert not shown
+
+
+def test_two_panels_in_a_row_are_shown_in_a_column_on_a_phone(shown: list[tuple[Any, Any]]) -> None:
+    for columns in (1, 2):
+        fig, axes = style.figure(1, columns, sharey=True, squeeze=False)
+        axes[0][0].set_ylabel("height")
+        style.show(style.describe(fig, caption="Up.", alt="Lines.", records={"one": [], "two": []}))
+    narrow = [metadata["image/svg+xml"]["narrow"] for _, metadata in shown if metadata]
+    assert narrow[0] == ""
+    assert re.search(r'viewBox="0 0 259\.\d+ 4\d\d\.', narrow[1])
+    assert narrow[1].count(">height<") == 2
+
+
+def test_records_stay_with_the_rows_that_they_are_of(tiny_record: Record) -> None:
+    fig, _ = style.figure()
+    about = style.description(style.describe(fig, caption="Up.", alt="A line.", records={"no Muon": [tiny_record]}))
+    assert (about.records, about.rows) == ((tiny_record.id,), {"no Muon": (tiny_record.id,)})
 
 
 def test_the_state_of_the_copy_is_not_repeated_under_figures() -> None:

@@ -98,11 +98,14 @@ claims/claims
 claims/judge
 claims/mistakes
 report/pictures
+report/elements
 report/sanitise
 report/notebook_files
 report/run_notebooks
 report/student_copies
+report/tidy_html
 report/notebook_html
+report/appendix
 report/page
 report/limitations
 report/first_screen

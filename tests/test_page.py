@@ -23,14 +23,14 @@ from matplotlib.figure import Figure
 from tpsnet_lib.config import parse
 from tpsnet_lib.files import TpsnetError
 from tpsnet_lib.plots import style
-from tpsnet_lib.report import page
+from tpsnet_lib.report import elements, page
+from tpsnet_lib.runs.records import committed_folder
 
 META = {
     "title": "A report",
     "question": "How good?",
     "started": "2026-11-23",
     "stamp": "shapes10",
-    "footer": "made here",
 }
 
 
@@ -83,10 +83,10 @@ def soup_of(*notebooks: Path, sections: Any = (), records: Any = ()) -> Beautifu
 
 def test_the_page_stands_alone_and_shows_every_part(tmp_path):
     run = record(0, 0.88)
-    rows = [{"claim": "<b>deep</b> & narrow", "n": 4959770, "ours": page.record_link(run.id)}]
-    figure = page.figure(drawing(), "A rising line.", "Rises.", records=[run.id])
-    answer = page.Section(
-        "The answer", page.table(rows, {"claim": "Claim", "n": "Parameters", "ours": "Ours"}) + figure, "answer"
+    rows = [{"claim": "<b>deep</b> & narrow", "n": 4959770, "ours": elements.record_link(run.id)}]
+    figure = elements.figure(style.describe(drawing(), alt="A rising line.", caption="Rises.", records=[run]))
+    answer = elements.Section(
+        "The answer", elements.table(rows, {"claim": "Claim", "n": "Parameters", "ours": "Ours"}) + figure, "answer"
     )
     first = notebook(
         tmp_path,
@@ -159,7 +159,7 @@ def test_images_without_alternative_text_are_refused_with_their_cells(tmp_path):
     with pytest.raises(TpsnetError, match=r"2 fault\(s\): 01_i.ipynb, cell 1: .*; 01_i.ipynb, cell 2: "):
         page.render([], [notebook(tmp_path, "01_i", bare, text)], [], META)
     with pytest.raises(TpsnetError, match="no alternative text"):
-        page.figure(drawing(), "")
+        elements.figure(style.describe(drawing(), alt="", caption=""))
 
 
 def test_code_is_folded_under_the_number_of_its_lines_and_noise_is_left_out(tmp_path):
@@ -271,6 +271,30 @@ def test_the_appendix_groups_records_by_all_but_the_seed_and_carries_their_histo
     assert csv == "epoch,train_loss,validation_loss\n1,2.25,2\n2,1.5,1.25\n"
 
 
+def test_a_group_has_the_name_that_its_experiment_gives_it_and_an_anchor():
+    run = record(0, 0.88)
+    html = page.render([], [], [run], META, names={run.id: "search_classroom, draw 27"})
+    head = BeautifulSoup(html, "html.parser").select_one(".group th")
+    assert head.b.text == "search_classroom, draw 27"
+    assert head["id"] == f"group-{run.group_id}"
+
+
+def test_an_id_in_a_sentence_leads_to_its_record_and_a_new_one_says_so(tmp_path):
+    made, kept = record(0, 0.88), record(1, 0.88, path=committed_folder() / "search.trials.jsonl")
+    text = new_markdown_cell(f"Record {made.id} and `{kept.id}`, not {'0' * 12}.")
+    prose = soup_of(notebook(tmp_path, "01_r", text), records=[made, kept]).select_one(".prose")
+    assert [link["href"] for link in prose("a")] == [f"#record-{made.id}", f"#record-{kept.id}"]
+    said = " ".join(prose.text.split())
+    assert said == f"Record {made.id} (new, not committed) and {kept.id}, not 000000000000."
+
+
+def test_the_records_of_a_figure_stand_by_the_row_that_they_are_of(tmp_path):
+    told = {"records": ["a1", "b1", "b2"], "rows": {"no <Muon>": ["b1", "b2"], "the whole": ["a1"]}}
+    cell = shown({"image/png": png()}, {"alt": "a", "caption": "Rises.", **told})
+    folded = soup_of(notebook(tmp_path, "01_r", cell)).figcaption.details
+    assert " ".join(folded.text.split()) == "Data Records: no <Muon>: b1 b2; the whole: a1"
+
+
 def test_runs_that_were_fitted_on_all_images_come_first_and_show_no_validation():
     runs = [record(0, 0.99), *(record(seed, 0.987, "all") for seed in (0, 1))]
     soup = soup_of(records=runs)
@@ -297,14 +321,14 @@ def test_runs_that_were_opened_show_their_test_accuracy_and_trials_the_file_that
 
 
 def test_a_verdict_has_the_colour_that_it_has_in_figures():
-    style_sheet = soup_of(sections=[page.Section("s", page.verdict("does not hold"), "s")]).style.text
+    style_sheet = soup_of(sections=[elements.Section("s", elements.verdict("does not hold"), "s")]).style.text
     for name, colour in style.VERDICTS.items():
         assert f".{name.replace(' ', '-')}{{--verdict:{colour}}}" in style_sheet
 
 
 def test_a_folded_table_has_no_number():
     html = "<table><caption>One.</caption></table><details><table><caption>Two.</caption></table></details>"
-    soup = soup_of(sections=[page.Section("s", html + page.table([], ["a"], "Three."), "s")])
+    soup = soup_of(sections=[elements.Section("s", html + elements.table([], ["a"], "Three."), "s")])
     assert [caption.text for caption in soup("caption")] == ["Table 1. One.", "Two.", "Table 2. Three."]
 
 
@@ -314,7 +338,7 @@ def test_a_link_to_a_record_that_is_not_listed_becomes_text(tmp_path):
     soup = soup_of(notebook(tmp_path, "01_r", cell))
     assert soup.figcaption.text.startswith("Figure 1.1. Rises.")
     assert soup.figcaption.details.text.split()[:2] == ["Data", "Records:"]
-    assert soup.figcaption.text.strip().endswith("b59 b60")
+    assert "b59 b60 and more, 62 in all" in soup.figcaption.text
     assert soup.figcaption.a is None
 
 
@@ -392,5 +416,5 @@ def test_nothing_active_gets_in_by_any_way(tmp_path, vector):
         shown({"text/html": vector}),
         new_code_cell("x", outputs=[new_output("stream", text=vector)]),
     ]
-    html = page.render([page.Section("s", vector, "s")], [notebook(tmp_path, "01_h", *cells)], [], META)
+    html = page.render([elements.Section("s", vector, "s")], [notebook(tmp_path, "01_h", *cells)], [], META)
     assert active(html) == []

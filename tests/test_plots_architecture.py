@@ -77,7 +77,6 @@ def test_feature_maps_have_a_row_a_layer_and_the_strongest_channels_first() -> N
     assert titles == ["layer 1: 12 × 8 × 8", "layer 2: 4 × 4 × 4"]
     strongest = drawn.axes[6].images[0].get_array()
     assert np.allclose(strongest, maps["layer 2"][3])
-    assert style.description(drawn).fmt == "png"
 
 
 def test_residual_against_plain_has_a_ring_a_run_and_a_point_a_mean() -> None:

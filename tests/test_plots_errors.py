@@ -66,7 +66,6 @@ def test_the_worst_errors_stand_over_their_lines(tiny_record):
     assert len(fig.axes) == 10
     assert sum(len(ax.images) for ax in fig.axes) == 8
     assert "8 errors" in carried(fig, tiny_record)
-    assert style.description(fig).fmt == "svg"
 
 
 def test_no_error_at_all_is_an_empty_figure(tiny_record):
@@ -124,8 +123,11 @@ def test_heat_maps_lie_over_their_images(tiny_record):
     heat = torch.rand(3, 32, 32, generator=GENERATOR)
     fig = plots.heat_maps(IMAGES[:3], heat, ["cat\n(dog)", "dog\n(cat)", "ship\n(ship)"], tiny_record)
     assert [ax.get_title() for ax in fig.axes[:3]] == ["cat\n(dog)", "dog\n(cat)", "ship\n(ship)"]
-    assert [len(ax.images) for ax in fig.axes] == [1, 1, 1, 2, 2, 2]
-    np.testing.assert_allclose(fig.axes[4].images[1].get_array(), heat[1])
+    assert [len(ax.images) for ax in fig.axes] == [1] * 6
+    lit, grey = fig.axes[4].images[0].get_array().astype(float), IMAGES[1].float().mean(0).numpy()
+    assert lit.shape == (96, 96, 3)
+    heat_alone = (lit[1::3, 1::3].mean(2) - 0.45 * grey).ravel()
+    assert np.corrcoef(heat_alone, heat[1].ravel())[0, 1] > 0.9
     assert "in brackets" in carried(fig, tiny_record)
 
 

@@ -82,7 +82,7 @@ def ablation_rows() -> list[training.AblationRow]:
 
 
 def test_what_helps_is_green_and_what_harms_is_red() -> None:
-    figure = plots.ablation(ablation_rows(), [record()])
+    figure = plots.ablation(ablation_rows())
     (axes,) = figure.axes
     assert axes.get_xlabel() == "points of accuracy that the change costs"
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["no Muon", "no warm-up", "no cutout"]
@@ -115,7 +115,7 @@ def test_each_way_of_scoring_has_a_bar_a_depth() -> None:
 
 
 def test_seeds_are_drawn_around_the_mean_of_their_recipe() -> None:
-    figure = plots.seeds({"two_cores": [0.94, 0.95, 0.96], "best": [0.95, 0.952]}, 0.0022, [record()])
+    figure = plots.seeds({"two_cores": [0.94, 0.95, 0.96], "best": [0.95, 0.952]}, 0.0022, {"best": [record()]})
     (axes,) = figure.axes
     assert axes.get_xlabel() == "points from the mean of the recipe's runs"
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["two_cores", "best"]

@@ -12,11 +12,12 @@ from conftest import tiny
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.final_runs import Final, leading
+from tpsnet_lib.claims import mistakes
 from tpsnet_lib.files import DataError, project_root
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import build, closing, first_screen, landing, notebook_html
 from tpsnet_lib.runs.experiments import load_experiment
-from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.records import Record, Store, committed_folder
 from tpsnet_lib.runs.test_set import TestResult
 
 
@@ -68,7 +69,7 @@ def test_the_answer_of_several_seeds_is_their_mean_with_its_interval(tiny_record
     mean = stats.mean(scores)
     assert f"{100 * mean.value:.2f}% of the 10,000 test images" in said
     assert f"the mean of 3 seeds, 95% interval {mean:% interval}" in said
-    assert "One run of two_cores takes 52:20 min" in said
+    assert "A run of two_cores takes 52:20 min (mean of 3 runs that shared the machine)" in said
     worse = recipe(tiny_record, [0.951, 0.949, 0.946], "two_cores", [50, 55, 52])
     assert text(first_screen.answer([worse])) != said
 
@@ -136,6 +137,13 @@ def test_the_mistakes_lead_to_a_section_of_a_notebook() -> None:
         known |= {f"nb{path.stem[:2]}-{notebook_html._slug(head)}" for head in heads}
     assert landing.MISTAKES_SHOWN in known
     assert landing._mistakes(Store()).count("<li>") == 3
+
+
+def test_the_runs_that_another_epoch_would_speak_for_are_listed() -> None:
+    store = Store(committed_folder())
+    listed = BeautifulSoup(landing._earlier_epochs(store), "html.parser")
+    assert len(listed("a")) == mistakes.epoch_of_lowest_loss(store)[1] > 10
+    assert landing._earlier_epochs(Store()) == ""
 
 
 def test_a_page_from_synthetic_images_says_so_first(tiny_record: Record, tiny_store: Store) -> None:

@@ -9,29 +9,35 @@ from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost, original_results, search
 from tpsnet_lib.analysis.final_runs import finals
 from tpsnet_lib.analysis.training import pairs_apart, seed_groups
-from tpsnet_lib.runs.records import Store, committed_folder, held_out
+from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
 from tpsnet_lib.stats import Estimate
 
 SHORT, LONG = "search_classroom", "search_classroom_long"  # the same draws at two budgets
 LEAST_PAIRS = 10  # networks, below which a rank correlation is not stated
 
 
-def epoch_of_lowest_loss(store: Store) -> tuple[list[float], int]:
+def runs_by_lowest_loss(store: Store) -> list[tuple[Record, float, bool]]:
     """The original's rule, applied to every CIFAR-10 record with held-out images and more than one epoch.
 
     Where the store has the committed records, they alone count: a network that a reader trains changes no sentence.
-    The rule reports the accuracy of the epoch that has the lowest loss on the very images that judge it. Returned are
-    that accuracy minus the last epoch's, one a run, and how many runs would report another epoch than the last."""
-    excess, earlier = [], 0
+    The rule reports the accuracy of the epoch that has the lowest loss on the very images that judge it. With each
+    record come that accuracy minus the last epoch's, and whether the rule reports another epoch than the last."""
+    runs = []
     committed = committed_folder()
     for record in (Store(committed) if committed in store.folders else store).all():
         if not record.failed and record.stamp.startswith("CIFAR-10") and held_out(record) is not None:
             rows = record.history()
             chosen = min(rows, key=lambda row: row["validation_loss"])
             if len(rows) > 1:
-                excess.append(chosen["validation_accuracy"] - rows[-1]["validation_accuracy"])
-                earlier += chosen is not rows[-1]
-    return excess, earlier
+                excess = chosen["validation_accuracy"] - rows[-1]["validation_accuracy"]
+                runs.append((record, excess, chosen is not rows[-1]))
+    return runs
+
+
+def epoch_of_lowest_loss(store: Store) -> tuple[list[float], int]:
+    """What the original's rule adds to the accuracy of each run, and for how many it reports another epoch."""
+    runs = runs_by_lowest_loss(store)
+    return [excess for _, excess, _ in runs], sum(earlier for _, _, earlier in runs)
 
 
 def best_epoch(store: Store) -> str:

@@ -48,8 +48,9 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     axes.errorbar(*_places(ours), ends, color=VERMILION, fmt="D", capsize=3, zorder=4, label="ours, with 95% interval")
     axes.set_yscale("function", functions=(lambda y: -np.log10(100.001 - y), lambda y: 100.001 - 10**-y))
     low = min([100 * row["accuracy"] for row in shown], default=90)
-    axes.set(xlabel="parameters (millions)", ylabel="test accuracy (%)", xlim=(0, 5.6), ylim=(low - 0.6, 98.6))
-    axes.yaxis.set_major_locator(FixedLocator([50, 60, 70, 80, 85, 90, 92, 93, 94, 95, 96, 97, 98]))
+    axes.set(xlabel="parameters (millions)", ylabel="test accuracy (%, log scale of the error)")
+    axes.set(xlim=(0, 5.6), ylim=(low - 0.6, 98.6))
+    axes.yaxis.set_major_locator(FixedLocator([50, 60, 70, 80, 85, 90, 92, 94, 95, 96, 97, 98]))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     place: Any = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "ncols": 1 if narrow else 2}
@@ -59,15 +60,12 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     above = [row for row in others if all(row["accuracy"] > mine["accuracy"] for mine in ours)]
     counted = f"{len(above)} of {len(others)} published networks besides the original reach more than any of ours;"
     rank = f"{counted} each" if ours else "Each"
-    caption = (
-        f"{rank} point of the line beats all smaller networks. The scale is logarithmic in the error."
-        " Published figures are their authors'."
-    )
+    caption = f"{rank} point of the line beats all smaller networks. Published figures are their authors'."
     alt = (
         f"Test accuracy against parameters. Ours: {_listed(ours)}. The original: {_listed(original)}. Best for their"
         f" size: {_listed(edge)}. {len(others)} published networks in all besides the original."
     )
-    records = [record for row in ours for record in row.get("records", ())]
+    records = {row["model"]: list(row.get("records", ())) for row in ours}
     return describe(fig, caption=caption, alt=alt, records=records)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.architecture import DesignVariable, describe_budget
 from tpsnet_lib.analysis.groups import Group
-from tpsnet_lib.plots.style import BLUE, PALETTE, VERMILION, describe, figure
+from tpsnet_lib.plots.style import BLUE, PALETTE, VERMILION, by_name, describe, figure
 
 COLOURS = {"residual": BLUE, "plain": VERMILION}
 Losses = Mapping[tuple[int, str], Sequence[float]]  # (blocks a layer, `residual` or `plain`) -> final loss of each seed
@@ -77,17 +77,17 @@ def feature_maps(image: Tensor, maps: Mapping[str, Tensor], columns: int = 8) ->
     `maps`: layer -> [C, h, w]; the channels with the largest mean are shown."""
     fig, axes = figure(len(maps), columns + 1, height=0.85 * len(maps) + 0.2)
     for row, (name, values) in zip(np.atleast_2d(axes), maps.items(), strict=True):
-        row[0].imshow(image.permute(1, 2, 0).numpy())
+        row[0].imshow(image.permute(1, 2, 0).numpy(), interpolation="none")  # an SVG keeps its very pixels
         strongest = values.mean((1, 2)).argsort(descending=True)[:columns]
         for ax, channel in zip(row[1:], strongest.tolist(), strict=False):
-            ax.imshow(values[channel].numpy(), cmap="viridis")
+            ax.imshow(values[channel].numpy(), cmap="viridis", interpolation="none")
         for ax in row:
             ax.set_axis_off()
         row[1].set_title(f"{name}: {' × '.join(map(str, values.shape))}", fontsize=8.5)
     sides = " to ".join(str(values.shape[-1]) for values in list(maps.values())[:: len(maps) - 1])
     text = f"Maps of the first layers follow edges and colours; later ones are coarse ({sides} pixels a side)."
     alt = f"An image and the {columns} strongest feature maps of each of {len(maps)} layers."
-    return describe(fig, caption=text, alt=alt, fmt="png")
+    return describe(fig, caption=text, alt=alt)
 
 
 def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
@@ -129,8 +129,8 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
     gains = {b: np.mean(losses[b, "plain"]) - np.mean(losses[b, "residual"]) for b in depths}
     most = f"Skips change the training loss most at B = {max(gains, key=lambda b: abs(gains[b]))}." if gains else ""
     text = f"{most} Rings are runs, points their means, those of the accuracy with 95% t intervals.".strip()
-    records = [record for group in recorded for record in group.records]
-    return describe(fig, caption=text, alt=f"Loss and accuracy over depth. Loss: {told}.", records=records)
+    alt = f"Loss and accuracy over depth. Loss: {told}."
+    return describe(fig, caption=text, alt=alt, records=by_name((group.label, group.records) for group in recorded))
 
 
 def design_variables(variables: Variables) -> Figure:
@@ -152,7 +152,7 @@ def design_variables(variables: Variables) -> Figure:
     told = "; ".join(f"{group.label}: {group.estimate:%.1 value}" for group in every)
     text = f"What each design variable changes ({describe_budget(every)}). Rings are runs; 95% t intervals."
     text += " Panels differ in scale, and some in seeds: one network may have two accuracies in two panels."
-    records = [record for group in every for record in group.records]
+    records = by_name((group.label, group.records) for group in every)
     return describe(fig, caption=text, alt=f"Six panels of accuracy by level. {told}.", records=records)
 
 
@@ -179,9 +179,8 @@ def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:
     chosen = [(handle, name) for handle, name in zip(handles, labels, strict=True) if name in COLOURS]
     fig.legend(*zip(*chosen, strict=True), loc="outside upper right", ncols=2)
     text = "What accuracy costs: larger points are deeper networks; the latency is of this machine, one core, now."
-    records = [record for group in groups for record in group.records]
     alt = f"Accuracy of {len(groups)} networks over parameters, MACs and latency."
-    return describe(fig, caption=text, alt=alt, records=records)
+    return describe(fig, caption=text, alt=alt, records=by_name((group.label, group.records) for group in groups))
 
 
 def _points(ax: Any, table: Any, x: str, log: bool = False, **options: Any) -> None:

@@ -9,9 +9,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import torch
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from tpsnet_lib.plots.style import BLUE, GRID, INK, MUTED, VERDICTS, VERMILION, WIDTH, describe, figure
 from tpsnet_lib.runs.records import Record
@@ -109,9 +111,9 @@ def published_models(table: pd.DataFrame, record: Record) -> Figure:
     worse = int((rows.verdict == HOLDS).sum())
     return describe(
         fig,
-        caption=f"This network is shown to be better than {worse} of {len(rows) - 1} published models on the same"
-        f" {rows.accuracy[0].n:,} images (95% Wilson intervals; the colour is the verdict that this network is better,"
-        " from a paired comparison, after Holm).",
+        caption=f"This network is shown to be better than {worse} of {len(rows) - 1} published models of any size on"
+        f" the same {rows.accuracy[0].n:,} images (95% Wilson intervals; the colour is the verdict that this network is"
+        " better, from a paired comparison, after Holm).",
         alt="Errors of published models and of this network on the same test images, sorted.",
         records=[record],
     )
@@ -147,17 +149,23 @@ def heat_maps(images: Tensor, heat: Tensor, titles: Sequence[str], record: Recor
     fig, axes = figure(2, len(images), height=2 * width / len(images) + 0.5, width=width, squeeze=False)
     for above, below, image, places, title in zip(*axes, images, heat, titles, strict=True):
         _tile(above, image)
-        below.imshow(image.float().mean(0).numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        below.imshow(places.numpy(), cmap="magma", alpha=0.55, vmin=0, vmax=1, interpolation="bilinear")
-        below.axis("off")
+        _tile(below, _lit(image, places))
         above.set_title(title, fontsize=8, loc="center", fontweight="normal")
     return describe(
         fig,
         caption="Bright places speak for the predicted class; the label stands in brackets.",
         alt="Test images, and below each the same with the places lit up that speak for the predicted class.",
         records=[record],
-        fmt="png",
     )
+
+
+def _lit(image: Tensor, places: Tensor, times: int = 3) -> Tensor:
+    """An image (uint8 [3, H, W]) in grey, larger by `times`, under its heat map ([H, W] in 0 to 1): uint8."""
+    size = [times * side for side in image.shape[1:]]
+    grey = interpolate(image[None].float().mean(1, keepdim=True), size)[0] / 255
+    smooth = interpolate(places[None, None].float(), size, mode="bilinear")[0, 0].clamp(0, 1)
+    colours = torch.from_numpy(sns.color_palette("magma", as_cmap=True)(smooth.numpy())[..., :3]).permute(2, 0, 1)
+    return (255 * (0.45 * grey + 0.55 * colours)).byte()
 
 
 def block_sizes(sizes: pd.DataFrame, record: Record) -> Figure:

@@ -39,7 +39,8 @@ def parallel(trials: Sequence[Trial], views: Mapping[str, Sequence[str]]) -> Fig
         f" {rates.iloc[0]:.2g} to {rates.iloc[1]:.2g}. The rest is grey. Lines are spread out within a choice."
     )
     alt = "Parallel coordinates: lines from the drawn variables to the accuracy, the best fifth in colour."
-    return describe(fig, caption=caption, alt=alt, records=[trial.record for trial in trials], unit="trials")
+    records = {trial.label: [trial.record] for trial in trials}
+    return describe(fig, caption=caption, alt=alt, records=records, unit="trials")
 
 
 def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str]) -> None:

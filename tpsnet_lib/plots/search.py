@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from tpsnet_lib.analysis.importance import NOISE, Importance
 from tpsnet_lib.analysis.search import LOGARITHMIC, VARIABLES, Trial, accuracies, trial_table
 from tpsnet_lib.plots.parallel_coordinates import FEW, rank, round_numbers
-from tpsnet_lib.plots.style import BLUE, GREEN, GRID, INK, MUTED, PALETTE, PINK, VERMILION, describe, figure
+from tpsnet_lib.plots.style import BLUE, GREEN, GRID, INK, MUTED, PALETTE, PINK, VERMILION, by_name, describe, figure
 from tpsnet_lib.runs.records import Record
 from tpsnet_lib.stats import Estimate
 
@@ -27,8 +27,8 @@ def short_label(variable: str) -> str:
     return VARIABLES.get(variable, "random numbers").partition(",")[0]
 
 
-def _records(trials: Sequence[Trial]) -> list[Record]:
-    return [trial.record for trial in trials]
+def _records(trials: Sequence[Trial]) -> dict[str, list[Record]]:
+    return by_name((trial.label, [trial.record]) for trial in trials)
 
 
 def budget(fits: pd.DataFrame, drawn: pd.DataFrame, members: Mapping[str, tuple[int, int]]) -> Figure:
@@ -200,7 +200,7 @@ def two_budgets(trials: Sequence[Trial], table: pd.DataFrame, correlations: Mapp
     """The accuracy of short trials against that of the same draws trained for long, a panel a kind of short trial.
 
     `table`: a row a draw, the column `long` and one for each panel (0 to 1); `correlations` name the panels; `trials`
-    are the long ones."""
+    are both."""
     fig, axes = figure(1, len(correlations), height=3.2, sharey=True, squeeze=False)
     percent = 100 * table
     for ax, (name, correlation) in zip(axes[0], correlations.items(), strict=True):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import io
+import itertools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ mpl.rc_file(Path(__file__).parents[1] / "report" / "assets" / "tpsnet.mplstyle")
 PALETTE = tuple(mpl.rcParams["axes.prop_cycle"].by_key()["color"])  # Okabe & Ito, colour-blind safe
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY = PALETTE
 INK, MUTED, GRID = (mpl.rcParams[name] for name in ("axes.labelcolor", "axes.edgecolor", "grid.color"))
-WIDTH = 7.2  # inches, of a figure as wide as the text
+WIDTH, PHONE = 7.2, 3.6  # inches, of a figure as wide as the text, and as a phone
 FONT = "DejaVu Sans"
 FONTS = f"{FONT},Verdana,sans-serif"  # of an SVG where it is shown: Verdana is as wide, others are narrower
 VERDICTS = {  # the colour of a verdict in every figure and table
@@ -74,16 +74,36 @@ def png(fig: Figure) -> bytes:
     return small.getvalue()
 
 
+def stacked_svg(fig: Figure) -> str:
+    """A figure of two or three panels in a row as SVG text for a phone, one below the other; empty for any other.
+
+    The figure itself is changed: it is drawn in its own shape first."""
+    places = {axes: place for axes in fig.axes if (place := axes.get_subplotspec()) is not None}
+    grids = {place.get_gridspec() for place in places.values()}
+    shapes = [grid.get_geometry() for grid in grids]
+    if shapes not in ([(1, 2)], [(1, 3)]):
+        return ""
+    count = shapes[0][1]
+    below = fig.add_gridspec(count, 1)
+    for axes, place in places.items():
+        axes.set_subplotspec(below[place.num1])
+        if len(axes.get_shared_y_axes().get_siblings(axes)) > 1:
+            axes.tick_params(labelleft=True)
+            axes.set_ylabel(axes.get_ylabel() or fig.axes[0].get_ylabel())
+    fig.set_size_inches(PHONE, 0.9 * count * fig.get_figheight())
+    return svg(fig)
+
+
 @dataclass(frozen=True)
 class Description:
     """What a figure carries besides its drawing: the caption, whose first sentence says what to see; the alternative
-    text; what it stands on, which a page folds away; the ids of its records; and the format that it is shown in."""
+    text; what it stands on, which a page folds away; and the ids of its records, also by the row that they are of."""
 
     caption: str
     alt: str
     provenance: str = ""
     records: tuple[str, ...] = ()
-    fmt: str = "svg"
+    rows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 _descriptions: WeakKeyDictionary[Figure, Description] = WeakKeyDictionary()
@@ -94,20 +114,29 @@ def describe(
     *,
     caption: str,
     alt: str,
-    records: Sequence[Record] = (),
-    fmt: str = "svg",
+    records: Sequence[Record] | Mapping[str, Sequence[Record]] = (),
     unit: str = "runs",
     provenance: str = "",
 ) -> Figure:
     """The same figure, which now carries its caption, alternative text and records; `show` displays it with them.
 
     `caption` begins with what to see. Data set, n and hardware are taken from the records, which `unit` counts, unless
-    `provenance` says what the figure stands on. `fmt`: `svg`, or `png` for photographs and for thousands of points."""
-    if fmt not in ("svg", "png"):
-        raise ValueError(f"fmt is {fmt!r}: give svg or png")
-    ids = tuple(sorted({record.id for record in records}))
-    _descriptions[figure] = Description(caption, alt, provenance or stands_on(records, unit), ids, fmt)
+    `provenance` says what the figure stands on; records by the name of a row or a trial stay with that name."""
+    rows = records if isinstance(records, Mapping) else {}
+    listed = itertools.chain.from_iterable(records.values() if isinstance(records, Mapping) else [records])
+    every = {record.id: record for record in listed}
+    by_row = {name: tuple(record.id for record in row) for name, row in rows.items()}
+    provenance = provenance or stands_on(list(every.values()), unit)
+    _descriptions[figure] = Description(caption, alt, provenance, tuple(sorted(every)), by_row)
     return figure
+
+
+def by_name(pairs: Iterable[tuple[str, Sequence[Record]]]) -> dict[str, list[Record]]:
+    """Records by what they are called; those of one name stand together."""
+    found: dict[str, list[Record]] = {}
+    for name, records in pairs:
+        found.setdefault(name, []).extend(records)
+    return found
 
 
 def description(figure: Figure) -> Description:
@@ -125,11 +154,10 @@ def show(fig: Figure) -> None:
     from IPython.display import display
 
     about = description(fig)
-    kind = "image/svg+xml" if about.fmt == "svg" else "image/png"
+    kind, content = "image/svg+xml", svg(fig)
     metadata: dict[str, Any] = {"alt": about.alt, "records": list(about.records), "provenance": about.provenance}
-    if about.fmt == "png":
-        metadata["width"] = round(fig.get_figwidth() * 100)
-    content = svg(fig) if about.fmt == "svg" else base64.b64encode(png(fig)).decode("ascii")
+    metadata["rows"] = {name: list(ids) for name, ids in about.rows.items()}
+    metadata["narrow"] = stacked_svg(fig)
     plt.close(fig)
     display({kind: content, "text/plain": about.alt}, metadata={kind: metadata}, raw=True)
     if about.caption:

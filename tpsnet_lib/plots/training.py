@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.training import AblationRow, pairs_apart
-from tpsnet_lib.plots.style import BLUE, GREEN, INK, ORANGE, VERDICTS, VERMILION, describe, figure
+from tpsnet_lib.plots.style import BLUE, GREEN, INK, ORANGE, PALETTE, VERDICTS, VERMILION, describe, figure
 from tpsnet_lib.runs.records import Record, held_out
 from tpsnet_lib.stats import Estimate
 
@@ -24,15 +24,17 @@ LEADER = "#B8C0C8"
 
 def learning_rate(whole: Mapping[str, Sequence[float]], trials: Mapping[str, Sequence[float]], epochs: int) -> Figure:
     """The learning rate as a share of its peak: schedules over a `whole` run, and short `trials` of so many epochs."""
-    fig, panels = figure(1, 2, height=2.9, sharey=True)
+    fig, panels = figure(1, 2, height=3.2, sharey=True)
+    colours = dict(zip(dict.fromkeys([*whole, *trials]), PALETTE, strict=False))  # one for each schedule
+    look: dict[str, Any] = {"hue": "schedule", "style": "schedule", "palette": colours, "errorbar": None}
     for axes, curves, length in zip(panels, (whole, trials), (100, epochs), strict=True):
         frame = pandas.concat(
             pandas.DataFrame({"at": np.linspace(0, length, len(values)), "rate": values, "schedule": name})
             for name, values in curves.items()
         )
-        seaborn.lineplot(frame, x="at", y="rate", hue="schedule", style="schedule", errorbar=None, ax=axes)
-        axes.legend(title=None, fontsize=8, loc="lower left" if axes is panels[1] else "upper right")
-    panels[0].set(xlabel="share of the run (%)", ylabel="learning rate / its peak", title="A whole run", ylim=(0, 1.4))
+        seaborn.lineplot(frame, x="at", y="rate", ax=axes, **look)
+        axes.legend(title=None, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.2))  # beside no curve
+    panels[0].set(xlabel="share of the run (%)", ylabel="learning rate / its peak", title="A whole run", ylim=(0, 1.05))
     panels[1].set(xlabel="epoch", ylabel="", title=f"A trial of {epochs} epochs")
     return describe(
         fig,
@@ -66,7 +68,7 @@ def learning_curves(record: Record, n: int) -> Figure:
     if "validation" in sets:
         seen = [stats.proportion(round(row["validation_accuracy"] * n), n) for row in rows]
         ends = [100 * each.low for each in seen], [100 * each.high for each in seen]
-        left.fill_between([row["epoch"] for row in rows], *ends, color=BLUE, alpha=0.2, linewidth=0)
+        left.fill_between([row["epoch"] for row in rows], *ends, color=BLUE, alpha=0.35, linewidth=0)
         left.annotate(f"{seen[-1]:%.1 value}", (rows[-1]["epoch"], 100 * seen[-1].value), (0, -14), **_NEAR)
     left.legend(title=None, loc="lower right")
     network = f"a network of {record.metrics['parameters']:,.0f} parameters, {record.config.train.epochs:g} epochs"
@@ -100,7 +102,7 @@ def _mixing_ends(record: Record) -> str:
 _NEAR: Any = {"textcoords": "offset points", "ha": "right", "fontsize": 8}
 
 
-def ablation(rows: Sequence[AblationRow], records: Sequence[Record] = ()) -> Figure:
+def ablation(rows: Sequence[AblationRow]) -> Figure:
     """What each ingredient brings, with its interval: green if it helps, vermilion if it harms, grey if neither is
     settled after Holm's adjustment. The first row is the whole recipe, and is not drawn."""
     whole, *parts = rows
@@ -134,7 +136,7 @@ def ablation(rows: Sequence[AblationRow], records: Sequence[Record] = ()) -> Fig
         caption=f"In small, short runs ({run.epochs:g} epochs of {size:,} images, {len(whole.group.records)} seeds) few"
         " ingredients carry the recipe. Bars are 95% intervals with the spread of all rows; the band is one point.",
         alt=f"Points of accuracy that each of {len(parts)} ingredients brings, with intervals. {told}.",
-        records=records,
+        records={row.label: row.group.records for row in rows},
     )
 
 
@@ -168,6 +170,7 @@ def chosen_epoch(loss: ArrayLike, epochs: ArrayLike, on_choosers: ArrayLike, on_
     seaborn.lineplot(x=np.arange(1, len(curve) + 1), y=curve, marker="o", color=BLUE, ax=left)
     left.set(xlabel="epoch", ylabel="loss of all images (nats)", title="Which epoch is best?")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    better = np.mean(np.asarray(on_choosers) < np.asarray(on_others))
     halves = {"on the half that chose it": on_choosers, "on the other half": on_others}
     frame = pandas.DataFrame({name: np.asarray(values) for name, values in halves.items()}).melt(var_name="read")
     palette = dict(zip(halves, (VERMILION, BLUE), strict=True))
@@ -177,8 +180,8 @@ def chosen_epoch(loss: ArrayLike, epochs: ArrayLike, on_choosers: ArrayLike, on_
     seaborn.move_legend(right, "upper right", title=None, fontsize=8)
     return describe(
         fig,
-        caption=f"The epoch of the lowest loss looks better on the images that chose it than on others: {len(chosen)}"
-        f" random divisions of the validation images into halves, one run of {len(curve)} epochs.",
+        caption=f"The epoch of the lowest loss looks better on the half that chose it in {better:.0%} of {len(chosen)}"
+        f" random divisions of the validation images into halves (one run of {len(curve)} epochs).",
         alt="Left, loss by epoch with bars of how often each epoch is chosen. Right, the loss of the chosen epoch on"
         " the half that chose it and on the other half.",
         provenance="trained in this notebook",
@@ -208,14 +211,14 @@ def dropout_while_scoring(right: Mapping[int, Mapping[str, ArrayLike]]) -> Figur
     n = len(next(iter(flags.values())))
     return describe(
         fig,
-        caption="The same weights get another accuracy in each way of scoring, and how much depends on the depth. Lines"
-        f" are 95% intervals of {n:,} images; one network each, and a short run.",
+        caption="The same weights get another accuracy in each way of scoring. Lines are 95% intervals of"
+        f" {n:,} images; one network each, and a short run.",
         alt=f"Bars of validation accuracy by blocks a layer, scored in {', '.join(ways)}.",
         provenance="trained in this notebook",
     )
 
 
-def seeds(groups: Mapping[str, Sequence[float]], difference: float, records: Sequence[Record] = ()) -> Figure:
+def seeds(groups: Mapping[str, Sequence[float]], difference: float, records: Mapping[str, Sequence[Record]]) -> Figure:
     """Each run's distance from the mean of its group, whose runs differ by seed alone, with a published difference."""
     apart, pairs = pairs_apart(groups.values(), difference)
     rows = [(name, 100 * (value - np.mean(values))) for name, values in groups.items() for value in values]

@@ -17,7 +17,7 @@ from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.data import datasets
 from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import TpsnetError, project_root, write_whole
-from tpsnet_lib.report import closing, figures, first_screen, landing, page, run_notebooks
+from tpsnet_lib.report import appendix, closing, figures, first_screen, landing, page, run_notebooks
 from tpsnet_lib.runs.provenance import commit, hardware
 from tpsnet_lib.runs.records import Store, committed_folder, default_store
 from tpsnet_lib.runs.test_set import find_final_test
@@ -73,7 +73,7 @@ def make(
     shown = [record for record in store.all() if not record.failed]
     meta = {"title": landing.TITLE, "question": QUESTION, **facts}
     tests = {record.id: test.metrics["accuracy"] for record in shown if (test := find_final_test(record, store))}
-    html = page.render(sections, executed, shown, meta, closing.sections(store), tests)
+    html = page.render(sections, executed, shown, meta, closing.sections(store), tests, appendix.names(store))
     name = "index.html" if dataset.startswith("CIFAR-10") or profile == "smoke" else "index-shapes10.html"
     target = project_root() / "report" / ("index.html" if profile == "full" else f"local/{name}")
     return page.write(out or target, html)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from tpsnet_lib.progress import duration
-from tpsnet_lib.report import page, run_notebooks
-from tpsnet_lib.report.page import Section
+from tpsnet_lib.report import appendix, elements, run_notebooks
+from tpsnet_lib.report.elements import Section
+from tpsnet_lib.report.limitations import HISTORY
 from tpsnet_lib.runs import experiments, openings
 from tpsnet_lib.runs.records import Store
 from tpsnet_lib.runs.test_set import find_test
@@ -66,29 +67,29 @@ def _references() -> str:
 
 def _openings(store: Store) -> str:
     """Every opening of the test set, oldest first; those before the rule of declaration say so."""
-    lines = openings.all_openings(store)
+    lines, names = openings.all_openings(store), appendix.names(store)
     rows = [
         {
             "opened": line["opened"][:16].replace("T", " "),
-            "record": page.record_link(line["record"]),
+            "record": elements.record_link(line["record"]),
             "test accuracy": _accuracy(line["record"], store),
+            "recipe": names.get(line["record"]),
             "declared by": line.get("experiment") or "nothing: exploratory",
             "rule": "declared in a commit" if line.get("declaration") else "before the rule",
         }
         for line in lines
     ]
-    heads = ["opened", "record", "test accuracy", "declared by", "rule"]
+    heads = ["opened", "record", "test accuracy", "recipe", "declared by", "rule"]
     count = sum(line["record"] in openings.before_the_rule() for line in lines)
     about = (
         "<p>A run is declared final in a commit before it trains, and the test set opens for it once."
         f" {count} of these {len(lines)} openings are older than this rule: the recipe <em>two_cores</em>, then called"
         " <em>laptop</em>, was replaced after its predecessor had been opened, one record was opened as exploratory"
-        " before its seed was declared, and <em>best</em> was opened from a tree that was not clean, after a run of"
-        " another length than its committed declaration named. The table lists the openings of the records that this"
+        f" before its seed was declared, and {HISTORY}. The table lists the openings of the records that this"
         " page stands on. Chapter 4 opens the test set for a network that it trains while the page is made; the log of"
         " that opening stays on the machine that trained it.</p>"
     )
-    return about + page.table(rows, heads, "Openings of the test set.") + _scored_again(store)
+    return about + elements.table(rows, heads, "Openings of the test set.") + _scored_again(store)
 
 
 def _accuracy(run_id: str, store: Store) -> str | None:
@@ -105,7 +106,9 @@ def _scored_again(store: Store) -> str:
         if opened is not None:
             then = f"{opened.metrics['correct']:,} when it was opened"
             when = line["opened"][:16].replace("T", " ")
-            said.append(f"{page.record_link(line['record'])} {line['correct']:,} of {line['n']:,} on {when} ({then})")
+            said.append(
+                f"{elements.record_link(line['record'])} {line['correct']:,} of {line['n']:,} on {when} ({then})"
+            )
     if not said:
         return ""
     return (
@@ -127,10 +130,10 @@ def _pending(store: Store) -> str:
                 "left": f"{left} of {len(experiment.runs)}",
                 "needs": "one GPU" if experiment.needs == "gpu" else "two CPU cores",
                 "time": duration(60 * left * experiment.minutes),
-                "asks": page.with_code(experiment.question),
+                "asks": elements.with_code(experiment.question),
             }
         )
     if not rows:
         return "<p>Every declared experiment has its records.</p>"
     heads = {"name": "experiment", "left": "runs left", "needs": "needs", "time": "about", "asks": "question"}
-    return "<p><code>tpsnet run NAME</code> runs one of them.</p>" + page.table(rows, heads)
+    return "<p><code>tpsnet run NAME</code> runs one of them.</p>" + elements.table(rows, heads)

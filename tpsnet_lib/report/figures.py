@@ -85,13 +85,13 @@ def _best_of_n(store: Store) -> Figure:
 
 def _ablation(store: Store) -> Figure:
     pairs = collect(load_experiment("ablation"), store)
-    return training_plots.ablation(training.ablation(pairs), [record for _, record in pairs if record])
+    return training_plots.ablation(training.ablation(pairs))
 
 
 def _seeds(store: Store) -> Figure:
     finals = first_screen.final_records(store)
     groups = seed_groups(finals)
-    counted = [record for final in finals if final.name in groups for record in final.counted]
+    counted = {final.name: final.counted for final in finals if final.name in groups}
     better, worse = (cost.published_model(name)["accuracy"] for name in ("Model 2", "Model 1"))
     return training_plots.seeds(groups, better - worse, counted)
 

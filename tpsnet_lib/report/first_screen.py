@@ -11,15 +11,21 @@ from matplotlib.figure import Figure
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
 from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, is_most_accurate, leading
-from tpsnet_lib.analysis.training import ablation, against_published, verdicts_against_published
+from tpsnet_lib.analysis.training import (
+    SMALLEST_GAIN,
+    AblationRow,
+    ablation,
+    against_published,
+    verdicts_against_published,
+)
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
-from tpsnet_lib.plots import style
 from tpsnet_lib.plots.answer import accuracy_against_parameters
+from tpsnet_lib.plots.style import PHONE
 from tpsnet_lib.progress import duration
-from tpsnet_lib.report import page
+from tpsnet_lib.report import elements
 from tpsnet_lib.runs.experiments import collect, load_experiment
-from tpsnet_lib.runs.records import Store
+from tpsnet_lib.runs.records import Record, Store
 
 CLASSES_OF_HARDWARE = {"cuda": "on one GPU", "cpu": "on two cores of a CPU"}
 
@@ -36,9 +42,15 @@ def answer(found: Sequence[Final], rows: Sequence[judge.Row] = (), store: Store 
     `rows` and the ablation's records in `store`, what is known of the design choices."""
     said = sentences(found)
     if found:
-        said.append(f"One run of {'; one of '.join(map(_time, leading(found)))}.")
-        said += [_described(found), *_design_choices(rows, store)]
+        said.append(f"A run of {'; one of '.join(map(_time, leading(found)))}.")
+        said += [_described(found), *_design_choices(rows, store), WHAT_MATTERS]
     return f'<ul class="sentences">{"".join(f"<li>{sentence} </li>" for sentence in said)}</ul>'
+
+
+WHAT_MATTERS = (
+    f"A difference from a published accuracy matters here from {100 * SMALLEST_GAIN:g} points on, one in the tests of"
+    f" claims from {100 * stats.SMALLEST_EFFECT:g} point on."
+)
 
 
 def sentences(found: Sequence[Final]) -> list[str]:
@@ -82,8 +94,8 @@ def title(final: Final, found: Sequence[Final]) -> str:
 
 
 def _linked(final: Final, number: str) -> str:
-    """A recipe's accuracy, linked to its records."""
-    return f'<a href="#record-{final.counted[0].id}">{number}</a>'
+    """A recipe's accuracy, linked to the group of its records."""
+    return f'<a href="#group-{final.counted[0].group_id}">{number}</a>'
 
 
 def _described(found: Sequence[Final]) -> str:
@@ -100,14 +112,19 @@ def _described(found: Sequence[Final]) -> str:
 
 
 def _time(final: Final) -> str:
-    """The time of one run on its hardware, and how the others of the recipe shared their machine."""
+    """The time of one run on its hardware, the mean of how many, and how the others of the recipe shared a machine."""
     beside = [record for record in final.counted if record not in final.timed]
-    mean = " on average" if len(final.timed) > 1 else ""
-    said = f"<em>{escape(final.name)}</em> takes {duration(60 * final.minutes)}{mean} on {final.timed[0].hardware}"
+    said = f"<em>{escape(final.name)}</em> takes {duration(60 * final.minutes)} ({_runs(final.timed)}"
     if not final.alone:
-        return f"{said}, beside other runs"
-    slower = duration(sum(record.metrics["seconds"] for record in beside) / max(1, len(beside)))
-    return f"{said} ({slower} beside another)" if beside else said
+        said += " that shared the machine"
+    if final.alone and beside:
+        slower = duration(sum(record.metrics["seconds"] for record in beside) / len(beside))
+        said += f" alone on the machine; {slower}, {_runs(beside)} side by side"
+    return f"{said}) on {final.timed[0].hardware}"
+
+
+def _runs(records: Sequence[Record]) -> str:
+    return "one run" if len(records) == 1 else f"mean of {len(records)} runs"
 
 
 def _why_not_settled(final: Final, original: Mapping[str, Any], found: Sequence[Final]) -> str:
@@ -117,22 +134,35 @@ def _why_not_settled(final: Final, original: Mapping[str, Any], found: Sequence[
     return " (its one run has noise too)" if measured and verdict == stats.NOT_SETTLED else ""
 
 
+INGREDIENTS = "nb04-what-each-ingredient-brings"  # the section of chapter 4
+
+
 def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> list[str]:
     """How many of the original's design claims hold, and what the ablation shows; empty without records."""
     measured = [row for row in rows if row.n]
     if not measured:
         return []
     verdicts = (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE)
-    held, failed, alike = (sum(row.verdict == verdict for row in measured) for verdict in verdicts)
+    held, failed, alike = ([row.claim for row in measured if row.verdict == verdict] for verdict in verdicts)
+    against = f" against: {', '.join(f'({claim})' for claim in failed)}" if failed else " against"
     parts = [
-        f"Design choices{common_budget(rows)}: {held + failed + alike} of {len(measured)} tests of"
-        f' <a href="#claims">the original\'s claims</a> are settled ({held} for them, {failed} against)'
+        f"Design choices{common_budget(rows)}: {len(held + failed + alike)} of {len(measured)} tests of"
+        f' <a href="#claims">the original\'s claims</a> are settled ({len(held)} for them, {len(failed)}{against})'
     ]
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
-    if names := [name for row in changes if row.verdict == stats.HOLDS for name in row.ingredients]:
-        missed = escape(", ".join(dict.fromkeys(names)))
-        parts.append(f"a small <em>two_cores</em> loses accuracy without {missed}")
+    helpful = [row for row in changes if row.verdict == stats.HOLDS]
+    harmful = [row for row in changes if row.verdict == stats.DOES_NOT_HOLD and row.brings.high < 0]
+    if helpful:
+        parts.append(
+            f'a small <em>two_cores</em> <a href="#{INGREDIENTS}">loses accuracy</a> without {_ingredients(helpful)}'
+        )
+    if harmful:
+        parts.append(f"it gains without {_ingredients(harmful)}")
     return [f"{'; '.join(parts)}."]
+
+
+def _ingredients(rows: Sequence[AblationRow]) -> str:
+    return escape(", ".join(dict.fromkeys(name for row in rows for name in row.ingredients)))
 
 
 def where_trained(final: Final) -> str:
@@ -166,7 +196,7 @@ def _difference(final: Final, original: Mapping[str, Any], found: Sequence[Final
     return f"{against_published(final, original, found):points.2}: <em>{VERDICTS[verdict]}</em>"
 
 
-ACROSS, PHONE = 5.9, 3.5  # inches, of the figure beside the sentences, and on a phone
+ACROSS = 5.9  # inches, of the figure beside the sentences
 
 
 def frontier(found: Sequence[Final], width: float = ACROSS) -> Figure:
@@ -175,13 +205,8 @@ def frontier(found: Sequence[Final], width: float = ACROSS) -> Figure:
 
 
 def first_figure(found: Sequence[Final]) -> str:
-    return shown(frontier(found), frontier(found, PHONE))
-
-
-def shown(fig: Figure, narrow: Figure | None = None) -> str:
-    """A figure with the caption, alternative text and records that it carries."""
-    about = style.description(fig)
-    return page.figure(fig, about.alt, about.caption, records=about.records, narrow=narrow)
+    """The frontier, and how a phone shows it."""
+    return elements.figure(frontier(found), frontier(found, PHONE))
 
 
 def answer_table(found: Sequence[Final]) -> str:
@@ -202,7 +227,7 @@ def answer_table(found: Sequence[Final]) -> str:
         }
         for row in rows[:6]
     ]
-    return page.table(
+    return elements.table(
         table, list(table[0]), "Ours, the original, and the three best published figures that were checked."
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 
@@ -16,18 +16,17 @@ from tpsnet_lib.claims import judge, mistakes
 from tpsnet_lib.model_cost import layer_costs
 from tpsnet_lib.plots import network_drawing, training
 from tpsnet_lib.progress import duration
-from tpsnet_lib.report import limitations, page
+from tpsnet_lib.report import appendix, elements, limitations
+from tpsnet_lib.report.elements import Section
 from tpsnet_lib.report.first_screen import (
     answer,
     answer_table,
     common_budget,
     final_records,
     first_figure,
-    shown,
     title,
     where_trained,
 )
-from tpsnet_lib.report.page import Section
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
 
@@ -39,7 +38,7 @@ def sections(store: Store, fresh: Record | None, synthetic: bool) -> list[Sectio
     parts = [
         Section("The answer", answer(found, rows, store) + first_figure(found) + answer_table(found), "answer"),
         *([Section("The network described", _winner(found), "winner")] if found else []),
-        Section("The original's claims, tested", _claims(rows), "claims"),
+        Section("The original's claims, tested", _claims(rows, appendix.names(store)), "claims"),
         Section("Three mistakes of the original, and their size", _mistakes(store), "mistakes"),
         Section(
             "Limitations",
@@ -72,22 +71,25 @@ def _winner(found: Sequence[Final]) -> str:
             "what it is": row.kind,
             "output (C x H x W)": " x ".join(map(str, row.shape)),
             "parameters": row.parameters,
-            "MACs": f"{row.macs / 1e6:.1f} M",
+            "MACs": f"{row.macs / 1e6:.1f} M" if row.macs >= 1e5 else f"{row.macs:,}",
         }
         for row in layer_costs(run.model)
     ]
     columns = list(layers[0])
     recipe = [row | {"source": _linked(row["source"])} for row in recipe_glossary.in_words(run)]
     length = f"{run.train.epochs:g} epochs of {'all training images' if run.data.fit_on == 'all' else 'the split'}"
-    curve = shown(training.learning_curves(record, record.metrics.get("n", 0))) if record.curve else ""
+    curve = elements.figure(training.learning_curves(record, record.metrics.get("n", 0))) if record.curve else ""
     ingredients = ", ".join(row["ingredient"] for row in recipe)
-    words = page.table(recipe, list(recipe[0]), "The recipe in words.")
+    terms = " SE is squeeze-and-excitation." if run.model.squeeze else ""
+    if run.model.block == "preact":
+        terms += " A preact block has norm and activation before each convolution."
+    words = elements.table(recipe, list(recipe[0]), "The recipe in words.")
     return (
         f"<p>{title(final, found)} (recipe <em>{escape(final.name)}</em>): {length}, batches of {run.train.batch_size};"
         f" {ingredients}."
         f"{_why_described(final)}</p>"
-        + shown(network_drawing.draw_network(run.model))
-        + page.table(layers, columns, "The layers; the counts are computed from the config.")
+        + elements.figure(network_drawing.draw_network(run.model))
+        + elements.table(layers, columns, f"The layers; the counts are computed from the config.{terms}")
         + curve
         + f'<details class="folded"><summary>The settings and the sources of the ingredients</summary>{words}</details>'
     )
@@ -98,12 +100,12 @@ def _why_described(final: Final) -> str:
     why = (
         "its accuracy on validation images is the highest of the final recipes."
         if final.held_out
-        else "validation cannot judge it, and its training takes the most operations."
+        else "it stands first: validation cannot judge it, and such recipes are ranked by the arithmetic of training."
     )
     ablation = load_experiment("ablation").runs[0].config
     told = {row["ingredient"] for row in recipe_glossary.in_words(ablation)}
     own = [row["ingredient"] for row in recipe_glossary.in_words(final.run) if row["ingredient"] not in told]
-    missing = f"; of this network's ingredients it does not have {', '.join(own)}" if own else ""
+    missing = f"; that small network is trained without {', '.join(own)}" if own else ""
     return (
         f" It is described because {why}"
         ' <a href="#nb04">Chapter 4</a> changes ingredients one at a time, of a small network with the recipe'
@@ -120,7 +122,7 @@ def _linked(text: str) -> str | Markup:
 # Claims, mistakes, limitations --------------------------------------------------------------------------------------
 
 
-def _claims(rows: Sequence[judge.Row]) -> str:
+def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     """A line a test, its verdict first; the original's words, grounds and records are folded."""
     smallest = f"{100 * stats.SMALLEST_EFFECT:.0f} point unless the test names another"
     about = (
@@ -128,11 +130,11 @@ def _claims(rows: Sequence[judge.Row]) -> str:
         f" the interval leaves no room for the smallest effect of interest, {smallest}; it shows no difference that"
         " matters if the interval lies within that effect on both sides of 0. Else it is not settled. The intervals"
         " are unadjusted: a row whose interval excludes 0 is not settled if its p, adjusted over all tests, is above"
-        " 0.05. Tests that wait for runs stand in the folded table."
+        " 0.05."
     )
     lines = [
         {
-            "verdict": page.verdict(row.verdict),
+            "verdict": elements.verdict(row.verdict),
             "tested": f"({row.claim}) {row.sentence}",
             "difference": row.difference,
             "adjusted p": f"{row.p:.2g}",
@@ -141,9 +143,10 @@ def _claims(rows: Sequence[judge.Row]) -> str:
         if row.n
     ]
     caption = f"What the tests of the original's claims (a) to (j) say{common_budget(rows)}."
-    table = page.table(lines, ["verdict", "tested", "difference", "adjusted p"], caption)
+    table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p"], caption)
     summary = "<summary>The original's words, grounds and records</summary>"
-    return f'<p>{_emphasis(about)}</p>{table}<details class="folded">{summary}{page.claims(rows)}</details>'
+    details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
+    return f'<p>{_emphasis(about)}</p>{table}<p class="paper">The HTML file lists the records of each.</p>{details}'
 
 
 MISTAKES = {  # what the original did, and what our records say of it
@@ -165,7 +168,26 @@ def _mistakes(store: Store) -> str:
         f"<li><strong>{name}</strong> {did} {_emphasis(escape(say(store)))}</li>"
         for name, (did, say) in MISTAKES.items()
     ]
-    return f'<ol>{"".join(items)}</ol><p><a href="#{MISTAKES_SHOWN}">Chapter 4 shows how each was measured.</a></p>'
+    return (
+        f"<ol>{''.join(items)}</ol>{_earlier_epochs(store)}"
+        f'<p><a href="#{MISTAKES_SHOWN}">Chapter 4 shows how each was measured.</a></p>'
+    )
+
+
+def _earlier_epochs(store: Store) -> str:
+    """The runs of the first mistake, folded, each with the points that its epoch of the lowest loss would add."""
+    runs = mistakes.runs_by_lowest_loss(store)
+    earlier = sorted((run for run in runs if run[2]), key=lambda run: -run[1])
+    if not earlier:
+        return ""
+    links = (f"{elements.record_link(record.id)} {100 * excess:+.2f}" for record, excess, _ in earlier)
+    listed = ", ".join(links).replace("-0", "−0")
+    return (
+        '<details class="folded sources"><summary>The runs of the first mistake</summary>'
+        f"<p>These {len(earlier):,} runs would report another epoch than the last, with so many points more:"
+        f" {listed}. The {len(runs) - len(earlier):,} others (every run that kept validation images out and"
+        " has more than one epoch) would report the last epoch, and add 0.</p></details>"
+    )
 
 
 def _emphasis(text: str) -> str:
@@ -184,7 +206,7 @@ def _made() -> str:
         f" with tpsnet {__version__}; code and records are under the MIT licence.</p>"
         f"<p>This page was built on {today}.{age}</p>"
         f"<p>Cite as: the TPSNet authors, <cite>{escape(TITLE)}</cite>, version {__version__}, report of {today}, MIT"
-        " licence. The file <code>CITATION.cff</code> of the project says the same to machines. The network and the"
+        " licence (<code>CITATION.cff</code>). The network and the"
         ' claims that are tested here are the <a href="https://github.com/taiyipan/TPSNet">original TPSNet\'s</a>.</p>'
     )
 
@@ -205,4 +227,6 @@ def _own_run(record: Record) -> str:
         "started": record.provenance["started"],
     }
     rows = [{"what": key, "value": value} for key, value in row.items()]
-    return "<p>Chapter 4 trained this network afresh for this page.</p>" + page.table(rows, {"what": "", "value": ""})
+    return "<p>Chapter 4 trained this network afresh for this page.</p>" + elements.table(
+        rows, {"what": "", "value": ""}
+    )

@@ -10,12 +10,19 @@ from tpsnet_lib.analysis import cost, original_results, training
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
+from tpsnet_lib.report import elements
 from tpsnet_lib.runs import openings
 
 
 def items(leading: Sequence[tuple[str, Final]], finals: Sequence[Final], rows: Sequence[judge.Row]) -> str:
     """A list in HTML. Each leading recipe comes with where it ran; `finals` are all, `rows` the claims' tests."""
-    shown = [*_of_accuracy(leading), *_of_differences(leading, finals), *_of_claims(rows), _of_openings(leading)]
+    shown = [
+        *_of_accuracy(leading),
+        *_of_differences(leading, finals),
+        *_of_claims(rows),
+        _of_openings(leading),
+        *_of_weights(leading),
+    ]
     return f"<ul>{''.join(f'<li>{item}</li>' for item in shown)}</ul>"
 
 
@@ -29,8 +36,7 @@ def _of_accuracy(leading: Sequence[tuple[str, Final]]) -> list[str]:
         each = " and ".join(f"{final.accuracy('exact_'):%} {where}" for where, final in exact)
         found.append(f"On the {n:,} test images with the original pixels, our accuracy is {each}.")
     found += [
-        f"The recipe {where} has no held-out accuracy beside its test accuracy, and is the only one of its class that"
-        " has records."
+        f"The recipe {where} has no accuracy on images held out of training, and no other final recipe ran {where}."
         for where, final in leading
         if not final.held_out
     ]
@@ -78,14 +84,38 @@ def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final
     ]
 
 
+HISTORY = (
+    "<em>best</em> was opened from a tree that was not clean, after a run of another length than its committed"
+    " declaration named"
+)
+
+
 def _of_openings(leading: Sequence[tuple[str, Final]]) -> str:
     early = openings.before_the_rule()
     ours = [where for where, final in leading if all(record.id in early for record in final.counted)]
     among = f", those of our network {' and '.join(ours)} among them," if ours else ""
     return (
         f"The test set was opened for recipes that were replaced afterwards, and {len(early)} runs{among} were opened"
-        ' before the rule that a run is declared in a clean tree; all are listed <a href="#openings">in order</a>.'
+        f" before the rule that a run is declared in a clean tree: {HISTORY}. All are listed"
+        ' <a href="#openings">in order</a>.'
     )
+
+
+def _of_weights(leading: Sequence[tuple[str, Final]]) -> list[str]:
+    """What the weights that ship score beside the accuracies that the page quotes."""
+    opened = {record.id: test.metrics["correct"] for _, final in leading for record, test in final.opened}
+    again = [line for line in openings.scored_again() if line["record"] in opened]
+    if not again:
+        return []
+    fewer = "; ".join(
+        f"{elements.record_link(line['record'])}: {line['correct']:,} of {line['n']:,} right, not"
+        f" {opened[line['record']]:,}"
+        for line in again
+    )
+    return [
+        "The accuracies are those of the weights as they were opened. The weights that ship are rounded, and some alone"
+        f" were scored again ({fewer})."
+    ]
 
 
 def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
@@ -96,5 +126,4 @@ def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
         " networks and the length of their runs, and say nothing of larger ones.",
         f"In {rates.count(1)} of the {len(rates)} tests that have runs, all networks were trained at one learning rate,"
         " which was not tuned again for each.",
-        "What each ingredient brings was measured on a smaller network in short runs, not on the network described.",
     ]

@@ -14,17 +14,23 @@ from typing import Any
 from urllib.parse import unquote
 
 import jinja2
-from bs4 import BeautifulSoup, Tag
-from bs4.element import NavigableString
+from bs4 import BeautifulSoup
 from markupsafe import Markup
 
 from tpsnet_lib.files import TpsnetError, brief
+from tpsnet_lib.report.elements import ASSETS
 from tpsnet_lib.report.notebook_files import read_notebook
 from tpsnet_lib.report.pictures import png_source, slim_svg, svg_source, with_dark
 from tpsnet_lib.report.sanitise import check_depth, clean
+from tpsnet_lib.report.tidy_html import (
+    fold_long_tables,
+    fold_shown_code,
+    leave_out_asides,
+    link_records,
+    number_figures,
+    tidy,
+)
 
-ASSETS = Path(__file__).resolve().parent / "assets"
-NO_ALT = ("", "No description has been provided for this image")  # the latter is nbconvert's
 MARKS = "papermill-error-cell-tag"  # of the cells that papermill adds to a failed notebook
 LEFT_OUT = {
     "parameters",
@@ -36,14 +42,6 @@ LEFT_OUT = {
     "game",
     MARKS,
 }  # tags of cells that stay in the notebook
-ACTIVE = ("script", "iframe", "object", "embed", "link", "meta", "base", "form")  # what a page that only shows lacks
-COLOURED = frozenset(re.findall(r"\.highlight \.(\w+)", (ASSETS / "page.css").read_text("utf-8")))
-ASIDE = re.compile(
-    r"Task \d|Afterwards you|Predict|A hint for your prediction|(What to )?[Rr]ead next|Yours to change"
-    r"|\d+\. The design game"
-)  # said to a student
-LONG = 12  # rows of a chapter's table, above which it folds
-NUMBER = re.compile(r"[-+−±]?\s*[\d.,]+(e[-+]?\d+)?\s*(%|s|ms|M)?|nan|–|", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -83,6 +81,7 @@ def _chapter(path: Path, notebook: Any, problems: list[str], notice: bool) -> Ch
             line.decompose()
     fold_shown_code(soup)
     fold_long_tables(soup)
+    link_records(soup)
     tidy(soup, path.name, problems)
     number_figures(soup, f"{int(number)}." if number.isdigit() else "")
     title, headings = _headings(soup, prefix)
@@ -137,10 +136,11 @@ def _image_metadata(cell: Any, output: Any, kind: str) -> dict[str, Any]:
     layers = [output.metadata.get(kind, {}), output.metadata, cell.metadata]
     found = {
         name: next((layer[name] for layer in layers if layer.get(name)), "")
-        for name in ("alt", "caption", "provenance", "records", "width")
+        for name in ("alt", "caption", "provenance", "records", "rows", "width", "narrow")
     }
     title, wide = _look_inside(kind, output.data[kind])
-    return {**found, "alt": found["alt"] or title, "wide": wide}
+    narrow = svg_source(with_dark(slim_svg(found["narrow"]))) if found["narrow"] else ""
+    return {**found, "alt": found["alt"] or title, "wide": wide, "narrow": narrow}
 
 
 def _look_inside(kind: str, data: str) -> tuple[str, bool]:
@@ -202,117 +202,6 @@ def _mathml(tex: str, display: str, name: str, problems: list[str]) -> str:
         if tag.contents[0].get_text() in "∑∏":  # latex2mathml sets the limits of a displayed sum beside it
             tag.name = {"msub": "munder", "msubsup": "munderover"}[tag.name]
     return str(math)
-
-
-def leave_out_asides(soup: BeautifulSoup) -> None:
-    """In place: tasks, questions to predict, and what a chapter teaches, takes and recommends stay in the notebook.
-
-    A task is the rest of its paragraph, or its heading with all that follows to the next; a question ends with `?`."""
-    for heading in soup(re.compile("^h[1-6]$"), string=ASIDE):
-        for part in list(heading.next_siblings):
-            if isinstance(part, Tag) and re.match("h[1-6]$", part.name):
-                break
-            part.extract()
-        heading.decompose()
-    for word in soup.select(".prose p > strong, .prose p > em"):
-        if not ASIDE.match(word.get_text()):
-            continue
-        question = word.name == "em"
-        for part in list(word.next_siblings) if not question or "?" not in word.get_text() else []:
-            end = str(part).find("?") + 1 if question and isinstance(part, NavigableString) else 0
-            if end:
-                part.replace_with(str(part)[end:])
-                break
-            part.extract()
-        word.extract()
-    for table in soup.select(".prose table"):
-        if table.find("strong", string="Reads"):
-            table.decompose()
-    for paragraph in soup.select(".prose p"):
-        if not paragraph.get_text(strip=True) and not paragraph.find("img"):
-            paragraph.decompose()
-
-
-def fold_shown_code(soup: BeautifulSoup) -> None:
-    """In place: code that a cell shows (the source of a function, a file) waits under its first line, as cells do."""
-    for code in soup.select(".output .highlight"):
-        lines = code.get_text().strip().splitlines()
-        first, more = (
-            soup.new_tag("code", string=lines[0] if lines else ""),
-            soup.new_tag("span", attrs={"class": "more"}),
-        )
-        more.string = f"{len(lines)} lines"
-        summary = soup.new_tag("summary")
-        summary.extend([first, more])
-        code.wrap(soup.new_tag("details", attrs={"class": "code"})).insert(0, summary)
-
-
-def fold_long_tables(soup: BeautifulSoup) -> None:
-    """In place: a table that a cell shows and that is longer than `LONG` rows waits under the number of its rows."""
-    for table in soup.select(".output table"):
-        if (rows := len(table.select("tbody tr"))) > LONG:
-            summary = soup.new_tag("summary", string=f"The table: {rows} rows")
-            table.wrap(soup.new_tag("details", attrs={"class": "folded"})).insert(0, summary)
-
-
-def tidy(soup: BeautifulSoup, name: str, problems: list[str]) -> None:
-    """In place, in HTML that `clean` has read: links to notebooks lead to chapters, tables scroll, with their numbers
-    to the right; an image without alternative text is noted."""
-    for tag in [*soup("img", src=False), *soup("a", href=False)]:  # what `clean` has left of a hostile one
-        tag.unwrap()
-    for image in soup("img"):
-        if "prefers-color-scheme" in str(image["src"]):
-            image["class"] = " ".join([*(image.get("class") or ()), "adapts"])  # needs no light card in the dark
-        if str(image.get("alt", "")).strip() in NO_ALT:
-            cell = image.find_parent(attrs={"data-cell": True})
-            place = f"{name}, cell {cell['data-cell']}" if cell else name
-            problems.append(f"{place}: an image without alternative text")
-    for code in soup("pre"):
-        code["tabindex"] = "0"  # what may scroll is reached by the keyboard
-    for link in soup("a", href=True):
-        _local_link(link)
-    for found in soup("table"):
-        _tidy_table(soup, found)
-    for word in soup.select(".highlight span[class]"):  # a word of code that the style sheet gives no colour
-        if not COLOURED.intersection(word["class"]):
-            word.unwrap()
-
-
-def _local_link(link: Tag) -> None:
-    """A link to another notebook leads to its chapter; one to a file beside the notebook becomes text."""
-    href = str(link["href"])
-    if other := re.fullmatch(r"(?:\./)?(\d\d)_\w+\.ipynb(#.*)?", href):
-        link["href"] = f"#nb{other[1]}"
-    elif not re.match(r"#|data:|https?://|mailto:", href):
-        link.unwrap()
-
-
-def number_figures(soup: BeautifulSoup, prefix: str) -> None:
-    """Give every figure with a caption its number, such as `Figure 2.3.`, and every table with one `Table 2.1.`."""
-    for kind, selector in (("Figure", "figure > figcaption"), ("Table", "table > caption:not(details *)")):
-        for count, caption in enumerate(soup.select(selector), 1):
-            label = soup.new_tag("b", attrs={"class": "label"})
-            label.string = f"{kind} {prefix}{count}. "
-            caption.insert(0, label)
-
-
-def _tidy_table(soup: BeautifulSoup, found: Tag) -> None:
-    for tag in [found, *found("tr")]:
-        for attribute in ("border", "style", "class"):
-            tag.attrs.pop(attribute, None)
-    body = [row.find_all(["td", "th"]) for row in found("tr") if row.find("td")]
-    heads = [row.find_all("th") for row in found("tr") if not row.find("td")]
-    for column in range(max((len(row) for row in body), default=0)):
-        cells = [row[column] for row in body if len(row) > column and row[column].name == "td"]
-        if cells and all(NUMBER.fullmatch(cell.get_text(strip=True)) for cell in cells):
-            for cell in [*cells, *(row[column] for row in heads if len(row) > column)]:
-                cell["class"] = " ".join([*(cell.get("class") or ()), "number"])
-    for head in found("th"):
-        head["scope"] = "col" if head.find_parent("thead") else "row"
-    for corner in [head for head in found("th") if not head.get_text(strip=True)]:
-        corner.name, corner.attrs = "td", {}  # a head without a text says nothing
-    if found.find_parent(class_="scroll") is None:
-        found.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
 
 
 def _headings(soup: BeautifulSoup, prefix: str) -> tuple[str, list[tuple[str, str]]]:

@@ -1,0 +1,145 @@
+"""The appendix of records: the runs behind the figures, in groups that differ by seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from tpsnet_lib import stats
+from tpsnet_lib.config import MEMBERS
+from tpsnet_lib.progress import duration
+from tpsnet_lib.report.run_notebooks import profile_names
+from tpsnet_lib.runs.experiments import all_experiments, collect
+from tpsnet_lib.runs.records import Store, committed_folder, held_out
+
+HISTORY_LIMIT = 2**20  # bytes of embedded histories; those beyond are left to the record store
+
+
+def names(store: Store) -> dict[str, str]:
+    """What each record is called by the first experiment that declares it, by id: `search_classroom, draw 27`."""
+    declared = [each for each in all_experiments() if not each.is_check]
+    found: dict[str, str] = {}
+    for experiment in sorted(declared, key=lambda each: each.name in profile_names()):
+        for run, record in collect(experiment, store):
+            if record is not None:
+                name = experiment.name if run.label == experiment.name else f"{experiment.name}, {run.label}"
+                found.setdefault(record.id, name)
+    return found
+
+
+def groups(records: Sequence[Any], tests: Mapping[str, float], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Records grouped by everything but the seed: first the recipes that were fitted on all training images, then the
+    others, best validation accuracy first.
+
+    `tests` has the test accuracy of each record that was opened, `names` what a record is called, both by id."""
+    by_group: dict[str, list[Any]] = {}
+    for record in records:
+        by_group.setdefault(record.group_id, []).append(record)
+    room = HISTORY_LIMIT
+    result = []
+    for members in sorted(by_group.values(), key=lambda group: (not _fitted_on_all(group[0]), -_mean(group))):
+        rows = []
+        for record in sorted(members, key=lambda record: record.config.seed):
+            history = _history_link(_told(record))
+            room -= len(history)
+            rows.append(
+                {
+                    "id": record.id,
+                    "numbers": _numbers(record, tests.get(record.id)),
+                    "hardware": record.hardware,
+                    "history": history if room >= 0 else "",
+                    "fresh": is_fresh(record),
+                }
+            )
+        result.append(
+            {
+                "id": members[0].group_id,
+                "name": "; ".join(sorted({names[record.id] for record in members if record.id in names})),
+                "config": _settings(members[0].config),
+                "summary": _summary(members, tests),
+                "records": rows,
+            }
+        )
+    return result
+
+
+def is_fresh(record: Any) -> bool:
+    """Whether a record was made for this page and is not among the committed ones."""
+    return committed_folder() not in record.path.parents
+
+
+def _fitted_on_all(record: Any) -> bool:
+    return bool(record.config.data.fit_on == "all")
+
+
+def _told(record: Any) -> list[dict[str, float]]:
+    """A record's history without what is no validation: scores on images that it was fitted on."""
+    rows: list[dict[str, float]] = record.history()
+    if not _fitted_on_all(record):
+        return rows
+    return [{name: value for name, value in row.items() if not name.startswith("validation")} for row in rows]
+
+
+def _accuracies(records: Sequence[Any]) -> list[float]:
+    found = (held_out(record) for record in records if "validation_accuracy" in record.metrics)
+    return [value for value in found if value is not None]
+
+
+def _mean(records: Sequence[Any]) -> float:
+    values = _accuracies(records)
+    return sum(values) / len(values) if values else -1.0
+
+
+def _summary(records: Sequence[Any], tests: Mapping[str, float]) -> str:
+    """What the records of a group share: their number, means over seeds, size, data, and the file of trials."""
+    opened = [tests[record.id] for record in records if record.id in tests]
+    means = {"test accuracy": opened, "validation accuracy": _accuracies(records)}
+    sizes = {f"{record.metrics['parameters']:,} parameters" for record in records if "parameters" in record.metrics}
+    files = {record.path.name for record in records if record.path.suffix == ".jsonl"}
+    parts = [f"n = {len(records)}"]
+    parts += [
+        f"{name}{f' of {len(values)}' if len(values) < len(records) else ''} {stats.mean(values):%}"
+        for name, values in means.items()
+        if len(values) > 1
+    ]
+    return "; ".join([*parts, *sizes, *sorted({record.stamp for record in records}), *sorted(files)])
+
+
+def _numbers(record: Any, test: float | None) -> list[str]:
+    """Seed, accuracies in percent (validation, test, training) and time."""
+
+    def percent(value: Any) -> str:
+        return f"{100 * value:.2f}" if isinstance(value, (int, float)) else "–"
+
+    seconds = record.metrics.get("seconds")
+    return [
+        str(record.config.seed),
+        "fitted" if _fitted_on_all(record) else percent(record.metrics.get("validation_accuracy")),
+        percent(test),
+        percent(record.metrics.get("train_accuracy")),
+        duration(seconds) if isinstance(seconds, (int, float)) else "–",
+    ]
+
+
+def _settings(config: Any) -> str:
+    """What differs from the defaults, as `tpsnet train --set` takes it; a named member by its name."""
+    tree = {name: value for name, value in config.to_dict().items() if isinstance(value, Mapping)}
+    member = next((name for name, model in MEMBERS.items() if model == config.model), "")
+    parts = [f"model={member}"] if member else []
+    for section, values in tree.items():
+        if section != "model" or not member:
+            parts += [f"{section}.{key}={_setting(value)}" for key, value in values.items()]
+    return " ".join(parts)
+
+
+def _setting(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
+
+
+def _history_link(rows: Sequence[Mapping[str, float]]) -> str:
+    """An epoch a line as a CSV `data:` link; empty if there is no history."""
+    if not rows:
+        return ""
+    lines = [",".join(rows[0]), *(",".join(f"{value:.6g}" for value in row.values()) for row in rows)]
+    return "data:text/csv," + quote("\n".join(lines) + "\n", safe=",.:-_+")
