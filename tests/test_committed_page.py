@@ -72,7 +72,10 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         r"In (\d+ of) our ([\d,]+) runs another epoch",
         r"By the original's rule (\d+ of) ([\d,]+) runs would",
     ],
-    "gain by the lowest loss": [r"a run would claim \+([\d.]+) points", r"not the last, and claim ([\d.]+) ±"],
+    "gain by the lowest loss": [
+        r"a run would claim \+([\d.]+) points",
+        r"not the last, and claim \+?([\d.]+) (?:±|points)",
+    ],
     "ranking that was cut off": [
         rf"agrees with the last one at a rank correlation of {RATIO}",
         rf"agrees with the last at {RATIO}",

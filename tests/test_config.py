@@ -134,7 +134,7 @@ BAD = [
     ({"model": {"blocks": [3, 2.5, 3]}}, "model.blocks is 2.5: give a whole number"),
     ({"model": {"blocks": []}}, "model.blocks is empty: give one value a layer, such as [13, 13, 13]"),
     ({"model": {"blocks": [1] * 6, "channels": [8] * 6}}, "model.blocks has 6 layers: give 1 to 5"),
-    ({"model": {"blocks": [3, 3]}}, "model.channels has 3 values for 2 layers: give one a layer"),
+    ({"model": {"blocks": [3, 3]}}, "model.channels has 3 values, model.blocks has 2: give both one a layer"),
     ({"model": {"kernels": [3, 3]}}, "model.kernels has 2 values for 3 layers: give one, or one a layer"),
     ({"model": {"skip_kernels": 2}}, "model.skip_kernels is [2]: give odd kernels"),
     ({"model": {"pool": 9}}, "model.pool is 9: the last feature map is 8 x 8, give at most 8"),

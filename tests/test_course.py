@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tpsnet_lib import course, tasks
-from tpsnet_lib.files import DataError, TpsnetError
+from tpsnet_lib.files import ConfigError, DataError, TpsnetError
 from tpsnet_lib.plots import style
 from tpsnet_lib.runs.records import Record
 
@@ -188,6 +188,10 @@ def doubled(values: torch.Tensor) -> torch.Tensor:
     return 2 * values
 
 
+def refused() -> None:
+    raise ConfigError("there is no such variable")
+
+
 CHECKS: dict[str, tuple[tasks.Check, Any, Any]] = {  # a check, a right answer, a wrong one
     "number": (tasks.number(lambda: 1.221, within=0.02), 1.22, 1),
     "names": (tasks.names({"flip", "rotation"}, known=["crop", "flip", "rotation"]), ["rotation", "flip"], ["crop"]),
@@ -213,10 +217,27 @@ def test_any_answer_gets_one_line(kind: str, lines: list[str]) -> None:
 
 def test_hints_come_in_steps(lines: list[str]) -> None:
     task = course.task("size", tasks.number(10), ["first hint", "second hint"])
-    for answer in (1, 2, 3):
+    for answer in (1, "about one", 2, [3], 3):
         task.check(answer)
-    assert ["first hint" in lines[0], "second hint" in lines[1], "solutions" in lines[2]] == [True] * 3
+    assert ["first hint" in lines[0], "second hint" in lines[2], "first hint second hint" in lines[4]] == [True] * 3
     assert "too small" in lines[0]
+    assert not any("hint" in line for line in (lines[1], lines[3])), "an answer of another form costs no hint"
+
+
+def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the_worked_solution(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "01.py").write_text("# %% other\nx = 1\n# %% twice\ndef twice(values):\n    return 2 * values\n")
+    monkeypatch.setattr(tasks, "_folder", [tmp_path])
+    task = course.task("twice", tasks.function(doubled, torch.ones(3)), ["only hint"])
+    for answer in (lambda values: vlaues, lambda values: torch.dubble(values) + 1):  # type: ignore[name-defined]  # noqa: F821
+        task.check(answer)
+        assert "hint" not in lines.pop()
+    for _ in range(2):
+        task.check(lambda values: values)
+    assert lines[0].count("Hint 1 of 1: only hint") == 1
+    assert "only hint" in lines[1]
+    assert "[01.py](" in lines[1]
 
 
 @pytest.mark.parametrize(
@@ -230,6 +251,8 @@ def test_hints_come_in_steps(lines: list[str]) -> None:
         (tasks.names({"flip", "crop"}, known=["flip", "crop"]), "flip", "1 more is missing"),
         (tasks.function(doubled, torch.ones(3)), lambda values: values[:2], "shape [2]; expected is [3]"),
         (tasks.function(doubled, torch.ones(3)), lambda values: 3 * values, "3 of 3 values differ"),
+        (tasks.function(0.5), lambda: torch.ones(2), "shape [2]; expected is one number"),
+        (tasks.function(refused), lambda: 1, "checked: there is no such variable."),
         (tasks.function(doubled, torch.ones(3)), lambda values: values[7], "raises IndexError"),
         (tasks.function(doubled, torch.ones(3)), lambda: 1, "raises TypeError"),
         (tasks.function(doubled, torch.ones(3)), lambda values: (values > 0).mean(), "NotImplementedError (mean"),

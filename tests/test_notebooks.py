@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,26 @@ def test_the_parameters_cell_has_the_values_of_the_quick_profile(path: Path) -> 
     asked = {**quick["parameters"], **quick["notebooks"][path.stem]["parameters"]}
     assert defaults.keys() >= COMMON
     assert {name: defaults[name] for name in asked} == asked
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_the_lesson_plan_names_every_section_and_task_and_the_head_gives_the_measured_seconds(path: Path) -> None:
+    number, plan = path.stem[:2], (ROOT / "notebooks" / "README.md").read_text("utf-8")
+    lesson = plan.split(f"| {number} | minutes |")[1].split("Cut: ")[0]
+    rows = re.findall(r"^\| (.+) \| (\d+) \|$", lesson, re.MULTILINE)
+    assert sum(int(minutes) for _, minutes in rows) == 90
+    cells = nbformat.read(path, as_version=4).cells
+    sections = re.findall(r"^## (\d\. .+)$", "\n".join(cell.source for cell in cells), re.MULTILINE)
+    planned = [name for name, _ in rows if re.match(r"\d\. ", name)]
+    assert len(sections) == len(planned)
+    assert all(name.startswith(section) for name, section in zip(planned, sections, strict=True))
+    tasks = sum("exercise" in cell.metadata.get("tags", []) for cell in cells)
+    assert f"Task {tasks}" in lesson or f"Tasks 1 to {tasks}" in lesson
+    assert f"Task {tasks + 1}" not in lesson
+    (seconds,) = re.findall(rf"^\| `quick` .*?\|{' (?:[0-9]+) [|]' * (int(number) - 1)} (\d+) \|", plan, re.MULTILINE)
+    assert f"90 minutes, planned in `notebooks/README.md`; {seconds} s of computing" in cells[0].source
+    quick = yaml.safe_load((ROOT / "report" / "profiles.yaml").read_text())["profiles"]["quick"]
+    assert quick["notebooks"][path.stem]["seconds"] == int(seconds)
 
 
 @pytest.mark.parametrize("path", PATHS[:3], ids=lambda path: path.stem)

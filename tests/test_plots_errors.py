@@ -75,9 +75,11 @@ def test_no_error_at_all_is_an_empty_figure(tiny_record):
 def test_reliability_shows_each_bin_with_its_interval_beside_the_diagonal(tiny_record):
     one = pd.DataFrame({"confidence": [0.5, 0.9], "accuracy": [share(60), share(95)]})
     two = pd.DataFrame({"confidence": [0.6, 0.95], "accuracy": [share(60), share(95)]})
-    fig = plots.reliability({"as trained": one, "with T = 0.80": two}, tiny_record)
-    left, right = fig.axes
-    assert [ax.get_title(loc="left") for ax in fig.axes] == ["as trained", "with T = 0.80"]
+    fig = plots.reliability({"as trained": one, "with T = 0.80": two}, {0.5: 0.01, 1.0: 0.05}, tiny_record)
+    left, right, last = fig.axes
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["as trained", "with T = 0.80", "the surest alone"]
+    np.testing.assert_allclose(last.lines[0].get_xydata(), [[50, 1], [100, 5]])
+    assert (last.get_xlabel(), last.get_ylabel()) == ("images answered (%)", "error on them (%)")
     assert (left.get_xlabel(), left.get_ylabel()) == ("confidence (%)", "accuracy (%)")
     np.testing.assert_allclose(right.containers[0].lines[0].get_xydata(), [[60, 60], [95, 95]])
     segments = left.containers[0].lines[2][0].get_segments()
@@ -133,11 +135,11 @@ def test_heat_maps_lie_over_their_images(tiny_record):
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_block_sizes_name_the_blocks_and_part_the_layers(plain, tiny_record):
-    blocks = np.repeat(["0.0", "0.1", "1.0"], 20)
+    blocks = np.repeat(["1.1", "1.2", "2.1"], 20)
     skip = np.full(60, np.nan) if plain else np.repeat([1.0, 2.0, 3.0], 20)
     fig = plots.block_sizes(pd.DataFrame({"block": blocks, "skip": skip, "branch": 1.0}), tiny_record)
     (ax,) = fig.axes
-    assert ticks(ax.xaxis) == ["0.0", "0.1", "1.0"]
+    assert ticks(ax.xaxis) == ["1.1", "1.2", "2.1"]
     assert legend(ax) == (["branch"] if plain else ["skip", "branch"])
     assert ax.get_ylabel() == "root mean square"
     dotted = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]

@@ -54,7 +54,9 @@ class ModelConfig(Checked):
         if not 1 <= layers <= 5:
             raise ConfigError(f"model.blocks has {layers} layers: give 1 to 5")
         if len(self.channels) != layers:
-            raise ConfigError(f"model.channels has {len(self.channels)} values for {layers} layers: give one a layer")
+            raise ConfigError(
+                f"model.channels has {len(self.channels)} values, model.blocks has {layers}: give both one a layer"
+            )
         for name in ("kernels", "skip_kernels"):
             values = getattr(self, name)
             if len(values) not in (1, layers):

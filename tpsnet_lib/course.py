@@ -57,8 +57,10 @@ SYNTHETIC = (
     " no result below is a statement about CIFAR-10, which `tpsnet data download` gets."
 )
 
-# Source code that a cell shows scrolls sideways, where JupyterLab would break its lines within a word.
-WHOLE_LINES = "<style>.highlight pre {white-space: pre !important; overflow-x: auto; font-size: 88%}</style>"
+# Source code that a cell shows scrolls in a box, sideways too, where JupyterLab would break its lines within a word.
+SHOWN_CODE = (
+    "<style>.highlight pre {white-space: pre !important; overflow: auto; max-height: 24em; font-size: 88%}</style>"
+)
 
 # The opening line -----------------------------------------------------------------------------------------------------
 
@@ -117,7 +119,7 @@ def open_lab(dataset: str = "auto", data: str = "", store: str = "", recompute: 
         import IPython
         from IPython.display import HTML, display
 
-        display(HTML(WHOLE_LINES))
+        display(HTML(SHOWN_CODE))
         IPython.get_ipython().set_custom_exc((NameError,), explain_name)
     scratch = tempfile.TemporaryDirectory() if recompute and not store else None
     records = Store(Path(scratch.name)) if scratch else default_store(store or None)
@@ -128,7 +130,7 @@ def _notice(dataset: str, root: str | Path | None) -> str:
     if dataset == "shapes10":
         return SYNTHETIC
     name, _, state = datasets.fingerprint(dataset, root).stamp.rstrip(")").partition(" (")
-    about = f" This copy is known to hold {state} among its 60,000; notebook 01 shows which." if state else ""
+    about = f" This copy is known to hold {state} among its 60,000; notebook 01 lists most of them." if state else ""
     unknown = " **This copy is unverified**: its content is none that the project knows."
     return f"Data: **{name}**, 50,000 training images.{unknown if state == 'unverified' else about}"
 
@@ -219,13 +221,14 @@ def explore(draw: Callable[..., Figure], **knobs: Sequence[Any]) -> None:
         return
     import ipywidgets
 
+    widest = f"{max(map(len, knobs)) + 1}ch"  # so that all sliders begin at one place
     sliders = {
         name: ipywidgets.SelectionSlider(
             options=sorted(values),
             value=values[0],
             description=name,
             continuous_update=False,
-            style={"description_width": "initial"},
+            style={"description_width": widest},
         )
         for name, values in knobs.items()
     }

@@ -16,6 +16,7 @@ import ast
 import difflib
 import linecache
 import math
+import os
 import re
 import sys
 import warnings
@@ -35,6 +36,10 @@ NOT_ANSWERED = "**Not answered yet.**"
 _folder: list[Path] = [Path("notebooks/solutions")]  # from the project's root; empty: the solutions are hidden
 
 Check = Callable[[Any], str]  # what is wrong with an answer, in one sentence; empty: it is right
+
+
+class Slip(str):
+    """What is wrong with the form of an answer, as a misspelt name is: it costs no hint."""
 
 
 @dataclass
@@ -67,21 +72,24 @@ class Task:
         if problem == NOT_ANSWERED:
             finding(f"{NOT_ANSWERED} Put your answer into the cell above this line and run it again.{stands_in}")
         else:
-            self.tries += 1
-            finding(f"**Not yet.** {problem} {self._hint()}".rstrip() + stands_in)
+            self.tries += not isinstance(problem, Slip)
+            hint = "" if isinstance(problem, Slip) else self._hint()
+            finding(f"**Not yet.** {problem} {hint}".rstrip() + stands_in)
         return answer if solution is None else solution
 
     def _hint(self) -> str:
         if self.tries <= len(self.hints):
             return f"*Hint {self.tries} of {len(self.hints)}: {self.hints[self.tries - 1]}*"
-        return f"The worked solution is in `{_folder[0]}`." if _folder else ""
+        worked = next((path for path in _solution_files() if f"# %% {self.name}\n" in path.read_text("utf-8")), None)
+        place = f" The worked solution is in [{worked.name}]({os.path.relpath(worked)})." if worked else ""
+        return f"*Hints: {' '.join(self.hints)}*{place}"
 
     def _problem(self, answer: Any) -> str:
         try:
             with warnings.catch_warnings(action="ignore"):
                 return self.wrong(answer)
         except Exception as error:  # whatever a student's answer raises is a sentence, not a traceback
-            return f"This answer cannot be checked: it raises {_message(error)}."
+            return _raised(error)
 
 
 def task(name: str, check: Check, hints: Sequence[str] = (), solution: Any = None) -> Task:
@@ -97,11 +105,14 @@ def hide_solutions() -> None:
 def worked_sections() -> dict[str, str]:
     """The worked solutions, as source text by the name of the task; none while they are hidden."""
     found: dict[str, str] = {}
-    for folder in _folder:
-        for path in sorted((project_root() / folder).glob("*.py")):
-            parts = re.split(r"^# %% (.+)$", path.read_text("utf-8"), flags=re.MULTILINE)
-            found |= dict(zip(map(str.strip, parts[1::2]), parts[2::2], strict=True))
+    for path in _solution_files():
+        parts = re.split(r"^# %% (.+)$", path.read_text("utf-8"), flags=re.MULTILINE)
+        found |= dict(zip(map(str.strip, parts[1::2]), parts[2::2], strict=True))
     return found
+
+
+def _solution_files() -> list[Path]:
+    return [path for folder in _folder for path in sorted((project_root() / folder).glob("*.py"))]
 
 
 def _worked(name: str) -> Any:
@@ -131,10 +142,10 @@ def number(right: float | Callable[[], float], within: float = 0.01, example: st
     def wrong(answer: Any) -> str:
         one_tensor = isinstance(answer, torch.Tensor) and answer.numel() == 1
         if isinstance(answer, bool) or not (isinstance(answer, Real) or one_tensor):
-            return f"Give a number without quotes or brackets, such as {example}, not {_short(answer)}."
+            return Slip(f"Give a number without quotes or brackets, such as {example}, not {_short(answer)}.")
         value, target = float(answer), float(right() if callable(right) else right)
         if not math.isfinite(value):
-            return f"Give a finite number, such as {example}."
+            return Slip(f"Give a finite number, such as {example}.")
         if abs(value - target) <= within * abs(target):
             return ""
         return f"{value:g} is too {'large' if value > target else 'small'}."
@@ -148,11 +159,11 @@ def names(right: Collection[str] | Callable[[], Collection[str]], known: Collect
     def wrong(answer: Any) -> str:
         given = {answer} if isinstance(answer, str) else answer
         if not isinstance(given, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in given):
-            return f"Give a name in quotes, or a list of names such as [{min(known)!r}], not {_short(answer)}."
+            return Slip(f"Give a name in quotes, or a list of names such as [{min(known)!r}], not {_short(answer)}.")
         if unknown := sorted(set(given) - set(known)):
             near = difflib.get_close_matches(unknown[0], known, 1)
             way_out = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}."
-            return f"{unknown[0]!r} is not known: {way_out}"
+            return Slip(f"{unknown[0]!r} is not known: {way_out}")
         target = set(right() if callable(right) else right)
         if len(set(given)) == 1 and not target & set(given):
             return f"{min(given)!r} is not right."
@@ -172,7 +183,7 @@ def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = N
 
     def wrong(answer: Any) -> str:
         if not callable(answer):
-            return f"Give the function (or class) itself, without brackets or quotes, not {_short(answer)}."
+            return Slip(f"Give the function (or class) itself, without brackets or quotes, not {_short(answer)}.")
         try:
             value = by(answer) if by else answer(*arguments)
         except NotImplementedError as error:
@@ -210,9 +221,9 @@ def module(inputs: Tensor, cases: Mapping[str, tuple[Sequence[Any], nn.Module]])
             try:
                 fault = problem(answer, arguments, right)
             except Exception as error:
-                fault = f"This answer cannot be checked: it raises {_message(error)}."
+                fault = _raised(error)
             if fault:
-                return fault if fault == NOT_ANSWERED else f"With `{case}`: {fault}"
+                return fault if fault == NOT_ANSWERED else type(fault)(f"With `{case}`: {fault}")
         return ""
 
     return wrong
@@ -234,9 +245,14 @@ def _other_parts(part: Any, right: nn.Module) -> str:
     return ""
 
 
-def _message(error: Exception) -> str:
+def _raised(error: Exception) -> str:
+    """What an answer raises, in one sentence: a slip if it is of a name that does not exist."""
     said = re.sub(r"\s+", " ", str(error)).strip() or "no message"
-    return f"{type(error).__name__} ({said if len(said) <= 160 else f'{said[:157]}...'})"
+    said = said if len(said) <= 160 else f"{said[:157]}..."
+    ours = said if said.endswith("?") else f"{said}."
+    theirs = f"it raises {type(error).__name__} ({said})."
+    sentence = f"This answer cannot be checked: {ours if isinstance(error, TpsnetError) else theirs}"
+    return Slip(sentence) if isinstance(error, NameError | AttributeError) else sentence
 
 
 def _difference(value: Any, target: Any) -> str:
@@ -246,7 +262,8 @@ def _difference(value: Any, target: Any) -> str:
     except (TypeError, ValueError, RuntimeError):
         return "" if value == target else f"Your function returns {_short(value)}, which is not the expected result."
     if got.shape != wanted.shape:
-        return f"Your function returns the shape {list(got.shape)}; expected is {list(wanted.shape)}."
+        returned = f"the shape {list(got.shape)}" if got.dim() else "one number"
+        return f"Your function returns {returned}; expected is {list(wanted.shape) or 'one number'}."
     differ = ~torch.isclose(got.double(), wanted.double(), rtol=1e-4, atol=1e-5)
     if not differ.any():
         return ""
@@ -254,7 +271,8 @@ def _difference(value: Any, target: Any) -> str:
     if got.numel() == 1:
         return f"Your function returns {got[first].item():.6g}; expected is {wanted[first].item():.6g}."
     pair = f"{got[first].item():.6g} instead of {wanted[first].item():.6g}"
-    return f"The shape is right, but {int(differ.sum()):,} of {differ.numel():,} values differ, the first is {pair}."
+    shape = "The shape is right, but " if got.dim() > 1 else ""
+    return f"{shape}{int(differ.sum()):,} of {differ.numel():,} values differ, the first is {pair}."
 
 
 def _short(answer: Any) -> str:

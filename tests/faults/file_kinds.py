@@ -184,7 +184,8 @@ def _sums_of_images() -> str:
 def _predictions() -> bytes:
     """Predictions of two published models."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, names=np.array(["a", "b"]), original=np.zeros((2, 10_000), np.uint8))
+    new = {"v6": np.zeros((2, 2000), np.uint8), "v6_labels": np.zeros(2000, np.uint8)}
+    np.savez_compressed(buffer, names=np.array(["a", "b"]), original=np.zeros((2, 10_000), np.uint8), **new)
     return buffer.getvalue()
 
 

@@ -169,9 +169,9 @@ def baseline(record: Record, store: Store) -> tuple[Record, ResNet] | None:
 
 
 def block_sizes(network: ResNet, images: Tensor) -> pd.DataFrame:
-    """How large skip and branch are in each block: a row for each block and image, with the columns `block` (its place
-    in `network.layers`), `skip` and `branch`, the root mean square of feature maps; nan for the skips of a plain
-    network. `images` uint8 [N, 3, 32, 32]."""
+    """How large skip and branch are in each block: a row for each block and image, with the columns `block` (layer and
+    place in it, both from 1, as in `1.2`), `skip` and `branch`, the root mean square of feature maps; nan for the skips
+    of a plain network. `images` uint8 [N, 3, 32, 32]."""
     sizes: dict[tuple[str, str], Tensor] = {}
 
     def keep(name: str, part: str) -> Callable[[nn.Module, Any, Tensor], None]:
@@ -180,7 +180,11 @@ def block_sizes(network: ResNet, images: Tensor) -> pd.DataFrame:
 
         return hook
 
-    blocks = {name: block for name, block in network.named_modules() if isinstance(block, Block)}
+    blocks = {
+        f"{layer}.{place}": block
+        for layer, part in enumerate(network.layers, 1)
+        for place, block in enumerate((module for module in part.children() if isinstance(module, Block)), 1)
+    }
     hooks = []
     for name, block in blocks.items():
         hooks.append(block.projection.register_forward_hook(keep(name, "skip")))
@@ -194,5 +198,5 @@ def block_sizes(network: ResNet, images: Tensor) -> pd.DataFrame:
     tables = []
     for name in blocks:
         skip, branch = sizes.get((name, "skip"), none), sizes[name, "branch"]
-        tables.append(pd.DataFrame({"block": name.removeprefix("layers."), "skip": skip, "branch": branch}))
+        tables.append(pd.DataFrame({"block": name, "skip": skip, "branch": branch}))
     return pd.concat(tables, ignore_index=True)

@@ -67,10 +67,12 @@ class LabelCheck:
 
 @dataclass(frozen=True)
 class Published:
-    """Predicted classes of published models, by name: int64 [M, 10000] on the CIFAR-10 test images."""
+    """Predicted classes of published models, by name: int64 [M, 10000] on the CIFAR-10 test images; and each model's
+    accuracy on the new images of CIFAR-10.1, float64 [M]."""
 
     names: tuple[str, ...]
     original: Tensor
+    new: Tensor
 
 
 def find_reference(folder: str | Path | None = None, data: str | Path | None = None) -> Path | None:
@@ -155,16 +157,19 @@ def load_label_checks(folder: Path | None) -> list[LabelCheck]:
 
 
 def load_published(folder: Path | None) -> Published:
-    """The predictions of 30 published models on the same test images.
+    """The predictions of 30 published models on the same test images, and how many of the new ones they get right.
 
     Raises `DataError` when the file is missing or its arrays are not of those names, shapes and values."""
     path = _checked(folder, PUBLISHED)
-    names, classes = read_arrays(path, "names", "original", kind=DataError)
+    names, classes, new, labels = read_arrays(path, "names", "original", "v6", "v6_labels", kind=DataError)
     shape = (names.size, IMAGES)
     are_numbers = classes.shape == shape and classes.size > 0 and classes.dtype.kind in "iu"
     if not are_numbers or classes.min() < 0 or classes.max() >= CLASSES:
         raise DataError(f"{path}: original is not {shape} class numbers from 0 to {CLASSES - 1}: {WAY_OUT}")
-    return Published(tuple(str(name) for name in names.flat), torch.from_numpy(classes.astype(np.int64)))
+    if labels.size < 1 or new.shape != (names.size, labels.size) or labels.shape != new.shape[1:]:
+        raise DataError(f"{path}: v6 is not a class a model for each of v6_labels: {WAY_OUT}")
+    right = torch.from_numpy((new == labels).mean(1))
+    return Published(tuple(str(name) for name in names.flat), torch.from_numpy(classes.astype(np.int64)), right)
 
 
 @dataclass(frozen=True)

@@ -66,23 +66,29 @@ def worst_errors(images: Tensor, lines: Sequence[str], record: Record, columns: 
     )
 
 
-def reliability(bins: Mapping[str, pd.DataFrame], record: Record) -> Figure:
-    """Accuracy against confidence, a panel for each title. A table has a row a bin: `confidence` and `accuracy`, the
-    latter an `Estimate`. On the dashed line a network is calibrated."""
-    fig, axes = figure(1, len(bins), height=3.2, sharey=True, squeeze=False)
+def reliability(bins: Mapping[str, pd.DataFrame], risks: Mapping[float, float], record: Record) -> Figure:
+    """Accuracy against confidence, a panel for each title, and the error (`risks`) by the share of the images that are
+    answered. A table has a row a bin: `confidence` and `accuracy`, the latter an `Estimate`. On the dashed line a
+    network is calibrated."""
+    fig, (*axes, last) = figure(1, len(bins) + 1, height=3.0)
     lowest = min(min(part.confidence.min(), *(e.low for e in part.accuracy)) for part in bins.values())
     limits = (100 * max(0.0, lowest - 0.05), 101)
-    for ax, (title, part) in zip(axes[0], bins.items(), strict=True):
+    for ax, (title, part) in zip(axes, bins.items(), strict=True):
         ax.plot([0, 100], [0, 100], color=MUTED, linewidth=1, linestyle="--")
         _points(ax, list(part.accuracy), 100 * part.confidence.to_numpy(), color=BLUE)
         ax.set(xlim=limits, ylim=limits, xlabel="confidence (%)", title=title)
-    axes[0][0].set_ylabel("accuracy (%)")
+    axes[0].set_ylabel("accuracy (%)")
+    percent = 100 * np.array([*risks.items()])
+    sns.lineplot(x=percent[:, 0], y=percent[:, 1], color=VERMILION, ax=last)
+    last.set(xlabel="images answered (%)", ylabel="error on them (%)", title="the surest alone")
+    last.set_ylim(0, None)
     n = sum(estimate.n for estimate in next(iter(bins.values())).accuracy)
     return describe(
         fig,
         caption="A calibrated network's points lie on the dashed line; above it the network is right more often than"
-        f" its confidence says ({n:,} test images, bins of equal counts, 95% Wilson intervals).",
-        alt=f"Accuracy against confidence beside the diagonal: {', '.join(bins)}.",
+        f" its confidence says ({n:,} test images, bins of equal counts, 95% Wilson intervals). Right: its error if it"
+        " answers the images of the highest confidence alone.",
+        alt=f"Accuracy against confidence beside the diagonal: {', '.join(bins)}. Right, error by share answered.",
         records=[record],
     )
 
@@ -169,9 +175,8 @@ def _lit(image: Tensor, places: Tensor, times: int = 3) -> Tensor:
 
 
 def block_sizes(sizes: pd.DataFrame, record: Record) -> Figure:
-    """The size of skip and branch in each block. A row is a block of one image: `block` (its place in
-    `network.layers`), `skip` and
-    `branch`, root mean squares."""
+    """The size of skip and branch in each block. A row is a block of one image: `block` (layer and place in it, from
+    1), `skip` and `branch`, root mean squares."""
     fig, ax = figure(height=3.0)
     long = sizes.melt("block", ["skip", "branch"], "part", "size").dropna()
     blocks, parts = list(sizes.block.unique()), list(long.part.unique())
@@ -184,7 +189,7 @@ def block_sizes(sizes: pd.DataFrame, record: Record) -> Figure:
             ax.axvline(place - 0.5, color=MUTED, linewidth=0.8, linestyle=":")
     shown = range(0, len(blocks), max(1, len(blocks) // 20))
     ax.set_xticks(list(shown), [blocks[place] for place in shown], fontsize=8)
-    ax.set_xlabel("block (its place in network.layers); a dotted line opens a layer")
+    ax.set_xlabel("layer.block, counted from 1; a dotted line opens a layer")
     ax.set_ylabel("root mean square")
     ax.set_ylim(0, None)
     _legend_above(ax)

@@ -247,7 +247,7 @@ def winners_curse(trials: Sequence[Trial], simulated: pd.DataFrame, measured: Ma
     ax.legend(fontsize=8, loc="upper left")
     few, many = simulated.columns[0], simulated.columns[-1]
     caption = (
-        f"The more trials, the more the best flatters itself: the best of {ticks[-1]} looks"
+        f"In simulation, the more trials, the more the best flatters itself: the best of {ticks[-1]} looks"
         f" {100 * simulated[few].iloc[-1]:.1f} points too good on {int(few):,} images,"
         f" {100 * simulated[many].iloc[-1]:.1f} on {int(many):,}. Lines are simulated; squares are draws trained twice."
     )

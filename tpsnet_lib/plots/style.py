@@ -161,7 +161,7 @@ def show(fig: Figure) -> None:
     plt.close(fig)
     display({kind: content, "text/plain": about.alt}, metadata={kind: metadata}, raw=True)
     if about.caption:
-        folded = f"<details><summary>Data</summary>{escape(about.provenance)}</details>" if about.provenance else ""
+        folded = f"<details><summary>Source</summary>{escape(about.provenance)}</details>" if about.provenance else ""
         html = f"<p><em>{escape(about.caption)}</em></p>{folded}"
         display({"text/markdown": f"*{about.caption}*", "text/html": html, "text/plain": about.caption}, raw=True)
 

@@ -19,7 +19,7 @@ from tpsnet_lib.config import (
     merged,
     parse,
 )
-from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root
+from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root, way_to
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.plain_yaml import read_yaml
 
@@ -85,7 +85,8 @@ def parse_space(name: str, tree: Mapping[str, Any]) -> Space:
         raise ConfigError(f"space {name}: each is {brief(each)}: give a list of {', '.join(_EACH)}")
     for variable, dimension in variables.items():
         if variable not in {*_SHAPE, *_MODEL, *_TRAIN}:
-            raise ConfigError(f"space {name}: {str(variable)[:QUOTED]} is not a variable that can be drawn")
+            known = way_to(str(variable), [*_SHAPE, *sorted((_MODEL | _TRAIN) - {*_SHAPE})])
+            raise ConfigError(f"space {name}: {str(variable)[:QUOTED]} is not a variable that can be drawn: {known}")
         _check_dimension(f"space {name}: {variable}", dimension, *_LIMITS.get(variable, (-math.inf, math.inf)))
     parameters, macs = budget.get("parameters", PARAMETER_BUDGET), budget.get("macs", 0)
     if not isinstance(parameters, int) or not isinstance(macs, int):
