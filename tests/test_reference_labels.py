@@ -107,6 +107,7 @@ def test_a_list_of_another_form_is_refused(folder, monkeypatch, text):
         {"names": np.array([]), "original": np.zeros((0, 10_000), np.uint8)},
         {"names": np.array(["a", {"pickled": 1}], dtype=object)},
         {"v6": np.zeros((3, 4), np.uint8)},
+        {"v6": np.full((2, 4), "cat")},
         {"v6_labels": np.zeros((2, 4), np.uint8)},
         {"v6": np.zeros((2, 0), np.uint8), "v6_labels": np.zeros(0, np.uint8)},
     ],

@@ -166,7 +166,8 @@ def load_published(folder: Path | None) -> Published:
     are_numbers = classes.shape == shape and classes.size > 0 and classes.dtype.kind in "iu"
     if not are_numbers or classes.min() < 0 or classes.max() >= CLASSES:
         raise DataError(f"{path}: original is not {shape} class numbers from 0 to {CLASSES - 1}: {WAY_OUT}")
-    if labels.size < 1 or new.shape != (names.size, labels.size) or labels.shape != new.shape[1:]:
+    alike = labels.size > 0 and new.shape == (names.size, *labels.shape) and labels.ndim == 1
+    if not alike or new.dtype.kind not in "iu" or labels.dtype.kind not in "iu":
         raise DataError(f"{path}: v6 is not a class a model for each of v6_labels: {WAY_OUT}")
     right = torch.from_numpy((new == labels).mean(1))
     return Published(tuple(str(name) for name in names.flat), torch.from_numpy(classes.astype(np.int64)), right)
