@@ -69,11 +69,12 @@ def make(
         microsecond=0
     ):
         fresh = None  # of an earlier report
-    sections = landing.sections(store, fresh, synthetic=not dataset.startswith("CIFAR-10"))
+    names = appendix.names(store)
+    sections = landing.sections(store, fresh, not dataset.startswith("CIFAR-10"), names)
     shown = [record for record in store.all() if not record.failed]
     meta = {"title": landing.TITLE, "question": QUESTION, **facts}
     tests = {record.id: test.metrics["accuracy"] for record in shown if (test := find_final_test(record, store))}
-    html = page.render(sections, executed, shown, meta, closing.sections(store), tests, appendix.names(store))
+    html = page.render(sections, executed, shown, meta, closing.sections(store, names), tests, names)
     name = "index.html" if dataset.startswith("CIFAR-10") or profile == "smoke" else "index-shapes10.html"
     target = project_root() / "report" / ("index.html" if profile == "full" else f"local/{name}")
     return page.write(out or target, html)

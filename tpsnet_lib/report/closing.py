@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from markupsafe import Markup
 
 from tpsnet_lib.progress import duration
-from tpsnet_lib.report import appendix, elements, run_notebooks
+from tpsnet_lib.report import elements, run_notebooks
 from tpsnet_lib.report.elements import Section
 from tpsnet_lib.report.limitations import HISTORY
 from tpsnet_lib.runs import experiments, openings
@@ -51,11 +53,13 @@ REFERENCES = (
 )  # fmt: skip
 
 
-def sections(store: Store) -> list[Section]:
-    """The sections after the chapters, the last two folded: references, openings in order, what is still to be run."""
+def sections(store: Store, names: Mapping[str, str] | None = None) -> list[Section]:
+    """The sections after the chapters, the last two folded: references, openings in order, what is still to be run.
+
+    `names` has what a record is called, by id."""
     return [
         Section("References", _references(), "references"),
-        Section("Openings of the test set, in order", _openings(store), "openings", "Show the openings"),
+        Section("Openings of the test set, in order", _openings(store, names or {}), "openings", "Show the openings"),
         Section("What is still to be run", _pending(store), "pending", "Show the experiments"),
     ]
 
@@ -65,9 +69,9 @@ def _references() -> str:
     return str(Markup("<ol>{}</ol>").format(Markup("").join(items)))
 
 
-def _openings(store: Store) -> str:
+def _openings(store: Store, names: Mapping[str, str]) -> str:
     """Every opening of the test set, oldest first; those before the rule of declaration say so."""
-    lines, names = openings.all_openings(store), appendix.names(store)
+    lines = openings.all_openings(store)
     rows = [
         {
             "opened": line["opened"][:16].replace("T", " "),

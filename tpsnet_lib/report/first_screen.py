@@ -11,13 +11,7 @@ from matplotlib.figure import Figure
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
 from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, is_most_accurate, leading
-from tpsnet_lib.analysis.training import (
-    SMALLEST_GAIN,
-    AblationRow,
-    ablation,
-    against_published,
-    verdicts_against_published,
-)
+from tpsnet_lib.analysis.training import ablation, against_published, verdicts_against_published
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.plots.answer import accuracy_against_parameters
@@ -43,14 +37,8 @@ def answer(found: Sequence[Final], rows: Sequence[judge.Row] = (), store: Store 
     said = sentences(found)
     if found:
         said.append(f"A run of {'; one of '.join(map(_time, leading(found)))}.")
-        said += [_described(found), *_design_choices(rows, store), WHAT_MATTERS]
+        said += [_described(found), *_design_choices(rows, store)]
     return f'<ul class="sentences">{"".join(f"<li>{sentence} </li>" for sentence in said)}</ul>'
-
-
-WHAT_MATTERS = (
-    f"A difference from a published accuracy matters here from {100 * SMALLEST_GAIN:g} points on, one in the tests of"
-    f" claims from {100 * stats.SMALLEST_EFFECT:g} point on."
-)
 
 
 def sentences(found: Sequence[Final]) -> list[str]:
@@ -114,13 +102,12 @@ def _described(found: Sequence[Final]) -> str:
 def _time(final: Final) -> str:
     """The time of one run on its hardware, the mean of how many, and how the others of the recipe shared a machine."""
     beside = [record for record in final.counted if record not in final.timed]
-    said = f"<em>{escape(final.name)}</em> takes {duration(60 * final.minutes)} ({_runs(final.timed)}"
-    if not final.alone:
-        said += " that shared the machine"
+    said = f"<em>{escape(final.name)}</em> takes {duration(60 * final.minutes)} on {final.timed[0].hardware}"
+    said += f" ({_runs(final.timed)} {'alone' if final.alone else 'side by side'}"
     if final.alone and beside:
         slower = duration(sum(record.metrics["seconds"] for record in beside) / len(beside))
-        said += f" alone on the machine; {slower}, {_runs(beside)} side by side"
-    return f"{said}) on {final.timed[0].hardware}"
+        said += f"; {slower}, {_runs(beside)} side by side"
+    return f"{said})"
 
 
 def _runs(records: Sequence[Record]) -> str:
@@ -153,16 +140,11 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> list[str]
     helpful = [row for row in changes if row.verdict == stats.HOLDS]
     harmful = [row for row in changes if row.verdict == stats.DOES_NOT_HOLD and row.brings.high < 0]
     if helpful:
-        parts.append(
-            f'a small <em>two_cores</em> <a href="#{INGREDIENTS}">loses accuracy</a> without {_ingredients(helpful)}'
-        )
+        missed = escape(", ".join(dict.fromkeys(name for row in helpful for name in row.ingredients)))
+        parts.append(f'a small <em>two_cores</em> <a href="#{INGREDIENTS}">loses accuracy</a> without {missed}')
     if harmful:
-        parts.append(f"it gains without {_ingredients(harmful)}")
+        parts.append(f"it gains with {escape(', '.join(row.label for row in harmful))}")
     return [f"{'; '.join(parts)}."]
-
-
-def _ingredients(rows: Sequence[AblationRow]) -> str:
-    return escape(", ".join(dict.fromkeys(name for row in rows for name in row.ingredients)))
 
 
 def where_trained(final: Final) -> str:

@@ -12,11 +12,12 @@ from markupsafe import Markup
 from tpsnet_lib import __version__, stats
 from tpsnet_lib.analysis import recipe_glossary
 from tpsnet_lib.analysis.final_runs import Final, leading
+from tpsnet_lib.analysis.training import SMALLEST_GAIN
 from tpsnet_lib.claims import judge, mistakes
 from tpsnet_lib.model_cost import layer_costs
 from tpsnet_lib.plots import network_drawing, training
 from tpsnet_lib.progress import duration
-from tpsnet_lib.report import appendix, elements, limitations
+from tpsnet_lib.report import elements, limitations
 from tpsnet_lib.report.elements import Section
 from tpsnet_lib.report.first_screen import (
     answer,
@@ -31,14 +32,16 @@ from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
 
 
-def sections(store: Store, fresh: Record | None, synthetic: bool) -> list[Section]:
-    """The sections before the chapters."""
+def sections(
+    store: Store, fresh: Record | None, synthetic: bool, names: Mapping[str, str] | None = None
+) -> list[Section]:
+    """The sections before the chapters; `names` has what a record is called, by id."""
     found = final_records(store)
     rows = judge.judge_claims(store)
     parts = [
         Section("The answer", answer(found, rows, store) + first_figure(found) + answer_table(found), "answer"),
         *([Section("The network described", _winner(found), "winner")] if found else []),
-        Section("The original's claims, tested", _claims(rows, appendix.names(store)), "claims"),
+        Section("The original's claims, tested", _claims(rows, names or {}), "claims"),
         Section("Three mistakes of the original, and their size", _mistakes(store), "mistakes"),
         Section(
             "Limitations",
@@ -124,7 +127,10 @@ def _linked(text: str) -> str | Markup:
 
 def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     """A line a test, its verdict first; the original's words, grounds and records are folded."""
-    smallest = f"{100 * stats.SMALLEST_EFFECT:.0f} point unless the test names another"
+    smallest = (
+        f"{100 * stats.SMALLEST_EFFECT:.0f} point unless the test names another (beside a published accuracy, as on the"
+        f" first screen, {100 * SMALLEST_GAIN:g} points matter)"
+    )
     about = (
         f"{judge.describe_table(rows)} A test holds if the interval of the difference lies above 0; it does not hold if"
         f" the interval leaves no room for the smallest effect of interest, {smallest}; it shows no difference that"
