@@ -60,15 +60,20 @@ def accuracy(found):
     return [row["metrics"]["validation_accuracy"] for _, row in sorted(found.items())]
 
 
-def together(places):
-    """The rows at several places, by seed: those of the machine on which all have rows, the most in the smallest."""
+def hardware(row, *more):
+    return [row["provenance"].get(name) for name in ("hardware", *more)]
+
+
+def by_machine(places, kind=hardware):
+    """The rows at several places, by seed, once for each machine with two or more of all, the most in the smallest
+    first; else on one machine that has some of all; else whole."""
     groups = [runs(place)[0] for place in places]
-    machines = [[row["provenance"]["hardware"] for row in rows.values()] for rows in groups]
-    shared = sorted(set(machines[0]).intersection(*machines[1:]))
-    if not shared:
-        return groups
-    best = max(shared, key=lambda machine: min(rows.count(machine) for rows in machines))
-    return [{seed: row for seed, row in rows.items() if row["provenance"]["hardware"] == best} for rows in groups]
+    machines = [kind(row) for rows in groups for row in rows.values()]
+    machines = [machine for at, machine in enumerate(machines) if machine not in machines[:at]]
+    parts = [[{s: row for s, row in rows.items() if kind(row) == one} for rows in groups] for one in sorted(machines)]
+    parts.sort(key=lambda part: -min(map(len, part)))
+    several = [part for part in parts if min(map(len, part)) > 1]
+    return several or [part for part in parts[:1] if min(map(len, part))] or [groups]
 
 
 def contrast(groups, weights):
@@ -82,40 +87,50 @@ def contrast(groups, weights):
     return value, value - half, value + half, min(map(len, groups)), freedom
 
 
+def within_machines(places, weights, value):
+    """A contrast on each machine, averaged with the inverse of its variance if all runs have one spread."""
+    strata = [[value(rows) for rows in groups] for groups in by_machine(places)]
+    shares = [1 / sum(w**2 / max(1, len(x)) for w, x in zip(weights, groups, strict=True)) for groups in strata]
+    cells = [values for groups in strata for values in groups]
+    whole = contrast(cells, [share / sum(shares) * w for share in shares for w in weights])
+    n = min(sum(map(len, parts)) for parts in zip(*strata, strict=True)) if whole[3] else 0
+    return *whole[:3], n, whole[4]
+
+
 def difference(*places):
-    """Welch, or paired by seed where the correlation is above 0 at the one-sided 5% level."""
-    one, two = together(places)
+    """Welch within machines; on one, paired by seed where the correlation is above 0 at the one-sided 5% level."""
+    one, two = by_machine(places)[0]
     values = [accuracy(one), accuracy(two)]
-    pairs = len(one) > 2 and one.keys() == two.keys()
+    pairs = len(by_machine(places)) == 1 and len(one) > 2 and one.keys() == two.keys()
     if pairs and stats.pearsonr(*values, alternative="greater").pvalue < 0.05:
         result = stats.ttest_rel(*values)
         return float(np.mean(values[0]) - np.mean(values[1])), *result.confidence_interval(), len(one), result.df
-    return contrast(values, (1, -1))
+    return within_machines(places, (1, -1), accuracy)
 
 
 def odd(*places):
     count = np.arange(1, len(places) + 1)
     jump = np.where(count % 2, 0.5, -0.5)
     weights = np.linalg.pinv(np.column_stack([count**0, count, count**2, jump]))[3]
-    return contrast([accuracy(rows) for rows in together(places)], weights)
+    return within_machines(places, weights, accuracy)
 
 
 def gain(scale, *places):
-    return contrast([[scale(value) for value in accuracy(rows)] for rows in together(places)], (1, -1, -1, 1))
+    return within_machines(places, (1, -1, -1, 1), lambda rows: [scale(value) for value in accuracy(rows)])
 
 
 def overfitting(*places):
-    """One point minus how much further the first's training accuracy is ahead of its validation accuracy."""
-    ahead = [
-        [row["metrics"]["train_accuracy"] - row["metrics"]["validation_accuracy"] for row in rows.values()]
-        for rows in together(places)
-    ]
-    return contrast(ahead, (1, -1))
+    """How much further the first's training accuracy is ahead of its validation accuracy."""
+
+    def ahead(rows):
+        return [row["metrics"]["train_accuracy"] - row["metrics"]["validation_accuracy"] for row in rows.values()]
+
+    return within_machines(places, (1, -1), ahead)
 
 
 def furthest(*places):
     """The largest difference of means, with Tukey's interval."""
-    values = [accuracy(rows) for rows in together(places)]
+    values = [accuracy(rows) for rows in by_machine(places)[0]]
     if min(map(len, values)) < 2:
         return PENDING
     means = [np.mean(x) for x in values]
@@ -132,22 +147,12 @@ def furthest(*places):
 
 
 def epoch_time(*places):
-    """The logarithm of the ratio of fastest epochs, on the machine that most of these runs were made on."""
-    found = [list(rows.values()) for rows in together(places)]
-    machine = [[(r["provenance"]["hardware"], r["provenance"].get("threads")) for r in rows] for rows in found]
-    both = set(machine[0]) & set(machine[1])
-    if not both:
+    """The logarithm of the ratio of fastest epochs, on the machine and threads that most of these runs had."""
+    groups = by_machine(places, lambda row: [str(each) for each in hardware(row, "threads")])[0]
+    if len({str(hardware(row, "threads")) for rows in groups for row in rows.values()}) > 1:
         return PENDING
-    most = max(sorted(both, key=str), key=lambda at: min(machine[0].count(at), machine[1].count(at)))
-    seconds = [
-        [
-            math.log(min(np.diff([e["seconds"] for e in r["curve"]], prepend=0)))
-            for r, at in zip(rows, where, strict=True)
-            if at == most
-        ]
-        for rows, where in zip(found, machine, strict=True)
-    ]
-    return contrast(seconds, (1, -1))
+    epochs = [[np.diff([e["seconds"] for e in row["curve"]], prepend=0) for row in rows.values()] for rows in groups]
+    return contrast([[math.log(min(seconds)) for seconds in runs] for runs in epochs], (1, -1))
 
 
 def drawn(row, name):
@@ -156,14 +161,25 @@ def drawn(row, name):
     return section.get(name, {"optimizer": "sgd", "lr": ORIGINAL["lr"], "dropout": 0.0, "block_dropout": 0.0}[name])
 
 
-def medians(experiment, name, chosen):
-    """The median accuracy of the trials that are chosen, minus that of the others; a failed trial is at chance."""
+def more_than_median(experiment, name):
+    """The trials with more than the median of a variable, against the others."""
     rows = trials(experiment)
-    border = np.median([drawn(row, name) for row in rows]) if name != "optimizer" else None
-    sides = [
-        [row["metrics"].get("validation_accuracy", 0.1) for row in rows if chosen(drawn(row, name), border) == side]
-        for side in (True, False)
-    ]
+    border = np.median([drawn(row, name) for row in rows])
+    return medians(*([row for row in rows if (drawn(row, name) > border) == side] for side in (True, False)))
+
+
+def sgd_against_adam():
+    """At two decades of rates each: SGD's are those of the search over wider rates once that is done."""
+    sgd = [row for row in trials("search_classroom") if drawn(row, "optimizer") == "sgd"]
+    adam = [row for row in trials("search_classroom") if drawn(row, "optimizer") != "sgd"]
+    if _complete("search_sgd_rate"):
+        sgd = [row for row in trials("search_sgd_rate") if drawn(row, "lr") >= 0.01]
+    return medians(sgd, adam)
+
+
+def medians(*groups):
+    """The median accuracy of some trials minus that of others; a failed trial is at chance."""
+    sides = [[row["metrics"].get("validation_accuracy", 0.1) for row in rows] for rows in groups]
 
     def statistic(a, b):
         return float(np.median(a) - np.median(b))
@@ -285,12 +301,11 @@ def table():
         turned = estimate if bound is None else (bound - value, bound - high, bound - low, n, freedom)
         judged[name] = estimate, turned, smallest
     for name in ("dropout", "block_dropout"):
-        estimate = medians("search_classroom", name, lambda value, border: value > border)
+        estimate = more_than_median("search_classroom", name)
         judged[f"{name.replace('_', ' ')} in the search"] = estimate, estimate, POINT
-    estimate = medians("search_classroom", "optimizer", lambda value, _: value == "sgd")
+    estimate = sgd_against_adam()
     judged["optimizer"] = estimate, estimate, POINT
-    whole = [name for name in ("search_classroom", "search_sgd_rate") if _complete(name)] or ["search_classroom"]
-    estimate, moved = near(whole[0])
+    estimate, moved = near("search_sgd_rate" if _complete("search_sgd_rate") else "search_classroom")
     turned = estimate if moved is None else (*moved, estimate[3], math.inf)
     judged["learning rate"] = estimate, turned, POINT if moved is None else 0.0
     alone = {name: verdict(turned, smallest) for name, (_, turned, smallest) in judged.items()}

@@ -182,6 +182,27 @@ def test_runs_of_one_kind_of_machine_are_compared_with_one_another(tmp_path: Pat
     assert "; 5 of another are left out." in two.notes[-1]
 
 
+def test_runs_of_two_kinds_of_machine_are_compared_within_each_and_all_count(tmp_path: Path) -> None:
+    """A machine on which all networks are ten points better makes no difference, and no run is left out."""
+    store = store_of(tmp_path, {"effects_layers": by_label(N2=0.48, N3=0.5, N4=0.5)})
+
+    def elsewhere(one: Record) -> Record:
+        score = one.metrics["validation_accuracy"] + 0.1
+        return replace(one, metrics={"validation_accuracy": score}, provenance={**one.provenance, "hardware": "two"})
+
+    made = [
+        elsewhere(one) if one.config.seed in (0, 1, 2 + len(one.config.model.blocks)) else one for one in store.all()
+    ]
+    before = row("three layers against two", store)
+    write_trials(next(tmp_path.glob("*.trials.jsonl")), made)
+    two = row("three layers against two", Store(tmp_path))
+    assert (two.n, len(two.records), two.verdict) == (8, 16, HOLDS)
+    assert two.estimate.method == "stratified Welch t"
+    assert two.estimate.value == pytest.approx(before.estimate.value, abs=0.001)
+    assert two.estimate.high - two.estimate.low < 0.004
+    assert "By kind of machine: a machine +" in two.notes[0]
+
+
 def test_networks_that_no_machine_has_in_common_say_so(tmp_path: Path) -> None:
     """With two seeds a side, all on one machine here and on another there, network and machine differ together."""
     store = store_of(tmp_path, {"effects_layers": by_label(N2=0.4, N3=0.5, N4=0.5)})
@@ -283,8 +304,39 @@ def test_a_search_is_asked_by_the_medians_of_its_groups(tmp_path: Path) -> None:
     store = store_of(tmp_path, {"search_classroom": accuracy})
     rows = {each.name: each for each in judge.judge_claims(store)}
     assert rows["optimizer"].verdict == DOES_NOT_HOLD
+    assert rows["optimizer"].sentence.startswith("Random trials with SGD beat those with the Adam family, SGD at rates")
     assert rows["block dropout in the search"].verdict == HOLDS
     assert len(rows["optimizer"].records) == len(declared("search_classroom").runs)
+
+
+def test_sgd_is_judged_where_its_best_rates_are_once_they_are_searched(tmp_path: Path) -> None:
+    """SGD is best at 0.3, beyond the rates of the first search; a search that is half done changes nothing."""
+
+    def accuracy(label: str, config: RunConfig) -> float:
+        best = 0.3 if config.train.optimizer == "sgd" else 0.003
+        return 0.8 - 0.2 * abs(float(np.log10(config.train.lr / best))) + 0.001 * noise(config)
+
+    def of_sgd(label: str, config: RunConfig) -> float:
+        return accuracy(label, config) + 0.2
+
+    def judged(folder: str, more: Mapping[str, Value], share: float = 1) -> dict[str, Answer]:
+        store_of(tmp_path / folder, {"search_classroom": accuracy})
+        if more:
+            records = store_of(tmp_path / f"{folder} more", more).all()
+            write_trials(tmp_path / folder / "more.trials.jsonl", records[: int(share * len(records))])
+        evidence, names = Evidence(Store(tmp_path / folder)), ("optimizer", "learning rate")
+        return {name: judge.largest_answer(list(TESTS[name].answers(evidence))) for name in names}
+
+    first, half = judged("first", {}), judged("half", {"search_sgd_rate": of_sgd}, 0.5)
+    assert stats.verdict(first["optimizer"].judged, 0.01) == DOES_NOT_HOLD
+    assert first["optimizer"].scope == ", SGD at rates of 0.001 to 0.1, best near the end"
+    for name in first:
+        assert (half[name].estimate, half[name].scope) == (first[name].estimate, first[name].scope)
+    whole = judged("whole", {"search_sgd_rate": of_sgd})
+    assert stats.verdict(whole["optimizer"].judged, 0.01) == HOLDS
+    assert whole["optimizer"].scope == ", SGD at rates of 0.01 to 1, others at 0.001 to 0.1"
+    assert stats.verdict(whole["learning rate"].judged, 0.0) == DOES_NOT_HOLD
+    assert whole["learning rate"].notes[0].startswith("Of rates from 0.0011 to 0.99,")
 
 
 @pytest.mark.parametrize(("best", "verdict"), [(0.01, HOLDS), (0.1, DOES_NOT_HOLD), (None, NOT_SETTLED)])
@@ -296,7 +348,7 @@ def test_a_rate_is_among_the_best_only_if_trials_near_it_beat_others(
         return 0.8 - float(loss) + 0.02 * noise(config)
 
     evidence = Evidence(store_of(tmp_path, {"search_classroom": accuracy}))
-    answer, _ = TESTS["learning rate"].answers(evidence)
+    _, answer = TESTS["learning rate"].answers(evidence)
     assert stats.verdict(answer.judged, answer.smallest_effect) in (verdict, NO_DIFFERENCE if best is None else verdict)
     assert "Without any effect of the rate" in answer.notes[1]
 

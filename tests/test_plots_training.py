@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 
 from tpsnet_lib.analysis import training
-from tpsnet_lib.config import DataConfig, RunConfig
+from tpsnet_lib.config import DataConfig, RunConfig, TrainConfig
 from tpsnet_lib.plots import style
 from tpsnet_lib.plots import training as plots
 from tpsnet_lib.runs.experiments import Run
@@ -91,6 +91,20 @@ def test_what_helps_is_green_and_what_harms_is_red() -> None:
     drawn = {middle: colors.to_hex(line.get_color()) for middle, line in bars.items()}
     assert drawn == {10.0: style.GREEN.lower(), 0.1: style.GREY.lower(), -5.0: style.VERMILION.lower()}
     assert "the ingredient helps: 1" in style.description(figure).alt
+    assert [row.label for row in ablation_rows() if row.harms] == ["no cutout"]
+
+
+def test_the_ablation_says_where_another_optimizer_is_best_at_the_largest_rate_that_was_tried() -> None:
+    def caption(sgd: dict[float, float]) -> str:
+        scores = {RunConfig(train=TrainConfig(optimizer="muon", precision="fp32")): 0.8}
+        scores |= {RunConfig(train=TrainConfig(lr=rate, precision="fp32")): score for rate, score in sgd.items()}
+        runs = [(config.with_seed(seed), score + 0.001 * seed) for config, score in scores.items() for seed in range(3)]
+        pairs = [(Run(f"{c.train.optimizer} {c.train.lr}", c, {}), record(c, score)) for c, score in runs]
+        return style.description(plots.ablation(training.ablation(pairs))).caption
+
+    assert caption({0.2: 0.5, 0.4: 0.6}).endswith("SGD is best at the largest rate tried, 0.4.")
+    assert "largest rate" not in caption({0.2: 0.6, 0.4: 0.5})
+    assert "largest rate" not in caption({0.2: 0.6})
 
 
 def test_the_chosen_epoch_is_counted_from_one_and_both_halves_are_named() -> None:

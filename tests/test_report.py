@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import nbformat
 import pytest
@@ -12,6 +14,8 @@ from conftest import tiny
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.final_runs import Final, leading
+from tpsnet_lib.analysis.groups import Group
+from tpsnet_lib.analysis.training import AblationRow
 from tpsnet_lib.claims import mistakes
 from tpsnet_lib.files import DataError, project_root
 from tpsnet_lib.progress import duration
@@ -19,6 +23,7 @@ from tpsnet_lib.report import build, closing, first_screen, landing, notebook_ht
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record, Store, committed_folder
 from tpsnet_lib.runs.test_set import TestResult
+from tpsnet_lib.stats import Estimate
 
 
 def opened(accuracy: float, exact: bool = True) -> TestResult:
@@ -106,6 +111,19 @@ def test_the_most_accurate_network_and_the_best_by_validation_have_their_names(t
     both = text(first_screen.answer([replace(best, held_out=(card,)), judged]))
     assert both.startswith("Our most accurate network, the best network by validation (recipe best, ")
     assert "cannot choose" not in both
+
+
+def test_the_first_screen_names_what_helps_and_what_harms(monkeypatch: pytest.MonkeyPatch) -> None:
+    estimate, small = Estimate(0.05, 0.04, 0.06, 3), Estimate(0.001, -0.002, 0.004, 3)
+    rows = [
+        AblationRow(Group("SGD, not Muon", (), ()), estimate, ("Muon",), stats.HOLDS),
+        AblationRow(Group("no cutout", (), ()), estimate.taken_from(0), ("cutout",), stats.DOES_NOT_HOLD),
+        AblationRow(Group("random flips", (), ()), small, ("flip",), stats.DOES_NOT_HOLD),
+    ]
+    monkeypatch.setattr(first_screen, "ablation", lambda pairs: rows)
+    measured: Any = [SimpleNamespace(n=3, claim="b", verdict=stats.HOLDS, budget="in small, short runs")]
+    (sentence,) = first_screen._design_choices(measured, Store())
+    assert sentence.endswith("</a> without Muon; it gains with no cutout.")
 
 
 def test_a_network_fitted_on_all_images_has_no_validation_accuracy(tiny_record: Record) -> None:

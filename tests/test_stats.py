@@ -186,6 +186,31 @@ def test_welchs_interval_is_that_of_its_formula() -> None:
     assert stats.verdict(stats.welch_difference(a, []), POINT) == PENDING
 
 
+def test_a_stratified_contrast_is_made_within_strata_and_no_lucky_stratum_decides_it() -> None:
+    a, b = [[0.91, 0.93, 0.92], [0.81, 0.86, 0.82, 0.83, 0.85]], [[0.90, 0.91, 0.89], [0.80, 0.79, 0.84, 0.80, 0.82]]
+    strata = list(zip(a, b, strict=True))
+    found = stats.contrast(strata, [1, -1])
+    apart = [np.mean(x) - np.mean(y) for x, y in strata]
+    assert found.value == pytest.approx((3 * apart[0] + 5 * apart[1]) / 8), "equal counts: weights are the counts"
+    variance = sum((n / 8) ** 2 * (np.var(x, ddof=1) + np.var(y, ddof=1)) / n for x, y in strata for n in [len(x)])
+    assert (found.high - found.value) / scipy_stats.t.ppf(0.975, found.freedom) == pytest.approx(math.sqrt(variance))
+    assert (found.n, found.basis) == (8, "n = 8 seeds a group, stratified Welch t interval")
+    shifted = [strata[0], [[value - 0.3 for value in group] for group in strata[1]]]
+    assert ends(stats.contrast(shifted, [1, -1])) == pytest.approx(ends(found)), "strata may differ"
+    steady = [[[0.92 + 1e-6 * n for n in range(3)], [0.90 + 1e-6 * n for n in range(3)]], strata[1]]
+    assert stats.contrast(steady, [1, -1]).value == pytest.approx((3 * 0.02 + 5 * apart[1]) / 8)
+    assert stats.contrast(strata[:1], [1, -1], "seeds a side") == stats.welch_difference(*strata[0])
+
+
+def test_a_stratified_interval_misses_no_more_often_than_it_says_though_strata_differ_and_are_small() -> None:
+    rng, misses = np.random.default_rng(0), 0
+    for _ in range(1000):
+        strata = [[rng.normal(level, 0.013, n) for _ in "ab"] for level, n in ((0.54, 3), (0.55, 5))]
+        found = stats.contrast(strata, [1, -1])
+        misses += not found.low < 0 < found.high
+    assert 20 < misses < 70
+
+
 def test_a_difference_is_paired_only_where_pairing_is_shown_to_help() -> None:
     shared = np.array([0.80, 0.90, 0.70, 0.85])
     alike = stats.difference(shared + np.array([0.010, 0.012, 0.014, 0.011]), shared)

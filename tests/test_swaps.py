@@ -68,19 +68,25 @@ def ids(answer: Answer) -> set[str]:
     return {record.id for runs in answer.runs for record in runs.records}
 
 
+def score(record: Record) -> float:
+    return float(record.metrics["validation_accuracy"])
+
+
 def apart(name: str, answer: Answer) -> tuple[Record, Record]:
     """Two records of a test whose places matter: of a search, two that differ in every choice; else one of each side.
 
     For a rate of SGD they are the best and the one with the lowest rate."""
     if name == "learning rate":
         sgd = [record for record in answer.runs[0].records if record.config.train.optimizer == "sgd"]
-        best = max(sgd, key=lambda record: float(record.metrics["validation_accuracy"]))
-        return best, min(sgd, key=lambda record: record.config.train.lr)
+        return max(sgd, key=score), min(sgd, key=lambda record: record.config.train.lr)
+    if name == "optimizer" and len(answer.runs) == 2:  # SGD's trials of one search against another's
+        adam = [record for record in answer.runs[1].records if record.config.train.optimizer != "sgd"]
+        return max(answer.runs[0].records, key=score), min(adam, key=score)
     if answer.runs[0].experiment == "search_classroom":
         return recorded("search_classroom", HIGH), recorded("search_classroom", LOW)
     if len(answer.runs) > 4:  # many networks, of which the furthest apart count
         records = [record for runs in answer.runs for record in runs.records]
-        ranked = sorted(records, key=lambda record: float(record.metrics["validation_accuracy"]))
+        ranked = sorted(records, key=score)
         return ranked[-1], ranked[0]
     return answer.runs[0].records[0], answer.runs[-1].records[0]
 

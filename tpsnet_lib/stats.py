@@ -179,22 +179,30 @@ def _of(of: str, groups: Sequence[Array]) -> str:
 
 def welch_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
     """mean(a) - mean(b) of two independent groups, with Welch's t interval (Welch 1947); n is the smaller group's."""
-    return contrast([a, b], [1, -1], "seeds a side")
+    return contrast([[a, b]], [1, -1], "seeds a side")
 
 
-def contrast(groups: Sequence[ArrayLike], weights: Sequence[float], of: str = "seeds a group") -> Estimate:
+def contrast(strata: Sequence[Sequence[ArrayLike]], weights: Sequence[float], of: str = "seeds a group") -> Estimate:
     """A weighted sum of the means of independent groups, with Welch and Satterthwaite's t interval (Welch 1947).
 
-    A difference of differences has the weights 1, -1, -1, 1. n is the smallest group's."""
-    numbers, w = [_numbers(group) for group in groups], np.asarray(weights, dtype=float)
-    n, of = min(map(len, numbers)), _of(of, numbers)
-    value = float(w @ [x.mean() for x in numbers]) if n else math.nan
-    if not _vary(*numbers):
-        return _estimate(value, None, n, of, "Welch t")
-    parts = w**2 * [x.var(ddof=1) / len(x) for x in numbers]  # of the variance, one a group
-    freedom = float(parts.sum() ** 2 / sum(part**2 / (len(x) - 1) for part, x in zip(parts, numbers, strict=True)))
+    A difference of differences has the weights 1, -1, -1, 1. Each of `strata`, such as kinds of machine, has values of
+    every group: the sum is made within each, so that their differences cancel, and averaged. A stratum weighs
+    1 / sum(w^2 / n), the inverse of its variance if all runs have one spread: measured variances of a few runs would
+    give most weight to the stratum that looks steadiest by luck. The interval has the spread of each group in each
+    stratum, and is about these strata. n is that of the smallest group, in all strata."""
+    numbers, w = [[_numbers(group) for group in groups] for groups in strata], np.asarray(weights, dtype=float)
+    information = np.array([1 / sum(w**2 / [max(1, len(x)) for x in groups]) for groups in numbers])
+    w = np.outer(information / information.sum(), w).ravel()
+    cells = [x for groups in numbers for x in groups]
+    together = [np.concatenate(parts) for parts in zip(*numbers, strict=True)]
+    n, of, method = min(map(len, together)), _of(of, together), "Welch t" if len(numbers) == 1 else "stratified Welch t"
+    value = float(w @ [x.mean() for x in cells]) if all(map(len, cells)) else math.nan
+    if not _vary(*cells):
+        return _estimate(value, None, n, of, method)
+    parts = w**2 * [x.var(ddof=1) / len(x) for x in cells]  # of the variance
+    freedom = float(parts.sum() ** 2 / sum(part**2 / (len(x) - 1) for part, x in zip(parts, cells, strict=True)))
     half = stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(parts.sum())
-    return _estimate(value, (value - half, value + half), n, of, "Welch t", freedom=freedom)
+    return _estimate(value, (value - half, value + half), n, of, method, freedom=freedom)
 
 
 def furthest_apart(groups: Sequence[ArrayLike], of: str = "seeds a network") -> Estimate:

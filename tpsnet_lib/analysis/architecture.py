@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tpsnet_lib.analysis.groups import Group, groups_by_label, on_one_machine
+from tpsnet_lib.analysis.groups import Group, groups_by_label, on_shared_machines
 from tpsnet_lib.data.datasets import split
 from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs.experiments import collect, experiment_names
@@ -104,10 +104,10 @@ def _by_label(experiments: Iterable[str], store: Store) -> dict[str, Group]:
 def _levels(variable: DesignVariable, groups: Mapping[str, Group]) -> list[Group]:
     """The groups of a variable's levels, under the levels' names; empty if the runs of one level are not declared.
 
-    Where all levels have runs on one kind of machine, those alone are taken."""
+    Where all levels have runs on the same kinds of machine, those alone are taken."""
     if any(label not in groups for label in variable.labels.values()):
         return []
-    return on_one_machine([replace(groups[label], label=level) for level, label in variable.labels.items()])
+    return on_shared_machines([replace(groups[label], label=level) for level, label in variable.labels.items()])
 
 
 def describe_budget(groups: Iterable[Group]) -> str:

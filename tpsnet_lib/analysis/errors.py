@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsnet_lib import metrics
-from tpsnet_lib.analysis.final_runs import best_by_validation, finals, is_most_accurate, rank_records
+from tpsnet_lib.analysis.final_runs import best_by_validation, finals, rank_records, titles
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import ImageSet, class_names, load_test
 from tpsnet_lib.device import native_precision, resolve_device
@@ -95,21 +95,20 @@ def choose_network(
 
 def recipe_of(record: Record, store: Store) -> str:
     """The final recipe of a record, and what chose it, in Markdown; empty if no experiment declares it final."""
-    found = finals(store, record.config.data.dataset)
-    judged = best_by_validation(found)
-    for final in found:
-        if record.id not in {each.id for each in final.records}:
-            continue
-        said = f"It is of recipe *{final.name}*"
-        if is_most_accurate(final, found):
-            said += ", our most accurate network (test accuracy describes it and chose nothing)"
-        if final is judged:
-            return f"{said}, the best network by validation: {final.validation:% value} of images kept out of fitting."
-        if final.held_out or judged is None:
-            return f"{said}."
-        said += ". No run of it kept validation images out; its rank comes from the arithmetic of its training"
-        return f"{said}. The best network by validation is *{judged.name}*."
-    return ""
+    recipes = finals(store, record.config.data.dataset)
+    final = next((each for each in recipes if record.id in {run.id for run in each.records}), None)
+    if final is None:
+        return ""
+    text = ", ".join([f"It is of recipe *{final.name}*", *titles(final, recipes)])
+    judged = best_by_validation(recipes)
+    if final is judged:
+        return f"{text}: {final.validation:% value} of images kept out of fitting."
+    if final.held_out or judged is None:
+        return f"{text}."
+    return (
+        f"{text}. No run of it kept validation images out; its rank comes from the arithmetic of its training. The best"
+        f" network by validation is *{judged.name}*."
+    )
 
 
 def read_network(record: Record, store: Store, root: str | Path | None) -> NetworkUnderTest:

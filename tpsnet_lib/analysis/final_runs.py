@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -138,10 +138,12 @@ def best_by_validation(ranked: Iterable[Final]) -> Final | None:
     return next((final for final in ranked if final.held_out), None)
 
 
-def is_most_accurate(final: Final, ranked: Iterable[Final]) -> bool:
-    """Whether no leading recipe has a higher test accuracy, which describes a network and chooses none."""
+def titles(final: Final, ranked: Sequence[Final]) -> list[str]:
+    """What a recipe is called among all: test accuracy describes and chooses nothing; validation chooses."""
     opened = [each.accuracy().value for each in leading(ranked) if each.opened]
-    return bool(final.opened) and final.accuracy().value == max(opened, default=None)
+    most_accurate = final.opened and final.accuracy().value == max(opened, default=None)
+    names = ["our most accurate network"] if most_accurate else []
+    return [*names, "the best network by validation"] if final is best_by_validation(ranked) else names
 
 
 def rank_records(store: Store, dataset: str) -> list[Record]:

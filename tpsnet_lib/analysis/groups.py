@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tpsnet_lib import stats
 from tpsnet_lib.config import RunConfig
@@ -68,8 +68,13 @@ class Group:
         return count_macs(self.config.model)
 
     def lead_over(self, other: Group) -> Estimate:
-        """By how much these runs are more accurate; paired by seed only if both have the same seeds and it helps."""
-        return stats.difference_by_seed(self.by_seed, other.by_seed)
+        """By how much these runs are more accurate: within each kind of machine that has runs of both (`contrast`).
+
+        On one kind it is paired by seed if both have the same seeds and pairing is shown to help."""
+        if len(by_machine([self, other])) > 1:
+            return contrast([self, other], [1, -1])
+        first, second = on_one_machine([self, other])
+        return stats.difference_by_seed(first.by_seed, second.by_seed)
 
 
 def group(label: str, pairs: Pairs, experiment: str = "") -> Group:
@@ -99,18 +104,49 @@ def hardware_and_threads(record: Record) -> tuple[str, str]:
     return record.hardware, str(record.provenance.get("threads"))
 
 
-def on_one_machine(groups: Sequence[Group], kind: Callable[[Record], object] = hardware) -> list[Group]:
-    """The groups with those of their runs that one kind of machine made, so that like is compared with like.
+def by_machine(groups: Sequence[Group], kind: Callable[[Record], object] = hardware) -> dict[object, list[Group]]:
+    """The groups once for each kind of machine, with the runs that it made, so that like is compared with like.
 
-    Of several kinds it is the one on which the smallest group is largest. Where no kind has runs of every group, the
-    groups are as they were."""
+    Only kinds with two or more runs of every group count, that with the most runs of its smallest group first; where
+    there is none, one with a run of every group. Empty if no kind has runs of them all."""
     counts = [Counter(kind(record) for record in each.records) for each in groups]
-    shared = set(counts[0]).intersection(*counts[1:]) if counts else set()
-    if not shared:
-        return list(groups)
-    machine = max(sorted(shared, key=str), key=lambda one: min(count[one] for count in counts))
-    return [_only(each, [record for record in each.records if kind(record) == machine]) for each in groups]
+    fewest = {machine: min(count[machine] for count in counts) for machine in set().union(*counts)}
+    ranked = sorted(sorted(fewest, key=str), key=lambda machine: -fewest[machine])
+    several = [machine for machine in ranked if fewest[machine] > 1]
+    machines = several or [machine for machine in ranked[:1] if fewest[machine]]
+    return {machine: _made_by([machine], groups, kind) for machine in machines}
 
 
-def _only(whole: Group, records: Sequence[Record]) -> Group:
-    return replace(whole, records=tuple(records), left_out=whole.left_out + len(whole.records) - len(records))
+def on_shared_machines(groups: Sequence[Group], kind: Callable[[Record], object] = hardware) -> list[Group]:
+    """The groups with their runs on the kinds of machine of `by_machine`; as they are where there is none."""
+    machines = by_machine(groups, kind)
+    return _made_by(machines, groups, kind) if machines else list(groups)
+
+
+def on_one_machine(groups: Sequence[Group], kind: Callable[[Record], object] = hardware) -> list[Group]:
+    """The groups with their runs on the first kind of machine of `by_machine`; as they are where there is none."""
+    return next(iter(by_machine(groups, kind).values()), list(groups))
+
+
+def _made_by(machines: Collection[object], groups: Sequence[Group], kind: Callable[[Record], object]) -> list[Group]:
+    chosen = ([record for record in each.records if kind(record) in machines] for each in groups)
+    return [
+        replace(each, records=tuple(records), left_out=each.left_out + len(each.records) - len(records))
+        for each, records in zip(groups, chosen, strict=True)
+    ]
+
+
+def contrast(
+    groups: Sequence[Group],
+    weights: Sequence[float],
+    values: Callable[[Group], ArrayLike] = lambda group: group.accuracies,
+) -> Estimate:
+    """A weighted sum of the means of groups (their accuracies, or other `values`), within each kind of machine.
+
+    Machines round in other ways, and seeds that were added on another machine are another sample: the sum is made on
+    each kind of machine by itself and averaged (`stats.contrast`), so that a difference of machines cancels
+    and every run counts that has runs of the other groups beside it. To compare on one kind of machine alone would
+    leave out runs that were declared, and which of them would be our choice."""
+    strata = list(by_machine(groups).values()) or [list(groups)]
+    of = "seeds a side" if len(groups) == 2 else "seeds a group"
+    return stats.contrast([[values(each) for each in parts] for parts in strata], weights, of)

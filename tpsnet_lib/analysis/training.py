@@ -44,6 +44,11 @@ class AblationRow:
         """What the row is called in its experiment."""
         return self.group.label
 
+    @property
+    def harms(self) -> bool:
+        """Whether the recipe is settled to be better without the ingredient."""
+        return self.verdict == stats.DOES_NOT_HOLD and self.brings.high < 0
+
 
 def ablation(pairs: Pairs) -> list[AblationRow]:
     """The rows of an ablation: the whole recipe, which is declared first, then the rows by what is lost without them.
@@ -65,6 +70,16 @@ def ablation(pairs: Pairs) -> list[AblationRow]:
         ingredients = recipe_glossary.left_out(whole.config, group.config)
         rows.append(AblationRow(group, brings[group.label], tuple(ingredients), verdicts[group.label].verdict))
     return rows
+
+
+def best_rate_at_the_end(rows: Sequence[AblationRow]) -> float | None:
+    """The learning rate at which another optimizer than the whole recipe's did best, if it is the largest of several
+    that were tried: what that optimizer loses is then at most what the row says."""
+    whole = rows[0].group.config.train
+    others = [row.group for row in rows[1:] if row.group.config.train.optimizer != whole.optimizer]
+    best = max(others, key=lambda group: group.estimate.value, default=None)
+    rates = {group.config.train.lr for group in others}
+    return None if best is None or len(rates) < 2 or best.config.train.lr < max(rates) else best.config.train.lr
 
 
 def against_published(final: Final, row: Mapping[str, Any], others: Iterable[Final]) -> Estimate:

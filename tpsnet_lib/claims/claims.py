@@ -15,7 +15,7 @@ import numpy as np
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost, search
-from tpsnet_lib.analysis.groups import Group, hardware_and_threads
+from tpsnet_lib.analysis.groups import Group, contrast, hardware_and_threads, on_one_machine
 from tpsnet_lib.analysis.search import Trial
 from tpsnet_lib.claims.evidence import Answer, Evidence, at_least, at_most, better, cost_ratio, greater, overfitting
 
@@ -86,7 +86,7 @@ def odd_blocks(evidence: Evidence) -> Iterator[Answer]:
         jump = np.where(blocks % 2 == 1, 0.5, -0.5)
         weights = np.linalg.pinv(np.stack([np.ones_like(blocks), blocks, blocks**2, jump], axis=1))[3]
         runs = evidence.compared([control, *_depths(experiment, depths)])
-        yield greater(stats.contrast([group.accuracies for group in runs], weights.tolist()), runs)
+        yield greater(contrast(runs, weights.tolist()), runs)
 
 
 def _depths(experiment: str, largest: int) -> list[str]:
@@ -96,11 +96,12 @@ def _depths(experiment: str, largest: int) -> list[str]:
 def gain_of_depth(evidence: Evidence, logits: bool) -> Iterator[Answer]:
     """The rise of the deep network's accuracy from the short run to the longer one, minus that of the shallow one."""
     for places in ((DEEP_LONG, DEEP, CONTROL_LONG, CONTROL), (SMALL_DEEP_LONG, SMALL_DEEP, SMALL_LONG, SMALL)):
-        runs = evidence.compared(places)
-        values = [group.accuracies for group in runs]
-        scaled = [np.log(value / (1 - value)) for value in values] if logits else values
-        answer = greater(stats.contrast(scaled, [1, -1, -1, 1]), runs, LOGIT if logits else stats.SMALLEST_EFFECT)
-        yield replace(answer, form=".2") if logits else answer
+        runs, weights = evidence.compared(places), (1, -1, -1, 1)
+        if logits:
+            estimate = contrast(runs, weights, lambda group: np.log(group.accuracies / (1 - group.accuracies)))
+            yield replace(greater(estimate, runs, LOGIT), form=".2")
+        else:
+            yield greater(contrast(runs, weights), runs)
 
 
 def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
@@ -112,8 +113,7 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
         (SMALL_DEEP_LONG, SMALL_LONG),
     ):
         runs = evidence.compared(places)
-        deep, shallow = map(overfitting, runs)
-        yield replace(at_most(stats.welch_difference(deep, shallow), runs, stats.SMALLEST_EFFECT), notes=(note,))
+        yield replace(at_most(contrast(runs, (1, -1), overfitting), runs, stats.SMALLEST_EFFECT), notes=(note,))
 
 
 def equal_size(evidence: Evidence) -> Iterator[Answer]:
@@ -124,7 +124,7 @@ def equal_size(evidence: Evidence) -> Iterator[Answer]:
         [CONTROL, *_depths("study_blocks", 6), "study_layers/N=2", "study_layers/N=4"],
         [SMALL, *_depths("effects_blocks", 5), "effects_layers/N=2", "effects_layers/N=4"],
     ):
-        runs = evidence.compared(places)
+        runs = on_one_machine(evidence.compared(places))
         note = f"The difference is that of the two networks furthest apart, of {len(runs)}."
         apart = stats.furthest_apart([group.accuracies for group in runs])
         yield replace(at_most(apart, runs, stats.SMALLEST_EFFECT), notes=(note,))
@@ -137,45 +137,79 @@ def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
         (DEEP, CONTROL),
         ("effects_depth/B=2", "effects_width/w=12"),
     ):
-        runs = evidence.compared(places, hardware_and_threads)
+        runs = on_one_machine(evidence.compared(places, hardware_and_threads), hardware_and_threads)
         yield replace(greater(cost_ratio(*runs), runs, TENTH), form="ratio", notes=(note,))
 
 
 # Searches -----------------------------------------------------------------------------------------------------------
 
 
-def medians(evidence: Evidence, name: str, chosen: Callable[[Mapping[str, Any]], bool]) -> Answer:
-    """The median accuracy of the trials of a search that are chosen, minus that of the others."""
+SGD_SEARCHES = {"search_sgd_rate": 0.01, "search_classroom": 0.001}  # with SGD; two decades of rates begin there
+
+
+def medians(first: Sequence[Trial], second: Sequence[Trial], runs: Sequence[Group]) -> Answer:
+    """The median accuracy of some trials minus that of others; without an estimate if either are fewer than `FEW`."""
+    sides = [[trial.accuracy for trial in trials] for trials in (first, second)]
+    return greater(stats.median_difference(*(sides if min(map(len, sides)) >= FEW else ([], []))), runs)
+
+
+def chosen_and_others(evidence: Evidence, name: str, chosen: Callable[[Mapping[str, Any]], bool]) -> Answer:
+    """`medians` of the trials of a search that are chosen, and of its others."""
     trials = evidence.trials(name)
-    groups = [[trial.accuracy for trial in trials if chosen(trial.values) == side] for side in (True, False)]
-    first, second = groups if min(map(len, groups)) >= FEW else ([], [])
-    return greater(stats.median_difference(first, second), [evidence.runs(name)])
+    first, second = ([trial for trial in trials if chosen(trial.values) == side] for side in (True, False))
+    return medians(first, second, [evidence.runs(name)])
 
 
 def odd_depths(evidence: Evidence) -> Iterator[Answer]:
     for name in ("search_original_30", "search_original_9"):
-        yield medians(evidence, name, lambda draw: draw["depth"] % 2 == 1)
+        yield chosen_and_others(evidence, name, lambda draw: draw["depth"] % 2 == 1)
 
 
 def more_dropout(evidence: Evidence, variable: str) -> Iterator[Answer]:
     rates = [trial.values[variable] for trial in evidence.trials("search_classroom")]
     border = float(np.median(rates)) if rates else 0.0
-    yield medians(evidence, "search_classroom", lambda draw: draw[variable] > border)
+    yield chosen_and_others(evidence, "search_classroom", lambda draw: draw[variable] > border)
 
 
 def optimizers(evidence: Evidence) -> Iterator[Answer]:
-    yield medians(evidence, "search_classroom", _sgd)
+    """SGD against the Adam family, each at two decades of learning rates that hold its best.
 
-
-def _sgd(draw: Mapping[str, Any]) -> bool:
-    return bool(draw["optimizer"] == "sgd")
+    `search_classroom` draws 0.001 to 0.1 for all, and SGD is best near the end of that: once `search_sgd_rate` is done,
+    SGD's rates are 0.01 to 1."""
+    adam = [trial for trial in evidence.trials("search_classroom") if trial.values["optimizer"] != "sgd"]
+    for name, trials in _sgd_trials(evidence).items():
+        sgd = [trial for trial in trials if trial.values["lr"] >= SGD_SEARCHES[name]]
+        answer = medians(sgd, adam, [evidence.runs(each) for each in dict.fromkeys((name, "search_classroom"))])
+        if answer.estimate.n:
+            end = ", best near the end" if _best_at_the_end(sgd) else ""
+            others = f", others at {_rates(adam)}" if _rates(adam) != _rates(sgd) else ""
+            answer = replace(answer, scope=f", SGD at rates of {_rates(sgd)}{end}{others}")
+        yield answer
 
 
 def rate_of_the_original(evidence: Evidence) -> Iterator[Answer]:
     """Judge how far winners are from 0.01 if they have other rates, else whether trials near it beat random ones."""
-    for name in ("search_classroom", "search_sgd_rate"):
-        trials = [trial for trial in evidence.trials(name) if _sgd(trial.values)]
+    for name, trials in _sgd_trials(evidence).items():
         yield _near_rate(trials, [evidence.runs(name)], math.log10(0.01))
+
+
+def _sgd_trials(evidence: Evidence) -> dict[str, list[Trial]]:
+    """The trials with SGD of each search that has some: those over wider rates first, and none before all are done."""
+    trials = {name: evidence.trials(name) for name in SGD_SEARCHES}
+    if evidence.runs("search_sgd_rate").missing:
+        trials["search_sgd_rate"] = []
+    return {name: [one for one in trials[name] if one.values["optimizer"] == "sgd"] for name in SGD_SEARCHES}
+
+
+def _rates(trials: Sequence[Trial]) -> str:
+    rates = [trial.values["lr"] for trial in trials]
+    return f"{min(rates):.1g} to {max(rates):.1g}"
+
+
+def _best_at_the_end(trials: Sequence[Trial]) -> bool:
+    """Whether the learning rates of winners reach the largest that was drawn, so that a larger one may be better."""
+    rates = [trial.values["lr"] for trial in trials]
+    return bool(search.winners_range(rates, search.accuracies(trials)).high > 0.8 * max(rates))
 
 
 def _near_rate(trials: Sequence[Trial], runs: Sequence[Group], x: float) -> Answer:
@@ -195,7 +229,7 @@ def _near_rate(trials: Sequence[Trial], runs: Sequence[Group], x: float) -> Answ
 
 @functools.cache
 def _false_holds(rates: tuple[float, ...], accuracies: tuple[float, ...], x: float) -> stats.Estimate:
-    return search.rate_of_holds_without_effect(rates, accuracies, x, simulations=200)
+    return search.rate_of_holds_without_effect(rates, accuracies, x)
 
 
 # The table ----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis.groups import Group, Pairs, group, hardware, hardware_and_threads, on_one_machine
+from tpsnet_lib.analysis.groups import (
+    Group,
+    Pairs,
+    by_machine,
+    group,
+    hardware,
+    hardware_and_threads,
+    on_shared_machines,
+)
 from tpsnet_lib.analysis.search import Trial, completed_trials
 from tpsnet_lib.runs.experiments import Experiment, collect, experiments_folder, load_experiment
 from tpsnet_lib.runs.records import Record, Store, held_out
@@ -38,10 +46,8 @@ class Evidence:
         return replace(chosen, tested=self._tested(chosen)) if experiment and experiment.final else chosen
 
     def compared(self, places: Sequence[str], kind: Callable[[Record], object] = hardware) -> list[Group]:
-        """The runs at several places, of one kind of machine if all places have runs of it.
-
-        Machines draw and round in other ways, and seeds that were added on another one are another sample."""
-        return on_one_machine([self.runs(place) for place in places], kind)
+        """The runs at several places, on the kinds of machine that all of them have runs of (`groups.contrast`)."""
+        return on_shared_machines([self.runs(place) for place in places], kind)
 
     def trials(self, name: str) -> list[Trial]:
         """The recorded trials of a search; one that failed is at chance level."""
@@ -72,6 +78,7 @@ class Answer:
     smallest_effect: float
     runs: tuple[Group, ...]
     form: str = "points"  # points, ratio, or a format of Estimate
+    scope: str = ""  # what these runs add to the sentence of the test, such as the rates that were drawn
     notes: tuple[str, ...] = ()
 
     @property
@@ -96,8 +103,11 @@ def at_most(estimate: Estimate, runs: Sequence[Group], bound: float) -> Answer:
 
 
 def better(first: Group, second: Group) -> Answer:
-    """The claim that the first runs are more accurate, over all seeds of both."""
-    return greater(first.lead_over(second), (first, second))
+    """The claim that the first runs are more accurate, over all seeds of both; a note says what each machine says."""
+    machines = by_machine([first, second])
+    leads = ", ".join(f"{name} {a.lead_over(b):points}" for name, (a, b) in machines.items())
+    notes = (f"By kind of machine: {leads}.",) if len(machines) > 1 else ()
+    return replace(greater(first.lead_over(second), (first, second)), notes=notes)
 
 
 def overfitting(runs: Group) -> list[float]:

@@ -77,7 +77,7 @@ def _row(test: Test, answer: Answer, adjusted: stats.Adjusted, pending: str) -> 
         test.name,
         test.claim,
         CLAIMS[test.claim],
-        test.sentence,
+        test.sentence + answer.scope,
         adjusted.verdict,
         adjusted.p,
         answer.estimate,
@@ -96,8 +96,8 @@ def _run_notes(runs: Sequence[Group]) -> list[str]:
     notes, left_out = [], sum(group.left_out for group in runs)
     machines = [{hardware(record) for record in group.records} for group in runs]
     if left_out:
-        machine = next((record.hardware for group in runs for record in group.records), "")
-        notes.append(f"Runs of one kind of machine are compared ({machine}); {left_out} of another are left out.")
+        names = " and ".join(sorted(set().union(*machines)))
+        notes.append(f"Runs of one kind of machine are compared ({names}); {left_out} of another are left out.")
     if len(machines) > 1 and not set.intersection(*machines):
         notes.append("No kind of machine has runs of all these networks: the difference may be that of the machines.")
     if failed := sum(group.failed for group in runs if group.label):  # a failed trial of a search is at chance level

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -151,9 +153,16 @@ def design_variables(variables: Variables) -> Figure:
     every = [group for _, groups in shown for group in groups]
     told = "; ".join(f"{group.label}: {group.estimate:%.1 value}" for group in every)
     text = f"What each design variable changes ({describe_budget(every)}). Rings are runs; 95% t intervals."
-    text += " Panels differ in scale, and some in seeds: one network may have two accuracies in two panels."
+    text += f" Panels differ in scale{_shared_runs([groups for _, groups in shown])}."
     records = by_name((group.label, group.records) for group in every)
     return describe(fig, caption=text, alt=f"Six panels of accuracy by level. {told}.", records=records)
+
+
+def _shared_runs(panels: Sequence[Sequence[Group]]) -> str:
+    """How many panels stand on the same runs of one network, in words; empty if none do."""
+    ids = [{tuple(record.id for record in group.records) for group in panel if group.records} for panel in panels]
+    shared, count = max(Counter(itertools.chain(*ids)).items(), key=lambda item: item[1], default=((), 1))
+    return f"; {count} of them share {len(shared)} runs of one network, and their luck" if count > 1 else ""
 
 
 def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:

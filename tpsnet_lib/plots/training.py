@@ -14,10 +14,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis.training import AblationRow, pairs_apart
+from tpsnet_lib.analysis.training import AblationRow, best_rate_at_the_end, pairs_apart
 from tpsnet_lib.plots.style import BLUE, GREEN, INK, ORANGE, PALETTE, VERDICTS, VERMILION, describe, figure
 from tpsnet_lib.runs.records import Record, held_out
-from tpsnet_lib.stats import Estimate
 
 LEADER = "#B8C0C8"
 
@@ -108,7 +107,7 @@ def ablation(rows: Sequence[AblationRow]) -> Figure:
     whole, *parts = rows
     fig, axes = figure(height=1.0 + 0.29 * len(parts))
     labels = [row.label for row in parts]
-    effects = {row.label: _effect(row.brings, row.verdict) for row in parts}
+    effects = {row.label: _effect(row) for row in parts}
     axes.axvspan(-100 * stats.SMALLEST_EFFECT, 100 * stats.SMALLEST_EFFECT, color=LEADER, alpha=0.25, linewidth=0)
     axes.axvline(0, color=INK, linewidth=1)
     frame = pandas.DataFrame(
@@ -130,12 +129,15 @@ def ablation(rows: Sequence[AblationRow]) -> Figure:
     axes.legend(title=None, loc="lower right", fontsize=8)
     run, size = whole.group.config.train, whole.group.config.data.train_size
     names = {effect: [label for label in labels if effects[label] == effect] for effect in order}
-    told = "; ".join(f"{effect}: {len(names[effect])}" for effect in order)
+    counts = "; ".join(f"{effect}: {len(names[effect])}" for effect in order)
+    rate = best_rate_at_the_end(rows)
+    end = f" SGD is best at the largest rate tried, {rate:g}." if rate else ""
     return describe(
         fig,
         caption=f"In small, short runs ({run.epochs:g} epochs of {size:,} images, {len(whole.group.records)} seeds) few"
-        " ingredients carry the recipe. Bars are 95% intervals with the spread of all rows; the band is one point.",
-        alt=f"Points of accuracy that each of {len(parts)} ingredients brings, with intervals. {told}.",
+        " ingredients carry the recipe. Bars are 95% intervals with the spread of all rows; the band is one point."
+        f"{end}",
+        alt=f"Points of accuracy that each of {len(parts)} ingredients brings, with intervals. {counts}.",
         records={row.label: row.group.records for row in rows},
     )
 
@@ -147,11 +149,10 @@ _EFFECTS = {
 }
 
 
-def _effect(brings: Estimate, verdict: str) -> str:
-    if verdict == stats.HOLDS:
+def _effect(row: AblationRow) -> str:
+    if row.verdict == stats.HOLDS:
         return "the ingredient helps"
-    harms = verdict == stats.DOES_NOT_HOLD and brings.high < 0
-    return "the ingredient harms" if harms else "not settled, or too small to matter"
+    return "the ingredient harms" if row.harms else "not settled, or too small to matter"
 
 
 def chosen_epoch(loss: ArrayLike, epochs: ArrayLike, on_choosers: ArrayLike, on_others: ArrayLike) -> Figure:

@@ -2,55 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 
 from markupsafe import Markup
 
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import elements, run_notebooks
-from tpsnet_lib.report.elements import Section
+from tpsnet_lib.report.elements import ASSETS, Section
 from tpsnet_lib.report.limitations import HISTORY
 from tpsnet_lib.runs import experiments, openings
 from tpsnet_lib.runs.records import Store
 from tpsnet_lib.runs.test_set import find_test
-
-REFERENCES = (
-    ("He et al. 2015, Deep residual learning for image recognition", "https://arxiv.org/abs/1512.03385"),
-    ("He et al. 2016, Identity mappings in deep residual networks", "https://arxiv.org/abs/1603.05027"),
-    ("Krizhevsky 2009, Learning multiple layers of features from tiny images (CIFAR-10)",
-     "https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf"),
-    ("Bergstra and Bengio 2012, Random search for hyper-parameter optimization",
-     "https://www.jmlr.org/papers/v13/bergstra12a.html"),
-    ("Radosavovic et al. 2020, Designing network design spaces", "https://arxiv.org/abs/2003.13678"),
-    ("Godbole et al. 2023, Deep learning tuning playbook", "https://github.com/google-research/tuning_playbook"),
-    ("Jordan 2023, On the variance of neural network training with respect to test sets and distributions",
-     "https://arxiv.org/abs/2304.01910"),
-    ("Jordan 2024, 94% on CIFAR-10 in 3.29 seconds on a single GPU (airbench)", "https://arxiv.org/abs/2404.00498"),
-    ("Müller and Hutter 2021, TrivialAugment", "https://arxiv.org/abs/2103.10158"),
-    ("Yun et al. 2019, CutMix", "https://arxiv.org/abs/1905.04899"),
-    ("Guo et al. 2017, On calibration of modern neural networks", "https://arxiv.org/abs/1706.04599"),
-    ("Northcutt et al. 2021, Pervasive label errors in test sets", "https://arxiv.org/abs/2103.14749"),
-    ("Peterson et al. 2019, Human uncertainty makes classification more robust (CIFAR-10H)",
-     "https://arxiv.org/abs/1908.07086"),
-    ("Barz and Denzler 2020, Do we train on test data? (near-duplicates)", "https://arxiv.org/abs/1902.00423"),
-    ("Zagoruyko and Komodakis 2016, Wide residual networks", "https://arxiv.org/abs/1605.07146"),
-    ("Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks",
-     "https://arxiv.org/abs/1605.06431"),
-    ("Bouthillier et al. 2021, Accounting for variance in machine learning benchmarks",
-     "https://arxiv.org/abs/2103.03098"),
-    ("Radosavovic et al. 2019, On network design spaces for visual recognition", "https://arxiv.org/abs/1905.13214"),
-    ("Dodge et al. 2019, Show your work", "https://arxiv.org/abs/1909.03004"),
-    ("Tang et al. 2020, Showing your work doesn't always work", "https://arxiv.org/abs/2004.13969"),
-    ("Hutter et al. 2014, An efficient approach for assessing hyperparameter importance",
-     "https://proceedings.mlr.press/v32/hutter14.html"),
-    ("Recht et al. 2018, Do CIFAR-10 classifiers generalize to CIFAR-10?", "https://arxiv.org/abs/1806.00451"),
-    ("Recht et al. 2019, Do ImageNet classifiers generalize to ImageNet?", "https://arxiv.org/abs/1902.10811"),
-    ("Selvaraju et al. 2017, Grad-CAM", "https://arxiv.org/abs/1610.02391"),
-    ("Hendrycks and Dietterich 2019, Benchmarking neural network robustness", "https://arxiv.org/abs/1903.12261"),
-    ("Lakshminarayanan et al. 2017, Simple and scalable predictive uncertainty estimation using deep ensembles",
-     "https://arxiv.org/abs/1612.01474"),
-    ("TPSNet, the original: code, curve and report", "https://github.com/taiyipan/TPSNet"),
-)  # fmt: skip
 
 
 def sections(store: Store, names: Mapping[str, str] | None = None) -> list[Section]:
@@ -65,7 +28,8 @@ def sections(store: Store, names: Mapping[str, str] | None = None) -> list[Secti
 
 
 def _references() -> str:
-    items = (Markup('<li><a href="{}">{}</a></li>').format(address, name) for name, address in REFERENCES)
+    rows = csv.DictReader((ASSETS / "references.csv").read_text("utf-8").splitlines(), strict=True)
+    items = (Markup('<li><a href="{address}">{reference}</a></li>').format(**row) for row in rows)
     return str(Markup("<ol>{}</ol>").format(Markup("").join(items)))
 
 

@@ -137,7 +137,11 @@ def _confusion(ours: Predictions) -> Figure:
 def _calibration(ours: Predictions) -> Figure:
     confidences = {"as trained": ours.confidence, "with a temperature": ours.scaled.amax(1)}
     bins = {name: _reliability(confidence, ours.correct) for name, confidence in confidences.items()}
-    return error_plots.reliability(bins, ours.record)
+    surest_first = ours.correct[ours.confidence.argsort(descending=True)].double()
+    risks = {
+        part: 1 - surest_first[: round(part * len(surest_first))].mean().item() for part in np.linspace(0.05, 1, 20)
+    }
+    return error_plots.reliability(bins, risks, ours.record)
 
 
 def _reliability(confidence: Tensor, correct: Tensor, bins: int = 15) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
-from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, is_most_accurate, leading
+from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, leading, titles
 from tpsnet_lib.analysis.training import ablation, against_published, verdicts_against_published
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
@@ -71,13 +71,8 @@ def sentences(found: Sequence[Final]) -> list[str]:
 
 
 def title(final: Final, found: Sequence[Final]) -> str:
-    """What a leading recipe is called: test accuracy chooses nothing, and only describes; validation chooses."""
-    names = []
-    if is_most_accurate(final, found):
-        names.append("our most accurate network")
-    if final is best_by_validation(found):
-        names.append("the best network by validation")
-    title = ", ".join(names) or "our best network of its kind of machine"
+    """What a leading recipe is called, as the beginning of a sentence."""
+    title = ", ".join(titles(final, found)) or "our best network of its kind of machine"
     return title[0].upper() + title[1:]
 
 
@@ -138,7 +133,7 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> list[str]
     ]
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
     helpful = [row for row in changes if row.verdict == stats.HOLDS]
-    harmful = [row for row in changes if row.verdict == stats.DOES_NOT_HOLD and row.brings.high < 0]
+    harmful = [row for row in changes if row.harms]
     if helpful:
         missed = escape(", ".join(dict.fromkeys(name for row in helpful for name in row.ingredients)))
         parts.append(f'a small <em>two_cores</em> <a href="#{INGREDIENTS}">loses accuracy</a> without {missed}')
