@@ -101,16 +101,16 @@ def _winner(found: Sequence[Final]) -> str:
 def _why_described(final: Final) -> str:
     """Why this network is described, and which of its ingredients were ablated: none unless it is `two_cores`."""
     why = (
-        "its accuracy on validation images is the highest of the final recipes."
+        "Its accuracy on validation images is the highest of the final recipes."
         if final.held_out
-        else "it stands first: validation cannot judge it, and such recipes are ranked by the arithmetic of training."
+        else "Recipes that validation cannot judge are ranked by the arithmetic of training; this one stands first."
     )
     ablation = load_experiment("ablation").runs[0].config
     told = {row["ingredient"] for row in recipe_glossary.in_words(ablation)}
     own = [row["ingredient"] for row in recipe_glossary.in_words(final.run) if row["ingredient"] not in told]
     missing = f"; that small network is trained without {', '.join(own)}" if own else ""
     return (
-        f" It is described because {why}"
+        f" {why}"
         ' <a href="#nb04">Chapter 4</a> changes ingredients one at a time, of a small network with the recipe'
         f" <em>two_cores</em> in short runs{missing}."
     )
@@ -127,16 +127,13 @@ def _linked(text: str) -> str | Markup:
 
 def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     """A line a test, its verdict first; the original's words, grounds and records are folded."""
-    smallest = (
-        f"{100 * stats.SMALLEST_EFFECT:.0f} point unless the test names another (beside a published accuracy, as on the"
-        f" first screen, {100 * SMALLEST_GAIN:g} points matter)"
-    )
+    smallest = f"{100 * stats.SMALLEST_EFFECT:.0f} point unless the test names another"
     about = (
-        f"{judge.describe_table(rows)} A test holds if the interval of the difference lies above 0; it does not hold if"
-        f" the interval leaves no room for the smallest effect of interest, {smallest}; it shows no difference that"
-        " matters if the interval lies within that effect on both sides of 0. Else it is not settled. The intervals"
-        " are unadjusted: a row whose interval excludes 0 is not settled if its p, adjusted over all tests, is above"
-        " 0.05."
+        f"{judge.describe_table(rows)} A test holds if the interval of the difference lies above 0, does not hold if it"
+        f" leaves no room for the smallest effect of interest ({smallest}; {100 * SMALLEST_GAIN:g} beside the published"
+        " accuracies of the first screen), and shows no difference that matters if it lies within that effect on both"
+        " sides of 0. Otherwise, and where its p, adjusted over all tests, is above 0.05, it is not settled: the"
+        " intervals are unadjusted."
     )
     lines = [
         {

@@ -122,8 +122,8 @@ def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
     pending = sum(row.verdict == stats.PENDING for row in rows)
     rates = [len({record.config.train.lr for record in row.records}) for row in rows if row.n]
     return [
-        f"Of the {len(rows)} tests of the original's claims, {pending} wait for runs; the others name the size of their"
-        " networks and the length of their runs, and say nothing of larger ones.",
-        f"In {rates.count(1)} of the {len(rates)} tests that have runs, all networks were trained at one learning rate,"
-        " which was not tuned again for each.",
+        f"Of the {len(rows)} tests of the original's claims, {pending} wait for runs; the others say nothing of larger"
+        " networks and longer runs than they name.",
+        f"In {rates.count(1)} of the {len(rates)} tests that have runs, all networks had one learning rate, not tuned"
+        " again for each.",
     ]
