@@ -168,8 +168,8 @@ def test_outside_a_captured_step_there_is_next_to_nothing_to_do(
     """Without a graph a step has some 740 operations (`wide`), 460 (`two_cores`), 870 (TPSNet)."""
     install(monkeypatch)
     monkeypatch.setattr(TrainState, "require_finite", lambda state: None)  # as on CUDA
-    short = replace(config_module.RECIPES[recipe], batch_size=8, precision="bf16", small_epochs=0.0, stem_epochs=0.0)
-    config = replace(tiny(data__train_size=80), model=config_module.MEMBERS[member], train=short)
+    short = replace(config_module.RECIPES[recipe], batch_size=2, precision="bf16", small_epochs=0.0, stem_epochs=0.0)
+    config = replace(tiny(data__train_size=20), model=config_module.MEMBERS[member], train=short)
     states = train.training_steps(config, fit_and_validation(config.data)[0], None, options())
     for _ in range(WARM_UP_STEPS + 2):
         next(states)

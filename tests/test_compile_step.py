@@ -162,8 +162,8 @@ def test_how_many_operations_an_eager_step_has(
     member: str, recipe: str, operations: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each costs a GPU's processor some 5 microseconds, so a change that adds to them is seen here."""
-    short = replace(RECIPES[recipe], batch_size=8, precision="bf16", small_epochs=0.0, stem_epochs=0.0)
-    config = replace(tiny(data__train_size=80), model=MEMBERS[member], train=short)
+    short = replace(RECIPES[recipe], batch_size=2, precision="bf16", small_epochs=0.0, stem_epochs=0.0)
+    config = replace(tiny(data__train_size=20), model=MEMBERS[member], train=short)
     monkeypatch.setattr(train, "batches", ahead)
     monkeypatch.setattr(TrainState, "require_finite", lambda state: None)
     run = train.training_steps(config, fit_and_validation(config.data)[0], None, train.TrainOptions(CPU, "plain"))

@@ -13,7 +13,7 @@ import pytest
 from conftest import QUIET
 from searching import (
     PATIENCE,
-    Table,
+    alone,
     declare,
     in_training,
     kill_again_and_again,
@@ -25,9 +25,10 @@ from searching import (
     until,
 )
 
+from tpsnet_lib.cli import main
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.runs import local_backend
-from tpsnet_lib.runs.experiments import Experiment, pending
+from tpsnet_lib.runs.experiments import pending
 from tpsnet_lib.runs.records import Store
 
 pytest.importorskip("ray")
@@ -53,44 +54,24 @@ def ray_here() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def six(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Table]:
-    """Six runs, one of which diverges, and what the local pool makes of them."""
-    folder = tmp_path_factory.mktemp("six")
-    experiment, store = declare(folder / "six.yaml", **SIX), Store(folder / "store")
-    local_backend.run_all(pending([experiment], store), quiet(store))
-    return experiment, table(experiment, store)
-
-
-def test_ray_goes_on_where_the_local_pool_stopped_and_measures_the_same(
-    six: tuple[Experiment, Table], ray_here: None, tmp_path: Path
+def test_ray_and_the_local_pool_go_on_where_the_other_stopped_and_measure_the_same(
+    ray_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment, expected = six
-    store, jobs = Store(tmp_path / "store"), [(experiment, run) for run in experiment.runs]
-    first = local_backend.run_all(jobs[:2], quiet(store))
-    told: list[str] = []
-    left = pending([experiment], store)
-    rest = ray_backend.run_all(left, on_ray(store, workers=2, on_record=lambda run, _: told.append(run.label)))
-    assert sorted(told) == sorted(run.label for _, run in left)
-    assert (len(first), len(rest)) == (2, 4)
-    assert table(experiment, store) == expected
-    assert [record.failed.split(" at ")[0] for record in rest if record.failed] == ["the loss is not a number"]
-
-
-def test_the_local_pool_goes_on_where_ray_stopped_and_measures_the_same(
-    six: tuple[Experiment, Table], ray_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    experiment, expected = six
+    experiment, undisturbed = declare(tmp_path / "six.yaml", **SIX), Store(tmp_path / "undisturbed")
+    alone(experiment, undisturbed)
     broken: list[object] = []
-    monkeypatch.setattr(
-        ray_backend._Counter, "on_trial_recover", lambda *_, **given: broken.append(given), raising=False
-    )
-    monkeypatch.setattr(ray_backend._Counter, "on_trial_error", lambda *_, **given: broken.append(given), raising=False)
-    store, jobs = Store(tmp_path / "store"), [(experiment, run) for run in experiment.runs]
-    assert len(ray_backend.run_all(jobs[:3], on_ray(store, workers=2))) == 3
+    for name in ("on_trial_recover", "on_trial_error"):
+        monkeypatch.setattr(ray_backend._Counter, name, lambda *_, **given: broken.append(given), raising=False)
+    store, told = Store(tmp_path / "store"), list[str]()
+    first = local_backend.run_all(pending([experiment], store)[:1], quiet(store))
+    jobs = pending([experiment], store)[1:]  # the last of which diverges
+    by_ray = ray_backend.run_all(jobs, on_ray(store, workers=2, on_record=lambda run, _: told.append(run.label)))
+    assert sorted(told) == sorted(run.label for _, run in jobs)
     assert broken == []
-    local_backend.run_all(pending([experiment], store), quiet(store))
-    assert table(experiment, store) == expected
+    rest = local_backend.run_all(pending([experiment], store), quiet(store))
+    assert (len(first), len(by_ray), len(rest)) == (1, 4, 1)
+    assert table(experiment, store) == table(experiment, undisturbed)
+    assert [record.failed.split(" at ")[0] for record in by_ray if record.failed] == ["the loss is not a number"]
 
 
 def test_a_killed_worker_costs_no_run(ray_here: None, tmp_path: Path) -> None:
@@ -166,11 +147,10 @@ def test_a_cluster_that_loses_a_node_finishes_the_search(tmp_path: Path) -> None
         cluster.shutdown()
 
 
-def test_asha_without_ray_is_one_line(tmp_path: Path) -> None:
+def test_asha_without_ray_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     declare(tmp_path / "e.yaml", **rates(1))
-    refused = start(tmp_path / "e.yaml", Store(tmp_path / "store"), "--asha")
-    assert refused.communicate(timeout=PATIENCE)[1].decode() == "tpsnet: --asha is for Ray: add --backend ray\n"
-    assert refused.returncode == 1
+    assert main.main(["run", str(tmp_path / "e.yaml"), "--out", str(tmp_path / "store"), "--asha"]) == 1
+    assert capsys.readouterr().err == "tpsnet: --asha is for Ray: add --backend ray\n"
 
 
 def test_an_address_where_no_cluster_answers_is_one_line_at_once() -> None:

@@ -1,6 +1,5 @@
 """What the README tells a newcomer to type works, and what it says was measured is what the records say."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -8,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tpsnet_lib.cli import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -35,14 +36,15 @@ def test_every_command_is_one_that_is_tested_here_or_run_by_ci() -> None:
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("tpsnet ")])
 @pytest.mark.slow
-def test_the_commands_run(line: str, tmp_path: Path) -> None:
+def test_the_commands_run(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = shlex.split(line)[1:]
     if words[0] in ("train", "notebooks"):
         words += ["--out", str(tmp_path)]
-    call = [sys.executable, "-m", "tpsnet_lib", *words]
-    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ})
-    assert done.returncode == 0, done.stderr
-    assert done.stdout or words[0] == "notebooks"
+    monkeypatch.chdir(ROOT)
+    assert main.main(words) == 0
+    assert capsys.readouterr().out or words[0] == "notebooks"
 
 
 def test_the_line_that_reproduces_the_best_network_trains_the_experiments_recipe() -> None:
@@ -57,10 +59,11 @@ def test_the_line_that_reproduces_the_best_network_trains_the_experiments_recipe
     assert config.id not in {run.config.id for run in runs}
 
 
-def test_the_options_it_names_exist() -> None:
+def test_the_options_it_names_exist(capsys: pytest.CaptureFixture[str]) -> None:
     for command, options in {"run": ["--workers", "--pending", "--minutes"], "train": ["--resume", "--set"]}.items():
-        call = [sys.executable, "-m", "tpsnet_lib", command, "--help"]
-        text = subprocess.run(call, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+        with pytest.raises(SystemExit):
+            main.main([command, "--help"])
+        text = capsys.readouterr().out
         assert all(option in text for option in options)
 
 

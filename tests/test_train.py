@@ -13,6 +13,7 @@ from conftest import tiny
 from safetensors.torch import load_file
 
 from tpsnet_lib import checkpoint, train
+from tpsnet_lib.cli import main
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.batches import Batch, batches
 from tpsnet_lib.data.datasets import fit_and_validation
@@ -101,7 +102,9 @@ def test_a_run_that_goes_on_with_other_threads_says_so_in_a_line_and_in_its_stat
 
 
 @pytest.mark.slow
-def test_a_run_killed_in_the_middle_of_an_epoch_resumes_to_the_same_weights(tmp_path: Path) -> None:
+def test_a_run_killed_in_the_middle_of_an_epoch_resumes_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = [f"--set={text}" for text in (
         "data.dataset=shapes10", "data.train_size=400", "data.validation_size=100", "train.epochs=4",
         "train.batch_size=20", "train.precision=fp32", "model.blocks=[1,1]", "model.channels=[4,8]", "model.stem=4",
@@ -110,33 +113,26 @@ def test_a_run_killed_in_the_middle_of_an_epoch_resumes_to_the_same_weights(tmp_
 import os, sys
 from tpsnet_lib import checkpoint, train_state
 from tpsnet_lib.cli import main
-checkpoint.CHECKPOINT_SECONDS, dies_at = 0, int(sys.argv.pop(1))
+checkpoint.CHECKPOINT_SECONDS = 0
 count = train_state.TrainState.count
 def count_then_die(state, *figures):
     count(state, *figures)
-    if state.step == dies_at:
+    if state.step == 30:
         os.kill(os.getpid(), 9)
 train_state.TrainState.count = count_then_die
 sys.exit(main.main(sys.argv[1:]))
-"""
-
-    def start(store: Path, *more: str, dies_at: int = 0) -> subprocess.Popen[bytes]:
-        call = [sys.executable, "-c", code, str(dies_at), "train", *settings, "--device", "cpu", "--out", str(store)]
-        return subprocess.Popen([*call, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-    whole = start(tmp_path / "whole")
-    killed = start(tmp_path / "a b ü", dies_at=30)  # a path with a space and another alphabet; epoch 2 ends at step 40
-    killed.communicate(timeout=120)
-    assert killed.returncode == -9
-    assert len(list((tmp_path / "a b ü" / ".work").glob("*/checkpoint"))) == 1
-    refused = start(tmp_path / "a b ü")  # without --resume nothing is overwritten
-    assert b"give --resume to go on" in refused.communicate(timeout=120)[1]
-    assert refused.returncode == 1
-    resumed = start(tmp_path / "a b ü", "--resume")
-    resumed.communicate(timeout=120)
-    assert resumed.returncode == 0
-    whole.communicate(timeout=120)
-    first, second = (next((tmp_path / name).glob("*/weights.safetensors")) for name in ("whole", "a b ü"))
+"""  # epoch 2 ends at step 40
+    whole, killed = tmp_path / "whole", tmp_path / "a b ü"  # a path with a space and another alphabet
+    words = ["train", *settings, "--device", "cpu", "--out"]
+    done = subprocess.run([sys.executable, "-c", code, *words, killed], capture_output=True, timeout=300, check=False)
+    assert done.returncode == -9
+    assert len(list((killed / ".work").glob("*/checkpoint"))) == 1
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_SECONDS", 0)
+    assert main.main([*words, str(killed)]) == 1  # without --resume nothing is overwritten
+    assert "give --resume to go on" in capsys.readouterr().err
+    assert main.main([*words, str(killed), "--resume"]) == 0
+    assert main.main([*words, str(whole)]) == 0
+    first, second = (next(store.glob("*/weights.safetensors")) for store in (whole, killed))
     weights, others = load_file(first), load_file(second)
     assert all(torch.equal(weights[name], others[name]) for name in weights)
     assert weights.keys() == others.keys()

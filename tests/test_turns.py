@@ -13,13 +13,13 @@ import pytest
 import torch
 from conftest import tiny
 from recorded_graph import install
+from searching import alone as run_alone
 from searching import declare, quiet, rates
 
 from tpsnet_lib import train
 from tpsnet_lib.checkpoint import Checkpoints, read_checkpoint
 from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import Interrupted, TpsnetError
-from tpsnet_lib.runs import local_backend
 from tpsnet_lib.runs.experiments import Experiment, collect, pending
 from tpsnet_lib.runs.local_backend import run_all
 from tpsnet_lib.runs.records import Store
@@ -82,8 +82,7 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, torch.Tensor]]:
     """What each run of `search` comes to in a process where nothing else runs and nothing is recorded."""
     experiment, store = search(tmp_path_factory.mktemp("alone"))
-    for run in experiment.runs:
-        local_backend.work(run.config, True, quiet(store, "plain").worker(1))
+    run_alone(experiment, store, "plain")
     return weights(experiment, store)
 
 

@@ -18,6 +18,7 @@ from tpsnet_lib.files import TpsnetError, project_root, write_whole
 
 Options = argparse.Namespace
 NO_NEWS = '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}\n'
+NBVAL = ["--nbval-lax", "--nbval-current-env"]
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 
 
@@ -68,17 +69,17 @@ def check(options: Options | None = None) -> int:
     """Run everything that must pass: ruff, mypy, the tests, and nbval over the smoke notebooks; 1 if one fails."""
     python, root = str(venv_python()), project_root()
     prepared = root / "report" / "local" / "nbval"
-    tests = [python, "-m", "pytest", "-n", "2", "--dist", "loadscope"]
+    tests = [python, "-m", "pytest", "-n", "2"]
     steps = [
         ("ruff check", [python, "-m", "ruff", "check", "."]),
         ("ruff format", [python, "-m", "ruff", "format", "--check", "."]),
         ("mypy", [python, "-m", "mypy"]),
-        ("pytest", [*tests, "--durations=30", "tests"]),
+        ("pytest", [*tests, "--dist=worksteal", "--durations=30", "tests"]),
         (
             "prepare",
             [python, "-m", "tpsnet_lib", "notebooks", "--prepare", "--profile", "smoke", "--out", str(prepared)],
         ),
-        ("nbval", [*tests, "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env", str(prepared)]),
+        ("nbval", [*tests, "--dist=loadscope", "-p", "no:cacheprovider", *NBVAL, str(prepared)]),
     ]
     failed = []
     for name, command in steps:
