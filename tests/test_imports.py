@@ -94,6 +94,7 @@ plots/training
 plots/errors
 plots/answer
 claims/evidence
+claims/searches
 claims/claims
 claims/judge
 claims/mistakes

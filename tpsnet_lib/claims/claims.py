@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis import cost, search
-from tpsnet_lib.analysis.groups import Group, contrast, hardware_and_threads, on_one_machine
-from tpsnet_lib.analysis.search import Trial
+from tpsnet_lib.analysis import cost
+from tpsnet_lib.analysis.groups import contrast, hardware_and_threads, on_one_machine
+from tpsnet_lib.claims import searches
 from tpsnet_lib.claims.evidence import Answer, Evidence, at_least, at_most, better, cost_ratio, greater, overfitting
 
 LOGIT = 0.05  # the smallest effect of interest in logits: one point at an accuracy of 70%
 TENTH = math.log(1.1)  # the smallest effect of interest for a ratio of times
-FEW = 10  # trials in a group; the median of fewer is not bootstrapped
 
 CLAIMS = {  # what the original says, with its figure and the place of it
     "a": "TPSNet reaches 94.84% with 4.96 million parameters (its paper, Table 2; 300 epochs, one run)",
@@ -141,97 +139,6 @@ def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
         yield replace(greater(cost_ratio(*runs), runs, TENTH), form="ratio", notes=(note,))
 
 
-# Searches -----------------------------------------------------------------------------------------------------------
-
-
-SGD_SEARCHES = {"search_sgd_rate": 0.01, "search_classroom": 0.001}  # with SGD; two decades of rates begin there
-
-
-def medians(first: Sequence[Trial], second: Sequence[Trial], runs: Sequence[Group]) -> Answer:
-    """The median accuracy of some trials minus that of others; without an estimate if either are fewer than `FEW`."""
-    sides = [[trial.accuracy for trial in trials] for trials in (first, second)]
-    return greater(stats.median_difference(*(sides if min(map(len, sides)) >= FEW else ([], []))), runs)
-
-
-def chosen_and_others(evidence: Evidence, name: str, chosen: Callable[[Mapping[str, Any]], bool]) -> Answer:
-    """`medians` of the trials of a search that are chosen, and of its others."""
-    trials = evidence.trials(name)
-    first, second = ([trial for trial in trials if chosen(trial.values) == side] for side in (True, False))
-    return medians(first, second, [evidence.runs(name)])
-
-
-def odd_depths(evidence: Evidence) -> Iterator[Answer]:
-    for name in ("search_original_30", "search_original_9"):
-        yield chosen_and_others(evidence, name, lambda draw: draw["depth"] % 2 == 1)
-
-
-def more_dropout(evidence: Evidence, variable: str) -> Iterator[Answer]:
-    rates = [trial.values[variable] for trial in evidence.trials("search_classroom")]
-    border = float(np.median(rates)) if rates else 0.0
-    yield chosen_and_others(evidence, "search_classroom", lambda draw: draw[variable] > border)
-
-
-def optimizers(evidence: Evidence) -> Iterator[Answer]:
-    """SGD against the Adam family, each at two decades of learning rates that hold its best.
-
-    `search_classroom` draws 0.001 to 0.1 for all, and SGD is best near the end of that: once `search_sgd_rate` is done,
-    SGD's rates are 0.01 to 1."""
-    adam = [trial for trial in evidence.trials("search_classroom") if trial.values["optimizer"] != "sgd"]
-    for name, trials in _sgd_trials(evidence).items():
-        sgd = [trial for trial in trials if trial.values["lr"] >= SGD_SEARCHES[name]]
-        answer = medians(sgd, adam, [evidence.runs(each) for each in dict.fromkeys((name, "search_classroom"))])
-        if answer.estimate.n:
-            end = ", best near the end" if _best_at_the_end(sgd) else ""
-            others = f", others at {_rates(adam)}" if _rates(adam) != _rates(sgd) else ""
-            answer = replace(answer, scope=f", SGD at rates of {_rates(sgd)}{end}{others}")
-        yield answer
-
-
-def rate_of_the_original(evidence: Evidence) -> Iterator[Answer]:
-    """Judge how far winners are from 0.01 if they have other rates, else whether trials near it beat random ones."""
-    for name, trials in _sgd_trials(evidence).items():
-        yield _near_rate(trials, [evidence.runs(name)], math.log10(0.01))
-
-
-def _sgd_trials(evidence: Evidence) -> dict[str, list[Trial]]:
-    """The trials with SGD of each search that has some: those over wider rates first, and none before all are done."""
-    trials = {name: evidence.trials(name) for name in SGD_SEARCHES}
-    if evidence.runs("search_sgd_rate").missing:
-        trials["search_sgd_rate"] = []
-    return {name: [one for one in trials[name] if one.values["optimizer"] == "sgd"] for name in SGD_SEARCHES}
-
-
-def _rates(trials: Sequence[Trial]) -> str:
-    rates = [trial.values["lr"] for trial in trials]
-    return f"{min(rates):.1g} to {max(rates):.1g}"
-
-
-def _best_at_the_end(trials: Sequence[Trial]) -> bool:
-    """Whether the learning rates of winners reach the largest that was drawn, so that a larger one may be better."""
-    rates = [trial.values["lr"] for trial in trials]
-    return bool(search.winners_range(rates, search.accuracies(trials)).high > 0.8 * max(rates))
-
-
-def _near_rate(trials: Sequence[Trial], runs: Sequence[Group], x: float) -> Answer:
-    """Whether the rate 10^x is among the best of some trials."""
-    if len(trials) < 2 * FEW:
-        return greater(stats.median_difference([], []), runs)
-    rates = tuple(math.log10(trial.values["lr"]) for trial in trials)
-    accuracies = tuple(trial.accuracy for trial in trials)
-    test = search.among_the_best(rates, accuracies, x)
-    winners = f"{10**test.winners.low:.2g} to {10**test.winners.high:.2g}"
-    notes = (
-        f"Of rates from {10 ** min(rates):.2g} to {10 ** max(rates):.2g}, 95% of winners have {winners}.",
-        f"Without any effect of the rate this test holds in {_false_holds(rates, accuracies, x):%.1} of simulations.",
-    )
-    return Answer(test.nearest, *test.judged, tuple(runs), notes=notes)
-
-
-@functools.cache
-def _false_holds(rates: tuple[float, ...], accuracies: tuple[float, ...], x: float) -> stats.Estimate:
-    return search.rate_of_holds_without_effect(rates, accuracies, x)
-
-
 # The table ----------------------------------------------------------------------------------------------------------
 
 
@@ -276,7 +183,7 @@ TESTS = [
         "odd in the search",
         "c",
         "Odd numbers of blocks beat even ones, in random networks of the original's space",
-        odd_depths,
+        searches.odd_depths,
     ),
     Test(
         "dropout",
@@ -306,13 +213,13 @@ TESTS = [
         "dropout in the search",
         "d",
         "Random networks with more than the median dropout before the classifier beat those with less",
-        functools.partial(more_dropout, variable="dropout"),
+        functools.partial(searches.more_dropout, variable="dropout"),
     ),
     Test(
         "block dropout in the search",
         "d",
         "Random networks with more than the median dropout inside the blocks beat those with less",
-        functools.partial(more_dropout, variable="block_dropout"),
+        functools.partial(searches.more_dropout, variable="block_dropout"),
     ),
     Test(
         "shallow, short run",
@@ -362,12 +269,12 @@ TESTS = [
         "Wider is better at three blocks a layer",
         differences(("study_width/B=3, wide", "study_blocks/B=3"), ("effects_depth/B=3", "effects_blocks/B=3")),
     ),
-    Test("optimizer", "g", "Random trials with SGD beat those with the Adam family", optimizers),
+    Test("optimizer", "g", "Random trials with SGD beat those with the Adam family", searches.optimizers),
     Test(
         "learning rate",
         "g",
         "0.01 is among the best rates for SGD: trials near it beat random ones, and winners have it",
-        rate_of_the_original,
+        searches.rate_of_the_original,
     ),
     Test(
         "overfitting",

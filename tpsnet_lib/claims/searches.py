@@ -1,0 +1,105 @@
+"""The tests of the claims that the trials of random searches answer."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tpsnet_lib import stats
+from tpsnet_lib.analysis import search
+from tpsnet_lib.analysis.groups import Group
+from tpsnet_lib.analysis.search import Trial
+from tpsnet_lib.claims.evidence import Answer, Evidence, greater
+
+FEW = 10  # trials in a group; the median of fewer is not bootstrapped
+SGD_SEARCHES = {"search_sgd_rate": 0.01, "search_classroom": 0.001}  # with SGD; two decades of rates begin there
+
+
+def medians(first: Sequence[Trial], second: Sequence[Trial], runs: Sequence[Group]) -> Answer:
+    """The median accuracy of some trials minus that of others; without an estimate if either are fewer than `FEW`."""
+    sides = [[trial.accuracy for trial in trials] for trials in (first, second)]
+    return greater(stats.median_difference(*(sides if min(map(len, sides)) >= FEW else ([], []))), runs)
+
+
+def chosen_and_others(evidence: Evidence, name: str, chosen: Callable[[Mapping[str, Any]], bool]) -> Answer:
+    """`medians` of the trials of a search that are chosen, and of its others."""
+    trials = evidence.trials(name)
+    first, second = ([trial for trial in trials if chosen(trial.values) == side] for side in (True, False))
+    return medians(first, second, [evidence.runs(name)])
+
+
+def odd_depths(evidence: Evidence) -> Iterator[Answer]:
+    for name in ("search_original_30", "search_original_9"):
+        yield chosen_and_others(evidence, name, lambda draw: draw["depth"] % 2 == 1)
+
+
+def more_dropout(evidence: Evidence, variable: str) -> Iterator[Answer]:
+    rates = [trial.values[variable] for trial in evidence.trials("search_classroom")]
+    border = float(np.median(rates)) if rates else 0.0
+    yield chosen_and_others(evidence, "search_classroom", lambda draw: draw[variable] > border)
+
+
+def optimizers(evidence: Evidence) -> Iterator[Answer]:
+    """SGD against the Adam family, each at two decades of learning rates that hold its best.
+
+    `search_classroom` draws 0.001 to 0.1 for all, and SGD is best near the end of that: once `search_sgd_rate` is done,
+    SGD's rates are 0.01 to 1."""
+    adam = [trial for trial in evidence.trials("search_classroom") if trial.values["optimizer"] != "sgd"]
+    for name, trials in _sgd_trials(evidence).items():
+        sgd = [trial for trial in trials if trial.values["lr"] >= SGD_SEARCHES[name]]
+        answer = medians(sgd, adam, [evidence.runs(each) for each in dict.fromkeys((name, "search_classroom"))])
+        if answer.estimate.n:
+            end = ", best near the end" if _best_at_the_end(sgd) else ""
+            others = f", others at {_rates(adam)}" if _rates(adam) != _rates(sgd) else ""
+            answer = replace(answer, scope=f", SGD at rates of {_rates(sgd)}{end}{others}")
+        yield answer
+
+
+def rate_of_the_original(evidence: Evidence) -> Iterator[Answer]:
+    """Judge how far winners are from 0.01 if they have other rates, else whether trials near it beat random ones."""
+    for name, trials in _sgd_trials(evidence).items():
+        yield _near_rate(trials, [evidence.runs(name)], math.log10(0.01))
+
+
+def _sgd_trials(evidence: Evidence) -> dict[str, list[Trial]]:
+    """The trials with SGD of each search that has some: those over wider rates first, and none before all are done."""
+    trials = {name: evidence.trials(name) for name in SGD_SEARCHES}
+    if evidence.runs("search_sgd_rate").missing:
+        trials["search_sgd_rate"] = []
+    return {name: [one for one in trials[name] if one.values["optimizer"] == "sgd"] for name in SGD_SEARCHES}
+
+
+def _rates(trials: Sequence[Trial]) -> str:
+    rates = [trial.values["lr"] for trial in trials]
+    return f"{min(rates):.1g} to {max(rates):.1g}"
+
+
+def _best_at_the_end(trials: Sequence[Trial]) -> bool:
+    """Whether the learning rates of winners reach the largest that was drawn, so that a larger one may be better."""
+    rates = [trial.values["lr"] for trial in trials]
+    return bool(search.winners_range(rates, search.accuracies(trials)).high > 0.8 * max(rates))
+
+
+def _near_rate(trials: Sequence[Trial], runs: Sequence[Group], x: float) -> Answer:
+    """Whether the rate 10^x is among the best of some trials."""
+    if len(trials) < 2 * FEW:
+        return greater(stats.median_difference([], []), runs)
+    rates = tuple(math.log10(trial.values["lr"]) for trial in trials)
+    accuracies = tuple(trial.accuracy for trial in trials)
+    test = search.among_the_best(rates, accuracies, x)
+    winners = f"{10**test.winners.low:.2g} to {10**test.winners.high:.2g}"
+    notes = (
+        f"Of rates from {10 ** min(rates):.2g} to {10 ** max(rates):.2g}, 95% of winners have {winners}.",
+        f"Without any effect of the rate this test holds in {_false_holds(rates, accuracies, x):%.1} of simulations.",
+    )
+    return Answer(test.nearest, *test.judged, tuple(runs), notes=notes)
+
+
+@functools.cache
+def _false_holds(rates: tuple[float, ...], accuracies: tuple[float, ...], x: float) -> stats.Estimate:
+    return search.rate_of_holds_without_effect(rates, accuracies, x)
