@@ -7,12 +7,28 @@
 #   start MINUTES       spend the minutes in the background, from now on; $TPSNET_COMMIT is the commit of this tree
 #   declared COMMIT     the best is declared in this commit: its runs may start
 #   wait SECONDS DIR    until something is to be committed, all is done or the time is up; then pack what goes home
-#   home DIR            at home: take what was packed, commit it, and print the commit
+#   home DIR            at home: put the pieces together, commit what was packed, and print the commit
 set -euo pipefail
 store=report/local/records
 export TPSNET_DATA=${TPSNET_DATA:-$HOME/cifar10}
 tpsnet() { "${PYTHON:-python3}" -m tpsnet_lib "$@"; }
 in_background() { setsid "$0" "$@" >>"$store/log" 2>&1 </dev/null & }
+pack() { # the state with its declarations, the finished records, checkpoints; a running plan is not disturbed
+  mkdir -p "$1"
+  rm -f "$1"/*.checkpoint* "$1"/records.tar*
+  cp "$store/card.json" "$1"
+  tpsnet records export --out "$1/records.tar" || true # of which there may be none yet
+  for file in "$store"/.work/*/checkpoint; do
+    [ ! -e "$file" ] || cp "$file" "$1/$(basename "$(dirname "$file")").checkpoint" || true
+  done
+  for file in "$1"/records.tar "$1"/*.checkpoint; do # in pieces, as a machine gives at most 8 files of 14 MiB away
+    [ -e "$file" ] || continue
+    split -b 14M -d "$file" "$file."
+    rm "$file"
+    pieces=("$1"/*.[0-9][0-9])
+    case "$file" in *.checkpoint) [ ${#pieces[@]} -le 4 ] || rm "$file".[0-9][0-9] ;; esac # which has no room
+  done
+}
 wants_a_commit() { [ ! -e "$store/declared" ] && grep -qs '_best": ' "$store/card.json"; }
 
 mkdir -p "$store"
@@ -51,10 +67,19 @@ wait)
   until=$((SECONDS + $2))
   while [ $SECONDS -lt $until ] && [ -e "$store/going" ] && ! wants_a_commit; do sleep 0.5; done
   tail -n 20 "$store/log"
-  if [ -e "$store/card.json" ]; then tpsnet run --card 1 --minutes 0 --pack "$3"; fi
+  [ ! -e "$store/card.json" ] || pack "$3"
   ;;
 home)
-  tpsnet run --bring "$2"
+  whole=$(mktemp -d)
+  trap 'rm -rf "$whole"' EXIT
+  for piece in "$2"/*.[0-9][0-9]; do
+    [ ! -e "$piece" ] || cat "$piece" >>"$whole/$(basename "${piece%.*}")"
+  done
+  [ ! -e "$whole/records.tar" ] || tpsnet records import "$whole/records.tar" >&2
+  for file in "$whole"/*.checkpoint; do
+    [ ! -e "$file" ] || install -D -m 644 "$file" "$store/.work/$(basename "$file" .checkpoint)/checkpoint"
+  done
+  tpsnet run --bring "$2/card.json"
   ;;
 *)
   sed -n '2,13p' "$0"

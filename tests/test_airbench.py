@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import tiny
 
-from tpsnet_lib.benchmarks.airbench import bench_airbench
+from tpsnet_lib.benchmarks.airbench import bench_airbench, table
 from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import TrainingError
 
@@ -35,6 +35,7 @@ def test_both_sides_are_fitted_and_scored_on_the_same_images(tmp_path: Path) -> 
     result = bench_airbench(script, torch.device("cpu"), 2, ours=config)
     assert result["airbench95"] == [{"six_views": 0.81, "accuracy": 0.8, "seconds": 2.1}] * 2
     assert len(result["ours"]) == 2
+    assert "airbench95  80.00% in 2.10 s, mean of 2 runs" in table(result).splitlines()
     assert (result["fitted"], result["scored"]) == tuple(map(len, fit_and_validation(config.data)))
     script.write_text(SCRIPT % 1)
     with pytest.raises(TrainingError, match=r"airbench95\.py ended after 1 of 2 runs"):

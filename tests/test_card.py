@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import shutil
@@ -25,13 +24,12 @@ from searching import until
 from tpsnet_lib.analysis import final_runs
 from tpsnet_lib.analysis.cost import run_flops
 from tpsnet_lib.benchmarks import card as bench
-from tpsnet_lib.benchmarks import throughput as benches
 from tpsnet_lib.cli import main, record_commands
 from tpsnet_lib.config import DataConfig, RunConfig, TrainConfig, parse
-from tpsnet_lib.files import RecordError, TpsnetError, write_json
+from tpsnet_lib.files import TpsnetError, write_json
 from tpsnet_lib.model import build
 from tpsnet_lib.model_cost import count_macs, count_parameters
-from tpsnet_lib.runs import card, card_plan, export, openings, test_set
+from tpsnet_lib.runs import card, card_plan, openings, test_set
 from tpsnet_lib.runs.experiments import all_experiments, load_experiment
 from tpsnet_lib.runs.local_backend import RunOptions
 from tpsnet_lib.runs.provenance import now
@@ -89,7 +87,7 @@ def test_the_plan_predicts_every_part_and_every_queued_row(capsys: pytest.Captur
     lines = capsys.readouterr().out.splitlines()
     pending = [each for each in all_experiments() if each.needs == "gpu" and card.pending([each], default_store())]
     assert {each.name for each in pending} <= FULL.queue.keys()
-    names = ["choices", "members", *FULL.queue, "loop, batch 128", "airbench95"]
+    names = ["choices", "members", *FULL.queue]
     minutes = {name: float(line.split()[-1]) for line in lines for name in names if line.startswith(f"{name} ")}
     assert list(minutes) == names
     assert all(value > 0 for value in minutes.values())
@@ -184,6 +182,13 @@ def head(home: Path) -> str:
     return done.stdout.strip()[:12]
 
 
+def bring_home(packed: Path) -> str:
+    """Commit what was packed, in the project of the working directory; returns the commit."""
+    environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+    call = ["report/card.sh", "home", str(packed)]
+    return subprocess.run(call, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+
+
 @pytest.mark.slow
 def test_half_an_hour_on_a_machine_without_git_is_killed_goes_on_and_ends_in_committed_records(
     project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
@@ -198,11 +203,7 @@ def test_half_an_hour_on_a_machine_without_git_is_killed_goes_on_and_ends_in_com
     assert not any(record.has_weights for record in rented.store.all())  # nothing was trained before its declaration
 
     monkeypatch.chdir(project)
-    monkeypatch.setattr(sys, "stdout", said := io.StringIO())
-    assert main.main(["run", "--bring", str(packed)]) == 0
-    monkeypatch.undo()
-    monkeypatch.chdir(project)
-    declared_in = said.getvalue().strip()
+    declared_in = bring_home(packed)
     assert declared_in == head(project)
     log = subprocess.run(["git", "log", "--format=%s"], capture_output=True, text=True, check=True).stdout
     assert log.splitlines() == ["What 30 minutes of a card have come to", "Declare what 30 minutes buy", "first"]
@@ -218,7 +219,7 @@ def test_half_an_hour_on_a_machine_without_git_is_killed_goes_on_and_ends_in_com
     assert all(part["finished"] and part["minutes"] > 0 < part["predicted_minutes"] for part in parts.values())
     assert sorted(path.name for path in packed.iterdir()) == ["card.json", "records.tar.00"]
 
-    assert main.main(["run", "--bring", str(packed)]) == 0
+    assert bring_home(packed) == head(project)
     assert json.loads((project / "report/records/card.json").read_text()) == state
     kept = subprocess.run(["git", "ls-files", "report"], capture_output=True, text=True, check=True).stdout
     arrived = Store(project / "report/local/records", project / "report/records")
@@ -245,18 +246,14 @@ def test_half_an_hour_on_a_machine_without_git_is_killed_goes_on_and_ends_in_com
     assert main.main(["test", record.id, "--device", "cpu"]) == 0  # the ordinary opening, at home
 
 
-@pytest.mark.parametrize("found", [{"speed": float("nan")}, {"speed": 0.0}, {}, None, RuntimeError("no kernel")])
-def test_a_card_that_cannot_be_measured_is_planned_with_a_usual_speed(
-    found: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("text", ['{"speed": NaN}', '{"speed": 0}', "{}", "[]", None])
+def test_a_card_that_is_not_measured_is_planned_with_a_usual_speed(
+    text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def measure() -> Any:
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    spent = card.begin(28, FULL, RunOptions(Store(tmp_path), training=QUIET), measure)
-    assert spent._measured() == {"speed": SPEED}
-    assert not found or "tpsnet: the card is not measured (" in capsys.readouterr().err
+    if text is not None:
+        (tmp_path / "bench.json").write_text(text)
+    assert card.measured(tmp_path / "bench.json") == {"speed": SPEED}
+    assert "tpsnet: the card is not measured (" in capsys.readouterr().err
 
 
 def test_a_plan_takes_what_bench_card_prints(
@@ -272,13 +269,10 @@ def test_a_plan_takes_what_bench_card_prints(
     printed = capsys.readouterr().out
     (project / "out").mkdir()
     (project / "out" / "bench.json").write_text(printed)
-    spent = card.begin(30, SMOKE, RunOptions(Store(project / "out"), training=QUIET), lambda: pytest.fail("measured"))
+    spent = card.begin(30, SMOKE, RunOptions(Store(project / "out"), training=QUIET))
     assert spent.spend()
     assert spent.state["bench"] == json.loads(printed)
     assert spent.state["speed"] == json.loads(printed)["speed"] > 0
-    images = benches.sample(size=100)
-    direct = bench.measure({"small": tiny_run}, images, torch.device("cpu"))  # what the plan calls itself
-    assert direct.keys() == json.loads(printed).keys()
 
 
 def test_a_run_that_is_lost_is_named_and_the_plan_goes_on(
@@ -292,7 +286,8 @@ def test_a_run_that_is_lost_is_named_and_the_plan_goes_on(
         raise Unfinished("1 runs could not be finished: the last")
 
     monkeypatch.setattr(card, "run_all", run_all)
-    spent = card.begin(30, SMOKE, RunOptions(Store(project / "out"), training=QUIET), lambda: {"speed": 4e10})
+    spent = card.begin(30, SMOKE, RunOptions(Store(project / "out"), training=QUIET))
+    write_json(spent.path.with_name("bench.json"), {"speed": 4e10})
     spent.spend()
     assert capsys.readouterr().err.count("tpsnet: 1 runs could not be finished: the last; the plan goes on") == 3
     assert [part["name"] for part in spent.state["parts"]] == [
@@ -355,21 +350,16 @@ def test_a_plan_is_as_long_as_the_speed_that_was_measured_allows(
 ) -> None:
     monkeypatch.chdir(project)
     monkeypatch.setattr(card, "run_all", lambda jobs, options: [])
-    calls: list[int] = []
-
-    def measure(speed: float) -> Any:
-        return lambda: calls.append(1) or {"speed": speed, "peak": 7e14}
-
     epochs = {}
     for name, speed in (("fast", 4e11), ("slow", 1e11)):
-        spent = card.begin(
-            0.6, replace(SMOKE, prefix=name, choice_epochs=10**6), RunOptions(Store(project / name)), measure(speed)
-        )
+        options = RunOptions(Store(project / name))
+        write_json(project / name / "bench.json", {"speed": speed, "peak": 7e14})
+        spent = card.begin(0.6, replace(SMOKE, prefix=name, choice_epochs=10**6), options)
         assert spent.spend()  # something waits: nothing was run
+        write_json(project / name / "bench.json", {})  # which is read once a plan
         assert spent.spend()
         assert json.loads((project / name / "card.json").read_text())["bench"] == {"speed": speed, "peak": 7e14}
         epochs[name] = load_experiment(f"{name}_choices").runs[0].config.train.epochs
-    assert len(calls) == 2  # measured once a plan
     assert epochs["fast"] == pytest.approx(4 * epochs["slow"], rel=0.1)
 
 
@@ -432,18 +422,3 @@ def test_the_notebooks_and_the_test_command_take_the_winner_from_the_records(
     assert (ranked[0].name, len(ranked[0].records), len(ranked)) == (wins, 3, 2)
     assert record_commands._best_opened(store) == first.with_seed(0).id
     assert final_runs.rank_records(store, "cifar10")[0].id == first.with_seed(0).id
-
-
-# What travels ---------------------------------------------------------------------------------------------------------
-
-
-def test_an_archive_in_pieces_is_one_archive(tiny_record: Record, tmp_path: Path) -> None:
-    pieces = export.export_pieces([tiny_record], tmp_path / "records.tar", 5000)
-    assert len(pieces) > 1
-    assert [piece.name for piece in pieces] == [f"records.tar.{n:02}" for n in range(len(pieces))]
-    assert max(piece.stat().st_size for piece in pieces) == 5000
-    assert export.import_records(pieces[0], tmp_path / "store")[0] == [tiny_record.id]
-    pieces[1].unlink()
-    with pytest.raises(RecordError, match="is torn"):
-        export.import_records(pieces[0], tmp_path / "other")
-    assert not list((tmp_path / "other").glob("*/config.json"))

@@ -130,7 +130,7 @@ def test_an_archive_of_other_things_is_refused(tmp_path: Path) -> None:
         tar.addfile(link)
     with pytest.raises(RecordError, match="is no part of a record"):
         export.import_records(path, tmp_path / "store")
-    with pytest.raises(RecordError, match="is no archive"):
+    with pytest.raises(RecordError, match="is missing"):
         export.import_records(tmp_path / "none.tar", tmp_path / "store")
     assert main.main(["records", "export"]) == main.main(["records", "import"]) == 1
 

@@ -1,7 +1,6 @@
 """airbench95 as its author publishes it, beside our `two_cores` recipe: the same images, on one machine, in turn."""
 
-from __future__ import annotations
-
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,6 @@ from tpsnet_lib.runs.provenance import hardware
 from tpsnet_lib.train import TrainOptions, fit
 
 OURS = RunConfig(MEMBERS["two_cores"], RECIPES["two_cores"])
-FLOPS = 1.39e15  # of one run of the script, as its author counts them
 
 
 def bench_airbench(
@@ -74,3 +72,14 @@ def _script_runs(script: Path, folder: str, runs: int) -> Iterator[dict[str, flo
                     break
     if done < runs:
         raise TrainingError(f"{script.name} ended after {done} of {runs} runs: its own lines on standard error say why")
+
+
+def table(result: dict[str, Any]) -> str:
+    """A result for people: means over the runs of each side."""
+    lines = [
+        f"bench airbench: fitted on {result['fitted']:,} images, scored on {result['scored']:,} of {result['data']}"
+    ]
+    for side in ("airbench95", "ours"):
+        accuracy, seconds = (statistics.mean(run[name] for run in result[side]) for name in ("accuracy", "seconds"))
+        lines.append(f"{side:<12}{100 * accuracy:.2f}% in {seconds:.2f} s, mean of {len(result[side])} runs")
+    return "\n".join([*lines, result["hardware"]])

@@ -1,7 +1,5 @@
 """How fast a card trains recipes, alone and several at a time, beside the matrix products that it reaches."""
 
-from __future__ import annotations
-
 import statistics
 import sys
 import time
@@ -14,12 +12,12 @@ from tpsnet_lib import train
 from tpsnet_lib.analysis.cost import training_flops
 from tpsnet_lib.benchmarks import original_loop
 from tpsnet_lib.benchmarks.step_profile import endless
-from tpsnet_lib.benchmarks.throughput import matrix_peak, origin_of
+from tpsnet_lib.benchmarks.throughput import origin_of
 from tpsnet_lib.captured_step import WARM_UP_STEPS
 from tpsnet_lib.config import MEMBERS, RECIPES, RunConfig
 from tpsnet_lib.data.batches import batch_size
 from tpsnet_lib.data.datasets import ImageSet
-from tpsnet_lib.device import native_precision
+from tpsnet_lib.device import matrix_peak, native_precision
 from tpsnet_lib.files import brief
 from tpsnet_lib.runs.round_robin import RoundRobin
 
@@ -40,11 +38,7 @@ def planned() -> dict[str, RunConfig]:
 
 
 def measure(
-    runs: Mapping[str, RunConfig],
-    images: ImageSet,
-    device: torch.device,
-    seconds: float = 60.0,
-    together: int = 3,
+    runs: Mapping[str, RunConfig], images: ImageSet, device: torch.device, seconds: float = 60.0, together: int = 3
 ) -> dict[str, Any]:
     """Images a second of runs of these recipes on `images`, alone and `together` at a time, in so many seconds.
 
@@ -55,7 +49,7 @@ def measure(
     execution = "captured" if device.type == "cuda" else "eager"
     native, began = native_precision(device), time.monotonic()
     counts = list(dict.fromkeys((1, together)))
-    peak = matrix_peak(device, native, 0.02 * seconds)
+    peak = matrix_peak(device, native)
     rows: dict[str, Any] = {}
     for number, (name, run) in enumerate(runs.items()):
         config = run.with_precision(native)

@@ -6,8 +6,6 @@ every step. `bench` gives it the same network, batch size and threads as our loo
 in a process of its own, as a script has.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import time
 from collections.abc import Callable, Generator

@@ -1,7 +1,5 @@
 """Where the time of a training step goes, by kind of work."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re
@@ -41,13 +39,6 @@ def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: st
     where = resolve_device(device)
     config = config.with_precision(native_precision(where))
     run = train.training_steps(endless(config), images, None, train.TrainOptions(where, "eager", progress="none"))
-    opened: list[record_function] = []
-
-    def begin(*_: Any) -> None:
-        opened.append(record_function("tpsnet: forward").__enter__())  # type: ignore[no-untyped-call]
-
-    def end(*_: Any) -> None:
-        opened.pop().__exit__(None, None, None)
 
     def mark(name: str) -> Callable[..., None]:
         def marked(*_: Any) -> None:
@@ -59,8 +50,7 @@ def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: st
     next(run)
     state = next(run)
     hooks: list[RemovableHandle] = [
-        state.model.register_forward_pre_hook(begin),
-        state.model.register_forward_hook(end),
+        state.model.register_forward_pre_hook(mark("forward")),
         state.optimizer.register_step_pre_hook(mark("optimizer")),
         state.optimizer.register_step_post_hook(mark("after")),
     ]
@@ -89,13 +79,13 @@ def endless(config: RunConfig) -> RunConfig:
 def _quiet() -> Iterator[None]:
     """Discard what is written to standard error while the block lasts, also by the profiler's own library."""
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
         os.close(nowhere)
 
 

@@ -1,7 +1,5 @@
 """How fast our loop and our augmentation are beside the original's way: by turns, in one run, on one machine."""
 
-from __future__ import annotations
-
 import os
 import statistics
 import tempfile
@@ -22,8 +20,9 @@ from tpsnet_lib.benchmarks.step_profile import endless, profile_step
 from tpsnet_lib.compile_step import STEPS_THAT_PAY, resolve_execution
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.augment import augment
-from tpsnet_lib.data.datasets import Fingerprint, ImageSet, fit_and_validation, normalise
-from tpsnet_lib.device import native_precision
+from tpsnet_lib.data.cifar10 import Fingerprint
+from tpsnet_lib.data.datasets import ImageSet, fit_and_validation, normalise
+from tpsnet_lib.device import matrix_peak, native_precision
 from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.progress import Progress
 from tpsnet_lib.runs.experiments import Experiment, Run
@@ -75,7 +74,7 @@ def bench_loop(config: RunConfig, images: ImageSet, device: torch.device, timing
                 bar.advance()
                 bar.stage(f"ours {ours[-1]:.0f}, the original's way {theirs[-1]:.0f} images/s")
             executed = next(steps).execution
-    peak = matrix_peak(device, config.train.precision, min(seconds, 1.0))
+    peak = matrix_peak(device, config.train.precision)
     reached = FLOPS_PER_MAC * count_macs(config.model) * statistics.median(ours)
     return {
         **result,
@@ -87,14 +86,6 @@ def bench_loop(config: RunConfig, images: ImageSet, device: torch.device, timing
         "profile": profile_step(config, images, device=device.type),
         "peak": {"flops": peak, "reached": reached, "share": reached / peak},
     }
-
-
-def matrix_peak(device: torch.device, precision: str, seconds: float) -> float:
-    """Floating-point operations a second that products of large square matrices reach in a precision, for `seconds`."""
-    side = 8192 if device.type == "cuda" else 2048
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    return 2 * side**3 * _rate(lambda: left @ right, seconds, WARM_UP_STEPS, device)
 
 
 def baseline_variants(
@@ -121,42 +112,38 @@ def _baseline_rate(baseline: original_loop.BaselineProcess, precision: str, work
 
 
 def bench_augment(
-    repeats: int = 20,
-    batch_size: int = 500,
-    images: ImageSet | None = None,
-    singles: int = 200,
+    repeats: int = 20, batch_size: int = 500, images: ImageSet | None = None, singles: int = 200
 ) -> dict[str, Any]:
     """Images a second of crop, flip and normalise: whole batches, and torchvision's transforms an image at a time.
 
     On the CPU. The baseline starts from PIL images that exist already, and its results are not put together to a
     batch, though a DataLoader must do both. `one_thread` is our figure with one thread, which the baseline has too."""
+    from torch.utils.benchmark import Timer  # which may warn of a CUDA that is not whole
+
     images = images or sample()
-    recipe = TrainConfig(rotation=0.0)
-    batch_size = min(batch_size, len(images))
-    device = torch.device("cpu")
-    batch, indices = images.images[:batch_size].to(device), images.indices[:batch_size].to(device)
+    recipe, threads = TrainConfig(rotation=0.0), torch.get_num_threads()
+    batch, indices = images.images[:batch_size].cpu(), images.indices[:batch_size].cpu()
     pictures = [Image.fromarray(pixels) for pixels in batch[:singles].permute(0, 2, 3, 1).contiguous().numpy()]
     transform = original_loop.transform(recipe.rotation)
-    result = origin_of("augment", images, batch_size, device)
-    threads = torch.get_num_threads()
 
-    def our_rate(count: int) -> float:
-        torch.set_num_threads(count)
-        try:
-            return batch_size * _rate(
-                lambda: normalise(augment(batch, indices, recipe, 0, 1)), 0.02, WARM_UP_STEPS, device
-            )
-        finally:
-            torch.set_num_threads(threads)
+    def rate(work: Callable[[], object], count: int, num_threads: int) -> float:
+        timer = Timer("work()", globals={"work": work}, num_threads=num_threads)
+        return count / timer.blocked_autorange(min_run_time=0.02).median
+
+    def our_work() -> object:
+        return normalise(augment(batch, indices, recipe, 0, 1))
+
+    def their_work() -> object:
+        return [transform(picture) for picture in pictures]
 
     rows = []
     for _ in range(repeats):
-        theirs = len(pictures) * _rate(lambda: [transform(picture) for picture in pictures], 0.02, 1, device)
-        rows.append((our_rate(threads), our_rate(1), theirs))
-    ours, alone, others = zip(*rows, strict=True)
+        ours = rate(our_work, len(batch), threads), rate(our_work, len(batch), 1)
+        rows.append((*ours, rate(their_work, len(pictures), threads)))
+    all_ours, alone, others = zip(*rows, strict=True)
     return {
-        **result,
-        "ours": _summary(ours),
+        **origin_of("augment", images, len(batch), torch.device("cpu")),
+        "ours": _summary(all_ours),
         "baseline": _summary(others),
         "ratio": _summary([mine / other for mine, _, other in rows]),
         "one_thread": {**_summary(alone), "ratio": _summary([mine / other for _, mine, other in rows])},
@@ -287,11 +274,5 @@ def _worker_counts() -> list[int]:
 def origin_of(kind: str, images: ImageSet, batch_size: int, device: torch.device) -> dict[str, Any]:
     """What was measured, on what and when."""
     origin = provenance(device, Fingerprint(images.stamp, "", False), now())
-    kept = ("started", "commit", "hardware", "threads", "versions")
-    return {
-        "kind": kind,
-        "unit": "images/s",
-        "data": images.stamp,
-        "batch_size": batch_size,
-        **{key: origin[key] for key in kept},
-    }
+    where = {name: origin[name] for name in ("started", "commit", "hardware", "threads", "versions")}
+    return {"kind": kind, "unit": "images/s", "data": images.stamp, "batch_size": batch_size, **where}

@@ -1,7 +1,5 @@
 """How long our recipe and the original's way take to one validation accuracy, with one network, on one machine."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -27,12 +25,7 @@ PROGRESS_SECONDS = 60.0  # of a long epoch, between two words on how far it is
 
 
 def bench_time(
-    config: RunConfig,
-    target: float,
-    minutes: float,
-    root: str | Path | None,
-    device: torch.device,
-    timing: Timing,
+    config: RunConfig, target: float, minutes: float, root: str | Path | None, device: torch.device, timing: Timing
 ) -> dict[str, Any]:
     """Seconds of training until an epoch ends with at least `target` (a fraction) of the validation images classified
     correctly: with our loop and the config's recipe, then with the original's loop and recipe.
@@ -100,7 +93,7 @@ class _Side:
 def _train_until(side: _Side, target: float, minutes: float) -> Curve:
     """Train and score epoch by epoch until the target is reached, the time is up, or the schedule ends."""
     curve: Curve = []
-    spent, steps, more, limit, shown = 0.0, 0, True, 60 * minutes, 0.0
+    spent, steps, more, limit, reported = 0.0, 0, True, 60 * minutes, 0.0
     with Progress(round(limit), f"{side.label}, at most {minutes:.3g} minutes of training") as bar:
         while more and spent < limit and not (curve and curve[-1]["accuracy"] >= target):
             began, before = time.perf_counter(), spent
@@ -109,13 +102,13 @@ def _train_until(side: _Side, target: float, minutes: float) -> Curve:
                 steps += 1
                 spent = before + time.perf_counter() - began
                 bar.advance(max(0, min(int(spent), bar.total) - bar.done))
-                if ahead and spent - shown > PROGRESS_SECONDS:
+                if ahead and spent - reported > PROGRESS_SECONDS:
                     bar.stage(f"epoch {steps / side.epoch_steps:.2f}")
-                    shown = spent
+                    reported = spent
                 if not more or spent >= limit:
                     break
             original_loop.synchronise(side.device)
-            spent = shown = before + time.perf_counter() - began
+            spent = reported = before + time.perf_counter() - began
             curve.append({"epochs": steps / side.epoch_steps, "seconds": spent, "accuracy": side.score()})
             reached = f"{100 * curve[-1]['accuracy']:.2f}% of the validation images"
             bar.stage(f"epoch {curve[-1]['epochs']:.4g}, {reached}")
@@ -139,13 +132,13 @@ def table(result: dict[str, Any]) -> str:
         )
 
     ratio = theirs["seconds"] / ours["seconds"]
-    shown = f"{ratio:.2f}" if theirs["reached"] else f"at least {ratio:.2f}"
+    at_least = f"{ratio:.2f}" if theirs["reached"] else f"at least {ratio:.2f}"
     return "\n".join(
         [
             f"bench time: training to {100 * result['target']:g}% of the validation images, one run each",
             row("ours", ours),
             row("the original's way", theirs) + f", {theirs['precision']}, {theirs['workers']} workers",
-            f"{'ratio':<20}{shown if ours['reached'] else 'none: ours did not get there':>12}",
+            f"{'ratio':<20}{at_least if ours['reached'] else 'none: ours did not get there':>12}",
             f"{result['data']}; {result['hardware']}, {result['threads']} threads; torch {versions['torch']}",
         ]
     )

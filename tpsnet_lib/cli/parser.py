@@ -1,7 +1,5 @@
 """What the command line offers: every command, its options and its help; one line answers words it does not know."""
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import re
@@ -71,11 +69,8 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def _add_data_options(command: argparse.ArgumentParser, device: bool = True) -> None:
-    command.add_argument(
-        "--data",
-        metavar="DIR",
-        help="folder that holds CIFAR-10 (else $TPSNET_DATA, else ./data), or a folder of photographs for each class",
-    )
+    what = "folder that holds CIFAR-10 (else $TPSNET_DATA, else ./data), or a folder of photographs for each class"
+    command.add_argument("--data", metavar="DIR", help=what)
     if device:
         command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
 
@@ -85,204 +80,158 @@ def _add_json(command: argparse.ArgumentParser) -> None:
 
 
 def _add_execution(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--execution",
-        choices=EXECUTIONS,
-        default="auto",
-        help="of a step: eager; plain, without the faster layers of fast_cpu too; compiled by torch.compile; captured"
-        " as a CUDA graph, or both (default: auto, which captures on CUDA, and compiles long runs there)",
+    ways = (
+        "of a step: eager; plain, without the faster layers of fast_cpu too; compiled by torch.compile; captured"
+        " as a CUDA graph, or both (default: auto, which captures on CUDA, and compiles long runs there)"
     )
+    command.add_argument("--execution", choices=EXECUTIONS, default="auto", help=ways)
 
 
 def _add_wandb(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--wandb",
-        choices=("off", "offline", "online"),
-        default="off",
-        help="mirror the runs in Weights & Biases, or in report/local/wandb for `wandb sync` (default: %(default)s)",
-    )
+    what = "mirror the runs in Weights & Biases, or in report/local/wandb for `wandb sync` (default: %(default)s)"
+    command.add_argument("--wandb", choices=("off", "offline", "online"), default="off", help=what)
 
 
-def _add_network_commands(add: Add) -> None:
-    command = add(
-        "describe",
-        "a network's layers, shapes, parameters and MACs",
-        "tpsnet describe --blocks 3 3 3 --channels 68 136 272 --stem 34",
-    )
-    command.add_argument("name", nargs="?", help="a named member, such as tpsnet, model1, model2, classroom")
-    command.add_argument("--blocks", nargs="+", metavar="B", help="residual blocks of each layer")
-    command.add_argument("--channels", nargs="+", metavar="C", help="output channels of each layer")
-    command.add_argument("--kernels", nargs="+", metavar="F", help="convolution kernel, of all layers or of each")
-    command.add_argument("--skip-kernels", nargs="+", metavar="K", help="skip kernel, of all layers or of each")
-    command.add_argument("--pool", metavar="P", help="average-pool kernel over the last feature map")
-    command.add_argument("--stem", metavar="W", help="output channels of the first convolution")
-    command.add_argument("--set", action="append", default=[], metavar="model.FIELD=VALUE", help="any other field")
-    command.add_argument("--draw", metavar="FILE", help="draw the network, as .svg or .png")
+def _add_network_commands(new: Add) -> None:
+    example = "tpsnet describe --blocks 3 3 3 --channels 68 136 272 --stem 34"
+    command = new("describe", "a network's layers, shapes, parameters and MACs", example)
+    add = command.add_argument
+    add("name", nargs="?", help="a named member, such as tpsnet, model1, model2, classroom")
+    add("--blocks", nargs="+", metavar="B", help="residual blocks of each layer")
+    add("--channels", nargs="+", metavar="C", help="output channels of each layer")
+    add("--kernels", nargs="+", metavar="F", help="convolution kernel, of all layers or of each")
+    add("--skip-kernels", nargs="+", metavar="K", help="skip kernel, of all layers or of each")
+    add("--pool", metavar="P", help="average-pool kernel over the last feature map")
+    add("--stem", metavar="W", help="output channels of the first convolution")
+    add("--set", action="append", default=[], metavar="model.FIELD=VALUE", help="any other field")
+    add("--draw", metavar="FILE", help="draw the network, as .svg or .png")
     _add_json(command)
 
-    command = add(
-        "data",
-        "what data there is; download CIFAR-10, or what people and published models said of its test images",
-        "tpsnet data download --data ./data",
-    )
-    command.add_argument("verb", nargs="?", choices=("status", "download", "reference"), default="status")
-    command.add_argument(
-        "--dataset", choices=("cifar10", "cifar100", "fashion_mnist"), default="cifar10", help="what to download"
-    )
+    about = "what data there is; download CIFAR-10, or what people and published models said of its test images"
+    command = new("data", about, "tpsnet data download --data ./data")
+    add = command.add_argument
+    add("verb", nargs="?", choices=("status", "download", "reference"), default="status")
+    add("--dataset", choices=("cifar10", "cifar100", "fashion_mnist"), default="cifar10", help="what to download")
     _add_data_options(command, device=False)
-    command.add_argument(
-        "--mirror",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="an address to try first: the archive's, or for `reference` a folder's",
-    )
+    mirror = "an address to try first: the archive's, or for `reference` a folder's"
+    add("--mirror", action="append", default=[], metavar="URL", help=mirror)
 
-    command = add(
-        "train",
-        "train one network and keep its record",
-        "tpsnet train --set model.blocks=[3,3,3] --set train.epochs=2 --set data.train_size=2000",
-    )
-    command.add_argument(
-        "config", nargs="?", metavar="CONFIG.yaml", help="model, train, data and seed; default: the original"
-    )
-    command.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="goes over the file")
-    command.add_argument("--profile", help="a profile whose `train` settings lie under the file")
+    example = "tpsnet train --set model.blocks=[3,3,3] --set train.epochs=2 --set data.train_size=2000"
+    command = new("train", "train one network and keep its record", example)
+    add = command.add_argument
+    add("config", nargs="?", metavar="CONFIG.yaml", help="model, train, data and seed; default: the original")
+    add("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="goes over the file")
+    add("--profile", help="a profile whose `train` settings lie under the file")
     _add_data_options(command)
-    command.add_argument("--out", metavar="STORE", help="folder that takes the record (default: report/local/records)")
-    command.add_argument("--resume", action="store_true", help="go on from the checkpoint of this run, if there is one")
+    add("--out", metavar="STORE", help="folder that takes the record (default: report/local/records)")
+    add("--resume", action="store_true", help="go on from the checkpoint of this run, if there is one")
     _add_execution(command)
     _add_wandb(command)
     _add_json(command)
 
 
-def _add_run_commands(add: Add) -> None:
-    command = add(
-        "run",
-        "run experiments, or whatever is pending",
+def _add_run_commands(new: Add) -> None:
+    example = (
         "tpsnet run search_classroom --workers 2; on a Ray cluster: tpsnet run search_original_9 --backend ray"
-        " --address HOST:6379 --gpus-per-run 0.5 --asha",
+        " --address HOST:6379 --gpus-per-run 0.5 --asha"
     )
-    command.add_argument("experiment", nargs="*", help="names in report/experiments (without: a list of them)")
-    command.add_argument("--card", type=float, metavar="M", help="spend so many minutes of a card by its plan")
-    command.add_argument("--plan", action="store_true", help="card: only print the plan, with predicted minutes")
-    command.add_argument("--scale", choices=("full", "smoke"), default="full", help="card: or the plan in miniature")
-    command.add_argument("--pack", metavar="DIR", help="card: write what goes home there, in files of 14 MiB")
-    command.add_argument("--bring", metavar="DIR", help="take what a card's machine packed, and commit it")
-    command.add_argument("--pending", action="store_true", help="all that have no record and suit this machine")
-    command.add_argument(
-        "--minutes", type=float, metavar="M", help="stop after so long, with checkpoints; the same command goes on"
-    )
-    command.add_argument(
-        "--workers", type=int, metavar="N", help="runs side by side (default: 1; on CUDA 3; a cluster: all that fit)"
-    )
+    command = new("run", "run experiments, or whatever is pending", example)
+    add = command.add_argument
+    add("experiment", nargs="*", help="names in report/experiments (without: a list of them)")
+    add("--card", type=float, metavar="M", help="spend so many minutes of a card by its plan")
+    add("--plan", action="store_true", help="card: only print the plan, with predicted minutes")
+    add("--scale", choices=("full", "smoke"), default="full", help="card: or the plan in miniature")
+    add("--bring", metavar="FILE", help="commit what a card's machine did, by its card.json")
+    add("--pending", action="store_true", help="all that have no record and suit this machine")
+    add("--minutes", type=float, metavar="M", help="stop after so long, with checkpoints; the same command goes on")
+    workers = "runs side by side (default: 1; on CUDA 3; a cluster: all that fit)"
+    add("--workers", type=int, metavar="N", help=workers)
     _add_execution(command)
-    command.add_argument("--backend", choices=("local", "ray"), default="local", help="processes here, or Ray Tune")
-    command.add_argument("--address", metavar="HOST:PORT", help="ray: a running cluster, or auto (default: Ray here)")
-    command.add_argument("--gpus-per-run", type=float, metavar="F", help="ray: a share, such as 0.25: four on a GPU")
-    command.add_argument("--asha", action="store_true", help="ray: train 1, 3, 9 ... epochs, and only the best on")
+    add("--backend", choices=("local", "ray"), default="local", help="processes here, or Ray Tune")
+    add("--address", metavar="HOST:PORT", help="ray: a running cluster, or auto (default: Ray here)")
+    add("--gpus-per-run", type=float, metavar="F", help="ray: a share, such as 0.25: four on a GPU")
+    add("--asha", action="store_true", help="ray: train 1, 3, 9 ... epochs, and only the best on")
     _add_wandb(command)
     _add_data_options(command)
-    command.add_argument("--out", metavar="STORE", help="folder that takes the records")
+    add("--out", metavar="STORE", help="folder that takes the records")
 
-    command = add(
-        "bench",
-        "measure our loop, time to an accuracy, augmentation or search beside another way; or what a card trains",
-        "tpsnet bench augment; on a quiet machine: tpsnet bench time --target 0.9 --epochs 8",
-    )
-    command.add_argument("what", choices=("loop", "time", "augment", "search", "card"))
-    command.add_argument(
-        "--repeats", type=int, default=5, metavar="N", help="turns of each side (default: %(default)s)"
-    )
-    command.add_argument("--target", type=float, default=0.9, help="time: validation accuracy to reach (%(default)s)")
-    command.add_argument("--epochs", type=float, metavar="N", help="time: our schedule's length, if not the recipe's")
-    command.add_argument(
-        "--minutes", type=float, default=60, metavar="M", help="time: of a side that does not get there (%(default)s)"
-    )
+    about = "measure our loop, time to an accuracy, augmentation or search beside another way; or what a card trains"
+    command = new("bench", about, "tpsnet bench augment; on a quiet machine: tpsnet bench time --target 0.9 --epochs 8")
+    add = command.add_argument
+    add("what", choices=("loop", "time", "augment", "search", "card", "airbench"))
+    add("--repeats", type=int, default=5, metavar="N", help="turns of each side (default: %(default)s)")
+    add("--target", type=float, default=0.9, help="time: validation accuracy to reach (%(default)s)")
+    add("--epochs", type=float, metavar="N", help="time: our schedule's length, if not the recipe's")
+    add("--minutes", type=float, default=60, metavar="M", help="time: at most, of a side (%(default)s)")
     _add_data_options(command)
     _add_json(command)
 
 
-def _add_record_commands(add: Add) -> None:
-    command = add("test", "open the test set for a record, once", "tpsnet test 0b25b88ff21a")
-    command.add_argument("record", nargs="?", help="a record's id or folder (default: the best one that was opened)")
-    command.add_argument(
-        "--exploratory",
-        action="store_true",
-        help="open a record that was not declared final before it trained: no table shows it",
-    )
-    command.add_argument("--log", action="store_true", help="of an opened record: keep its score of today in the log")
+def _add_record_commands(new: Add) -> None:
+    store = "the store that holds the record, if not the default"
+    default_network = "a record with weights (default: the best that was opened)"
+    command = new("test", "open the test set for a record, once", "tpsnet test 0b25b88ff21a")
+    add = command.add_argument
+    add("record", nargs="?", help="a record's id or folder (default: the best one that was opened)")
+    exploratory = "open a record that was not declared final before it trained: no table shows it"
+    add("--exploratory", action="store_true", help=exploratory)
+    add("--log", action="store_true", help="of an opened record: keep its score of today in the log")
     _add_data_options(command)
-    command.add_argument("--out", metavar="STORE", help="the store that holds the record, if not the default")
+    add("--out", metavar="STORE", help=store)
     _add_json(command)
 
-    command = add("predict", "say what a network takes your photographs for", "tpsnet predict cat.jpg dog.png")
-    command.add_argument("photo", nargs="+", metavar="PHOTO", help="a JPEG, PNG, GIF or WebP file")
-    command.add_argument("--record", metavar="ID", help="a record with weights (default: the best that was opened)")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
-    command.add_argument("--out", metavar="STORE", help="the store that holds the record, if not the default")
+    command = new("predict", "say what a network takes your photographs for", "tpsnet predict cat.jpg dog.png")
+    add = command.add_argument
+    add("photo", nargs="+", metavar="PHOTO", help="a JPEG, PNG, GIF or WebP file")
+    add("--record", metavar="ID", help=default_network)
+    add("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    add("--out", metavar="STORE", help=store)
     _add_json(command)
 
-    command = add(
-        "convert", "write a network for other programs: .pt2 by torch.export, .onnx", "tpsnet convert best.pt2"
-    )
-    command.add_argument("file", metavar="FILE", help="its ending, .pt2 or .onnx, says what to write")
-    command.add_argument("--record", metavar="ID", help="a record with weights (default: the best that was opened)")
-    command.add_argument("--out", metavar="STORE", help="the store that holds the record, if not the default")
+    about = "write a network for other programs: .pt2 by torch.export, .onnx"
+    add = new("convert", about, "tpsnet convert best.pt2").add_argument
+    add("file", metavar="FILE", help="its ending, .pt2 or .onnx, says what to write")
+    add("--record", metavar="ID", help=default_network)
+    add("--out", metavar="STORE", help=store)
 
-    command = add(
-        "records",
-        "list, verify or publish records; export finished ones to a file, and import them into another store",
-        "tpsnet records export best --out best.tar; elsewhere: tpsnet records import best.tar",
-    )
-    command.add_argument("verb", nargs="?", choices=("list", "verify", "publish", "export", "import"), default="list")
-    command.add_argument(
-        "names",
-        nargs="*",
-        help="ids or experiments (publish: what to copy; list, export: default all; import: the archive)",
-    )
-    command.add_argument("--weights", action="store_true", help="publish weights too")
-    command.add_argument(
-        "--out",
-        metavar="PATH",
-        help="the store, if not the default (export: the archive to write)",
-    )
-    command.add_argument("--store", metavar="STORE", help="export: the store to read, if not the default")
+    about = "list, verify or publish records; export finished ones to a file, and import them into another store"
+    example = "tpsnet records export best --out best.tar; elsewhere: tpsnet records import best.tar"
+    command = new("records", about, example)
+    add = command.add_argument
+    add("verb", nargs="?", choices=("list", "verify", "publish", "export", "import"), default="list")
+    names = "ids or experiments (publish: what to copy; list, export: default all; import: the archive)"
+    add("names", nargs="*", help=names)
+    add("--weights", action="store_true", help="publish weights too")
+    add("--out", metavar="PATH", help="the store, if not the default (export: the archive to write)")
+    add("--store", metavar="STORE", help="export: the store to read, if not the default")
     _add_json(command)
 
 
-def _add_report_commands(add: Add) -> None:
-    for name, about, example in (
-        ("notebooks", "execute the notebooks in order", "tpsnet notebooks --profile smoke --only 02"),
-        ("report", "execute the notebooks and write the report, one HTML file", "tpsnet report --profile quick"),
-    ):
-        command = add(name, about, example)
-        command.add_argument("--profile", default="quick", help="smoke, quick or full (default: %(default)s)")
-        command.add_argument("--only", action="append", default=[], metavar="NN", help="this notebook; may be repeated")
-        command.add_argument("--keep-going", action="store_true", help="run the rest after a failure")
-        command.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
+def _add_report_commands(new: Add) -> None:
+    notebooks = new("notebooks", "execute the notebooks in order", "tpsnet notebooks --profile smoke --only 02")
+    about = "execute the notebooks and write the report, one HTML file"
+    report = new("report", about, "tpsnet report --profile quick")
+    for command in (notebooks, report):
+        add = command.add_argument
+        add("--profile", default="quick", help="smoke, quick or full (default: %(default)s)")
+        add("--only", action="append", default=[], metavar="NN", help="this notebook; may be repeated")
+        add("--keep-going", action="store_true", help="run the rest after a failure")
+        add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
         _add_data_options(command, device=False)
-        command.add_argument("--out", metavar="PATH", help="where it goes (default: under report/local)")
-        if name == "notebooks":
-            command.add_argument(
-                "--prepare", action="store_true", help="only write copies with the parameters, for nbval"
-            )
-            command.add_argument("--student", metavar="DIR", help="only write copies without worked solutions there")
-            command.add_argument(
-                "--address",
-                default="",
-                metavar="URL",
-                help="of the GitHub repository that will hold DIR: its copies get badges for Colab and Binder",
-            )
-        else:
-            command.add_argument("--no-run", action="store_true", help="of the notebooks executed before")
+        add("--out", metavar="PATH", help="where it goes (default: under report/local)")
+    add = notebooks.add_argument
+    add("--prepare", action="store_true", help="only write copies with the parameters, for nbval")
+    add("--student", metavar="DIR", help="only write copies without worked solutions there")
+    address = "of the GitHub repository that will hold DIR: its copies get badges for Colab and Binder"
+    add("--address", default="", metavar="URL", help=address)
+    report.add_argument("--no-run", action="store_true", help="of the notebooks executed before")
 
-    command = add("figures", "make the figures and the README's findings from the records", "tpsnet figures")
+    command = new("figures", "make the figures and the README's findings from the records", "tpsnet figures")
     command.add_argument("--out", metavar="DIR", help="folder (default: figures)")
 
 
-def _add_setup_commands(add: Add) -> None:
-    add("setup", "create .venv from the pins", "python3 -m tpsnet_lib setup")
-    add("check", "run ruff, mypy, the tests and nbval over the notebooks", "tpsnet check")
-    command = add("lab", "open JupyterLab on the first notebook", "tpsnet lab -- --port 9999 --no-browser")
+def _add_setup_commands(new: Add) -> None:
+    new("setup", "create .venv from the pins", "python3 -m tpsnet_lib setup")
+    new("check", "run ruff, mypy, the tests and nbval over the notebooks", "tpsnet check")
+    command = new("lab", "open JupyterLab on the first notebook", "tpsnet lab -- --port 9999 --no-browser")
     command.add_argument("jupyter", nargs="*", metavar="OPTION", help="options of JupyterLab, after --")

@@ -1,9 +1,8 @@
-"""A plan of `card_plan` carried out: so many minutes of a card, in one command or in several that go on with it.
+"""A plan of `card_plan` carried out: minutes of a card, spent by one command or by several that go on with it.
 
 Beside the records lies `card.json`: when the minutes began, the speed that is planned with, and of every part the
-minutes that were predicted and those that it took. What a crash leaves behind is gone on with. Where git is, what was
-measured is committed as it comes; where none is, it is packed, and `bring_home` commits it on the machine that has it.
-`report/card.sh` is the whole of it for a rented card."""
+minutes that were predicted and those that it took. Where git is, results are committed as they come; where none is,
+`report/card.sh` packs them, and `bring_home` commits them on the machine that has it."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from typing import Any
 from tpsnet_lib import captured_step
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.device import native_precision, resolve_device
-from tpsnet_lib.files import TpsnetError, brief, project_root, read_json, write_json, write_whole
-from tpsnet_lib.runs import card_plan, export, publish
+from tpsnet_lib.files import TpsnetError, project_root, read_json, write_json, write_whole
+from tpsnet_lib.runs import card_plan, publish
 from tpsnet_lib.runs.card_plan import PACK_MINUTES, Part, Scale
 from tpsnet_lib.runs.experiments import collect, experiments_folder, load_experiment, pending
 from tpsnet_lib.runs.local_backend import RunOptions, run_all
@@ -29,22 +28,10 @@ from tpsnet_lib.runs.provenance import commit, git, hardware, now
 from tpsnet_lib.runs.records import Store, committed_folder
 from tpsnet_lib.runs.search_results import Job, Unfinished
 
-PIECE = 14 * 2**20  # bytes of a file that travels
-MOST_FILES, MOST_BYTES = 8, 62 * 2**20  # that travel together
-Measure = Callable[[], dict[str, Any]]  # with `speed`: the FLOP/s of runs side by side
-Bench = tuple[float, Callable[[], dict[str, Any]]]  # minutes, as predicted, and what measures
 
-
-def begin(
-    minutes: float,
-    scale: Scale,
-    options: RunOptions,
-    measure: Measure | None = None,
-    benches: Mapping[str, Bench] | None = None,
-) -> CardRun:
+def begin(minutes: float, scale: Scale, options: RunOptions) -> CardRun:
     """A plan of so many minutes, or the one that was begun, of which this command has `options.minutes`.
 
-    `measure` says how fast the card is; without it, a share of its peak is assumed. `benches` come after the queue.
     Raises `TpsnetError` where the minutes are over."""
     began, path = time.time(), options.store.writable / "card.json"
     state: dict[str, Any] = {"began": began, "started": now(), "minutes": minutes, "speed": 0.0}
@@ -54,7 +41,7 @@ def begin(
     ends = state["began"] + 60 * (state["minutes"] - PACK_MINUTES)
     if options.minutes is not None:
         ends = min(ends, began + 60 * (options.minutes - PACK_MINUTES))
-    run = CardRun(scale, options, measure, benches or {}, path, state, ends)
+    run = CardRun(scale, options, path, state, ends)
     if run.left <= 0:
         over = f"the {state['minutes']:g} minutes that began at {state['started']} are over"
         raise TpsnetError(f"{over}: delete {path} to begin others")
@@ -68,8 +55,6 @@ class CardRun:
 
     scale: Scale
     options: RunOptions
-    measure: Measure | None
-    benches: Mapping[str, Bench]
     path: Path  # of the state
     state: dict[str, Any]
     ends: float  # by `time.time()`, of this command
@@ -94,18 +79,18 @@ class CardRun:
         if not _file(best).exists() and not self._choose():
             return True
         files = [_file(name) for name in self.state["experiments"]]
-        way_home = f"bring home and commit {' '.join(file.relative_to(project_root()).as_posix() for file in files)}"
+        names = " ".join(file.relative_to(project_root()).as_posix() for file in files)
+        undeclared = f"the best is declared: bring home and commit {names}"
         if files and _has_git():
             _commit(files, f"Declare what {self.state['minutes']:g} minutes of a card are spent on")
         elif not self._is_declared():
-            print(f"tpsnet: the best is declared: {way_home}, and write the commit to {self.declared_file}", flush=True)
+            print(f"tpsnet: {undeclared}, and write the commit to {self.declared_file}", flush=True)
         if not self._run([best, best_split], len(self.scale.seeds) + 1):
             if not self._is_declared():
-                way_out = f"{way_home}, then run the same command with TPSNET_COMMIT as that commit"
-                raise TpsnetError(f"the best is declared: {way_out}")
+                raise TpsnetError(f"{undeclared}, then run the same command with TPSNET_COMMIT as that commit")
             return True
-        done = [self._run([name], workers, queued=True) for name, workers in self.scale.queue.items()]
-        return not all([*done, *(self._bench(name) for name in self.benches)])
+        ends = [self._run([name], workers, queued=True) for name, workers in self.scale.queue.items()]
+        return not all(ends)
 
     def _name(self, part: str) -> str:
         return f"{self.scale.prefix}_{part}"
@@ -114,7 +99,7 @@ class CardRun:
         """Try the choices and declare the best; False when the time was up before."""
         choices, members = self._name("choices"), self._name("members")
         if not self.state["speed"]:
-            self.state["bench"] = self._measured()
+            self.state["bench"] = measured(self.path.with_name("bench.json"))
             self.state["speed"] = self.state["bench"]["speed"]
             self._save()
         if not _file(choices).exists():
@@ -131,32 +116,15 @@ class CardRun:
             return False
         label, record = card_plan.winner([load_experiment(choices), load_experiment(members)], self.options.store)
         run = card_plan.best(self.scale, record.config, self.left_of_all, self._speed())
-        split = replace(run, data=record.config.data)
-        self._declare(
-            self._name("best_split"), "What does it reach on images that it was not fitted on?", {label: split}
-        )
+        split = {label: replace(run, data=record.config.data)}
+        self._declare(self._name("best_split"), "What does it reach on images that it was not fitted on?", split)
         question = f"What does the best choice on validation images ({label}) reach in the minutes that were left?"
         self._declare(self._name("best"), question, {label: run}, self.scale.seeds, final=True)
         return True
 
-    def _measured(self) -> dict[str, Any]:
-        """What `tpsnet bench card` found: earlier, in `bench.json` beside the records, or now. Where there is nothing
-        that can be planned with, the share of the peak that is assumed, with a line that says so."""
-        written, reason = self.path.with_name("bench.json"), ""
-        try:
-            bench = read_json(written) if written.is_file() else self.measure() if self.measure else {}
-            if bench and 0 < float(bench["speed"]) < math.inf:
-                return dict(bench)
-            reason = f"its speed is {bench['speed']}" if bench else ""
-        except (TpsnetError, RuntimeError, LookupError, TypeError, ValueError) as error:
-            reason = brief(error)
-        if reason:
-            print(f"tpsnet: the card is not measured ({reason}), so a usual speed is planned with", file=sys.stderr)
-        return {"speed": card_plan.PEAK * card_plan.SHARE}
-
     def _speed(self) -> float:
         """FLOP/s of the card: of the parts that were run here so far, else as it was measured at first."""
-        done = [part for part in self.state["parts"] if part["finished"] and part["flops"]]
+        done = [part for part in self.state["parts"] if part["finished"]]
         flops = sum(part["flops"] for part in done)
         return flops / (60 * sum(part["minutes"] for part in done)) if done else float(self.state["speed"])
 
@@ -164,10 +132,9 @@ class CardRun:
         self, name: str, question: str, runs: Mapping[str, RunConfig], seeds: Sequence[int] = (0,), final: bool = False
     ) -> None:
         minutes = card_plan.predicted_minutes(list(runs.values()) * len(seeds), self._speed())
-        text = card_plan.declaration(question, runs, minutes, seeds, final)
-        self.state["experiments"][name] = text
+        self.state["experiments"][name] = card_plan.declaration(question, runs, minutes, seeds, final)
         self.state["declared_from"] = commit()
-        write_whole(_file(name), text)
+        write_whole(_file(name), self.state["experiments"][name])
         self._save()
 
     def _run(self, names: Sequence[str], workers: int, queued: bool = False) -> bool:
@@ -200,16 +167,6 @@ class CardRun:
             keep_results(store, self.state)  # of a store elsewhere nothing belongs to this project's history
         return bool(part["finished"]) or ("lost" in part and self.left > 0)
 
-    def _bench(self, name: str) -> bool:
-        """Measure what has its result in the state then, if there is time; whether it is measured."""
-        minutes, measure = self.benches[name]
-        measured = self.state.setdefault("benches", {})
-        if name not in measured and minutes <= self.left:
-            with self._timed({"name": name, "runs": 1, "epochs": 0, "flops": 0, "predicted_minutes": minutes}) as part:
-                measured[name] = measure()
-                part["finished"] = True
-        return name in measured
-
     @contextlib.contextmanager
     def _timed(self, part: Part) -> Iterator[Part]:
         """A part, in the state, whose minutes grow by those of the block; those of a process that was killed in it
@@ -230,7 +187,7 @@ class CardRun:
         write_json(self.path, self.state)
 
     def restore_experiments(self) -> None:
-        """Write the declarations again that an earlier command wrote, where the tree was brought anew since then."""
+        """Write the plan's declarations where they are missing, as in a tree that was brought anew."""
         for name, text in self.state["experiments"].items():
             if not _file(name).exists():
                 write_whole(_file(name), text)
@@ -255,39 +212,31 @@ class CardRun:
         return True
 
 
-def pack(store: Store, folder: Path) -> list[Path]:
-    """Write what goes home into a folder, in files that may travel: the state with its declarations, the finished
-    records of the store and, where there is room, the checkpoint of a run that is not finished. A plan that is being
-    carried out meanwhile is not disturbed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / "card.json"]
-    write_json(files[0], read_json(store.writable / "card.json"))
-    if finished := [r for r in Store(store.writable).all() if not r.failed and r.path.is_dir()]:
-        files += export.export_pieces(finished, folder / "records.tar", PIECE)
-    for checkpoint in sorted(store.writable.glob(".work/*/checkpoint")):
-        size = sum(file.stat().st_size for file in files) + checkpoint.stat().st_size
-        if size <= MOST_BYTES and len(files) + -(-checkpoint.stat().st_size // PIECE) <= MOST_FILES:
-            files += export.split_file(checkpoint, folder / f"checkpoint.{checkpoint.parent.name}", PIECE)
-    return files
+def measured(path: Path) -> dict[str, Any]:
+    """What `tpsnet bench card` wrote to a file. Where that is nothing that can be planned with, the share of the peak
+    that is assumed, with a line that says so."""
+    try:
+        bench = read_json(path)
+        if 0 < float(bench["speed"]) < math.inf:
+            return dict(bench)
+        reason = f"its speed is {bench['speed']}"
+    except (TpsnetError, LookupError, TypeError, ValueError) as error:
+        reason = str(error)
+    print(f"tpsnet: the card is not measured ({reason}), so a usual speed is planned with", file=sys.stderr)
+    return {"speed": card_plan.PEAK * card_plan.SHARE}
 
 
-def bring_home(folder: Path, store: Store) -> str:
-    """Take what `pack` wrote on a machine without git: records and checkpoints into the store, declarations and what
-    was measured into commits. Returns the commit that the card is to be told.
+def bring_home(state_file: Path, store: Store) -> str:
+    """Commit what a plan has come to on a machine without git, whose records are in the store by now: declarations,
+    and what was measured. Returns the commit that the card is to be told.
 
-    Raises `TpsnetError` where tracked files differ from the commit, `RecordError` for files that are torn."""
+    Raises `TpsnetError` where tracked files differ from the commit."""
     _require_clean_tree()
-    state = read_json(folder / "card.json")
+    state = read_json(state_file)
     for name, text in state["experiments"].items():
         write_whole(_file(name), text)
     if state["experiments"]:
         _commit([_file(name) for name in state["experiments"]], f"Declare what {state['minutes']:g} minutes buy")
-    if (first := folder / "records.tar.00").is_file():
-        export.import_records(first, store.writable)
-    for first in folder.glob("checkpoint.*.00"):
-        whole = store.checkpoint(first.suffixes[0].removeprefix("."))
-        whole.parent.mkdir(parents=True, exist_ok=True)
-        export.join_pieces(first, whole)
     keep_results(store, state)
     return commit()
 
@@ -299,8 +248,6 @@ def keep_results(store: Store, state: Mapping[str, Any]) -> None:
     files = [target / "card.json"]
     write_json(files[0], dict(state))
     for name in dict.fromkeys([*state["experiments"], *(part["name"] for part in state["parts"])]):
-        if not _file(name).is_file():  # a bench
-            continue
         experiment = load_experiment(name)
         records = [record for _, record in collect(experiment, store) if record is not None]
         if experiment.final:

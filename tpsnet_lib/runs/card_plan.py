@@ -3,8 +3,6 @@
 Choices are tried held out, the best of them on validation images is declared final and trained for the minutes that are
 left; later half hours go on with the queue. `card` carries a plan out."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -55,12 +53,7 @@ def predicted_minutes(configs: Sequence[RunConfig], speed: float) -> float:
 
 def epochs_in(minutes: float, configs: Sequence[RunConfig], speed: float, most: int) -> int:
     """The epochs, at least 1 and at most `most`, that each of these runs gets if they share so many minutes."""
-    return max(1, min(most, math.floor(minutes / predicted_minutes([of_length(c, 1.0) for c in configs], speed))))
-
-
-def of_length(config: RunConfig, epochs: float) -> RunConfig:
-    """The same run at another length, annealed to its end."""
-    return replace(config, train=config.train.shortened(epochs))
+    return max(1, min(most, math.floor(minutes / predicted_minutes([c.shortened(1.0) for c in configs], speed))))
 
 
 def choices(scale: Scale, precision: str, minutes: float, speed: float) -> dict[str, RunConfig]:
@@ -71,7 +64,7 @@ def choices(scale: Scale, precision: str, minutes: float, speed: float) -> dict[
     alike = [next(iter(tried.values()))] * (1 + len(scale.members))  # ASAM and the members compute as much as a choice
     room = min(CHOICE_MINUTES, CHOICE_SHARE * minutes)
     epochs = epochs_in(room, [*tried.values(), *alike], speed, scale.choice_epochs)
-    return {name: of_length(config, epochs).with_precision(precision) for name, config in tried.items()}
+    return {name: config.shortened(epochs).with_precision(precision) for name, config in tried.items()}
 
 
 def members(scale: Scale, label: str, best: RunConfig) -> dict[str, RunConfig]:
@@ -81,7 +74,7 @@ def members(scale: Scale, label: str, best: RunConfig) -> dict[str, RunConfig]:
     tried |= {name: replace(best, model=model) for name, model in models.items()}
     share = {name: run_flops(best) / run_flops(config) for name, config in tried.items()}
     return {
-        f"{name}, {label}": of_length(config, max(1, round(best.train.epochs * share[name])))
+        f"{name}, {label}": config.shortened(max(1, round(best.train.epochs * share[name])))
         for name, config in tried.items()
     }
 
@@ -90,7 +83,7 @@ def best(scale: Scale, chosen: RunConfig, minutes: float, speed: float) -> RunCo
     """The chosen recipe fitted on all images, for as long as its seeds and one held-out run have time together."""
     whole = replace(chosen, data=replace(chosen.data, fit_on="all"))
     runs = [whole] * len(scale.seeds) + [chosen]
-    return of_length(whole, epochs_in(MARGIN * minutes, runs, speed, scale.most_epochs))
+    return whole.shortened(epochs_in(MARGIN * minutes, runs, speed, scale.most_epochs))
 
 
 def winner(experiments: Sequence[Experiment], store: Store) -> tuple[str, Record]:

@@ -3,8 +3,6 @@
 Its first file lists the others with their SHA-256, so that a cut or altered archive is known before anything is kept.
 Results on the test set are left out: an opening belongs to the log of the store where it was made."""
 
-from __future__ import annotations
-
 import io
 import re
 import shutil
@@ -12,16 +10,7 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tpsnet_lib.files import (
-    RecordError,
-    brief,
-    folders_whole,
-    move_whole,
-    naming,
-    sha256_of,
-    temporary,
-    write_whole,
-)
+from tpsnet_lib.files import RecordError, brief, folders_whole, move_whole, naming, sha256_of, temporary
 from tpsnet_lib.runs.publish import publish_record
 from tpsnet_lib.runs.record_files import SUMS, WEIGHTS
 from tpsnet_lib.runs.records import Record, Store, committed_folder, read_record
@@ -52,33 +41,6 @@ def export_records(records: Sequence[Record], path: Path) -> None:
         move_whole(work / "tar", path)
 
 
-def export_pieces(records: Sequence[Record], path: Path, size: int) -> list[Path]:
-    """The same archive in pieces of at most `size` bytes, named `path` with .00, .01 ...; older ones are replaced."""
-    for old in path.parent.glob(f"{path.name}*"):
-        old.unlink()
-    export_records(records, path)
-    pieces = split_file(path, path, size)
-    path.unlink()
-    return pieces
-
-
-def split_file(path: Path, name: Path, size: int) -> list[Path]:
-    """Copy a file as pieces of at most `size` bytes, in order: `name` with .00, .01 ..."""
-    pieces: list[Path] = []
-    with path.open("rb") as file:
-        while content := file.read(size):
-            pieces.append(name.with_name(f"{name.name}.{len(pieces):02}"))
-            write_whole(pieces[-1], content)
-    return pieces
-
-
-def join_pieces(first_piece: Path, archive: Path) -> None:
-    """Put the pieces of `split_file` together, given the first; the archive's sums show whether one is missing."""
-    with archive.open("wb") as file:
-        for piece in sorted(first_piece.parent.glob(f"{first_piece.stem}.[0-9][0-9]")):
-            file.write(piece.read_bytes())
-
-
 def _entry(name: str, size: int) -> tarfile.TarInfo:
     """A file's head without owner and time, which say nothing of the record."""
     entry = tarfile.TarInfo(name)
@@ -90,16 +52,12 @@ def import_records(path: Path, folder: Path) -> tuple[list[str], list[str]]:
     """Bring an archive's records into a store's folder; returns the imported ids and those that were there already.
 
     Nothing is brought unless all is whole: every file's sum, every config's id, every network's weights. A record that
-    is there already with the same metrics stays as it is. Of an archive in pieces, `path` is the first one, `.00`.
-    Raises `RecordError` for an archive that is torn or altered, and for a record that is there, or committed, with
-    other metrics, or without the weights that the archive has."""
+    is there already with the same metrics stays as it is. Raises `RecordError` for an archive that is missing, torn or
+    altered, and for a record that is there, or committed, with other metrics, or without the weights that the archive
+    has."""
     if not path.is_file():
-        raise RecordError(f"{path} is no archive: name one that `tpsnet records export` wrote")
-    if path.suffix == ".00":
-        folder.mkdir(parents=True, exist_ok=True)
-        with temporary(folder / path.stem, folder=False) as archive:
-            join_pieces(path, archive)
-            return import_records(archive, folder)
+        missing = "is no archive" if path.exists() else "is missing"
+        raise RecordError(f"{path} {missing}: name one that `tpsnet records export` wrote")
     imported, present = [], []
     with folders_whole(folder, "import") as work:
         records = _records(path, work)
