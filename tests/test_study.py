@@ -15,7 +15,8 @@ from tpsnet_lib.runs.publish import write_trials
 from tpsnet_lib.runs.records import Record, Store, default_store
 
 PROVENANCE = {"fingerprint": {"stamp": "CIFAR-10"}, "hardware": "a machine"}
-DECLARED = sorted(set(study.PARTS) & {path.stem for path in experiments_folder().glob("study_*.yaml")})
+PARTS = study.parts()
+DECLARED = sorted(set(PARTS) & {path.stem for path in experiments_folder().glob("study_*.yaml")})
 
 
 def rates_store(folder: Path, accuracy: Callable[[str, RunConfig], float | None]) -> Store:
@@ -44,10 +45,10 @@ def test_each_architecture_gets_its_best_rate_and_of_equal_ones_the_lower(tmp_pa
 
     store = rates_store(tmp_path, accuracy)
     declared = experiments(store, tmp_path)
-    assert declared.keys() == study.PARTS.keys()
+    assert declared.keys() == PARTS.keys()
     for name, experiment in declared.items():
-        part = study.PARTS[name]
-        assert {run.label for run in experiment.runs} == {label for label, _, _ in part.runs}
+        part = PARTS[name]
+        assert {run.label for run in experiment.runs} == set(part.runs)
         for run in experiment.runs:
             train = run.config.train
             assert train.lr == (0.7 if run.label == "B=2" else 0.05)
@@ -69,13 +70,13 @@ def test_each_architecture_gets_its_best_rate_and_of_equal_ones_the_lower(tmp_pa
 def test_what_has_no_rate_yet_is_not_declared(tmp_path: Path) -> None:
     store = rates_store(tmp_path, lambda label, config: None if "B=6, train.lr=0.7" in label else 0.7)
     names = study.study_experiments(store).keys()
-    assert names == study.PARTS.keys() - {"study_blocks"}
+    assert names == PARTS.keys() - {"study_blocks"}
 
 
 @pytest.mark.parametrize("name", DECLARED)
 def test_a_declared_experiment_has_the_rates_that_the_records_choose(name: str) -> None:
     best = study.best_rates(default_store())
-    architectures = {label: at for label, at, _ in study.PARTS[name].runs}
+    architectures = PARTS[name].architectures
     assert set(architectures.values()) <= best.keys(), "declared before its learning rates have records"
     for run in load_experiment(name).runs:
         assert run.config.train.lr == best[architectures[run.label]].config.train.lr
