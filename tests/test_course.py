@@ -82,8 +82,8 @@ def test_records_go_to_the_given_store_and_a_rehearsal_leaves_none(lines: list[s
 def test_the_notice_names_the_state_of_the_copy(
     stamp: str, part: str, lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    found = course.datasets.Fingerprint(stamp, "0", True)
-    monkeypatch.setattr(course.datasets, "find_root", lambda data=None: tmp_path)
+    found = course.cifar10.Fingerprint(stamp, "0", True)
+    monkeypatch.setattr(course.cifar10, "find_root", lambda data=None: tmp_path)
     monkeypatch.setattr(course.datasets, "fingerprint", lambda dataset, root: found)
     assert course.open_lab().root == tmp_path
     assert part in lines[0]

@@ -27,7 +27,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from tpsnet_lib.analysis.cost import fresh_store
-from tpsnet_lib.data import datasets
+from tpsnet_lib.data import cifar10, datasets
 from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.files import DataError
 from tpsnet_lib.plots import style
@@ -109,9 +109,8 @@ def open_lab(dataset: str = "auto", data: str = "", store: str = "", recompute: 
     `dataset`: `cifar10`, `shapes10`, or `auto`: CIFAR-10 if it is found (in `data`, if given), else shapes10.
     `store`: the folder of new records. With `recompute` and without it, all records are new, in a temporary folder.
     Raises `DataError` if CIFAR-10 is asked for and is not there."""
-    root = datasets.find_root(data or None)
-    if dataset == "auto":
-        dataset = "cifar10" if root or data else "shapes10"
+    root = cifar10.find_root(data or None)
+    dataset = datasets.resolve_dataset(dataset, data)
     if dataset not in ("cifar10", "shapes10"):
         raise DataError(f"dataset is {dataset!r}: give cifar10, shapes10 or auto")
     finding(_notice(dataset, root or data or None))

@@ -1,7 +1,5 @@
 """Augmentation of whole batches on the device they live on; every draw is a hash, so batch size changes none."""
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 
@@ -216,13 +214,13 @@ def mix(
     share = _beta(alpha, radius, angle)
     side = (IMAGE_SIZE * (1 - share).sqrt()).to(torch.int64)
     outside = ~_box((y * IMAGE_SIZE).to(torch.int64), (x * IMAGE_SIZE).to(torch.int64), side, IMAGE_SIZE)
-    kept = torch.where(cuts.view(-1, 1, 1, 1), outside, share.view(-1, 1, 1, 1))  # float [B,1,32,32]
+    own = torch.where(cuts.view(-1, 1, 1, 1), outside, share.view(-1, 1, 1, 1))  # float [B,1,32,32]
     fraction = torch.where(cuts, outside.float().mean((1, 2, 3)), share).unsqueeze(1)
     if recipe.mix_probability < 1:
         whole = (chosen >= recipe.mix_probability).view(-1, 1)
-        kept, fraction = kept.masked_fill(whole[:, :, None, None], 1.0), fraction.masked_fill(whole, 1.0)
+        own, fraction = own.masked_fill(whole[:, :, None, None], 1.0), fraction.masked_fill(whole, 1.0)
     partners, partner_targets = (torch.cat((value[-1:], value[:-1])) for value in (images, targets))
-    return torch.lerp(partners, images, kept.to(images.dtype)), torch.lerp(partner_targets, targets, fraction)
+    return torch.lerp(partners, images, own.to(images.dtype)), torch.lerp(partner_targets, targets, fraction)
 
 
 def shrink(images: Tensor, size: int) -> Tensor:

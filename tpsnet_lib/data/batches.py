@@ -1,7 +1,5 @@
 """The batches of a training run: each epoch in a new order, augmented on the device where the images are."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -8,13 +8,11 @@ and a test file of 10,000 images, as python pickles (`cifar-10-batches-py`) or a
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import os
 import pickle
 import socket
 import tarfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from tpsnet_lib.files import DataError, TpsnetError, brief, project_root, read_json, read_text, temporary
+from tpsnet_lib.files import DataError, TpsnetError, brief, project_root, read_bytes, read_json, read_text, temporary
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 LARGEST_BATCH = 2**26  # bytes of a batch file; a whole one has half of it
@@ -57,18 +55,18 @@ class Fingerprint:
     classes: tuple[str, ...] = ()
 
 
-def find_root(data: str | Path | None = None) -> Path | None:
+def find_root(data: str | Path | None = None, unpack: bool = False) -> Path | None:
     """The folder that holds CIFAR-10 (or is one of its two official folders), or None.
 
     Looked for in `data` alone if given, else in `$TPSNET_DATA` alone if set, else in ./data and the project's data:
-    a place that was named is never silently replaced by another. Where there is only the archive, it is unpacked there;
-    `DataError` if it is not the official one."""
+    a place that was named is never silently replaced by another. Where there is only the archive, it is unpacked
+    there if that is asked for; `DataError` if it is not the official one."""
     for place in _places(data):
         root, archive = _archive_in(place)
         if _layout(root):
             return root
         if archive.is_file():
-            return download(place, [])
+            return download(place, []) if unpack else root
     return None
 
 
@@ -129,7 +127,7 @@ def _layout(root: Path) -> tuple[Path, str] | None:
 
 def _files(part: str, root: str | Path | None) -> list[tuple[Path, str]]:
     """The files of a part in order, each with its official MD5; the binary layout has none."""
-    place = find_root(root)
+    place = find_root(root, unpack=True)
     if place is None:
         places = _places(root)
         missing = ", which does not exist" if len(places) == 1 and not places[0].exists() else ""
@@ -151,15 +149,7 @@ def _bytes(path: Path, part: str) -> bytes:
     if not path.exists():
         note = " (training goes on without it)" if part == "test" else ""
         raise DataError(f"{path} is missing{note}: {_WAY_OUT}")
-    if not path.is_file():
-        raise DataError(f"{path} cannot be read (no ordinary file): {_WAY_OUT}")
-    try:
-        stat = path.stat()
-        if stat.st_size > LARGEST_BATCH:
-            raise DataError(f"{path} has {stat.st_size:,} bytes, and no batch file has so many: {_WAY_OUT}")
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): {_WAY_OUT}") from error
+    data, stat = read_bytes(path, LARGEST_BATCH, DataError), path.stat()
     expected = _sums(path.parent).get(path.name)
     key = (str(path.resolve()), stat.st_mtime_ns, stat.st_size, expected or "")
     if expected and key not in _checked_sums:
@@ -240,26 +230,26 @@ def download(root: str | Path, urls: Sequence[str] | None = None, md5: str = ARC
     try:
         root.mkdir(parents=True, exist_ok=True)
         with temporary(root / "download") as work:
-            archive, folder = work / "archive", work / _PYTHON
             for source in ([local] if local.is_file() else []) + list(archive_urls() if urls is None else urls):
-                if fault := _linked(local, archive, md5) if source == local else fetch(str(source), archive, md5):
+                archive = local if source == local else work / "archive"
+                fault = "" if source == local else fetch(str(source), archive)
+                if not fault and _md5(archive) != md5:
+                    fault = "it has another MD5 than the official archive"
+                if fault:
                     faults.append(f"{source} ({fault})")
                     continue
-                _extract(archive, folder)
-                _move(folder, root / _PYTHON)
+                with tarfile.open(archive, "r:gz") as tar:
+                    tar.extractall(work, filter="data")
+                _move(work / _PYTHON, root / _PYTHON)
                 return root
     except OSError as error:
         raise DataError(f"{root} cannot be written ({error.strerror or error}): give another folder") from error
     raise DataError(f"CIFAR-10 could not be had from {'; '.join(faults)}: set TPSNET_MIRROR to another address")
 
 
-def _linked(local: Path, archive: Path, md5: str) -> str:
-    """Let `archive` be one that was downloaded by other means; why that cannot be, or ''."""
-    with local.open("rb") as file:
-        if hashlib.file_digest(file, "md5").hexdigest() != md5:
-            return "it has another MD5 than the official archive"
-    os.symlink(local.resolve(), archive)
-    return ""
+def _md5(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "md5").hexdigest()
 
 
 def _is_good(root: Path) -> bool:
@@ -269,43 +259,20 @@ def _is_good(root: Path) -> bool:
         return False
 
 
-def fetch(url: str, file: Path, md5: str | None = None) -> str:
-    """Download one file, with a progress bar, checked where its MD5 is given; what went wrong, or ''."""
-    from torchvision.datasets.utils import download_url
+def fetch(url: str, file: Path, sha256: str | None = None) -> str:
+    """Download one file, whole or not at all, with a progress bar; its SHA-256 is checked where it is given. Returns
+    what went wrong, or ''."""
+    from torch.hub import download_url_to_file
 
     patience = socket.getdefaulttimeout()
     try:
-        socket.setdefaulttimeout(30)  # torchvision sets no limit, and a silent host would hold us for ever
-        download_url(url, file.parent, file.name, md5)
+        socket.setdefaulttimeout(30)  # torch sets no limit, and a silent host would hold us for ever
+        download_url_to_file(url, str(file), sha256)
     except Exception as error:  # whatever a network can do: the next address is tried
-        return " ".join(str(error).split()) or type(error).__name__
+        return brief(error)
     finally:
         socket.setdefaulttimeout(patience)
     return ""
-
-
-def _extract(archive: Path, folder: Path) -> None:
-    """Take the official files out of the archive by their names, and nothing else: no path in it is followed."""
-    from torchvision.datasets import CIFAR10
-
-    names = [name for name, _ in CIFAR10.train_list + CIFAR10.test_list] + [CIFAR10.meta["filename"]]
-    folder.mkdir()
-    try:
-        with tarfile.open(archive, "r:gz") as tar:
-            for member in tar:
-                name = member.name.rpartition("/")[2]
-                if member.size > LARGEST_BATCH or member.sparse:
-                    raise DataError(f"the downloaded archive has {brief(member.name)}, which is too large: not kept")
-                if not member.isreg() or member.name != f"{_PYTHON}/{name}" or name not in names:
-                    continue
-                if file := tar.extractfile(member):
-                    (folder / name).write_bytes(file.read())
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError) as error:
-        raise DataError(
-            f"the downloaded archive cannot be read ({brief(error)}): set TPSNET_MIRROR to another"
-        ) from error
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        raise DataError(f"the downloaded archive lacks {', '.join(missing)}: set TPSNET_MIRROR to another address")
 
 
 def _move(folder: Path, target: Path) -> None:

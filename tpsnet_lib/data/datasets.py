@@ -8,6 +8,7 @@ part is stratified, and so is every prefix of either whose length is a multiple 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,29 +19,8 @@ from torch import Tensor
 
 from tpsnet_lib.config import DataConfig
 from tpsnet_lib.data import cifar10, own, shapes10
-from tpsnet_lib.data.cifar10 import ARCHIVE_MD5, Fingerprint, archive_urls, download, fetch, find_root, inexact_indices
+from tpsnet_lib.data.cifar10 import Fingerprint, content_sum, find_root
 from tpsnet_lib.files import ConfigError
-
-__all__ = [
-    "ARCHIVE_MD5",
-    "MEAN",
-    "STD",
-    "Fingerprint",
-    "ImageSet",
-    "archive_urls",
-    "class_names",
-    "download",
-    "fetch",
-    "find_root",
-    "fingerprint",
-    "fit_and_validation",
-    "inexact_indices",
-    "load_test",
-    "load_train",
-    "normalise",
-    "split",
-    "test_fingerprint",
-]
 
 MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training pixels by channel, in [0, 1]; used for every data set
 STD = (0.2023, 0.1994, 0.2010)  # the original's: the mean of the images' own deviations, not the pixels' deviation
@@ -71,6 +51,12 @@ class ImageSet:
         return replace(
             self, images=self.images.to(device), labels=self.labels.to(device), indices=self.indices.to(device)
         )
+
+
+def resolve_dataset(name: str, data: str | Path | None = None) -> str:
+    """A data set by name; `auto` is CIFAR-10 where it is found or its place is named, else shapes10."""
+    named = data or os.environ.get("TPSNET_DATA")
+    return name if name != "auto" else "cifar10" if named or find_root() else "shapes10"
 
 
 def class_names(dataset: str) -> tuple[str, ...]:
@@ -187,4 +173,4 @@ def _fingerprint(dataset: str, part: str, root: str | Path | None) -> Fingerprin
 @lru_cache
 def _drawn_fingerprint(part: str) -> Fingerprint:
     shapes = _load("shapes10", part, None)
-    return Fingerprint("shapes10", cifar10.content_sum(shapes.labels.numpy(), shapes.images.numpy()), True)
+    return Fingerprint("shapes10", content_sum(shapes.labels.numpy(), shapes.images.numpy()), True)

@@ -3,8 +3,6 @@
 All images are brought to 32 x 32 pixels. A folder is known by a name with a digest of its images, as in
 `own:flowers:5:1a2b3c4d`: other images are another data set, whose runs have other ids."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A photograph of one's own as a network of this project takes images."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 

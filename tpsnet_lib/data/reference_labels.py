@@ -3,12 +3,8 @@
 None of it is stored in the project; it is read from a folder that the user has. Order of images: the official test
 order. Sources and licences: `SOURCES`."""
 
-from __future__ import annotations
-
 import contextlib
-import json
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +16,8 @@ from torch import Tensor
 
 from tpsnet_lib.arrays import read_arrays
 from tpsnet_lib.config import CLASSES
-from tpsnet_lib.data.datasets import fetch, find_root
-from tpsnet_lib.files import DataError, sha256_of
+from tpsnet_lib.data.cifar10 import fetch, find_root
+from tpsnet_lib.files import DataError, read_json, sha256_of
 
 HUMANS, LABEL_CHECKS, PUBLISHED = "cifar10h-counts.npy", "cifar10_mturk.json", "published-predictions.npz"
 SOURCES = {
@@ -110,14 +106,11 @@ def _fetch_file(folder: Path, name: str, addresses: Sequence[str]) -> bool:
     if (folder / name).is_file() and sha256_of(folder / name) == SHA256[name]:
         return False
     faults = []
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as work:
-        for number, address in enumerate(addresses):
-            url, file = f"{address.rstrip('/')}/{name}", Path(work) / str(number)
-            fault = fetch(url, file)
-            if not fault and (digest := sha256_of(file)) == SHA256[name]:
-                os.replace(file, folder / name)
-                return True
-            faults.append(f"{url} ({fault or f'SHA-256 {digest[:12]}..., not {SHA256[name][:12]}...'})")
+    for address in addresses:
+        url = f"{address.rstrip('/')}/{name}"
+        if not (fault := fetch(url, folder / name, SHA256[name])):
+            return True
+        faults.append(f"{url} ({fault})")
     raise DataError(
         f"{name} could not be downloaded from {'; '.join(faults)}: name a folder's address that has it with --mirror"
     )
@@ -141,7 +134,7 @@ def load_label_checks(folder: Path | None) -> list[LabelCheck]:
 
     Raises `DataError` when the file is missing, altered, or not such a list."""
     path = _checked(folder, LABEL_CHECKS)
-    rows = _read(path, lambda: json.loads(path.read_text("utf-8")))
+    rows = read_json(path, DataError)
     try:
         return [
             LabelCheck(
@@ -213,14 +206,6 @@ def _checked(folder: Path | None, name: str) -> Path:
     path = folder / name
     if not path.is_file():
         raise DataError(f"{path} is missing: {WAY_OUT}; it comes from {SOURCES[name]}")
-    if name in SHA256 and (digest := _read(path, lambda: sha256_of(path))) != SHA256[name]:
+    if name in SHA256 and (digest := sha256_of(path)) != SHA256[name]:
         raise DataError(f"{path} has SHA-256 {digest[:12]}..., not {SHA256[name][:12]}...: {WAY_OUT}")
     return path
-
-
-def _read(path: Path, load: Callable[[], Loaded]) -> Loaded:
-    try:
-        return load()
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} cannot be read ({reason}): {WAY_OUT}") from error

@@ -10,8 +10,6 @@ counter-based generator (Philox, Salmon et al. 2011), whose stream numpy guarant
 operations that IEEE 754 rounds exactly: + - * /, square roots and comparisons, no sines, and sums of integers alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from typing import Any

@@ -1,7 +1,5 @@
 """TrivialAugment (Mueller & Hutter 2021, arXiv 2103.10158), its wide space as torchvision's TrivialAugmentWide."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 

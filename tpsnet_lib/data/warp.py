@@ -1,7 +1,5 @@
 """Images turned, sheared and moved: each pixel is filled from the nearest one of another place."""
 
-from __future__ import annotations
-
 import math
 
 import torch

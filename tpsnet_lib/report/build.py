@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -83,12 +82,9 @@ def make(
 def _dataset(profile: str, given: Mapping[str, Any]) -> str:
     """The stamp of the data that the notebooks will find; a place that was named and holds none is an error."""
     chosen = given.get("dataset") or run_notebooks.load_profile(profile).parameters.get("dataset", "auto")
-    named = given.get("data") or os.environ.get("TPSNET_DATA")
-    if chosen == "shapes10" or (chosen == "auto" and not named and datasets.find_root() is None):
-        found = datasets.fingerprint("shapes10")
-    else:
-        found = datasets.fingerprint("cifar10", given.get("data") or None)
-    return f"{found.stamp}, training images {found.sha256[:12]}"
+    data = given.get("data") or None
+    fingerprint = datasets.fingerprint(datasets.resolve_dataset(chosen, data), data)
+    return f"{fingerprint.stamp}, training images {fingerprint.sha256[:12]}"
 
 
 def _announce(profile: str, only: Sequence[str], dataset: str) -> None:

@@ -19,7 +19,7 @@ from tpsnet_lib.analysis.final_runs import Final, leading, rank_records
 from tpsnet_lib.analysis.training import seed_groups
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import MEMBERS
-from tpsnet_lib.data import datasets, reference_labels
+from tpsnet_lib.data import cifar10, datasets, reference_labels
 from tpsnet_lib.files import write_whole
 from tpsnet_lib.plots import answer, network_drawing, parallel_coordinates, style
 from tpsnet_lib.plots import architecture as architecture_plots
@@ -180,7 +180,7 @@ WITH_LABELS: dict[str, Callable[[Predictions], Figure]] = {"confusion": _confusi
 
 def predictions(store: Store) -> Predictions | None:
     """Those of the network that chapter 5 takes apart; None without CIFAR-10 on this machine, or without a record."""
-    root = datasets.find_root()
+    root = cifar10.find_root()
     ranked = rank_records(store, "cifar10")
     test = find_test(ranked[0], store) if root is not None and ranked else None
     return None if test is None else Predictions(ranked[0], test.logits, datasets.load_test("cifar10", root).labels)

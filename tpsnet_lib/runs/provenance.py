@@ -1,7 +1,5 @@
 """Where a measurement comes from: machine, versions, command, commit and data, as found while it is taken."""
 
-from __future__ import annotations
-
 import datetime
 import importlib.metadata
 import os
@@ -16,7 +14,7 @@ import numpy
 import torch
 
 import tpsnet_lib
-from tpsnet_lib.data.datasets import Fingerprint
+from tpsnet_lib.data.cifar10 import Fingerprint
 from tpsnet_lib.fast_cpu.available import has_amx
 from tpsnet_lib.files import TpsnetError, project_root
 

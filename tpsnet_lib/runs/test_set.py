@@ -1,7 +1,5 @@
 """Opening the test set: once a record, only for what was declared final, and never without a line that says so."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import tempfile
@@ -16,7 +14,8 @@ from torch import Tensor
 
 from tpsnet_lib import metrics, stats
 from tpsnet_lib.arrays import read_arrays
-from tpsnet_lib.data.datasets import inexact_indices, load_test, test_fingerprint
+from tpsnet_lib.data.cifar10 import inexact_indices
+from tpsnet_lib.data.datasets import load_test, test_fingerprint
 from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import (
     DataError,
