@@ -5,8 +5,6 @@ pixels of some lines of the maps become one long row, with zeros between lines a
 the kernel is then one matrix product: the channels of the output's gradient by those of the maps, shifted along the row
 by the tap's offset. Sums are in fp32, one for each thread's part of the batch."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numba import prange

@@ -2,8 +2,6 @@
 
 Neither is needed: without them torch's own operations train, slower."""
 
-from __future__ import annotations
-
 import functools
 import sys
 from types import ModuleType

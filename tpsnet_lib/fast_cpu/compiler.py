@@ -1,7 +1,5 @@
 """How `kernels` and `amx` are compiled by numba, and where the machine code is kept for the next process."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import os

@@ -2,8 +2,7 @@
 
 Addresses, sizes and counts are 64-bit integers; a line is 64 bytes, a tile 16 lines (Intel AMX)."""
 
-from __future__ import annotations
-
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,14 +20,17 @@ _HALVES, _WORDS = ir.VectorType(_I16, SIDE), ir.VectorType(_I32, SIDE)
 _SUMS = ((0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 1, 1))  # the tiles that add up: number, which of two down and across
 
 
-def _signature_and_code(count: int, write: Callable[..., None]) -> Any:
-    """The signature of a function of `count` 64-bit integers, and its code, given what writes the instructions."""
+def _instruction(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A function for compiled code, of the one that writes its instructions, given a builder and the arguments."""
 
-    def code(context: Any, builder: Any, _: Any, args: Any) -> Any:
-        write(builder, *args)
-        return context.get_dummy_value()
+    def decorate(write: Callable[..., Any]) -> Any:
+        def code(context: Any, builder: Any, _: Any, values: Any) -> Any:
+            written = write(builder, *values)
+            return context.get_dummy_value() if result is types.void else written
 
-    return types.void(*[types.int64] * count), code
+        return intrinsic(functools.wraps(write)(lambda _, *__: (result(*arguments), code)))
+
+    return decorate
 
 
 def _call_intrinsic(builder: Any, name: str, *args: Any) -> None:
@@ -44,47 +46,31 @@ def _vector(values: Iterable[int]) -> Any:
     return ir.Constant(_WORDS, [_I32(value) for value in values])
 
 
-@intrinsic
-def widen(_: Any, bits: Any) -> Any:
+@_instruction(types.float32, types.uint16)
+def widen(builder: Any, bits: Any) -> Any:
     """A bf16, given as its 16 bits, in fp32."""
-
-    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        return builder.bitcast(builder.shl(builder.zext(args[0], _I32), _I32(16)), _F32)
-
-    return types.float32(types.uint16), code
+    return builder.bitcast(builder.shl(builder.zext(bits, _I32), _I32(16)), _F32)
 
 
-@intrinsic
-def narrow(_: Any, value: Any) -> Any:
+@_instruction(types.uint16, types.float32)
+def narrow(builder: Any, value: Any) -> Any:
     """The 16 bits of the nearest bf16, of two the even one."""
-
-    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        bits = builder.bitcast(args[0], _I32)
-        odd = builder.and_(builder.lshr(bits, _I32(16)), _I32(1))
-        return builder.trunc(builder.lshr(builder.add(builder.add(bits, odd), _I32(0x7FFF)), _I32(16)), _I16)
-
-    return types.uint16(types.float32), code
+    bits = builder.bitcast(value, _I32)
+    odd = builder.and_(builder.lshr(bits, _I32(16)), _I32(1))
+    return builder.trunc(builder.lshr(builder.add(builder.add(bits, odd), _I32(0x7FFF)), _I32(16)), _I16)
 
 
-@intrinsic
-def power_of_two(_: Any, exponent: Any) -> Any:
+@_instruction(types.float32, types.int32)
+def power_of_two(builder: Any, exponent: Any) -> Any:
     """2 to an integer from -126 to 127."""
-
-    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        return builder.bitcast(builder.shl(builder.add(args[0], _I32(127)), _I32(23)), _F32)
-
-    return types.float32(types.int32), code
+    return builder.bitcast(builder.shl(builder.add(exponent, _I32(127)), _I32(23)), _F32)
 
 
 def _pointer(kind: Any, stored: Any) -> Any:
-    @intrinsic
-    def at(_: Any, address: Any) -> Any:
-        def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
-            return builder.inttoptr(args[0], stored.as_pointer())
+    def at(builder: Any, address: Any) -> Any:
+        return builder.inttoptr(address, stored.as_pointer())
 
-        return types.CPointer(kind)(types.int64), code
-
-    return at
+    return _instruction(types.CPointer(kind), types.int64)(at)
 
 
 bf16_at, fp32_at, bytes_at = (  # pointers to an address; bf16 numbers are given as their bits
@@ -92,82 +78,66 @@ bf16_at, fp32_at, bytes_at = (  # pointers to an address; bf16 numbers are given
 )  # fmt: skip
 
 
-@intrinsic
-def prefetch(_: Any, address: Any) -> Any:
+@_instruction(types.void, types.int64)
+def prefetch(builder: Any, address: Any) -> None:
     """Bring the line at an address into the caches without waiting; any address will do."""
-
-    def write(builder: Any, address: Any) -> None:
-        kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [_pointer_to(builder, address), _I32(0), _I32(2), _I32(1)])
-
-    return _signature_and_code(1, write)
+    kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [_pointer_to(builder, address), _I32(0), _I32(2), _I32(1)])
 
 
-@intrinsic
-def configure_tiles(_: Any, setting: Any) -> Any:
+@_instruction(types.void, types.int64)
+def configure_tiles(builder: Any, setting: Any) -> None:
     """Configure this thread's tiles."""
-    return _signature_and_code(
-        1, lambda builder, address: _call_intrinsic(builder, "ldtilecfg", _pointer_to(builder, address))
-    )
+    _call_intrinsic(builder, "ldtilecfg", _pointer_to(builder, setting))
 
 
-@intrinsic
-def release_tiles(_: Any) -> Any:
+@_instruction(types.void)
+def release_tiles(builder: Any) -> None:
     """Release this thread's tiles."""
-    return _signature_and_code(0, lambda builder: _call_intrinsic(builder, "tilerelease"))
+    _call_intrinsic(builder, "tilerelease")
 
 
-@intrinsic
-def zero_sums(_: Any) -> Any:
+@_instruction(types.void)
+def zero_sums(builder: Any) -> None:
     """Set the sums to zero."""
-
-    def write(builder: Any) -> None:
-        for tile, _, _ in _SUMS:
-            _call_intrinsic(builder, "tilezero", _I8(tile))
-
-    return _signature_and_code(0, write)
+    for tile, _, _ in _SUMS:
+        _call_intrinsic(builder, "tilezero", _I8(tile))
 
 
-def _each_sum_tile(name: str) -> Any:
-    def write(builder: Any, address: Any, pitch: Any) -> None:
-        for tile, down, across in _SUMS:
-            place = builder.add(builder.mul(pitch, _I64(SIDE * down)), _I64(LINE * across))
-            _call_intrinsic(builder, name, _I8(tile), _pointer_to(builder, builder.add(address, place)), pitch)
-
-    return _signature_and_code(2, write)
+def _each_sum_tile(name: str, builder: Any, address: Any, pitch: Any) -> None:
+    for tile, down, across in _SUMS:
+        place = builder.add(builder.mul(pitch, _I64(SIDE * down)), _I64(LINE * across))
+        _call_intrinsic(builder, name, _I8(tile), _pointer_to(builder, builder.add(address, place)), pitch)
 
 
-@intrinsic
-def load_sums(_: Any, address: Any, pitch: Any) -> Any:
+@_instruction(types.void, types.int64, types.int64)
+def load_sums(builder: Any, address: Any, pitch: Any) -> None:
     """Read the sums, 32 lines of 32 fp32 numbers, `pitch` bytes from line to line."""
-    return _each_sum_tile("tileloadd64")
+    _each_sum_tile("tileloadd64", builder, address, pitch)
 
 
-@intrinsic
-def store_sums(_: Any, address: Any, pitch: Any) -> Any:
+@_instruction(types.void, types.int64, types.int64)
+def store_sums(builder: Any, address: Any, pitch: Any) -> None:
     """Write the sums."""
-    return _each_sum_tile("tilestored64")
+    _each_sum_tile("tilestored64", builder, address, pitch)
 
 
-@intrinsic
-def multiply_tiles(_: Any, left: Any, right: Any, apart: Any) -> Any:
+@_instruction(types.void, *[types.int64] * 3)
+def multiply_tiles(builder: Any, left: Any, right: Any, apart: Any) -> None:
     """Add to the sums the products of two tiles at `left`, and two at `right` that are `apart` bytes apart."""
 
-    def write(builder: Any, left: Any, right: Any, apart: Any) -> None:
-        def load(tile: int, address: Any) -> None:
-            _call_intrinsic(builder, "tileloadd64", _I8(tile), _pointer_to(builder, address), _I64(LINE))
+    def load(tile: int, address: Any) -> None:
+        _call_intrinsic(builder, "tileloadd64", _I8(tile), _pointer_to(builder, address), _I64(LINE))
 
-        load(6, right)
-        load(4, left)
-        _call_intrinsic(builder, "tdpbf16ps", _I8(0), _I8(4), _I8(6))
-        load(7, builder.add(right, apart))
-        _call_intrinsic(builder, "tdpbf16ps", _I8(1), _I8(4), _I8(7))
-        load(5, builder.add(left, _I64(SIDE * LINE)))
-        _call_intrinsic(builder, "tdpbf16ps", _I8(2), _I8(5), _I8(6))
-        _call_intrinsic(builder, "tdpbf16ps", _I8(3), _I8(5), _I8(7))
-
-    return _signature_and_code(3, write)
+    load(6, right)
+    load(4, left)
+    _call_intrinsic(builder, "tdpbf16ps", _I8(0), _I8(4), _I8(6))
+    load(7, builder.add(right, apart))
+    _call_intrinsic(builder, "tdpbf16ps", _I8(1), _I8(4), _I8(7))
+    load(5, builder.add(left, _I64(SIDE * LINE)))
+    _call_intrinsic(builder, "tdpbf16ps", _I8(2), _I8(5), _I8(6))
+    _call_intrinsic(builder, "tdpbf16ps", _I8(3), _I8(5), _I8(7))
 
 
 def _load_words(builder: Any, address: Any, count: Any) -> Any:
@@ -188,37 +158,30 @@ def _store(builder: Any, words: Any, address: Any) -> None:
     builder.store(words, _pointer_to(builder, address, _WORDS)).align = LINE
 
 
-@intrinsic
-def interleave_pixels(_: Any, first: Any, second: Any, third: Any, count: Any, even: Any, odd: Any) -> Any:
+@_instruction(types.void, *[types.int64] * 6)
+def interleave_pixels(builder: Any, first: Any, second: Any, third: Any, count: Any, even: Any, odd: Any) -> None:
     """Three pixels' channels at their addresses, up to 16 of `count`, become a line of two tiles: each channel's first
     and second number at `even`, its second and third at `odd`."""
-
-    def write(builder: Any, first: Any, second: Any, third: Any, count: Any, even: Any, odd: Any) -> None:
-        one, two, three = (_load_words(builder, address, count) for address in (first, second, third))
-        _store(builder, _pack_pairs(builder, one, two), even)
-        _store(builder, _pack_pairs(builder, two, three), odd)
-
-    return _signature_and_code(6, write)
+    one, two, three = (_load_words(builder, address, count) for address in (first, second, third))
+    _store(builder, _pack_pairs(builder, one, two), even)
+    _store(builder, _pack_pairs(builder, two, three), odd)
 
 
-@intrinsic
-def transpose_pixels(_: Any, addresses: Any, offset: Any, count: Any, tile: Any) -> Any:
+@_instruction(types.void, *[types.int64] * 4)
+def transpose_pixels(builder: Any, addresses: Any, offset: Any, count: Any, tile: Any) -> None:
     """The channels from `offset` bytes on, up to 16 of `count`, of 32 pixels become a tile: a line for each channel."""
 
-    def write(builder: Any, addresses: Any, offset: Any, count: Any, tile: Any) -> None:
-        def pixel(number: int) -> Any:
-            address = builder.load(_pointer_to(builder, builder.add(addresses, _I64(8 * number)), _I64))
-            return _load_words(builder, builder.add(address, offset), count)
+    def pixel(number: int) -> Any:
+        address = builder.load(_pointer_to(builder, builder.add(addresses, _I64(8 * number)), _I64))
+        return _load_words(builder, builder.add(address, offset), count)
 
-        lines = [_pack_pairs(builder, pixel(2 * line), pixel(2 * line + 1)) for line in range(SIDE)]
-        for step in (8, 4, 2, 1):  # swap quarters: of the whole, of each quarter, of each of theirs, ...
-            upper = _vector(at if not at & step else SIDE + at - step for at in range(SIDE))
-            lower = _vector(at + step if not at & step else SIDE + at for at in range(SIDE))
-            for line in (line for line in range(SIDE) if not line & step):
-                two = lines[line], lines[line + step]
-                lines[line] = builder.shuffle_vector(*two, upper)
-                lines[line + step] = builder.shuffle_vector(*two, lower)
-        for number, line in enumerate(lines):
-            _store(builder, line, builder.add(tile, _I64(LINE * number)))
-
-    return _signature_and_code(4, write)
+    lines = [_pack_pairs(builder, pixel(2 * line), pixel(2 * line + 1)) for line in range(SIDE)]
+    for step in (8, 4, 2, 1):  # swap quarters: of the whole, of each quarter, of each of theirs, ...
+        upper = _vector(at if not at & step else SIDE + at - step for at in range(SIDE))
+        lower = _vector(at + step if not at & step else SIDE + at for at in range(SIDE))
+        for line in (line for line in range(SIDE) if not line & step):
+            two = lines[line], lines[line + step]
+            lines[line] = builder.shuffle_vector(*two, upper)
+            lines[line + step] = builder.shuffle_vector(*two, lower)
+    for number, line in enumerate(lines):
+        _store(builder, line, builder.add(tile, _I64(LINE * number)))

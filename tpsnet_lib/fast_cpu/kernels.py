@@ -6,8 +6,6 @@ write all maps, from beyond the caches, forward and backward. Here maps are read
 twice backward. Maps are in bf16 and channels last; `optimize` calls nothing here for others. Results do not depend on
 the number of threads: sums are taken over parts that are always the same."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

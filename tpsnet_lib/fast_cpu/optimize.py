@@ -3,8 +3,6 @@
 Only classes change: parameters, buffers, names and hooks stay, and with them checkpoints. In evaluation, in another
 precision, on another device and under torch.compile each class does what the plain one does that it stands for."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any, TypeVar
 
@@ -149,8 +147,8 @@ class _FusedNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        given = [grad.contiguous(memory_format=torch.channels_last) for grad in grads if grad is not None]
-        grad, other = given if len(given) == 2 else (given[0], None)
+        parts = [grad.contiguous(memory_format=torch.channels_last) for grad in grads if grad is not None]
+        grad, other = parts if len(parts) == 2 else (parts[0], None)
         maps, skip, weight, bias, saved = ctx.saved_tensors
         to_maps, to_skip = torch.empty_like(maps), None if skip is None else torch.empty_like(maps)
         to_weight, to_bias = torch.empty_like(weight), torch.empty_like(bias)
