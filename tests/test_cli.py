@@ -75,7 +75,7 @@ def test_a_long_run_is_announced_with_a_way_to_shorten_it_and_a_short_one_is_not
     options = parser.command_line().parse_args(["train", *SMALL, "--set", "train.epochs=3000"])
     config = network_commands._config(options).with_precision("fp32")
     monkeypatch.setattr(network_commands, "LONG", 1.0)
-    assert "6,000 steps of 50 images take about" in (said := network_commands._length_of(config, options))
+    assert "3000 epochs take about" in (said := network_commands._length_of(config, options))
     assert "--set train.epochs=" in said
     monkeypatch.setattr(network_commands, "LONG", 1e9)
     assert network_commands._length_of(config, options) == ""
@@ -104,6 +104,16 @@ def test_bad_input_is_one_line_and_not_a_traceback(
     assert message in err
     assert err.count("\n") == 1
     assert out == ""
+
+
+def test_wrong_names_are_refused_before_torch_is_loaded() -> None:
+    calls = ["describe", "nosuch"], ["run", "nosuch"], ["train", "--set", "train.lrr=1"], ["records", "list", "nosuch"]
+    code = (
+        "import sys\nfrom tpsnet_lib.cli.main import main\n"
+        f"codes = [main(call) for call in {calls}]\n"
+        "sys.exit(codes != [1, 1, 1, 0] or 'torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_config_file_that_builds_objects_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

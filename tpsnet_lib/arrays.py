@@ -1,7 +1,5 @@
 """Arrays in numpy's files, which come from others: whatever numpy's parser makes of a torn one, it is refused."""
 
-from __future__ import annotations
-
 import io
 import warnings
 import zipfile

@@ -1,7 +1,5 @@
 """Adaptive sharpness-aware minimisation: the gradient is taken at the worst weights near those that are trained."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -9,7 +9,6 @@ import threading
 import time
 import zipfile
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar
 
 import torch
@@ -70,18 +69,16 @@ class Checkpoints:
 
     def __enter__(self) -> Checkpoints:
         if threading.current_thread() is threading.main_thread():  # no other may receive signals
-            for number in (signal.SIGINT, signal.SIGTERM) if not self.active else ():
-                self.handlers[number] = signal.signal(number, request_stop)
+            if not self.active:
+                self.handlers.update({n: signal.signal(n, request_stop) for n in (signal.SIGINT, signal.SIGTERM)})
             self.active.append(self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self in self.active:
             self.active.remove(self)
-            for number, handler in self.handlers.items() if not self.active else ():
-                signal.signal(number, handler)
+            while self.handlers and not self.active:
+                signal.signal(*self.handlers.popitem())
 
     def save_or_stop(self, state: TrainState) -> None:
         """Write a checkpoint if one is due after this step.
@@ -98,8 +95,8 @@ class Checkpoints:
             write_checkpoint(self.path, state)
             self.saved_at = time.monotonic()
         if stops:
-            kept = f"; {self.path} holds it, --resume goes on" if self.path else ""
-            stopped = Interrupted(f"stopped at step {state.step} of {state.steps}{kept}")
+            way_on = f"; {self.path} holds it, --resume goes on" if self.path else ""
+            stopped = Interrupted(f"stopped at step {state.step} of {state.steps}{way_on}")
             stopped.requested = self.stop_requested.is_set()
             raise stopped
 

@@ -1,7 +1,5 @@
 """The forward pass and loss of a training step, as Python runs them or compiled by torch.compile."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.config_fields import Checked, checked, option, record_ids
-from tpsnet_lib.files import QUOTED, ConfigError, brief, way_to
+from tpsnet_lib.config_fields import Checked, checked, option, refuse_unknown
+from tpsnet_lib.files import ConfigError, brief
 from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import plain_yaml, read_yaml
 
@@ -157,7 +157,7 @@ class TrainConfig(Checked):
     small_epochs: float = option(0.0, 0, 10_000)  # this many epochs at the start see smaller images
     small_size: int = option(24, 8, 32)  # their side, in pixels
     asam: float = option(0.0, 0, 100)  # rho of adaptive sharpness-aware minimisation, at twice the cost; 0: none
-    teacher: tuple[str, ...] = record_ids()  # records whose networks' averaged logits are learned from (distillation)
+    teacher: tuple[str, ...] = option(())  # records whose networks' averaged logits are learned from (distillation)
     teacher_share: float = option(0.5, 0, 1)  # the share of a target that is the teacher's; the rest is the label's
 
     def shortened(self, epochs: float) -> TrainConfig:
@@ -246,6 +246,10 @@ class RunConfig:
         """The same run from another seed."""
         return replace(self, seed=seed)
 
+    def shortened(self, epochs: float) -> RunConfig:
+        """The same run at another length, annealed to its end."""
+        return replace(self, train=self.train.shortened(epochs))
+
     def _resolved_dict(self) -> dict[str, Any]:
         if self.train.precision == "auto":
             raise ConfigError("train.precision is 'auto': a run has an id once its precision is resolved")
@@ -288,18 +292,18 @@ def parse(tree: Mapping[str, Any]) -> RunConfig:
     Raises `ConfigError` that names the field, its value and what is allowed."""
     if not isinstance(tree, Mapping):
         raise ConfigError(f"a run is {brief(tree)}: give a mapping with {', '.join(_SECTIONS)} and seed")
-    _refuse_unknown("", tree, [*_SECTIONS, "seed"])
+    refuse_unknown("", tree, [*_SECTIONS, "seed"])
     parts = {name: _parse_section(name, tree.get(name) or {}) for name in _SECTIONS}
     return RunConfig(seed=tree.get("seed", 0), **parts)
 
 
-def _parse_section(name: str, given: Any) -> Any:
+def _parse_section(name: str, tree: Any) -> Any:
     kind, key, bases = _SECTIONS[name]
-    if isinstance(given, str):
-        given = {key: given}
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"{name} is {brief(given)}: give fields, such as {{{fields(kind)[0].name}: ...}}, or a name")
-    values = dict(given)
+    if isinstance(tree, str):
+        tree = {key: tree}
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{name} is {brief(tree)}: give fields, such as {{{fields(kind)[0].name}: ...}}, or a name")
+    values = dict(tree)
     base = kind()
     if bases and key in values:
         chosen = values.pop(key)
@@ -307,17 +311,10 @@ def _parse_section(name: str, given: Any) -> Any:
         if not isinstance(chosen, str) or chosen not in bases:
             raise ConfigError(f"{name}.{key} is {brief(chosen)}: choose one of {', '.join(bases)}")
         base = bases[chosen]
-    _refuse_unknown(name, values, [spec.name for spec in fields(kind)] + ([key] if bases else []))
+    refuse_unknown(name, values, [spec.name for spec in fields(kind)] + ([key] if bases else []))
     if name == "model" and "blocks" in values and "channels" in values:  # another depth: per-layer values start anew
         base = replace(base, kernels=base.kernels[:1], skip_kernels=base.skip_kernels[:1])
     return replace(base, **values)
-
-
-def _refuse_unknown(section: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    for key in given:
-        if key not in known:
-            name = f"{section + '.' if section else ''}{str(key)[:QUOTED]}"
-            raise ConfigError(f"{name} is not a field: {way_to(str(key), known)}")
 
 
 def assignment(text: str) -> tuple[str, Any]:

@@ -1,30 +1,23 @@
 """The fields of a config: their ranges and choices, and the check of every value against them."""
 
-from __future__ import annotations
-
+import copy
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import field, fields
-from typing import Any
+from dataclasses import MISSING, field, fields
+from typing import Any, TypeVar
 
-from tpsnet_lib.files import ConfigError, brief
+from tpsnet_lib.files import QUOTED, ConfigError, brief, way_to
 
 
 def option(
-    default: Any,
-    low: float | None = None,
-    high: float | None = None,
-    choices: Sequence[str] = (),
-    or_like: str = "",
+    default: Any, low: float | None = None, high: float | None = None, choices: Sequence[str] = (), or_like: str = ""
 ) -> Any:
     """A dataclass field with the range or the choices its value is checked against; `or_like` is a regular expression
-    of what may stand in a choice's place."""
-    return field(default=default, metadata={"low": low, "high": high, "choices": tuple(choices), "or_like": or_like})
-
-
-def record_ids() -> Any:
-    """A dataclass field of the ids of records, by default of none."""
-    return field(default=(), metadata={"low": None, "high": None, "choices": ()})
+    of what may stand in a choice's place. A text without either may be any."""
+    limits = {"low": low, "high": high, "choices": tuple(choices), "or_like": or_like}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: copy.copy(default), metadata=limits)
+    return field(default=default, metadata=limits)
 
 
 class Checked:
@@ -34,13 +27,36 @@ class Checked:
 
     def __post_init__(self) -> None:
         for spec in fields(self):  # type: ignore[arg-type]
-            value = checked(f"{self.section}.{spec.name}", getattr(self, spec.name), spec.default, spec.metadata)
-            object.__setattr__(self, spec.name, value)
+            default = spec.default_factory() if spec.default_factory is not MISSING else spec.default
+            name = f"{self.section}.{spec.name}" if self.section else spec.name
+            object.__setattr__(self, spec.name, checked(name, getattr(self, spec.name), default, spec.metadata))
+
+
+Fields = TypeVar("Fields", bound=Checked)
+
+
+def from_mapping(kind: type[Fields], tree: Mapping[str, Any]) -> Fields:
+    """A mapping as a dataclass of options; a field that it does not have is a `ConfigError`, as a wrong value is."""
+    refuse_unknown(kind.section, tree, [spec.name for spec in fields(kind)])  # type: ignore[arg-type]
+    return kind(**tree)
+
+
+def refuse_unknown(section: str, tree: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raise `ConfigError` for a key that is not known, with what may have been meant."""
+    for key in tree:
+        if key not in known:
+            name = f"{section + '.' if section else ''}{str(key)[:QUOTED]}"
+            raise ConfigError(f"{name} is not a field: {way_to(str(key), known)}")
 
 
 def checked(name: str, value: Any, default: Any, limits: Mapping[str, Any]) -> Any:
+    """A value of the default's type and within its limits; any other is a `ConfigError` that names the field."""
     if default == ():
         return _checked_ids(name, value)
+    if isinstance(default, (list, dict)):
+        if not isinstance(value, type(default)):
+            raise ConfigError(f"{name} is {brief(value)}: give a {'list' if isinstance(default, list) else 'mapping'}")
+        return value
     if isinstance(default, tuple):
         values = value if isinstance(value, (list, tuple)) else (value,)
         if not values:
@@ -51,8 +67,10 @@ def checked(name: str, value: Any, default: Any, limits: Mapping[str, Any]) -> A
             raise ConfigError(f"{name} is {brief(value)}: give true or false")
         return value
     if isinstance(default, str):
-        if value not in limits["choices"] and not (limits["or_like"] and re.fullmatch(limits["or_like"], str(value))):
-            raise ConfigError(f"{name} is {brief(value)}: choose one of {', '.join(limits['choices'])}")
+        choices, pattern = limits["choices"], limits["or_like"] or ("" if limits["choices"] else "(?s).*")
+        if value not in choices and not (pattern and isinstance(value, str) and re.fullmatch(pattern, value)):
+            way_out = f"choose one of {', '.join(choices)}" if choices else "give text"
+            raise ConfigError(f"{name} is {brief(value)}: {way_out}")
         return value
     try:  # YAML reads 1e-3 as a string: a number written so is still a number
         number = float(value) if isinstance(default, float) else int(value)

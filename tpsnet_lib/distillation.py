@@ -1,7 +1,5 @@
 """Distillation: a network learns from labels and from what trained networks make of the very same images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

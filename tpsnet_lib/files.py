@@ -1,7 +1,5 @@
 """Where things are kept: the project's errors, its root, and writes that are whole or absent."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import errno

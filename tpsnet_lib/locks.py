@@ -1,7 +1,5 @@
 """What processes have to do with each other: locks, which say who holds them, and requests to stop."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -1,13 +1,10 @@
 """What a network of the family costs: its parameters and MACs in closed form, and the budget; nothing is built."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tpsnet_lib.config import IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig
 from tpsnet_lib.files import ConfigError
-from tpsnet_lib.own_blocks import cost_of_block
 
 
 @dataclass(frozen=True)
@@ -85,6 +82,8 @@ def _layer_row(config: ModelConfig, layer: int, inputs: int, side: int) -> Layer
 
 def _with_own_blocks(row: LayerRow, config: ModelConfig, inputs: int, blocks: int, stride: int) -> LayerRow:
     """The row of a layer with its blocks, which are of a class of one's own; the first has the stride."""
+    from tpsnet_lib.own_blocks import cost_of_block  # which needs torch
+
     outputs, side, _ = row.shape
     first_block = cost_of_block(config.block, inputs, outputs, stride, side * stride)
     later_block = cost_of_block(config.block, outputs, outputs, 1, side)

@@ -1,7 +1,5 @@
 """The words of earlier versions that still work; a line on standard error names the word of today."""
 
-from __future__ import annotations
-
 import sys
 
 _EXECUTION = {

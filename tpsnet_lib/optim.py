@@ -1,7 +1,5 @@
 """What moves the weights: optimizers with their parameter groups, learning-rate schedules, the weights' average."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence

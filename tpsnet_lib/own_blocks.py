@@ -7,8 +7,6 @@ class MyBlock(nn.Module):
 config = ModelConfig(blocks=(2, 2, 2), channels=(16, 32, 64), block=register_block(MyBlock))
 """
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """YAML as plain values: nothing in a file builds objects, stands for billions of values or nests without end."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

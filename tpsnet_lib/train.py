@@ -1,7 +1,5 @@
 """Training: one loop, read from top to bottom, from a run config and two sets of images to a trained network."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass

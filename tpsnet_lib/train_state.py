@@ -1,7 +1,5 @@
 """The state of a training run: what changes from step to step, and the figures of its epochs."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 import time

@@ -1,7 +1,5 @@
 """The entry point, `tpsnet ...` or `python -m tpsnet_lib ...`: words become a command, an error becomes one line."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import errno

@@ -1,16 +1,15 @@
 """What `describe`, `data` and `train` do: one network and its data. Results go to standard output."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, RunConfig, assignment, merged, parse
-from tpsnet_lib.files import ConfigError, DataError, project_root
+from tpsnet_lib.files import ConfigError, project_root
+from tpsnet_lib.model_cost import check_budget, count_macs, count_parameters, layer_costs
 from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.progress import duration
@@ -20,15 +19,13 @@ Options = argparse.Namespace
 
 def describe(options: Options) -> int:
     """Print a network's layers and costs; over the budget it is an error, after they are printed."""
-    from tpsnet_lib.model_cost import check_budget, count_macs, count_parameters, layer_costs
-
     sizes: dict[str, Any] = {}
     for name in ("blocks", "channels", "kernels", "skip_kernels"):
         if (values := getattr(options, name)) is not None:
-            sizes[name] = [_int(f"--{name}", item) for text in values for item in text.strip("[]").split(",") if item]
+            sizes[name] = [item for text in values for item in text.strip("[]").split(",") if item]
     for name in ("pool", "stem"):
         if (value := getattr(options, name)) is not None:
-            sizes[name] = _int(f"--{name}", value)
+            sizes[name] = value
     name = current_word("name", options.name or "tpsnet")
     if name not in MEMBERS:
         raise ConfigError(f"no member is called {name!r}: known are {', '.join(MEMBERS)}")
@@ -55,23 +52,16 @@ def describe(options: Options) -> int:
     return 0
 
 
-def _int(name: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ConfigError(f"{name} is {text!r}: give whole numbers") from None
-
-
 def data(options: Options) -> int:
     """Print what data there is, or download it or the reference files of its test images."""
-    from tpsnet_lib.data import datasets, own
+    from tpsnet_lib.data import cifar10, datasets, own
 
     if options.verb == "download":
         root = Path(options.data or "data")
-        if options.dataset != "cifar10":
+        if options.dataset == "cifar10":
+            print(cifar10.download(root, [*options.mirror, *cifar10.archive_urls()]))
+        else:
             print(own.download(options.dataset, root))
-            return 0
-        print(datasets.download(root, [*options.mirror, *datasets.archive_urls()]))
         return 0
     if options.verb == "reference":
         return _reference(options)
@@ -79,21 +69,15 @@ def data(options: Options) -> int:
         name = own.name_of(options.data)
         print(f"{name} in {options.data}: {', '.join(datasets.fingerprint(name, options.data).classes)}")
         return 0
-    folder = datasets.find_root(options.data)
-    if folder is None:
-        raise DataError(
-            "no CIFAR-10 found: `tpsnet data download` gets it, --data or TPSNET_DATA names a copy;"
-            " data.dataset=shapes10 needs none"
-        )
     fingerprint = datasets.fingerprint("cifar10", options.data)
-    print(f"{fingerprint.stamp} in {folder}, training images {fingerprint.sha256[:12]}")
+    print(f"{fingerprint.stamp} in {cifar10.find_root(options.data)}, training images {fingerprint.sha256[:12]}")
     return 0
 
 
 def _reference(options: Options) -> int:
     """Bring the reference files into the folder that is found already, else into one in the data's."""
     from tpsnet_lib.data import reference_labels
-    from tpsnet_lib.data.datasets import find_root
+    from tpsnet_lib.data.cifar10 import find_root
 
     root = find_root(options.data) or Path(options.data or "data")
     folder = reference_labels.find_reference(data=root) or root / "reference"
@@ -106,11 +90,12 @@ def _reference(options: Options) -> int:
 
 def _config(options: Options) -> RunConfig:
     """Default < a folder of one's own as --data < profile < file < --set."""
-    from tpsnet_lib.data import own
-
     trees: list[dict[str, Any]] = []
-    if options.data and own.is_class_folder(options.data):
-        trees.append({"data": own.name_of(options.data)})
+    if options.data:
+        from tpsnet_lib.data import own
+
+        if own.is_class_folder(options.data):
+            trees.append({"data": own.name_of(options.data)})
     if options.profile:
         profiles = read_yaml(project_root() / "report" / "profiles.yaml")["profiles"]
         if options.profile not in profiles:
@@ -127,14 +112,14 @@ def _config(options: Options) -> RunConfig:
 
 def train(options: Options) -> int:
     """Train one network, or read its record where it has been trained before."""
+    config = _config(options)
+
     from tpsnet_lib.device import native_precision, resolve_device
-    from tpsnet_lib.model_cost import check_budget
     from tpsnet_lib.runs.load_or_run import load_or_run
     from tpsnet_lib.runs.records import default_store, in_percent
     from tpsnet_lib.runs.wandb_mirror import Mirror
     from tpsnet_lib.train import TrainOptions
 
-    config = _config(options)
     check_budget(config.model)
     config = config.with_precision(native_precision(resolve_device(options.device)))
     label = Path(options.config).stem if options.config else config.id
@@ -171,36 +156,23 @@ def train(options: Options) -> int:
 
 
 LONG = 600  # seconds
+SHARE = {"cpu": 0.4, "cuda": 0.25}  # of the speed of matrix products that training reaches
 
 
 def _length_of(config: RunConfig, options: Options) -> str:
-    """How long a run will take here, as some of its steps tell, and how to shorten it; empty if it is not `LONG`."""
-    import time
-
-    import torch
-
+    """How long a run will take here, by its operations, and how to shorten it; empty if it is not `LONG`."""
+    from tpsnet_lib.analysis.cost import training_flops
     from tpsnet_lib.data.datasets import fit_and_validation
-    from tpsnet_lib.train import TrainOptions, training_steps
+    from tpsnet_lib.device import matrix_peak, resolve_device
 
-    fit_set, _ = fit_and_validation(config.data, options.data)
-    size = min(config.train.batch_size, len(fit_set))
-    epoch_steps = len(fit_set) // size
-    steps = round(config.train.epochs * epoch_steps)
-    if steps < 1000:
+    device, recipe = resolve_device(options.device), config.train
+    images = recipe.epochs * recipe.copies * len(fit_and_validation(config.data, options.data)[0])
+    speed = SHARE.get(device.type, 0.25) * matrix_peak(device, recipe.precision)
+    if (seconds := training_flops(config, images) / speed) < LONG:
         return ""
-    trial_config = replace(config, train=config.train.shortened(8 / (trial_steps := min(8, epoch_steps))))
-    train_options = TrainOptions(options.device, options.execution, progress="none")
-    times: list[float] = []
-    for _ in training_steps(trial_config, fit_set.subset(torch.arange(trial_steps * size)), None, train_options):
-        times.append(time.monotonic())
-        if len(times) > 3 and times[-1] - times[0] > 5:
-            break
-    seconds = steps * (times[-1] - times[0]) / (len(times) - 1)
-    if seconds < LONG:
-        return ""
-    epochs = max(1, int(config.train.epochs * LONG / seconds))
+    epochs = max(1, int(recipe.epochs * LONG / seconds))
     return (
-        f"{steps:,} steps of {size} images take about {duration(seconds)} here. Shorter: --set train.epochs={epochs}"
-        f" (about {duration(seconds * epochs / config.train.epochs)}), --set data.train_size=5000, or a smaller network"
+        f"{recipe.epochs:g} epochs take about {duration(seconds)} here. Shorter: --set train.epochs={epochs}"
+        f" (about {duration(seconds * epochs / recipe.epochs)}), --set data.train_size=5000, or a smaller network"
         " and recipe, --set model=classroom --set train=sprint"
     )

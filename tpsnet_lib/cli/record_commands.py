@@ -1,7 +1,5 @@
 """What `test`, `predict`, `convert` and `records` do with records. Results go to standard output."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

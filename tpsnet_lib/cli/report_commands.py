@@ -1,7 +1,5 @@
 """What `notebooks`, `report` and `figures` do. Results go to standard output."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any

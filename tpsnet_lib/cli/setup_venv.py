@@ -2,8 +2,6 @@
 
 Only the standard library is imported here: `python3 -m tpsnet_lib setup` runs before anything is installed."""
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

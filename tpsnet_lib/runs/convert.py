@@ -3,8 +3,6 @@
 The file takes images as bytes and gives probabilities, so that whoever runs it need not know how a network of this
 project takes its inputs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """Experiments: questions as YAML, the runs that answer them, their records, and the runs that are still pending."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import itertools
@@ -12,27 +10,54 @@ from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.config import RunConfig, merged, parse
-from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root
+from tpsnet_lib.config_fields import Checked, from_mapping, option
+from tpsnet_lib.files import ConfigError, brief, project_root
 from tpsnet_lib.model_cost import check_budget
 from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.runs.records import Record, Store, default_store
-from tpsnet_lib.runs.search_space import Draws, load_spaces, sample, spaces_file
+from tpsnet_lib.runs.search_space import MAX_DRAWS, Draws, load_spaces, sample, spaces_file
 
-_FIELDS: dict[str, tuple[type, ...]] = {  # with the types of their values
-    "question": (str,),
-    "needs": (str,),
-    "priority": (int,),
-    "minutes": (int, float),
-    "final": (bool,),
-    "weights": (bool,),
-    "base": (dict,),
-    "runs": (list,),
-    "grid": (dict,),
-    "search": (dict,),
-    "seeds": (list,),
-}
 MAX_RUNS = 10_000  # of an experiment
+
+
+@dataclass(frozen=True)
+class ExperimentFile(Checked):
+    """The fields of an experiment's file."""
+
+    question: str = option("")
+    needs: str = option("cpu", choices=("cpu", "gpu"))
+    priority: int = option(100)  # lower runs first
+    minutes: float = option(1.0, 0, 1e6)  # expected for one run on what it needs
+    final: bool = option(False)  # its records may be opened on the test set
+    weights: bool = option(False)  # its records keep their weights
+    base: dict[str, Any] = option({})  # of every run
+    runs: list[Mapping[str, Any]] = option([{}])  # what each varies, and its label
+    grid: dict[str, list[Any]] = option({})  # values that every run is crossed with
+    search: dict[str, Any] = option({})  # or a `Search` in place of both
+    seeds: list[int] = option([0])
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for run in self.runs:
+            if not isinstance(run, dict):
+                raise ConfigError(f"runs holds {brief(run)}: give mappings")
+        for name, values in (*self.grid.items(), ("runs", self.runs), ("seeds", self.seeds)):
+            if not isinstance(values, list) or not values:
+                raise ConfigError(f"{brief(name)} is {brief(values)}: give a list with content")
+        if (count := len(self.runs) * len(self.seeds) * math.prod(map(len, self.grid.values()))) > MAX_RUNS:
+            raise ConfigError(f"these are {count:,} runs: give at most {MAX_RUNS:,}")
+
+
+@dataclass(frozen=True)
+class Search(Checked):
+    """A random search: so many draws of a space of `report/spaces.yaml`."""
+
+    section = "search"
+
+    space: str = option("")
+    draws: int = option(0, 1, MAX_DRAWS)
+    seed: int = option(0)
 
 
 @dataclass(frozen=True)
@@ -93,47 +118,13 @@ def load_experiment(name: str | Path) -> Experiment:
 def _load(path: Path, *modified: int) -> Experiment:
     tree = read_yaml(path)
     try:
-        _check_fields(tree)
-        draws = _search_draws(tree)
-        runs = _runs(path, tree, draws)
+        declared = from_mapping(ExperimentFile, {"weights": tree.get("final", False), **tree})
+        draws = _search_draws(declared)
+        runs = _runs(path.stem, declared, draws)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    return Experiment(
-        name=path.stem,
-        question=tree.get("question", ""),
-        needs=tree.get("needs", "cpu"),
-        priority=tree.get("priority", 100),
-        minutes=float(tree.get("minutes", 1)),
-        final=tree.get("final", False),
-        weights=tree.get("weights", tree.get("final", False)),
-        runs=runs,
-        draws=draws,
-    )
-
-
-def _check_fields(tree: Mapping[str, Any]) -> None:
-    """Refuse fields that are not known and values of another type."""
-    for name, value in tree.items():
-        if name not in _FIELDS:
-            raise ConfigError(f"{str(name)[:QUOTED]} is not a field: known are {', '.join(sorted(_FIELDS))}")
-        kinds = _FIELDS[name]
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise ConfigError(f"{name} is {brief(value)}: give {' or '.join(kind.__name__ for kind in kinds)}")
-    if tree.get("needs", "cpu") not in ("cpu", "gpu"):
-        raise ConfigError(f"needs is {brief(tree['needs'])}: give cpu or gpu")
-    if not 0 <= tree.get("minutes", 1) < math.inf:
-        raise ConfigError(f"minutes is {brief(tree['minutes'])}: give the expected minutes of a run")
-    for name, items in (("runs", tree.get("runs", [])), ("grid", list(tree.get("grid", {}).values()))):
-        kind = dict if name == "runs" else list
-        if wrong := [item for item in items if not isinstance(item, kind) or not item]:
-            raise ConfigError(
-                f"{name} holds {brief(wrong[0])}: give a {'mapping' if kind is dict else 'list'} with content"
-            )
-    if not tree.get("seeds", [0]):
-        raise ConfigError("seeds is empty: give at least one")
-    sizes = [tree.get("runs") or [0], *tree.get("grid", {}).values(), tree.get("seeds", [0])]
-    if (count := math.prod(map(len, sizes))) > MAX_RUNS:
-        raise ConfigError(f"these are {count:,} runs: give at most {MAX_RUNS:,}")
+    head = declared.question, declared.needs, declared.priority, declared.minutes, declared.final, declared.weights
+    return Experiment(path.stem, *head, runs, draws)
 
 
 def all_experiments(faults: list[str] | None = None) -> list[Experiment]:
@@ -150,30 +141,26 @@ def all_experiments(faults: list[str] | None = None) -> list[Experiment]:
     return sorted(experiments, key=lambda experiment: (experiment.priority, experiment.name))
 
 
-def _search_draws(tree: Mapping[str, Any]) -> Draws | None:
-    if not (search := tree.get("search")):
+def _search_draws(declared: ExperimentFile) -> Draws | None:
+    if not declared.search:
         return None
-    spaces, name = load_spaces(), search.get("space")
-    if not isinstance(name, str) or name not in spaces:
-        raise ConfigError(f"search.space is {brief(name)}: known are {', '.join(spaces)}")
-    draws, seed = search.get("draws"), search.get("seed", 0)
-    if type(draws) is not int or type(seed) is not int:
-        raise ConfigError(f"search is {brief(search)}: give draws, and seed if not 0, as whole numbers")
-    return sample(spaces[name], seed, draws, tree.get("base", {}))
+    search, spaces = from_mapping(Search, declared.search), load_spaces()
+    if search.space not in spaces:
+        raise ConfigError(f"search.space is {brief(search.space)}: known are {', '.join(spaces)}")
+    return sample(spaces[search.space], search.seed, search.draws, declared.base)
 
 
-def _runs(path: Path, tree: Mapping[str, Any], draws: Draws | None) -> list[Run]:
-    base, seeds = tree.get("base", {}), tree.get("seeds", [0])
+def _runs(name: str, declared: ExperimentFile, draws: Draws | None) -> list[Run]:
     if draws is not None:
         pairs = zip(draws.configs, draws.values, strict=True)
         runs = [Run(f"draw {index}", config, values) for index, (config, values) in enumerate(pairs)]
     else:
         runs = []
-        for point in _crossed(tree.get("runs") or [{}], tree.get("grid", {})):
+        for point in _crossed(declared.runs, declared.grid):
             factors = {key: value for key, value in point.items() if key != "label"}
-            label = str(point.get("label", ", ".join(f"{key}={value}" for key, value in factors.items()) or path.stem))
-            runs.append(Run(label, parse(merged(base, factors)), factors))
-    seeded = [Run(run.label, run.config.with_seed(seed), run.factors) for run in runs for seed in seeds]
+            label = str(point.get("label", ", ".join(f"{key}={value}" for key, value in factors.items()) or name))
+            runs.append(Run(label, parse(merged(declared.base, factors)), factors))
+    seeded = [Run(run.label, run.config.with_seed(seed), run.factors) for run in runs for seed in declared.seeds]
     for run in seeded:
         check_budget(run.config.model)
     return seeded

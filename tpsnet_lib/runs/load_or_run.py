@@ -1,7 +1,5 @@
 """A run that is asked of a store: its record is read, or else it is trained, and the record is written."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Generator
 from dataclasses import replace

@@ -1,8 +1,6 @@
 """Running many: the jobs of some experiments, side by side on this machine: on a CPU in processes of their own, on a
 CUDA device by turns in this one."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import math

@@ -5,8 +5,6 @@ out or put in breaks the chain below it; what breaks at the end is seen by compa
 ways. The first lines of the committed log have no `previous`: they were written before this rule, and the line `rule`
 binds them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """What ships with the project: records copied to the committed store, or many as the rows of one file."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterable, Iterator

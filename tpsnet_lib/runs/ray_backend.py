@@ -3,18 +3,15 @@
 The store is the truth and Tune keeps no state of its own: a search whose driver was killed is started again, and runs
 what has no record yet. Importing this module imports Ray; `ConfigError` where it is not installed."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os
-import shutil
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +20,20 @@ import torch
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import fingerprint
 from tpsnet_lib.device import resolve_device
-from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError
+from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError, brief, temporary
 from tpsnet_lib.locks import Held, lock, signals_answered_by
-from tpsnet_lib.runs.experiments import Run, find_record
 from tpsnet_lib.runs.load_or_run import record_failure
 from tpsnet_lib.runs.local_backend import RunOptions, WorkerSettings, work
 from tpsnet_lib.runs.provenance import now
 from tpsnet_lib.runs.records import Record
 from tpsnet_lib.runs.search_results import Job, SearchResults
 
-# No reports home, no logs beside ours, no tables in the terminal; signals are answered here.
-for _name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_AIR_NEW_OUTPUT"):
-    os.environ.setdefault(_name, "0")
-for _name in ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "TUNE_DISABLE_SIGINT_HANDLER"):
-    os.environ.setdefault(_name, "1")
-os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+SETTINGS = {  # no reports home, no logs beside ours, no tables in the terminal; signals are answered here
+    **dict.fromkeys(("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_AIR_NEW_OUTPUT"), "0"),
+    **dict.fromkeys(("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "TUNE_DISABLE_SIGINT_HANDLER"), "1"),
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+os.environ.update({**SETTINGS, **os.environ})
 try:
     import ray
     from ray import tune
@@ -58,6 +54,10 @@ class RayOptions(RunOptions):
     gpus_per_run: float | None = None  # 0.25 packs four runs on a GPU; of a cluster none, unless asked for
     asha: bool = False
 
+    def runs(self, config: RunConfig) -> list[RunConfig]:
+        """The runs of a job, the last one its own."""
+        return rungs(config) if self.asha else [config]
+
 
 def run_all(jobs: Sequence[Job], options: RayOptions) -> list[Record]:
     """Run jobs as `local_backend.run_all` does, on Ray Tune; returns their records.
@@ -72,28 +72,25 @@ def run_all(jobs: Sequence[Job], options: RayOptions) -> list[Record]:
     if not jobs:
         return []
     folder = options.store.writable.resolve() / ".ray" / "+".join(dict.fromkeys(e.name for e, _ in jobs))[:80]
-    stop = folder / "stop"  # on this file every worker leaves its checkpoint, and Tune ends
-
-    def request_stop(*_: object) -> None:
-        if stop.exists():  # asked a second time
-            raise KeyboardInterrupt
-        stop.touch()
-
     with (
         connected(options.address, options.workers or 1),
         options.results(jobs) as results,
-        contextlib.ExitStack() as stack,
+        lock(folder.with_suffix(".lock"), _refuse_a_second),
+        temporary(folder) as work_folder,
     ):
-        stack.enter_context(lock(folder.with_suffix(".lock"), _refuse_a_second))
-        shutil.rmtree(folder, ignore_errors=True)  # of a driver that was killed
-        folder.mkdir()
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.enter_context(signals_answered_by(request_stop, signal.SIGINT, signal.SIGTERM))
-        counter = _Counter(results, options)
-        for result in list(_tuner(jobs, counter, folder, stop, options).fit()):  # type: ignore[call-overload]
-            counter.explain(result)
-        if stop.exists():
-            raise KeyboardInterrupt
+        stop = work_folder / "stop"  # on this file every worker leaves its checkpoint, and Tune ends
+
+        def request_stop(*_: object) -> None:
+            if stop.exists():  # asked a second time
+                raise KeyboardInterrupt
+            stop.touch()
+
+        with signals_answered_by(request_stop, signal.SIGINT, signal.SIGTERM):
+            counter = _Counter(results, options)
+            for result in list(_tuner(jobs, counter, stop, options).fit()):  # type: ignore[call-overload]
+                counter.explain(result)
+            if stop.exists():
+                raise KeyboardInterrupt
     return results.records
 
 
@@ -114,15 +111,15 @@ def connected(address: str | None, workers: int) -> Iterator[None]:
         yield
         return
     local = {} if address else {"num_cpus": workers, "include_dashboard": False, "object_store_memory": 100 * 2**20}
-    for attempt in range(1, STARTS + 1):
+    for attempts_left in reversed(range(STARTS)):
         try:
             ray.init(address or "local", log_to_driver=False, logging_level="CRITICAL", **local)  # type: ignore[arg-type]
             break
         except Exception as error:  # Ray has no narrower one for a node that does not start in its 30 seconds
             ray.shutdown()
-            if attempt == STARTS or "timed out" not in str(error):
-                reason = str(error).strip().splitlines()[0][:150]
-                raise TpsnetError(f"Ray did not start ({reason}): is this machine busy? Use --backend local") from None
+            if not attempts_left or "timed out" not in str(error):
+                way_out = "is this machine busy? Use --backend local"
+                raise TpsnetError(f"Ray did not start ({brief(error)}): {way_out}") from None
     try:
         yield
     finally:
@@ -132,8 +129,8 @@ def connected(address: str | None, workers: int) -> Iterator[None]:
 def rungs(config: RunConfig) -> list[RunConfig]:
     """The runs that ASHA leads a job through: for 1, 3, 9 ... epochs, each annealed to its own length, and last the
     job's own, unchanged."""
-    epochs = [float(ETA**rung) for rung in range(20) if ETA**rung < config.train.epochs]
-    return [*(replace(config, train=config.train.shortened(length)) for length in epochs), config]
+    epochs = (float(ETA**rung) for rung in range(20) if ETA**rung < config.train.epochs)
+    return [*map(config.shortened, epochs), config]
 
 
 class Trial(tune.Trainable):
@@ -141,11 +138,10 @@ class Trial(tune.Trainable):
 
     A class, not a function: a step runs in its process's main thread, where training answers a signal."""
 
-    def setup(  # type: ignore[override]
-        self, config: dict[str, Any], jobs: Sequence[Job], settings: WorkerSettings, stop: Path, asha: bool
-    ) -> None:
-        """`config["job"]`: the number of a job. A thread answers the stop file with SIGTERM, as training knows it."""
-        self.jobs, self.settings, self.stop_file, self.asha = jobs, settings, stop, asha
+    def setup(self, config: dict[str, Any], jobs: Sequence[Any], settings: WorkerSettings, stop: Path) -> None:  # type: ignore[override]
+        """`config["job"]`: the number of a job (minutes, whether weights are kept, runs). A thread answers the stop
+        file with SIGTERM, as training knows it."""
+        self.jobs, self.settings, self.stop_file = jobs, settings, stop
 
         def watch() -> None:
             while not stop.exists():
@@ -160,13 +156,12 @@ class Trial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train or read the next run; the last run of a job, a failure and an interruption say `done`."""
-        experiment, run = self.jobs[self.config["job"]]
-        runs = rungs(run.config) if self.asha else [run.config]
+        minutes, weights, runs = self.jobs[self.config["job"]]
         config = runs[self.iteration]
         result = {"epochs": config.train.epochs, "validation_accuracy": 0.0, "recorded": False, "done": True}
-        if not self.stop_file.exists() and self.settings.has_time_for(experiment.minutes):
+        if not self.stop_file.exists() and self.settings.has_time_for(minutes):
             with contextlib.suppress(Interrupted):
-                record = self.settings.store.load(work(config, experiment.weights, self.settings))
+                record = self.settings.store.load(work(config, weights, self.settings))
                 result |= {"recorded": True, "done": bool(record.failed) or config is runs[-1]}
                 result["validation_accuracy"] = record.metrics.get("validation_accuracy", 0.0)
         return result
@@ -176,8 +171,8 @@ class _Counter(tune.Callback):
     """Counts each trial that ends with a record, and explains what became of the others."""
 
     def __init__(self, results: SearchResults, options: RayOptions) -> None:
-        self.jobs, self.results, self.options = results.jobs, results, options
-        self.uncounted = set(range(len(self.jobs)))
+        self.results, self.options = results, options
+        self.uncounted = dict(enumerate(results.jobs))
 
     def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
         return tune.Callback, ()  # Tune writes its settings to a file, which nothing reads
@@ -190,57 +185,49 @@ class _Counter(tune.Callback):
         """Count a trial as soon as it has ended."""
         self.count(trial.config["job"])
 
-    def count(self, number: int) -> bool:
-        """Whether a trial has a record; it is counted once, by the last of its runs that has one."""
-        config = self.jobs[number][1].config
-        for rung in reversed(rungs(config) if self.options.asha else [config]) if number in self.uncounted else ():
-            if (record := find_record(Run("", rung, {}), self.options.store)) is not None:
-                self.uncounted.remove(number)
-                self.results.add(self.jobs[number], record)
-                break
-        return number not in self.uncounted
+    def count(self, number: int) -> None:
+        """Count a trial once, by the last of its runs that has a record."""
+        runs = self.options.runs(self.uncounted[number][1].config) if number in self.uncounted else []
+        ids = [run_id for config in reversed(runs) for run_id in config.possible_ids]
+        if record := next(filter(None, map(self.options.store.find, ids)), None):
+            self.results.add(self.uncounted.pop(number), record)
 
     def explain(self, result: Any) -> None:
         """Once Tune has ended: why a trial has no record; one whose time was up just stays pending."""
-        number, store, reason = result.config["job"], self.options.store, str(result.error or "").strip()
-        if self.count(number):
+        number, options, reason = result.config["job"], self.options, str(result.error or "").strip()
+        self.count(number)
+        if (job := self.uncounted.get(number)) is None:
             return
         if "low on memory" in reason:  # Ray ends the worker that takes the most before the system does
-            config, device = self.jobs[number][1].config, resolve_device(self.options.training.device)
             reason = "out of memory: Ray ended its worker, as the machine ran low on memory"
-            record_failure(config, reason, store, self.options.root, device, now())
+            device = resolve_device(options.training.device)
+            record_failure(job[1].config, reason, options.store, options.root, device, now())
             self.count(number)
         elif reason:
-            self.results.give_up(
-                self.jobs[number], f"{RETRIES + 1} attempts ended with {reason.splitlines()[-1].strip()}"
-            )
+            self.results.give_up(job, f"{RETRIES + 1} attempts ended with {reason.splitlines()[-1].strip()}")
         elif (result.metrics or {}).get("recorded"):
-            reason = f"its record is not in {store.writable}: a cluster's nodes must share this folder"
-            self.results.give_up(self.jobs[number], reason)
+            shared = "a cluster's nodes must share this folder"
+            self.results.give_up(job, f"its record is not in {options.store.writable}: {shared}")
 
 
-def _tuner(jobs: Sequence[Job], counter: _Counter, folder: Path, stop: Path, options: RayOptions) -> tune.Tuner:
+def _tuner(jobs: Sequence[Job], counter: _Counter, stop: Path, options: RayOptions) -> tune.Tuner:
     longest = math.ceil(max(run.config.train.epochs for _, run in jobs))
     asha = ASHAScheduler(time_attr="epochs", max_t=longest, grace_period=1, reduction_factor=ETA)
-    constants = {"jobs": list(jobs), "settings": options.worker(threads=1), "stop": stop, "asha": options.asha}
+    at_once = options.workers or (None if options.address else 1)
+    search_settings = {
+        "scheduler": asha if options.asha else None,
+        "max_concurrent_trials": at_once,
+        "reuse_actors": True,
+    }
+    again, nothing = tune.FailureConfig(max_failures=RETRIES), tune.CheckpointConfig(checkpoint_at_end=False)
+    run_settings = {"failure_config": again, "checkpoint_config": nothing, "callbacks": [counter], "verbose": 0}
+    what = [(experiment.minutes, experiment.weights, options.runs(run.config)) for experiment, run in jobs]
+    trial = tune.with_parameters(Trial, jobs=what, settings=options.worker(threads=1), stop=stop)
     return tune.Tuner(
-        tune.with_resources(tune.with_parameters(Trial, **constants), {"cpu": 1, "gpu": _gpus(options)}),
+        tune.with_resources(trial, {"cpu": 1, "gpu": _gpus(options)}),
         param_space={"job": tune.grid_search(list(range(len(jobs))))},
-        tune_config=tune.TuneConfig(
-            metric="validation_accuracy",
-            mode="max",
-            scheduler=asha if options.asha else None,
-            max_concurrent_trials=options.workers or (None if options.address else 1),
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(folder),
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # what a trial has done is in the store
-            callbacks=[counter],
-            verbose=0,
-        ),
+        tune_config=tune.TuneConfig(metric="validation_accuracy", mode="max", **search_settings),  # type: ignore[arg-type]
+        run_config=tune.RunConfig(name="tune", storage_path=str(stop.parent), **run_settings),  # type: ignore[arg-type]
     )
 
 

@@ -2,8 +2,6 @@
 
 Sums show that a record was not changed since it was written; they say nothing of who wrote it."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Iterable, Mapping

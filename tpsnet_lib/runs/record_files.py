@@ -9,16 +9,17 @@ import json
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import save
+from typing import TYPE_CHECKING, Any
 
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.files import RecordError, folder_whole, sha256_of, write_json, write_whole
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.record_checks import read_sums
-from tpsnet_lib.train_state import TrainState
+
+if TYPE_CHECKING:  # sums are checked without torch
+    import torch
+
+    from tpsnet_lib.train_state import TrainState
 
 WEIGHTS = "weights.safetensors"
 SUMS = "SHA256SUMS"
@@ -104,6 +105,8 @@ def _write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
 def write_weights(path: Path, model: torch.nn.Module, config: RunConfig) -> None:
     """Write a network's weights as safetensors with its config in the metadata: matrices and kernels in half precision,
     in which they are scored and published; norms and biases in fp32."""
+    from safetensors.torch import save
+
     values = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     state = {name: value.half() if value.ndim > 1 else value for name, value in values.items()}
     metadata = {"id": config.id, "config": json.dumps(config.to_dict()), "format": "pt"}

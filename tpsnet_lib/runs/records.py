@@ -9,30 +9,17 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError, safe_open
+from typing import TYPE_CHECKING, Any
 
 from tpsnet_lib.config import RunConfig, parse
-from tpsnet_lib.files import (
-    ConfigError,
-    RecordError,
-    brief,
-    project_root,
-    read_json,
-    read_text,
-    sweep,
-)
-from tpsnet_lib.model import ResNet, build
-from tpsnet_lib.runs.record_checks import (
-    WAY_OUT,
-    checked_curve,
-    checked_metrics,
-    checked_provenance,
-    read_history,
-)
+from tpsnet_lib.files import ConfigError, RecordError, brief, project_root, read_json, read_text, sweep
+from tpsnet_lib.runs.record_checks import WAY_OUT, checked_curve, checked_metrics, checked_provenance, read_history
 from tpsnet_lib.runs.record_files import SUMS, WEIGHTS, check_sums, row_sum
+
+if TYPE_CHECKING:  # records are listed without torch
+    import torch
+
+    from tpsnet_lib.model import ResNet
 
 LARGEST_TRIALS = 2**26  # bytes of a file of trials; 500 trials have one million
 
@@ -84,6 +71,10 @@ class Record:
     def load_model(self, device: str | torch.device = "cpu") -> ResNet:
         """The trained network in evaluation mode, in fp32; `RecordError` if its weights are missing, altered or of
         another network."""
+        from safetensors import SafetensorError, safe_open
+
+        from tpsnet_lib.model import build
+
         path = self.path / WEIGHTS
         if not path.is_file():
             raise RecordError(f"{path} is missing: this record was kept without weights; train it again with them")

@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Generator
 from concurrent.futures import Future
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -36,9 +35,7 @@ class RoundRobin(Generic[Result]):
     def __enter__(self) -> RoundRobin[Result]:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the running ones; what is in training leaves its checkpoint."""
         request_stop()
         for future, (run, _) in self.running.items():

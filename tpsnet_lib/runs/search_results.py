@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.files import Interrupted, TpsnetError
@@ -82,11 +81,9 @@ class SearchResults:
         self.progress.bar.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Raise what befell the search in one line: a stop on request, or the runs that could not be finished."""
-        self.progress.bar.__exit__(kind, error, trace)
+        self.progress.bar.__exit__()
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             done = f"{len(self.records)} of {len(self.jobs)} runs done"
             raise Interrupted(f"stopped with {done}; the same command goes on") from None

@@ -1,7 +1,5 @@
 """Random search: spaces as data, and draws from them that are the same on every machine."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -10,15 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tpsnet_lib.config import (
-    IMAGE_SIZE,
-    PARAMETER_BUDGET,
-    ModelConfig,
-    RunConfig,
-    TrainConfig,
-    merged,
-    parse,
-)
+from tpsnet_lib.config import IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig, RunConfig, TrainConfig, merged, parse
 from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root, way_to
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.plain_yaml import read_yaml
@@ -96,27 +86,26 @@ def parse_space(name: str, tree: Mapping[str, Any]) -> Space:
 
 def _check_dimension(name: str, dimension: Any, low: float, high: float) -> None:
     """Refuse what `_draw` could not draw from, and numbers out of range where there is one."""
-    way_out = "give choices, or {int|uniform|log: [low, high]}"
-    limited = high < math.inf
+    limited, kind, values = high < math.inf, "", dimension
     if dimension == "fits" and not limited:
         return
-    values, integers = dimension, name.endswith("layers")
     if isinstance(dimension, Mapping) and len(dimension) == 1:
         ((kind, values),) = dimension.items()
-        numbers = isinstance(values, list) and len(values) == 2 and all(map(_is_number, values))
-        if kind not in ("int", "uniform", "log") or not numbers or not values[0] <= values[1]:
-            raise ConfigError(f"{name} is {brief(dimension)}: {way_out}")
-        if (kind == "int" and not all(isinstance(value, int) for value in values)) or (
-            kind == "log" and values[0] <= 0
-        ):
-            raise ConfigError(f"{name} is {brief(dimension)}: give whole numbers for int, and numbers above 0 for log")
-        integers = integers and kind != "int"
-    if not isinstance(values, (list, tuple)) or not values:
-        raise ConfigError(f"{name} is {brief(dimension)}: {way_out}")
-    if limited and not all(_is_number(value) and low <= value <= high for value in values):
-        raise ConfigError(f"{name} is {brief(dimension)}: give numbers from {low} to {high}")
-    if integers and not all(isinstance(value, int) for value in values):
-        raise ConfigError(f"{name} is {brief(dimension)}: give whole numbers")
+    fault = ""
+    if kind not in ("", "int", "uniform", "log") or not isinstance(values, (list, tuple)) or not values:
+        fault = "give choices, or {int|uniform|log: [low, high]}"
+    elif (kind or limited) and not all(map(_is_number, values)):
+        fault = "give numbers"
+    elif kind and not (len(values) == 2 and values[0] <= values[1]):
+        fault = f"give {{{kind}: [low, high]}}"
+    elif limited and not all(low <= value <= high for value in values):
+        fault = f"give numbers from {low} to {high}"
+    elif (kind == "int" or name.endswith("layers")) and not all(isinstance(value, int) for value in values):
+        fault = "give whole numbers"
+    elif kind == "log" and values[0] <= 0:
+        fault = "give numbers above 0"
+    if fault:
+        raise ConfigError(f"{name} is {brief(dimension)}: {fault}")
 
 
 def _is_number(value: Any) -> bool:

@@ -1,7 +1,5 @@
 """Weights & Biases, optional: runs mirrored from training and from records. The records stay the truth."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys
