@@ -8,7 +8,6 @@ part is stratified, and so is every prefix of either whose length is a multiple 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -54,9 +53,8 @@ class ImageSet:
 
 
 def resolve_dataset(name: str, data: str | Path | None = None) -> str:
-    """A data set by name; `auto` is CIFAR-10 where it is found or its place is named, else shapes10."""
-    named = data or os.environ.get("TPSNET_DATA")
-    return name if name != "auto" else "cifar10" if named or find_root() else "shapes10"
+    """A data set by name; `auto` is CIFAR-10 where it is found, or `data` names its place, else shapes10."""
+    return name if name != "auto" else "cifar10" if data or find_root() else "shapes10"
 
 
 def class_names(dataset: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -82,7 +83,7 @@ def make(
 def _dataset(profile: str, given: Mapping[str, Any]) -> str:
     """The stamp of the data that the notebooks will find; a place that was named and holds none is an error."""
     chosen = given.get("dataset") or run_notebooks.load_profile(profile).parameters.get("dataset", "auto")
-    data = given.get("data") or None
+    data = given.get("data") or os.environ.get("TPSNET_DATA")
     fingerprint = datasets.fingerprint(datasets.resolve_dataset(chosen, data), data)
     return f"{fingerprint.stamp}, training images {fingerprint.sha256[:12]}"
 
