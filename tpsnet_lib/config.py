@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -219,12 +220,12 @@ class RunConfig:
             **({"seed": self.seed} if self.seed else {}),
         }
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The first 12 hex digits of the SHA-256 of the canonical JSON; `ConfigError` while precision is `auto`."""
         return _digest(self._resolved_dict())
 
-    @property
+    @cached_property
     def group_id(self) -> str:
         """The id without the seed: runs of one group differ by chance alone."""
         return _digest({key: value for key, value in self._resolved_dict().items() if key != "seed"})
@@ -256,8 +257,13 @@ class RunConfig:
         return self.to_dict()
 
 
+@cache
+def _defaults(section: Any) -> dict[str, Any]:
+    return asdict(section())
+
+
 def _differences(config: Any) -> dict[str, Any]:
-    defaults = asdict(type(config)())
+    defaults = _defaults(config.__class__)
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in asdict(config).items()
