@@ -137,7 +137,7 @@ def in_experiment(text: str, number: int, folder: Path) -> str:
         mock.patch.object(openings, "all_openings", return_value=[line]),
         mock.patch.object(openings, "scored_again", return_value=[]),
     ):
-        return closing._pending(Store(folder / "none")) + closing._openings(Store(folder / "none"))
+        return closing._pending(Store(folder / "none")) + closing._openings(Store(folder / "none"), {})
 
 
 SVG = "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><title>{0}</title>{0}</svg>"
