@@ -211,7 +211,10 @@ def test_any_answer_gets_one_line(kind: str, lines: list[str]) -> None:
         task.check(answer)
     assert lines[0] == "**Right.**"
     assert all(line.startswith(tasks.NOT_ANSWERED) for line in lines[1:5])
-    assert all(line.startswith("**Not yet.**") and "\n" not in line for line in lines[5:])
+    empty = [tasks.NOT_ANSWERED if isinstance(each, list | dict) and not each else "**Not yet.**" for each in NONSENSE]
+    for line, start in zip(lines[5:], ["**Not yet.**", *empty], strict=True):
+        assert line.startswith(start)
+        assert "\n" not in line
     assert len(lines) == 6 + len(NONSENSE)
 
 
@@ -248,9 +251,11 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         (tasks.names({"flip"}, known=["flip", "crop"]), ["filp"], "did you mean 'flip'"),
         (tasks.names({"flip"}, known=["flip", "crop"]), ["flip", "crop"], "1 of your 2 names does not belong"),
         (tasks.names({"flip"}, known=["flip", "crop"]), "crop", "'crop' is not right."),
+        (tasks.names({"crop"}, known=["flip", "crop"]), 3, "such as ['flip'], not `3`"),
+        (tasks.names({"crop"}, known=["flip", "crop"]), [], "Not answered yet."),
         (tasks.names({"flip", "crop"}, known=["flip", "crop"]), "flip", "1 more is missing"),
         (tasks.function(doubled, torch.ones(3)), lambda values: values[:2], "shape [2]; expected is [3]"),
-        (tasks.function(doubled, torch.ones(3)), lambda values: 3 * values, "3 of 3 values differ"),
+        (tasks.function(doubled, torch.ones(3)), lambda values: 3 * values, "Value 1 of 3 is the first"),
         (tasks.function(0.5), lambda: torch.ones(2), "shape [2]; expected is one number"),
         (tasks.function(refused), lambda: 1, "checked: there is no such variable."),
         (tasks.function(doubled, torch.ones(3)), lambda values: values[7], "raises IndexError"),

@@ -75,7 +75,7 @@ def room(given: torch.Tensor, record: Record) -> dict[str, Any]:
         "predicted": predicted,
         "correct": correct,
         "accuracy": stats.proportion(int(correct.sum()), 600),
-        "guess": None,
+        **{f"{what}_guess": None for what in ("images", "class", "people", "trust", "models", "stress")},
         "others": reference(),
     }
 
@@ -191,6 +191,15 @@ def test_six_views_are_three_shifts_and_their_mirrors(tiny_record):
     assert all(torch.equal(views[i].flip(3), views[i + 3]) for i in range(3))
 
 
+def test_a_risk_that_does_not_look_at_the_confidence_is_not_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(tasks, "finding", said.append)
+    task = run({"torch": torch, "course": course}, "task")["risk_task"]
+    for wrong in (slice(None, 3), slice(1, None)):  # the first images, or the last ones
+        task.check(lambda confidence, correct, coverage, wrong=wrong: (~correct)[wrong].float().mean())
+        assert said.pop().startswith("**Not yet.**")
+
+
 @pytest.mark.parametrize("answer", ["18874368", None, [], 0.5, float("nan"), lambda *given: "x", lambda: 1])
 @pytest.mark.parametrize("name", ["risk_task", "line_task", "mean_task"])
 def test_wrong_and_nonsense_answers_get_a_line_and_worked_solutions_are_right(name, answer, monkeypatch):
@@ -199,7 +208,7 @@ def test_wrong_and_nonsense_answers_get_a_line_and_worked_solutions_are_right(na
     task = run({"torch": torch, "course": course}, "task")[name]
     solution = task.check(answer)
     assert len(said) == 1
-    assert said[0].startswith("**Not answered yet.**" if answer is None else "**Not yet.**")
+    assert said[0].startswith("**Not answered yet.**" if answer in (None, []) else "**Not yet.**")
     assert task.check(solution) is solution
     assert said[1] == "**Right.**"
 

@@ -117,7 +117,7 @@ def test_the_first_screen_names_what_helps_and_what_harms(monkeypatch: pytest.Mo
     estimate, small = Estimate(0.05, 0.04, 0.06, 3), Estimate(0.001, -0.002, 0.004, 3)
     rows = [
         AblationRow(Group("SGD, not Muon", (), ()), estimate, ("Muon",), stats.HOLDS),
-        AblationRow(Group("no cutout", (), ()), estimate.taken_from(0), ("cutout",), stats.DOES_NOT_HOLD),
+        AblationRow(Group("no cutout", (), ()), estimate.taken_from(0), ("cutout",), stats.DOES_NOT_HOLD, True),
         AblationRow(Group("random flips", (), ()), small, ("flip",), stats.DOES_NOT_HOLD),
     ]
     monkeypatch.setattr(first_screen, "ablation", lambda pairs: rows)
@@ -193,7 +193,7 @@ def test_without_data_the_report_falls_back_and_a_wrong_place_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("TPSNET_DATA", raising=False)
-    monkeypatch.setattr("tpsnet_lib.data.datasets.find_root", lambda *_: None)
+    monkeypatch.setattr("tpsnet_lib.data.cifar10.find_root", lambda *_, **__: None)
     assert build._dataset("quick", {}).startswith("shapes10")
     assert build._dataset("smoke", {}).startswith("shapes10")
     with pytest.raises(DataError, match=str(tmp_path)):

@@ -58,7 +58,8 @@ class Task:
         """Say in one line how right an answer is; returns it if it is right, else a solution if there is one.
 
         Raises `TpsnetError` only if the worked solution itself is wrong."""
-        blank = answer is None or answer is ... or (isinstance(answer, str) and not answer.strip())
+        said = answer.strip() if isinstance(answer, str) else answer
+        blank = answer is None or answer is ... or (isinstance(said, str | list | tuple | set | dict) and not said)
         problem = NOT_ANSWERED if blank else self._problem(answer)
         self.passed = not problem
         if self.passed:
@@ -158,13 +159,14 @@ def names(right: Collection[str] | Callable[[], Collection[str]], known: Collect
 
     def wrong(answer: Any) -> str:
         given = {answer} if isinstance(answer, str) else answer
+        target = set(right() if callable(right) else right)
         if not isinstance(given, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in given):
-            return Slip(f"Give a name in quotes, or a list of names such as [{min(known)!r}], not {_short(answer)}.")
+            wrong_one = min(set(known) - target or known)  # an example that gives nothing away
+            return Slip(f"Give a name in quotes, or a list of names such as [{wrong_one!r}], not {_short(answer)}.")
         if unknown := sorted(set(given) - set(known)):
             near = difflib.get_close_matches(unknown[0], known, 1)
             way_out = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}."
             return Slip(f"{unknown[0]!r} is not known: {way_out}")
-        target = set(right() if callable(right) else right)
         if len(set(given)) == 1 and not target & set(given):
             return f"{min(given)!r} is not right."
         if extra := len(set(given) - target):
@@ -271,8 +273,9 @@ def _difference(value: Any, target: Any) -> str:
     if got.numel() == 1:
         return f"Your function returns {got[first].item():.6g}; expected is {wanted[first].item():.6g}."
     pair = f"{got[first].item():.6g} instead of {wanted[first].item():.6g}"
-    shape = "The shape is right, but " if got.dim() > 1 else ""
-    return f"{shape}{int(differ.sum()):,} of {differ.numel():,} values differ, the first is {pair}."
+    if got.dim() == 1:
+        return f"Value {first[0] + 1} of {len(got)} is the first that differs: {pair}."
+    return f"The shape is right, but {int(differ.sum()):,} of {differ.numel():,} values differ, the first is {pair}."
 
 
 def _short(answer: Any) -> str:

@@ -38,16 +38,12 @@ class AblationRow:
     brings: Estimate
     ingredients: tuple[str, ...]  # what the row lacks, in the words of the glossary
     verdict: str = ""  # on "the ingredient helps", those of all rows adjusted together by Holm's method
+    harms: bool = False  # whether "the recipe is better without it" holds, all rows' differences from 0 adjusted (Holm)
 
     @property
     def label(self) -> str:
         """What the row is called in its experiment."""
         return self.group.label
-
-    @property
-    def harms(self) -> bool:
-        """Whether the recipe is settled to be better without the ingredient."""
-        return self.verdict == stats.DOES_NOT_HOLD and self.brings.high < 0
 
 
 def ablation(pairs: Pairs) -> list[AblationRow]:
@@ -64,11 +60,13 @@ def ablation(pairs: Pairs) -> list[AblationRow]:
     brings = {
         group.label: stats.pooled_difference(whole.accuracies, group.accuracies, sd, freedom) for group in changed
     }
-    verdicts = stats.holm({label: (estimate, stats.SMALLEST_EFFECT) for label, estimate in brings.items()})
+    helps = stats.holm({label: (estimate, stats.SMALLEST_EFFECT) for label, estimate in brings.items()})
+    harms = stats.holm({label: (estimate.taken_from(0), 0.0) for label, estimate in brings.items()})
     rows = [AblationRow(whole, stats.pooled_difference(whole.accuracies, [], sd, freedom), ())]
     for group in sorted(changed, key=lambda group: -brings[group.label].value):
-        ingredients = recipe_glossary.left_out(whole.config, group.config)
-        rows.append(AblationRow(group, brings[group.label], tuple(ingredients), verdicts[group.label].verdict))
+        ingredients, label = recipe_glossary.left_out(whole.config, group.config), group.label
+        settled = helps[label].verdict, harms[label].verdict == stats.HOLDS
+        rows.append(AblationRow(group, brings[label], tuple(ingredients), *settled))
     return rows
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost, original_results, search
 from tpsnet_lib.analysis.final_runs import finals
-from tpsnet_lib.analysis.training import pairs_apart, seed_groups
+from tpsnet_lib.analysis.training import SMALLEST_GAIN, pairs_apart, seed_groups
 from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
 from tpsnet_lib.stats import Estimate
 
@@ -105,5 +105,5 @@ def seed_sentence(groups: Mapping[str, list[float]], better: Mapping[str, Any], 
         f"{better['model']} beats {worse['model']} by {100 * gap:.2f} points, one seed each. Of our {pairs} pairs of"
         f" fully trained networks of one recipe with **another seed, {apart} differ by at least as much** (standard"
         f" deviation {100 * sd:.2f} points). And from {n:,} test images alone the difference is {images:points.2}:"
-        f" {stats.verdict(images, stats.SMALLEST_EFFECT)}."
+        f" {stats.verdict(images, SMALLEST_GAIN)}."
     )

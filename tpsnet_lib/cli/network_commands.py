@@ -156,6 +156,7 @@ def train(options: Options) -> int:
 
 
 LONG = 600  # seconds
+SLOWEST = 2e9  # FLOP/s: no processor is so slow, so what ends within `LONG` at this speed need not be measured
 SHARE = {"cpu": 0.4, "cuda": 0.25}  # of the speed of matrix products that training reaches
 
 
@@ -167,8 +168,10 @@ def _length_of(config: RunConfig, options: Options) -> str:
 
     device, recipe = resolve_device(options.device), config.train
     images = recipe.epochs * recipe.copies * len(fit_and_validation(config.data, options.data)[0])
-    speed = SHARE.get(device.type, 0.25) * matrix_peak(device, recipe.precision)
-    if (seconds := training_flops(config, images) / speed) < LONG:
+    if (operations := training_flops(config, images)) < LONG * SLOWEST:
+        return ""
+    seconds = operations / (SHARE.get(device.type, 0.25) * matrix_peak(device, recipe.precision))
+    if seconds < LONG:
         return ""
     epochs = max(1, int(recipe.epochs * LONG / seconds))
     return (

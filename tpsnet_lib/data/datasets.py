@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tpsnet_lib.config import DataConfig
 from tpsnet_lib.data import cifar10, own, shapes10
-from tpsnet_lib.data.cifar10 import Fingerprint, content_sum, find_root
+from tpsnet_lib.data.cifar10 import Fingerprint, content_sum
 from tpsnet_lib.files import ConfigError
 
 MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training pixels by channel, in [0, 1]; used for every data set
@@ -54,7 +54,7 @@ class ImageSet:
 
 def resolve_dataset(name: str, data: str | Path | None = None) -> str:
     """A data set by name; `auto` is CIFAR-10 where it is found, or `data` names its place, else shapes10."""
-    return name if name != "auto" else "cifar10" if data or find_root() else "shapes10"
+    return name if name != "auto" else "cifar10" if data or cifar10.find_root() else "shapes10"
 
 
 def class_names(dataset: str) -> tuple[str, ...]:

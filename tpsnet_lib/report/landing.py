@@ -129,10 +129,12 @@ def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     """A line a test, its verdict first; the original's words, grounds and records are folded."""
     smallest = f"{100 * stats.SMALLEST_EFFECT:.0f} point unless the test names another"
     about = (
-        f"{judge.describe_table(rows)} A test holds if the interval of the difference lies above 0, does not hold if it"
+        f"{judge.describe_table(rows)} A test holds if the interval of the difference lies above 0 (below"
+        " the effect, where the claim is that a difference is small), does not hold if it"
         f" leaves no room for the smallest effect of interest ({smallest}; {100 * SMALLEST_GAIN:g} beside the published"
         " accuracies of the first screen), and shows no difference that matters if it lies within that effect on both"
-        " sides of 0. Otherwise, and where its p, adjusted over all tests, is above 0.05, it is not settled: the"
+        " sides of 0. Otherwise, and where its p (of what the verdict rejects: no"
+        " difference, or one of the smallest effect), adjusted over all tests, is above 0.05, it is not settled: the"
         " intervals are unadjusted."
     )
     lines = [
@@ -183,8 +185,8 @@ def _earlier_epochs(store: Store) -> str:
     earlier = sorted((run for run in runs if run[2]), key=lambda run: -run[1])
     if not earlier:
         return ""
-    links = (f"{elements.record_link(record.id)} {100 * excess:+.2f}" for record, excess, _ in earlier)
-    listed = ", ".join(links).replace("-0", "−0")
+    points = [f"{100 * excess:+.2f}".replace("-", "−") for _, excess, _ in earlier]
+    listed = ", ".join(f"{elements.record_link(run[0].id)} {more}" for run, more in zip(earlier, points, strict=True))
     return (
         '<details class="folded sources"><summary>The runs of the first mistake</summary>'
         f"<p>These {len(earlier):,} runs would report another epoch than the last, with so many points more:"

@@ -33,8 +33,15 @@ def _of_accuracy(leading: Sequence[tuple[str, Final]]) -> list[str]:
     exact = [(where, final) for where, final in leading if "exact_n" in final.opened[0][1].metrics]
     if exact:
         n = exact[0][1].opened[0][1].metrics["exact_n"]
-        each = " and ".join(f"{final.accuracy('exact_'):%} {where}" for where, final in exact)
-        found.append(f"On the {n:,} test images with the original pixels, our accuracy is {each}.")
+        links = (
+            f'<a href="#group-{final.counted[0].group_id}">{final.accuracy("exact_"):%}</a> {where}'
+            for where, final in exact
+        )
+        each = " and ".join(links)
+        found.append(
+            f"On the {n:,} test images with the original pixels, our accuracy is {each} (<code>exact_correct</code>"
+            " in the records)."
+        )
     found += [
         f"The recipe {where} has no accuracy on images held out of training, and no other final recipe ran {where}."
         for where, final in leading
