@@ -289,10 +289,10 @@ def test_an_id_in_a_sentence_leads_to_its_record_and_a_new_one_says_so(tmp_path)
 
 
 def test_the_records_of_a_figure_stand_by_the_row_that_they_are_of(tmp_path):
-    told = {"records": ["a1", "b1", "b2"], "rows": {"no <Muon>": ["b1", "b2"], "the whole": ["a1"]}}
+    told = {"records": ["a1", "b1", "b2"], "rows": {"draw 10 <Muon>": ["b1", "b2"], "draw 9": ["a1"]}}
     cell = shown({"image/png": png()}, {"alt": "a", "caption": "Rises.", **told})
     folded = soup_of(notebook(tmp_path, "01_r", cell)).figcaption.details
-    assert " ".join(folded.text.split()) == "Data Records: no <Muon>: b1 b2; the whole: a1"
+    assert " ".join(folded.text.split()) == "Data Records: draw 9: a1; draw 10 <Muon>: b1 b2"
 
 
 def test_runs_that_were_fitted_on_all_images_come_first_and_show_no_validation():

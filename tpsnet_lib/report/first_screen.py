@@ -65,7 +65,7 @@ def sentences(found: Sequence[Final]) -> list[str]:
         for other in others
     ]
     theirs = [row["accuracy"] for row in cost.published() if row["parameters"] < PARAMETER_BUDGET]
-    above = (f"{sum(a > each.accuracy().value for a in theirs)} exceed {escape(each.name)}" for each in ours)
+    above = (f"{sum(a > each.accuracy().value for a in theirs)} exceed <em>{escape(each.name)}</em>" for each in ours)
     said.append(f"Of {len(theirs)} published networks under five million parameters, {', '.join(above)}.")
     return said
 

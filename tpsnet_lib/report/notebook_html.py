@@ -140,7 +140,14 @@ def _image_metadata(cell: Any, output: Any, kind: str) -> dict[str, Any]:
     }
     title, wide = _look_inside(kind, output.data[kind])
     narrow = svg_source(with_dark(slim_svg(found["narrow"]))) if found["narrow"] else ""
-    return {**found, "alt": found["alt"] or title, "wide": wide, "narrow": narrow}
+    told = found["rows"] if isinstance(found["rows"], dict) else {}  # of a hostile notebook anything
+    rows = {name: told[name] for name in sorted(told, key=_by_number)}  # a notebook's file has them as text
+    return {**found, "alt": found["alt"] or title, "wide": wide, "narrow": narrow, "rows": rows}
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """An order in which draw 10 comes after draw 9."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _look_inside(kind: str, data: str) -> tuple[str, bool]:
