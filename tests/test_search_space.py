@@ -124,6 +124,12 @@ def test_a_space_that_cannot_be_drawn_from_names_its_fault(variables: dict[str, 
         parse_space("bad", {"variables": variables})
 
 
+def test_a_name_that_is_like_none_gets_a_short_list_of_those_that_are_known() -> None:
+    with pytest.raises(ConfigError, match=r"known are layers, .* \.\.\.$") as refused:
+        parse_space("mine", {"variables": {"__proto__": [1, 2]}})
+    assert len(str(refused.value)) < 500
+
+
 def test_the_original_space_reaches_the_originals_table(tmp_path: Path) -> None:
     space = load_spaces()["original_blocks_width"]
     assert space.parameters == 5_000_000

@@ -10,6 +10,7 @@ import re
 import reprlib
 import shutil
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -300,7 +301,8 @@ def brief(value: Any) -> str:
 def way_to(word: str, known: Sequence[str]) -> str:
     """What may have been meant by a word that is not known, else what is known: the end of a message."""
     near = difflib.get_close_matches(word, known, 1)
-    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}" if known else "none are known"
+    listed = textwrap.shorten(", ".join(known), 2 * QUOTED, placeholder=" ...")
+    return f"did you mean {near[0]}?" if near else f"known are {listed}" if known else "none are known"
 
 
 def sha256_of(path: Path) -> str:
