@@ -19,7 +19,7 @@ from tpsnet_lib.claims import claims, judge
 from tpsnet_lib.claims.evidence import Answer, Evidence, at_least, at_most, better, cost_ratio
 from tpsnet_lib.claims.judge import Row
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.report import page
+from tpsnet_lib.report import elements
 from tpsnet_lib.runs.experiments import Experiment, Run, load_experiment
 from tpsnet_lib.runs.publish import write_trials
 from tpsnet_lib.runs.records import Record, Store
@@ -388,7 +388,7 @@ def test_tests_are_counted_and_not_claims(tmp_path: Path) -> None:
 
 def test_the_page_names_the_budget_before_the_verdict_and_links_the_records(tmp_path: Path) -> None:
     rows = judge.judge_claims(store_of(tmp_path, {"effects_layers": by_label(N2=0.4, N3=0.5, N4=0.4)}))
-    soup = BeautifulSoup(page.claims(rows), "html.parser")
+    soup = BeautifulSoup(elements.claims(rows, {}), "html.parser")
     assert [head.text[:3] for head in soup.select("tbody th")] == [f"({letter})" for letter in "abcdefghij"]
     cells = {line("td")[1].text: line("td") for line in soup("tr") if line.td is not None}
     assert len(cells) == len(rows)
