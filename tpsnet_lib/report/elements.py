@@ -62,6 +62,11 @@ def record_links(ids: Iterable[str]) -> Markup:
     return _html("links", ids)
 
 
+def group_link(group_id: str, text: str) -> str:
+    """HTML that leads to the line of a recipe's records in the appendix."""
+    return f'<a href="#group-{group_id}">{text}</a>'
+
+
 def verdict(name: str) -> Markup:
     """A verdict with a dot in its colour, that of the figures."""
     return _html("verdict", name)

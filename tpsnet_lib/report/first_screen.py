@@ -78,7 +78,7 @@ def title(final: Final, found: Sequence[Final]) -> str:
 
 def _linked(final: Final, number: str) -> str:
     """A recipe's accuracy, linked to the group of its records."""
-    return f'<a href="#group-{final.counted[0].group_id}">{number}</a>'
+    return elements.group_link(final.counted[0].group_id, number)
 
 
 def _described(found: Sequence[Final]) -> str:

@@ -34,7 +34,7 @@ def _of_accuracy(leading: Sequence[tuple[str, Final]]) -> list[str]:
     if exact:
         n = exact[0][1].opened[0][1].metrics["exact_n"]
         links = (
-            f'<a href="#group-{final.counted[0].group_id}">{final.accuracy("exact_"):%}</a> {where}'
+            elements.group_link(final.counted[0].group_id, f"{final.accuracy('exact_'):%}") + f" {where}"
             for where, final in exact
         )
         each = " and ".join(links)
