@@ -14,7 +14,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis.groups import Group, hardware_and_threads, on_one_machine
+from tpsnet_lib.analysis.groups import Group, by_machine, hardware_and_threads
 from tpsnet_lib.claims import claims, judge
 from tpsnet_lib.claims.evidence import Answer, Evidence, at_least, at_most, better, cost_ratio
 from tpsnet_lib.claims.judge import Row
@@ -86,8 +86,8 @@ def test_every_claim_of_the_original_has_a_test_and_every_row_its_sentence(tmp_p
 
 def test_every_place_that_a_claim_names_is_declared() -> None:
     evidence = Evidence(Store())
-    looked_at = [runs for test in claims.TESTS for answer in test.answers(evidence) for runs in answer.runs]
-    empty = {runs.experiment for runs in looked_at if not runs.configs}
+    looked_at = [group for test in claims.TESTS for answer in test.answers(evidence) for group in answer.groups]
+    empty = {group.experiment for group in looked_at if not group.configs}
     assert all(name.startswith("study_") and evidence.experiment(name) is None for name in empty), empty
 
 
@@ -95,7 +95,7 @@ def test_every_place_that_a_claim_names_is_declared() -> None:
 def test_what_is_compared_was_fitted_and_scored_on_the_same_images(test: claims.Test) -> None:
     """Test accuracy after 50,000 images is not set beside validation accuracy after 45,000."""
     for answer in test.answers(Evidence(Store())):
-        assert len({config.data for group in answer.runs for config in group.configs}) <= 1
+        assert len({config.data for group in answer.groups for config in group.configs}) <= 1
 
 
 @pytest.mark.parametrize("test", claims.TESTS, ids=lambda test: test.name)
@@ -108,7 +108,7 @@ def test_networks_that_a_sentence_calls_matched_are(test: claims.Test) -> None:
         return
     for answer in test.answers(Evidence(Store())):
         for cost in costs.values():
-            values = [cost(group) for group in answer.runs if group.configs]
+            values = [cost(group) for group in answer.groups if group.configs]
             assert max(values, default=1) <= 1.06 * min(values, default=1)
 
 
@@ -289,7 +289,7 @@ def test_cost_is_the_ratio_of_the_fastest_epochs_on_one_machine() -> None:
         records = [recorded(config.with_seed(n), 0.5, seconds=each) for n, each in enumerate(seconds)]
         return Group("", (), (*records, replace(records[0], provenance=there)))
 
-    deep, wide = on_one_machine([runs(2.0, 2.2, 2.1), runs(1.0, 1.1)], hardware_and_threads)
+    deep, wide = by_machine([runs(2.0, 2.2, 2.1), runs(1.0, 1.1)], hardware_and_threads)[0]
     ratio = cost_ratio(deep, wide)
     assert ratio.n == 2
     assert ratio.value == pytest.approx(np.mean(np.log([2.0, 2.2, 2.1])) - np.mean(np.log([1.0, 1.1])))
@@ -356,7 +356,7 @@ def test_a_rate_is_among_the_best_only_if_trials_near_it_beat_others(
 @pytest.mark.parametrize(("accuracy", "verdict"), [(0.9470, HOLDS), (0.9100, DOES_NOT_HOLD), (0.94, NOT_SETTLED)])
 def test_a_reproduction_may_be_a_point_below_and_no_more(accuracy: float, verdict: str) -> None:
     evidence, runs = Evidence(Store()), group({seed: accuracy + 0.001 * (seed - 1) for seed in range(3)})
-    evidence.runs = lambda place: runs  # type: ignore[method-assign]
+    evidence.group = lambda place: runs  # type: ignore[method-assign]
     (answer,) = TESTS["reproduction"].answers(evidence)
     assert stats.verdict(answer.judged, answer.smallest_effect) == verdict
     assert answer.estimate.value == pytest.approx(accuracy - 0.9484)

@@ -66,7 +66,7 @@ def standing() -> dict[str, Answer]:
 
 def ids(answer: Answer) -> set[str]:
     """The records that an answer looks at."""
-    return {record.id for runs in answer.runs for record in runs.records}
+    return {record.id for group in answer.groups for record in group.records}
 
 
 def score(record: Record) -> float:
@@ -78,18 +78,18 @@ def apart(name: str, answer: Answer) -> tuple[Record, Record]:
 
     For a rate of SGD they are the best and the one with the lowest rate."""
     if name == "learning rate":
-        sgd = [record for record in answer.runs[0].records if record.config.train.optimizer == "sgd"]
+        sgd = [record for record in answer.groups[0].records if record.config.train.optimizer == "sgd"]
         return max(sgd, key=score), min(sgd, key=lambda record: record.config.train.lr)
-    if name == "optimizer" and len(answer.runs) == 2:  # SGD's trials of one search against another's
-        adam = [record for record in answer.runs[1].records if record.config.train.optimizer != "sgd"]
-        return max(answer.runs[0].records, key=score), min(adam, key=score)
-    if answer.runs[0].experiment == "search_classroom":
+    if name == "optimizer" and len(answer.groups) == 2:  # SGD's trials of one search against another's
+        adam = [record for record in answer.groups[1].records if record.config.train.optimizer != "sgd"]
+        return max(answer.groups[0].records, key=score), min(adam, key=score)
+    if answer.groups[0].experiment == "search_classroom":
         return recorded("search_classroom", HIGH), recorded("search_classroom", LOW)
-    if len(answer.runs) > 4:  # many networks, of which the furthest apart count
-        records = [record for runs in answer.runs for record in runs.records]
+    if len(answer.groups) > 4:  # many networks, of which the furthest apart count
+        records = [record for group in answer.groups for record in group.records]
         ranked = sorted(records, key=score)
         return ranked[-1], ranked[0]
-    return answer.runs[0].records[0], answer.runs[-1].records[0]
+    return answer.groups[0].records[0], answer.groups[-1].records[0]
 
 
 def test_most_claims_that_a_cpu_can_answer_have_records() -> None:

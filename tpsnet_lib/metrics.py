@@ -7,7 +7,9 @@ import math
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tpsnet_lib.config import CLASSES
 from tpsnet_lib.data.datasets import normalise
@@ -66,18 +68,11 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
 
 
 def temperature(logits: Tensor, labels: Tensor) -> float:
-    """The T in 0.01 to 100 for which softmax(logits / T) has the least negative log likelihood (Guo et al. 2017).
+    """The T in 0.01 to 100 for which softmax(logits / T) has the least negative log likelihood (Guo et al. 2017), of
+    logits [N, 10] and labels [N]. Fit it on images that were not trained on, and apply it to others."""
 
-    Fit it on images that were not trained on, and apply it to others. In 1 / T the likelihood has one optimum, so
-    halving the range finds it."""
-    scores = logits.double()
-    label_score = scores.gather(1, labels[:, None]).mean()
-    low, high = math.log(0.01), math.log(100)
-    for _ in range(50):
-        middle = (low + high) / 2
-        expected = (scores * (scores / math.exp(middle)).softmax(1)).sum(1).mean()
-        if expected < label_score:  # d nll / d (1/T) < 0: the logits deserve more weight, a lower T
-            high = middle
-        else:
-            low = middle
-    return math.exp((low + high) / 2)
+    def loss(log_temperature: float) -> float:
+        return F.cross_entropy(logits.double() / math.exp(log_temperature), labels).item()
+
+    bounds = math.log(0.01), math.log(100)
+    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-8}).x)

@@ -58,8 +58,8 @@ class Task:
         """Say in one line how right an answer is; returns it if it is right, else a solution if there is one.
 
         Raises `TpsnetError` only if the worked solution itself is wrong."""
-        said = answer.strip() if isinstance(answer, str) else answer
-        blank = answer is None or answer is ... or (isinstance(said, str | list | tuple | set | dict) and not said)
+        bare = answer.strip() if isinstance(answer, str) else answer
+        blank = answer is None or answer is ... or (isinstance(bare, str | list | tuple | set | dict) and not bare)
         problem = NOT_ANSWERED if blank else self._problem(answer)
         self.passed = not problem
         if self.passed:
@@ -105,11 +105,11 @@ def hide_solutions() -> None:
 
 def worked_sections() -> dict[str, str]:
     """The worked solutions, as source text by the name of the task; none while they are hidden."""
-    found: dict[str, str] = {}
+    sections: dict[str, str] = {}
     for path in _solution_files():
         parts = re.split(r"^# %% (.+)$", path.read_text("utf-8"), flags=re.MULTILINE)
-        found |= dict(zip(map(str.strip, parts[1::2]), parts[2::2], strict=True))
-    return found
+        sections |= dict(zip(map(str.strip, parts[1::2]), parts[2::2], strict=True))
+    return sections
 
 
 def _solution_files() -> list[Path]:
@@ -158,20 +158,20 @@ def names(right: Collection[str] | Callable[[], Collection[str]], known: Collect
     """Answers that are a set of names, or one name, among those that are known."""
 
     def wrong(answer: Any) -> str:
-        given = {answer} if isinstance(answer, str) else answer
+        chosen = {answer} if isinstance(answer, str) else answer
         target = set(right() if callable(right) else right)
-        if not isinstance(given, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in given):
+        if not isinstance(chosen, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in chosen):
             wrong_one = min(set(known) - target or known)  # an example that gives nothing away
             return Slip(f"Give a name in quotes, or a list of names such as [{wrong_one!r}], not {_short(answer)}.")
-        if unknown := sorted(set(given) - set(known)):
+        if unknown := sorted(set(chosen) - set(known)):
             near = difflib.get_close_matches(unknown[0], known, 1)
             way_out = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}."
             return Slip(f"{unknown[0]!r} is not known: {way_out}")
-        if len(set(given)) == 1 and not target & set(given):
-            return f"{min(given)!r} is not right."
-        if extra := len(set(given) - target):
-            return f"{extra} of your {len(set(given))} names {'does' if extra == 1 else 'do'} not belong there."
-        missing = len(target - set(given))
+        if len(set(chosen)) == 1 and not target & set(chosen):
+            return f"{min(chosen)!r} is not right."
+        if extra := len(set(chosen) - target):
+            return f"{extra} of your {len(set(chosen))} names {'does' if extra == 1 else 'do'} not belong there."
+        missing = len(target - set(chosen))
         return f"{missing} more {'is' if missing == 1 else 'are'} missing." if missing else ""
 
     return wrong
@@ -249,10 +249,10 @@ def _other_parts(part: Any, right: nn.Module) -> str:
 
 def _raised(error: Exception) -> str:
     """What an answer raises, in one sentence: a slip if it is of a name that does not exist."""
-    said = re.sub(r"\s+", " ", str(error)).strip() or "no message"
-    said = said if len(said) <= 160 else f"{said[:157]}..."
-    ours = said if said.endswith("?") else f"{said}."
-    theirs = f"it raises {type(error).__name__} ({said})."
+    message = re.sub(r"\s+", " ", str(error)).strip() or "no message"
+    message = message if len(message) <= 160 else f"{message[:157]}..."
+    ours = message if message.endswith("?") else f"{message}."
+    theirs = f"it raises {type(error).__name__} ({message})."
     sentence = f"This answer cannot be checked: {ours if isinstance(error, TpsnetError) else theirs}"
     return Slip(sentence) if isinstance(error, NameError | AttributeError) else sentence
 
@@ -260,21 +260,21 @@ def _raised(error: Exception) -> str:
 def _difference(value: Any, target: Any) -> str:
     """How a result differs from the right one, in one sentence; empty: it does not."""
     try:
-        got, wanted = torch.as_tensor(value), torch.as_tensor(target)
+        result, wanted = torch.as_tensor(value), torch.as_tensor(target)
     except (TypeError, ValueError, RuntimeError):
         return "" if value == target else f"Your function returns {_short(value)}, which is not the expected result."
-    if got.shape != wanted.shape:
-        returned = f"the shape {list(got.shape)}" if got.dim() else "one number"
+    if result.shape != wanted.shape:
+        returned = f"the shape {list(result.shape)}" if result.dim() else "one number"
         return f"Your function returns {returned}; expected is {list(wanted.shape) or 'one number'}."
-    differ = ~torch.isclose(got.double(), wanted.double(), rtol=1e-4, atol=1e-5)
+    differ = ~torch.isclose(result.double(), wanted.double(), rtol=1e-4, atol=1e-5)
     if not differ.any():
         return ""
     first = tuple(differ.nonzero()[0].tolist())
-    if got.numel() == 1:
-        return f"Your function returns {got[first].item():.6g}; expected is {wanted[first].item():.6g}."
-    pair = f"{got[first].item():.6g} instead of {wanted[first].item():.6g}"
-    if got.dim() == 1:
-        return f"Value {first[0] + 1} of {len(got)} is the first that differs: {pair}."
+    if result.numel() == 1:
+        return f"Your function returns {result[first].item():.6g}; expected is {wanted[first].item():.6g}."
+    pair = f"{result[first].item():.6g} instead of {wanted[first].item():.6g}"
+    if result.dim() == 1:
+        return f"Value {first[0] + 1} of {len(result)} is the first that differs: {pair}."
     return f"The shape is right, but {int(differ.sum()):,} of {differ.numel():,} values differ, the first is {pair}."
 
 

@@ -68,16 +68,17 @@ class Group:
         return count_macs(self.config.model)
 
     def lead_over(self, other: Group) -> Estimate:
-        """By how much these runs are more accurate: within each kind of machine that has runs of both (`contrast`).
+        """By how much these runs are more accurate (`contrast_within_machines`).
 
-        On one kind it is paired by seed if both have the same seeds and pairing is shown to help."""
-        if len(by_machine([self, other])) > 1:
-            return contrast([self, other], [1, -1])
-        first, second = on_one_machine([self, other])
+        On one kind of machine it is paired by seed if both have the same seeds and pairing is shown to help."""
+        machines = by_machine([self, other])
+        if len(machines) > 1:
+            return contrast_within_machines([self, other], [1, -1])
+        first, second = machines[0]
         return stats.difference_by_seed(first.by_seed, second.by_seed)
 
 
-def group(label: str, pairs: Pairs, experiment: str = "") -> Group:
+def group_of(label: str, pairs: Pairs, experiment: str = "") -> Group:
     """The group of some runs with their records, whatever their labels are."""
     pairs = list(pairs)
     records = [record for _, record in pairs if record is not None]
@@ -91,7 +92,7 @@ def groups_by_label(pairs: Pairs) -> dict[str, Group]:
     labelled: dict[str, list[tuple[Run, Record | None]]] = {}
     for run, record in pairs:
         labelled.setdefault(run.label, []).append((run, record))
-    return {label: group(label, members) for label, members in labelled.items()}
+    return {label: group_of(label, members) for label, members in labelled.items()}
 
 
 def hardware(record: Record) -> str:
@@ -104,28 +105,23 @@ def hardware_and_threads(record: Record) -> tuple[str, str]:
     return record.hardware, str(record.provenance.get("threads"))
 
 
-def by_machine(groups: Sequence[Group], kind: Callable[[Record], object] = hardware) -> dict[object, list[Group]]:
+def by_machine(groups: Sequence[Group], kind: Callable[[Record], object] = hardware) -> list[list[Group]]:
     """The groups once for each kind of machine, with the runs that it made, so that like is compared with like.
 
     Only kinds with two or more runs of every group count, that with the most runs of its smallest group first; where
-    there is none, one with a run of every group. Empty if no kind has runs of them all."""
+    there is none, one with a run of every group. If no kind has runs of them all, the groups once as they are."""
     counts = [Counter(kind(record) for record in each.records) for each in groups]
     fewest = {machine: min(count[machine] for count in counts) for machine in set().union(*counts)}
     ranked = sorted(sorted(fewest, key=str), key=lambda machine: -fewest[machine])
     several = [machine for machine in ranked if fewest[machine] > 1]
     machines = several or [machine for machine in ranked[:1] if fewest[machine]]
-    return {machine: _made_by([machine], groups, kind) for machine in machines}
+    return [_made_by([machine], groups, kind) for machine in machines] or [list(groups)]
 
 
-def on_shared_machines(groups: Sequence[Group], kind: Callable[[Record], object] = hardware) -> list[Group]:
-    """The groups with their runs on the kinds of machine of `by_machine`; as they are where there is none."""
-    machines = by_machine(groups, kind)
-    return _made_by(machines, groups, kind) if machines else list(groups)
-
-
-def on_one_machine(groups: Sequence[Group], kind: Callable[[Record], object] = hardware) -> list[Group]:
-    """The groups with their runs on the first kind of machine of `by_machine`; as they are where there is none."""
-    return next(iter(by_machine(groups, kind).values()), list(groups))
+def on_shared_machines(groups: Sequence[Group]) -> list[Group]:
+    """The groups with the runs that count in `by_machine`, those of all its kinds of machine together."""
+    counted = {hardware(record) for parts in by_machine(groups) for each in parts for record in each.records}
+    return _made_by(counted, groups, hardware)
 
 
 def _made_by(machines: Collection[object], groups: Sequence[Group], kind: Callable[[Record], object]) -> list[Group]:
@@ -136,7 +132,7 @@ def _made_by(machines: Collection[object], groups: Sequence[Group], kind: Callab
     ]
 
 
-def contrast(
+def contrast_within_machines(
     groups: Sequence[Group],
     weights: Sequence[float],
     values: Callable[[Group], ArrayLike] = lambda group: group.accuracies,
@@ -147,6 +143,5 @@ def contrast(
     each kind of machine by itself and averaged (`stats.contrast`), so that a difference of machines cancels
     and every run counts that has runs of the other groups beside it. To compare on one kind of machine alone would
     leave out runs that were declared, and which of them would be our choice."""
-    strata = list(by_machine(groups).values()) or [list(groups)]
-    of = "seeds a side" if len(groups) == 2 else "seeds a group"
-    return stats.contrast([[values(each) for each in parts] for parts in strata], weights, of)
+    strata = [[values(group) for group in parts] for parts in by_machine(groups)]
+    return stats.contrast(strata, weights, "seeds a side" if len(groups) == 2 else "seeds a group")

@@ -12,7 +12,7 @@ import torch
 from tpsnet_lib import optim, stats
 from tpsnet_lib.analysis import recipe_glossary
 from tpsnet_lib.analysis.final_runs import Final
-from tpsnet_lib.analysis.groups import Group, Pairs, groups_by_label, on_one_machine
+from tpsnet_lib.analysis.groups import Group, Pairs, by_machine, groups_by_label
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.model import ResNet, build
 from tpsnet_lib.stats import Estimate
@@ -55,7 +55,7 @@ def ablation(pairs: Pairs) -> list[AblationRow]:
     groups = list(groups_by_label(pairs).values())
     if not groups or not groups[0].records:
         return []
-    whole, *changed = on_one_machine([group for group in groups if group.records])
+    whole, *changed = by_machine([group for group in groups if group.records])[0]
     sd, freedom = stats.pooled_sd([group.accuracies for group in (whole, *changed)])
     brings = {
         group.label: stats.pooled_difference(whole.accuracies, group.accuracies, sd, freedom) for group in changed

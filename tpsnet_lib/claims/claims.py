@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import logit  # type: ignore[import-untyped]
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
-from tpsnet_lib.analysis.groups import contrast, hardware_and_threads, on_one_machine
+from tpsnet_lib.analysis.groups import by_machine, contrast_within_machines, hardware_and_threads
 from tpsnet_lib.claims import searches
 from tpsnet_lib.claims.evidence import Answer, Evidence, at_least, at_most, better, cost_ratio, greater, overfitting
 
@@ -65,16 +66,16 @@ def differences(*budgets: tuple[str, str]) -> Answers:
 
     def answers(evidence: Evidence) -> Iterator[Answer]:
         for places in budgets:
-            yield better(*evidence.compared(places))
+            yield better(*evidence.groups(places))
 
     return answers
 
 
 def reproduction(evidence: Evidence) -> Iterator[Answer]:
-    runs, published = evidence.runs("reproduction/reproduction"), cost.published_model("TPSNet")
+    group, published = evidence.group("reproduction/reproduction"), cost.published_model("TPSNet")
     n = int(published["n"])
-    difference = stats.published_difference(runs.accuracies, n, published["accuracy"], n)
-    yield at_least(difference, [runs], -stats.SMALLEST_EFFECT)
+    difference = stats.published_difference(group.accuracies, n, published["accuracy"], n)
+    yield at_least(difference, [group], -stats.SMALLEST_EFFECT)
 
 
 def odd_blocks(evidence: Evidence) -> Iterator[Answer]:
@@ -83,8 +84,8 @@ def odd_blocks(evidence: Evidence) -> Iterator[Answer]:
         blocks = np.arange(1.0, depths + 1)
         jump = np.where(blocks % 2 == 1, 0.5, -0.5)
         weights = np.linalg.pinv(np.stack([np.ones_like(blocks), blocks, blocks**2, jump], axis=1))[3]
-        runs = evidence.compared([control, *_depths(experiment, depths)])
-        yield greater(contrast(runs, weights.tolist()), runs)
+        groups = evidence.groups([control, *_depths(experiment, depths)])
+        yield greater(contrast_within_machines(groups, weights.tolist()), groups)
 
 
 def _depths(experiment: str, largest: int) -> list[str]:
@@ -94,12 +95,12 @@ def _depths(experiment: str, largest: int) -> list[str]:
 def gain_of_depth(evidence: Evidence, logits: bool) -> Iterator[Answer]:
     """The rise of the deep network's accuracy from the short run to the longer one, minus that of the shallow one."""
     for places in ((DEEP_LONG, DEEP, CONTROL_LONG, CONTROL), (SMALL_DEEP_LONG, SMALL_DEEP, SMALL_LONG, SMALL)):
-        runs, weights = evidence.compared(places), (1, -1, -1, 1)
+        groups, weights = evidence.groups(places), (1, -1, -1, 1)
         if logits:
-            estimate = contrast(runs, weights, lambda group: np.log(group.accuracies / (1 - group.accuracies)))
-            yield replace(greater(estimate, runs, LOGIT), form=".2")
+            estimate = contrast_within_machines(groups, weights, lambda group: logit(group.accuracies))
+            yield replace(greater(estimate, groups, LOGIT), form=".2")
         else:
-            yield greater(contrast(runs, weights), runs)
+            yield greater(contrast_within_machines(groups, weights), groups)
 
 
 def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
@@ -110,8 +111,9 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
         (DEEP, CONTROL),
         (SMALL_DEEP_LONG, SMALL_LONG),
     ):
-        runs = evidence.compared(places)
-        yield replace(at_most(contrast(runs, (1, -1), overfitting), runs, stats.SMALLEST_EFFECT), notes=(note,))
+        groups = evidence.groups(places)
+        ahead = contrast_within_machines(groups, (1, -1), overfitting)
+        yield replace(at_most(ahead, groups, stats.SMALLEST_EFFECT), notes=(note,))
 
 
 def equal_size(evidence: Evidence) -> Iterator[Answer]:
@@ -122,10 +124,10 @@ def equal_size(evidence: Evidence) -> Iterator[Answer]:
         [CONTROL, *_depths("study_blocks", 6), "study_layers/N=2", "study_layers/N=4"],
         [SMALL, *_depths("effects_blocks", 5), "effects_layers/N=2", "effects_layers/N=4"],
     ):
-        runs = on_one_machine(evidence.compared(places))
-        note = f"The difference is that of the two networks furthest apart, of {len(runs)}."
-        apart = stats.furthest_apart([group.accuracies for group in runs])
-        yield replace(at_most(apart, runs, stats.SMALLEST_EFFECT), notes=(note,))
+        groups = by_machine([evidence.group(place) for place in places])[0]
+        note = f"The difference is that of the two networks furthest apart, of {len(groups)}."
+        apart = stats.furthest_apart([group.accuracies for group in groups])
+        yield replace(at_most(apart, groups, stats.SMALLEST_EFFECT), notes=(note,))
 
 
 def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
@@ -135,8 +137,8 @@ def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
         (DEEP, CONTROL),
         ("effects_depth/B=2", "effects_width/w=12"),
     ):
-        runs = on_one_machine(evidence.compared(places, hardware_and_threads), hardware_and_threads)
-        yield replace(greater(cost_ratio(*runs), runs, TENTH), form="ratio", notes=(note,))
+        groups = by_machine([evidence.group(place) for place in places], hardware_and_threads)[0]
+        yield replace(greater(cost_ratio(*groups), groups, TENTH), form="ratio", notes=(note,))
 
 
 # The table ----------------------------------------------------------------------------------------------------------

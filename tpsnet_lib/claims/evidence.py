@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from tpsnet_lib.analysis.groups import (
     Group,
     Pairs,
     by_machine,
-    group,
+    group_of,
     hardware,
     hardware_and_threads,
     on_shared_machines,
@@ -38,16 +38,16 @@ class Evidence:
             self._declared[name] = load_experiment(name)
         return self._declared.get(name)
 
-    def runs(self, place: str) -> Group:
+    def group(self, place: str) -> Group:
         """The runs at `experiment/label`; those of all labels, such as the draws of a search, at `experiment`."""
         name, slash, label = place.partition("/")
-        chosen = group(label, [(run, r) for run, r in self._pairs(name) if not slash or run.label == label], name)
-        experiment = self.experiment(name)
-        return replace(chosen, tested=self._tested(chosen)) if experiment and experiment.final else chosen
+        pairs = [(run, record) for run, record in self._pairs(name) if not slash or run.label == label]
+        group, experiment = group_of(label, pairs, name), self.experiment(name)
+        return replace(group, tested=self._tested(group)) if experiment and experiment.final else group
 
-    def compared(self, places: Sequence[str], kind: Callable[[Record], object] = hardware) -> list[Group]:
-        """The runs at several places, on the kinds of machine that all of them have runs of (`groups.contrast`)."""
-        return on_shared_machines([self.runs(place) for place in places], kind)
+    def groups(self, places: Sequence[str]) -> list[Group]:
+        """The runs at each of several places, on the kinds of machine that all of them have runs of."""
+        return on_shared_machines([self.group(place) for place in places])
 
     def trials(self, name: str) -> list[Trial]:
         """The recorded trials of a search; one that failed is at chance level."""
@@ -76,7 +76,7 @@ class Answer:
     estimate: Estimate
     judged: Estimate
     smallest_effect: float
-    runs: tuple[Group, ...]
+    groups: tuple[Group, ...]
     form: str = "points"  # points, ratio, or a format of Estimate
     scope: str = ""  # what these runs add to the sentence of the test, such as the rates that were drawn
     notes: tuple[str, ...] = ()
@@ -84,35 +84,36 @@ class Answer:
     @property
     def complete(self) -> bool:
         """Whether every declared run is done, and their estimate has an interval: one seed alone judges nothing."""
-        return self.estimate.has_interval and not any(runs.missing or not runs.configs for runs in self.runs)
+        return self.estimate.has_interval and not any(group.missing or not group.configs for group in self.groups)
 
 
-def greater(estimate: Estimate, runs: Sequence[Group], smallest_effect: float = stats.SMALLEST_EFFECT) -> Answer:
+def greater(estimate: Estimate, groups: Sequence[Group], smallest_effect: float = stats.SMALLEST_EFFECT) -> Answer:
     """The claim that a difference is above 0."""
-    return Answer(estimate, estimate, smallest_effect, tuple(runs))
+    return Answer(estimate, estimate, smallest_effect, tuple(groups))
 
 
-def at_least(estimate: Estimate, runs: Sequence[Group], bound: float) -> Answer:
+def at_least(estimate: Estimate, groups: Sequence[Group], bound: float) -> Answer:
     """The claim that an estimate is above a bound: it does not hold if the whole interval is below."""
-    return Answer(estimate, estimate.minus(bound), 0.0, tuple(runs))
+    return Answer(estimate, estimate.minus(bound), 0.0, tuple(groups))
 
 
-def at_most(estimate: Estimate, runs: Sequence[Group], bound: float) -> Answer:
+def at_most(estimate: Estimate, groups: Sequence[Group], bound: float) -> Answer:
     """The claim that an estimate is below a bound: it does not hold if the whole interval is above."""
-    return Answer(estimate, estimate.taken_from(bound), 0.0, tuple(runs))
+    return Answer(estimate, estimate.taken_from(bound), 0.0, tuple(groups))
 
 
 def better(first: Group, second: Group) -> Answer:
     """The claim that the first runs are more accurate, over all seeds of both; a note says what each machine says."""
-    machines = by_machine([first, second])
-    leads = ", ".join(f"{name} {a.lead_over(b):points}" for name, (a, b) in machines.items())
-    notes = (f"By kind of machine: {leads}.",) if len(machines) > 1 else ()
-    return replace(greater(first.lead_over(second), (first, second)), notes=notes)
+    answer, machines = greater(first.lead_over(second), (first, second)), by_machine([first, second])
+    if len(machines) == 1:
+        return answer
+    leads = ", ".join(f"{hardware(a.records[0])} {a.lead_over(b):points}" for a, b in machines)
+    return replace(answer, notes=(f"By kind of machine: {leads}.",))
 
 
-def overfitting(runs: Group) -> list[float]:
+def overfitting(group: Group) -> list[float]:
     """How far training accuracy (on augmented images) is ahead of validation accuracy, one value a seed."""
-    return [float(record.metrics["train_accuracy"]) - runs.by_seed[record.config.seed] for record in runs.records]
+    return [float(record.metrics["train_accuracy"]) - group.by_seed[record.config.seed] for record in group.records]
 
 
 def cost_ratio(deep: Group, wide: Group) -> Estimate:
@@ -120,8 +121,8 @@ def cost_ratio(deep: Group, wide: Group) -> Estimate:
     with one number of threads there is none.
 
     A run's epoch is its fastest, the one that other work on the machine disturbed least."""
-    machines = {hardware_and_threads(record) for runs in (deep, wide) for record in runs.records}
-    times = [[math.log(_fastest(record)) for record in runs.records] for runs in (deep, wide)]
+    machines = {hardware_and_threads(record) for group in (deep, wide) for record in group.records}
+    times = [[math.log(_fastest(record)) for record in group.records] for group in (deep, wide)]
     return stats.welch_difference(*times if len(machines) == 1 else ([], []))
 
 

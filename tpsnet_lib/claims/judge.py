@@ -72,7 +72,7 @@ def largest_answer(answers: Sequence[Answer]) -> Answer:
 
 
 def _row(test: Test, answer: Answer, adjusted: stats.Adjusted, pending: str) -> Row:
-    records = {record.id: record for runs in answer.runs for record in runs.records}
+    records = {record.id: record for group in answer.groups for record in group.records}
     return Row(
         test.name,
         test.claim,
@@ -83,24 +83,24 @@ def _row(test: Test, answer: Answer, adjusted: stats.Adjusted, pending: str) -> 
         answer.estimate,
         _estimate_text(answer.estimate, answer.form),
         answer.smallest_effect,
-        describe_budget(answer.runs),
+        describe_budget(answer.groups),
         tuple(records.values()) if answer.estimate.n else (),
         pending,
-        (*answer.notes, *_run_notes(answer.runs)) if answer.estimate.n else (),
+        (*answer.notes, *_run_notes(answer.groups)) if answer.estimate.n else (),
     )
 
 
-def _run_notes(runs: Sequence[Group]) -> list[str]:
+def _run_notes(groups: Sequence[Group]) -> list[str]:
     """Notes on runs that are not in the means: those of another kind of machine, and those that failed; and on networks
     that no machine has in common."""
-    notes, left_out = [], sum(group.left_out for group in runs)
-    machines = [{hardware(record) for record in group.records} for group in runs]
+    notes, left_out = [], sum(group.left_out for group in groups)
+    machines = [{hardware(record) for record in group.records} for group in groups]
     if left_out:
         names = " and ".join(sorted(set().union(*machines)))
         notes.append(f"Runs of one kind of machine are compared ({names}); {left_out} of another are left out.")
     if len(machines) > 1 and not set.intersection(*machines):
         notes.append("No kind of machine has runs of all these networks: the difference may be that of the machines.")
-    if failed := sum(group.failed for group in runs if group.label):  # a failed trial of a search is at chance level
+    if failed := sum(group.failed for group in groups if group.label):  # a failed trial of a search is at chance level
         notes.append(f"{failed} of the runs could not be finished, and no mean counts them.")
     return notes
 
@@ -116,9 +116,9 @@ def _estimate_text(estimate: Estimate, form: str) -> str:
 
 def _pending(answers: Sequence[Answer], chosen: Answer, evidence: Evidence) -> str:
     """The commands that the chosen budget and larger ones still need, with their runs and minutes; empty if none."""
-    runs = [group for answer in answers[: answers.index(chosen) + 1] for group in answer.runs]
+    groups = [group for answer in answers[: answers.index(chosen) + 1] for group in answer.groups]
     missing: dict[str, int] = {}
-    for group in {(group.experiment, group.configs): group for group in runs}.values():
+    for group in {(group.experiment, group.configs): group for group in groups}.values():
         if group.missing or not group.configs:
             missing[group.experiment] = missing.get(group.experiment, 0) + group.missing
     experiments = {name: evidence.experiment(name) for name in missing}

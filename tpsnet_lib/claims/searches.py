@@ -20,17 +20,17 @@ FEW = 10  # trials in a group; the median of fewer is not bootstrapped
 SGD_SEARCHES = {"search_sgd_rate": 0.01, "search_classroom": 0.001}  # with SGD; two decades of rates begin there
 
 
-def medians(first: Sequence[Trial], second: Sequence[Trial], runs: Sequence[Group]) -> Answer:
+def medians(first: Sequence[Trial], second: Sequence[Trial], groups: Sequence[Group]) -> Answer:
     """The median accuracy of some trials minus that of others; without an estimate if either are fewer than `FEW`."""
     sides = [[trial.accuracy for trial in trials] for trials in (first, second)]
-    return greater(stats.median_difference(*(sides if min(map(len, sides)) >= FEW else ([], []))), runs)
+    return greater(stats.median_difference(*(sides if min(map(len, sides)) >= FEW else ([], []))), groups)
 
 
 def chosen_and_others(evidence: Evidence, name: str, chosen: Callable[[Mapping[str, Any]], bool]) -> Answer:
     """`medians` of the trials of a search that are chosen, and of its others."""
     trials = evidence.trials(name)
     first, second = ([trial for trial in trials if chosen(trial.values) == side] for side in (True, False))
-    return medians(first, second, [evidence.runs(name)])
+    return medians(first, second, [evidence.group(name)])
 
 
 def odd_depths(evidence: Evidence) -> Iterator[Answer]:
@@ -52,7 +52,7 @@ def optimizers(evidence: Evidence) -> Iterator[Answer]:
     adam = [trial for trial in evidence.trials("search_classroom") if trial.values["optimizer"] != "sgd"]
     for name, trials in _sgd_trials(evidence).items():
         sgd = [trial for trial in trials if trial.values["lr"] >= SGD_SEARCHES[name]]
-        answer = medians(sgd, adam, [evidence.runs(each) for each in dict.fromkeys((name, "search_classroom"))])
+        answer = medians(sgd, adam, [evidence.group(each) for each in dict.fromkeys((name, "search_classroom"))])
         if answer.estimate.n:
             end = ", best near the end" if _best_at_the_end(sgd) else ""
             others = f", others at {_rates(adam)}" if _rates(adam) != _rates(sgd) else ""
@@ -63,13 +63,13 @@ def optimizers(evidence: Evidence) -> Iterator[Answer]:
 def rate_of_the_original(evidence: Evidence) -> Iterator[Answer]:
     """Judge how far winners are from 0.01 if they have other rates, else whether trials near it beat random ones."""
     for name, trials in _sgd_trials(evidence).items():
-        yield _near_rate(trials, [evidence.runs(name)], math.log10(0.01))
+        yield _near_rate(trials, [evidence.group(name)], math.log10(0.01))
 
 
 def _sgd_trials(evidence: Evidence) -> dict[str, list[Trial]]:
     """The trials with SGD of each search that has some: those over wider rates first, and none before all are done."""
     trials = {name: evidence.trials(name) for name in SGD_SEARCHES}
-    if evidence.runs("search_sgd_rate").missing:
+    if evidence.group("search_sgd_rate").missing:
         trials["search_sgd_rate"] = []
     return {name: [one for one in trials[name] if one.values["optimizer"] == "sgd"] for name in SGD_SEARCHES}
 
@@ -85,10 +85,10 @@ def _best_at_the_end(trials: Sequence[Trial]) -> bool:
     return bool(search.winners_range(rates, search.accuracies(trials)).high > 0.8 * max(rates))
 
 
-def _near_rate(trials: Sequence[Trial], runs: Sequence[Group], x: float) -> Answer:
+def _near_rate(trials: Sequence[Trial], groups: Sequence[Group], x: float) -> Answer:
     """Whether the rate 10^x is among the best of some trials."""
     if len(trials) < 2 * FEW:
-        return greater(stats.median_difference([], []), runs)
+        return greater(stats.median_difference([], []), groups)
     rates = tuple(math.log10(trial.values["lr"]) for trial in trials)
     accuracies = tuple(trial.accuracy for trial in trials)
     test = search.among_the_best(rates, accuracies, x)
@@ -97,7 +97,7 @@ def _near_rate(trials: Sequence[Trial], runs: Sequence[Group], x: float) -> Answ
         f"Of rates from {10 ** min(rates):.2g} to {10 ** max(rates):.2g}, 95% of winners have {winners}.",
         f"Without any effect of the rate this test holds in {_false_holds(rates, accuracies, x):%.1} of simulations.",
     )
-    return Answer(test.nearest, *test.judged, tuple(runs), notes=notes)
+    return Answer(test.nearest, *test.judged, tuple(groups), notes=notes)
 
 
 @functools.cache

@@ -32,11 +32,11 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     that no other beats; in a figure for a phone, narrower than 4 inches, the former two."""
     narrow = width < 4
     fig, axes = figure(width=width, height=4.1 if narrow else 3.6)
-    shown = [row for row in rows if row.get("accuracy") is not None]
-    edge = frontier(shown, "parameters")
-    ours = [row for row in shown if row.get("estimate") is not None]
-    original = [row for row in shown if row["model"] == "TPSNet"]
-    others = [row for row in shown if row not in ours and row not in original]
+    measured = [row for row in rows if row.get("accuracy") is not None]
+    edge = frontier(measured, "parameters")
+    ours = [row for row in measured if row.get("estimate") is not None]
+    original = [row for row in measured if row["model"] == "TPSNet"]
+    others = [row for row in measured if row not in ours and row not in original]
     read, unread = ([row for row in others if (row.get("checked") == "no") == hollow] for hollow in (False, True))
     dots: Any = {"color": BLUE, "markersize": 5, "zorder": 2}
     axes.step(*_places(edge), where="post", color=SKY, zorder=1, label="best for its size")
@@ -47,7 +47,7 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     ends.append([100 * (row["estimate"].high - row["accuracy"]) for row in ours])
     axes.errorbar(*_places(ours), ends, color=VERMILION, fmt="D", capsize=3, zorder=4, label="ours, with 95% interval")
     axes.set_yscale("function", functions=(lambda y: -np.log10(100.001 - y), lambda y: 100.001 - 10**-y))
-    low = min([100 * row["accuracy"] for row in shown], default=90)
+    low = min([100 * row["accuracy"] for row in measured], default=90)
     axes.set(xlabel="parameters (millions)", ylabel="test accuracy (%, log scale of the error)")
     axes.set(xlim=(0, 5.6), ylim=(low - 0.6, 98.6))
     axes.yaxis.set_major_locator(FixedLocator([50, 60, 70, 80, 85, 90, 92, 94, 95, 96, 97, 98]))
@@ -56,7 +56,7 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     place: Any = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "ncols": 1 if narrow else 2}
     axes.legend(fontsize=8, handletextpad=0.4, columnspacing=1, **place)
     best = [row for row in edge if row not in ours and row not in original]
-    _name(axes, [*ours, *original, *([] if narrow else best)], shown)
+    _name(axes, [*ours, *original, *([] if narrow else best)], measured)
     above = [row for row in others if all(row["accuracy"] > mine["accuracy"] for mine in ours)]
     counted = f"{len(above)} of {len(others)} published networks besides the original reach more than any of ours;"
     rank = f"{counted} each" if ours else "Each"
@@ -78,15 +78,15 @@ def _listed(rows: Rows) -> str:
     return ", ".join(named) or "none"
 
 
-def _name(axes: Axes, named: Rows, shown: Rows) -> None:
+def _name(axes: Axes, named: Rows, dots: Rows) -> None:
     """Write each name beside its dot, at the first of several places free of dots, intervals, lines and names."""
     axes.figure.canvas.draw()
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(np.transpose(_places(shown)))]
-    for row in (row for row in shown if row.get("estimate") is not None):
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(np.transpose(_places(dots)))]
+    for row in (row for row in dots if row.get("estimate") is not None):
         ends = [(row["parameters"] / 1e6, 100 * end) for end in (row["estimate"].low, row["estimate"].high)]
         (x, low), (_, high) = axes.transData.transform(ends)
         taken.append(Bbox.from_extents(x - 6, low, x + 6, high))
-    corners = axes.transData.transform(np.transpose(_places(frontier(shown, "parameters"))))
+    corners = axes.transData.transform(np.transpose(_places(frontier(dots, "parameters"))))
     for (x, y), (beyond, above) in pairwise(corners):
         taken += [Bbox.from_extents(x, y - 1, beyond, y + 1), Bbox.from_extents(beyond - 1, y, beyond + 1, above)]
     inside = axes.get_window_extent()

@@ -39,9 +39,9 @@ def gradient_norms(norms: Mapping[str, Sequence[float]]) -> Figure:
         whole, way = (factor, "grows") if factor >= 1 else (1 / factor, "shrinks")
         each = abs(factor ** (1 / max(1, len(values) - 1)) - 1)
         parts.append(f"{way} by a factor of {whole:,.0f} in the {kind} network ({each:.0%} a block)")
-    told = "From the last block back to the first, the gradient " + " and ".join(parts)
-    text = f"{told}. One batch, untrained weights."
-    return describe(fig, caption=text, alt=f"Gradient norm over the blocks, on a logarithmic axis. {told}.")
+    trend = "From the last block back to the first, the gradient " + " and ".join(parts)
+    text = f"{trend}. One batch, untrained weights."
+    return describe(fig, caption=text, alt=f"Gradient norm over the blocks, on a logarithmic axis. {trend}.")
 
 
 def batch_norm(before: Sequence[float], after: Sequence[float], spreads: Mapping[str, Sequence[float]]) -> Figure:
@@ -67,9 +67,9 @@ def batch_norm(before: Sequence[float], after: Sequence[float], spreads: Mapping
     sns.lineplot(table, x="block", y="spread", hue="kind", palette=PALETTE[:2], ax=axes[1])
     axes[1].set(xlabel="block, counted from the image", ylabel="standard deviation", yscale="log", xlim=(1, None))
     axes[1].legend(title=None)
-    told = "; ".join(f"{kind}: {values[0]:.2g} to {values[-1]:.2g}" for kind, values in spreads.items())
+    ranges = "; ".join(f"{kind}: {values[0]:.2g} to {values[-1]:.2g}" for kind, values in spreads.items())
     text = "A batch norm gives each channel mean 0 and standard deviation 1 over the batch, so values keep their size."
-    alt = f"Left: histogram of a channel before and after the norm. Right: standard deviation over blocks. {told}."
+    alt = f"Left: histogram of a channel before and after the norm. Right: standard deviation over blocks. {ranges}."
     return describe(fig, caption=text, alt=alt)
 
 
@@ -126,12 +126,12 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
             ax.set(xlabel="blocks in each of 3 layers, B", ylabel=label)
     if axes[1].get_legend():
         axes[1].get_legend().remove()  # that of the other panel serves both
-    told = "; ".join(f"B = {blocks}, {kind}: {np.mean(values):.2f}" for (blocks, kind), values in losses.items())
+    losses_text = "; ".join(f"B = {blocks}, {kind}: {np.mean(values):.2f}" for (blocks, kind), values in losses.items())
     depths = sorted({blocks for blocks, _ in losses})
     gains = {b: np.mean(losses[b, "plain"]) - np.mean(losses[b, "residual"]) for b in depths}
     most = f"Skips change the training loss most at B = {max(gains, key=lambda b: abs(gains[b]))}." if gains else ""
     text = f"{most} Rings are runs, points their means, those of the accuracy with 95% t intervals.".strip()
-    alt = f"Loss and accuracy over depth. Loss: {told}."
+    alt = f"Loss and accuracy over depth. Loss: {losses_text}."
     return describe(fig, caption=text, alt=alt, records=by_name((group.label, group.records) for group in recorded))
 
 
@@ -139,23 +139,23 @@ def design_variables(variables: Variables) -> Figure:
     """Validation accuracy at each level of each design variable, in small multiples.
 
     A ring is a run; the points are means with their 95% t intervals over seeds. Each panel has its own axis."""
-    shown = [(variable, groups) for variable, groups in variables.values() if any(group.records for group in groups)]
+    recorded = [(variable, groups) for variable, groups in variables.values() if any(group.records for group in groups)]
     fig, axes = figure(2, 3, height=4.9, gridspec_kw={"hspace": 0.12})
-    for ax, (variable, groups) in zip(axes.flat, shown, strict=False):
+    for ax, (variable, groups) in zip(axes.flat, recorded, strict=False):
         rows = [{"level": group.label, "value": 100 * v} for group in groups for v in group.accuracies]
         _points(ax, pd.DataFrame(rows), "level", order=[group.label for group in groups])
         ax.set_title(f"{variable.symbol}, {variable.name}", loc="left", fontsize=9.5, fontweight="bold")
         ax.set(xlabel="", ylabel="")
-    for ax in axes.flat[len(shown) :]:
+    for ax in axes.flat[len(recorded) :]:
         ax.set_axis_off()
     for ax in axes[:, 0]:
         ax.set_ylabel("validation accuracy (%)")
-    every = [group for _, groups in shown for group in groups]
-    told = "; ".join(f"{group.label}: {group.estimate:%.1 value}" for group in every)
+    every = [group for _, groups in recorded for group in groups]
+    means = "; ".join(f"{group.label}: {group.estimate:%.1 value}" for group in every)
     text = f"What each design variable changes ({describe_budget(every)}). Rings are runs; 95% t intervals."
-    text += f" Panels differ in scale{_shared_runs([groups for _, groups in shown])}."
+    text += f" Panels differ in scale{_shared_runs([groups for _, groups in recorded])}."
     records = by_name((group.label, group.records) for group in every)
-    return describe(fig, caption=text, alt=f"Six panels of accuracy by level. {told}.", records=records)
+    return describe(fig, caption=text, alt=f"Six panels of accuracy by level. {means}.", records=records)
 
 
 def _shared_runs(panels: Sequence[Sequence[Group]]) -> str:

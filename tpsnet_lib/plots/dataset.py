@@ -102,8 +102,8 @@ def near_duplicates(
 
     `neighbour` int64 [M]: the position in `training` of the nearest neighbour of each of M `images`; `likeness` [M]."""
     order = likeness.argsort(descending=True)
-    found = int((likeness >= NEAR_DUPLICATE).sum())
-    middle = min(max(columns, found - columns // 2), len(order) - columns)
+    near = int((likeness >= NEAR_DUPLICATE).sum())
+    middle = min(max(columns, near - columns // 2), len(order) - columns)
     fig, axes = figure(2, columns, height=2.6)
     for ax, position in zip(axes.flat, [*order[:columns], *order[middle : middle + columns]], strict=True):
         pair = images.images[position], training.images[neighbour[position]]
@@ -111,7 +111,7 @@ def near_duplicates(
         words = " / ".join(dict.fromkeys(names[label] for label in labels))
         gap = torch.full((3, 32, 2), 255, dtype=torch.uint8)
         thumbnail(ax, torch.cat([pair[0], gap, pair[1]], 2), f"{words}, {float(likeness[position]):.2f}")
-    closest = "The closest pairs are one photograph, nearly." if found else "No pair is likely to be one photograph."
+    closest = "The closest pairs are one photograph, nearly." if near else "No pair is likely to be one photograph."
     return describe(
         fig,
         caption=f"{closest} Left of each pair: a validation image; right: its nearest neighbour among the fitted ones;"

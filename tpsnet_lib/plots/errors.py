@@ -187,8 +187,8 @@ def block_sizes(sizes: pd.DataFrame, record: Record) -> Figure:
     for place in range(1, len(blocks)):
         if blocks[place].split(".")[0] != blocks[place - 1].split(".")[0]:
             ax.axvline(place - 0.5, color=MUTED, linewidth=0.8, linestyle=":")
-    shown = range(0, len(blocks), max(1, len(blocks) // 20))
-    ax.set_xticks(list(shown), [blocks[place] for place in shown], fontsize=8)
+    labelled = range(0, len(blocks), max(1, len(blocks) // 20))
+    ax.set_xticks(list(labelled), [blocks[place] for place in labelled], fontsize=8)
     ax.set_xlabel("layer.block, counted from 1; a dotted line opens a layer")
     ax.set_ylabel("root mean square")
     ax.set_ylim(0, None)

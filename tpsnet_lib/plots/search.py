@@ -80,8 +80,8 @@ def best_of_n(trials: Sequence[Trial], searches: Array, draws: int = 60) -> Figu
     `searches` [R, N]: the best of the first n trials, in R random orders of the trials. A line marks `draws`."""
     fig, ax = figure(height=3.2)
     count = searches.shape[1]
-    shown = np.unique(np.geomspace(1, count, 60).round().astype(int))
-    long = pd.DataFrame(100 * searches[:, shown - 1], columns=shown).melt(var_name="n", value_name="best")
+    counts = np.unique(np.geomspace(1, count, 60).round().astype(int))
+    long = pd.DataFrame(100 * searches[:, counts - 1], columns=counts).melt(var_name="n", value_name="best")
     options: Any = {"err_kws": {"alpha": 0.2, "linewidth": 0}, "label": "mean; band: 90% of searches"}
     sns.lineplot(long, x="n", y="best", errorbar=("pi", 90), color=BLUE, ax=ax, **options)
     top = 100 * float(np.quantile(accuracies(trials), 0.95))

@@ -133,10 +133,10 @@ def describe(
 
 def by_name(pairs: Iterable[tuple[str, Sequence[Record]]]) -> dict[str, list[Record]]:
     """Records by what they are called; those of one name stand together."""
-    found: dict[str, list[Record]] = {}
+    grouped: dict[str, list[Record]] = {}
     for name, records in pairs:
-        found.setdefault(name, []).extend(records)
-    return found
+        grouped.setdefault(name, []).extend(records)
+    return grouped
 
 
 def description(figure: Figure) -> Description:
