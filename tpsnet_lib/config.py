@@ -324,7 +324,7 @@ def _parse_section(name: str, tree: Any) -> Any:
 
 
 def assignment(text: str) -> tuple[str, Any]:
-    """`model.blocks=[3,3,3]` as the dotted name and its value, read as YAML."""
+    """`model.blocks=[3,3,3]` as the dotted name and its value, read as YAML; `ConfigError` for what is no such text."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise ConfigError(f"--set {brief(text)}: give it as section.field=value, such as model.blocks=[3,3,3]")

@@ -41,13 +41,13 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def nll(probabilities: Tensor, labels: Tensor) -> float:
-    """The mean negative log likelihood of the labels, in nats; a probability below 1e-12 counts as 1e-12."""
+    """The mean negative log likelihood of labels [N] by probabilities [N, 10], in nats; none is below 1e-12."""
     chosen = probabilities.double().gather(1, labels[:, None])
     return -chosen.clamp(min=1e-12).log().mean().item()
 
 
 def ece(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """The expected calibration error of probabilities [N, 10]."""
+    """The expected calibration error of probabilities [N, 10] for labels [N]."""
     confidence, predicted = probabilities.double().max(1)
     return expected_calibration_error(confidence, predicted == labels, bins)
 

@@ -55,8 +55,7 @@ class PreactBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         active = self.activation(self.norm1(x))
         out = self.activation(self.norm2(self.conv1(active)))
-        out = self.conv2(self.dropout(out))
-        out = self.branch(out)
+        out = self.branch(self.conv2(self.dropout(out)))
         return out + self.projection(active if self.projects else x) if self.residual else out
 
 
@@ -99,6 +98,7 @@ def build(config: ModelConfig, budget: int | None = PARAMETER_BUDGET) -> ResNet:
 
 
 def make_stem(config: ModelConfig) -> nn.Sequential:
+    """Images [B, colours, H, W] to the first maps [B, stem, H, W], by a 3x3 convolution or a whitened 2x2 one."""
     if config.stem_kind == "whiten":
         return nn.Sequential(Whitening(config.stem), ACTIVATIONS[config.activation]())
     first = convolution(config.colours, config.stem, 3)
@@ -124,6 +124,7 @@ def make_layer(config: ModelConfig, layer: int, inputs: int) -> nn.Sequential:
 
 
 def norm_activation(config: ModelConfig, channels: int) -> tuple[nn.Module, nn.Module]:
+    """A batch norm and the activation of the config, which follow a convolution."""
     return nn.BatchNorm2d(channels), ACTIVATIONS[config.activation]()
 
 

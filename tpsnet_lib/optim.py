@@ -211,7 +211,7 @@ class Ema:
             torch._foreach_copy_(*self.counts)
 
     def state(self) -> dict[str, Tensor | int]:
-        """The average and its number of updates, for a checkpoint."""
+        """The average, tensors in the shapes of the network's, and its number of updates, for a checkpoint."""
         return {"updates": self.updates, **{f"average.{name}": value for name, value in self.average.items()}}
 
     def restore(self, state: dict[str, Tensor | int]) -> None:

@@ -56,7 +56,8 @@ def find_block(name: str) -> type[nn.Module]:
 def cost_of_block(name: str, inputs: int, outputs: int, stride: int, side: int) -> tuple[int, int]:
     """Parameters, and MACs of one image whose maps have `side` pixels before the block, counted on the block itself.
 
-    It is built without memory (torch's meta device), and torch counts the multiplications of a forward pass."""
+    It is built without memory (torch's meta device), and torch counts the multiplications of a forward pass.
+    Raises `ConfigError` where its result has another shape than [1, outputs, side / stride, side / stride]."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         block = find_block(name)(inputs, outputs, stride).eval()
         shape = tuple(block(torch.empty(1, inputs, side, side)).shape)

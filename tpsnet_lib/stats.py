@@ -1,7 +1,8 @@
 """Every interval, comparison and verdict of the project, over scipy and statsmodels.
 
 A number that was measured is an `Estimate`: a value, its 95% interval, what n counts and the method. A comparison is an
-estimate of a difference, and `verdict` says what its interval settles. Fractions are in 0 to 1.
+estimate of a difference, and `verdict` says what its interval settles. Fractions are in 0 to 1. Lists of numbers [n]
+hold one a seed, trial or image, as the default of `of` says.
 
 Wrong inputs (nan or infinite numbers, pairs of unequal length, more hits than images) raise `ValueError`. Too few are
 no error: no numbers give an estimate without a value; one number, or equal numbers, which say nothing of their spread,

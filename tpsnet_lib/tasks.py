@@ -203,7 +203,7 @@ def module(inputs: Tensor, cases: Mapping[str, tuple[Sequence[Any], nn.Module]])
     """Answers that make a module, as a class or a function does, which computes what the right one computes.
 
     `cases`: what is asked -> the arguments that the answer gets, and the right module for them, in evaluation mode;
-    the answer's module gets its weights, and both get `inputs`."""
+    the answer's module gets its weights, and both get `inputs` [B, ...]."""
 
     def problem(answer: Any, arguments: Sequence[Any], right: nn.Module) -> str:
         made: list[Any] = []

@@ -83,7 +83,7 @@ class TrainState:
         return self.step * self.shown / max(self.seconds, 1e-9)
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a step to the figures of its epoch; nothing here waits for the device."""
+        """Add a step, of logits [B, 10] and labels [B], to its epoch's figures; nothing here waits for the device."""
         self.loss_sum += loss
         self.correct += (logits.argmax(1) == labels).sum()
         self.finite *= torch.isfinite(loss)

@@ -30,7 +30,8 @@ def gaussian_noise(images: Tensor, indices: Tensor, deviation: float) -> Tensor:
 
 
 def gaussian_blur(images: Tensor, deviation: float) -> Tensor:
-    """Each pixel is the mean of its surroundings, weighed by a normal curve of this standard deviation in pixels."""
+    """Each pixel is the mean of its surroundings, weighed by a normal curve of this standard deviation in pixels
+    ([B, 3, H, W])."""
     reach = max(1, math.ceil(3 * deviation))
     weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=images.device) / deviation) ** 2)
     weights = (weights / weights.sum()).expand(images.shape[1], 1, -1)
@@ -53,13 +54,13 @@ def fog(images: Tensor, indices: Tensor, density: float) -> Tensor:
 
 
 def contrast(images: Tensor, factor: float) -> Tensor:
-    """Colours drawn towards the image's own mean colour: a factor of 1 changes nothing, 0 leaves it alone."""
+    """Colours of images [B, 3, H, W] drawn to each one's mean colour: factor 1 changes nothing, 0 leaves it alone."""
     mean = images.float().mean((2, 3), keepdim=True)
     return _to_uint8(mean + (images - mean) * factor)
 
 
 def pixelate(images: Tensor, factor: float) -> Tensor:
-    """The image at a factor of its size, each pixel the mean of the area it covers, and back in blocks."""
+    """Images [B, 3, H, W] at a factor of their size, each pixel the mean of the area it covers, and back in blocks."""
     size = images.shape[-1]
     side = round(size * factor)
     edges = torch.arange(side + 1, device=images.device) * (size / side)

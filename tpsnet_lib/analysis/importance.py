@@ -66,7 +66,7 @@ def column(trials: Sequence[Trial], name: str) -> Column:
 
 
 def fanova(columns: dict[str, Any], y: Array, seed: int, chosen: Any = None, trees: int = TREES) -> dict[str, float]:
-    """Each column's share of the variance of `y` by optuna's fANOVA, of the `chosen` rows (all of them if None).
+    """Each column's share of the variance of `y` [N] by optuna's fANOVA, of the `chosen` rows (all of them if None).
 
     The ranges are those of all rows, so that resamples answer one question."""
     import optuna
@@ -93,7 +93,7 @@ def _span(values: Column) -> Any:
 
 
 def explained(columns: dict[str, Any], y: Array) -> float:
-    """R^2 of a forest's guesses for trials that the guessing trees have not seen; 0 is no better than the mean."""
+    """R^2 of a forest's guesses of `y` [N] for trials that its trees have not seen; 0 is no better than the mean."""
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.metrics import r2_score
     from sklearn.preprocessing import OneHotEncoder

@@ -142,7 +142,7 @@ def accuracy_at(trial: Trial, epoch: float) -> float:
 
 
 def winners_range(values: ArrayLike, accuracy: ArrayLike, repeats: int = 2000) -> Estimate:
-    """The values of a variable that winners have: their median, and the range of 95% of them.
+    """The values of a variable that winners have: their median, and the range of 95% of them; both lists are [N].
 
     Of a quarter of the trials, drawn with replacement, the best one's value is kept, `repeats` times (the empirical
     bootstrap of Radosavovic et al. 2020, arXiv 2003.13678, section 3). Without effect the range is nearly all that was
@@ -206,7 +206,7 @@ def among_the_best(values: ArrayLike, accuracy: ArrayLike, x: float, repeats: in
 
 def rate_of_holds_without_effect(values: ArrayLike, accuracy: ArrayLike, x: float, simulations: int = 400) -> Estimate:
     """How often `among_the_best` says *holds* where the variable has no effect: the accuracies change places at
-    random among the trials, `simulations` times. A test at the 2.5% level says so in about 2.5% of them."""
+    random among the trials [N], `simulations` times. A test at the 2.5% level says so in about 2.5% of them."""
     rng, y = np.random.default_rng(0), np.asarray(accuracy, dtype=float)
     tests = (among_the_best(values, rng.permutation(y), x, repeats=500) for _ in range(simulations))
     return stats.proportion(sum(test.verdict == stats.HOLDS for test in tests), simulations, "simulations")

@@ -100,7 +100,8 @@ class BaselineProcess:
         other.close()
 
     def images_per_second(self, precision: str, workers: int, seconds: float, skip: int, least: int) -> float:
-        """One turn: see `steps_per_second`. The first of a precision and number of workers starts training anew."""
+        """One turn: see `steps_per_second`. The first of a precision and number of workers starts training anew.
+        Raises `TrainingError` if the process has ended."""
         try:
             self.pipe.send((precision, workers, seconds, skip, least))
             return float(self.pipe.recv())

@@ -72,6 +72,7 @@ def differences(*budgets: tuple[str, str]) -> Answers:
 
 
 def reproduction(evidence: Evidence) -> Iterator[Answer]:
+    """That our runs of the original's recipe are at most a point below its published accuracy."""
     group, published = evidence.group("reproduction/reproduction"), cost.published_model("TPSNet")
     n = int(published["n"])
     difference = stats.published_difference(group.accuracies, n, published["accuracy"], n)
@@ -104,6 +105,7 @@ def gain_of_depth(evidence: Evidence, logits: bool) -> Iterator[Answer]:
 
 
 def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
+    """That the deep network overfits at most a point more than the shallow one (`overfitting`)."""
     note = "Overfitting is the accuracy on augmented training images minus that on validation images."
     for places in (
         ("table1_matched/model=tpsnet", "table1_matched/model=model1"),
@@ -117,6 +119,7 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
 
 
 def equal_size(evidence: Evidence) -> Iterator[Answer]:
+    """That the two networks of equal size whose means are furthest apart are at most a point apart."""
     five = ("model1", "model2", "tpsnet", "deep17", "deep23")
     for places in (
         ["reproduction/reproduction", "reproduction_models/model=model1", "reproduction_models/model=model2"],
@@ -131,6 +134,7 @@ def equal_size(evidence: Evidence) -> Iterator[Answer]:
 
 
 def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
+    """That an epoch of the deep network takes longer than one of the wide network (`cost_ratio`)."""
     note = "The ratio is an epoch of the deep network to one of the wide, each run's fastest, on one machine."
     for places in (
         ("table1_matched/model=tpsnet", "table1_matched/model=model1"),

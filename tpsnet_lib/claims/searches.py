@@ -34,11 +34,13 @@ def chosen_and_others(evidence: Evidence, name: str, chosen: Callable[[Mapping[s
 
 
 def odd_depths(evidence: Evidence) -> Iterator[Answer]:
+    """That networks with an odd number of blocks have the better median."""
     for name in ("search_original_30", "search_original_9"):
         yield chosen_and_others(evidence, name, lambda draw: draw["depth"] % 2 == 1)
 
 
 def more_dropout(evidence: Evidence, variable: str) -> Iterator[Answer]:
+    """That networks with more than the median of a kind of dropout have the better median."""
     rates = [trial.values[variable] for trial in evidence.trials("search_classroom")]
     border = float(np.median(rates)) if rates else 0.0
     yield chosen_and_others(evidence, "search_classroom", lambda draw: draw[variable] > border)

@@ -17,6 +17,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose refusal is one line that says what may have been meant."""
 
     def error(self, message: str) -> NoReturn:
+        """Exit with code 2."""
         self.exit(2, f"{self.prog}: {message}{_meant(message)}\n")
 
 

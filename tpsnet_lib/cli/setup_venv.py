@@ -29,7 +29,8 @@ def setup(options: Options | None = None) -> int:
 def venv_python() -> Path:
     """Create `.venv` from `pins.txt` if it is not there or the pins have changed; returns its Python.
 
-    uv, installed into it, says how long downloading ("Prepared") and installing ("Installed") took."""
+    uv, installed into it, says how long downloading ("Prepared") and installing ("Installed") took. Raises
+    `TpsnetError` for another Python than 3.11 to 3.13."""
     if not OLDEST <= sys.version_info[:2] < TOO_NEW:
         version = ".".join(map(str, sys.version_info[:2]))
         raise TpsnetError(f"Python {version} runs this: tpsnet needs 3.11 to 3.13; try `make PYTHON=python3.12 setup`")

@@ -196,7 +196,7 @@ def _unpickled(path: Path, data: bytes, md5: str) -> tuple[Any, Any]:
 
 def inexact_indices(root: str | Path | None, part: str) -> list[int]:
     """Positions of the `train` or `test` images whose pixels are known not to be the official ones, by the
-    `inexact.json` beside binary batches; [] if there is none."""
+    `inexact.json` beside binary batches; [] if there is none, `DataError` if it cannot be read."""
     place = find_root(root)
     folder, layout = (_layout(place) if place else None) or (Path(), _PYTHON)
     path = folder.parent / "inexact.json"

@@ -285,7 +285,7 @@ def norm_backward(
     to_skip: Tensor | None, weight: Tensor, bias: Tensor, saved: Tensor, to_weight: Tensor, to_bias: Tensor,
 ) -> None:  # fmt: skip
     """Fill the gradients of the maps, the skip, the weight and the bias from that of the result, which is `grad`, or
-    the sum of `grad` and `other`."""
+    the sum of `grad` and `other`; all maps are [B, C, H, W]."""
     tensors = grad, other, maps, skip, to_maps, to_skip, weight, bias, saved, to_weight, to_bias
     _, kernel = norm_kernels(ACTIVATIONS[activation], skip is not None, other is not None)
     kernel(tensors, _rows(maps))

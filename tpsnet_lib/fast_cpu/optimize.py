@@ -114,8 +114,8 @@ def fused_norm(
 
 
 def second_use(maps: Tensor) -> Tensor:
-    """The same maps for their second use. The result of `fused_norm` takes the gradients of its two uses apart and adds
-    them as it reads them; autograd would first write their sum."""
+    """The same maps [B, C, H, W] for their second use. The result of `fused_norm` takes the gradients of its two uses
+    apart and adds them as it reads them; autograd would first write their sum."""
     return getattr(maps, "second", maps)
 
 

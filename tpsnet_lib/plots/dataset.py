@@ -159,7 +159,7 @@ def mixes(rows: Mapping[str, tuple[Tensor, Tensor]], names: Sequence[str], stamp
 
 
 def target_words(target: Tensor, names: Sequence[str]) -> str:
-    """A target as `0.63 cat + 0.37 ship`, the larger part first."""
+    """A target [10] as `0.63 cat + 0.37 ship`, the larger part first."""
     order = target.argsort(descending=True, stable=True).tolist()
     parts = [f"{float(target[label]):.2f} {names[label]}" for label in order if target[label] > 0.005]
     return "\n+ ".join(parts)

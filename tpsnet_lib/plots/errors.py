@@ -203,8 +203,9 @@ def block_sizes(sizes: pd.DataFrame, record: Record) -> Figure:
 
 
 def corruptions(table: pd.DataFrame, examples: Mapping[str, Tensor], records: Sequence[Record]) -> Figure:
-    """Accuracy by severity, a panel a corruption, below an image under its highest severity. A row of `table` is a
-    `network` under a `corruption` (`none` at severity 0) at a `severity`, with its `accuracy`, an `Estimate`."""
+    """Accuracy by severity, a panel a corruption, below an image [3, 32, 32] under its highest severity. A row of
+    `table` is a `network` under a `corruption` (`none` at severity 0) at a `severity`, with its `accuracy`, an
+    `Estimate`."""
     fig, axes = figure(2, len(examples), height=3.6, sharey="row", height_ratios=[1, 2.2])
     networks = list(table.network.unique())
     for above, ax, (name, image) in zip(*axes, examples.items(), strict=True):

@@ -107,7 +107,8 @@ def _by_name(row: Row, names: Mapping[str, str]) -> dict[str, list[str]]:
 def figure(fig: Figure, narrow: Figure | None = None) -> str:
     """A figure as an embedded SVG, with the caption, alternative text and records that it carries.
 
-    `narrow` takes its place on a phone; without it, two panels in a row stand one below the other there."""
+    `narrow` takes its place on a phone; without it, two panels in a row stand one below the other there. Raises
+    `TpsnetError` for a figure without an alternative text."""
     about = style.description(fig)
     if not about.alt.strip():
         raise TpsnetError(f"figure {about.caption!r} has no alternative text: say in a sentence what it shows")

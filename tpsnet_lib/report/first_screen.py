@@ -143,6 +143,7 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> list[str]
 
 
 def where_trained(final: Final) -> str:
+    """On which class of hardware a recipe was trained, in words."""
     return CLASSES_OF_HARDWARE.get(final.records[0].provenance["device"], "here")
 
 
@@ -210,6 +211,7 @@ def answer_table(found: Sequence[Final]) -> str:
 
 
 def common_budget(rows: Sequence[judge.Row]) -> str:
+    """What all measured claims have in common as a part of a sentence; empty if they differ."""
     small = "in small, short runs"
     measured = [row for row in rows if row.n]
     return f", {small} alone" if measured and all(row.budget.startswith(small) for row in measured) else ""

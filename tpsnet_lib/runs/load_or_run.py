@@ -59,7 +59,7 @@ def run_in_steps(
     keep_weights: bool,
     on_wait: Callable[[Held], None] | None = None,
 ) -> Generator[None, None, Record]:
-    """The same as `load_or_run`, with a pause after every step that is trained."""
+    """The same as `load_or_run`, errors too, with a pause after every step that is trained."""
     device = resolve_device(options.device)
     config = config.with_precision(native_precision(device))
     work = store.checkpoint(config.id).parent

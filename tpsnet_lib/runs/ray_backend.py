@@ -100,7 +100,9 @@ def _refuse_a_second(holder: Held) -> None:
 
 @contextlib.contextmanager
 def connected(address: str | None, workers: int) -> Iterator[None]:
-    """Ray, for as long as the block lasts; one that is connected already is used and left as it is."""
+    """Ray, for as long as the block lasts; one that is connected already is used and left as it is.
+
+    Raises `ConfigError` where no cluster answers at the address, and `TpsnetError` where Ray does not start."""
     if address and ":" in address:
         host, _, port = address.removeprefix("ray://").rpartition(":")
         try:

@@ -93,7 +93,7 @@ def checked_curve(source: str, rows: Any) -> tuple[dict[str, float], ...]:
 
 
 def read_history(path: Path) -> tuple[dict[str, float], ...]:
-    """The rows of a `history.csv`, checked as `checked_curve` does."""
+    """The rows of a `history.csv`, checked as `checked_curve` does; `RecordError` for what is no such table."""
     try:
         table = csv.DictReader(read_text(path).splitlines(), strict=True)
         rows = [{key: float(value) for key, value in row.items()} for row in table]

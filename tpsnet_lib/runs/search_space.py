@@ -54,7 +54,7 @@ def spaces_file() -> Path:
 
 
 def load_spaces(path: Path | None = None) -> dict[str, Space]:
-    """The named spaces of a file, else of `report/spaces.yaml`."""
+    """The named spaces of a file, else of `report/spaces.yaml`; `ConfigError` names the file and what is wrong."""
     path = path or spaces_file()
     try:
         return {str(name): parse_space(str(name)[:QUOTED], tree) for name, tree in read_yaml(path).items()}

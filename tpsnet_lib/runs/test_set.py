@@ -206,8 +206,8 @@ def log_score(record: Record, store: Store, scores: dict[str, Any]) -> None:
 
 
 def score(record: Record, *, root: str | Path | None = None, device: str = "auto") -> tuple[Tensor, dict[str, Any]]:
-    """Logits of a record's weights on the test images, in fp32, and their scores: counts, accuracy and its Wilson
-    interval, also on the exact images alone where the data set has inexact ones, NLL and the calibration error."""
+    """Logits float32 [N, 10] of a record's weights on the test images, and their scores: counts, accuracy and its
+    Wilson interval, also on the exact images alone where the data set has inexact ones, NLL and calibration error."""
     torch_device = resolve_device(device)
     model = record.load_model(torch_device)
     images = load_test(record.config.data.dataset, root)
