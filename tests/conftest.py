@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forks import use_forks
 
 from tpsnet_lib.config import RunConfig, merged, parse
 from tpsnet_lib.runs.load_or_run import load_or_run
@@ -31,6 +32,11 @@ def tiny(**changes: object) -> RunConfig:
 def _one_thread() -> None:
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _workers_are_forks(_one_thread: None) -> None:
+    use_forks()
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 from conftest import TINY
+from forks import Fork
 
 from tpsnet_lib.runs.experiments import Experiment, collect, load_experiment, pending
 from tpsnet_lib.runs.local_backend import RunOptions, work
@@ -25,6 +26,7 @@ from tpsnet_lib.train import TrainOptions
 
 KILLS = int(os.environ.get("TPSNET_KILLS", "2"))  # of a search on each backend; 10 before a release
 PATIENCE = 300  # seconds, before a test that waits in vain gives up
+SILENT = {**os.environ, "TPSNET_PROGRESS": "none", "OMP_NUM_THREADS": "1"}
 Table = dict[str, tuple[object, ...]]
 
 
@@ -107,11 +109,15 @@ def kill_holder(lock: Path) -> bool:
     return False
 
 
+def command(path: Path, store: Store, *more: str) -> list[str]:
+    """The words of `tpsnet run`."""
+    return ["run", str(path), "--device", "cpu", "--out", str(store.writable), *more]
+
+
 def start(path: Path, store: Store, *more: str) -> subprocess.Popen[bytes]:
-    """`tpsnet run` in a process of its own."""
-    call = [sys.executable, "-m", "tpsnet_lib", "run", str(path), "--device", "cpu", "--out", str(store.writable)]
-    environment = {**os.environ, "TPSNET_PROGRESS": "none"}
-    return subprocess.Popen([*call, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    """`tpsnet run` by an interpreter of its own, whose workers have one each too."""
+    call = [sys.executable, "-m", "tpsnet_lib", *command(path, store, *more)]
+    return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=SILENT)
 
 
 def finished(store: Store) -> dict[str, tuple[int, int]]:
@@ -123,15 +129,16 @@ def finished(store: Store) -> dict[str, tuple[int, int]]:
 def kill_again_and_again(folder: Path, *backend: str) -> None:
     """Kill a search `KILLS` times at random moments, resume it each time, and compare with one that nobody killed."""
     path, rng = folder / "search.yaml", random.Random(0)
+    code = "import sys; from tpsnet_lib.cli import main; sys.exit(main.main(sys.argv[1:]))"
     experiment = declare(path, **rates(KILLS + 3))
     whole, killed = Store(folder / "whole"), Store(folder / "killed")
     alone(experiment, whole)
     kept: dict[str, tuple[int, int]] = {}
     for _ in range(KILLS):
-        search = start(path, killed, *backend)
+        search = Fork(code, *command(path, killed, *backend), environment=SILENT)
         wanted = len(finished(killed)) + rng.randrange(2)
 
-        def moment(search: subprocess.Popen[bytes] = search, wanted: int = wanted) -> bool:
+        def moment(search: Fork = search, wanted: int = wanted) -> bool:
             assert search.poll() is None, f"it ended before it could be killed: {search.communicate()}"
             return len(finished(killed)) >= wanted and bool(in_training(killed))
 
@@ -142,10 +149,10 @@ def kill_again_and_again(folder: Path, *backend: str) -> None:
         now = finished(killed)
         assert kept.items() <= now.items(), "a finished run was lost, or trained once more"
         kept = now
-    last = start(path, killed, *backend)
+    last = Fork(code, *command(path, killed, *backend), environment=SILENT)
     said = last.communicate(timeout=PATIENCE)
     assert last.returncode == 0, said
     assert kept.items() <= finished(killed).items(), "a finished run was lost, or trained once more"
-    assert backend or said[1] == b""
+    assert backend or said[1] == ""
     assert table(experiment, killed) == table(experiment, whole)
     assert len(finished(killed)) == len(experiment.runs)

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -13,30 +12,31 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SPLIT = ("01_explore_data", lambda cell: cell in ("imports", "split"), "split")
-COSTS = ("02_architecture_effects", lambda cell: True, "costs-of-five")
-CHANGES = {  # in the library: the notebook that is run with it, and which of its cells must turn red
-    "none in the split": (SPLIT, set()),
-    "none in the networks": (COSTS, set()),
-    "split": (SPLIT, {"split"}),
-    "block": (COSTS, {"costs-of-five"}),
-    "shape": (COSTS, {"same-output"}),
+CELLS = {  # of a notebook: up to which compared cell they are taken, and which of them
+    "01_explore_data": ("split", lambda cell: cell in ("imports", "split")),
+    "02_architecture_effects": ("costs-of-five", lambda cell: True),
 }
+TURNS_RED = {"split": "split", "block": "costs-of-five", "shape": "same-output"}  # a change in the library: the cell
 
 
-def compared_cells(target: Path, name: str, kept: Callable[[str], bool], last: str) -> list[str]:
-    """A notebook on the built-in images, cut down to the cells that are kept, up to its compared cell `last`; their
-    ids."""
-    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    code = code[: 1 + [cell.id for cell in code].index(last)]
-    notebook.cells = [cell for cell in code if kept(cell.id)]
-    assert "nbval-check-output" in notebook.cells[-1].metadata["tags"]
-    for number, cell in enumerate(notebook.cells, 1):
+def compared_cells(target: Path) -> list[str]:
+    """The cells of both notebooks as one, on the built-in images; their ids."""
+    cells = []
+    for name, (last, wanted) in CELLS.items():
+        notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        code = code[: 1 + [cell.id for cell in code].index(last)]
+        assert "nbval-check-output" in code[-1].metadata["tags"]
+        cells += [cell for cell in code if wanted(cell.id)]
+    for number, cell in enumerate(cells, 1):
         cell.execution_count = number  # as a notebook that was run has it; outputs without it are an error to nbval
         cell.source = cell.source.replace('dataset = "auto"', 'dataset = "shapes10"')
+    ids = [cell.id for cell in cells]
+    for number, cell in enumerate(cells):
+        cell.id = f"cell-{number}"  # which a notebook has but once
+    notebook.cells = cells
     nbformat.write(notebook, target)
-    return [cell.id for cell in notebook.cells]
+    return ids
 
 
 def mutate(library: Path, change: str) -> None:
@@ -59,19 +59,19 @@ def mutate(library: Path, change: str) -> None:
 @pytest.mark.slow
 def test_nbval_turns_red_when_the_library_changes(tmp_path: Path) -> None:
     cells = {}
-    for change, (notebook, _) in CHANGES.items():
-        folder = tmp_path / change  # where the kernel starts, and so finds its copy of the library first
+    for changes in ((), tuple(TURNS_RED)):
+        folder = tmp_path / ("changed" if changes else "whole")  # the kernel finds the copy of the library here first
         shutil.copytree(ROOT / "tpsnet_lib", folder / "tpsnet_lib", ignore=shutil.ignore_patterns("__pycache__"))
-        if not change.startswith("none"):
+        for change in changes:
             mutate(folder / "tpsnet_lib", change)
-        cells[change] = compared_cells(folder / "some.ipynb", *notebook)
+        cells[folder.name] = compared_cells(folder / "some.ipynb")
     call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
     environment = {**os.environ, "TPSNET_HOME": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment.pop("PYTHONPATH", None)
     done = subprocess.run(
-        [*call, "-rfE", "--tb=no", *(str(tmp_path / change / "some.ipynb") for change in CHANGES)],
+        [*call, "-rfE", "--tb=no", *(str(tmp_path / name / "some.ipynb") for name in cells)],
         capture_output=True, text=True, check=False, cwd=tmp_path, env=environment,
     )  # fmt: skip
     red = re.findall(r"^(?:FAILED|ERROR) (.*)/some\.ipynb::Cell (\d+)", done.stdout, re.MULTILINE)
-    for change, (_, expected) in CHANGES.items():
-        assert {cells[change][int(number)] for at, number in red if at == change} == expected, done.stdout[-2000:]
+    assert {name for name, _ in red} == {"changed"}, done.stdout[-2000:]
+    assert {cells[name][int(number)] for name, number in red} == set(TURNS_RED.values()), done.stdout[-2000:]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import tiny
+from forks import run
 from torch import Tensor, nn
 
 from tpsnet_lib import train
@@ -26,7 +26,6 @@ from tpsnet_lib.fast_cpu.available import has_amx
 from tpsnet_lib.fast_cpu.optimize import optimize
 from tpsnet_lib.model import Pointwise, ResNet, build
 
-ROOT = Path(__file__).parent.parent
 SMALL: dict[str, Any] = {"blocks": (1, 2), "channels": (8, 16), "stem": 8}
 CASES = {
     "basic": ModelConfig(**SMALL),
@@ -204,10 +203,9 @@ print(kernels() is not None)
 
 
 def pooled_twice(cache: Path, before: str = "", **variables: str) -> tuple[str, list[str]]:
-    """What a fresh process writes that pools in training: whether it has kernels; its lines on standard error."""
+    """What a new process writes that pools in training: whether it has kernels; its lines on standard error."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), **variables}
-    code = [sys.executable, "-c", before + POOL_TWICE]
-    done = subprocess.run(code, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = run(before + POOL_TWICE, environment=environment)
     return done.stdout.strip(), done.stderr.splitlines()
 
 
@@ -306,5 +304,5 @@ print(has_amx(), layer.weight.grad is not None)
 
 @pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="a filter of Linux's on x86-64")
 def test_tiles_that_the_system_refuses_are_not_used(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", AMX_REFUSED], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run(AMX_REFUSED)
     assert (done.returncode, done.stdout) == (0, "False True\n"), done.stderr

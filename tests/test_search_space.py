@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import run
 
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model_cost import count_macs, count_parameters
@@ -48,8 +47,7 @@ def test_another_process_draws_the_same_list(space: Space) -> None:
         "from tpsnet_lib.runs.search_space import load_spaces, sample;"
         "print(sample(load_spaces()['original_blocks_width'], 7, 5).values)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(sample(load_spaces()["original_blocks_width"], 7, 5).values)
+    assert run(code).stdout.strip() == str(sample(load_spaces()["original_blocks_width"], 7, 5).values)
 
 
 def test_a_longer_search_continues_a_shorter_one(space: Space) -> None:

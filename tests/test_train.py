@@ -2,14 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import tiny
+from forks import run
 from safetensors.torch import load_file
 
 from tpsnet_lib import checkpoint, train
@@ -124,8 +123,7 @@ sys.exit(main.main(sys.argv[1:]))
 """  # epoch 2 ends at step 40
     whole, killed = tmp_path / "whole", tmp_path / "a b ü"  # a path with a space and another alphabet
     words = ["train", *settings, "--device", "cpu", "--out"]
-    done = subprocess.run([sys.executable, "-c", code, *words, killed], capture_output=True, timeout=300, check=False)
-    assert done.returncode == -9
+    assert run(code, *words, killed).returncode == -9
     assert len(list((killed / ".work").glob("*/checkpoint"))) == 1
     monkeypatch.setattr(checkpoint, "CHECKPOINT_SECONDS", 0)
     assert main.main([*words, str(killed)]) == 1  # without --resume nothing is overwritten

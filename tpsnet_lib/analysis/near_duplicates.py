@@ -4,8 +4,6 @@ Notebook 01 searches with them, in section 4."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,12 +12,13 @@ from torch.nn import functional as F
 # training images alone: of 3,000, 3 reach it with one of 47,000 others that has another label, so 1 in 1,000 by chance,
 # but 81 with any. Of those between 0.85 and 0.9, 17 in 20 are the same thing by eye, between 0.8 and 0.85 half.
 NEAR_DUPLICATE = 0.85
+PART = 5000  # images at a time, so that no float copy of all of them is ever made
 
 
 def thumbnails(images: Tensor) -> Tensor:
     """Images uint8 [N, 3, 32, 32] at 8 x 8 pixels, less their mean, as unit vectors float [N, 192]: the product of two
     is their correlation."""
-    small = torch.cat([F.avg_pool2d(chunk.float(), 4).flatten(1) for chunk in _chunks(images)])
+    small = torch.cat([F.avg_pool2d(chunk.float(), 4).flatten(1) for chunk in images.split(PART)])
     return F.normalize(small - small.mean(1, keepdim=True))
 
 
@@ -28,11 +27,6 @@ def shapes(images: Tensor) -> Tensor:
 
     Neither two skies share it, nor does a change of brightness, colour or sharpness take it away; a shift by more than
     a pixel or two does."""
-    fine = [F.avg_pool2d(chunk.float(), 2) for chunk in _chunks(images)]
+    fine = [F.avg_pool2d(chunk.float(), 2) for chunk in images.split(PART)]
     beyond = [part - F.interpolate(F.avg_pool2d(part, 4), scale_factor=4) for part in fine]
     return F.normalize(torch.cat(beyond).flatten(1))
-
-
-def _chunks(images: Tensor, size: int = 5000) -> Iterator[Tensor]:
-    """The images some at a time, so that no float copy of all of them is ever made."""
-    return (images[start : start + size] for start in range(0, len(images), size))

@@ -78,7 +78,7 @@ def _parallel(store: Store) -> Figure:
 
 def _best_of_n(store: Store) -> Figure:
     trials = search.recorded_trials("search_classroom", store)
-    scores = np.array([trial.accuracy for trial in trials])
+    scores = search.accuracies(trials)
     orders = np.random.default_rng(0).permuted(np.tile(np.arange(len(scores)), (500, 1)), axis=1)
     return search_plots.best_of_n(trials, np.maximum.accumulate(scores[orders], axis=1))
 
