@@ -141,7 +141,7 @@ def test_the_largest_budget_that_is_done_answers() -> None:
     config = load_experiment("smoke").runs[0].config
     done = (recorded(config, 0.5), recorded(config.with_seed(1), 0.5))
     half, whole = (Group("", (config, config.with_seed(1)), records) for records in (done[:1], done))
-    parts = [replace(answer, runs=(runs,)) for answer, runs in zip(answers, (half, half, whole), strict=True)]
+    parts = [replace(answer, groups=(runs,)) for answer, runs in zip(answers, (half, half, whole), strict=True)]
     assert judge.largest_answer(parts) is parts[2]  # the middle one has an estimate and is not done yet
     assert judge.largest_answer(parts[:2]) is parts[1]
     assert judge.largest_answer(parts[:1]) is parts[0]

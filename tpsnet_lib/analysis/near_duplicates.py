@@ -18,7 +18,7 @@ PART = 5000  # images at a time, so that no float copy of all of them is ever ma
 def thumbnails(images: Tensor) -> Tensor:
     """Images uint8 [N, 3, 32, 32] at 8 x 8 pixels, less their mean, as unit vectors float [N, 192]: the product of two
     is their correlation."""
-    small = torch.cat([F.avg_pool2d(chunk.float(), 4).flatten(1) for chunk in images.split(PART)])
+    small = torch.cat([F.avg_pool2d(chunk.float(), 4).flatten(1) for chunk in torch.split(images, PART)])
     return F.normalize(small - small.mean(1, keepdim=True))
 
 
@@ -27,6 +27,6 @@ def shapes(images: Tensor) -> Tensor:
 
     Neither two skies share it, nor does a change of brightness, colour or sharpness take it away; a shift by more than
     a pixel or two does."""
-    fine = [F.avg_pool2d(chunk.float(), 2) for chunk in images.split(PART)]
+    fine = [F.avg_pool2d(chunk.float(), 2) for chunk in torch.split(images, PART)]
     beyond = [part - F.interpolate(F.avg_pool2d(part, 4), scale_factor=4) for part in fine]
     return F.normalize(torch.cat(beyond).flatten(1))
