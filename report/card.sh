@@ -2,7 +2,7 @@
 # What is done with a card that is rented for some minutes, on a machine that may have no git and no Ray. From the
 # project's root; `report/experiments/README.md` has the sequence.
 #
-#   data DIR            unpack images that came in DIR with their pack.py, to $TPSNET_DATA
+#   data DIR            unpack images that came in DIR with their pack.py, to $TPSNET_DATA; keep airbench95.py
 #   bench               measure the card in the background, while more is brought
 #   start MINUTES       spend the minutes in the background, from now on; $TPSNET_COMMIT is the commit of this tree
 #   declared COMMIT     the best is declared in this commit: its runs may start
@@ -35,6 +35,7 @@ mkdir -p "$store"
 case "$1" in
 data)
   "${PYTHON:-python3}" "$2/pack.py" unpack "$2" "$TPSNET_DATA" >/dev/null
+  [ ! -e "$2/airbench95.py" ] || cp "$2/airbench95.py" report/local
   ls "$TPSNET_DATA"
   ;;
 bench)
@@ -44,7 +45,7 @@ bench)
 bench_now)
   trap 'rm -f "$store/benching"' EXIT
   tpsnet bench card --json >"$store/bench.part"
-  mv "$store/bench.part" "$store/bench.json"
+  mv "$store/bench.part" "$store/bench_card.json"
   ;;
 start)
   touch "$store/going"

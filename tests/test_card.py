@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,12 +21,12 @@ import pytest
 import torch
 from conftest import QUIET
 from searching import until
+from test_airbench import SCRIPT
 
 from tpsnet_lib.analysis import final_runs
 from tpsnet_lib.analysis.cost import run_flops
-from tpsnet_lib.benchmarks import card as bench
 from tpsnet_lib.cli import main, record_commands
-from tpsnet_lib.config import DataConfig, RunConfig, TrainConfig, parse
+from tpsnet_lib.config import DataConfig, RunConfig
 from tpsnet_lib.files import TpsnetError, write_json
 from tpsnet_lib.model import build
 from tpsnet_lib.model_cost import count_macs, count_parameters
@@ -40,6 +41,9 @@ from tpsnet_lib.train_state import TrainState
 
 ROOT = Path(__file__).parent.parent
 FULL, SMOKE = card_plan.load_scale("full"), card_plan.load_scale("smoke")
+NO_QUEUE = replace(SMOKE, queue={})
+QUEUED = list(FULL.queue)
+RUN = subprocess.run
 SPEED = card_plan.PEAK * card_plan.SHARE
 
 
@@ -86,8 +90,8 @@ def test_the_plan_predicts_every_part_and_every_queued_row(capsys: pytest.Captur
     assert main.main(["run", "--card", "28", "--plan"]) == 0
     lines = capsys.readouterr().out.splitlines()
     pending = [each for each in all_experiments() if each.needs == "gpu" and card.pending([each], default_store())]
-    assert {each.name for each in pending} <= FULL.queue.keys()
-    names = ["choices", "members", *FULL.queue]
+    assert {each.name for each in pending} <= set(QUEUED)
+    names = ["bench card", "choices", "members", *QUEUED]
     minutes = {name: float(line.split()[-1]) for line in lines for name in names if line.startswith(f"{name} ")}
     assert list(minutes) == names
     assert all(value > 0 for value in minutes.values())
@@ -195,6 +199,8 @@ def test_half_an_hour_on_a_machine_without_git_is_killed_goes_on_and_ends_in_com
 ) -> None:
     rented, packed = Rented(tmp_path_factory.mktemp("card"), project), tmp_path_factory.mktemp("out")
     rented.carry()
+    (rented.folder / "report/local").mkdir()
+    (rented.folder / "report/local/airbench95.py").write_text(SCRIPT % 1)
     rented.call("start", "30", TPSNET_COMMIT=head(project))
     rented.kill()
     before = {record.id: record.provenance["finished"] for record in rented.store.all()}
@@ -215,8 +221,12 @@ def test_half_an_hour_on_a_machine_without_git_is_killed_goes_on_and_ends_in_com
     assert rented.log().count("card_smoke_best_split, ") == 1
     state = json.loads((packed / "card.json").read_text())
     parts = {part["name"]: part for part in state["parts"]}
-    assert list(parts) == ["card_smoke_choices", "card_smoke_members", "card_smoke_best"]
+    runs = ["card_smoke_choices", "card_smoke_members", "card_smoke_best"]
+    assert list(parts) == ["bench card", *runs, "bench loop", "bench airbench"]
     assert all(part["finished"] and part["minutes"] > 0 < part["predicted_minutes"] for part in parts.values())
+    assert state["speed"] == parts["bench card"]["result"]["speed"] == state["bench"]["speed"]
+    assert parts["bench loop"]["result"]["ratio"]["median"] > 0
+    assert [len(parts["bench airbench"]["result"][side]) for side in ("airbench95", "ours")] == [1, 1]
     assert sorted(path.name for path in packed.iterdir()) == ["card.json", "records.tar.00"]
 
     assert bring_home(packed) == head(project)
@@ -226,9 +236,7 @@ def test_half_an_hour_on_a_machine_without_git_is_killed_goes_on_and_ends_in_com
     after = {record.id: record for record in arrived.all()}
     assert len(after) == 4 + 3 + 4
     assert {run_id: after[run_id].provenance["finished"] for run_id in before} == before  # none was run again
-    label, winner = card_plan.winner(
-        [load_experiment(f"card_smoke_{part}") for part in ("choices", "members")], arrived
-    )
+    label, winner = card_plan.winner([f"card_smoke_{part}" for part in ("choices", "members")], arrived)
     best, (split,) = load_experiment("card_smoke_best"), load_experiment("card_smoke_best_split").runs
     assert label in best.question
     assert {run.config.model for run in best.runs} == {winner.config.model}
@@ -251,8 +259,8 @@ def test_a_card_that_is_not_measured_is_planned_with_a_usual_speed(
     text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if text is not None:
-        (tmp_path / "bench.json").write_text(text)
-    assert card.measured(tmp_path / "bench.json") == {"speed": SPEED}
+        (tmp_path / "bench_card.json").write_text(text)
+    assert card.measured(tmp_path / "bench_card.json") == {"speed": SPEED}
     assert "tpsnet: the card is not measured (" in capsys.readouterr().err
 
 
@@ -261,16 +269,14 @@ def test_a_plan_takes_what_bench_card_prints(
 ) -> None:
     monkeypatch.chdir(project)
     monkeypatch.setattr(card, "run_all", lambda jobs, options: [])
-    measure = partial(bench.measure, seconds=0.4, together=2)
-    tiny_run = RunConfig(parse({"model": SMOKE.model}).model, TrainConfig(batch_size=50))
-    monkeypatch.setattr(bench, "measure", measure)
-    monkeypatch.setattr(bench, "planned", lambda: {"small": tiny_run})
-    assert main.main(["bench", "card", "--device", "cpu", "--json"]) == 0
+    small = [f"--set=model.{name}={value}" for name, value in SMOKE.model.items()]
+    call = ["bench", "card", "--device", "cpu", "--json", "--seconds", "0.4", "--set", "train.batch_size=50", *small]
+    assert main.main([word.replace(" ", "") for word in call]) == 0
     printed = capsys.readouterr().out
     (project / "out").mkdir()
-    (project / "out" / "bench.json").write_text(printed)
+    (project / "out" / "bench_card.json").write_text(printed)
     spent = card.begin(30, SMOKE, RunOptions(Store(project / "out"), training=QUIET))
-    assert spent.spend()
+    assert spent.spend() == ["card_smoke_best", "bench loop", "bench airbench"]
     assert spent.state["bench"] == json.loads(printed)
     assert spent.state["speed"] == json.loads(printed)["speed"] > 0
 
@@ -286,9 +292,9 @@ def test_a_run_that_is_lost_is_named_and_the_plan_goes_on(
         raise Unfinished("1 runs could not be finished: the last")
 
     monkeypatch.setattr(card, "run_all", run_all)
-    spent = card.begin(30, SMOKE, RunOptions(Store(project / "out"), training=QUIET))
-    write_json(spent.path.with_name("bench.json"), {"speed": 4e10})
-    spent.spend()
+    spent = card.begin(30, NO_QUEUE, RunOptions(Store(project / "out"), training=QUIET))
+    write_json(spent.path.with_name("bench_card.json"), {"speed": 4e10})
+    assert spent.spend() == []
     assert capsys.readouterr().err.count("tpsnet: 1 runs could not be finished: the last; the plan goes on") == 3
     assert [part["name"] for part in spent.state["parts"]] == [
         f"card_smoke_{n}" for n in ("choices", "members", "best")
@@ -296,6 +302,43 @@ def test_a_run_that_is_lost_is_named_and_the_plan_goes_on(
     log = subprocess.run(["git", "log", "--format=%s"], capture_output=True, text=True, check=True).stdout
     assert log.count("What 30 minutes of a card have come to") == 3  # as they come
     assert log.count("Declare what") == 1
+
+
+def measured(call: list[str], done: list[tuple[str, float]], **given: Any) -> subprocess.CompletedProcess[bytes]:
+    """Stands in for `subprocess.run` where a bench is called."""
+    if call[0] == "git":
+        return RUN(call, **given)
+    assert call[1:4] == ["-m", "tpsnet_lib", "bench"]
+    done.append((f"bench {call[4]}", 0))
+    return subprocess.CompletedProcess(call, 0, json.dumps({"ours": len(done), "seconds": given["timeout"]}).encode())
+
+
+def test_a_bench_is_measured_once_within_its_minutes_and_one_that_fails_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    spent = card.begin(30, SMOKE, RunOptions(Store(project / "report/local/records"), training=QUIET))
+    name, row = "bench airbench", SMOKE.queue["bench airbench"]
+    assert spent._bench(name, {**row, "options": "--repeats few"})  # it is left out, and the plan goes on
+    error = capfd.readouterr().err
+    assert "argument --repeats: invalid int value: 'few'" in error
+    assert re.search("tpsnet: bench airbench: .* returned non-zero exit status 2.; the plan goes on without", error)
+
+    done: list[tuple[str, float]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", partial(measured, done=done))
+        assert not spent._bench(name, {**row, "minutes": 31})
+        assert spent._bench(name, row)
+        assert spent._bench(name, row)  # the second time its result is there
+    assert done == [(name, 0)]
+    (part,) = json.loads((project / "report/records/card.json").read_text())["parts"]  # committed
+    assert (part["name"], part["finished"], part["runs"], "lost" in part) == (name, True, 0, False)
+    assert part["result"] == json.loads((project / "report/local/records/bench_airbench.json").read_text())
+    assert part["result"]["seconds"] == pytest.approx(60 * spent.left, abs=5)
+    assert name in card_plan.table([part])
+    spent.ends = time.time() + 0.1
+    assert not spent._bench("bench loop", {"minutes": 0.001})  # it is ended when the minutes are over
+    assert "tpsnet: bench loop: " in capfd.readouterr().err
 
 
 def test_a_declaration_is_committed_once_where_git_is(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,17 +374,18 @@ def test_the_queue_runs_in_order_what_fits_into_the_minutes_that_are_left(
     spent = card.begin(28, replace(FULL, prefix="best"), RunOptions(Store(tmp_path), training=QUIET))
     spent.state["speed"] = SPEED
     spent.state["experiments"] = {}
-    for name, beside in FULL.queue.items():
-        spent._run([name], beside, queued=True)
-    assert [name for name, _ in ran] == list(FULL.queue)
+    monkeypatch.setattr(subprocess, "run", partial(measured, done=ran))
+    for name, row in FULL.queue.items():
+        spent._do(name, row)
+    assert [name for name, _ in ran] == QUEUED
     ran.clear()
     short = "card_distilled", "table1_matched", "table1_unmatched", "search_original_9", "search_original_30"
-    short += "best_split", "best_choices"
+    short += "best_split", "best_choices"  # of the benches each is there already
     spent.state["began"] -= 60 * 20  # 7.5 minutes are left
     spent.state["parts"].clear()
-    for name, beside in FULL.queue.items():
-        spent._run([name], beside, queued=True)
-    assert [name for name, _ in ran] == [name for name in FULL.queue if name in short]
+    for name, row in FULL.queue.items():
+        spent._do(name, row)
+    assert [name for name, _ in ran] == [name for name in QUEUED if name in short]
     assert card.commit() == before  # what is kept elsewhere is not committed here
 
 
@@ -353,10 +397,10 @@ def test_a_plan_is_as_long_as_the_speed_that_was_measured_allows(
     epochs = {}
     for name, speed in (("fast", 4e11), ("slow", 1e11)):
         options = RunOptions(Store(project / name))
-        write_json(project / name / "bench.json", {"speed": speed, "peak": 7e14})
+        write_json(project / name / "bench_card.json", {"speed": speed, "peak": 7e14})
         spent = card.begin(0.6, replace(SMOKE, prefix=name, choice_epochs=10**6), options)
         assert spent.spend()  # something waits: nothing was run
-        write_json(project / name / "bench.json", {})  # which is read once a plan
+        write_json(project / name / "bench_card.json", {})  # which is read once a plan
         assert spent.spend()
         assert json.loads((project / name / "card.json").read_text())["bench"] == {"speed": speed, "peak": 7e14}
         epochs[name] = load_experiment(f"{name}_choices").runs[0].config.train.epochs

@@ -21,20 +21,15 @@ from tpsnet_lib.device import matrix_peak, native_precision
 from tpsnet_lib.files import brief
 from tpsnet_lib.runs.round_robin import RoundRobin
 
-PLANNED = {  # what a card is to train: member and recipe
-    "wide, card_both": ("wide", "card_both"),
-    "broad, card_cutout_trivial": ("broad", "card_cutout_trivial"),
-    "resnet20x4, stacked": ("resnet20x4", "stacked"),
-    "TPSNet, original": ("tpsnet", "original"),
-}
 EPOCH_IMAGES = 50_000  # of an epoch that is planned
 MINUTES = 20.0  # for which epochs are counted
 LEAST_SECONDS = 0.2  # that a recipe is measured, however long its first steps take
 
 
 def planned() -> dict[str, RunConfig]:
-    """The recipes that a card is to train, by name."""
-    return {name: RunConfig(MEMBERS[member], RECIPES[recipe]) for name, (member, recipe) in PLANNED.items()}
+    """What a card is to train, by member and recipe."""
+    pairs = ("wide", "card_both"), ("broad", "card_cutout_trivial"), ("resnet20x4", "stacked"), ("tpsnet", "original")
+    return {f"{member}, {recipe}": RunConfig(MEMBERS[member], RECIPES[recipe]) for member, recipe in pairs}
 
 
 def measure(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, RunConfig, assignment, merged, parse
-from tpsnet_lib.files import ConfigError, project_root
+from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model_cost import check_budget, count_macs, count_parameters, layer_costs
 from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import read_yaml
@@ -89,18 +89,13 @@ def _reference(options: Options) -> int:
 
 
 def _config(options: Options) -> RunConfig:
-    """Default < a folder of one's own as --data < profile < file < --set."""
+    """Default < a folder of one's own as --data < file < --set."""
     trees: list[dict[str, Any]] = []
     if options.data:
         from tpsnet_lib.data import own
 
         if own.is_class_folder(options.data):
             trees.append({"data": own.name_of(options.data)})
-    if options.profile:
-        profiles = read_yaml(project_root() / "report" / "profiles.yaml")["profiles"]
-        if options.profile not in profiles:
-            raise ConfigError(f"--profile {options.profile}: choose one of {', '.join(profiles)}")
-        trees.append(profiles[options.profile].get("train", {}))
     if options.config:
         trees.append(read_yaml(Path(options.config)))
     trees += [dict([assignment(text)]) for text in options.set]

@@ -122,7 +122,6 @@ def _add_network_commands(new: Add) -> None:
     add = command.add_argument
     add("config", nargs="?", metavar="CONFIG.yaml", help="model, train, data and seed; default: the original")
     add("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="goes over the file")
-    add("--profile", help="a profile whose `train` settings lie under the file")
     _add_data_options(command)
     add("--out", metavar="STORE", help="folder that takes the record (default: report/local/records)")
     add("--resume", action="store_true", help="go on from the checkpoint of this run, if there is one")
@@ -160,7 +159,9 @@ def _add_run_commands(new: Add) -> None:
     command = new("bench", about, "tpsnet bench augment; on a quiet machine: tpsnet bench time --target 0.9 --epochs 8")
     add = command.add_argument
     add("what", choices=("loop", "time", "augment", "search", "card", "airbench"))
-    add("--repeats", type=int, default=5, metavar="N", help="turns of each side (default: %(default)s)")
+    add("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="a run in place of the usual ones")
+    add("--repeats", type=int, default=5, metavar="N", help="turns, or runs, of each side (default: %(default)s)")
+    add("--seconds", type=float, metavar="S", help="loop: of a turn (5); card: of all recipes (60)")
     add("--target", type=float, default=0.9, help="time: validation accuracy to reach (%(default)s)")
     add("--epochs", type=float, metavar="N", help="time: our schedule's length, if not the recipe's")
     add("--minutes", type=float, default=60, metavar="M", help="time: at most, of a side (%(default)s)")

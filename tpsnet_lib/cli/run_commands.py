@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.files import ConfigError, project_root
 
 Options = argparse.Namespace
 
@@ -66,10 +66,6 @@ def _report_unreadable(faults: Sequence[str]) -> int:
 
 def _card(options: Options, store: Any) -> int:
     """Spend minutes of a card, or print how they would be spent."""
-    from tpsnet_lib.benchmarks import card as bench
-    from tpsnet_lib.benchmarks.throughput import sample
-    from tpsnet_lib.device import resolve_device
-    from tpsnet_lib.files import write_json
     from tpsnet_lib.runs import card, card_plan
     from tpsnet_lib.runs.local_backend import RunOptions
     from tpsnet_lib.train import TrainOptions
@@ -82,14 +78,11 @@ def _card(options: Options, store: Any) -> int:
         return 0
     training = TrainOptions(options.device, options.execution)
     plan = card.begin(options.card, scale, RunOptions(store, options.data, training, minutes=options.minutes))
-    device, measured = resolve_device(options.device), store.writable / "bench.json"
-    if device.type == "cuda" and not measured.is_file():
-        write_json(measured, bench.measure(bench.planned(), sample(size=8192), device))
     try:
         waits = plan.spend()
     finally:
         print(card_plan.table(plan.state["parts"]))
-    print("the same command goes on" if waits else "nothing waits")
+    print(f"the same command goes on with {', '.join(waits)}" if waits else "nothing waits")
     return 0
 
 
@@ -126,22 +119,26 @@ def bench(options: Options) -> int:
 
 def _bench_results(options: Options) -> Iterator[dict[str, Any]]:
     from tpsnet_lib.benchmarks import airbench, card, throughput, time_to_accuracy
+    from tpsnet_lib.config import assignment, merged, parse
     from tpsnet_lib.device import resolve_device
 
-    device, timing = resolve_device(options.device), throughput.Timing(repeats=options.repeats)
+    device, timing = resolve_device(options.device), throughput.Timing(options.seconds or 5.0, options.repeats)
+    given = parse(merged(*(dict([assignment(text)]) for text in options.set))) if options.set else None
     if options.what == "search":
         yield throughput.bench_search(device=device.type)
     elif options.what == "card":
-        yield card.measure(card.planned(), throughput.sample(size=8192), device)
+        runs = {"given": given} if given else card.planned()
+        yield card.measure(runs, throughput.sample(size=8192), device, options.seconds or 60.0)
     elif options.what == "airbench":
-        yield airbench.bench_airbench(Path("airbench95.py"), device, root=options.data)
+        script = project_root() / "report" / "local" / "airbench95.py"
+        yield airbench.bench_airbench(script, device, options.repeats, options.data, given)
     elif options.what == "time":
-        config = airbench.OURS.shortened(options.epochs) if options.epochs else airbench.OURS
+        config = given or airbench.OURS
+        config = config.shortened(options.epochs) if options.epochs else config
         limits = options.target, options.minutes
         yield time_to_accuracy.bench_time(config, *limits, options.data, device, throughput.Timing())
     elif options.what == "augment":
         yield throughput.bench_augment(repeats=options.repeats)
     else:
-        images = throughput.sample()
-        for case in throughput.LOOP_CASES.values():
-            yield throughput.bench_loop(case, images, device, timing)
+        for case in [given] if given else throughput.LOOP_CASES.values():
+            yield throughput.bench_loop(case, throughput.sample(), device, timing)

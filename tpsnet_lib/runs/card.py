@@ -1,14 +1,16 @@
 """A plan of `card_plan` carried out: minutes of a card, spent by one command or by several that go on with it.
 
 Beside the records lies `card.json`: when the minutes began, the speed that is planned with, and of every part the
-minutes that were predicted and those that it took. Where git is, results are committed as they come; where none is,
-`report/card.sh` packs them, and `bring_home` commits them on the machine that has it."""
+minutes that were predicted and those that it took, of a bench its result too. Where git is, results are committed as
+they come; where none is, `report/card.sh` packs them, and `bring_home` commits them on the machine that has it."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +23,7 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import TpsnetError, project_root, read_json, write_json, write_whole
 from tpsnet_lib.runs import card_plan, publish
-from tpsnet_lib.runs.card_plan import PACK_MINUTES, Part, Scale
+from tpsnet_lib.runs.card_plan import PACK_MINUTES, Part, Row, Scale
 from tpsnet_lib.runs.experiments import collect, experiments_folder, load_experiment, pending
 from tpsnet_lib.runs.local_backend import RunOptions, run_all
 from tpsnet_lib.runs.provenance import commit, git, hardware, now
@@ -69,28 +71,31 @@ class CardRun:
         """Minutes that are left to this command and those after it."""
         return float(self.state["began"] - time.time()) / 60 + float(self.state["minutes"]) - PACK_MINUTES
 
-    def spend(self) -> bool:
-        """Do what comes next until the time is up or nothing waits; returns whether something still waits.
+    def spend(self) -> list[str]:
+        """Do what comes next until the time is up or nothing waits; returns the names of what still waits.
 
-        Raises `TpsnetError` where the winner cannot be declared, or runs could not be finished; `Interrupted` after
-        Ctrl-C, with checkpoints."""
+        Raises `TpsnetError` where no choice could be finished or nothing can be declared; `Interrupted` after Ctrl-C,
+        with checkpoints."""
         _require_clean_tree()
-        best, best_split = self._name("best"), self._name("best_split")
-        if not _file(best).exists() and not self._choose():
-            return True
+        best = self._name("best")
+        if not (_file(best).exists() or self._choose()) or not self._train_best():
+            return [best, *self.scale.queue]
+        return [name for name, row in self.scale.queue.items() if not self._do(name, row)]
+
+    def _train_best(self) -> bool:
+        """Train the declared runs, once their declaration is committed; whether nothing waits of them any more."""
         files = [_file(name) for name in self.state["experiments"]]
-        names = " ".join(file.relative_to(project_root()).as_posix() for file in files)
-        undeclared = f"the best is declared: bring home and commit {names}"
         if files and _has_git():
             _commit(files, f"Declare what {self.state['minutes']:g} minutes of a card are spent on")
         elif not self._is_declared():
-            print(f"tpsnet: {undeclared}, and write the commit to {self.declared_file}", flush=True)
-        if not self._run([best, best_split], len(self.scale.seeds) + 1):
-            if not self._is_declared():
-                raise TpsnetError(f"{undeclared}, then run the same command with TPSNET_COMMIT as that commit")
-            return True
-        ends = [self._run([name], workers, queued=True) for name, workers in self.scale.queue.items()]
-        return not all(ends)
+            names = " ".join(file.relative_to(project_root()).as_posix() for file in files)
+            way_on = f"bring home and commit {names}, and write the commit to {self.path.with_name('declared')}"
+            print(f"tpsnet: the best is declared: {way_on}", flush=True)
+        return self._run([self._name("best"), self._name("best_split")], len(self.scale.seeds) + 1)
+
+    def _do(self, name: str, row: Row) -> bool:
+        """Do a row of the queue if its minutes are left; whether nothing waits of it any more."""
+        return self._bench(name, row) if "minutes" in row else self._run([name], row["workers"], queued=True)
 
     def _name(self, part: str) -> str:
         return f"{self.scale.prefix}_{part}"
@@ -99,7 +104,8 @@ class CardRun:
         """Try the choices and declare the best; False when the time was up before."""
         choices, members = self._name("choices"), self._name("members")
         if not self.state["speed"]:
-            self.state["bench"] = measured(self.path.with_name("bench.json"))
+            self._bench("bench card", self.scale.bench)
+            self.state["bench"] = measured(self.path.with_name("bench_card.json"))
             self.state["speed"] = self.state["bench"]["speed"]
             self._save()
         if not _file(choices).exists():
@@ -108,13 +114,13 @@ class CardRun:
             self._declare(choices, "Which ways of making the images harder pay in a short run?", tried)
         if not self._run([choices], len(self.scale.recipes)):
             return False
-        label, record = card_plan.winner([load_experiment(choices)], self.options.store)
+        label, record = card_plan.winner([choices], self.options.store)
         if not _file(members).exists():
             tried = card_plan.members(self.scale, label, record.config)
             self._declare(members, "Do ASAM or other networks pay, for as many operations?", tried)
         if not self._run([members], 1 + len(self.scale.members)):
             return False
-        label, record = card_plan.winner([load_experiment(choices), load_experiment(members)], self.options.store)
+        label, record = card_plan.winner([choices, members], self.options.store)
         run = card_plan.best(self.scale, record.config, self.left_of_all, self._speed())
         split = {label: replace(run, data=record.config.data)}
         self._declare(self._name("best_split"), "What does it reach on images that it was not fitted on?", split)
@@ -124,7 +130,7 @@ class CardRun:
 
     def _speed(self) -> float:
         """FLOP/s of the card: of the parts that were run here so far, else as it was measured at first."""
-        done = [part for part in self.state["parts"] if part["finished"]]
+        done = [part for part in self.state["parts"] if part["finished"] and part["runs"]]
         flops = sum(part["flops"] for part in done)
         return flops / (60 * sum(part["minutes"] for part in done)) if done else float(self.state["speed"])
 
@@ -158,27 +164,53 @@ class CardRun:
         with self._timed(card_plan.part_of(names[0], configs, self._speed())) as part:
             try:
                 run_all(jobs, replace(self.options, workers=workers, minutes=self.left, ready=self._is_ready))
-            except Unfinished as error:
-                part["lost"] = str(error)
-                print(f"tpsnet: {error}; the plan goes on without", file=sys.stderr)
             finally:
                 part["finished"] = not pending(experiments, store)
-        if _has_git() and store.writable.resolve().is_relative_to(project_root().resolve()):
-            keep_results(store, self.state)  # of a store elsewhere nothing belongs to this project's history
+        return self._is_over(part)
+
+    def _bench(self, name: str, row: Row) -> bool:
+        """Measure what `tpsnet bench` measures, if its result is not there and its minutes are left, in a process whose
+        memory and whose errors on a card are its own; whether it waits no more."""
+        file = self.path.with_name(f"{name.replace(' ', '_')}.json")
+        if file.is_file() or row["minutes"] > self.left:
+            return file.is_file()
+        call = [sys.executable, "-m", "tpsnet_lib", *name.split(), *row.get("options", "").split(), "--json"]
+        call += ["--device", resolve_device(self.options.training.device).type]
+        call += ["--data", str(self.options.root)] if self.options.root else []
+        with self._timed(card_plan.bench_part(name, row)) as part:
+            try:
+                done = subprocess.run(call, stdout=subprocess.PIPE, timeout=60 * self.left, check=True)
+            except subprocess.SubprocessError as error:
+                raise Unfinished(f"{name}: {error}") from error
+            part["result"] = json.loads(done.stdout)
+            part["finished"] = True
+            write_json(file, part["result"])
+        return self._is_over(part)
+
+    def _is_over(self, part: Part) -> bool:
+        """Whether nothing waits any more of a part that was begun; what has come of it is committed where that can be.
+
+        Of a store that lies elsewhere nothing belongs to this project's history."""
+        if _has_git() and self.path.resolve().is_relative_to(project_root().resolve()):
+            keep_results(self.options.store, self.state)
         return bool(part["finished"]) or ("lost" in part and self.left > 0)
 
     @contextlib.contextmanager
     def _timed(self, part: Part) -> Iterator[Part]:
         """A part, in the state, whose minutes grow by those of the block; those of a process that was killed in it
-        count until now, as nothing says how long it ran."""
+        count until now, as nothing says how long it ran. What of it could not be finished is named and noted."""
         parts, began = self.state["parts"], time.time()
         if (known := next((each for each in parts if each["name"] == part["name"]), None)) is None:
             parts.append(known := part | {"minutes": 0.0, "finished": False})
         known["minutes"] += (began - known.pop("since", began)) / 60
         known["since"] = began
+        known.pop("lost", None)
         self._save()
         try:
             yield known
+        except Unfinished as error:
+            known["lost"] = str(error)
+            print(f"tpsnet: {error}; the plan goes on without", file=sys.stderr)
         finally:
             known["minutes"] += (time.time() - known.pop("since")) / 60
             self._save()
@@ -192,16 +224,12 @@ class CardRun:
             if not _file(name).exists():
                 write_whole(_file(name), text)
 
-    @property
-    def declared_file(self) -> Path:
-        """The file that says, on a machine without git, in which commit the declaration is."""
-        return self.path.with_name("declared")
-
     def _is_declared(self) -> bool:
+        """Whether the declarations are committed; where no git is, a file says in which commit."""
         if _has_git() or "declared_from" not in self.state:
             return True
-        if self.declared_file.is_file():
-            os.environ["TPSNET_COMMIT"] = self.declared_file.read_text("utf-8").strip()
+        if (file := self.path.with_name("declared")).is_file():
+            os.environ["TPSNET_COMMIT"] = file.read_text("utf-8").strip()
         return bool(commit() != self.state["declared_from"])
 
     def _is_ready(self, job: Job) -> bool:
@@ -247,7 +275,7 @@ def keep_results(store: Store, state: Mapping[str, Any]) -> None:
     target = committed_folder()
     files = [target / "card.json"]
     write_json(files[0], dict(state))
-    for name in dict.fromkeys([*state["experiments"], *(part["name"] for part in state["parts"])]):
+    for name in dict.fromkeys([*state["experiments"], *(part["name"] for part in state["parts"] if part["runs"])]):
         experiment = load_experiment(name)
         records = [record for _, record in collect(experiment, store) if record is not None]
         if experiment.final:

@@ -13,16 +13,17 @@ from tpsnet_lib.analysis.cost import FLOPS_PER_MAC, run_flops
 from tpsnet_lib.config import RunConfig, merged, parse
 from tpsnet_lib.files import TpsnetError, project_root
 from tpsnet_lib.plain_yaml import read_yaml
-from tpsnet_lib.runs.experiments import Experiment, collect, load_experiment
+from tpsnet_lib.runs.experiments import collect, load_experiment
 from tpsnet_lib.runs.records import Record, Store, held_out
 
 PEAK = 700e12  # FLOP/s of bf16 matrix products, until it is measured: an H100 or H200 gave 677 to 798
 SHARE = 0.25  # of it that training reaches, until that is measured
-BENCH_MINUTES, PACK_MINUTES = 1.0, 0.5
+PACK_MINUTES = 0.5
 CHOICE_MINUTES = 8.0  # of choices and members together, at most
 CHOICE_SHARE = 0.3  # of the whole time, where that is less
 MARGIN = 0.85  # of the minutes left that the declared run is planned for: what it takes longer is lost
-Part = dict[str, Any]  # `name`, `runs`, their mean `epochs`, `flops` and `predicted_minutes` of all
+Row = Mapping[str, Any]  # of the queue: `workers` of an experiment, `options` and `minutes` of a bench
+Part = dict[str, Any]  # `name`, `runs` (0: a bench), their mean `epochs`, `flops` and `predicted_minutes` of all
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,14 @@ class Scale:
     """How much a plan asks, as `report/card_plan.yaml` explains it."""
 
     prefix: str
+    bench: Row
     recipes: Mapping[str, str]
     model: Mapping[str, Any]
     members: Mapping[str, Any]
     choice_epochs: int
     most_epochs: int
     seeds: Sequence[int]
-    queue: Mapping[str, int]
+    queue: Mapping[str, Row]
     train: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
 
@@ -86,11 +88,12 @@ def best(scale: Scale, chosen: RunConfig, minutes: float, speed: float) -> RunCo
     return whole.shortened(epochs_in(MARGIN * minutes, runs, speed, scale.most_epochs))
 
 
-def winner(experiments: Sequence[Experiment], store: Store) -> tuple[str, Record]:
-    """The label and record with the highest accuracy on validation images that were kept out; the first of equals.
+def winner(names: Sequence[str], store: Store) -> tuple[str, Record]:
+    """The label and record, of experiments by their names, with the highest accuracy on validation images that were
+    kept out; the first of equals.
 
     Raises `TpsnetError` where no run could be finished."""
-    tried = [(run.label, record) for each in experiments for run, record in collect(each, store)]
+    tried = [(run.label, record) for name in names for run, record in collect(name, store)]
     finished = [(label, record) for label, record in tried if record is not None and not record.failed]
     if not finished:
         raise TpsnetError("no choice could be finished, so none can be declared: `tpsnet records list` says why")
@@ -118,26 +121,34 @@ def part_of(name: str, configs: Sequence[RunConfig], speed: float) -> Part:
     }
 
 
+def bench_part(name: str, row: Row) -> Part:
+    """The part of a plan that a bench is, which takes the minutes that its row says."""
+    return {"name": name, "runs": 0, "epochs": 0, "flops": 0, "predicted_minutes": row["minutes"]}
+
+
 def predicted(scale: Scale, minutes: float, speed: float) -> list[Part]:
     """The parts of so many minutes, then the queue, in order. The declared recipe is not known before: the parts
     `best` are those of each member, of which one is run."""
     tried = choices(scale, "bf16", minutes, speed)
     label, first = next(iter(tried.items()))
     beside = members(scale, label, first)
-    parts = [part_of("choices", list(tried.values()), speed), part_of("members", list(beside.values()), speed)]
-    left = minutes - BENCH_MINUTES - PACK_MINUTES - sum(part["predicted_minutes"] for part in parts)
+    parts = [bench_part("bench card", scale.bench)]
+    parts += [part_of("choices", list(tried.values()), speed), part_of("members", list(beside.values()), speed)]
+    left = minutes - PACK_MINUTES - sum(part["predicted_minutes"] for part in parts)
     for name, config in {label: first, **beside}.items():
         runs = [best(scale, config, left, speed)] * (len(scale.seeds) + 1)
         parts.append(part_of(f"or best: {name}", runs, speed))
-    queued = [load_experiment(name) for name in scale.queue]
-    return parts + [part_of(each.name, [run.config for run in each.runs], speed) for each in queued]
+    for name, row in scale.queue.items():
+        runs = [] if "minutes" in row else [run.config for run in load_experiment(name).runs]
+        parts.append(part_of(name, runs, speed) if runs else bench_part(name, row))
+    return parts
 
 
 def table(parts: Sequence[Part]) -> str:
     """Parts for people: what was predicted, and beside it what was measured where a plan is being carried out."""
     lines = [f"{'part':<42}{'runs':>5}{'epochs':>8}{'GMAC x epochs':>15}{'predicted':>15}"]
     for part in parts:
-        work = part["flops"] / part["runs"] / (FLOPS_PER_MAC * 50_000 * 1e9)
+        work = part["flops"] / max(1, part["runs"]) / (FLOPS_PER_MAC * 50_000 * 1e9)
         took = f"{part['minutes']:.1f} min" if part.get("finished") else "not finished" if "minutes" in part else ""
         figures = f"{part['runs']:>5}{part['epochs']:>8.0f}{work:>15.1f}{part['predicted_minutes']:>15.1f}"
         lines.append(f"{part['name']:<42}{figures}{took:>15}".rstrip())
