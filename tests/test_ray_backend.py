@@ -99,7 +99,8 @@ def test_asha_keeps_a_record_of_every_rung_and_stops_some(ray_here: None, tmp_pa
     last = ray_backend.run_all(jobs, on_ray(store, workers=1, asha=True))
     assert len(last) == 6
     reached = {
-        run.label: [store.find(config.id) is not None for config in ray_backend.rungs(run.config)] for _, run in jobs
+        run.label: [store.find(config.id) is not None for config in on_ray(store, asha=True).runs(run.config)]
+        for _, run in jobs
     }
     assert all(rungs in ([True] * 3, [True, True, False], [True, False, False]) for rungs in reached.values())
     assert 1 <= sum(rungs[-1] for rungs in reached.values()) < 6
@@ -109,7 +110,7 @@ def test_asha_keeps_a_record_of_every_rung_and_stops_some(ray_here: None, tmp_pa
 def test_a_rung_is_annealed_to_its_own_length(tmp_path: Path) -> None:
     given = {"train.epochs": 10, "train.schedule_epochs": 300, "train.warmup_epochs": 2, "train.mix_off_epochs": 1}
     (run,) = declare(tmp_path / "e.yaml", **rates(1, **given)).runs
-    found = [config.train for config in ray_backend.rungs(run.config)]
+    found = [config.train for config in ray_backend.RayOptions(asha=True).runs(run.config)]
     assert [(rung.epochs, rung.warmup_epochs, rung.mix_off_epochs) for rung in found] == [
         (1, 0.2, 0.1), (3, 0.6, 0.3), (9, 1.8, 0.9), (10, 2, 1)
     ]  # fmt: skip

@@ -21,7 +21,7 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import fingerprint
 from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError, brief, temporary
-from tpsnet_lib.locks import Held, lock, signals_answered_by
+from tpsnet_lib.locks import signals_answered_by
 from tpsnet_lib.runs.load_or_run import record_failure
 from tpsnet_lib.runs.local_backend import RunOptions, WorkerSettings, work
 from tpsnet_lib.runs.provenance import now
@@ -55,28 +55,29 @@ class RayOptions(RunOptions):
     asha: bool = False
 
     def runs(self, config: RunConfig) -> list[RunConfig]:
-        """The runs of a job, the last one its own."""
-        return rungs(config) if self.asha else [config]
+        """The runs of a job, the last one its own: under ASHA for 1, 3, 9 ... epochs, each annealed to its length."""
+        shorter = [float(ETA**rung) for rung in range(20) if self.asha and ETA**rung < config.train.epochs]
+        return [*map(config.shortened, shorter), config]
 
 
 def run_all(jobs: Sequence[Job], options: RayOptions) -> list[Record]:
     """Run jobs as `local_backend.run_all` does, on Ray Tune; returns their records.
 
     A trial whose worker or node is lost is tried again; one whose training cannot go on is recorded as failed. With
-    `asha` a job is trained for 1, 3, 9 ... epochs, each a run of its own (`rungs`), and stops where it is not among the
-    best third (Li et al. 2020, arXiv 1810.05934): the record of its last run is returned, and the job stays pending.
+    `asha` a job is trained for 1, 3, 9 ... epochs, each a run of its own, and stops where it is not among the best
+    third (Li et al. 2020, arXiv 1810.05934): the record of its last run is returned, and the job stays pending.
 
     Raises as `local_backend.run_all`; `ConfigError` if no cluster answers or it has too few GPUs."""
     for dataset in {run.config.data.dataset for _, run in jobs}:
         fingerprint(dataset, options.root)  # missing data is one error here, not one a trial
     if not jobs:
         return []
-    folder = options.store.writable.resolve() / ".ray" / "+".join(dict.fromkeys(e.name for e, _ in jobs))[:80]
+    folder = options.store.writable.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
     with (
         connected(options.address, options.workers or 1),
         options.results(jobs) as results,
-        lock(folder.with_suffix(".lock"), _refuse_a_second),
-        temporary(folder) as work_folder,
+        temporary(folder / "ray") as work_folder,
     ):
         stop = work_folder / "stop"  # on this file every worker leaves its checkpoint, and Tune ends
 
@@ -92,10 +93,6 @@ def run_all(jobs: Sequence[Job], options: RayOptions) -> list[Record]:
             if stop.exists():
                 raise KeyboardInterrupt
     return results.records
-
-
-def _refuse_a_second(holder: Held) -> None:
-    raise TpsnetError(f"{holder} runs this search on Ray with this store already: wait for it, or stop it")
 
 
 @contextlib.contextmanager
@@ -126,13 +123,6 @@ def connected(address: str | None, workers: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def rungs(config: RunConfig) -> list[RunConfig]:
-    """The runs that ASHA leads a job through: for 1, 3, 9 ... epochs, each annealed to its own length, and last the
-    job's own, unchanged."""
-    epochs = (float(ETA**rung) for rung in range(20) if ETA**rung < config.train.epochs)
-    return [*map(config.shortened, epochs), config]
 
 
 class Trial(tune.Trainable):
@@ -213,23 +203,20 @@ class _Counter(tune.Callback):
 
 
 def _tuner(jobs: Sequence[Job], counter: _Counter, stop: Path, options: RayOptions) -> tune.Tuner:
+    """Tune over the numbers of the jobs, which are its only variable; it keeps no checkpoints of its own."""
+    trials = [(experiment.minutes, experiment.weights, options.runs(run.config)) for experiment, run in jobs]
+    trial = tune.with_parameters(Trial, jobs=trials, settings=options.worker(threads=1), stop=stop)
     longest = math.ceil(max(run.config.train.epochs for _, run in jobs))
     asha = ASHAScheduler(time_attr="epochs", max_t=longest, grace_period=1, reduction_factor=ETA)
-    at_once = options.workers or (None if options.address else 1)
-    search_settings = {
-        "scheduler": asha if options.asha else None,
-        "max_concurrent_trials": at_once,
-        "reuse_actors": True,
-    }
-    again, nothing = tune.FailureConfig(max_failures=RETRIES), tune.CheckpointConfig(checkpoint_at_end=False)
-    run_settings = {"failure_config": again, "checkpoint_config": nothing, "callbacks": [counter], "verbose": 0}
-    what = [(experiment.minutes, experiment.weights, options.runs(run.config)) for experiment, run in jobs]
-    trial = tune.with_parameters(Trial, jobs=what, settings=options.worker(threads=1), stop=stop)
+    tune_config = tune.TuneConfig(metric="validation_accuracy", mode="max", reuse_actors=True)
+    tune_config.scheduler = asha if options.asha else None
+    tune_config.max_concurrent_trials = options.workers or (None if options.address else 1)
+    run_config = tune.RunConfig(name="tune", storage_path=str(stop.parent), callbacks=[counter], verbose=0)
+    run_config.failure_config = tune.FailureConfig(max_failures=RETRIES)
+    run_config.checkpoint_config = tune.CheckpointConfig(checkpoint_at_end=False)
+    trial, numbers = tune.with_resources(trial, {"cpu": 1, "gpu": _gpus(options)}), list(range(len(jobs)))
     return tune.Tuner(
-        tune.with_resources(trial, {"cpu": 1, "gpu": _gpus(options)}),
-        param_space={"job": tune.grid_search(list(range(len(jobs))))},
-        tune_config=tune.TuneConfig(metric="validation_accuracy", mode="max", **search_settings),  # type: ignore[arg-type]
-        run_config=tune.RunConfig(name="tune", storage_path=str(stop.parent), **run_settings),  # type: ignore[arg-type]
+        trial, param_space={"job": tune.grid_search(numbers)}, tune_config=tune_config, run_config=run_config
     )
 
 
