@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tpsnet_lib import stats
 from tpsnet_lib.config import CLASSES, ModelConfig, TrainConfig
-from tpsnet_lib.files import ConfigError, brief
+from tpsnet_lib.files import ConfigError
 from tpsnet_lib.plain_yaml import plain_yaml
 from tpsnet_lib.runs.experiments import Run, collect, load_experiment
 from tpsnet_lib.runs.local_backend import WorkerSettings, work
@@ -99,19 +99,11 @@ def read_space(space: str | Mapping[str, Any], spaces: Mapping[str, Space], name
     A name that is not there, text that is no YAML, and a space without variables are a `ConfigError` of one line."""
     if isinstance(space, str) and space in spaces:
         return spaces[space]
-    known = f"give one of {', '.join(spaces)}, or the space itself: variables: {{lr: {{log: [0.001, 0.1]}}}}"
     try:
-        tree = plain_yaml(space) if isinstance(space, str) else space
-    except ValueError as error:
-        raise ConfigError(f"space {name}: not YAML ({error}); {known}") from None
-    if not isinstance(tree, Mapping):
-        raise ConfigError(f"there is no space {brief(space)}: {known}")
-    strange = [str(key) for key in tree if key not in ("about", "variables", "each", "budget")]
-    variables, budget = tree.get("variables"), tree.get("budget", {})
-    if strange or not isinstance(variables, Mapping) or not variables or not isinstance(budget, Mapping):
-        fault = f"{strange[0]} is no part of a space" if strange else "it has no variables to draw"
-        raise ConfigError(f"space {name}: {fault}; {known}")
-    return parse_space(name, tree)
+        return parse_space(name, plain_yaml(space) if isinstance(space, str) else space)
+    except (ValueError, ConfigError) as error:  # a text that is no YAML, or no space
+        known = f"give one of {', '.join(spaces)}, or the space itself: variables: {{lr: {{log: [0.001, 0.1]}}}}"
+        raise ConfigError(f"{error}; {known}") from None
 
 
 def train_in_process(runs: Sequence[Run], store: Store, root: str | Path | None = None) -> list[tuple[Run, Record]]:

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from tpsnet_lib.config import IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig, RunConfig, TrainConfig, merged, parse
+from tpsnet_lib.config_fields import refuse_unknown
 from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root, way_to
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.plain_yaml import read_yaml
@@ -67,10 +68,13 @@ def parse_space(name: str, tree: Mapping[str, Any]) -> Space:
     """A mapping as a space; a variable or dimension that is not known is a `ConfigError` that names it."""
     if not isinstance(tree, Mapping):
         raise ConfigError(f"space {name} is {brief(tree)}: give variables, each and budget")
+    refuse_unknown(f"space {name}", tree, ("about", "variables", "each", "budget"))
     variables, budget, each = tree.get("variables", {}), tree.get("budget", {}), tree.get("each", ())
     for part, value in (("variables", variables), ("budget", budget)):
         if not isinstance(value, Mapping):
             raise ConfigError(f"space {name}: {part} is {brief(value)}: give a mapping")
+    if not variables:
+        raise ConfigError(f"space {name}: it has no variables to draw")
     if not isinstance(each, (list, tuple)) or any(variable not in _EACH for variable in each):
         raise ConfigError(f"space {name}: each is {brief(each)}: give a list of {', '.join(_EACH)}")
     for variable, dimension in variables.items():
