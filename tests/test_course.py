@@ -121,15 +121,41 @@ def test_a_figure_without_a_description_is_refused(shown: list[tuple[Any, Any]])
     assert not shown
 
 
-def test_two_panels_in_a_row_are_shown_in_a_column_on_a_phone(shown: list[tuple[Any, Any]]) -> None:
-    for columns in (1, 2):
-        fig, axes = style.figure(1, columns, sharey=True, squeeze=False)
-        axes[0][0].set_ylabel("height")
-        style.show(style.describe(fig, caption="Up.", alt="Lines.", records={"one": [], "two": []}))
-    narrow = [metadata["image/svg+xml"]["narrow"] for _, metadata in shown if metadata]
-    assert narrow[0] == ""
-    assert re.search(r'viewBox="0 0 259\.\d+ 4\d\d\.', narrow[1])
-    assert narrow[1].count(">height<") == 2
+PHONES = {(1, 1): r"2\d\d", (1, 2): r"4\d\d", (1, 3): r"6\d\d", (2, 3): r"2\d\d", (2, 5): ""}  # by panels, the height
+
+
+@pytest.mark.parametrize(("panels", "height"), PHONES.items())
+def test_a_phone_has_one_panel_drawn_narrow_and_several_in_a_column(
+    panels: tuple[int, int], height: str, shown: list[tuple[Any, Any]]
+) -> None:
+    fig, axes = style.figure(*panels, sharey=True, squeeze=False)
+    axes[0][0].set_ylabel("height")
+    style.show(style.describe(fig, caption="Up.", alt="Lines.", records={"one": [], "two": []}))
+    narrow = shown[0][1]["image/svg+xml"]["narrow"]
+    assert bool(narrow) == bool(height)
+    assert not height or re.search(rf'viewBox="0 0 259\.\d+ {height}\.', narrow)
+    assert not height or narrow.count(">height<") == panels[0] * panels[1]
+
+
+def test_a_phone_has_the_legend_above_the_panel_and_long_names_above_their_rows(
+    shown: list[tuple[Any, Any]],
+) -> None:
+    fig, axes = style.figure()
+    axes.plot([0, 1], [0, 1], label="a line")
+    axes.set_yticks([0, 1], ["short", "logits that are not scaled down"])
+    axes.legend()
+    style.show(style.describe(fig, caption="Up.", alt="A line."))
+    assert axes.get_legend() is None
+    assert not any(name.get_visible() for name in axes.get_yticklabels())
+    assert [text.get_text() for text in axes.texts] == ["short", "logits that are not scaled down"]
+
+
+def test_a_finding_takes_its_records_along(tiny_record: Record, shown: list[tuple[Any, Any]]) -> None:
+    style.finding("It holds.")
+    style.finding("It holds.", {"draw 3": [tiny_record]})
+    assert shown[0][1] is None
+    assert shown[1][1]["rows"] == {"draw 3": [tiny_record.id]}
+    assert shown[1][1]["provenance"].startswith("shapes10, n = 1 run, ")
 
 
 def test_records_stay_with_the_rows_that_they_are_of(tiny_record: Record) -> None:

@@ -295,6 +295,21 @@ def test_the_records_of_a_figure_stand_by_the_row_that_they_are_of(tmp_path):
     assert " ".join(folded.text.split()) == "Data Records: draw 9: a1; draw 10 <Muon>: b1 b2"
 
 
+def test_the_records_of_a_finding_fold_away_under_it_and_a_link_leads_into_them(tmp_path):
+    run = record(0, 0.9)
+    rows = {"draw 10": [run.id], "draw 9": []}
+    cell = shown({"text/markdown": "It **holds**."}, {"records": [run.id], "rows": rows, "provenance": "n = 1 run"})
+    cell["id"] = "rank"
+    there = new_markdown_cell("It is [measured](03_search.ipynb#data-rank), [nowhere](03_search.ipynb#data-other).")
+    soup = soup_of(notebook(tmp_path, "03_search", cell), notebook(tmp_path, "04_end", there), records=[run])
+    fold = soup.find(id="nb03-data-rank").find_parent("details")
+    assert fold["class"] == ["sources"]
+    assert [row.em.text for row in fold.select(".row")] == ["draw 9", "draw 10"]
+    assert fold.find("a")["href"] == f"#record-{run.id}"
+    assert [link.text for link in soup.select('a[href="#nb03-data-rank"]')] == ["measured"]
+    assert not soup.select('a[href="#nb03-data-other"]')
+
+
 def test_runs_that_were_fitted_on_all_images_come_first_and_show_no_validation():
     runs = [record(0, 0.99), *(record(seed, 0.987, "all") for seed in (0, 1))]
     soup = soup_of(records=runs)

@@ -138,8 +138,8 @@ def best_by_validation(ranked: Iterable[Final]) -> Final | None:
     return next((final for final in ranked if final.held_out), None)
 
 
-def titles(final: Final, ranked: Sequence[Final]) -> list[str]:
-    """What a recipe is called among all: test accuracy describes and chooses nothing; validation chooses."""
+def roles(final: Final, ranked: Sequence[Final]) -> list[str]:
+    """What a recipe is among all: test accuracy describes and chooses nothing; validation chooses."""
     opened = [each.accuracy().value for each in leading(ranked) if each.opened]
     most_accurate = final.opened and final.accuracy().value == max(opened, default=None)
     names = ["our most accurate network"] if most_accurate else []

@@ -26,10 +26,14 @@ from tpsnet_lib.stats import Estimate
 
 
 class Evidence:
-    """The records of a store, by experiment and label; `declared` stands in for experiments of the same names."""
+    """The records of a store, by experiment and label; `declared` stands in for experiments of the same names.
 
-    def __init__(self, store: Store, declared: Mapping[str, Experiment] | None = None) -> None:
-        self.store, self._declared = store, dict(declared or {})
+    `one_machine`: compare on one kind of machine alone, as the claims did at first."""
+
+    def __init__(
+        self, store: Store, declared: Mapping[str, Experiment] | None = None, one_machine: bool = False
+    ) -> None:
+        self.store, self._declared, self._one_machine = store, dict(declared or {}), one_machine
         self._collected: dict[str, Pairs] = {}
 
     def experiment(self, name: str) -> Experiment | None:
@@ -47,7 +51,8 @@ class Evidence:
 
     def groups(self, places: Sequence[str]) -> list[Group]:
         """The runs at each of several places, on the kinds of machine that all of them have runs of."""
-        return on_shared_machines([self.group(place) for place in places])
+        groups = [self.group(place) for place in places]
+        return by_machine(groups)[0] if self._one_machine else on_shared_machines(groups)
 
     def trials(self, name: str) -> list[Trial]:
         """The recorded trials of a search; one that failed is at chance level."""

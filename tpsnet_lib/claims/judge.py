@@ -44,11 +44,13 @@ class Row:
         return self.estimate.n
 
 
-def judge_claims(store: Store, declared: Mapping[str, Experiment] | None = None) -> list[Row]:
+def judge_claims(
+    store: Store, declared: Mapping[str, Experiment] | None = None, one_machine: bool = False
+) -> list[Row]:
     """Every test of the claims (a) to (j) from the records of a store; their verdicts are adjusted together.
 
-    `declared` stands in for declared experiments of the same names."""
-    evidence = Evidence(store, declared)
+    `declared` stands in for declared experiments of the same names, and `one_machine` is of `Evidence`."""
+    evidence = Evidence(store, declared, one_machine)
     answers = {test.name: list(test.answers(evidence)) for test in TESTS}
     chosen = {name: largest_answer(candidates) for name, candidates in answers.items()}
     adjusted = stats.holm({name: (answer.judged, answer.smallest_effect) for name, answer in chosen.items()})

@@ -15,7 +15,7 @@ from matplotlib.transforms import Bbox
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.cost import frontier
-from tpsnet_lib.plots.style import BLUE, GREY, INK, SKY, VERDICTS, VERMILION, WIDTH, describe, figure
+from tpsnet_lib.plots.style import BLUE, GREY, INK, PHONE, SKY, VERDICTS, VERMILION, WIDTH, describe, figure
 from tpsnet_lib.runs.records import Record
 from tpsnet_lib.stats import Estimate
 
@@ -66,7 +66,8 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
         f" size: {_listed(edge)}. {len(others)} published networks in all besides the original."
     )
     records = {row["model"]: list(row.get("records", ())) for row in ours}
-    return describe(fig, caption=caption, alt=alt, records=records)
+    phone = None if narrow else lambda: accuracy_against_parameters(rows, PHONE)
+    return describe(fig, caption=caption, alt=alt, records=records, narrow=phone)
 
 
 def _places(rows: Rows) -> tuple[list[float], list[float]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -74,24 +75,68 @@ def png(fig: Figure) -> bytes:
     return small.getvalue()
 
 
-def stacked_svg(fig: Figure) -> str:
-    """A figure of two or three panels in a row as SVG text for a phone, one below the other; empty for any other.
+def phone_svg(fig: Figure) -> str:
+    """A figure as SVG text for a phone: what it was described with; else a lone panel drawn narrow, and panels in a row
+    one below the other. Empty for drawings and other grids, which scroll.
 
     The figure itself is changed: it is drawn in its own shape first."""
+    if narrow := description(fig).narrow:
+        drawn = narrow()
+        plt.close(drawn)
+        return svg(drawn)
     places = {axes: place for axes in fig.axes if (place := axes.get_subplotspec()) is not None}
-    grids = {place.get_gridspec() for place in places.values()}
-    shapes = [grid.get_geometry() for grid in grids]
-    if shapes not in ([(1, 2)], [(1, 3)]):
+    shapes = [grid.get_geometry() for grid in {place.get_gridspec() for place in places.values()}]
+    plots = [axes for axes in places if axes.axison]
+    if shapes == [(1, 1)] and plots:
+        return _narrow_svg(fig, plots)
+    if shapes in ([(1, 2)], [(1, 3)]):
+        rows, columns, height = shapes[0][1], 1, 0.9 * shapes[0][1] * fig.get_figheight()
+    elif shapes == [(2, 3)] and len(plots) > 3:
+        rows, columns, height = 3, 2, 1.3 * fig.get_figheight()
+    elif len(shapes) == 1 and shapes[0][0] == 2 and len(plots) == shapes[0][1]:  # an image above each panel
+        rows, columns, height = shapes[0][1], 2, 1.3 * shapes[0][1]
+    else:
         return ""
-    count = shapes[0][1]
-    below = fig.add_gridspec(count, 1)
+    fig.canvas.draw()
+    grid = fig.add_gridspec(rows, columns)
     for axes, place in places.items():
-        axes.set_subplotspec(below[place.num1])
+        at = place.num1
+        axes.set_subplotspec(grid[divmod(at, columns) if len(plots) != rows else (at % rows, at // rows)])
         if len(axes.get_shared_y_axes().get_siblings(axes)) > 1:
             axes.tick_params(labelleft=True)
             axes.set_ylabel(axes.get_ylabel() or fig.axes[0].get_ylabel())
-    fig.set_size_inches(PHONE, 0.9 * count * fig.get_figheight())
+        levels = [re.fullmatch(r"\w=(.+)", name.get_text()) for name in axes.get_xticklabels()]
+        if columns == 2 and levels and all(levels):  # the panel's title names the variable
+            axes.set_xticks(axes.get_xticks(), [level[1] for level in levels if level])
+    fig.set_size_inches(PHONE, height)
     return svg(fig)
+
+
+def _narrow_svg(fig: Figure, panels: Sequence[Any]) -> str:
+    """A figure of one panel as wide as a phone: its legend above, its title in lines, long names above their rows."""
+    for axes in panels:
+        axes.set_title(textwrap.fill(axes.get_title(loc="left"), 38), loc="left")
+        axes.set_xlabel(textwrap.fill(axes.get_xlabel(), 34))
+        if legend := axes.get_legend():
+            texts = [text.get_text() for text in legend.get_texts()]
+            columns = 2 if max(map(len, texts)) < 20 else 1
+            look: dict[str, Any] = {"loc": "outside upper left", "ncols": columns, "fontsize": 8}
+            fig.legend(legend.legend_handles, texts, title=legend.get_title().get_text() or None, **look)
+            fig.set_figheight(fig.get_figheight() + 0.18 * -(-len(texts) // columns))
+            legend.remove()
+    fig.canvas.draw()
+    names = [name.get_text() for name in panels[0].get_yticklabels()]
+    if max(map(len, names), default=0) > LONG_NAME:
+        panels[0].tick_params(axis="y", labelleft=False)
+        for at, name in zip(panels[0].get_yticks(), names, strict=True):
+            look = {"transform": panels[0].get_yaxis_transform(), "fontsize": 8, "va": "center"}
+            panels[0].text(0.01, at - 0.36, name.replace("\n", " "), **look)
+        fig.set_figheight(1.1 * fig.get_figheight())
+    fig.set_figwidth(PHONE)
+    return svg(fig)
+
+
+LONG_NAME = 18  # letters of a row's name that leave a phone too little for the row itself
 
 
 @dataclass(frozen=True)
@@ -104,8 +149,10 @@ class Description:
     provenance: str = ""
     records: tuple[str, ...] = ()
     rows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    narrow: Callable[[], Figure] | None = None  # draws it anew for a phone
 
 
+Records = Sequence[Record] | Mapping[str, Sequence[Record]]  # some by the name of a row or a trial
 _descriptions: WeakKeyDictionary[Figure, Description] = WeakKeyDictionary()
 
 
@@ -114,21 +161,28 @@ def describe(
     *,
     caption: str,
     alt: str,
-    records: Sequence[Record] | Mapping[str, Sequence[Record]] = (),
+    records: Records = (),
     unit: str = "runs",
     provenance: str = "",
+    narrow: Callable[[], Figure] | None = None,
 ) -> Figure:
     """The same figure, which now carries its caption, alternative text and records; `show` displays it with them.
 
     `caption` begins with what to see. Data set, n and hardware are taken from the records, which `unit` counts, unless
-    `provenance` says what the figure stands on; records by the name of a row or a trial stay with that name."""
-    rows = records if isinstance(records, Mapping) else {}
-    listed = itertools.chain.from_iterable(records.values() if isinstance(records, Mapping) else [records])
-    every = {record.id: record for record in listed}
-    by_row = {name: tuple(record.id for record in row) for name, row in rows.items()}
-    provenance = provenance or stands_on(list(every.values()), unit)
-    _descriptions[figure] = Description(caption, alt, provenance, tuple(sorted(every)), by_row)
+    `provenance` says what the figure stands on; records by the name of a row or a trial stay with that name. `narrow`
+    draws the figure for a phone, where `phone_svg` would not do."""
+    stood_on, ids, by_row = _sources(records, unit)
+    _descriptions[figure] = Description(caption, alt, provenance or stood_on, ids, by_row, narrow)
     return figure
+
+
+def _sources(records: Records, unit: str = "runs") -> tuple[str, tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """What records are, in words, their ids in order, and the ids of each name if the records have names."""
+    named = dict(records) if isinstance(records, Mapping) else {}
+    listed = itertools.chain(*named.values()) if isinstance(records, Mapping) else records
+    every = {record.id: record for record in listed}
+    by_row = {name: tuple(record.id for record in row) for name, row in named.items()}
+    return stands_on(list(every.values()), unit), tuple(sorted(every)), by_row
 
 
 def by_name(pairs: Iterable[tuple[str, Sequence[Record]]]) -> dict[str, list[Record]]:
@@ -157,7 +211,7 @@ def show(fig: Figure) -> None:
     kind, content = "image/svg+xml", svg(fig)
     metadata: dict[str, Any] = {"alt": about.alt, "records": list(about.records), "provenance": about.provenance}
     metadata["rows"] = {name: list(ids) for name, ids in about.rows.items()}
-    metadata["narrow"] = stacked_svg(fig)
+    metadata["narrow"] = phone_svg(fig)
     plt.close(fig)
     display({kind: content, "text/plain": about.alt}, metadata={kind: metadata}, raw=True)
     if about.caption:
@@ -166,8 +220,10 @@ def show(fig: Figure) -> None:
         display({"text/markdown": f"*{about.caption}*", "text/html": html, "text/plain": about.caption}, raw=True)
 
 
-def finding(text: str) -> None:
-    """Show a sentence, in Markdown, in a notebook."""
+def finding(text: str, records: Records = ()) -> None:
+    """Show a sentence, in Markdown, in a notebook; the report folds the records that it stands on away beneath it."""
     from IPython.display import Markdown, display
 
-    display(Markdown(text))
+    provenance, ids, rows = _sources(records)
+    metadata = {"records": list(ids), "provenance": provenance, "rows": {name: list(row) for name, row in rows.items()}}
+    display(Markdown(text), metadata=metadata if ids else None)

@@ -19,13 +19,13 @@ HISTORY_LIMIT = 2**20  # bytes of embedded histories; those beyond are left to t
 def names(store: Store) -> dict[str, str]:
     """What each record is called by the first experiment that declares it, by id: `search_classroom, draw 27`."""
     declared = [each for each in all_experiments() if not each.is_check]
-    found: dict[str, str] = {}
+    by_id: dict[str, str] = {}
     for experiment in sorted(declared, key=lambda each: each.name in profile_names()):
         for run, record in collect(experiment, store):
             if record is not None:
                 name = experiment.name if run.label == experiment.name else f"{experiment.name}, {run.label}"
-                found.setdefault(record.id, name)
-    return found
+                by_id.setdefault(record.id, name)
+    return by_id
 
 
 def groups(records: Sequence[Any], tests: Mapping[str, float], names: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -41,7 +41,7 @@ def groups(records: Sequence[Any], tests: Mapping[str, float], names: Mapping[st
     for members in sorted(by_group.values(), key=lambda group: (not _fitted_on_all(group[0]), -_mean(group))):
         rows = []
         for record in sorted(members, key=lambda record: record.config.seed):
-            history = _history_link(_told(record))
+            history = _history_link(_shown_history(record))
             room -= len(history)
             rows.append(
                 {
@@ -73,7 +73,7 @@ def _fitted_on_all(record: Any) -> bool:
     return bool(record.config.data.fit_on == "all")
 
 
-def _told(record: Any) -> list[dict[str, float]]:
+def _shown_history(record: Any) -> list[dict[str, float]]:
     """A record's history without what is no validation: scores on images that it was fitted on."""
     rows: list[dict[str, float]] = record.history()
     if not _fitted_on_all(record):
@@ -82,8 +82,8 @@ def _told(record: Any) -> list[dict[str, float]]:
 
 
 def _accuracies(records: Sequence[Any]) -> list[float]:
-    found = (held_out(record) for record in records if "validation_accuracy" in record.metrics)
-    return [value for value in found if value is not None]
+    measured = (held_out(record) for record in records if "validation_accuracy" in record.metrics)
+    return [value for value in measured if value is not None]
 
 
 def _mean(records: Sequence[Any]) -> float:

@@ -107,10 +107,10 @@ def readme(root: Path, folder: Path) -> list[Path]:
     return paths
 
 
-def with_findings(text: str, found: Sequence[Final]) -> str:
+def with_findings(text: str, recipes: Sequence[Final]) -> str:
     """A README's text with its findings as these records give them."""
     start, end = "from the records -->\n", "<!-- end of findings -->"
     before, _, rest = text.partition(start)
-    said = BeautifulSoup(" ".join(first_screen.sentences(found)), "html.parser").get_text()
-    words = textwrap.fill(" ".join(said.split()), 118)
+    findings = BeautifulSoup(" ".join(first_screen.sentences(recipes)), "html.parser").get_text()
+    words = textwrap.fill(" ".join(findings.split()), 118)
     return f"{before}{start}{words}\n{end}{rest.partition(end)[2]}"

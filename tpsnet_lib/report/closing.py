@@ -10,7 +10,7 @@ from markupsafe import Markup
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import elements, run_notebooks
 from tpsnet_lib.report.elements import ASSETS, Section
-from tpsnet_lib.report.limitations import HISTORY
+from tpsnet_lib.report.limitations import before_the_rule
 from tpsnet_lib.runs import experiments, openings
 from tpsnet_lib.runs.records import Store
 from tpsnet_lib.runs.test_set import find_test
@@ -52,10 +52,10 @@ def _openings(store: Store, names: Mapping[str, str]) -> str:
     about = (
         "<p>A run is declared final in a commit before it trains, and the test set opens for it once."
         f" {count} of these {len(lines)} openings are older than this rule: the recipe <em>two_cores</em>, then called"
-        " <em>laptop</em>, was replaced after its predecessor had been opened, one record was opened as exploratory"
-        f" before its seed was declared, and {HISTORY}. The table lists the openings of the records that this"
-        " page stands on. Chapter 4 opens the test set for a network that it trains while the page is made; the log of"
-        " that opening stays on the machine that trained it.</p>"
+        " <em>laptop</em>, was replaced after its predecessor had been opened, and, by the log,"
+        f" {before_the_rule()}. The table lists the openings of the records that this page stands on."
+        " Chapter 4 opens the test set for a network that it trains while the page is made; the log of that opening"
+        " stays on the machine that trained it.</p>"
     )
     return about + elements.table(rows, heads, "Openings of the test set.") + _scored_again(store)
 
@@ -68,20 +68,20 @@ def _accuracy(run_id: str, store: Store) -> str | None:
 
 def _scored_again(store: Store) -> str:
     """What the shipped weights scored later, where that was kept: they were published in half precision."""
-    said = []
+    scores = []
     for line in openings.scored_again():
         opened = find_test(store.load(line["record"]), store)
         if opened is not None:
             then = f"{opened.metrics['correct']:,} when it was opened"
             when = line["opened"][:16].replace("T", " ")
-            said.append(
+            scores.append(
                 f"{elements.record_link(line['record'])} {line['correct']:,} of {line['n']:,} on {when} ({then})"
             )
-    if not said:
+    if not scores:
         return ""
     return (
         "<p>The first weights were scored in bf16 before they were rounded for publication. As they ship, in fp32, they"
-        f" classify correctly: {'; '.join(said)}. Since then weights are rounded before they are scored.</p>"
+        f" classify correctly: {'; '.join(scores)}. Since then weights are rounded before they are scored.</p>"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,11 @@ def group_link(group_id: str, text: str) -> str:
     return f'<a href="#group-{group_id}">{text}</a>'
 
 
+def test_link(row: Row, text: str) -> Markup:
+    """A link to the records of a test in `claims`."""
+    return _html("test_link", row.name, text)
+
+
 def verdict(name: str) -> Markup:
     """A verdict with a dot in its colour, that of the figures."""
     return _html("verdict", name)
@@ -98,25 +103,24 @@ def claims(rows: Sequence[Row], names: Mapping[str, str]) -> str:
 
 
 def _by_name(row: Row, names: Mapping[str, str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for record in row.records:
-        found.setdefault(names.get(record.id, "others"), []).append(record.id)
-    return found if len(found) < len(row.records) else {}  # of draws, each record has a name of its own
+        by_name.setdefault(names.get(record.id, "others"), []).append(record.id)
+    return by_name if len(by_name) < len(row.records) else {}  # of draws, each record has a name of its own
 
 
-def figure(fig: Figure, narrow: Figure | None = None) -> str:
+def figure(fig: Figure) -> str:
     """A figure as an embedded SVG, with the caption, alternative text and records that it carries.
 
-    `narrow` takes its place on a phone; without it, two panels in a row stand one below the other there. Raises
-    `TpsnetError` for a figure without an alternative text."""
+    On a phone `style.phone_svg` takes its place. Raises `TpsnetError` for a figure without an alternative text."""
     about = style.description(fig)
     if not about.alt.strip():
         raise TpsnetError(f"figure {about.caption!r} has no alternative text: say in a sentence what it shows")
     across, down = fig.get_size_inches()
     source = _source(style.svg(fig))
-    phone = style.svg(narrow) if narrow else style.stacked_svg(fig)
-    told = {**asdict(about), "wide": across >= 2 * down, "narrow": _source(phone) if phone else ""}
-    return str(_html("figure", source, told))
+    phone = style.phone_svg(fig)
+    described = {**vars(about), "wide": across >= 2 * down, "narrow": _source(phone) if phone else ""}
+    return str(_html("figure", source, described))
 
 
 def _source(svg: str) -> str:

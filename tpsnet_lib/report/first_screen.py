@@ -10,17 +10,17 @@ from matplotlib.figure import Figure
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
-from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, leading, titles
+from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, leading, roles
 from tpsnet_lib.analysis.training import ablation, against_published, verdicts_against_published
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.plots.answer import accuracy_against_parameters
-from tpsnet_lib.plots.style import PHONE
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import elements
 from tpsnet_lib.runs.experiments import collect, load_experiment
 from tpsnet_lib.runs.records import Record, Store
 
+PUBLISHED = "nb04-table-beside-table"  # the table of chapter 4 with every network's source
 CLASSES_OF_HARDWARE = {"cuda": "on one GPU", "cpu": "on two cores of a CPU"}
 
 
@@ -29,94 +29,96 @@ def final_records(store: Store) -> list[Final]:
     return [final for final in finals(store) if final.opened]
 
 
-def answer(found: Sequence[Final], rows: Sequence[judge.Row] = (), store: Store | None = None) -> str:
+def answer(recipes: Sequence[Final], rows: Sequence[judge.Row] = (), store: Store | None = None) -> str:
     """The answer as a list in HTML: `sentences`, then what the README leaves out.
 
     That is the time of a run, what the leading network is, why validation did not choose it, and, from the judged tests
     `rows` and the ablation's records in `store`, what is known of the design choices."""
-    said = sentences(found)
-    if found:
-        said.append(f"A run of {'; one of '.join(map(_time, leading(found)))}.")
-        said += [_described(found), *_design_choices(rows, store)]
-    return f'<ul class="sentences">{"".join(f"<li>{sentence} </li>" for sentence in said)}</ul>'
+    shown = sentences(recipes)
+    if recipes:
+        shown.append(f"A run of {'; one of '.join(map(_time, leading(recipes)))}.")
+        shown += [_described(recipes), *_design_choices(rows, store)]
+    return f'<ul class="sentences">{"".join(f"<li>{sentence} </li>" for sentence in shown)}</ul>'
 
 
-def sentences(found: Sequence[Final]) -> list[str]:
+def sentences(recipes: Sequence[Final]) -> list[str]:
     """How good, with what network, beside the original, beside the others: the README says it too."""
     original = cost.published_model("TPSNet")
-    if not found:
+    if not recipes:
         return [
             "No committed record has been opened on the test set yet. The published TPSNet reports"
             f" {100 * original['accuracy']:.2f}% at {original['parameters']:,} parameters."
         ]
-    ours = leading(found)
+    ours = leading(recipes)
     best, *others = ours
-    said = [
-        f"{title(best, found)} (recipe <em>{escape(best.name)}</em>, {_millions(best)} million parameters,"
+    answers = [
+        f"{as_subject(best, recipes)} (recipe <em>{escape(best.name)}</em>, {_millions(best)} million parameters,"
         f" trained {where_trained(best)}) classifies {_linked(best, f'<strong>{best.accuracy():% value}</strong>')} of"
         f" the {best.opened[0][1].metrics['n']:,} test images correctly: {_mean_of(best)}.",
         f"The published TPSNet reports {100 * original['accuracy']:.2f}%; the difference is"
-        f" {_difference(best, original, found)}{_why_not_settled(best, original, found)}.",
+        f" {_difference(best, original, recipes)}{_why_not_settled(best, original, recipes)}.",
     ]
-    said += [
-        f"{title(other, found)} (recipe <em>{escape(other.name)}</em>, {_millions(other)} million,"
+    answers += [
+        f"{as_subject(other, recipes)} (recipe <em>{escape(other.name)}</em>, {_millions(other)} million,"
         f" trained {where_trained(other)}) reaches {_linked(other, f'{other.accuracy():% value}')}"
-        f" ({other.accuracy():% interval}), {_difference(other, original, found)}."
+        f" ({other.accuracy():% interval}), {_difference(other, original, recipes)}."
         for other in others
     ]
     theirs = [row["accuracy"] for row in cost.published() if row["parameters"] < PARAMETER_BUDGET]
     above = (f"{sum(a > each.accuracy().value for a in theirs)} exceed <em>{escape(each.name)}</em>" for each in ours)
-    said.append(f"Of {len(theirs)} published networks under five million parameters, {', '.join(above)}.")
-    return said
+    networks = f'<a href="#{PUBLISHED}">published networks</a>'
+    answers.append(f"Of {len(theirs)} {networks} under five million parameters, {', '.join(above)}.")
+    return answers
 
 
-def title(final: Final, found: Sequence[Final]) -> str:
-    """What a leading recipe is called, as the beginning of a sentence."""
-    title = ", ".join(titles(final, found)) or "our best network of its kind of machine"
-    return title[0].upper() + title[1:]
+def as_subject(final: Final, recipes: Sequence[Final]) -> str:
+    """What a leading recipe is among all, as the subject of a sentence."""
+    subject = ", ".join(roles(final, recipes)) or "our best network of its kind of machine"
+    return subject[0].upper() + subject[1:]
 
 
 def _linked(final: Final, number: str) -> str:
-    """A recipe's accuracy, linked to the group of its records."""
+    """A recipe's number, linked to the group of its records."""
     return elements.group_link(final.counted[0].group_id, number)
 
 
-def _described(found: Sequence[Final]) -> str:
+def _described(recipes: Sequence[Final]) -> str:
     """What the leading network is, and why it is not the best network by validation where it is not."""
-    best = leading(found)[0]
+    best = leading(recipes)[0]
     model = best.run.model
     blocks, channels = ("-".join(map(str, numbers)) for numbers in (model.blocks, model.channels))
     kind = "ResNet" if model.residual else "plain network"
-    said = f"<em>{escape(best.name)}</em> is a {kind} of {blocks} blocks, {channels} channels"
+    shape = f"The recipe <em>{escape(best.name)}</em> trains a {kind} of {blocks} blocks, {channels} channels"
     if not best.held_out:
-        return f"{said}; no run of it kept validation images out, so that validation cannot choose it."
-    judged = best_by_validation(found)
-    return f"{said}." if judged in (best, None) else f"{said}; validation chose <em>{escape(judged.name)}</em>."
+        reason = "no run of it kept validation images out, so that validation cannot choose it."
+        return f"{shape}; whatever its name, {reason}"
+    judged = best_by_validation(recipes)
+    return f"{shape}." if judged in (best, None) else f"{shape}; validation chose <em>{escape(judged.name)}</em>."
 
 
 def _time(final: Final) -> str:
     """The time of one run on its hardware, the mean of how many, and how the others of the recipe shared a machine."""
     beside = [record for record in final.counted if record not in final.timed]
-    said = f"<em>{escape(final.name)}</em> takes {duration(60 * final.minutes)} on {final.timed[0].hardware}"
-    said += f" ({_runs(final.timed)} {'alone' if final.alone else 'side by side'}"
+    time = f"<em>{escape(final.name)}</em> takes {_linked(final, duration(60 * final.minutes))}"
+    time += f" on {final.timed[0].hardware} ({_runs(final.timed)} {'alone' if final.alone else 'side by side'}"
     if final.alone and beside:
         slower = duration(sum(record.metrics["seconds"] for record in beside) / len(beside))
-        said += f"; {slower}, {_runs(beside)} side by side"
-    return f"{said})"
+        time += f"; {slower}, {_runs(beside)} side by side"
+    return f"{time})"
 
 
 def _runs(records: Sequence[Record]) -> str:
     return "one run" if len(records) == 1 else f"mean of {len(records)} runs"
 
 
-def _why_not_settled(final: Final, original: Mapping[str, Any], found: Sequence[Final]) -> str:
+def _why_not_settled(final: Final, original: Mapping[str, Any], recipes: Sequence[Final]) -> str:
     """What "not settled" means here: the interval has the noise of the one published run too, and includes 0."""
-    verdict = verdicts_against_published(found, original)[final.name]
-    measured = against_published(final, original, found).has_interval
+    verdict = verdicts_against_published(recipes, original)[final.name]
+    measured = against_published(final, original, recipes).has_interval
     return " (its one run has noise too)" if measured and verdict == stats.NOT_SETTLED else ""
 
 
-INGREDIENTS = "nb04-what-each-ingredient-brings"  # the section of chapter 4
+INGREDIENTS = "nb04-data-ablation"  # the records of the figure of chapter 4
 
 
 def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> list[str]:
@@ -155,8 +157,7 @@ def _mean_of(final: Final) -> str:
     estimate = final.accuracy()
     if len(final.opened) == 1:
         return f"one run, 95% interval over the images {estimate:% interval}"
-    seeds = f'<a href="#openings">{len(final.opened)} seeds</a>'
-    return f"the mean of {seeds}, 95% interval {estimate:% interval}"
+    return f"the mean of {_linked(final, f'{len(final.opened)} seeds')}, 95% interval {estimate:% interval}"
 
 
 VERDICTS = {  # on `ours is better than the original`, in words
@@ -168,31 +169,26 @@ VERDICTS = {  # on `ours is better than the original`, in words
 }
 
 
-def _difference(final: Final, original: Mapping[str, Any], found: Sequence[Final]) -> str:
+def _difference(final: Final, original: Mapping[str, Any], recipes: Sequence[Final]) -> str:
     """The difference from the original and its verdict, with the noise of seeds, of images and of the one run."""
-    verdict = verdicts_against_published(found, original)[final.name]
-    return f"{against_published(final, original, found):points.2}: <em>{VERDICTS[verdict]}</em>"
+    verdict = verdicts_against_published(recipes, original)[final.name]
+    return f"{against_published(final, original, recipes):points.2}: <em>{VERDICTS[verdict]}</em>"
 
 
 ACROSS = 5.9  # inches, of the figure beside the sentences
 
 
-def frontier(found: Sequence[Final], width: float = ACROSS) -> Figure:
+def frontier(recipes: Sequence[Final]) -> Figure:
     """The leading recipes among the published networks: test accuracy against parameters."""
-    return accuracy_against_parameters(cost.beside_published(leading(found)), width)
+    return accuracy_against_parameters(cost.beside_published(leading(recipes)), ACROSS)
 
 
-def first_figure(found: Sequence[Final]) -> str:
-    """The frontier, and how a phone shows it."""
-    return elements.figure(frontier(found), frontier(found, PHONE))
-
-
-def answer_table(found: Sequence[Final]) -> str:
+def answer_table(recipes: Sequence[Final]) -> str:
     """At most six rows: ours, the original, and the best published ones."""
     published = sorted(cost.published(), key=lambda row: -row["accuracy"])
     checked = [row for row in published if row["checked"] == "yes" and row["model"] != "TPSNet"][:3]
     ours = [
-        cost.final_row(final) | {"model": f"ours, {where_trained(final)} ({final.name})"} for final in leading(found)
+        cost.final_row(final) | {"model": f"ours, {where_trained(final)} ({final.name})"} for final in leading(recipes)
     ]
     rows = [*ours, cost.published_model("TPSNet"), *checked]
     table = [

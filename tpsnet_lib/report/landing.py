@@ -22,10 +22,10 @@ from tpsnet_lib.report.elements import Section
 from tpsnet_lib.report.first_screen import (
     answer,
     answer_table,
+    as_subject,
     common_budget,
     final_records,
-    first_figure,
-    title,
+    frontier,
     where_trained,
 )
 from tpsnet_lib.runs.experiments import load_experiment
@@ -36,16 +36,21 @@ def sections(
     store: Store, fresh: Record | None, synthetic: bool, names: Mapping[str, str] | None = None
 ) -> list[Section]:
     """The sections before the chapters; `names` has what a record is called, by id."""
-    found = final_records(store)
+    recipes = final_records(store)
     rows = judge.judge_claims(store)
     parts = [
-        Section("The answer", answer(found, rows, store) + first_figure(found) + answer_table(found), "answer"),
-        *([Section("The network described", _winner(found), "winner")] if found else []),
+        Section("The answer", _answer(recipes, rows, store), "answer"),
+        *([Section("The network described", _winner(recipes), "winner")] if recipes else []),
         Section("The original's claims, tested", _claims(rows, names or {}), "claims"),
         Section("Three mistakes of the original, and their size", _mistakes(store), "mistakes"),
         Section(
             "Limitations",
-            limitations.items([(where_trained(each), each) for each in leading(found)], found, rows),
+            limitations.items(
+                [(where_trained(each), each) for each in leading(recipes)],
+                recipes,
+                rows,
+                judge.judge_claims(store, one_machine=True),
+            ),
             "limitations",
         ),
         Section("How this was made, and how to cite it", _made(), "made"),
@@ -61,12 +66,16 @@ def sections(
     return parts
 
 
+def _answer(recipes: Sequence[Final], rows: Sequence[judge.Row], store: Store) -> str:
+    return answer(recipes, rows, store) + elements.figure(frontier(recipes)) + answer_table(recipes)
+
+
 # The winner ---------------------------------------------------------------------------------------------------------
 
 
-def _winner(found: Sequence[Final]) -> str:
+def _winner(recipes: Sequence[Final]) -> str:
     """The drawing, the layers, the recipe in words and the learning curve of the leading network."""
-    final = leading(found)[0]
+    final = leading(recipes)[0]
     run, record = final.run, final.counted[0]
     layers = [
         {
@@ -88,8 +97,8 @@ def _winner(found: Sequence[Final]) -> str:
         terms += " A preact block has norm and activation before each convolution."
     words = elements.table(recipe, list(recipe[0]), "The recipe in words.")
     return (
-        f"<p>{title(final, found)} (recipe <em>{escape(final.name)}</em>): {length}, batches of {run.train.batch_size};"
-        f" {ingredients}."
+        f"<p>{as_subject(final, recipes)} (recipe <em>{escape(final.name)}</em>): {length}, batches of"
+        f" {run.train.batch_size}; {ingredients}."
         f"{_why_described(final)}</p>"
         + elements.figure(network_drawing.draw_network(run.model))
         + elements.table(layers, columns, f"The layers; the counts are computed from the config.{terms}")
@@ -106,8 +115,8 @@ def _why_described(final: Final) -> str:
         else "Recipes that validation cannot judge are ranked by the arithmetic of training; this one stands first."
     )
     ablation = load_experiment("ablation").runs[0].config
-    told = {row["ingredient"] for row in recipe_glossary.in_words(ablation)}
-    own = [row["ingredient"] for row in recipe_glossary.in_words(final.run) if row["ingredient"] not in told]
+    ablated = {row["ingredient"] for row in recipe_glossary.in_words(ablation)}
+    own = [row["ingredient"] for row in recipe_glossary.in_words(final.run) if row["ingredient"] not in ablated]
     missing = f"; that small network is trained without {', '.join(own)}" if own else ""
     return (
         f" {why}"
@@ -141,7 +150,7 @@ def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
         {
             "verdict": elements.verdict(row.verdict),
             "tested": f"({row.claim}) {row.sentence}",
-            "difference": row.difference,
+            "difference": elements.test_link(row, row.difference),
             "adjusted p": f"{row.p:.2g}",
         }
         for row in rows
@@ -151,7 +160,7 @@ def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p"], caption)
     summary = "<summary>The original's words, grounds and records</summary>"
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
-    return f'<p>{_emphasis(about)}</p>{table}<p class="paper">The HTML file lists the records of each.</p>{details}'
+    return f'<p>{_emphasis(about)}</p>{table}<p class="paper">Records: in the HTML file.</p>{details}'
 
 
 MISTAKES = {  # what the original did, and what our records say of it
@@ -166,6 +175,7 @@ MISTAKES = {  # what the original did, and what our records say of it
     "A single seed.": ("It compared networks by one run each.", mistakes.single_seed),
 }
 MISTAKES_SHOWN = "nb04-5-three-mistakes-of-the-original-and-their-size"  # the section of chapter 4
+RANKINGS, SEEDS = "nb03-data-ranking", "nb04-data-seeds"  # the records of two figures of the chapters
 
 
 def _mistakes(store: Store) -> str:
@@ -175,7 +185,8 @@ def _mistakes(store: Store) -> str:
     ]
     return (
         f"<ol>{''.join(items)}</ol>{_earlier_epochs(store)}"
-        f'<p><a href="#{MISTAKES_SHOWN}">Chapter 4 shows how each was measured.</a></p>'
+        f'<p><a href="#{MISTAKES_SHOWN}">Chapter 4 shows how each was measured</a>; <a href="#{RANKINGS}">the runs of'
+        f' the second</a>, <a href="#{SEEDS}">of the third</a>.</p>'
     )
 
 
@@ -210,8 +221,8 @@ def _made() -> str:
         "<p>Five notebooks read recorded runs and compute every figure and table of this page. Papermill executed them"
         f" with tpsnet {__version__}; code and records are under the MIT licence.</p>"
         f"<p>This page was built on {today}.{age}</p>"
-        f"<p>Cite as: the TPSNet authors, <cite>{escape(TITLE)}</cite>, version {__version__}, report of {today}, MIT"
-        " licence (<code>CITATION.cff</code>). The network and the"
+        f"<p>Cite as: the TPSNet authors, <cite>{escape(TITLE)}</cite>, version {__version__}, report of {today}"
+        " (<code>CITATION.cff</code>). The network and the"
         ' claims that are tested here are the <a href="https://github.com/taiyipan/TPSNet">original TPSNet\'s</a>.</p>'
     )
 

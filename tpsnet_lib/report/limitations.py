@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from tpsnet_lib import stats
@@ -12,14 +12,22 @@ from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.report import elements
 from tpsnet_lib.runs import openings
+from tpsnet_lib.runs.records import Store, committed_folder
 
 
-def items(leading: Sequence[tuple[str, Final]], finals: Sequence[Final], rows: Sequence[judge.Row]) -> str:
-    """A list in HTML. Each leading recipe comes with where it ran; `finals` are all, `rows` the claims' tests."""
+def items(
+    leading: Sequence[tuple[str, Final]],
+    finals: Sequence[Final],
+    rows: Sequence[judge.Row],
+    earlier: Sequence[judge.Row],
+) -> str:
+    """A list in HTML. Each leading recipe comes with where it ran; `finals` are all, `rows` the claims' tests, and
+    `earlier` the same by the rule that was in force when the first data were seen."""
     shown = [
         *_of_accuracy(leading),
         *_of_differences(leading, finals),
         *_of_claims(rows),
+        *_of_machines(rows, earlier),
         _of_openings(leading),
         *_of_weights(leading),
     ]
@@ -29,7 +37,7 @@ def items(leading: Sequence[tuple[str, Final]], finals: Sequence[Final], rows: S
 def _of_accuracy(leading: Sequence[tuple[str, Final]]) -> list[str]:
     stamps = {record.stamp for _, final in leading for record in final.counted}
     copies = (stamp for stamp in sorted(stamps) if "(" in stamp)
-    found = [f"The images are one copy of the data set: {escape(stamp)}." for stamp in copies]
+    notes = [f"The images are one copy of the data set: {escape(stamp)}." for stamp in copies]
     exact = [(where, final) for where, final in leading if "exact_n" in final.opened[0][1].metrics]
     if exact:
         n = exact[0][1].opened[0][1].metrics["exact_n"]
@@ -38,21 +46,21 @@ def _of_accuracy(leading: Sequence[tuple[str, Final]]) -> list[str]:
             for where, final in exact
         )
         each = " and ".join(links)
-        found.append(
+        notes.append(
             f"On the {n:,} test images with the original pixels, our accuracy is {each} (<code>exact_correct</code>"
             " in the records)."
         )
-    found += [
+    notes += [
         f"The recipe {where} has no accuracy on images held out of training, and no other final recipe ran {where}."
         for where, final in leading
         if not final.held_out
     ]
-    found.append(
+    notes.append(
         "The original reports one run, and published accuracies are as their authors report them: lengths, recipes and"
         " choices differ, and some kept the best of several readings of the test set. The ranks compare what is"
         f" reported, and not architectures.{''.join(_rank(final) for _, final in leading[:1])}"
     )
-    return found
+    return notes
 
 
 def _rank(final: Final) -> str:
@@ -64,7 +72,8 @@ def _rank(final: Final) -> str:
     layout = f"[{','.join(map(str, final.run.model.blocks))}] @ {final.run.model.channels[0]}"
     same = [f"{row['model']}, reports {row['accuracy']:.2%}" for row in published if row["model"].endswith(layout)]
     alike = f" A published network of its blocks and channels, {escape(same[0])}." if same else ""
-    return f" Of the {len(below)} that report no more than {final.name}, {own} are the original's own.{alike}"
+    rank = f" Of the {len(below)} that report no more than <em>{escape(final.name)}</em>, {own} are the original's own."
+    return f"{rank}{alike}"
 
 
 def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final]) -> list[str]:
@@ -91,10 +100,23 @@ def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final
     ]
 
 
-HISTORY = (
-    "<em>best</em> was opened from a tree that was not clean, after a run of another length than its committed"
-    " declaration named"
-)
+LENGTH = "<em>best</em> had another length than its committed declaration named"  # no record has the declaration
+
+
+def before_the_rule() -> str:
+    """What the openings before the rule of declaration lacked, from the committed log, in words."""
+    early = openings.before_the_rule()
+    lines = [line for line in openings.all_openings(Store(committed_folder())) if line["record"] in early]
+    names = sorted({line["experiment"] for line in lines if line["experiment"] and line["commit"].endswith("+")})
+    undeclared = sum(line["experiment"] is None for line in lines)
+    parts = [f"{_listed(names)} from a tree that was not clean"] * bool(names)
+    parts += [f"{undeclared} for a look, undeclared"] * bool(undeclared)
+    return f"{', '.join(parts)}; {LENGTH}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    words = [f"<em>{escape(name)}</em>" for name in names]
+    return " and ".join(", ".join(part) for part in (words[:-1], words[-1:]) if part)
 
 
 def _of_openings(leading: Sequence[tuple[str, Final]]) -> str:
@@ -103,8 +125,8 @@ def _of_openings(leading: Sequence[tuple[str, Final]]) -> str:
     among = f", those of our network {' and '.join(ours)} among them," if ours else ""
     return (
         f"The test set was opened for recipes that were replaced afterwards, and {len(early)} runs{among} were opened"
-        f" before the rule that a run is declared in a clean tree: {HISTORY}. All are listed"
-        ' <a href="#openings">in order</a>.'
+        f" before the rule that a run is declared in a clean tree: {before_the_rule()}. All are listed"
+        ' <a href="#openings-shown">in order</a>.'
     )
 
 
@@ -134,3 +156,36 @@ def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
         f"In {rates.count(1)} of the {len(rates)} tests that have runs, all networks had one learning rate, not tuned"
         " again for each.",
     ]
+
+
+def _of_machines(rows: Sequence[judge.Row], earlier: Sequence[judge.Row]) -> list[str]:
+    """The rule by which machines are compared, which came after the first data, what it changed, and what is close."""
+    now, before = ({row.name: row for row in each if _is_settled(row)} for each in (rows, earlier))
+    parts = [
+        f"; {', '.join(elements.test_link(row, f'({row.claim})') for row in these.values())} only {when}"
+        for these, when in ((_without(now, before), "now"), (_without(before, now), "then"))
+        if these
+    ]
+    notes = [
+        "Runs are compared within each kind of machine, and the differences averaged. This rule was chosen after the"
+        " first data had been seen; before, one kind of machine alone counted. It settles"
+        f" {len(now)} tests of the claims, the earlier one {len(before)}{''.join(parts)}."
+    ]
+    close = max(now.values(), key=lambda row: row.p, default=None)
+    if close is not None and close.p > MARGINAL * stats.ALPHA:
+        notes.append(
+            f"The verdict on ({close.claim}), {close.sentence[0].lower() + close.sentence[1:]}, is marginal: adjusted"
+            f" p = {elements.test_link(close, f'{close.p:.2g}')}, and {stats.ALPHA:g} is the limit."
+        )
+    return notes
+
+
+MARGINAL = 0.9  # of the limit of p, above which a settled verdict is called marginal
+
+
+def _without(rows: Mapping[str, judge.Row], others: Mapping[str, judge.Row]) -> dict[str, judge.Row]:
+    return {name: row for name, row in rows.items() if name not in others}
+
+
+def _is_settled(row: judge.Row) -> bool:
+    return row.verdict not in (stats.NOT_SETTLED, stats.PENDING)

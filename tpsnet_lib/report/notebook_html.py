@@ -101,12 +101,16 @@ def _prepare(notebook: Any) -> None:
         cell.outputs = [output for output in outputs if not any("widget" in kind for kind in output.get("data", {}))]
         _captions(cell)
         for output in cell.outputs:
+            if "text/markdown" in output.get("data", {}):
+                output.metadata["rows"] = _in_order(output.metadata.get("rows"))
             if "text" in output:  # of a line that was rewritten in place, what stood last
                 output.text = "\n".join(_last_written(line) for line in output.text.split("\n"))
             for kind in [kind for kind in output.get("data", {}) if kind.startswith("image/")]:
                 output.metadata.update(_image_metadata(cell, output, kind))
                 if kind == "image/svg+xml":
                     output.data[kind] = with_dark(slim_svg(output.data[kind]))
+        for output in [output for output in cell.outputs if output.get("metadata", {}).get("records")][:1]:
+            output.metadata["id"] = f"data-{cell.get('id', position)}"  # what a link leads to
 
 
 def _html_of(notebook: Any) -> Iterator[str]:
@@ -134,15 +138,20 @@ def _captions(cell: Any) -> None:
 def _image_metadata(cell: Any, output: Any, kind: str) -> dict[str, Any]:
     """Alt text, caption, records and width of an image: from the output's metadata, else the cell's, else its title."""
     layers = [output.metadata.get(kind, {}), output.metadata, cell.metadata]
-    found = {
+    given = {
         name: next((layer[name] for layer in layers if layer.get(name)), "")
         for name in ("alt", "caption", "provenance", "records", "rows", "width", "narrow")
     }
     title, wide = _look_inside(kind, output.data[kind])
-    narrow = svg_source(with_dark(slim_svg(found["narrow"]))) if found["narrow"] else ""
-    told = found["rows"] if isinstance(found["rows"], dict) else {}  # of a hostile notebook anything
-    rows = {name: told[name] for name in sorted(told, key=_by_number)}  # a notebook's file has them as text
-    return {**found, "alt": found["alt"] or title, "wide": wide, "narrow": narrow, "rows": rows}
+    narrow = svg_source(with_dark(slim_svg(given["narrow"]))) if given["narrow"] else ""
+    described = {"alt": given["alt"] or title, "wide": wide, "narrow": narrow, "rows": _in_order(given["rows"])}
+    return {**given, **described}
+
+
+def _in_order(rows: Any) -> dict[str, Any]:
+    """Ids of records by the name of a row, in the order of the numbers in the names, which a notebook's file loses."""
+    named = rows if isinstance(rows, dict) else {}  # of a hostile notebook anything
+    return {name: named[name] for name in sorted(named, key=_by_number)}
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:

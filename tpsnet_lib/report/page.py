@@ -73,8 +73,8 @@ def render(
 def write(path: Path, html: str) -> Path:
     """Write the page, whole or not at all, after checking that it stands alone; says so on standard error if it is
     over 5 MB. Raises `TpsnetError` that lists what keeps it from standing alone."""
-    if found := faults(html):
-        raise TpsnetError(f"{path.name} would not stand alone: {'; '.join(found)}")
+    if problems := faults(html):
+        raise TpsnetError(f"{path.name} would not stand alone: {'; '.join(problems)}")
     size = len(html.encode("utf-8"))
     if size > SIZE_LIMIT:
         limit = SIZE_LIMIT / 2**20
@@ -86,7 +86,7 @@ def write(path: Path, html: str) -> Path:
 def faults(html: str) -> list[str]:
     """What keeps a page from standing alone: scripts, outside addresses, images without alternative text, ids twice."""
     soup = BeautifulSoup(html, "html.parser")
-    found = [
+    problems = [
         f"a <{tag.name}> element"
         for tag in soup(ACTIVE)
         if tag.name != "meta" or tag.get("http-equiv", POLICY) != POLICY
@@ -97,18 +97,18 @@ def faults(html: str) -> list[str]:
             text = str(value).strip()
             followed = tag.name == "a" and name == "href" and text.startswith(("http://", "https://", "mailto:"))
             if name in ADDRESSES and not text.startswith(("#", "data:")) and not followed:
-                found.append(f"an outside address in <{tag.name} {name}={text[:80]!r}>")
+                problems.append(f"an outside address in <{tag.name} {name}={text[:80]!r}>")
             if name.startswith("on"):
-                found.append(f"a script in <{tag.name} {name}>")
+                problems.append(f"a script in <{tag.name} {name}>")
             if name == "id" and text in ids:
-                found.append(f"the id {text!r} twice")
+                problems.append(f"the id {text!r} twice")
         ids.add(str(tag.get("id", "")))
         if tag.name == "img" and str(tag.get("alt", "")).strip() in NO_ALT:
-            found.append("an image without alternative text")
+            problems.append("an image without alternative text")
         styles = str(tag.get("style", "")) + (tag.get_text() if tag.name == "style" else "")
         if re.search(r"@import|url\((?!\s*['\"]?(data:|#))", styles):
-            found.append(f"an outside address in the style of <{tag.name}>")
-    return found
+            problems.append(f"an outside address in the style of <{tag.name}>")
+    return problems
 
 
 def _number_across(parts: Sequence[BeautifulSoup]) -> None:

@@ -71,7 +71,7 @@ def darkened_colours(text: str) -> str:
 def with_dark(svg: str) -> str:
     """An SVG that shows itself in dark colours where the reader prefers them; photographs in it keep their own."""
     rules = [f"svg{{fill:{DARK_INK}}}"]
-    for colour in sorted({found.lower() for found in COLOUR.findall(svg)}):
+    for colour in sorted({name.lower() for name in COLOUR.findall(svg)}):
         rules += [
             f'[style*="{part}:{colour}"]{{{part}:{dark_colour(colour)}!important}}'
             for part in ("fill", "stroke")

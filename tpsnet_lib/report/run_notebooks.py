@@ -212,10 +212,10 @@ def _execute(path: Path, given: dict[str, Any], out: Path, timeout: int, bar: di
         os.replace(running, done)
         failed.unlink(missing_ok=True)
     except (PapermillException, OSError, RuntimeError) as error:  # of a cell, the disk, the kernel, or its time is out
-        cell, said = _where(running, error)
+        cell, reason = _where(running, error)
         if running.exists():
             os.replace(running, failed)
-        return Result(path.stem, "failed", time.monotonic() - start, failed, cell, said)
+        return Result(path.stem, "failed", time.monotonic() - start, failed, cell, reason)
     except KeyboardInterrupt:  # or SIGTERM
         raise Interrupted(f"stopped in {path.stem}; the copies of the notebooks before it are kept in {out}") from None
     finally:
@@ -228,24 +228,24 @@ def _where(partial: Path, error: Exception) -> tuple[int | None, str]:
     import nbformat
     from nbclient.exceptions import CellTimeoutError
 
-    said = f"{type(error).__name__}: {_last_line(str(error))}"
+    reason = f"{type(error).__name__}: {_last_line(str(error))}"
     try:
         cells = nbformat.read(partial, as_version=4).cells  # type: ignore[no-untyped-call]
     except (OSError, ValueError):
-        return None, said
+        return None, reason
     cells = [cell for cell in cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
     begun = [index for index, cell in enumerate(cells) if cell.metadata.get("papermill", {}).get("start_time")]
     if not begun:
-        return None, said
+        return None, reason
     cell = cells[begun[-1]]
     injected = sum("injected-parameters" in earlier.metadata.get("tags", []) for earlier in cells[: begun[-1]])
     for output in cell.get("outputs", []):
         if output.output_type == "error":
-            said = f"{output.ename}: {_last_line(output.evalue)}"
+            reason = f"{output.ename}: {_last_line(output.evalue)}"
     if isinstance(error, CellTimeoutError):
-        said = "stopped at the profile's cell_timeout"
+        reason = "stopped at the profile's cell_timeout"
     first = next((line.strip() for line in cell.source.splitlines() if line.strip()), "")
-    return begun[-1] + 1 - injected, f"`{first}`: {said}"
+    return begun[-1] + 1 - injected, f"`{first}`: {reason}"
 
 
 def prepare(

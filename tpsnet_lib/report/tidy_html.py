@@ -68,6 +68,9 @@ def fold_long_tables(soup: BeautifulSoup) -> None:
     """In place: a table that a cell shows and that is longer than `LONG` rows waits under the number of its rows."""
     for table in soup.select(".output table"):
         if (rows := len(table.select("tbody tr"))) > LONG:
+            step = table.find_parent(class_="step")
+            if isinstance(step, Tag) and not step.find(id=(name := str(step.get("id")).replace("cell-", "table-", 1))):
+                table["id"] = name  # what a link leads to
             summary = soup.new_tag("summary", string=f"The table: {rows} rows")
             table.wrap(soup.new_tag("details", attrs={"class": "folded"})).insert(0, summary)
 
@@ -96,8 +99,8 @@ def tidy(soup: BeautifulSoup, name: str, problems: list[str]) -> None:
         code["tabindex"] = "0"  # what may scroll is reached by the keyboard
     for link in soup("a", href=True):
         _local_link(link)
-    for found in soup("table"):
-        _tidy_table(soup, found)
+    for table in soup("table"):
+        _tidy_table(soup, table)
     for word in soup.select(".highlight span[class]"):  # a word of code that the style sheet gives no colour
         if not COLOURED.intersection(word["class"]):
             word.unwrap()
@@ -106,8 +109,8 @@ def tidy(soup: BeautifulSoup, name: str, problems: list[str]) -> None:
 def _local_link(link: Tag) -> None:
     """A link to another notebook leads to its chapter; one to a file beside the notebook becomes text."""
     href = str(link["href"])
-    if other := re.fullmatch(r"(?:\./)?(\d\d)_\w+\.ipynb(#.*)?", href):
-        link["href"] = f"#nb{other[1]}"
+    if other := re.fullmatch(r"(?:\./)?(\d\d)_\w+\.ipynb(?:#(data-)?.*)?", href):
+        link["href"] = f"#nb{other[1]}-{href.partition('#')[2]}" if other[2] else f"#nb{other[1]}"
     elif not re.match(r"#|data:|https?://|mailto:", href):
         link.unwrap()
 
@@ -121,20 +124,20 @@ def number_figures(soup: BeautifulSoup, prefix: str) -> None:
             caption.insert(0, label)
 
 
-def _tidy_table(soup: BeautifulSoup, found: Tag) -> None:
-    for tag in [found, *found("tr")]:
+def _tidy_table(soup: BeautifulSoup, table: Tag) -> None:
+    for tag in [table, *table("tr")]:
         for attribute in ("border", "style", "class"):
             tag.attrs.pop(attribute, None)
-    body = [row.find_all(["td", "th"]) for row in found("tr") if row.find("td")]
-    heads = [row.find_all("th") for row in found("tr") if not row.find("td")]
+    body = [row.find_all(["td", "th"]) for row in table("tr") if row.find("td")]
+    heads = [row.find_all("th") for row in table("tr") if not row.find("td")]
     for column in range(max((len(row) for row in body), default=0)):
         cells = [row[column] for row in body if len(row) > column and row[column].name == "td"]
         if cells and all(NUMBER.fullmatch(cell.get_text(strip=True)) for cell in cells):
             for cell in [*cells, *(row[column] for row in heads if len(row) > column)]:
                 cell["class"] = " ".join([*(cell.get("class") or ()), "number"])
-    for head in found("th"):
+    for head in table("th"):
         head["scope"] = "col" if head.find_parent("thead") else "row"
-    for corner in [head for head in found("th") if not head.get_text(strip=True)]:
+    for corner in [head for head in table("th") if not head.get_text(strip=True)]:
         corner.name, corner.attrs = "td", {}  # a head without a text says nothing
-    if found.find_parent(class_="scroll") is None:
-        found.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
+    if table.find_parent(class_="scroll") is None:
+        table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
