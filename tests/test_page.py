@@ -326,12 +326,17 @@ def test_runs_that_were_fitted_on_all_images_come_first_and_show_no_validation()
 
 def test_runs_that_were_opened_show_their_test_accuracy_and_trials_the_file_that_they_are_in():
     runs = [record(seed, 0.88, path=Path("records/search.trials.jsonl")) for seed in (0, 1)]
-    html = page.render([], [], runs, META, tests={run.id: 0.9532 + 0.0002 * run.config.seed for run in runs})
+    tests = {
+        run.id: {"accuracy": 0.9532 + gain, "exact_accuracy": 0.9522 + gain, "exact_correct": right, "exact_n": 9979}
+        for run, gain, right in zip(runs, (0, 0.0002), (9502, 9504), strict=True)
+    }
+    html = page.render([], [], runs, META, tests=tests)
     soup = BeautifulSoup(html, "html.parser")
     assert [row("td")[3].text for row in soup.select("tr[id]")] == ["95.32", "95.34"]
     assert soup.select("#records thead th")[3].text.replace("\xad", "") == "Test accuracy"
     group = soup.select_one(".group").text
     assert "test accuracy 95.33%" in group
+    assert "of 9,979 test images with the original pixels 9,502, 9,504 right, 95.23%" in group
     assert group.endswith("search.trials.jsonl")
 
 

@@ -16,10 +16,10 @@ from tpsnet_lib import stats
 from tpsnet_lib.analysis.final_runs import Final, leading
 from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.analysis.training import AblationRow
-from tpsnet_lib.claims import mistakes
+from tpsnet_lib.claims import judge, mistakes
 from tpsnet_lib.files import DataError, project_root
 from tpsnet_lib.progress import duration
-from tpsnet_lib.report import build, closing, first_screen, landing, notebook_html
+from tpsnet_lib.report import build, closing, first_screen, landing, limitations, notebook_html
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record, Store, committed_folder
 from tpsnet_lib.runs.test_set import TestResult
@@ -111,6 +111,33 @@ def test_the_most_accurate_network_and_the_best_by_validation_have_their_names(t
     both = text(first_screen.answer([replace(best, held_out=(card,)), judged]))
     assert both.startswith("Our most accurate network, the best network by validation (recipe best, ")
     assert "cannot choose" not in both
+
+
+def test_a_limitation_says_what_the_rule_of_machines_changed_and_which_verdict_is_marginal() -> None:
+    def row(name: str, claim: str, verdict: str, p: float) -> Any:
+        return SimpleNamespace(name=name, claim=claim, verdict=verdict, p=p, sentence=f"Test {name}")
+
+    rows = [row("a b", "c", stats.HOLDS, 0.049), row("d", "d", stats.DOES_NOT_HOLD, 0.01)]
+    earlier = [row("a b", "c", stats.NOT_SETTLED, 0.056), row("d", "d", stats.DOES_NOT_HOLD, 0.01)]
+    changed, marginal = map(text, limitations._of_machines(rows, earlier))
+    assert changed.endswith("It settles 2 tests of the claims, the earlier one 1; (c) only now.")
+    assert marginal == "The verdict on (c), test a b, is marginal: adjusted p = 0.049, and 0.05 is the limit."
+    (same,) = map(text, limitations._of_machines(earlier, earlier))
+    assert same.endswith("settles 1 tests of the claims, the earlier one 1.")
+
+
+def test_what_the_first_openings_lacked_is_read_from_the_log() -> None:
+    lacked = text(limitations.before_the_rule())
+    assert lacked.startswith("best, classroom and sprint10 from a tree that was not clean, 1 undeclared, for a look; ")
+
+
+def test_each_test_of_the_claims_leads_to_its_records() -> None:
+    rows = judge.judge_claims(Store(committed_folder()))
+    soup = BeautifulSoup(landing._claims(rows, {}), "html.parser")
+    links = soup.select("table tbody td a[href^='#test-']")
+    assert len(links) == sum(row.n > 0 for row in rows)
+    for link in links:
+        assert soup.find(id=link["href"][1:]).select("a[href^='#record-']"), link["href"]
 
 
 def test_the_first_screen_names_what_helps_and_what_harms(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,11 +28,14 @@ def names(store: Store) -> dict[str, str]:
     return by_id
 
 
-def groups(records: Sequence[Any], tests: Mapping[str, float], names: Mapping[str, str]) -> list[dict[str, Any]]:
+Tests = Mapping[str, Mapping[str, Any]]  # the metrics of the tests that were opened, by the id of the record
+
+
+def groups(records: Sequence[Any], tests: Tests, names: Mapping[str, str]) -> list[dict[str, Any]]:
     """Records grouped by everything but the seed: first the recipes that were fitted on all training images, then the
     others, best validation accuracy first.
 
-    `tests` has the test accuracy of each record that was opened, `names` what a record is called, both by id."""
+    `names` has what a record is called, by id."""
     by_group: dict[str, list[Any]] = {}
     for record in records:
         by_group.setdefault(record.group_id, []).append(record)
@@ -40,13 +43,13 @@ def groups(records: Sequence[Any], tests: Mapping[str, float], names: Mapping[st
     result = []
     for members in sorted(by_group.values(), key=lambda group: (not _fitted_on_all(group[0]), -_mean(group))):
         rows = []
-        for record in sorted(members, key=lambda record: record.config.seed):
+        for record in sorted(members, key=_seed):
             history = _history_link(_shown_history(record))
             room -= len(history)
             rows.append(
                 {
                     "id": record.id,
-                    "numbers": _numbers(record, tests.get(record.id)),
+                    "numbers": _numbers(record, tests.get(record.id, {}).get("accuracy")),
                     "hardware": record.hardware,
                     "history": history if room >= 0 else "",
                     "fresh": is_fresh(record),
@@ -62,6 +65,10 @@ def groups(records: Sequence[Any], tests: Mapping[str, float], names: Mapping[st
             }
         )
     return result
+
+
+def _seed(record: Any) -> int:
+    return int(record.config.seed)
 
 
 def is_fresh(record: Any) -> bool:
@@ -91,10 +98,10 @@ def _mean(records: Sequence[Any]) -> float:
     return sum(values) / len(values) if values else -1.0
 
 
-def _summary(records: Sequence[Any], tests: Mapping[str, float]) -> str:
+def _summary(records: Sequence[Any], tests: Tests) -> str:
     """What the records of a group share: their number, means over seeds, size, data, and the file of trials."""
-    opened = [tests[record.id] for record in records if record.id in tests]
-    means = {"test accuracy": opened, "validation accuracy": _accuracies(records)}
+    opened = [tests[record.id] for record in sorted(records, key=_seed) if record.id in tests]
+    means = {"test accuracy": [test["accuracy"] for test in opened], "validation accuracy": _accuracies(records)}
     sizes = {f"{record.metrics['parameters']:,} parameters" for record in records if "parameters" in record.metrics}
     files = {record.path.name for record in records if record.path.suffix == ".jsonl"}
     parts = [f"n = {len(records)}"]
@@ -103,6 +110,10 @@ def _summary(records: Sequence[Any], tests: Mapping[str, float]) -> str:
         for name, values in means.items()
         if len(values) > 1
     ]
+    if exact := [test for test in opened if "exact_n" in test]:
+        right = ", ".join(f"{test['exact_correct']:,}" for test in exact)
+        mean = stats.mean([test["exact_accuracy"] for test in exact])
+        parts.append(f"of {exact[0]['exact_n']:,} test images with the original pixels {right} right, {mean:%}")
     return "; ".join([*parts, *sizes, *sorted({record.stamp for record in records}), *sorted(files)])
 
 

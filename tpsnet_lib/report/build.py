@@ -73,7 +73,7 @@ def make(
     sections = landing.sections(store, fresh, not dataset.startswith("CIFAR-10"), names)
     shown = [record for record in store.all() if not record.failed]
     meta = {"title": landing.TITLE, "question": QUESTION, **facts}
-    tests = {record.id: test.metrics["accuracy"] for record in shown if (test := find_final_test(record, store))}
+    tests = {record.id: test.metrics for record in shown if (test := find_final_test(record, store))}
     html = page.render(sections, executed, shown, meta, closing.sections(store, names), tests, names)
     name = "index.html" if dataset.startswith("CIFAR-10") or profile == "smoke" else "index-shapes10.html"
     target = project_root() / "report" / ("index.html" if profile == "full" else f"local/{name}")

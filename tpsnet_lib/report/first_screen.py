@@ -127,8 +127,9 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> list[str]
     if not measured:
         return []
     verdicts = (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE)
-    held, failed, alike = ([row.claim for row in measured if row.verdict == verdict] for verdict in verdicts)
-    against = f" against: {', '.join(f'({claim})' for claim in failed)}" if failed else " against"
+    held, failed, alike = ([row for row in measured if row.verdict == verdict] for verdict in verdicts)
+    links = ", ".join(elements.test_link(row, f"({row.claim})") for row in failed)
+    against = f" against: {links}" if failed else " against"
     parts = [
         f"Design choices{common_budget(rows)}: {len(held + failed + alike)} of {len(measured)} tests of"
         f' <a href="#claims">the original\'s claims</a> are settled ({len(held)} for them, {len(failed)}{against})'
@@ -172,7 +173,11 @@ VERDICTS = {  # on `ours is better than the original`, in words
 def _difference(final: Final, original: Mapping[str, Any], recipes: Sequence[Final]) -> str:
     """The difference from the original and its verdict, with the noise of seeds, of images and of the one run."""
     verdict = verdicts_against_published(recipes, original)[final.name]
-    return f"{against_published(final, original, recipes):points.2}: <em>{VERDICTS[verdict]}</em>"
+    return f"{against_published(final, original, recipes):points.2}: {_explained(VERDICTS[verdict])}"
+
+
+def _explained(verdict: str) -> str:
+    return f'<a href="#intervals"><em>{verdict}</em></a>'  # where the limitations say how it is made
 
 
 ACROSS = 5.9  # inches, of the figure beside the sentences

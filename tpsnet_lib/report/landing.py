@@ -117,11 +117,11 @@ def _why_described(final: Final) -> str:
     ablation = load_experiment("ablation").runs[0].config
     ablated = {row["ingredient"] for row in recipe_glossary.in_words(ablation)}
     own = [row["ingredient"] for row in recipe_glossary.in_words(final.run) if row["ingredient"] not in ablated]
-    missing = f"; that small network is trained without {', '.join(own)}" if own else ""
+    missing = f" without {', '.join(own)}" if own else ""
     return (
         f" {why}"
         ' <a href="#nb04">Chapter 4</a> changes ingredients one at a time, of a small network with the recipe'
-        f" <em>two_cores</em> in short runs{missing}."
+        f" <em>two_cores</em>, in short runs{missing}."
     )
 
 
@@ -138,11 +138,11 @@ def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     """A line a test, its verdict first; the original's words, grounds and records are folded."""
     smallest = f"{100 * stats.SMALLEST_EFFECT:.0f} point unless the test names another"
     about = (
-        f"{judge.describe_table(rows)} A test holds if the interval of the difference lies above 0 (below"
-        " the effect, where the claim is that a difference is small), does not hold if it"
-        f" leaves no room for the smallest effect of interest ({smallest}; {100 * SMALLEST_GAIN:g} beside the published"
-        " accuracies of the first screen), and shows no difference that matters if it lies within that effect on both"
-        " sides of 0. Otherwise, and where its p (of what the verdict rejects: no"
+        f"{judge.describe_table(rows)} A test holds if its interval lies above 0 (below"
+        " the effect, where the claim is that a difference is small), does not hold if the"
+        f" interval leaves no room for the smallest effect of interest ({smallest}; {100 * SMALLEST_GAIN:g} beside"
+        " published accuracies on the first screen), and shows no difference that matters if it lies within that effect"
+        " on both sides of 0. Otherwise, or if its p (of what the verdict rejects: no"
         " difference, or one of the smallest effect), adjusted over all tests, is above 0.05, it is not settled: the"
         " intervals are unadjusted."
     )
@@ -218,7 +218,7 @@ def _made() -> str:
     )
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     return (
-        "<p>Five notebooks read recorded runs and compute every figure and table of this page. Papermill executed them"
+        "<p>Five notebooks, executed by Papermill, compute every figure and table of this page from recorded runs"
         f" with tpsnet {__version__}; code and records are under the MIT licence.</p>"
         f"<p>This page was built on {today}.{age}</p>"
         f"<p>Cite as: the TPSNet authors, <cite>{escape(TITLE)}</cite>, version {__version__}, report of {today}"

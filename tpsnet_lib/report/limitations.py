@@ -56,9 +56,9 @@ def _of_accuracy(leading: Sequence[tuple[str, Final]]) -> list[str]:
         if not final.held_out
     ]
     notes.append(
-        "The original reports one run, and published accuracies are as their authors report them: lengths, recipes and"
-        " choices differ, and some kept the best of several readings of the test set. The ranks compare what is"
-        f" reported, and not architectures.{''.join(_rank(final) for _, final in leading[:1])}"
+        "The original reports one run; lengths, recipes and choices of the published networks differ, and some kept the"
+        " best of several readings of the test set: the ranks compare what is reported, not"
+        f" architectures.{''.join(_rank(final) for _, final in leading[:1])}"
     )
     return notes
 
@@ -91,12 +91,13 @@ def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final
         f"The original's {100 * original['accuracy']:.2f}% is that of an epoch chosen by the test images; its last"
         f" epoch has {100 * last:.2f}%, and the differences from that are: {differences}.",
         '<details class="folded"><summary>How the intervals of the first page are made</summary>'
+        '<span id="intervals">'
         "The interval of a mean is Student's t over the seeds, on these test images. That of a difference from the"
         " original adds two variances: of seeds, s² (1/k + 1) for our k runs and its one, with s ="
         f" {100 * sd:.2f} points pooled over our recipes ({freedom} degrees of freedom); and of the images,"
         " p (1 − p) / n on either side, taken as independent. A difference of less than"
         f" {100 * training.SMALLEST_GAIN:g} points would not matter there. The verdicts of all opened recipes are"
-        " adjusted together by Holm's method.</details>",
+        " adjusted together by Holm's method.</span></details>",
     ]
 
 
@@ -110,7 +111,7 @@ def before_the_rule() -> str:
     names = sorted({line["experiment"] for line in lines if line["experiment"] and line["commit"].endswith("+")})
     undeclared = sum(line["experiment"] is None for line in lines)
     parts = [f"{_listed(names)} from a tree that was not clean"] * bool(names)
-    parts += [f"{undeclared} for a look, undeclared"] * bool(undeclared)
+    parts += [f"{undeclared} undeclared, for a look"] * bool(undeclared)
     return f"{', '.join(parts)}; {LENGTH}"
 
 

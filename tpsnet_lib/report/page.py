@@ -35,12 +35,12 @@ def render(
     records: Sequence[Any],
     meta: Mapping[str, Any],
     closing: Sequence[Section] = (),
-    tests: Mapping[str, float] | None = None,
+    tests: appendix.Tests | None = None,
     names: Mapping[str, str] | None = None,
 ) -> str:
     """The whole page as HTML: sections, the notebooks as chapters, and what closes it, folded.
 
-    `tests` has the test accuracy of each record that was opened, and `names` what a record is called, both by id.
+    `tests` has the metrics of each test that was opened, and `names` what a record is called, both by a record's id.
     `meta` has `title`, and may have `question`; the rest of it (`started`, `profile` ...) are facts for the foot of the
     page, in the order given.
 
