@@ -90,8 +90,7 @@ def _described(recipes: Sequence[Final]) -> str:
     kind = "ResNet" if model.residual else "plain network"
     shape = f"The recipe <em>{escape(best.name)}</em> trains a {kind} of {blocks} blocks, {channels} channels"
     if not best.held_out:
-        reason = "no run of it kept validation images out, so that validation cannot choose it."
-        return f"{shape}; whatever its name, {reason}"
+        return f"{shape}; validation did not choose it, whatever its name: no run of it kept images out."
     judged = best_by_validation(recipes)
     return f"{shape}." if judged in (best, None) else f"{shape}; validation chose <em>{escape(judged.name)}</em>."
 
