@@ -187,6 +187,7 @@ def test_a_prediction_is_kept_before_the_result_and_not_after(
     asked: dict[str, Any], value: Any, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(course, "has_front_end", lambda: True)
+    monkeypatch.setattr(course, "_asked", {})
     boxes: list[Any] = []
     monkeypatch.setattr("IPython.display.display", boxes.append)
     guess = course.predict("How many?", unit="pairs", **asked)
@@ -199,6 +200,8 @@ def test_a_prediction_is_kept_before_the_result_and_not_after(
     knob.value = value
     row.children[0].click()
     assert guess.value == value
+    assert course.predict("How many?", unit="pairs", **asked) is guess, "its cell was run again"
+    assert boxes[-1].children[2].children[1].value == f"Kept: {value} pairs"
     course.compare(guess, 3)
     assert f"**{value} pairs**" in lines[0]
     knob.value = {"many": "few", "b": "a"}.get(value, 0)

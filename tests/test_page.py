@@ -203,7 +203,7 @@ def test_what_is_said_to_whoever_sits_before_the_notebook_stays_there(tmp_path):
         "# T\n\nWhy. *Predict:* is it **more**? Then this.\n\n**Afterwards you can** do it.\n\n"
         "*Predict first: which?*\n\n| | |\n| --- | --- |\n| **Reads** | it |\n\n"
         "A layer. **Task 2. Write the\nlayer** here.\n\n### Task 3: more\nDo it.\n\n"
-        "## What to read next\n- a paper\n\n## Kept\n\nA *predicted* value of **Task force**."
+        "## Summary\n- a lesson\n\n**Read next.** A paper.\n\n## Kept\n\nA *predicted* value of **Task force**."
     )
     soup = soup_of(notebook(tmp_path, "01_t", new_markdown_cell(text)))
     said = " ".join(soup.select_one(".notebook .prose").text.split())

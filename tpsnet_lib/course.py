@@ -33,11 +33,12 @@ from tpsnet_lib.files import DataError
 from tpsnet_lib.plots import style
 from tpsnet_lib.plots.style import finding
 from tpsnet_lib.runs.records import Store, default_store, local_folder
-from tpsnet_lib.tasks import function, hide_solutions, module, names, number, task
+from tpsnet_lib.tasks import Slip, function, hide_solutions, module, names, number, task
 
 __all__ = [
     "Lab",
     "Prediction",
+    "Slip",
     "compare",
     "explore",
     "finding",
@@ -129,7 +130,7 @@ def _notice(dataset: str, root: str | Path | None) -> str:
     if dataset == "shapes10":
         return SYNTHETIC
     name, _, state = datasets.fingerprint(dataset, root).stamp.rstrip(")").partition(" (")
-    about = f" This copy is known to hold {state} among its 60,000; notebook 01 lists most of them." if state else ""
+    about = f" This copy is known to hold {state} among its 60,000 (notebook 01, section 1)." if state else ""
     unknown = " **This copy is unverified**: its content is none that the project knows."
     return f"Data: **{name}**, 50,000 training images.{unknown if state == 'unverified' else about}"
 
@@ -156,6 +157,14 @@ class Prediction:
     def said(self, value: Any) -> str:
         """A value with the unit: `3 pairs`, `3%`."""
         return f"{value}{self.unit if self.unit == '%' else f' {self.unit}'}".strip()
+
+    @property
+    def kept(self) -> str:
+        """What was predicted, in words; empty before that."""
+        return "" if self.value is None else f"Kept: {self.said(self.value)}"
+
+
+_asked: dict[str, Prediction] = {}  # by question: a cell that is run again asks anew, and keeps what was predicted
 
 
 def has_front_end() -> bool:
@@ -184,7 +193,8 @@ def predict(
         knob = slider(value=middle, min=low, max=high, step=step, layout=ipywidgets.Layout(width="32em"))
     else:
         knob = ipywidgets.Text(placeholder="your prediction")
-    kept, line = Prediction(question, unit), ipywidgets.HTML()
+    kept = _asked.setdefault(question, Prediction(question, unit))
+    line = ipywidgets.HTML(escape(kept.kept))
     button = ipywidgets.Button(description="Keep my prediction", layout=ipywidgets.Layout(width="12em"))
 
     def keep(_: Any) -> None:
@@ -194,7 +204,7 @@ def predict(
             line.value = "Choose an answer first."
         else:
             kept.value = knob.value
-            line.value = f"Kept: {escape(kept.said(kept.value))}"
+            line.value = escape(kept.kept)
 
     button.on_click(keep)
     title = ipywidgets.HTML(f"<b>Predict first.</b> {escape(question)}")

@@ -248,13 +248,13 @@ def _other_parts(part: Any, right: nn.Module) -> str:
 
 
 def _raised(error: Exception) -> str:
-    """What an answer raises, in one sentence: a slip if it is of a name that does not exist."""
+    """What an answer raises, in one sentence: a slip if it is of a name or a value that does not exist."""
     message = re.sub(r"\s+", " ", str(error)).strip() or "no message"
     message = message if len(message) <= 160 else f"{message[:157]}..."
     ours = message if message.endswith("?") else f"{message}."
     theirs = f"it raises {type(error).__name__} ({message})."
     sentence = f"This answer cannot be checked: {ours if isinstance(error, TpsnetError) else theirs}"
-    return Slip(sentence) if isinstance(error, NameError | AttributeError) else sentence
+    return Slip(sentence) if isinstance(error, NameError | AttributeError | TpsnetError) else sentence
 
 
 def _difference(value: Any, target: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -153,16 +152,19 @@ def design_variables(variables: Variables) -> Figure:
     every = [group for _, groups in recorded for group in groups]
     means = "; ".join(f"{group.label}: {group.estimate:%.1 value}" for group in every)
     text = f"What each design variable changes ({describe_budget(every)}). Rings are runs; 95% t intervals."
-    text += f" Panels differ in scale{_shared_runs([groups for _, groups in recorded])}."
+    text += f" Panels differ in scale{_shared_network([groups for _, groups in recorded])}."
     records = by_name((group.label, group.records) for group in every)
     return describe(fig, caption=text, alt=f"Six panels of accuracy by level. {means}.", records=records)
 
 
-def _shared_runs(panels: Sequence[Sequence[Group]]) -> str:
-    """How many panels stand on the same runs of one network, in words; empty if none do."""
-    ids = [{tuple(record.id for record in group.records) for group in panel if group.records} for panel in panels]
-    shared, count = max(Counter(itertools.chain(*ids)).items(), key=lambda item: item[1], default=((), 1))
-    return f"; {count} of them share {len(shared)} runs of one network, and their luck" if count > 1 else ""
+def _shared_network(panels: Sequence[Sequence[Group]]) -> str:
+    """How many panels hold one network, with its accuracy and number of runs in them, in words; empty if none do."""
+    every = [group for panel in panels for group in panel if group.records]
+    networks = [config for panel in panels for config in {group.config for group in panel if group.records}]
+    network, count = Counter(networks).most_common(1)[0] if every else (None, 0)
+    parts = {f"{group.estimate:%.1 value} of {group.estimate.n} runs": 0 for group in every if group.config == network}
+    why = ", because a panel compares runs on the same kinds of machine" if len(parts) > 1 else ""
+    return f"; {count} of them hold one network ({' or '.join(parts)}{why}), and share its luck" if count > 1 else ""
 
 
 def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:

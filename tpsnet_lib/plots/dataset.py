@@ -134,8 +134,8 @@ def augmented(rows: Mapping[str, Tensor], original: Tensor, stamp: str) -> Figur
         _name_row(axes[number, 1], name)
     return describe(
         fig,
-        caption="One image, as each augmentation shows it in 3 epochs. Chance can leave it as it is, or"
-        " black; a strength of 0 always leaves it.",
+        caption="One image, as each augmentation shows it in 3 epochs. Chance can leave it as it is, or darken it"
+        " to black; a strength of 0 always leaves it.",
         alt=f"One image, and {columns - 1} versions of it from each of: {', '.join(rows)}.",
         provenance=_source(stamp, 1, "image"),
     )

@@ -18,6 +18,7 @@ LAYER, SKIP, PROJECTION, OTHER = BLUE, GREEN, VERMILION, "#9AA2AB"
 GAP, NARROWEST = 0.04, 0.84  # inches: between two parts; of a layer, so that its text fits
 SLOTS = {"image": 0.66, "stem": 0.8, "pool": 0.66, "linear": 0.62}  # widths of the other parts, inches
 MIDDLE, TEXT = 1.75, 1.17  # inches from below: of the bars, and the top of the texts
+UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 MOST_BLOCKS = 24  # of a layer that are drawn one by one
 
 
@@ -135,9 +136,11 @@ def _lines(row: LayerRow) -> list[str]:
 
 
 def _count(number: int) -> str:
-    """A count in at most four figures: `2.3 k`, `241 k`, `4.96 M`."""
-    scaled, unit = (number / 1e6, " M") if number >= 999_500 else (number / 1e3, " k")
-    return str(number) if number < 1000 else f"{scaled:.3g}{unit}" if scaled < 100 else f"{scaled:.0f}{unit}"
+    """A count in at most four figures: `2.3 k`, `241 k`, `4.96 M`, `20.6 G`."""
+    if number < 1000:
+        return str(number)
+    scaled, unit = next((number / size, unit) for size, unit in UNITS if number >= 0.9995 * size)
+    return f"{scaled:.3g} {unit}" if scaled < 100 else f"{scaled:.0f} {unit}"
 
 
 def _bar(ax: Any, x: float, width: float, side: int, colour: str) -> None:

@@ -13,7 +13,7 @@ from tpsnet_lib.report.elements import ASSETS
 NO_ALT = ("", "No description has been provided for this image")  # the latter is nbconvert's
 COLOURED = frozenset(re.findall(r"\.highlight \.(\w+)", (ASSETS / "page.css").read_text("utf-8")))
 ASIDE = re.compile(
-    r"Task \d|Afterwards you|Predict|A hint for your prediction|(What to )?[Rr]ead next|Yours to change"
+    r"Task \d|Afterwards you|Predict|A hint for your prediction|(What to )?[Rr]ead next|Summary$|Yours to change"
     r"|\d+\. The design game"
 )  # said to a student
 LONG = 12  # rows of a chapter's table, above which it folds
