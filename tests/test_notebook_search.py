@@ -125,7 +125,7 @@ def findings(store: Store, monkeypatch: pytest.MonkeyPatch) -> Findings:
     texts: dict[tuple[str, int], str] = {}
     tag = ""
 
-    def keep(text: str) -> None:
+    def keep(text: str, records: Any = ()) -> None:
         texts[tag, sum(place[0] == tag for place in texts)] = text
 
     monkeypatch.setattr(tasks, "finding", lambda _: None)
