@@ -105,9 +105,13 @@ def phone_svg(fig: Figure) -> str:
         if len(axes.get_shared_y_axes().get_siblings(axes)) > 1:
             axes.tick_params(labelleft=True)
             axes.set_ylabel(axes.get_ylabel() or fig.axes[0].get_ylabel())
-        levels = [re.fullmatch(r"\w=(.+)", name.get_text()) for name in axes.get_xticklabels()]
-        if columns == 2 and levels and all(levels):  # the panel's title names the variable
-            axes.set_xticks(axes.get_xticks(), [level[1] for level in levels if level])
+        if columns == 2:
+            axes.set_xlabel(textwrap.fill(axes.get_xlabel(), 20))
+        names = [name.get_text() for name in axes.get_xticklabels()] if columns == 2 else []
+        if names and all(re.match(r"\w=", name) for name in names):  # the panel's title names the variable
+            axes.set_xticks(axes.get_xticks(), [name[2:] for name in names])
+        elif sum(map(len, names)) > SHORT_NAMES:
+            axes.tick_params(axis="x", labelrotation=40)
     fig.set_size_inches(PHONE, height)
     return svg(fig)
 
@@ -136,6 +140,7 @@ def _narrow_svg(fig: Figure, panels: Sequence[Any]) -> str:
     return svg(fig)
 
 
+SHORT_NAMES = 16  # letters that fit side by side below a panel of half a phone's width
 LONG_NAME = 18  # letters of a row's name that leave a phone too little for the row itself
 
 
