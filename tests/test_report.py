@@ -121,7 +121,7 @@ def test_a_limitation_says_what_the_rule_of_machines_changed_and_which_verdict_i
     earlier = [row("a b", "c", stats.NOT_SETTLED, 0.056), row("d", "d", stats.DOES_NOT_HOLD, 0.01)]
     changed, marginal = map(text, limitations._of_machines(rows, earlier))
     assert changed.endswith("It settles 2 tests of the claims, the earlier one 1; (c) only now.")
-    assert marginal == "The verdict on (c), test a b, is marginal: adjusted p = 0.049, and 0.05 is the limit."
+    assert marginal == "The verdict on (c), a b, is marginal: its adjusted p is 0.049, and the limit 0.05."
     (same,) = map(text, limitations._of_machines(earlier, earlier))
     assert same.endswith("settles 1 tests of the claims, the earlier one 1.")
 
@@ -181,14 +181,14 @@ def test_the_mistakes_lead_to_a_section_of_a_notebook() -> None:
         heads = [line.lstrip("#") for line in lines if line.startswith("#")]
         known |= {f"nb{path.stem[:2]}-{notebook_html._slug(head)}" for head in heads}
     assert landing.MISTAKES_SHOWN in known
-    assert landing._mistakes(Store()).count("<li>") == 3
+    assert landing._mistakes(Store(), {}).count("<li>") == 3
 
 
 def test_the_runs_that_another_epoch_would_speak_for_are_listed() -> None:
     store = Store(committed_folder())
-    listed = BeautifulSoup(landing._earlier_epochs(store), "html.parser")
+    listed = BeautifulSoup(landing._earlier_epochs(store, {}), "html.parser")
     assert len(listed("a")) == mistakes.epoch_of_lowest_loss(store)[1] > 10
-    assert landing._earlier_epochs(Store()) == ""
+    assert landing._earlier_epochs(Store(), {}) == ""
 
 
 def test_a_page_from_synthetic_images_says_so_first(tiny_record: Record, tiny_store: Store) -> None:

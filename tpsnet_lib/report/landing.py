@@ -42,7 +42,7 @@ def sections(
         Section("The answer", _answer(recipes, rows, store), "answer"),
         *([Section("The network described", _winner(recipes), "winner")] if recipes else []),
         Section("The original's claims, tested", _claims(rows, names or {}), "claims"),
-        Section("Three mistakes of the original, and their size", _mistakes(store), "mistakes"),
+        Section("Three mistakes of the original, and their size", _mistakes(store, names or {}), "mistakes"),
         Section(
             "Limitations",
             limitations.items(
@@ -117,7 +117,7 @@ def _why_described(final: Final) -> str:
     ablation = load_experiment("ablation").runs[0].config
     ablated = {row["ingredient"] for row in recipe_glossary.in_words(ablation)}
     own = [row["ingredient"] for row in recipe_glossary.in_words(final.run) if row["ingredient"] not in ablated]
-    missing = f" without {', '.join(own)}" if own else ""
+    missing = f", without {len(own)} of these ingredients" if own else ""
     return (
         f" {why}"
         ' <a href="#nb04">Chapter 4</a> changes ingredients one at a time, of a small network with the recipe'
@@ -178,31 +178,33 @@ MISTAKES_SHOWN = "nb04-5-three-mistakes-of-the-original-and-their-size"  # the s
 RANKINGS, SEEDS = "nb03-data-ranking", "nb04-data-seeds"  # the records of two figures of the chapters
 
 
-def _mistakes(store: Store) -> str:
+def _mistakes(store: Store, names: Mapping[str, str]) -> str:
     items = [
         f"<li><strong>{name}</strong> {did} {_emphasis(escape(say(store)))}</li>"
         for name, (did, say) in MISTAKES.items()
     ]
     return (
-        f"<ol>{''.join(items)}</ol>{_earlier_epochs(store)}"
+        f"<ol>{''.join(items)}</ol>{_earlier_epochs(store, names)}"
         f'<p><a href="#{MISTAKES_SHOWN}">Chapter 4 shows how each was measured</a>; <a href="#{RANKINGS}">the runs of'
         f' the second</a>, <a href="#{SEEDS}">of the third</a>.</p>'
     )
 
 
-def _earlier_epochs(store: Store) -> str:
+def _earlier_epochs(store: Store, names: Mapping[str, str]) -> str:
     """The runs of the first mistake, folded, each with the points that its epoch of the lowest loss would add."""
     runs = mistakes.runs_by_lowest_loss(store)
     earlier = sorted((run for run in runs if run[2]), key=lambda run: -run[1])
     if not earlier:
         return ""
     points = [f"{100 * excess:+.2f}".replace("-", "−") for _, excess, _ in earlier]
+    searched = sum(names.get(run.id, "").startswith("search") for run, _, _ in earlier)
     listed = ", ".join(f"{elements.record_link(run[0].id)} {more}" for run, more in zip(earlier, points, strict=True))
     return (
         '<details class="folded sources"><summary>The runs of the first mistake</summary>'
-        f"<p>These {len(earlier):,} runs would report another epoch than the last, with so many points more:"
-        f" {listed}. The {len(runs) - len(earlier):,} others (every run that kept validation images out and"
-        " has more than one epoch) would report the last epoch, and add 0.</p></details>"
+        f"<p>These {len(earlier):,} runs would report another epoch than the last, with so many points more"
+        f" ({searched:,} of them are trials of random searches): {listed}. The"
+        f" {len(runs) - len(earlier):,} others (every run that kept validation images out and has more than one epoch)"
+        " would report the last epoch, and add 0.</p></details>"
     )
 
 

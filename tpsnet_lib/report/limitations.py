@@ -36,8 +36,7 @@ def items(
 
 def _of_accuracy(leading: Sequence[tuple[str, Final]]) -> list[str]:
     stamps = {record.stamp for _, final in leading for record in final.counted}
-    copies = (stamp for stamp in sorted(stamps) if "(" in stamp)
-    notes = [f"The images are one copy of the data set: {escape(stamp)}." for stamp in copies]
+    data = [f"The images are one copy of the data set: {escape(stamp)}" for stamp in sorted(stamps) if "(" in stamp]
     exact = [(where, final) for where, final in leading if "exact_n" in final.opened[0][1].metrics]
     if exact:
         n = exact[0][1].opened[0][1].metrics["exact_n"]
@@ -45,13 +44,10 @@ def _of_accuracy(leading: Sequence[tuple[str, Final]]) -> list[str]:
             elements.group_link(final.counted[0].group_id, f"{final.accuracy('exact_'):%}") + f" {where}"
             for where, final in exact
         )
-        each = " and ".join(links)
-        notes.append(
-            f"On the {n:,} test images with the original pixels, our accuracy is {each} (<code>exact_correct</code>"
-            " in the records)."
-        )
+        data.append(f"on the {n:,} test images with the original pixels, our accuracy is {' and '.join(links)}")
+    notes = [f"{text[0].upper()}{text[1:]}." for text in ["; ".join(data)] if text]
     notes += [
-        f"The recipe {where} has no accuracy on images held out of training, and no other final recipe ran {where}."
+        f"The recipe {where}, the only final one there, has no accuracy on images held out of training."
         for where, final in leading
         if not final.held_out
     ]
@@ -143,8 +139,8 @@ def _of_weights(leading: Sequence[tuple[str, Final]]) -> list[str]:
         for line in again
     )
     return [
-        "The accuracies are those of the weights as they were opened. The weights that ship are rounded, and some alone"
-        f" were scored again ({fewer})."
+        "The accuracies are those of the weights as they were opened. Those that ship are rounded; some were scored"
+        f" again ({fewer})."
     ]
 
 
@@ -168,15 +164,15 @@ def _of_machines(rows: Sequence[judge.Row], earlier: Sequence[judge.Row]) -> lis
         if these
     ]
     notes = [
-        "Runs are compared within each kind of machine, and the differences averaged. This rule was chosen after the"
-        " first data had been seen; before, one kind of machine alone counted. It settles"
-        f" {len(now)} tests of the claims, the earlier one {len(before)}{''.join(parts)}."
+        "Runs are compared within each kind of machine: a rule that was chosen after the first data had been seen, in"
+        f" place of one kind of machine alone. It settles {len(now)} tests of the claims, the earlier one"
+        f" {len(before)}{''.join(parts)}."
     ]
     close = max(now.values(), key=lambda row: row.p, default=None)
     if close is not None and close.p > MARGINAL * stats.ALPHA:
         notes.append(
-            f"The verdict on ({close.claim}), {close.sentence[0].lower() + close.sentence[1:]}, is marginal: adjusted"
-            f" p = {elements.test_link(close, f'{close.p:.2g}')}, and {stats.ALPHA:g} is the limit."
+            f"The verdict on ({close.claim}), {close.name}, is marginal: its adjusted p is"
+            f" {elements.test_link(close, f'{close.p:.2g}')}, and the limit {stats.ALPHA:g}."
         )
     return notes
 
