@@ -47,7 +47,7 @@ GOOD, POOR = logits(5.0), logits(3.0)
 class Silent:
     """Stands for the lab: it closes what it is asked to show."""
 
-    dataset, root, store = "made up", None, None
+    dataset, root, store = "made up", None, SimpleNamespace(all=list)
 
     def show(self, figure: Any) -> None:
         pyplot.close(figure)
@@ -56,7 +56,8 @@ class Silent:
 def room(given: torch.Tensor, record: Record) -> dict[str, Any]:
     """The names that the cells know after the network was opened; `findings` takes what they say."""
     findings: list[str] = []
-    course = SimpleNamespace(finding=findings.append, predict=lambda *a, **k: None, compare=lambda *a, **k: None)
+    course = SimpleNamespace(predict=lambda *a, **k: None, compare=lambda *a, **k: None)
+    course.finding = lambda text, records=(): findings.append(text)
     images = torch.zeros(600, 3, 32, 32, dtype=torch.uint8)
     test = ImageSet(images, LABELS, torch.arange(600), "made up")
     found: dict[str, Any] = {}
