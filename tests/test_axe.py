@@ -51,10 +51,12 @@ def findings(chromium: str, *pages: Path) -> list[dict[str, object]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_committed_page_has_no_serious_finding(chromium: str) -> None:
     assert findings(chromium, project_root() / "report" / "index.html") == []
 
 
+@pytest.mark.slow
 def test_a_page_that_is_made_now_has_none_and_planted_faults_are_found(
     chromium: str, tmp_path: Path, tiny_record: Record
 ) -> None:

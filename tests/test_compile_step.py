@@ -43,6 +43,7 @@ def largest_difference(a: TrainState, b: TrainState) -> float:
     return max((left[name].double() - right[name].double()).abs().max().item() for name in left)
 
 
+@pytest.mark.slow
 @has_compiler
 def test_a_compiled_run_learns_the_same_and_resumes_compiled_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -18,6 +18,7 @@ sys.exit(counts.total() != counts[HELD])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("area", TRIED)
 def test_every_fault_is_held(area: str) -> None:
     done = run(COUNT, area)

@@ -152,6 +152,7 @@ def tests_on(monkeypatch, positions):
     return few
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_on_a_record_with_a_baseline_and_a_class_without_images(
     opened, tiny_record, notebook, monkeypatch
 ):
@@ -169,6 +170,7 @@ def test_the_notebook_runs_on_a_record_with_a_baseline_and_a_class_without_image
     assert len(names.table) == 32
 
 
+@pytest.mark.slow
 def test_the_notebook_trains_a_network_where_there_is_none_and_says_so(tmp_path, notebook, monkeypatch):
     tests_on(monkeypatch, torch.arange(300))
     names, findings, _ = notebook(store=str(tmp_path / "store"))
@@ -178,6 +180,7 @@ def test_the_notebook_trains_a_network_where_there_is_none_and_says_so(tmp_path,
     assert set(names.networks) == {names.plots.OURS}
 
 
+@pytest.mark.slow
 def test_seeds_fitted_on_all_images_take_their_rank_from_their_split_sibling_and_form_an_ensemble(
     tmp_path, notebook, monkeypatch
 ):

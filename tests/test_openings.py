@@ -206,6 +206,7 @@ def test_verify_finds_a_final_result_that_no_commit_had_declared(
     assert any("did not declare it final in commit" in fault for fault in test_set.undeclared(late))
 
 
+@pytest.mark.slow
 def test_a_changed_digit_anywhere_in_a_record_a_row_or_the_log_is_seen(
     opened: Store, tiny_record: Record, capsys: pytest.CaptureFixture[str]
 ) -> None:

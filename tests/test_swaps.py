@@ -156,6 +156,7 @@ def effects_as_they_are() -> dict[str, list[str]]:
     return effects(COMMITTED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
     [
@@ -185,6 +186,7 @@ def training_as_it_is() -> dict[str, list[str]]:
     return training(COMMITTED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
     [

@@ -171,6 +171,7 @@ def without(line: str, instead: str = "pass") -> Any:
     return room["train_step"]
 
 
+@pytest.mark.slow
 def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(tasks, "finding", said.append)

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import QUIET, TINY, tiny
+from forks import run as run_in_fork
 
 from tpsnet_lib.cli import main
 from tpsnet_lib.files import Interrupted
@@ -22,7 +22,6 @@ from tpsnet_lib.runs.records import Record, Store, read_record
 from tpsnet_lib.runs.search_space import drawn_values
 from tpsnet_lib.runs.wandb_mirror import Mirror
 
-ROOT = Path(__file__).parent.parent
 TRAIN = [word for section, fields in TINY.items() for name, value in fields.items()
          for word in ("--set", f"{section}.{name}={json.dumps(value)}")]  # fmt: skip
 
@@ -184,8 +183,10 @@ def test_off_writes_nothing_and_imports_no_wandb(project: Path) -> None:
         "import sys\nfrom tpsnet_lib.cli import main\ncode = main.main(sys.argv[1:])\n"
         "sys.exit(code or any(name.split('.')[0] == 'wandb' for name in sys.modules))"
     )
-    environment = {**os.environ, "WANDB_MODE": "online", "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", code, "train", *TRAIN, "--device", "cpu"], env=environment, check=True)
+    environment = {**os.environ, "WANDB_MODE": "online"}
+    assert (
+        run_in_fork(code, "train", *TRAIN, "--device", "cpu", folder=project, environment=environment).returncode == 0
+    )
     assert (project / "report" / "local" / "records").is_dir()
     assert not list(project.rglob("*wandb*"))
 
@@ -199,13 +200,10 @@ def test_online_without_a_key_or_a_server_goes_on_offline(project: Path, key: st
         "import sys\nfrom tpsnet_lib.cli import main\nfrom tpsnet_lib.runs import wandb_mirror\n"
         "wandb_mirror.SERVER['init_timeout'] = 2.0\nsys.exit(main.main(sys.argv[1:]))"
     )
-    environment = {**os.environ, "WANDB_BASE_URL": "http://127.0.0.1:9", "PYTHONPATH": str(ROOT)}
-    if key:
-        environment["WANDB_API_KEY"] = key
-    command = [sys.executable, "-c", code, "train", *TRAIN, "--device", "cpu", "--wandb", "online"]
-    done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=True
-    )
+    environment = {**os.environ, "WANDB_BASE_URL": "http://127.0.0.1:9"} | ({"WANDB_API_KEY": key} if key else {})
+    words = ["train", *TRAIN, "--device", "cpu", "--wandb", "online"]
+    done = run_in_fork(code, *words, folder=project, environment=environment)
+    assert done.returncode == 0, done.stderr
     (warning,) = [line for line in done.stderr.splitlines() if "wandb" in line]
     assert warning.startswith("tpsnet: --wandb online: " + ("" if key else "no key found"))
     assert str(project / "report" / "local" / "wandb") in warning
