@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cache, cached_property
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -257,18 +257,10 @@ class RunConfig:
         return self.to_dict()
 
 
-@cache
-def _defaults(section: Any) -> dict[str, Any]:
-    return asdict(section())
-
-
 def _differences(config: Any) -> dict[str, Any]:
-    defaults = _defaults(config.__class__)
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in asdict(config).items()
-        if value != defaults[name]
-    }
+    values = {spec.name: (getattr(config, spec.name), spec.default) for spec in fields(config)}
+    changed = {name: value for name, (value, default) in values.items() if value != default}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
 
 
 def _digest(value: Any) -> str:
