@@ -162,6 +162,7 @@ def _add_run_commands(new: Add) -> None:
     add("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="a run in place of the usual ones")
     add("--repeats", type=int, default=5, metavar="N", help="turns, or runs, of each side (default: %(default)s)")
     add("--seconds", type=float, metavar="S", help="loop: of a turn (5); card: of all recipes (60)")
+    add("--workers", type=int, nargs="+", metavar="N", help="loop: of its DataLoader (0, 1, 2, 4 ... cores)")
     add("--target", type=float, default=0.9, help="time: validation accuracy to reach (%(default)s)")
     add("--epochs", type=float, metavar="N", help="time: our schedule's length, if not the recipe's")
     add("--minutes", type=float, default=60, metavar="M", help="time: at most, of a side (%(default)s)")

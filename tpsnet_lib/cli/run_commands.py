@@ -122,7 +122,8 @@ def _bench_results(options: Options) -> Iterator[dict[str, Any]]:
     from tpsnet_lib.config import assignment, merged, parse
     from tpsnet_lib.device import resolve_device
 
-    device, timing = resolve_device(options.device), throughput.Timing(options.seconds or 5.0, options.repeats)
+    timing = throughput.Timing(options.seconds or 5.0, options.repeats, options.workers)
+    device = resolve_device(options.device)
     given = parse(merged(*(dict([assignment(text)]) for text in options.set))) if options.set else None
     if options.what == "search":
         yield throughput.bench_search(device=device.type)
