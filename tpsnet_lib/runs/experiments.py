@@ -81,7 +81,6 @@ class Experiment:
     final: bool  # its records may be opened on the test set
     weights: bool  # its records keep their weights
     runs: list[Run]
-    draws: Draws | None = None  # of a search
 
     @property
     def is_check(self) -> bool:
@@ -119,12 +118,11 @@ def _load(path: Path, *modified: int) -> Experiment:
     tree = read_yaml(path)
     try:
         declared = from_mapping(ExperimentFile, {"weights": tree.get("final", False), **tree})
-        draws = _search_draws(declared)
-        runs = _runs(path.stem, declared, draws)
+        runs = _runs(path.stem, declared, _search_draws(declared))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     head = declared.question, declared.needs, declared.priority, declared.minutes, declared.final, declared.weights
-    return Experiment(path.stem, *head, runs, draws)
+    return Experiment(path.stem, *head, runs)
 
 
 def all_experiments(faults: list[str] | None = None) -> list[Experiment]:
