@@ -98,15 +98,16 @@ def phone_svg(fig: Figure) -> str:
     else:
         return ""
     fig.canvas.draw()
-    grid = fig.add_gridspec(rows, columns)
+    beside = len(plots) == rows and columns == 2  # the image and its panel
+    grid = fig.add_gridspec(rows, columns, width_ratios=[1, 2] if beside else None)
     for axes, place in places.items():
         at = place.num1
-        axes.set_subplotspec(grid[divmod(at, columns) if len(plots) != rows else (at % rows, at // rows)])
+        axes.set_subplotspec(grid[(at % rows, at // rows) if beside else divmod(at, columns)])
         if len(axes.get_shared_y_axes().get_siblings(axes)) > 1:
             axes.tick_params(labelleft=True)
             axes.set_ylabel(axes.get_ylabel() or fig.axes[0].get_ylabel())
         if columns == 2:
-            axes.set_xlabel(textwrap.fill(axes.get_xlabel(), 20))
+            axes.set_xlabel(textwrap.fill(axes.get_xlabel(), 20) if not beside or at % rows == rows - 1 else "")
         names = [name.get_text() for name in axes.get_xticklabels()] if columns == 2 else []
         if names and all(re.match(r"\w=", name) for name in names):  # the panel's title names the variable
             axes.set_xticks(axes.get_xticks(), [name[2:] for name in names])
@@ -135,12 +136,13 @@ def _narrow_svg(fig: Figure, panels: Sequence[Any]) -> str:
         for at, name in zip(panels[0].get_yticks(), names, strict=True):
             look = {"transform": panels[0].get_yaxis_transform(), "fontsize": 8, "va": "center"}
             panels[0].text(0.01, at - 0.36, name.replace("\n", " "), **look)
-        fig.set_figheight(1.1 * fig.get_figheight())
+        fig.set_figheight(max(1.1 * fig.get_figheight(), 1.2 + ROW * len(names)))
     fig.set_figwidth(PHONE)
     return svg(fig)
 
 
 SHORT_NAMES = 16  # letters that fit side by side below a panel of half a phone's width
+ROW = 0.28  # inches, of a row below its name
 LONG_NAME = 18  # letters of a row's name that leave a phone too little for the row itself
 
 
