@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,21 +11,18 @@ from typing import Any
 import nbformat
 import numpy as np
 import pytest
+from swapping import COMMITTED, HIGH, LOW, recorded, swapped
 
 from tpsnet_lib import course, tasks
 from tpsnet_lib.analysis import search
 from tpsnet_lib.files import project_root
 from tpsnet_lib.plots import parallel_coordinates
 from tpsnet_lib.plots import search as plots
-from tpsnet_lib.runs.experiments import collect, load_experiment
-from tpsnet_lib.runs.publish import write_trials
-from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.records import Store
 from tpsnet_lib.runs.search_space import load_spaces
 
 PATH = project_root() / "notebooks" / "03_random_search.ipynb"
 CELLS = nbformat.read(PATH, as_version=4).cells
-COMMITTED = Store(project_root() / "report" / "records")
-HIGH, LOW = "draw 27", "draw 13"  # a good trial and a poor one that differ in every choice asked about
 
 
 def tagged(tag: str) -> list[Any]:
@@ -101,24 +97,6 @@ def test_a_winner_falls_back_and_a_seed_that_is_worse_for_all_is_no_curse(cells:
 Findings = Mapping[tuple[str, int], str]  # by tag, and number in the cell
 
 
-def recorded(experiment: str, label: str) -> Record:
-    """The committed record of a draw."""
-    pairs = collect(load_experiment(experiment), COMMITTED)
-    return next(record for run, record in pairs if run.label == label and record is not None)
-
-
-def swapped(folder: Path, experiment: str, labels: tuple[str, str] = (HIGH, LOW)) -> Store:
-    """The committed records, of which two draws have each other's measurements."""
-    one, other = (recorded(experiment, label) for label in labels)
-    assert one.metrics["validation_accuracy"] != other.metrics["validation_accuracy"]
-    changed = {
-        one.id: replace(one, metrics=other.metrics, curve=other.curve),
-        other.id: replace(other, metrics=one.metrics, curve=one.curve),
-    }
-    write_trials(folder / "all.trials.jsonl", [changed.get(record.id, record) for record in COMMITTED.all()])
-    return Store(folder)
-
-
 def findings(store: Store, monkeypatch: pytest.MonkeyPatch) -> Findings:
     """What the notebook says where the records are those of a store. Nothing is trained or drawn: the first of the long
     trials stand for the live ones."""
@@ -181,7 +159,7 @@ OF_A_CROWD = {("second-half", 0), ("curse", 0)}  # of the accuracies in whatever
 def test_the_findings_turn_with_their_trials_and_with_no_others(
     experiment: str, expected: set[tuple[str, int]] | None, before: Findings, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    after = findings(swapped(tmp_path, experiment), monkeypatch)
+    after = findings(swapped(tmp_path, *(recorded(experiment, label) for label in (HIGH, LOW))), monkeypatch)
     assert before.keys() == after.keys()
     turned = {place for place in before if before[place] != after[place]}
     every = before.keys() - OF_A_CROWD - OF_SGD
@@ -199,7 +177,9 @@ def test_the_verdict_on_a_rate_stands_on_the_search_for_it_alone(
     distance = np.abs(np.log10(table["lr"]) + 2)
     near = distance.nsmallest(round(len(table) / 4)).index
     worst_near, best_far = table["accuracy"][near].idxmin(), table["accuracy"].drop(near).idxmax()
-    after = findings(swapped(tmp_path, "search_sgd_rate", (worst_near, best_far)), monkeypatch)
+    after = findings(
+        swapped(tmp_path, *(recorded("search_sgd_rate", label) for label in (worst_near, best_far))), monkeypatch
+    )
     turned = {place for place in before if before[place] != after[place]}
     assert ("rate", 0) in turned
     assert turned <= OF_SGD

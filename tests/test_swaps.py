@@ -6,43 +6,21 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import nbformat
 import pytest
+from swapping import COMMITTED, HIGH, LOW, recorded, swapped
 
 from tpsnet_lib.analysis import design_predictor
 from tpsnet_lib.claims import claims, judge
 from tpsnet_lib.claims.evidence import Answer, Evidence
 from tpsnet_lib.files import project_root
-from tpsnet_lib.runs.experiments import collect, load_experiment
-from tpsnet_lib.runs.publish import write_trials
 from tpsnet_lib.runs.records import Record, Store
 
-COMMITTED = Store(project_root() / "report" / "records")
-HIGH, LOW = "draw 27", "draw 13"  # of the search: a good trial and a poor one that differ in every choice asked about
 Findings = dict[tuple[str, int], str]  # by cell, and number in the cell
-
-
-def recorded(experiment: str, label: str, seed: int | None = None) -> Record:
-    """The committed record of a run, of a seed if it has several."""
-    pairs = [(run, record) for run, record in collect(load_experiment(experiment), COMMITTED) if run.label == label]
-    found = [record for run, record in pairs if record is not None and seed in (None, run.config.seed)]
-    return found[0]
-
-
-def swapped(folder: Path, one: Record, other: Record) -> Store:
-    """The committed records, of which two have each other's measurements."""
-    assert one.metrics["validation_accuracy"] != other.metrics["validation_accuracy"]
-    changed = {
-        one.id: replace(one, metrics=other.metrics, curve=other.curve),
-        other.id: replace(other, metrics=one.metrics, curve=one.curve),
-    }
-    write_trials(folder / "all.trials.jsonl", [changed.get(record.id, record) for record in COMMITTED.all()])
-    return Store(folder)
 
 
 # The claims table ---------------------------------------------------------------------------------------------------
