@@ -63,7 +63,7 @@ def choose(store, run_id):
 def notebook(monkeypatch, capsys):
     """Runs the code cells of notebook 05 one after another; gives their names, the findings and what was printed."""
     findings = []
-    monkeypatch.setattr(course, "finding", findings.append)
+    monkeypatch.setattr(course, "finding", lambda text, records=(): findings.append(text))
     monkeypatch.setattr(tasks, "finding", findings.append)
     monkeypatch.setattr(course.Lab, "show", staticmethod(pyplot.close))
 
@@ -144,7 +144,7 @@ def test_the_baseline_is_another_record_of_the_same_data_whose_weights_can_be_us
 # The notebook
 
 
-def tests_on(monkeypatch, positions):
+def leave_images(monkeypatch, positions):
     """Leave these of the test images alone, as many as its cells need to say something."""
     few = datasets.load_test("shapes10").subset(positions)
     for module in (errors, test_set):
@@ -157,7 +157,7 @@ def test_the_notebook_runs_on_a_record_with_a_baseline_and_a_class_without_image
     opened, tiny_record, notebook, monkeypatch
 ):
     """The test images have lost a class, so the predictions that were kept are too many for them."""
-    few = tests_on(monkeypatch, (datasets.load_test("shapes10").labels != 9).nonzero()[:300, 0])
+    few = leave_images(monkeypatch, (datasets.load_test("shapes10").labels != 9).nonzero()[:300, 0])
     monkeypatch.setattr(errors, "baseline", lambda record, store: (record, record.load_model()))
     names, findings, out = notebook(store=str(opened.writable), record=tiny_record.id)
     assert names.tested.record.id == tiny_record.id
@@ -172,7 +172,7 @@ def test_the_notebook_runs_on_a_record_with_a_baseline_and_a_class_without_image
 
 @pytest.mark.slow
 def test_the_notebook_trains_a_network_where_there_is_none_and_says_so(tmp_path, notebook, monkeypatch):
-    tests_on(monkeypatch, torch.arange(300))
+    leave_images(monkeypatch, torch.arange(300))
     names, findings, _ = notebook(store=str(tmp_path / "store"))
     assert names.tested.trained_now
     assert "trained now, because no final record could be used" in findings
@@ -185,7 +185,7 @@ def test_seeds_fitted_on_all_images_take_their_rank_from_their_split_sibling_and
     tmp_path, notebook, monkeypatch
 ):
     store = Store(tmp_path / "store")
-    tests_on(monkeypatch, torch.arange(300))
+    leave_images(monkeypatch, torch.arange(300))
 
     def trained(fit_on, seed):
         data = {"data.train_size": 0, "data.validation_size": 300, "data.fit_on": fit_on}
