@@ -92,7 +92,6 @@ def test_a_long_run_is_announced_with_a_way_to_shorten_it_and_a_short_one_is_not
         (["--set", "data.train_size=60000"], "data.train_size is 60000"),
         (["--device", "tpu"], "--device tpu: choose one of"),
         (["missing.yaml"], "missing.yaml is missing"),
-        (["--profile", "none"], "--profile none: choose one of"),
         (["--data", "/nowhere", "--set", "train.epochs=1"], "/nowhere"),
     ],
 )
