@@ -98,13 +98,7 @@ def within_machines(places, weights, value):
 
 
 def difference(*places):
-    """Welch within machines; on one, paired by seed where the correlation is above 0 at the one-sided 5% level."""
-    one, two = by_machine(places)[0]
-    values = [accuracy(one), accuracy(two)]
-    pairs = len(by_machine(places)) == 1 and len(one) > 2 and one.keys() == two.keys()
-    if pairs and stats.pearsonr(*values, alternative="greater").pvalue < 0.05:
-        result = stats.ttest_rel(*values)
-        return float(np.mean(values[0]) - np.mean(values[1])), *result.confidence_interval(), len(one), result.df
+    """Welch within machines."""
     return within_machines(places, (1, -1), accuracy)
 
 
@@ -185,8 +179,9 @@ def medians(*groups):
         return float(np.median(a) - np.median(b))
 
     more = {"n_resamples": 2000, "method": "percentile", "vectorized": False, "batch": 100, "rng": 0}
-    ends = stats.bootstrap(sides, statistic, **more).confidence_interval
-    return statistic(*sides), ends.low, ends.high, min(map(len, sides)), math.inf
+    result = stats.bootstrap(sides, statistic, **more)
+    ends = result.confidence_interval
+    return statistic(*sides), ends.low, ends.high, min(map(len, sides)), result.bootstrap_distribution
 
 
 def near(experiment, x=-2.0):
@@ -203,8 +198,9 @@ def near(experiment, x=-2.0):
     judged = None
     if not (ends := np.quantile(winners, [0.025, 0.975]))[0] <= x <= ends[1]:
         middle = np.median(winners)
-        judged = (middle - x, ends[0] - x, ends[1] - x) if ends[1] < x else (x - middle, x - ends[1], x - ends[0])
-    return (nearest - np.median(random), nearest - high, nearest - low, len(rows), math.inf), judged
+        side = 1 if ends[1] < x else -1
+        judged = side * (middle - x), *sorted(side * (ends - x)), len(rows), side * (winners - x)
+    return (nearest - np.median(random), nearest - high, nearest - low, len(rows), nearest - random), judged
 
 
 CONTROL, LONG = "study_control/B=1", "study_long/B=1, 48 epochs"
@@ -268,8 +264,11 @@ UNTRIED = ("reproduction", "odd in the search", "shallow, run cut off")  # on a 
 
 
 def one_sided(estimate, bound):
-    """The p-value of "the truth is at most `bound`", read off the half of the interval that faces it."""
+    """The p-value of "the truth is at most `bound`": the share of a bootstrap's or a permutation's draws, else read off
+    the half of the interval that faces it."""
     value, low, high, _, freedom = estimate
+    if np.ndim(freedom):
+        return (1 + np.sum(freedom <= bound)) / (1 + len(freedom))
     half = value - low if value > bound else high - value
     return float(stats.t.sf(stats.t.ppf(0.975, freedom) * (value - bound) / half, freedom))
 
@@ -279,7 +278,9 @@ def verdict(estimate, smallest):
     _, low, high, n, _ = estimate
     if not n:
         return "pending", 1.0
-    above, below, other = one_sided(estimate, 0), 1 - one_sided(estimate, smallest), one_sided(estimate, -smallest)
+    turned = (-estimate[0], -high, -low, n, -estimate[4]) if np.ndim(estimate[4]) else None
+    above, other = one_sided(estimate, 0), one_sided(estimate, -smallest)
+    below = one_sided(turned, -smallest) if turned else 1 - one_sided(estimate, smallest)
     if max(abs(low), abs(high)) < smallest:
         return "shows no difference that matters", 2 * max(below, other)
     if low > 0:
@@ -306,7 +307,7 @@ def table():
     estimate = sgd_against_adam()
     judged["optimizer"] = estimate, estimate, POINT
     estimate, moved = near("search_sgd_rate" if _complete("search_sgd_rate") else "search_classroom")
-    turned = estimate if moved is None else (*moved, estimate[3], math.inf)
+    turned = estimate if moved is None else moved
     judged["learning rate"] = estimate, turned, POINT if moved is None else 0.0
     alone = {name: verdict(turned, smallest) for name, (_, turned, smallest) in judged.items()}
     adjusted = multipletests([p for _, p in alone.values()], method="holm")[1]

@@ -158,15 +158,12 @@ def test_a_bound_from_below_and_one_from_above_can_hold_and_fail() -> None:
     assert at_most(near, [], -0.01).estimate == near
 
 
-def test_a_control_with_more_seeds_is_used_whole_and_the_correlation_of_shared_seeds_is_kept() -> None:
+def test_a_control_with_more_seeds_is_used_whole() -> None:
     control = group({seed: 0.5 + 0.01 * seed for seed in range(10)})
     other = group({seed: 0.4 + 0.01 * seed for seed in range(5)})
     estimate = better(control, other).estimate
     assert estimate.method == "Welch t"
     assert estimate.value == pytest.approx(0.125)
-    assert estimate.correlation == pytest.approx(1)
-    paired = better(other, group({s: v - 0.1 - 0.001 * (s % 2) for s, v in other.by_seed.items()}))
-    assert paired.estimate.method == "paired t"  # the same seeds, which are shown to go together
 
 
 def test_runs_of_one_kind_of_machine_are_compared_with_one_another(tmp_path: Path) -> None:

@@ -211,24 +211,16 @@ def test_a_stratified_interval_misses_no_more_often_than_it_says_though_strata_d
     assert 20 < misses < 70
 
 
-def test_a_difference_is_paired_only_where_pairing_is_shown_to_help() -> None:
-    shared = np.array([0.80, 0.90, 0.70, 0.85])
-    alike = stats.difference(shared + np.array([0.010, 0.012, 0.014, 0.011]), shared)
-    assert (alike.method, alike.n) == ("paired t", 4)
-    apart = stats.difference([0.90, 0.91, 0.92, 0.90], [0.89, 0.90, 0.88, 0.90])
-    assert apart.method == "Welch t"
-    assert apart.correlation == pytest.approx(np.corrcoef([0.90, 0.91, 0.92, 0.90], [0.89, 0.90, 0.88, 0.90])[0, 1])
-    assert stats.difference([0.90, 0.91], [0.89, 0.90]).method == "Welch t"  # two pairs show nothing
-    assert stats.difference([0.90, 0.91, 0.92], [0.89, 0.90]).method == "Welch t"
-
-
-@pytest.mark.parametrize("shared", [0.0, 3.0])
-def test_the_choice_of_pairing_keeps_the_coverage(shared: float) -> None:
-    def draw(rng: np.random.Generator) -> Estimate:
-        common = shared * rng.normal(size=5)
-        return stats.difference(common + rng.normal(1, 1, 5), common + rng.normal(0, 1, 5))
-
-    assert 0.93 < coverage(draw, 1.0) < 0.99
+def test_the_p_value_of_resampled_numbers_is_the_share_of_their_draws_and_not_of_a_normal_curve() -> None:
+    rng = np.random.default_rng(0)
+    skewed, level = rng.exponential(0.02, 60), np.linspace(-0.001, 0.001, 60)
+    found = stats.median_difference(skewed, level)
+    assert found.resampled is not None
+    share = float((found.resampled >= 0.02).mean())
+    assert found.p_below(0.02) == pytest.approx(share, abs=1e-3)
+    assert found.minus(0.02).p_below(0) == found.taken_from(0.02).p_above(0) == found.p_below(0.02)
+    assert found.p_above(-1) == pytest.approx(1 / (1 + len(found.resampled))), "never less than one draw"
+    assert stats.median_difference([0.5] * 9, [0.4] * 9).p_above(0) == 1.0, "without spread there is no certainty"
 
 
 def test_the_two_furthest_apart_have_tukeys_interval_and_no_certainty_without_spread() -> None:
@@ -471,7 +463,6 @@ def test_the_order_of_equally_sure_images_does_not_change_the_calibration_error(
         lambda: stats.mean([0.9, math.inf]),
         lambda: stats.welch_difference([0.9, 0.8], [0.9, NAN]),
         lambda: stats.paired_difference([0.1, 0.2], [0.1]),
-        lambda: stats.difference([0.1, NAN], [0.1, 0.2]),
         lambda: stats.proportion_difference(1, 2, 3, 2),
         lambda: stats.mcnemar([True], [True, False]),
         lambda: stats.paired_proportions([True], [True, False]),

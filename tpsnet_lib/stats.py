@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +56,7 @@ class Estimate:
     method: str = "t"  # of the interval
     freedom: float = math.inf  # degrees of freedom of Student's t; infinite: the normal distribution
     correlation: float = math.nan  # of the pairs, where there are any
+    resampled: Array | None = field(default=None, repr=False, compare=False)  # [draws] of a bootstrap or permutation
 
     @property
     def has_interval(self) -> bool:
@@ -86,16 +87,21 @@ class Estimate:
 
     def minus(self, bound: float) -> Estimate:
         """How far the truth is above a bound."""
-        return replace(self, value=self.value - bound, low=self.low - bound, high=self.high - bound)
+        draws = None if self.resampled is None else self.resampled - bound
+        return replace(self, value=self.value - bound, low=self.low - bound, high=self.high - bound, resampled=draws)
 
     def taken_from(self, bound: float) -> Estimate:
         """How far the truth is below a bound."""
-        return replace(self, value=bound - self.value, low=bound - self.high, high=bound - self.low)
+        draws = None if self.resampled is None else bound - self.resampled
+        return replace(self, value=bound - self.value, low=bound - self.high, high=bound - self.low, resampled=draws)
 
     def p_above(self, bound: float) -> float:
         """One-sided p-value of the hypothesis that the truth is at most `bound`: small if the truth is above it.
 
-        It is read off the interval: it is 2.5% if the lower end is at `bound`; 1 without an interval."""
+        It is read off the interval: it is 2.5% if the lower end is at `bound`; 1 without an interval. Of a bootstrap or
+        a permutation it is the share of its draws that are not above `bound`, of which that of the data is one."""
+        if self.resampled is not None and self.has_interval:
+            return float((1 + (self.resampled <= bound).sum()) / (1 + len(self.resampled)))
         distance = self.value - bound
         half = self.value - self.low if distance > 0 else self.high - self.value  # the half that faces the bound
         if not half > 0:  # no interval, or an end of what is possible, such as 100%
@@ -104,7 +110,9 @@ class Estimate:
 
     def p_below(self, bound: float) -> float:
         """One-sided p-value of the hypothesis that the truth is at least `bound`: small if the truth is below it."""
-        return 1 - self.p_above(bound) if self.has_interval else 1.0
+        if not self.has_interval:
+            return 1.0
+        return 1 - self.p_above(bound) if self.resampled is None else self.taken_from(bound).p_above(0)
 
 
 def _signed(number: float, form: str) -> str:
@@ -131,7 +139,7 @@ def _vary(*lists: Array) -> bool:
     return all(len(values) > 1 and np.ptp(values) > EQUAL for values in lists)
 
 
-def _estimate(value: float, ends: Sequence[float] | None, n: int, of: str, method: str, **more: float) -> Estimate:
+def _estimate(value: float, ends: Sequence[float] | None, n: int, of: str, method: str, **more: Any) -> Estimate:
     """An estimate, without an interval where there are no ends, or ends that are nan or equal."""
     low, high = ends if ends is not None and ends[1] - ends[0] > EQUAL else (math.nan, math.nan)
     return Estimate(float(value) if n else math.nan, float(low), float(high), n, of, method, **more)
@@ -168,8 +176,9 @@ def _bootstrap(lists: Sequence[Array], statistic: Callable[..., float], of: str,
     if n < 2:
         return _estimate(statistic(*lists) if n else math.nan, None, n, of, method)
     settings = {"n_resamples": draws, "confidence_level": LEVEL, "method": "percentile", "batch": 100, "rng": 0}
-    interval = stats.bootstrap(lists, statistic, vectorized=False, **settings).confidence_interval
-    return _estimate(statistic(*lists), interval, n, of, method)
+    result = stats.bootstrap(lists, statistic, vectorized=False, **settings)
+    resampled = result.bootstrap_distribution
+    return _estimate(statistic(*lists), result.confidence_interval, n, of, method, resampled=resampled)
 
 
 def _of(of: str, groups: Sequence[Array]) -> str:
@@ -227,29 +236,6 @@ def paired_difference(a: ArrayLike, b: ArrayLike, of: str = "pairs of seeds") ->
     x, y = _pairs(a, b)
     correlation = float(np.corrcoef(x, y)[0, 1]) if _vary(x, y) else math.nan
     return replace(mean(x - y, of), method="paired t", correlation=correlation)
-
-
-def difference(a: ArrayLike, b: ArrayLike) -> Estimate:
-    """mean(a) - mean(b) of two groups of runs: paired if pairing is shown to help, else Welch.
-
-    Lists of one length are taken to be in the order of the same seeds. Pairing is shown to help if the correlation of
-    the pairs is above 0 at the one-sided 5% level; the estimate carries the correlation either way."""
-    x, y = _numbers(a), _numbers(b)
-    if len(x) != len(y) or len(x) < 3 or not _vary(x, y):
-        return welch_difference(x, y)
-    correlation, p = stats.pearsonr(x, y, alternative="greater")
-    return paired_difference(x, y) if p < 0.05 else replace(welch_difference(x, y), correlation=float(correlation))
-
-
-def difference_by_seed(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate:
-    """mean(a) - mean(b) of two groups of runs, given by seed: `difference` if both have the same seeds, else Welch.
-
-    The correlation is that of the seeds which both have."""
-    if a.keys() == b.keys():
-        return difference([a[seed] for seed in sorted(a)], [b[seed] for seed in sorted(a)])
-    shared = sorted(a.keys() & b.keys())
-    correlation = paired_difference([a[seed] for seed in shared], [b[seed] for seed in shared]).correlation
-    return replace(welch_difference(list(a.values()), list(b.values())), correlation=correlation)
 
 
 def pooled_difference(a: ArrayLike, b: ArrayLike, sd: float, freedom: int) -> Estimate:
@@ -365,7 +351,8 @@ def verdict(estimate: Estimate, smallest_effect: float) -> str:
 
 
 def p_value(estimate: Estimate, smallest_effect: float) -> float:
-    """The p-value of the verdict: below 0.05 exactly if a 95% interval settles the comparison, and 1 without runs.
+    """The p-value of the verdict: below 0.05 exactly if a 95% interval settles the comparison (but for a step of a
+    bootstrap's draws), and 1 without runs.
 
     It is twice the one-sided p of what the verdict rejects: for an equivalence, the larger of its two one-sided ones;
     for what is not settled, that of the nearest verdict."""

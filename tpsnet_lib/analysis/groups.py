@@ -68,14 +68,8 @@ class Group:
         return count_macs(self.config.model)
 
     def lead_over(self, other: Group) -> Estimate:
-        """By how much these runs are more accurate (`contrast_within_machines`).
-
-        On one kind of machine it is paired by seed if both have the same seeds and pairing is shown to help."""
-        machines = by_machine([self, other])
-        if len(machines) > 1:
-            return contrast_within_machines([self, other], [1, -1])
-        first, second = machines[0]
-        return stats.difference_by_seed(first.by_seed, second.by_seed)
+        """By how much these runs are more accurate (`contrast_within_machines`)."""
+        return contrast_within_machines([self, other], [1, -1])
 
 
 def group_of(label: str, pairs: Pairs, experiment: str = "") -> Group:

@@ -143,7 +143,8 @@ def winners_range(values: ArrayLike, accuracy: ArrayLike, repeats: int = 2000) -
     drawn = rng.integers(0, len(x), (repeats, max(2, round(len(x) / 4))))
     winners = x[np.take_along_axis(drawn, y[drawn].argmax(1)[:, None], 1)[:, 0]]
     low, middle, high = np.quantile(winners, [0.025, 0.5, 0.975])
-    return Estimate(float(middle), float(low), float(high), len(x), "trials", "bootstrap of winners")
+    ends = float(low), float(high)
+    return Estimate(float(middle), *ends, len(x), "trials", "bootstrap of winners", resampled=winners)
 
 
 def nearest_against_random(values: ArrayLike, accuracy: ArrayLike, x: float, repeats: int = 2000) -> Estimate:
@@ -160,7 +161,7 @@ def nearest_against_random(values: ArrayLike, accuracy: ArrayLike, x: float, rep
     low, high = np.quantile(random, [0.025, 0.975], method="inverted_cdf")
     nearest = float(np.median(y[np.argsort(distance, kind="stable")[:count]]))
     gain, ends = nearest - float(np.median(random)), (float(nearest - high), float(nearest - low))
-    return Estimate(gain, *ends, len(y), "trials", "permutation")
+    return Estimate(gain, *ends, len(y), "trials", "permutation", resampled=nearest - random)
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,8 @@ def gain_of_depth(evidence: Evidence, logits: bool) -> Iterator[Answer]:
         groups, weights = evidence.groups(places), (1, -1, -1, 1)
         if logits:
             estimate = contrast_within_machines(groups, weights, lambda group: logit(group.accuracies))
-            yield replace(greater(estimate, groups, LOGIT), form=".2")
+            note = f"The smallest effect that matters is {LOGIT} in logits: a point of accuracy at 70%."
+            yield replace(greater(estimate, groups, LOGIT), form=".2", notes=(note,))
         else:
             yield greater(contrast_within_machines(groups, weights), groups)
 
@@ -136,7 +137,10 @@ def equal_size(evidence: Evidence) -> Iterator[Answer]:
 
 def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
     """That an epoch of the deep network takes longer than one of the wide network (`cost_ratio`)."""
-    note = "The ratio is an epoch of the deep network to one of the wide, each run's fastest, on one machine."
+    note = (
+        "The ratio is an epoch of the deep network to one of the wide, each run's fastest, on one machine; the smallest"
+        f" that matters is {math.exp(TENTH):.1f}."
+    )
     for places in (
         ("table1_matched/model=tpsnet", "table1_matched/model=model1"),
         (DEEP, CONTROL),

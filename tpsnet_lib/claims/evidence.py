@@ -113,7 +113,9 @@ def better(first: Group, second: Group) -> Answer:
     if len(machines) == 1:
         return answer
     leads = ", ".join(f"{hardware(a.records[0])} {a.lead_over(b):points}" for a, b in machines)
-    return replace(answer, notes=(f"By kind of machine: {leads}.",))
+    (a, b), (c, d) = machines[:2]
+    apart = stats.contrast([[group.accuracies for group in (a, b, c, d)]], [1, -1, -1, 1])
+    return replace(answer, notes=(f"By kind of machine: {leads}. The first two differ by {apart:points}.",))
 
 
 def overfitting(group: Group) -> list[float]:

@@ -132,6 +132,7 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> list[str]
     parts = [
         f"Design choices{common_budget(rows)}: {len(held + failed + alike)} of {len(measured)} tests of"
         f' <a href="#claims">the original\'s claims</a> are settled ({len(held)} for them, {len(failed)}{against})'
+        ' by a <a href="#limitations">rule chosen after the first data</a>'
     ]
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
     helpful = [row for row in changes if row.verdict == stats.HOLDS]
