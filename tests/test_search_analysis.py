@@ -194,8 +194,8 @@ def test_a_space_is_found_by_name_or_written_out_and_a_fault_is_one_line() -> No
     written = search.read_space("variables: {lr: {log: [0.001, 0.1]}}", spaces)
     assert written == search.read_space({"variables": {"lr": {"log": [0.001, 0.1]}}}, spaces)
     for wrong, named in {
-        "clasroom": "clasroom",
-        "variables: {lr: [": "flow node",
+        "clasroom": "did you mean classroom",
+        "variables: {lr: [": "not YAML",
         "": "is None",
         "variables: {}": "no variables",
         "variables: {speed: [1]}": "speed",

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tpsnet_lib import stats
 from tpsnet_lib.config import CLASSES, ModelConfig, TrainConfig
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.files import ConfigError, brief, way_to
 from tpsnet_lib.plain_yaml import plain_yaml
 from tpsnet_lib.runs.experiments import Run, collect, load_experiment
 from tpsnet_lib.runs.local_backend import WorkerSettings, work
@@ -100,10 +100,12 @@ def read_space(space: str | Mapping[str, Any], spaces: Mapping[str, Space], name
     if isinstance(space, str) and space in spaces:
         return spaces[space]
     try:
-        return parse_space(name, plain_yaml(space) if isinstance(space, str) else space)
-    except (ValueError, ConfigError) as error:  # a text that is no YAML, or no space
-        known = f"give one of {', '.join(spaces)}, or the space itself: variables: {{lr: {{log: [0.001, 0.1]}}}}"
-        raise ConfigError(f"{error}; {known}") from None
+        tree = plain_yaml(space) if isinstance(space, str) else space
+    except ValueError as error:
+        raise ConfigError(f"space {name}: not YAML ({error})") from None
+    if isinstance(tree, str):
+        raise ConfigError(f"there is no space {brief(tree)}: {way_to(tree, list(spaces))}")
+    return parse_space(name, tree)
 
 
 def train_in_process(runs: Sequence[Run], store: Store, root: str | Path | None = None) -> list[tuple[Run, Record]]:
