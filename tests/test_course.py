@@ -198,16 +198,25 @@ def test_a_prediction_is_kept_before_the_result_and_not_after(
         row.children[0].click()
         assert (guess.value, row.children[1].value) == (None, "Choose an answer first.")
     knob.value = value
-    row.children[0].click()
-    assert guess.value == value
+    assert guess.value == value, "a choice is kept as it is made"
     assert course.predict("How many?", unit="pairs", **asked) is guess, "its cell was run again"
     assert boxes[-1].children[2].children[1].value == f"Kept: {value} pairs"
     course.compare(guess, 3)
     assert f"**{value} pairs**" in lines[0]
     knob.value = {"many": "few", "b": "a"}.get(value, 0)
-    row.children[0].click()
     assert guess.value == value
-    assert "already" in row.children[1].value
+    assert "restart the kernel" in row.children[1].value
+
+
+def test_a_notebook_run_as_a_whole_says_how_to_predict(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(course, "has_front_end", lambda: True)
+    monkeypatch.setattr(course, "_asked", {})
+    boxes: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", boxes.append)
+    course.compare(course.predict("Which?", ["a", "b"]), "a")
+    assert "Predicted: nothing (To predict, restart the kernel" in lines[0]
+    course.predict("Which?", ["a", "b"])
+    assert boxes[-1].children[2].children[1].value == course.SHOWN
 
 
 # Tasks

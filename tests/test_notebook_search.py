@@ -109,7 +109,7 @@ def findings(store: Store, monkeypatch: pytest.MonkeyPatch) -> Findings:
     monkeypatch.setattr(tasks, "finding", lambda _: None)
     monkeypatch.setattr(course, "explore", lambda *_, **__: None)
     monkeypatch.setattr(parallel_coordinates, "parallel", lambda *_: None)
-    for name in ("error_distributions", "importance_bars", "two_budgets", "winners_curse"):
+    for name in ("error_distributions", "importance_bars", "good_values", "two_budgets", "winners_curse"):
         monkeypatch.setattr(plots, name, lambda *_: None)
     long = search.recorded_trials("search_classroom_long", COMMITTED)
 

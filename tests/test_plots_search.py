@@ -162,7 +162,7 @@ def test_two_budgets_mark_the_draw_that_short_trials_choose(crowd: list[Trial]) 
     chosen = [ax.lines[-1].get_xydata().ravel().tolist() for ax in figure.axes]  # type: ignore[union-attr]
     assert chosen == [pytest.approx([30, 60]), pytest.approx([30, 50])]
     assert "rank correlation 0.50 (0.10 to 0.80)" in figure.axes[0].get_title(loc="left")
-    check(figure, "most like long ones with the schedule matched (rank correlation 0.50)")
+    check(figure, "schedule matched 0.50, schedule cut −0.50")
 
 
 def test_the_curse_shows_what_is_simulated_and_what_is_measured(crowd: list[Trial]) -> None:

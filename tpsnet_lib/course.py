@@ -164,6 +164,8 @@ class Prediction:
         return "" if self.value is None else f"Kept: {self.said(self.value)}"
 
 
+RESTART = "To predict, restart the kernel and run cell by cell."
+SHOWN = f"The result is already shown. {RESTART}"
 _asked: dict[str, Prediction] = {}  # by question: a cell that is run again asks anew, and keeps what was predicted
 
 
@@ -178,7 +180,8 @@ def predict(
 ) -> Prediction | None:
     """Ask for a prediction: one of `options`, a number from `low` to `high`, or a text; None where nobody is there.
 
-    The prediction counts once its button was pressed, and no more after `compare` has shown the result."""
+    A choice is kept as it is made (the button keeps the value at which a slider starts), and no more after `compare`
+    has shown the result. A slider starts at its low end, which says nothing of the result."""
     if not has_front_end():
         return None
     import ipywidgets
@@ -189,17 +192,17 @@ def predict(
     elif low is not None and high is not None:
         whole = isinstance(low, int) and isinstance(high, int)
         slider = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
-        middle, step = ((low + high) // 2, 1) if whole else ((low + high) / 2, (high - low) / 200)
-        knob = slider(value=middle, min=low, max=high, step=step, layout=ipywidgets.Layout(width="32em"))
+        step = 1 if whole else (high - low) / 200
+        knob = slider(value=low, min=low, max=high, step=step, layout=ipywidgets.Layout(width="32em"))
     else:
         knob = ipywidgets.Text(placeholder="your prediction")
     kept = _asked.setdefault(question, Prediction(question, unit))
-    line = ipywidgets.HTML(escape(kept.kept))
+    line = ipywidgets.HTML(escape(kept.kept) or (SHOWN if kept.result is not None else ""))
     button = ipywidgets.Button(description="Keep my prediction", layout=ipywidgets.Layout(width="12em"))
 
     def keep(_: Any) -> None:
         if kept.result is not None:
-            line.value = "The result is already shown."
+            line.value = SHOWN
         elif knob.value in (None, ""):
             line.value = "Choose an answer first."
         else:
@@ -207,6 +210,7 @@ def predict(
             line.value = escape(kept.kept)
 
     button.on_click(keep)
+    knob.observe(keep, "value")
     title = ipywidgets.HTML(f"<b>Predict first.</b> {escape(question)}")
     display(ipywidgets.VBox([title, ipywidgets.HBox([knob, ipywidgets.Label(unit)]), ipywidgets.HBox([button, line])]))
     return kept
@@ -217,7 +221,7 @@ def compare(prediction: Prediction | None, result: Any) -> None:
     if prediction is None:
         return
     prediction.result = result
-    kept = "nothing was kept" if prediction.value in (None, "") else f"**{prediction.said(prediction.value)}**"
+    kept = f"nothing ({RESTART})" if prediction.value in (None, "") else f"**{prediction.said(prediction.value)}**"
     finding(f"*{prediction.question}* Predicted: {kept}. Result: **{prediction.said(result)}**.")
 
 

@@ -73,7 +73,7 @@ def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str]) -> None:
 def _scale(name: str, values: pd.Series[Any]) -> tuple[Array, list[tuple[float, str]]]:
     """Where the lines cross an axis, 0 to 1, and the axis's ticks; `values` in the order of accuracy."""
     unique = sorted(set(values), key=rank)
-    if len(unique) <= FEW and name != "accuracy":
+    if name != "accuracy" and is_choice(values):
         return _choices(values, unique)
     log = name in LOGARITHMIC
     low, high = float(values.min()), float(values.max())
@@ -90,6 +90,12 @@ def _scale(name: str, values: pd.Series[Any]) -> tuple[Array, list[tuple[float, 
 
     ticks = list(zip(height(marks).tolist(), [f"{mark:g}" for mark in marks], strict=True))
     return height(values.to_numpy(dtype=float) + spread), ticks
+
+
+def is_choice(values: pd.Series[Any]) -> bool:
+    """Whether a variable is drawn as choices: by names, or by few numbers, each of several trials."""
+    different = values.nunique()
+    return values.dtype.kind not in "if" or (different <= FEW and 2 * different <= len(values))
 
 
 def rank(choice: Any) -> Any:

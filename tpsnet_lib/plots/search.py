@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from tpsnet_lib.analysis.importance import NOISE, Importance
-from tpsnet_lib.analysis.search import LOGARITHMIC, VARIABLES, Trial, accuracies, trial_table
-from tpsnet_lib.plots.parallel_coordinates import FEW, rank, round_numbers
+from tpsnet_lib.analysis.search import LOGARITHMIC, VARIABLES, Trial, accuracies, trial_table, winners_range
+from tpsnet_lib.plots.parallel_coordinates import is_choice, rank, round_numbers
 from tpsnet_lib.plots.style import BLUE, GREEN, GRID, INK, MUTED, PALETTE, PINK, VERMILION, by_name, describe, figure
 from tpsnet_lib.runs.records import Record
 from tpsnet_lib.stats import Estimate
@@ -129,32 +129,41 @@ def error_distributions(trials: Sequence[Trial], groups: Mapping[str, ArrayLike]
     return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
 
 
-def good_values(trials: Sequence[Trial], names: Sequence[str], ranges: Mapping[str, Estimate]) -> Figure:
+def good_values(
+    trials: Sequence[Trial], names: Sequence[str], ranges: Mapping[str, Estimate], of_sgd: Sequence[Trial] = ()
+) -> Figure:
     """A panel a variable: its value against the accuracy, a point a trial, with a local regression line (choices:
-    strips with their medians) and the range of the winners' values shaded, where `ranges` has one."""
-    rows = -(-len(names) // 3)
+    strips with their medians) and the range of the winners' values shaded, where `ranges` has one.
+
+    `of_sgd`: trials of SGD alone, whose learning rates get a panel of their own."""
+    rows = -(-(len(names) + bool(of_sgd)) // 3)
     fig, axes = figure(rows, 3, height=2.3 * rows, sharey=True, squeeze=False)
     table = trial_table(trials)
     table["accuracy"] *= 100
     for ax, name in zip(axes.flat, names, strict=False):
-        _values_panel(ax, table, name)
-        if name in ranges:
-            ends = np.array([ranges[name].low, ranges[name].high])
-            ax.axvspan(*(np.log10(ends) if name in LOGARITHMIC else ends), color=GREEN, alpha=0.16, linewidth=0)
+        _values_panel(ax, table, name, ranges.get(name))
         ax.set(xlabel=VARIABLES[name], ylabel="validation accuracy, %" if ax in axes[:, 0] else "")
-    for ax in axes.flat[len(names) :]:
-        ax.axis("off")
     winners = [f"{short_label(name)} {each.low:.2g} to {each.high:.2g}" for name, each in ranges.items()]
+    if of_sgd:
+        rates = trial_table(of_sgd)
+        best = winners_range(rates["lr"], rates["accuracy"])
+        rates["accuracy"] *= 100
+        ax = axes.flat[len(names)]
+        _values_panel(ax, rates, "lr", best)
+        ax.set(xlabel=f"learning rate, SGD alone (n = {len(rates)})", ylabel="")
+        winners.append(f"SGD's learning rate {best.low:.2g} to {best.high:.2g}")
+    for ax in axes.flat[len(names) + bool(of_sgd) :]:
+        ax.axis("off")
     caption = (
         f"95% of winners have these values (shaded): {'; '.join(winners)}. A winner is the best of a random quarter of"
         f" the {len(table)} trials. Lines: local regressions; bars: medians."
     )
     alt = f"The accuracy of each trial against {', '.join(map(short_label, names))}, with regression lines."
-    return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
+    return describe(fig, caption=caption, alt=alt, records=_records([*trials, *of_sgd]), unit="trials")
 
 
-def _values_panel(ax: Axes, table: pd.DataFrame, name: str) -> None:
-    if table[name].nunique() <= FEW:
+def _values_panel(ax: Axes, table: pd.DataFrame, name: str, winners: Estimate | None) -> None:
+    if is_choice(table[name]):
         order = sorted(set(table[name]), key=rank)
         sns.stripplot(table, x=name, y="accuracy", order=order, color=BLUE, size=3, alpha=0.6, ax=ax)
         median: Any = {"estimator": "median", "errorbar": None, "linestyle": "none", "marker": "_", "markersize": 16}
@@ -167,6 +176,9 @@ def _values_panel(ax: Axes, table: pd.DataFrame, name: str) -> None:
     points: Any = {"s": 9, "alpha": 0.6, "linewidths": 0, "color": BLUE}
     jitter = 0.25 if whole else None
     sns.regplot(x=x, y=table["accuracy"], lowess=True, x_jitter=jitter, scatter_kws=points, line_kws=line, ax=ax)
+    if winners:
+        ends = np.array([winners.low, winners.high])
+        ax.axvspan(*(np.log10(ends) if log else ends), color=GREEN, alpha=0.16, linewidth=0)
     marks = round_numbers(table[name].min(), table[name].max(), log)
     ax.set_xticks(np.log10(marks) if log else marks, [f"{mark:g}" for mark in marks])
 
@@ -213,11 +225,10 @@ def two_budgets(trials: Sequence[Trial], table: pd.DataFrame, correlations: Mapp
         ax.set(xlabel="accuracy of the short trial, %", ylabel="accuracy of the long trial, %")
         ax.legend(loc="lower right", fontsize=8)
     axes[0, -1].set_ylabel("" if len(correlations) > 1 else "accuracy of the long trial, %")
-    better = max(correlations, key=lambda name: correlations[name].value)
+    ranks = ", ".join(f"{name} {each:.2 value}" for name, each in correlations.items())
     caption = (
-        f"Short trials rank the draws most like long ones with the {better} (rank correlation"
-        f" {correlations[better]:.2 value}). The same {len(table)} draws at two budgets; lines: linear regressions with"
-        " 95% bands."
+        f"How alike short and long trials rank the draws: {ranks}. The same {len(table)} draws at two budgets; lines:"
+        " linear regressions with 95% bands."
     )
     alt = (
         "Accuracy after a short run against accuracy after a long one, a panel a schedule, with the rank correlations."
