@@ -59,7 +59,7 @@ RIGHT = ALWAYS.replace("self.projection(x)", "(self.projection(x) if self.skip e
     [
         (RIGHT, "**Right.**"),
         (NO_SKIP, "With `skip=True`: The shape is right"),
-        (ALWAYS, "With `skip=False`: "),
+        (ALWAYS, "With `skip=False (nothing is added)`: "),
         ("return self.conv1(x)[:, :3]", "shape"),
         ("return self.conv9(x)", "conv9"),
         ("return None", "**Not answered yet.**"),

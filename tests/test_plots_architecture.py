@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,9 @@ def test_gradient_norms_are_on_a_logarithmic_axis_with_a_line_a_kind() -> None:
         "shrinks by a factor of 3 in the residual network (42% a block) and grows by a factor of 100 in the plain"
         in style.description(drawn).caption
     )
+    drawn = plots.gradient_norms({"residual": [1.0, 2.0, 3.0], "plain": [1e5, 10.0, 1.0]})
+    with warnings.catch_warnings(action="error"):  # drawn for a phone, its powers are not taken for names of rows
+        assert style.phone_svg(drawn)
 
 
 def test_batch_norm_shows_a_channel_and_the_spread_over_blocks() -> None:

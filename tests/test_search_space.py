@@ -115,6 +115,7 @@ def test_a_space_in_which_nothing_fits_is_said_to_be_empty() -> None:
         ({"layers": [10**9]}, "space bad: layers is"),
         ({"layers": ["3"]}, "space bad: layers is"),
         ({"factor": {"uniform": ["1", "2"]}}, "space bad: factor is"),
+        ({"optimizer": ["sgd", "adan"]}, "optimizer is 'adan': choose one of"),
     ],
 )
 def test_a_space_that_cannot_be_drawn_from_names_its_fault(variables: dict[str, Any], said: str) -> None:

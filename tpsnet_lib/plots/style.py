@@ -130,7 +130,8 @@ def _narrow_svg(fig: Figure, panels: Sequence[Any]) -> str:
             fig.set_figheight(fig.get_figheight() + 0.18 * -(-len(texts) // columns))
             legend.remove()
     fig.canvas.draw()
-    names = [name.get_text() for name in panels[0].get_yticklabels()]
+    rows = panels[0].get_yscale() == "linear"  # the powers of a logarithmic axis are no names of rows
+    names = [name.get_text() for name in panels[0].get_yticklabels()] if rows else []
     if max(map(len, names), default=0) > LONG_NAME:
         panels[0].tick_params(axis="y", labelleft=False)
         for at, name in zip(panels[0].get_yticks(), names, strict=True):

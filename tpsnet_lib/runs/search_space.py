@@ -82,6 +82,9 @@ def parse_space(name: str, tree: Mapping[str, Any]) -> Space:
             known = way_to(str(variable), [*_SHAPE, *sorted((_MODEL | _TRAIN) - {*_SHAPE})])
             raise ConfigError(f"space {name}: {str(variable)[:QUOTED]} is not a variable that can be drawn: {known}")
         _check_dimension(f"space {name}: {variable}", dimension, *_LIMITS.get(variable, (-math.inf, math.inf)))
+        for choice in dimension if isinstance(dimension, list) and variable in _TRAIN else ():
+            if isinstance(choice, str):  # a name that is not known would never be drawn, without a word
+                parse({"train": {variable: choice}})
     parameters, macs = budget.get("parameters", PARAMETER_BUDGET), budget.get("macs", 0)
     if not isinstance(parameters, int) or not isinstance(macs, int):
         raise ConfigError(f"space {name}: budget is {brief(budget)}: give whole numbers of parameters and macs")
