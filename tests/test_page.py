@@ -304,7 +304,7 @@ def test_the_records_of_a_finding_fold_away_under_it_and_a_link_leads_into_them(
     soup = soup_of(notebook(tmp_path, "03_search", cell), notebook(tmp_path, "04_end", there), records=[run])
     fold = soup.find(id="nb03-data-rank").find_parent("details")
     assert fold["class"] == ["sources"]
-    assert [row.em.text for row in fold.select(".row")] == ["draw 9", "draw 10"]
+    assert [row.select_one(".short").text for row in fold.select(".row")] == ["draw 9", "draw 10"]
     assert fold.find("a")["href"] == f"#record-{run.id}"
     assert [link.text for link in soup.select('a[href="#nb03-data-rank"]')] == ["measured"]
     assert not soup.select('a[href="#nb03-data-other"]')

@@ -119,6 +119,7 @@ def test_costs_have_three_panels_and_a_point_a_network() -> None:
     drawn = plots.costs(groups, [1.0, 2.0, 3.0])
     named = ["parameters (thousands)", "MACs of one image (millions)", "latency of one image (ms)"]
     assert [label for label, _ in labels(drawn)] == named
+    assert style.phone_svg(drawn).count(">validation accuracy (%)<") == 3  # each panel of a column names its axis
     assert labels(drawn)[0][1] == "validation accuracy (%)"
     assert np.allclose(drawn.axes[2].collections[0].get_offsets(), [[1, 40], [2, 50], [3, 60]])
 

@@ -108,6 +108,14 @@ def test_the_curves_are_the_numbers() -> None:
     assert list(ax.lines[0].get_xdata()) == [200, 2000, 20_000]
 
 
+def test_a_phone_has_a_long_legend_in_lines() -> None:
+    drawn = plots.best_of_k(choices(), 0.94)
+    drawn_narrow = style.phone_svg(drawn)
+    (legend,) = drawn.legends
+    assert "true accuracy of every model" in drawn_narrow
+    assert legend.get_window_extent().width < drawn.bbox.width
+
+
 def test_a_target_names_both_classes_the_larger_first() -> None:
     target = torch.tensor([0.25, 0.75, 0, 0, 0, 0, 0, 0, 0, 0])
     assert plots.target_words(target, NAMES) == "0.75 b\n+ 0.25 a"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tpsnet_lib.analysis.near_duplicates import NEAR_DUPLICATE
 from tpsnet_lib.data.datasets import MEAN, ImageSet
-from tpsnet_lib.plots.style import BLUE, GREEN, INK, MUTED, PALETTE, VERMILION, data_set, describe, figure
+from tpsnet_lib.plots.style import BLUE, GREEN, INK, MUTED, PALETTE, PHONE, VERMILION, data_set, describe, figure
 
 RGB = (VERMILION, GREEN, BLUE)  # stand for red, green and blue
 
@@ -124,20 +124,27 @@ def near_duplicates(
 def augmented(rows: Mapping[str, Tensor], original: Tensor, stamp: str) -> Figure:
     """One image uint8 [3, 32, 32] as the first epochs of each augmentation show it, a row an augmentation."""
     columns = 1 + max(len(row) for row in rows.values())
-    fig, axes = figure(len(rows), columns, height=0.98 * len(rows) + 0.2, width=5.4, squeeze=False)
-    for ax in axes[:, 0]:
-        ax.set_axis_off()
-    thumbnail(axes[0, 0], original, "original")
-    for number, (name, row) in enumerate(rows.items()):
-        for epoch, image in enumerate(row):
-            thumbnail(axes[number, 1 + epoch], image, f"epoch {epoch}" if number == 0 else "")
-        _name_row(axes[number, 1], name)
+    every = {"original": original[None], **rows}
+
+    def draw(width: float) -> Figure:
+        fig, axes = figure(len(every), columns, height=0.23 * width * len(every), width=width)
+        for ax in axes.flat:
+            ax.set_axis_off()
+        for number, (line, (name, row)) in enumerate(zip(axes, every.items(), strict=True)):
+            if number:
+                line[0].text(1, 0.5, name.replace(" ", "\n"), ha="right", va="center", fontsize=8)
+            for epoch, image in enumerate(row):
+                titles = ("original", f"epoch {epoch}")
+                thumbnail(line[1 + epoch], image, titles[number] if number < 2 else "")
+        return fig
+
     return describe(
-        fig,
+        draw(4.6),
         caption="One image, as each augmentation shows it in 3 epochs. Chance can leave it as it is, or darken it"
         " to black; a strength of 0 always leaves it.",
         alt=f"One image, and {columns - 1} versions of it from each of: {', '.join(rows)}.",
         provenance=_source(stamp, 1, "image"),
+        narrow=lambda: draw(PHONE),
     )
 
 
@@ -174,7 +181,9 @@ def interval_width(table: pd.DataFrame, marks: Mapping[str, int]) -> Figure:
     for name, n in marks.items():
         ax.axvline(n, color=MUTED, linewidth=1, linestyle=":")
         height = float(np.interp(np.log(n), np.log(widest.index), widest))
-        ax.annotate(f"{name}\n{n:,}", (n, height), (4, 6), textcoords="offset points", fontsize=8)
+        beside = {"xy": (n, height), "xytext": (4, 6), "textcoords": "offset points"}
+        foot = {**beside, "xy": (n, 0), "xytext": (-4, 4), "xycoords": ("data", "axes fraction"), "ha": "right"}
+        ax.annotate(f"{name}\n{n:,}", **(beside if n > min(marks.values()) else foot), fontsize=8)
     ax.set(xscale="log", yscale="log", xlabel="images the accuracy is measured on", ylabel="half-width (points)")
     ax.set_yticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
     ax.minorticks_off()

@@ -29,7 +29,7 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
     orange ones pass a projection. Texts give channels, sizes, parameters and multiply-accumulates (MACs); a note stands
     under the title."""
     rows = layer_costs(config)
-    fig, ax = _canvas(2.95)
+    fig, ax = _canvas(3.1)
     x = GAP
     for name, side, bar in (("image", IMAGE_SIZE, MUTED), ("stem", rows[0].shape[1], OTHER)):
         _bar(ax, x + SLOTS[name] / 2 - 0.17, 0.34, side, bar)
@@ -52,8 +52,8 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
     totals = [sum(row.parameters for row in rows), sum(row.macs for row in rows)]
     depth = 2 + 2 * sum(config.blocks) + (len(config.blocks) if config.downsample == "pool" else 0)
     kind = "residual" if config.residual else "plain (no skips)"
-    title = f"{kind}, {depth} weight layers deep: {totals[0]:,} parameters, {_count(totals[1])} MACs for one image"
-    ax.text(GAP, 2.88, title, fontsize=9.5, fontweight="bold", color=INK, va="top")
+    title = f"{kind}, {depth} weight layers deep:\n{totals[0]:,} parameters, {_count(totals[1])} MACs for one image"
+    ax.text(GAP, 3.03, title, fontsize=9.5, fontweight="bold", color=INK, va="top")
     ax.text(GAP, 2.7, note, fontsize=8.5, color=MUTED, va="top")
     parts = "; ".join(f"{row.name}: {row.kind}, {' × '.join(map(str, row.shape))}" for row in rows)
     projected = any(_projects(config, layer) for layer in range(len(config.blocks)))

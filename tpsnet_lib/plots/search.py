@@ -165,7 +165,7 @@ def good_values(
 def _values_panel(ax: Axes, table: pd.DataFrame, name: str, winners: Estimate | None) -> None:
     if is_choice(table[name]):
         order = sorted(set(table[name]), key=rank)
-        sns.stripplot(table, x=name, y="accuracy", order=order, color=BLUE, size=3, alpha=0.6, ax=ax)
+        sns.stripplot(table, x=name, y="accuracy", order=order, color=BLUE, size=3, alpha=0.8, ax=ax)
         median: Any = {"estimator": "median", "errorbar": None, "linestyle": "none", "marker": "_", "markersize": 16}
         sns.pointplot(table, x=name, y="accuracy", order=order, color=VERMILION, ax=ax, **median)
         ax.tick_params(axis="x", labelsize=8)
@@ -173,12 +173,12 @@ def _values_panel(ax: Axes, table: pd.DataFrame, name: str, winners: Estimate | 
     log, whole = name in LOGARITHMIC, table[name].dtype.kind == "i"
     x = np.log10(table[name]) if log else table[name].astype(float)
     line: Any = {"color": VERMILION, "linewidth": 1.6}
-    points: Any = {"s": 9, "alpha": 0.6, "linewidths": 0, "color": BLUE}
+    points: Any = {"s": 9, "alpha": 0.8, "linewidths": 0, "color": BLUE}
     jitter = 0.25 if whole else None
     sns.regplot(x=x, y=table["accuracy"], lowess=True, x_jitter=jitter, scatter_kws=points, line_kws=line, ax=ax)
     if winners:
         ends = np.array([winners.low, winners.high])
-        ax.axvspan(*(np.log10(ends) if log else ends), color=GREEN, alpha=0.16, linewidth=0)
+        ax.axvspan(*(np.log10(ends) if log else ends), color=GREEN, alpha=0.12, linewidth=0)
     marks = round_numbers(table[name].min(), table[name].max(), log)
     ax.set_xticks(np.log10(marks) if log else marks, [f"{mark:g}" for mark in marks])
 

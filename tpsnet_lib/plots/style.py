@@ -105,7 +105,7 @@ def phone_svg(fig: Figure) -> str:
         axes.set_subplotspec(grid[(at % rows, at // rows) if beside else divmod(at, columns)])
         if len(axes.get_shared_y_axes().get_siblings(axes)) > 1:
             axes.tick_params(labelleft=True)
-            axes.set_ylabel(axes.get_ylabel() or fig.axes[0].get_ylabel())
+            axes.set_ylabel(axes.get_ylabel() or fig.axes[0].get_ylabel(), visible=True)
         if columns == 2:
             axes.set_xlabel(textwrap.fill(axes.get_xlabel(), 20) if not beside or at % rows == rows - 1 else "")
         names = [name.get_text() for name in axes.get_xticklabels()] if columns == 2 else []
@@ -122,13 +122,13 @@ def _narrow_svg(fig: Figure, panels: Sequence[Any]) -> str:
     for axes in panels:
         axes.set_title(textwrap.fill(axes.get_title(loc="left"), 38), loc="left")
         axes.set_xlabel(textwrap.fill(axes.get_xlabel(), 34))
-        if legend := axes.get_legend():
-            texts = [text.get_text() for text in legend.get_texts()]
-            columns = 2 if max(map(len, texts)) < 20 else 1
-            look: dict[str, Any] = {"loc": "outside upper left", "ncols": columns, "fontsize": 8}
-            fig.legend(legend.legend_handles, texts, title=legend.get_title().get_text() or None, **look)
-            fig.set_figheight(fig.get_figheight() + 0.18 * -(-len(texts) // columns))
-            legend.remove()
+    for legend in [*fig.legends, *(legend for axes in panels if (legend := axes.get_legend()))]:
+        texts = [text.get_text() for text in legend.get_texts()]
+        columns = 2 if max(map(len, texts)) < 20 else 1
+        look: dict[str, Any] = {"loc": "outside upper left", "ncols": columns, "fontsize": 8}
+        fig.legend(legend.legend_handles, texts, title=legend.get_title().get_text() or None, **look)
+        fig.set_figheight(fig.get_figheight() + 0.18 * -(-len(texts) // columns))
+        legend.remove()
     fig.canvas.draw()
     rows = panels[0].get_yscale() == "linear"  # the powers of a logarithmic axis are no names of rows
     names = [name.get_text() for name in panels[0].get_yticklabels()] if rows else []

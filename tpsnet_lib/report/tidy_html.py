@@ -139,5 +139,11 @@ def _tidy_table(soup: BeautifulSoup, table: Tag) -> None:
         head["scope"] = "col" if head.find_parent("thead") else "row"
     for corner in [head for head in table("th") if not head.get_text(strip=True)]:
         corner.name, corner.attrs = "td", {}  # a head without a text says nothing
+    for cell in table(["td", "th"], string=re.compile(r"\w_\w")):  # a long name may go on in the next line
+        parts = str(cell.string).split("_")
+        cell.clear()
+        for part in parts[:-1]:
+            cell.extend([f"{part}_", soup.new_tag("wbr")])
+        cell.append(parts[-1])
     if table.find_parent(class_="scroll") is None:
         table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
