@@ -287,6 +287,8 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         (tasks.number(18_874_368), "18874368", "without quotes"),
         (tasks.number(1), math.inf, "finite"),
         (tasks.names({"flip"}, known=["flip", "crop"]), ["filp"], "did you mean 'flip'"),
+        (tasks.names({"flip"}, known=["Flip", "crop"]), "FLIP", "did you mean 'Flip'"),
+        (tasks.number(37_748_737, 1e-9), 37_748_736, "37,748,736 is too small"),
         (tasks.names({"flip"}, known=["flip", "crop"]), ["flip", "crop"], "1 of your 2 names does not belong"),
         (tasks.names({"flip"}, known=["flip", "crop"]), "crop", "'crop' is not right."),
         (tasks.names({"crop"}, known=["flip", "crop"]), 3, "such as ['flip'], not `3`"),

@@ -149,7 +149,7 @@ def number(right: float | Callable[[], float], within: float = 0.01, example: st
             return Slip(f"Give a finite number, such as {example}.")
         if abs(value - target) <= within * abs(target):
             return ""
-        return f"{value:g} is too {'large' if value > target else 'small'}."
+        return f"{value:,.10g} is too {'large' if value > target else 'small'}."
 
     return wrong
 
@@ -164,8 +164,9 @@ def names(right: Collection[str] | Callable[[], Collection[str]], known: Collect
             wrong_one = min(set(known) - target or known)  # an example that gives nothing away
             return Slip(f"Give a name in quotes, or a list of names such as [{wrong_one!r}], not {_short(answer)}.")
         if unknown := sorted(set(chosen) - set(known)):
-            near = difflib.get_close_matches(unknown[0], known, 1)
-            way_out = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}."
+            lower = {each.lower(): each for each in known}
+            near = difflib.get_close_matches(unknown[0].lower(), lower, 1)
+            way_out = f"did you mean {lower[near[0]]!r}?" if near else f"choose from {', '.join(known)}."
             return Slip(f"{unknown[0]!r} is not known: {way_out}")
         if len(set(chosen)) == 1 and not target & set(chosen):
             return f"{min(chosen)!r} is not right."

@@ -67,7 +67,8 @@ def batch_norm(before: Sequence[float], after: Sequence[float], spreads: Mapping
     axes[1].set(xlabel="block, counted from the image", ylabel="standard deviation", yscale="log", xlim=(1, None))
     axes[1].legend(title=None)
     ranges = "; ".join(f"{kind}: {values[0]:.2g} to {values[-1]:.2g}" for kind, values in spreads.items())
-    text = "A batch norm gives each channel mean 0 and standard deviation 1 over the batch, so values keep their size."
+    text = "A batch norm gives each channel mean 0 and standard deviation 1 over the batch, so values keep their size"
+    text += f" (deviation, first block to last: {ranges})."
     alt = f"Left: histogram of a channel before and after the norm. Right: standard deviation over blocks. {ranges}."
     return describe(fig, caption=text, alt=alt)
 
@@ -86,7 +87,8 @@ def feature_maps(image: Tensor, maps: Mapping[str, Tensor], columns: int = 8) ->
             ax.set_axis_off()
         row[1].set_title(f"{name}: {' × '.join(map(str, values.shape))}", fontsize=8.5)
     sides = " to ".join(str(values.shape[-1]) for values in list(maps.values())[:: len(maps) - 1])
-    text = f"Maps of the first layers follow edges and colours; later ones are coarse ({sides} pixels a side)."
+    text = f"Maps of the first layers follow edges and colours; later ones are coarse ({sides} pixels a side). Shown:"
+    text += f" the {columns} strongest of each layer."
     alt = f"An image and the {columns} strongest feature maps of each of {len(maps)} layers."
     return describe(fig, caption=text, alt=alt)
 

@@ -212,7 +212,7 @@ def dropout_while_scoring(right: Mapping[int, Mapping[str, ArrayLike]]) -> Figur
     n = len(next(iter(flags.values())))
     return describe(
         fig,
-        caption="The same weights get another accuracy in each way of scoring. Lines are 95% intervals of"
+        caption="The same weights, each scored in all ways. Lines are 95% intervals of"
         f" {n:,} images; one network each, and a short run.",
         alt=f"Bars of validation accuracy by blocks a layer, scored in {', '.join(ways)}.",
         provenance="trained in this notebook",
