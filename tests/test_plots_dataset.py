@@ -116,6 +116,20 @@ def test_a_phone_has_a_long_legend_in_lines() -> None:
     assert legend.get_window_extent().width < drawn.bbox.width
 
 
+def test_a_phone_has_the_images_of_five_classes_above_those_of_the_others() -> None:
+    drawn = plots.gallery(DRAWN, torch.arange(20).view(10, 2), NAMES)
+    assert style.phone_svg(drawn)
+    places = {axes.get_title(): axes.get_subplotspec() for axes in drawn.axes}
+    assert [(places[name].rowspan.start, places[name].colspan.start) for name in "aefj"] == [
+        (0, 0),
+        (0, 4),
+        (2, 0),
+        (2, 4),
+    ]
+    second = drawn.axes[10 + 7].get_subplotspec()  # the other image of class h
+    assert (second.rowspan.start, second.colspan.start) == (3, 2)
+
+
 def test_a_target_names_both_classes_the_larger_first() -> None:
     target = torch.tensor([0.25, 0.75, 0, 0, 0, 0, 0, 0, 0, 0])
     assert plots.target_words(target, NAMES) == "0.75 b\n+ 0.25 a"

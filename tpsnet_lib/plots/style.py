@@ -93,6 +93,8 @@ def phone_svg(fig: Figure) -> str:
         rows, columns, height = shapes[0][1], 1, 0.9 * shapes[0][1] * fig.get_figheight()
     elif shapes == [(2, 3)] and len(plots) > 3:
         rows, columns, height = 3, 2, 1.3 * fig.get_figheight()
+    elif shapes == [(2, 10)] and not plots:  # two images of each class: those of the last five below
+        rows, columns, height = 4, 5, 1.9 * fig.get_figheight()
     elif len(shapes) == 1 and shapes[0][0] == 2 and len(plots) == shapes[0][1]:  # an image above each panel
         rows, columns, height = shapes[0][1], 2, 1.3 * shapes[0][1]
     else:
@@ -102,6 +104,8 @@ def phone_svg(fig: Figure) -> str:
     grid = fig.add_gridspec(rows, columns, width_ratios=[1, 2] if beside else None)
     for axes, place in places.items():
         at = place.num1
+        if not plots:
+            at = at % 10 // columns * 2 * columns + at // 10 * columns + at % columns
         axes.set_subplotspec(grid[(at % rows, at // rows) if beside else divmod(at, columns)])
         if len(axes.get_shared_y_axes().get_siblings(axes)) > 1:
             axes.tick_params(labelleft=True)
