@@ -18,7 +18,7 @@ from tpsnet_lib.analysis.importance import NOISE, Importance
 from tpsnet_lib.analysis.search import Trial
 from tpsnet_lib.plots import parallel_coordinates
 from tpsnet_lib.plots import search as plots
-from tpsnet_lib.plots.style import description, svg
+from tpsnet_lib.plots.style import description, phone_svg, svg
 from tpsnet_lib.stats import Estimate
 
 RNG = np.random.default_rng(0)
@@ -76,6 +76,7 @@ def test_the_budget_is_a_map_and_two_histograms_with_the_members_on_it() -> None
 
 def test_parallel_views_have_round_ticks_colour_the_best_fifth_and_spread_choices(crowd: list[Trial]) -> None:
     figure = parallel_coordinates.parallel(crowd, {"first": ["width"], "second": ["lr", "optimizer"]})
+    assert "optimizer" in phone_svg(figure)
     first, second = figure.axes
     assert [tick.get_text() for tick in second.get_xticklabels()] == ["learning rate", "optimizer", "accuracy,\n%"]
     assert {"0.01", "0.03", "sgd", "adamax"} <= {text.get_text() for text in second.texts}

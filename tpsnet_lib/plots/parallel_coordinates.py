@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from tpsnet_lib.analysis.search import LOGARITHMIC, OPTIMIZERS, VARIABLES, Trial, trial_table
-from tpsnet_lib.plots.style import INK, describe, figure
+from tpsnet_lib.plots.style import INK, PHONE, WIDTH, describe, figure
 
 Array = NDArray[np.float64]
 BEST = 0.2  # the share of the trials that is drawn in colour
@@ -25,12 +26,16 @@ FEW = 6  # a variable of at most so many values is drawn as choices
 def parallel(trials: Sequence[Trial], views: Mapping[str, Sequence[str]]) -> Figure:
     """Parallel coordinates, a panel for each view (title: variables): a line a trial, through what was drawn to its
     accuracy. The best fifth is in colour, the rest is grey; failed trials are dashed and end at chance level."""
-    fig, axes = figure(len(views), height=2.9 * len(views), squeeze=False)
     table = trial_table(trials)
     table["accuracy"] *= 100
-    for ax, (title, names) in zip(axes[:, 0], views.items(), strict=True):
-        _parallel_view(ax, table, names)
-        ax.set_title(title, fontsize=9.5)
+
+    def draw(width: float) -> Figure:
+        fig, axes = figure(len(views), height=2.9 * len(views), width=width, squeeze=False)
+        for ax, (title, names) in zip(axes[:, 0], views.items(), strict=True):
+            _parallel_view(ax, table, names, width)
+            ax.set_title(textwrap.fill(title, round(11 * width)), fontsize=9.5)
+        return fig
+
     best = table.nlargest(max(1, round(BEST * len(table))), "accuracy")
     rates = best["lr"].quantile([0.1, 0.9])
     caption = (
@@ -40,10 +45,10 @@ def parallel(trials: Sequence[Trial], views: Mapping[str, Sequence[str]]) -> Fig
     )
     alt = "Parallel coordinates: lines from the drawn variables to the accuracy, the best fifth in colour."
     records = {trial.label: [trial.record] for trial in trials}
-    return describe(fig, caption=caption, alt=alt, records=records, unit="trials")
+    return describe(draw(WIDTH), caption=caption, alt=alt, records=records, unit="trials", narrow=lambda: draw(PHONE))
 
 
-def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str]) -> None:
+def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str], width: float) -> None:
     order = np.argsort(table["accuracy"].to_numpy(), kind="stable")
     columns = [*names, "accuracy"]
     scales = [_scale(name, table[name].iloc[order]) for name in columns]
@@ -62,8 +67,10 @@ def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str]) -> None:
         for height, text in ticks:
             ax.plot([position - 0.012, position], [height, height], color=INK, linewidth=0.8)
             ax.text(position - 0.025, height, text, ha="right", va="center", fontsize=8, color=INK, bbox=box, zorder=4)
+    letters = round(14 * width / len(columns))
     labels = [VARIABLES.get(name, "accuracy, %").replace(", ", ",\n") for name in columns]
-    ax.set_xticks(range(len(columns)), labels)
+    labels = [textwrap.fill(label, letters, replace_whitespace=False) for label in labels]
+    ax.set_xticks(range(len(columns)), labels, fontsize=8.5)
     ax.tick_params(length=0, labelcolor=INK)
     ax.set(yticks=[], xlim=(-0.3, len(columns) - 0.9))
     ax.grid(False)
