@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.analysis.final_runs import Final
-from tpsnet_lib.config import IMAGE_SIZE, MEMBERS, RunConfig
+from tpsnet_lib.config import IMAGE_SIZE, MEMBERS, ModelConfig, RunConfig
 from tpsnet_lib.data.datasets import split
 from tpsnet_lib.files import DataError, brief, project_root, read_text
 from tpsnet_lib.model_cost import count_macs, count_parameters
@@ -101,6 +102,17 @@ def published_model(name: str) -> dict[str, Any]:
     return next(row for row in published() if row["model"] == name)
 
 
+def of_layout(model: ModelConfig) -> dict[str, Any] | None:
+    """The row of `published` whose name ends with this layout, its blocks and the channels of its first layer."""
+    layout = f"[{','.join(map(str, model.blocks))}] @ {model.channels[0]}"
+    return next((row for row in published() if row["model"].endswith(layout)), None)
+
+
+def source_link(source: str) -> str:
+    """The source of a row as HTML: linked, if it names a repository (`owner/name`)."""
+    return f'<a href="https://github.com/{source}">{source}</a>' if re.fullmatch(r"[\w.-]+/[\w.-]+", source) else source
+
+
 def _published_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A line of the table with its numbers; `ValueError` for one that lacks a cell, or whose numbers are none."""
     if None in row or None in row.values():
@@ -137,6 +149,7 @@ def final_row(final: Final) -> dict[str, Any]:
         "minutes": final.minutes,
         "hardware": final.hardware + ("" if final.timed[0] in final.alone else ", beside other runs"),
         "source": f"record{'s' if len(ids) > 1 else ''} {', '.join(ids)}",
+        "alike": (of_layout(final.run.model) or {}).get("model"),
         "stamp": first.stamp,
         "records": final.counted,
     }

@@ -21,6 +21,7 @@ from tpsnet_lib.files import RecordError
 from tpsnet_lib.model import Block, ResNet
 from tpsnet_lib.runs.experiments import collect, final_ids, load_experiment
 from tpsnet_lib.runs.load_or_run import load_or_run
+from tpsnet_lib.runs.openings import before_the_rule
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.test_set import find_test, open_test, score
 
@@ -58,7 +59,10 @@ class NetworkUnderTest:
     def description(self) -> str:
         """Which network this is and what may rest on its results, in Markdown."""
         origin = "trained now, because no final record could be used" if self.trained_now else "read from the store"
-        declared = "declared final" if not self.exploratory else "exploratory: no choice may rest on its test results"
+        early = ", before declarations had to be committed" * (self.record.id in before_the_rule())
+        declared = (
+            f"declared final{early}" if not self.exploratory else "exploratory: no choice may rest on its test results"
+        )
         size = f"{self.record.metrics['parameters']:,} parameters, {self.record.metrics['macs'] / 1e6:.0f} million"
         return (
             f"The network under test is record `{self.record.id}` ({origin}; {declared}): {size} multiply-accumulates"
@@ -106,8 +110,8 @@ def recipe_of(record: Record, store: Store) -> str:
     if final.held_out or judged is None:
         return f"{text}."
     return (
-        f"{text}. No run of it kept validation images out; its rank comes from the arithmetic of its training. The best"
-        f" network by validation is *{judged.name}*."
+        f"{text}. No run of it kept validation images out: it is ranked before those whose training takes less"
+        f" arithmetic. The best network by validation is *{judged.name}*."
     )
 
 

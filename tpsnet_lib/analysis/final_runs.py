@@ -26,6 +26,7 @@ class Final:
     tests: tuple[TestResult | None, ...]
     held_out: tuple[Record, ...] = ()  # runs of the same recipe that were not fitted on the validation images
     alone: tuple[Record, ...] = ()  # the runs that had their machine to themselves
+    looks: tuple[tuple[Record, TestResult], ...] = ()  # runs that were opened undeclared: no mean or figure has them
 
     @property
     def run(self) -> RunConfig:
@@ -91,15 +92,17 @@ def finals(store: Store, dataset: str = "cifar10") -> list[Final]:
     groups: dict[tuple[str, str], dict[str, Record]] = {}
     names: dict[tuple[str, str], tuple[str, str]] = {}
     tests: dict[str, TestResult | None] = {}
+    looks: dict[tuple[str, str], dict[str, tuple[Record, TestResult]]] = {}
     for experiment in final_experiments():
         for run, record in collect(experiment, store):
             if record is None or record.failed or record.config.data.dataset != dataset:
                 continue
             test = find_test(record, store)
+            key = record.group_id, record.stamp
             if test is not None and test.exploratory:
+                looks.setdefault(key, {})[record.id] = record, test
                 continue
             tests[record.id] = test
-            key = record.group_id, record.stamp
             groups.setdefault(key, {})[record.id] = record
             names.setdefault(key, (experiment.name, run.label))
     shared = Counter(name for name, _ in names.values())
@@ -111,7 +114,8 @@ def finals(store: Store, dataset: str = "cifar10") -> list[Final]:
         alone = tuple(record for record in records if ran_alone(record, all_records))
         name = f"{name}, {label}" if shared[name] > 1 else name
         opened = tuple(tests[record.id] for record in records)
-        results.append(Final(name, records, opened, _held_out_runs(records[0], all_records), alone))
+        seen = tuple(looks.get(key, {}).values())
+        results.append(Final(name, records, opened, _held_out_runs(records[0], all_records), alone, seen))
     return _ranked(results)
 
 

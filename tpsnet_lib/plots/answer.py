@@ -28,8 +28,9 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     """Test accuracy, on a scale of the error's logarithm, against parameters, with the frontier over all rows.
 
     Rows are those of `cost.published` and `cost.final_row`: one with an `estimate` is ours, drawn with its interval;
-    one that is not `checked` is hollow, and one without an accuracy is left out. Named are ours, the original and those
-    that no other beats; in a figure for a phone, narrower than 4 inches, the former two."""
+    one that is not `checked` is hollow, and one without an accuracy is left out. Named are ours, the original, those
+    that no other beats and the one of the same layout as ours; in a figure for a phone, narrower than 4 inches, the
+    former two."""
     narrow = width < 4
     fig, axes = figure(width=width, height=4.1 if narrow else 3.6)
     measured = [row for row in rows if row.get("accuracy") is not None]
@@ -56,11 +57,14 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     place: Any = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "ncols": 1 if narrow else 2}
     axes.legend(fontsize=8, handletextpad=0.4, columnspacing=1, **place)
     best = [row for row in edge if row not in ours and row not in original]
+    best += [row for row in others if row["model"] in {mine.get("alike") for mine in ours} and row not in best]
     _name(axes, [*ours, *original, *([] if narrow else best)], measured)
     above = [row for row in others if all(row["accuracy"] > mine["accuracy"] for mine in ours)]
-    counted = f"{len(above)} of {len(others)} published networks besides the original reach more than any of ours;"
+    counted = f"{len(above)} of {len(others)} published networks besides TPSNet reach more than any of ours;"
     rank = f"{counted} each" if ours else "Each"
-    caption = f"{rank} point of the line beats all smaller networks. Published figures are their authors'."
+    on_it = ", ".join(row["model"] for row in edge if row in ours)
+    among = f" (of ours, {on_it} is on it)" if on_it else ""
+    caption = f"{rank} point of the line{among} beats all smaller networks. Published figures are their authors'."
     alt = (
         f"Test accuracy against parameters. Ours: {_listed(ours)}. The original: {_listed(original)}. Best for their"
         f" size: {_listed(edge)}. {len(others)} published networks in all besides the original."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -17,6 +18,8 @@ from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.plots.answer import accuracy_against_parameters
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import elements
+from tpsnet_lib.report.run_notebooks import profile_names
+from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import collect, load_experiment
 from tpsnet_lib.runs.records import Record, Store
 
@@ -53,14 +56,14 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
     best, *others = ours
     answers = [
         f"{as_subject(best, recipes)} (recipe <em>{escape(best.name)}</em>, {_millions(best)} million parameters,"
-        f" trained {where_trained(best)}) classifies {_linked(best, f'<strong>{best.accuracy():% value}</strong>')} of"
+        f" {where_trained(best)}) classifies {_linked(best, f'<strong>{best.accuracy():% value}</strong>')} of"
         f" the {best.opened[0][1].metrics['n']:,} test images correctly: {_mean_of(best)}.",
         f"The published TPSNet reports {100 * original['accuracy']:.2f}%; the difference is"
         f" {_difference(best, original, recipes)}{_why_not_settled(best, original, recipes)}.",
     ]
     answers += [
         f"{as_subject(other, recipes)} (recipe <em>{escape(other.name)}</em>, {_millions(other)} million,"
-        f" trained {where_trained(other)}) reaches {_linked(other, f'{other.accuracy():% value}')}"
+        f" {where_trained(other)}) reaches {_linked(other, f'{other.accuracy():% value}')}"
         f" ({other.accuracy():% interval}), {_difference(other, original, recipes)}."
         for other in others
     ]
@@ -83,14 +86,19 @@ def _linked(final: Final, number: str) -> str:
 
 
 def _described(recipes: Sequence[Final]) -> str:
-    """What the leading network is, and why it is not the best network by validation where it is not."""
+    """What the leading network is, what a published one of its layout reports, and what chose it."""
     best = leading(recipes)[0]
     model = best.run.model
     blocks, channels = ("-".join(map(str, numbers)) for numbers in (model.blocks, model.channels))
     kind = "ResNet" if model.residual else "plain network"
-    shape = f"The recipe <em>{escape(best.name)}</em> trains a {kind} of {blocks} blocks, {channels} channels"
+    shape = f"<em>{escape(best.name)}</em> is a {kind} of {blocks} blocks, {channels} channels"
+    if alike := cost.of_layout(model):
+        shape += f" (a published one: {alike['accuracy']:.2%})"
     if not best.held_out:
-        return f"{shape}; validation did not choose it, whatever its name: no run of it kept images out."
+        count = sum(each.name.partition(",")[0] not in profile_names() for each in recipes if each.opened)
+        early = all(record.id in openings.before_the_rule() for record in best.counted)
+        rule = ', and older than <a href="#openings-shown">the rule of declaration</a>' if early else ""
+        return f"{shape}, the highest of {count} recipes opened on the test set, not chosen by validation{rule}."
     judged = best_by_validation(recipes)
     return f"{shape}." if judged in (best, None) else f"{shape}; validation chose <em>{escape(judged.name)}</em>."
 
@@ -99,10 +107,11 @@ def _time(final: Final) -> str:
     """The time of one run on its hardware, the mean of how many, and how the others of the recipe shared a machine."""
     beside = [record for record in final.counted if record not in final.timed]
     time = f"<em>{escape(final.name)}</em> takes {_linked(final, duration(60 * final.minutes))}"
-    time += f" on {final.timed[0].hardware} ({_runs(final.timed)} {'alone' if final.alone else 'side by side'}"
+    hardware = re.sub(r"\(R\)| Processor", "", final.timed[0].hardware)
+    time += f" on {hardware} ({_runs(final.timed)} {'alone' if final.alone else 'side by side'}"
     if final.alone and beside:
         slower = duration(sum(record.metrics["seconds"] for record in beside) / len(beside))
-        time += f"; {slower}, {_runs(beside)} side by side"
+        time += f"; {slower} for {len(beside)} side by side"
     return f"{time})"
 
 
@@ -158,7 +167,8 @@ def _mean_of(final: Final) -> str:
     estimate = final.accuracy()
     if len(final.opened) == 1:
         return f"one run, 95% interval over the images {estimate:% interval}"
-    return f"the mean of {_linked(final, f'{len(final.opened)} seeds')}, 95% interval {estimate:% interval}"
+    seeds = _linked(final, f"{len(final.opened)} seeds")
+    return f"the mean of {seeds}, 95% interval {estimate:% interval} over seeds alone"
 
 
 VERDICTS = {  # on `ours is better than the original`, in words
@@ -201,7 +211,7 @@ def answer_table(recipes: Sequence[Final]) -> str:
             "network": row["model"],
             "parameters": f"{row['parameters'] / 1e6:.2f} M",
             "test accuracy": f"{100 * row['accuracy']:.2f}%",
-            "n": f"{row['n']:,.0f} {row['n_of']}" if row.get("n") else None,
+            "n": _runs_of(row),
             "epochs": f"{row['epochs']:g}" if row.get("epochs") else None,
         }
         for row in rows[:6]
@@ -209,6 +219,13 @@ def answer_table(recipes: Sequence[Final]) -> str:
     return elements.table(
         table, list(table[0]), "Ours, the original, and the three best published figures that were checked."
     )
+
+
+def _runs_of(row: Mapping[str, Any]) -> str:
+    """How many runs an accuracy is the mean of: one, where the number is that of the test images."""
+    if row.get("n_of") == "images":
+        return "1 run"
+    return f"{row['n']:,.0f} {row['n_of']}" if row.get("n") else f"{row['n_of']}, number not given"
 
 
 def common_budget(rows: Sequence[judge.Row]) -> str:

@@ -10,9 +10,9 @@ from html import escape
 from markupsafe import Markup
 
 from tpsnet_lib import __version__, stats
-from tpsnet_lib.analysis import recipe_glossary
-from tpsnet_lib.analysis.final_runs import Final, leading
-from tpsnet_lib.analysis.training import SMALLEST_GAIN
+from tpsnet_lib.analysis import cost, recipe_glossary
+from tpsnet_lib.analysis.final_runs import Final, finals, leading
+from tpsnet_lib.analysis.training import SMALLEST_GAIN, undeclared_seeds
 from tpsnet_lib.claims import judge, mistakes
 from tpsnet_lib.model_cost import layer_costs
 from tpsnet_lib.plots import network_drawing, training
@@ -112,7 +112,8 @@ def _why_described(final: Final) -> str:
     why = (
         "Its accuracy on validation images is the highest of the final recipes."
         if final.held_out
-        else "Recipes that validation cannot judge are ranked by the arithmetic of training; this one stands first."
+        else "Validation cannot judge it; it comes first for the arithmetic of its training alone (MACs of an image,"
+        " times epochs)."
     )
     ablation = load_experiment("ablation").runs[0].config
     ablated = {row["ingredient"] for row in recipe_glossary.in_words(ablation)}
@@ -136,15 +137,14 @@ def _linked(text: str) -> str | Markup:
 
 def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     """A line a test, its verdict first; the original's words, grounds and records are folded."""
-    smallest = f"{100 * stats.SMALLEST_EFFECT:.0f} point unless the test names another"
+    smallest = f"{100 * stats.SMALLEST_EFFECT:.0f} point, unless the test names another"
     about = (
-        f"{judge.describe_table(rows)} A test holds if its interval lies above 0 (below"
-        " the effect, where the claim is that a difference is small), does not hold if the"
-        f" interval leaves no room for the smallest effect of interest ({smallest}; {100 * SMALLEST_GAIN:g} beside"
-        " published accuracies on the first screen), and shows no difference that matters if it lies within that effect"
-        " on both sides of 0. Otherwise, or if its p (of what the verdict rejects: no"
-        " difference, or one of the smallest effect), adjusted over all tests, is above 0.05, it is not settled: the"
-        " intervals are unadjusted."
+        f"{judge.describe_table(rows)} The smallest effect that matters is {smallest} ({100 * SMALLEST_GAIN:g} beside"
+        " published accuracies). An interval within it on both sides of 0 shows no difference that matters. Else a test"
+        " holds if its interval lies above 0 (below the effect, where the claim is that a difference is small), and"
+        " does not hold if the interval lies below the effect. What is left is not settled, and so is a verdict whose p"
+        f" is above {stats.ALPHA:g} after adjustment: the intervals are unadjusted, and one far from 0 may settle"
+        " nothing."
     )
     lines = [
         {
@@ -184,10 +184,17 @@ def _mistakes(store: Store, names: Mapping[str, str]) -> str:
         for name, (did, say) in MISTAKES.items()
     ]
     return (
-        f"<ol>{''.join(items)}</ol>{_earlier_epochs(store, names)}"
+        f"<ol>{''.join(items)}</ol>{_undeclared_seeds(store)}{_earlier_epochs(store, names)}"
         f'<p><a href="#{MISTAKES_SHOWN}">Chapter 4 shows how each was measured</a>; <a href="#{RANKINGS}">the runs of'
         f' the second</a>, <a href="#{SEEDS}">of the third</a>.</p>'
     )
+
+
+def _undeclared_seeds(store: Store) -> str:
+    """What the seeds that were opened undeclared would change in the third mistake; empty if there are none."""
+    gap = cost.published_model("Model 2")["accuracy"] - cost.published_model("Model 1")["accuracy"]
+    text = re.sub(r"\*(.+?)\*", r"<em>\1</em>", escape(undeclared_seeds(finals(store), gap)))
+    return f"<p>{text}</p>" if text else ""
 
 
 def _earlier_epochs(store: Store, names: Mapping[str, str]) -> str:
@@ -198,11 +205,12 @@ def _earlier_epochs(store: Store, names: Mapping[str, str]) -> str:
         return ""
     points = [f"{100 * excess:+.2f}".replace("-", "−") for _, excess, _ in earlier]
     searched = sum(names.get(run.id, "").startswith("search") for run, _, _ in earlier)
+    trials = "all" if searched == len(earlier) else f"{searched:,} of them"
     listed = ", ".join(f"{elements.record_link(run[0].id)} {more}" for run, more in zip(earlier, points, strict=True))
     return (
         '<details class="folded sources"><summary>The runs of the first mistake</summary>'
         f"<p>These {len(earlier):,} runs would report another epoch than the last, with so many points more"
-        f" ({searched:,} of them are trials of random searches): {listed}. The"
+        f" ({trials} are trials of random searches): {listed}. The"
         f" {len(runs) - len(earlier):,} others (every run that kept validation images out and has more than one epoch)"
         " would report the last epoch, and add 0.</p></details>"
     )
@@ -215,8 +223,9 @@ def _emphasis(text: str) -> str:
 def _made() -> str:
     records = [record for record in Store(committed_folder()).all() if not record.failed]  # not this machine's runs
     finished = max((str(record.provenance.get("finished", "")) for record in records), default="")
-    age = f" The newest of its {len(records):,} records is of {finished[:10]}; a younger run is not in it." * bool(
-        finished
+    age = (
+        f" The newest of its {len(records):,} committed records is of {finished[:10]}; a younger run is not in it."
+        * bool(finished)
     )
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     return (

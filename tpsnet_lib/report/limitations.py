@@ -60,16 +60,12 @@ def _of_accuracy(leading: Sequence[tuple[str, Final]]) -> list[str]:
 
 
 def _rank(final: Final) -> str:
-    """Whose networks report no more than ours, and what a published network of the same blocks and channels reports."""
+    """Whose networks report no more than ours."""
     published = [row for row in cost.published() if row["parameters"] < PARAMETER_BUDGET]
     original = next(row for row in published if row["model"] == "TPSNet")
     below = [row for row in published if row["accuracy"] <= final.accuracy().value]
     own = sum(row["source"] == original["source"] for row in below)
-    layout = f"[{','.join(map(str, final.run.model.blocks))}] @ {final.run.model.channels[0]}"
-    same = [f"{row['model']}, reports {row['accuracy']:.2%}" for row in published if row["model"].endswith(layout)]
-    alike = f" A published network of its blocks and channels, {escape(same[0])}." if same else ""
-    rank = f" Of the {len(below)} that report no more than <em>{escape(final.name)}</em>, {own} are the original's own."
-    return f"{rank}{alike}"
+    return f" Of the {len(below)} that report no more than <em>{escape(final.name)}</em>, {own} are the original's own."
 
 
 def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final]) -> list[str]:
@@ -90,9 +86,9 @@ def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final
         '<span id="intervals">'
         "The interval of a mean is Student's t over the seeds, on these test images. That of a difference from the"
         " original adds two variances: of seeds, s² (1/k + 1) for our k runs and its one, with s ="
-        f" {100 * sd:.2f} points pooled over our recipes ({freedom} degrees of freedom); and of the images,"
-        " p (1 − p) / n on either side, taken as independent. A difference of less than"
-        f" {100 * training.SMALLEST_GAIN:g} points would not matter there. The verdicts of all opened recipes are"
+        f" {100 * sd:.2f} points pooled over our recipes ({freedom} degrees of freedom; the sum has Welch and"
+        " Satterthwaite's); and of the images, p (1 − p) / n on either side, taken as independent. A difference of less"
+        f" than {100 * training.SMALLEST_GAIN:g} points would not matter there. The verdicts of all opened recipes are"
         " adjusted together by Holm's method.</span></details>",
     ]
 
