@@ -122,10 +122,11 @@ def _choices(values: pd.Series[Any], unique: Sequence[Any]) -> tuple[Array, list
 
 
 def round_numbers(low: float, high: float, log: bool) -> list[float]:
-    """Numbers that a person would choose for the ticks of an axis: 1 and 3 of each decade, or steps of 1, 2 and 5."""
+    """Numbers that a person would choose for the ticks of an axis: powers of 10, with 3 times these between them where
+    they are few; or steps of 1, 2 and 5."""
     if log:
         decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-        marks = [factor * 10.0**decade for decade in decades for factor in (1, 3)]
+        marks = [factor * 10.0**decade for decade in decades for factor in ((1, 3) if high < 300 * low else (1,))]
     else:
         marks = list(MaxNLocator(5, steps=[1, 2, 4, 5, 10]).tick_values(low, high))
     ends = (low / 1.1, high * 1.1) if log else (low - 0.02 * (high - low), high + 0.02 * (high - low))

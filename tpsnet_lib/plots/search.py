@@ -150,8 +150,8 @@ def good_values(
         rates["accuracy"] *= 100
         ax = axes.flat[len(names)]
         _values_panel(ax, rates, "lr", best)
-        ax.set(xlabel=f"learning rate, SGD alone (n = {len(rates)})", ylabel="")
-        winners.append(f"SGD's learning rate {best.low:.2g} to {best.high:.2g}")
+        ax.set(xlabel="learning rate, SGD alone", ylabel="")
+        winners.append(f"SGD's learning rate {best.low:.2g} to {best.high:.2g} (n = {len(rates)})")
     for ax in axes.flat[len(names) + bool(of_sgd) :]:
         ax.axis("off")
     caption = (
