@@ -15,7 +15,8 @@ from statsmodels.stats.proportion import proportion_confint
 
 REPORT = Path(__file__).parent.parent / "report"
 POINT, PENDING = 0.01, (math.nan, math.nan, math.nan, 0, math.inf)
-DEFAULTS = {"stem": 16, "pool": 8, "kernels": [3], "skip_kernels": [1], "dropout": 0.0, "block_dropout": 0.0}
+DEFAULTS = {"blocks": [13, 13, 13], "channels": [32, 64, 128], "stem": 16, "pool": 8, "kernels": [3]}
+DEFAULTS |= {"skip_kernels": [1], "dropout": 0.0, "block_dropout": 0.0}
 ORIGINAL = {"lr": 0.01, "nesterov": False, "schedule": "cosine", "label_smoothing": 0.0, "rotation": 5.0}
 
 

@@ -46,7 +46,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
     ],
     "accuracy of two_cores": [
         r"\(recipe two_cores ?, [\d.]+ million, [\w ]+\) reaches ([\d.]+%)",
-        r"\(two_cores\) [\d.]+ M ([\d.]+%)",
+        r"\(two_ ?cores\) [\d.]+ M ([\d.]+%)",
     ],
     "best against TPSNet": [rf"; the difference is {POINTS}", rf"\bbest against [\d.]+% of a single run: {POINTS}"],
     "two_cores against TPSNet": [
@@ -91,7 +91,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         r"Of (\d+) pairs of runs of one recipe with another seed, (\d+) are",
     ],
     "spread of seeds": [r"\(standard deviation ([\d.]+) points\)", r"; one run's standard deviation is (\d+\.\d+)\."],
-    "Model 2 against Model 1": [rf"images alone the difference is {POINTS}", rf"Model 2 - Model 1: {POINTS}"],
+    "Model 2 against Model 1": [rf"images alone the difference is {POINTS}", rf"Model 2 \([\d.]+%\) - Model 1 \([\d.]+%\): {POINTS}"],
     "three layers against two": [
         rf"Three residual layers beat two, at matched parameters {POINTS}",
         rf"\bN: N=3 over N=2 [\w ]+ {POINTS}",
@@ -106,7 +106,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
     ],
     "SGD against the Adam family": [
         rf"Random trials with SGD beat those with the Adam family, SGD at rates of 0\.01 [^(]*? {POINTS}",
-        rf"SGD at rates of 0\.01 to 1, minus Adam: {POINTS}",
+        rf"SGD \(0\.01–1\) minus Adam: {POINTS}",
     ],
     "0.01 among the best rates": [
         rf"0\.01 is among the best rates for SGD: [^(]*? {POINTS}",
@@ -237,7 +237,7 @@ def test_it_lists_every_record_of_its_commit_and_younger_ones_are_named() -> Non
     if younger:
         names = ", ".join(record.id for record in younger)
         warnings.warn(f"{len(younger)} records are younger than report/index.html: {names}", stacklevel=1)
-    count = re.search(r"The newest of its ([\d,]+) records is of (\d{4}-\d\d-\d\d)", TEXT)
+    count = re.search(r"The newest of its ([\d,]+) committed records is of (\d{4}-\d\d-\d\d)", TEXT)
     committed = [record for record in Store(committed_folder()).all() if record.id in LISTED]
     assert count is not None
     assert int(count[1].replace(",", "")) == len(committed)
@@ -291,5 +291,5 @@ def test_a_number_is_traced_to_its_records_by_links() -> None:
 
 
 def test_it_says_its_age() -> None:
-    assert re.search(r"This page was built on \d{4}-\d\d-\d\d\. The newest of its [\d,]+ records is of \d{4}", TEXT)
+    assert re.search(r"This page was built on \d{4}-\d\d-\d\d\. The newest of its [\d,]+ committed records is of \d{4}", TEXT)
     assert "host" not in visible(HTML).footer.get_text().lower()
