@@ -113,7 +113,7 @@ def test_the_confusion_matrix_and_recall_are_scikit_learns(tiny_record):
 def test_the_worst_errors_are_errors_of_the_highest_confidence(tiny_record):
     found = room(POOR, tiny_record)
     found |= {"reference": "", "reference_labels": SimpleNamespace(
-        find_reference=lambda *a: None, load_reference=lambda *a: SimpleNamespace(notes=(), sources="")
+        find_reference=lambda *a: None, load_reference=lambda *a: SimpleNamespace(notes=(), sources="", people=None)
     )}  # fmt: skip
     found = run(found, "worst")
     confidence, worst = found["confidence"], found["worst"]
