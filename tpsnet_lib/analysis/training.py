@@ -112,20 +112,6 @@ def seed_groups(finals: Iterable[Final]) -> dict[str, list[float]]:
     }
 
 
-def undeclared_seeds(finals: Sequence[Final], difference: float) -> str:
-    """What the seeds that were opened undeclared, and are left out, would change: their recipe's mean, and the pairs
-    of `pairs_apart`; in Markdown, empty if there are none."""
-    groups, parts = seed_groups(finals), []
-    for final in (final for final in finals if final.looks):
-        groups[final.name] = [test.metrics["accuracy"] for _, test in (*final.opened, *final.looks)]
-        seeds = ", ".join(f"{record.config.seed} ({test.metrics['accuracy']:.2%})" for record, test in final.looks)
-        parts.append(f"seed {seeds} of *{final.name}*, whose mean would be {stats.mean(groups[final.name]):% value}")
-    if not parts:
-        return ""
-    apart, pairs = pairs_apart(groups.values(), difference)
-    return f"With {'; '.join(parts)}, opened undeclared and left out: {apart} of {pairs} pairs."
-
-
 def pairs_apart(groups: Iterable[Sequence[float]], difference: float) -> tuple[int, int]:
     """How many pairs of runs within a group differ by at least `difference`, and how many pairs there are."""
     gaps = [abs(a - b) for values in groups for a, b in combinations(values, 2)]

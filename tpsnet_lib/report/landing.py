@@ -12,7 +12,7 @@ from markupsafe import Markup
 from tpsnet_lib import __version__, stats
 from tpsnet_lib.analysis import cost, recipe_glossary
 from tpsnet_lib.analysis.final_runs import Final, finals, leading
-from tpsnet_lib.analysis.training import SMALLEST_GAIN, undeclared_seeds
+from tpsnet_lib.analysis.training import SMALLEST_GAIN, pairs_apart, seed_groups
 from tpsnet_lib.claims import judge, mistakes
 from tpsnet_lib.model_cost import layer_costs
 from tpsnet_lib.plots import network_drawing, training
@@ -191,10 +191,20 @@ def _mistakes(store: Store, names: Mapping[str, str]) -> str:
 
 
 def _undeclared_seeds(store: Store) -> str:
-    """What the seeds that were opened undeclared would change in the third mistake; empty if there are none."""
+    """What the seeds that were opened undeclared, and are left out, would change in the third mistake: their recipe's
+    mean, and the pairs of runs that differ; empty if there are none."""
+    recipes, parts = finals(store), []
+    groups = seed_groups(recipes)
+    for final in (final for final in recipes if final.looks):
+        groups[final.name] = [test.metrics["accuracy"] for _, test in (*final.opened, *final.looks)]
+        seeds = ", ".join(f"{record.config.seed} ({test.metrics['accuracy']:.2%})" for record, test in final.looks)
+        mean = f"{stats.mean(groups[final.name]):% value}"
+        parts.append(f"seed {seeds} of <em>{escape(final.name)}</em>, whose mean would be {mean}")
+    if not parts:
+        return ""
     gap = cost.published_model("Model 2")["accuracy"] - cost.published_model("Model 1")["accuracy"]
-    text = re.sub(r"\*(.+?)\*", r"<em>\1</em>", escape(undeclared_seeds(finals(store), gap)))
-    return f"<p>{text}</p>" if text else ""
+    apart, pairs = pairs_apart(groups.values(), gap)
+    return f"<p>With {'; '.join(parts)}, opened undeclared and left out: {apart} of {pairs} pairs.</p>"
 
 
 def _earlier_epochs(store: Store, names: Mapping[str, str]) -> str:
