@@ -27,7 +27,7 @@ def chapter(monkeypatch: pytest.MonkeyPatch) -> Chapter:
     said: list[str] = []
     monkeypatch.setattr(tasks, "finding", said.append)
     room: dict[str, Any] = {**SETTINGS, "live_depths": [1, 4]}
-    monkeypatch.setattr(tasks, "_notebook_names", lambda: room)
+    monkeypatch.setattr(tasks, "notebook_names", lambda: room)
 
     def run(*ids: str, **changes: tuple[str, str]) -> tuple[dict[str, Any], list[str]]:
         for cell in ids:

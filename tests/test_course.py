@@ -46,6 +46,15 @@ def test_without_cifar_the_lab_opens_on_synthetic_images_and_says_so(
         course.open_lab("cifar")
 
 
+def test_a_parameter_of_another_type_is_refused_before_anything_is_read(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(course, "notebook_names", lambda: {"profile": "quick", "live_depths": 8, "live_steps": 30})
+    with pytest.raises(ConfigError, match=r"^parameter live_depths is 8: give a value such as \[1, 4, 8\]$"):
+        course.open_lab("shapes10")
+    assert lines == []
+
+
 def test_a_name_that_is_not_defined_is_explained(lines: list[str]) -> None:
     class Shell:
         def __init__(self) -> None:

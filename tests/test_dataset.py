@@ -51,7 +51,7 @@ def chapter(monkeypatch: pytest.MonkeyPatch) -> Chapter:
     def run(images: torch.Tensor, *ids: str, answers: Mapping[str, str] = {}) -> tuple[dict[str, Any], list[str]]:
         lab = lab_of(images)
         room: dict[str, Any] = {"lab": lab, "display": lambda table: None, "draws": 300}
-        monkeypatch.setattr(tasks, "_notebook_names", lambda: dict(room))
+        monkeypatch.setattr(tasks, "notebook_names", lambda: dict(room))
         exec(SOURCES["imports"], room)
         room |= {"finding": said.append, "images": images, "labels": lab.all_train.labels}
         room |= {"train": lab.train, "validation": lab.validation, "names": lab.class_names}

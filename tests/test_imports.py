@@ -84,6 +84,8 @@ analysis/corruptions
 analysis/near_duplicates
 plots/style
 tasks
+report/notebook_files
+report/run_notebooks
 course
 plots/dataset
 plots/network_drawing
@@ -101,8 +103,6 @@ claims/mistakes
 report/pictures
 report/elements
 report/sanitise
-report/notebook_files
-report/run_notebooks
 report/student_copies
 report/tidy_html
 report/notebook_html

@@ -163,3 +163,25 @@ def test_the_estimate_is_the_sum_of_the_seconds_of_the_chosen_notebooks(tmp_path
     profile = run_notebooks.Profile("x", {}, {}, {"01_a": 70, "02_b": 400}, 60, "2 cores")
     assert run_notebooks.estimate(profile, folder=tmp_path) == "about 8 minutes on 2 cores"
     assert run_notebooks.estimate(profile, only=["01"], folder=tmp_path) == "about 1 minute on 2 cores"
+
+
+# In the kernel of a notebook
+
+
+def of_another_type(value):
+    """The smallest values of another type than a parameter's."""
+    if isinstance(value, list):
+        return [value[0], [], [str(value[0])]]
+    return [[value], len if isinstance(value, str) else "six"]
+
+
+@pytest.mark.parametrize("path", run_notebooks.choose(), ids=lambda path: path.stem)
+def test_every_parameter_of_another_type_is_refused_in_one_line_that_names_it(path):
+    (cell,) = (c for c in nbformat.read(path, as_version=4).cells if "parameters" in c.metadata.get("tags", []))
+    given = {}
+    exec(cell.source, given)
+    run_notebooks.check_parameters(given)
+    for name in [name for name in given if not name.startswith("__")]:
+        for wrong in of_another_type(given[name]):
+            with pytest.raises(ConfigError, match=f"^parameter {name} is [^\n]*: give a value such as [^\n]*$"):
+                run_notebooks.check_parameters({**given, name: wrong})

@@ -201,6 +201,7 @@ def test_a_space_is_found_by_name_or_written_out_and_a_fault_is_one_line() -> No
         "variables: {speed: [1]}": "speed",
         "variables: {lr: []}": "lr",
         "varables: {lr: [0.1]}": "varables",
+        "{variables: {lr: [0.1]}, budget: {macs: 15}}": "no draw of 1000 is under its budget",
     }.items():
         with pytest.raises(ConfigError, match=named) as caught:
             search.read_space(wrong, spaces)

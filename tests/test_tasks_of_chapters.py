@@ -54,7 +54,7 @@ def test_every_task_takes_any_answer(number: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(tasks, "finding", said.append)
     monkeypatch.setattr("tpsnet_lib.course.explore", lambda draw, **knobs: None)
     room, asked = tasks_of(number)
-    monkeypatch.setattr(tasks, "_notebook_names", lambda: room)
+    monkeypatch.setattr(tasks, "notebook_names", lambda: room)
     solutions = project_root() / "notebooks" / "solutions"
     (solved,) = solutions.glob(f"{number}_*.py")
     assert sorted(asked) == sorted(
@@ -88,7 +88,7 @@ def test_the_checks_fail_in_a_students_copy_and_pass_once_it_is_solved(
     monkeypatch.setattr(tasks, "finding", lambda text: None)
     monkeypatch.setattr("tpsnet_lib.course.explore", lambda draw, **knobs: None)
     room, asked = tasks_of(number)
-    monkeypatch.setattr(tasks, "_notebook_names", lambda: room)
+    monkeypatch.setattr(tasks, "notebook_names", lambda: room)
     worked = {name: tasks._worked(name) for name in asked}
     (path,) = (project_root() / "notebooks").glob(f"{number}_*.ipynb")
     cells = student_copies.student_copy(nbformat.read(path, as_version=4)).cells
@@ -176,7 +176,7 @@ def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(monkeypatc
     said: list[str] = []
     monkeypatch.setattr(tasks, "finding", said.append)
     room, asked = tasks_of("04")
-    monkeypatch.setattr(tasks, "_notebook_names", lambda: room)
+    monkeypatch.setattr(tasks, "notebook_names", lambda: room)
     step = asked["training step"]
     step.check(without("optimizer.zero_grad()"))
     assert "Value 3 of 3 is the first that differs" in said[-1]
@@ -195,7 +195,7 @@ def test_bytes_given_to_cdist_in_chapter_01_are_told_to_become_floats(monkeypatc
     monkeypatch.setattr(tasks, "finding", said.append)
     monkeypatch.setattr("tpsnet_lib.course.explore", lambda draw, **knobs: None)
     room, asked = tasks_of("01")
-    monkeypatch.setattr(tasks, "_notebook_names", lambda: room)
+    monkeypatch.setattr(tasks, "notebook_names", lambda: room)
     for _ in range(2):  # the first hint and the second
         asked["nearest mean"].check(lambda images, means: torch.cdist(images.flatten(1), means.flatten(1)).argmin(1))
         assert ".float()" in said.pop().partition("Hint")[2]

@@ -122,7 +122,7 @@ def _worked(name: str) -> Any:
     return None if code is None else _last_value(code, f"worked solution of {name}")
 
 
-def _notebook_names() -> dict[str, Any]:
+def notebook_names() -> dict[str, Any]:
     """A copy of the names that the notebook's cells have defined; none in plain Python."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return dict(shell.user_ns) if shell else {}
@@ -130,7 +130,7 @@ def _notebook_names() -> dict[str, Any]:
 
 def _last_value(code: str, path: str) -> Any:
     """What the last statement of a section defines, as a function, a class or a variable."""
-    names, tree = _notebook_names(), ast.parse(code, path)
+    names, tree = notebook_names(), ast.parse(code, path)
     linecache.cache[path] = (len(code), None, code.splitlines(keepends=True), path)  # for inspect, and for tracebacks
     exec(compile(tree, path, "exec"), names)
     last = tree.body[-1]

@@ -19,7 +19,7 @@ from tpsnet_lib.plain_yaml import plain_yaml
 from tpsnet_lib.runs.experiments import Run, collect, load_experiment
 from tpsnet_lib.runs.local_backend import WorkerSettings, work
 from tpsnet_lib.runs.records import Record, Store
-from tpsnet_lib.runs.search_space import Space, drawn_values, parse_space
+from tpsnet_lib.runs.search_space import Space, drawn_values, parse_space, sample
 from tpsnet_lib.stats import Estimate
 
 CHANCE = 1 / CLASSES  # the accuracy of a guess, which a failed trial counts as
@@ -96,7 +96,7 @@ def accuracies(trials: Sequence[Trial]) -> NDArray[np.float64]:
 def read_space(space: str | Mapping[str, Any], spaces: Mapping[str, Space], name: str = "mine") -> Space:
     """One of `spaces` by its name, or a space that is written out, as YAML text or as a mapping.
 
-    A name that is not there, text that is no YAML, and a space without variables are a `ConfigError` of one line."""
+    A name that is not there, text that is no YAML, and a space in which nothing fits are a one-line `ConfigError`."""
     if isinstance(space, str) and space in spaces:
         return spaces[space]
     try:
@@ -104,8 +104,10 @@ def read_space(space: str | Mapping[str, Any], spaces: Mapping[str, Space], name
     except ValueError as error:
         raise ConfigError(f"space {name}: not YAML ({error})") from None
     if isinstance(tree, str):
-        raise ConfigError(f"there is no space {brief(tree)}: {way_to(tree, list(spaces))}")
-    return parse_space(name, tree)
+        raise ConfigError(f"there is no space {brief(tree)} in report/spaces.yaml: {way_to(tree, list(spaces))}")
+    parsed = parse_space(name, tree)
+    sample(parsed, 0, 1)
+    return parsed
 
 
 def train_in_process(runs: Sequence[Run], store: Store, root: str | Path | None = None) -> list[tuple[Run, Record]]:

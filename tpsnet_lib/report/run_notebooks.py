@@ -140,11 +140,28 @@ def parameters_for(notebook: Path, profile: Profile, extra: Mapping[str, Any] | 
     return given
 
 
+def check_parameters(given: Mapping[str, Any]) -> None:
+    """Refuse, in the kernel of a notebook, a parameter that is of another type than in the profiles.
+
+    `given`: the notebook's names with their values; it is the one most of whose parameters are among them. Raises
+    `ConfigError`."""
+    notebooks: dict[str, dict[str, Any]] = {}
+    for profile in map(load_profile, profile_names()):
+        for name, own in profile.notebooks.items():
+            notebooks.setdefault(name, {}).update({**profile.parameters, **own})
+    for name, example in max(notebooks.values(), key=lambda declared: len(declared.keys() & given)).items():
+        if name in given and not _is_like(given[name], example):
+            raise ConfigError(f"parameter {name} is {brief(given[name])}: give a value such as {example!r}")
+
+
 def _fits(value: Any, default: str) -> bool:
     try:
-        expected = ast.literal_eval(default)
+        return _is_like(value, ast.literal_eval(default))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # an expression: any value may be right
         return True
+
+
+def _is_like(value: Any, expected: Any) -> bool:
     if expected is None:
         return True
     if isinstance(expected, bool) or isinstance(value, bool):
@@ -152,7 +169,8 @@ def _fits(value: Any, default: str) -> bool:
     if isinstance(expected, float):
         return isinstance(value, (int, float))
     if isinstance(expected, (list, tuple)):
-        return isinstance(value, (list, tuple))
+        items = isinstance(value, (list, tuple)) and len(value) > 0
+        return items and (not expected or all(_is_like(item, expected[0]) for item in value))
     return isinstance(value, type(expected))
 
 

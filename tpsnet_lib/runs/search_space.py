@@ -19,6 +19,7 @@ _MODEL = {spec.name for spec in fields(ModelConfig)} - {"blocks", "channels", "s
 _TRAIN = {spec.name for spec in fields(TrainConfig)}
 _EACH = ("blocks", "kernels", "skip_kernels")  # what may be drawn for each layer
 _LIMITS = {"layers": (1, 5), "width": (1, 1024), "factor": (0.1, 64)}  # of what the shape is computed from
+DEFAULTS = {"layers": 3, "width": 16, "factor": 2, "blocks": 1}  # where a space does not give them
 MAX_TRIES = 1000  # draws for one member under the budget before the space is called empty
 MAX_SHARE = 20  # draws a member that are made in the mean, at most
 MAX_DRAWS = 2000  # members of a search
@@ -85,6 +86,7 @@ def parse_space(name: str, tree: Mapping[str, Any]) -> Space:
         for choice in dimension if isinstance(dimension, list) and variable in _TRAIN else ():
             if isinstance(choice, str):  # a name that is not known would never be drawn, without a word
                 parse({"train": {variable: choice}})
+    refuse_unknown(f"space {name}: budget", budget, ("parameters", "macs"))
     parameters, macs = budget.get("parameters", PARAMETER_BUDGET), budget.get("macs", 0)
     if not isinstance(parameters, int) or not isinstance(macs, int):
         raise ConfigError(f"space {name}: budget is {brief(budget)}: give whole numbers of parameters and macs")
@@ -145,14 +147,13 @@ def sample(space: Space, seed: int, n: int, base: Mapping[str, Any] | None = Non
                 values.append(draw)
                 break
         else:
-            problem = f"no draw of {MAX_TRIES} is under its budget; widen it or the budget"
-            raise ConfigError(f"space {space.name}: {problem}")
+            raise ConfigError(f"space {space.name}: no draw of {MAX_TRIES} {_why_none_fits(space)}")
     return Draws(configs, values, tries)
 
 
 def _draw_values(space: Space, rng: random.Random) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    layers = _draw(rng, space.variables.get("layers", [3]), 0)
+    layers = _draw(rng, space.variables.get("layers", [DEFAULTS["layers"]]), 0)
     values["layers"] = layers
     for name, dimension in space.variables.items():
         if name == "layers":
@@ -176,19 +177,39 @@ def _draw(rng: random.Random, dimension: Any, last_side: int) -> Any:
     return float(f"{math.exp(rng.uniform(math.log(low), math.log(high))):.4g}")
 
 
-def _config(values: Mapping[str, Any], base: Mapping[str, Any], space: Space) -> RunConfig | None:
-    """The config of a draw; None where it is over the budget or cannot be built."""
-    layers, width, factor = values["layers"], values.get("width", 16), values.get("factor", 2)
-    blocks = values.get("blocks", 1)
+def _why_none_fits(space: Space) -> str:
+    """What is wrong with every draw: it cannot be built, or even the smallest of some is over the budget."""
+    sizes, fault = [], ""
+    for number in range(100):
+        try:
+            model = parse({"model": _model(_draw_values(space, random.Random(number)))}).model
+            sizes.append((count_parameters(model), count_macs(model)))
+        except ConfigError as error:
+            fault = str(error)
+    if not sizes:
+        return f"can be built: {fault}"
+    parameters, macs = map(min, zip(*sizes, strict=True))
+    absent = ", ".join(f"{name} ({value})" for name, value in DEFAULTS.items() if name not in space.variables)
+    not_given = f"; not given: {absent}" if absent else ""
+    return f"is under its budget: the smallest have {parameters:,} parameters and {macs:,} MACs{not_given}"
+
+
+def _model(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The network of a draw, as a config writes it."""
+    layers, width, factor, blocks = (values.get(name, default) for name, default in DEFAULTS.items())
     model: dict[str, Any] = {
         "blocks": blocks if isinstance(blocks, list) else [blocks] * layers,
         "channels": [round(width * factor ** (i + 1)) for i in range(layers)],
         "stem": width,
         "pool": values.get("pool", IMAGE_SIZE // 2 ** (layers - 1)),
     }
-    model |= {name: values[name] for name in values if name in _MODEL and name != "pool"}
+    return model | {name: values[name] for name in values if name in _MODEL and name != "pool"}
+
+
+def _config(values: Mapping[str, Any], base: Mapping[str, Any], space: Space) -> RunConfig | None:
+    """The config of a draw; None where it is over the budget or cannot be built."""
     train = {name: values[name] for name in values if name in _TRAIN}
-    tree = merged(base, {"model": model, "train": train})
+    tree = merged(base, {"model": _model(values), "train": train})
     try:  # the network alone first: most draws end here, over the budget
         return parse(tree) if _fits(parse({"model": tree["model"]}).model, space) else None
     except ConfigError:
