@@ -71,7 +71,7 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     )
     records = {row["model"]: list(row.get("records", ())) for row in ours}
     phone = None if narrow else lambda: accuracy_against_parameters(rows, PHONE)
-    return describe(fig, caption=caption, alt=alt, records=records, narrow=phone)
+    return describe(fig, caption=caption, alt=alt, records=records, phone=phone)
 
 
 def _places(rows: Rows) -> tuple[list[float], list[float]]:

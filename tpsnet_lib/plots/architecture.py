@@ -16,7 +16,7 @@ from torch import Tensor
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.architecture import DesignVariable, describe_budget
 from tpsnet_lib.analysis.groups import Group
-from tpsnet_lib.plots.style import BLUE, PALETTE, VERMILION, by_name, describe, figure
+from tpsnet_lib.plots.style import BLUE, PALETTE, VERMILION, Stack, by_name, describe, figure
 
 COLOURS = {"residual": BLUE, "plain": VERMILION}
 Losses = Mapping[tuple[int, str], Sequence[float]]  # (blocks a layer, `residual` or `plain`) -> final loss of each seed
@@ -90,7 +90,7 @@ def feature_maps(image: Tensor, maps: Mapping[str, Tensor], columns: int = 8) ->
     text = f"Maps of the first layers follow edges and colours; later ones are coarse ({sides} pixels a side). Shown:"
     text += f" the {columns} strongest of each layer."
     alt = f"An image and the {columns} strongest feature maps of each of {len(maps)} layers."
-    return describe(fig, caption=text, alt=alt)
+    return describe(fig, caption=text, alt=alt, phone=Stack(columns + 1, 0.5 * len(maps) + 0.2))
 
 
 def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
@@ -143,8 +143,11 @@ def design_variables(variables: Variables) -> Figure:
     recorded = [(variable, groups) for variable, groups in variables.values() if any(group.records for group in groups)]
     fig, axes = figure(2, 3, height=4.9, gridspec_kw={"hspace": 0.12})
     for ax, (variable, groups) in zip(axes.flat, recorded, strict=False):
-        rows = [{"level": group.label, "value": 100 * v} for group in groups for v in group.accuracies]
-        _points(ax, pd.DataFrame(rows), "level", order=[group.label for group in groups])
+        levels = [group.label.removeprefix(f"{variable.symbol}=") for group in groups]  # the title names the variable
+        rows = [
+            {"level": level, "value": 100 * v} for level, g in zip(levels, groups, strict=True) for v in g.accuracies
+        ]
+        _points(ax, pd.DataFrame(rows), "level", order=levels)
         ax.set_title(f"{variable.symbol}, {variable.name}", loc="left", fontsize=9.5, fontweight="bold")
         ax.set(xlabel="", ylabel="")
     for ax in axes.flat[len(recorded) :]:
@@ -156,7 +159,8 @@ def design_variables(variables: Variables) -> Figure:
     text = f"What each design variable changes ({describe_budget(every)}). Rings are runs; 95% t intervals."
     text += f" Panels differ in scale{_shared_network([groups for _, groups in recorded])}."
     records = by_name((group.label, group.records) for group in every)
-    return describe(fig, caption=text, alt=f"Six panels of accuracy by level. {means}.", records=records)
+    alt = f"Six panels of accuracy by level. {means}."
+    return describe(fig, caption=text, alt=alt, records=records, phone=Stack(2, 6.4))
 
 
 def _shared_network(panels: Sequence[Sequence[Group]]) -> str:

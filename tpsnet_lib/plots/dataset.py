@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tpsnet_lib.analysis.near_duplicates import NEAR_DUPLICATE
 from tpsnet_lib.data.datasets import MEAN, ImageSet
-from tpsnet_lib.plots.style import BLUE, GREEN, INK, MUTED, PALETTE, PHONE, VERMILION, data_set, describe, figure
+from tpsnet_lib.plots.style import BLUE, GREEN, INK, MUTED, PALETTE, PHONE, VERMILION, Stack, data_set, describe, figure
 
 RGB = (VERMILION, GREEN, BLUE)  # stand for red, green and blue
 
@@ -41,6 +41,7 @@ def gallery(source: ImageSet, positions: Tensor, names: Sequence[str]) -> Figure
         caption="At 32 x 32 pixels some classes are plain and others hard to tell. The first images of each class.",
         alt=f"{positions.numel()} small colour images, {rows} for each class: {', '.join(names)}.",
         provenance=_source(source.stamp, positions.numel()),
+        phone=Stack(len(names) // 2, 1.9 * fig.get_figheight(), together=True),
     )
 
 
@@ -92,6 +93,7 @@ def means_and_components(
         " Below: principal components of the thumbnails, with the share of the variance that each explains.",
         alt=f"Ten blurred colour fields, one a class, above {len(explained)} patterns that go from smooth to fine.",
         provenance=f"{data_set(stamp)}, the images that are fitted.",
+        phone=Stack(len(names) // 2, 1.9 * fig.get_figheight(), together=True),
     )
 
 
@@ -115,9 +117,10 @@ def near_duplicates(
     return describe(
         fig,
         caption=f"{closest} Left of each pair: a validation image; right: its nearest neighbour among the fitted ones;"
-        " number: likeness. The lower row is around the threshold.",
+        " number: likeness. The lower half is around the threshold.",
         alt="Eight pairs of images. Above, the closest: almost the same picture twice. Below, those at the threshold.",
         provenance=_source(images.stamp, 2 * columns, "pairs"),
+        phone=Stack(columns // 2, 1.9 * fig.get_figheight()),
     )
 
 
@@ -132,7 +135,7 @@ def augmented(rows: Mapping[str, Tensor], original: Tensor, stamp: str) -> Figur
             ax.set_axis_off()
         for number, (line, (name, row)) in enumerate(zip(axes, every.items(), strict=True)):
             if number:
-                line[0].text(1, 0.5, name.replace(" ", "\n"), ha="right", va="center", fontsize=8)
+                line[0].text(1, 0.5, name.replace(" ", "\n"), **_BESIDE)
             for epoch, image in enumerate(row):
                 titles = ("original", f"epoch {epoch}")
                 thumbnail(line[1 + epoch], image, titles[number] if number < 2 else "")
@@ -144,24 +147,35 @@ def augmented(rows: Mapping[str, Tensor], original: Tensor, stamp: str) -> Figur
         " to black; a strength of 0 always leaves it.",
         alt=f"One image, and {columns - 1} versions of it from each of: {', '.join(rows)}.",
         provenance=_source(stamp, 1, "image"),
-        narrow=lambda: draw(PHONE),
+        phone=lambda: draw(PHONE),
     )
 
 
 def mixes(rows: Mapping[str, tuple[Tensor, Tensor]], names: Sequence[str], stamp: str) -> Figure:
     """Batches with the target of each image written above it; each row is (images in [0, 1], targets [B, 10])."""
     columns = len(next(iter(rows.values()))[1])
-    fig, axes = figure(len(rows), columns, height=1.6 * len(rows) + 0.1, width=6.6, squeeze=False)
-    for number, (name, (images, targets)) in enumerate(rows.items()):
-        for ax, image, target in zip(axes[number], images, targets, strict=True):
-            thumbnail(ax, image, target_words(target, names))
-        _name_row(axes[number, 0], name)
+
+    def draw(width: float, across: bool = False) -> Figure:
+        shape, height = (columns, len(rows)), 1.5 * columns
+        if not across:
+            shape, height = shape[::-1], 1.6 * len(rows)
+        fig, axes = figure(*shape, height=height + 0.1, width=width, squeeze=False)
+        for line, (name, (images, targets)) in zip(axes.T if across else axes, rows.items(), strict=True):
+            for ax, image, target in zip(line, images, targets, strict=True):
+                thumbnail(ax, image, target_words(target, names))
+            if across:
+                line[0].set_title(f"{name}\n{line[0].get_title(loc='center')}", fontsize=8, loc="center")
+            else:
+                line[0].text(-0.1, 0.5, name.replace(" ", "\n"), transform=line[0].transAxes, **_BESIDE)
+        return fig
+
     return describe(
-        fig,
+        draw(6.6),
         caption="What is mixed in the image is mixed in its target, in the same proportion. Above each image: the"
         " target that the network is asked for.",
         alt="Four images; below, the same blended with their neighbours by mixup and by CutMix, with mixed targets.",
         provenance=_source(stamp, columns),
+        phone=lambda: draw(PHONE, across=True),
     )
 
 
@@ -234,5 +248,4 @@ def _source(stamp: str, n: int, unit: str = "images") -> str:
     return f"{data_set(stamp)}, n = {n:,} {unit}."
 
 
-def _name_row(ax: Axes, name: str) -> None:
-    ax.text(-0.1, 0.5, name.replace(" ", "\n"), transform=ax.transAxes, ha="right", va="center", fontsize=8)
+_BESIDE: Any = {"ha": "right", "va": "center", "fontsize": 8}  # the name of a row

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from tpsnet_lib.plots.style import BLUE, GRID, INK, MUTED, VERDICTS, VERMILION, WIDTH, describe, figure
+from tpsnet_lib.plots.style import BLUE, GRID, INK, MUTED, VERDICTS, VERMILION, WIDTH, Stack, describe, figure
 from tpsnet_lib.runs.records import Record
 from tpsnet_lib.stats import HOLDS, Estimate
 
@@ -63,6 +63,7 @@ def worst_errors(images: Tensor, lines: Sequence[str], record: Record, columns: 
         caption=f"The {len(images)} errors of the highest confidence: label → prediction.",
         alt="The wrong predictions of the highest confidence, each with label, prediction and confidence.",
         records=[record],
+        phone=Stack(3, 1.35 * fig.get_figheight()),
     )
 
 
@@ -86,7 +87,7 @@ def reliability(bins: Mapping[str, pd.DataFrame], risks: Mapping[float, float], 
     return describe(
         fig,
         caption="A calibrated network's points lie on the dashed line; above it the network is right more often than"
-        f" its confidence says ({n:,} test images, bins of equal counts, 95% Wilson intervals). Right: its error if it"
+        f" its confidence says ({n:,} test images, bins of equal counts, 95% Wilson intervals). Last: its error if it"
         " answers the images of the highest confidence alone.",
         alt=f"Accuracy against confidence beside the diagonal: {', '.join(bins)}. Right, error by share answered.",
         records=[record],
@@ -162,6 +163,7 @@ def heat_maps(images: Tensor, heat: Tensor, titles: Sequence[str], record: Recor
         caption="Bright places speak for the predicted class; the label stands in brackets.",
         alt="Test images, and below each the same with the places lit up that speak for the predicted class.",
         records=[record],
+        phone=Stack(3, 2 * fig.get_figheight(), together=True),
     )
 
 
@@ -225,9 +227,10 @@ def corruptions(table: pd.DataFrame, examples: Mapping[str, Tensor], records: Se
         fig,
         caption="Accuracy falls with severity, at another pace for each corruption"
         f" ({table.accuracy.iloc[0].n:,} test images, 95% Wilson intervals; severity 0: undamaged;"
-        " above: one image under the highest severity).",
+        " the image: one under the highest severity).",
         alt="Accuracy by severity under noise, blur, fog, lower contrast and pixelation, a panel each.",
         records=records,
+        phone=Stack(2, 7.5, together=True),
     )
 
 

@@ -12,11 +12,16 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from tpsnet_lib.config import IMAGE_SIZE, ModelConfig
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model_cost import LayerRow, layer_costs
-from tpsnet_lib.plots.style import BLUE, GREEN, INK, MUTED, VERMILION, WIDTH, describe, figure, png, svg
+from tpsnet_lib.plots.style import BLUE, GREEN, INK, MUTED, PHONE, VERMILION, WIDTH, describe, figure, png, svg
 
 LAYER, SKIP, PROJECTION, OTHER = BLUE, GREEN, VERMILION, "#9AA2AB"
 GAP, NARROWEST = 0.04, 0.84  # inches: between two parts; of a layer, so that its text fits
-SLOTS = {"image": 0.66, "stem": 0.8, "pool": 0.66, "linear": 0.62}  # widths of the other parts, inches
+SLOTS: dict[str | int, float] = {
+    "image": 0.66,
+    "stem": 0.8,
+    "pool": 0.66,
+    "linear": 0.62,
+}  # widths of the other parts, inches
 MIDDLE, TEXT = 1.75, 1.17  # inches from below: of the bars, and the top of the texts
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 MOST_BLOCKS = 24  # of a layer that are drawn one by one
@@ -29,55 +34,91 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
     orange ones pass a projection. Texts give channels, sizes, parameters and multiply-accumulates (MACs); a note stands
     under the title."""
     rows = layer_costs(config)
-    fig, ax = _canvas(3.1)
-    x = GAP
-    for name, side, bar in (("image", IMAGE_SIZE, MUTED), ("stem", rows[0].shape[1], OTHER)):
-        _bar(ax, x + SLOTS[name] / 2 - 0.17, 0.34, side, bar)
-        text = ["3 channels", f"{side} × {side}"] if name == "image" else _lines(rows[0])
-        _label(ax, x + SLOTS[name] / 2, [name, *text])
-        x += SLOTS[name] + GAP
-    room = WIDTH - sum(SLOTS.values()) - GAP * (len(config.blocks) + 5)
-    widths = _layer_widths([min(blocks, MOST_BLOCKS) for blocks in config.blocks], room)
-    for layer, (row, width) in enumerate(zip(rows[1:-1], widths, strict=True)):
-        _layer(ax, x, width, row, config, layer)
-        x += width + GAP
-    side = max(1, config.last_side // config.pool)
-    then = "mean" if side > 1 else ""
-    pool = [f"{config.head_pool}-pool", f"{config.pool} × {config.pool}", f"{side} × {side}", then]
-    linear = ["linear", "10 logits", "", f"{_count(rows[-1].parameters)} par."]
-    for name, height, text in (("pool", side, pool), ("linear", 3, linear)):
-        _bar(ax, x + SLOTS[name] / 2 - 0.17, 0.34, height, OTHER)
-        _label(ax, x + SLOTS[name] / 2, text)
-        x += SLOTS[name] + GAP
     totals = [sum(row.parameters for row in rows), sum(row.macs for row in rows)]
     depth = 2 + 2 * sum(config.blocks) + (len(config.blocks) if config.downsample == "pool" else 0)
     kind = "residual" if config.residual else "plain (no skips)"
     title = f"{kind}, {depth} weight layers deep:\n{totals[0]:,} parameters, {_count(totals[1])} MACs for one image"
-    ax.text(GAP, 3.03, title, fontsize=9.5, fontweight="bold", color=INK, va="top")
-    ax.text(GAP, 2.7, note, fontsize=8.5, color=MUTED, va="top")
+
+    def draw(width: float) -> Figure:
+        lines = _in_lines(["image", "stem", *range(len(config.blocks)), "pool", "linear"], width)
+        fig, axes = _canvas([2.6] * len(lines), width, top=0.5)
+        for ax, line in zip(axes, lines, strict=True):
+            _line(ax, line, width, config, rows)
+        words = title if width == WIDTH else title.replace("parameters, ", "parameters,\n")
+        axes[0].text(GAP, 3.08, words, fontsize=9.5, fontweight="bold", color=INK, va="top")
+        axes[0].text(GAP, 2.7, note if width == WIDTH else "", fontsize=8.5, color=MUTED, va="top")
+        return fig
+
     parts = "; ".join(f"{row.name}: {row.kind}, {' × '.join(map(str, row.shape))}" for row in rows)
     projected = any(_projects(config, layer) for layer in range(len(config.blocks)))
     skips = "; green skips add x" + (", orange ones project it" if projected else "") if config.residual else ""
     caption = f"A bar is a block, the higher the larger its feature map{skips}."
-    return describe(fig, caption=caption, alt=f"The network from left to right. {parts}.")
+    alt = f"The network from left to right. {parts}."
+    return describe(draw(WIDTH), caption=caption, alt=alt, phone=lambda: draw(PHONE))
+
+
+Part = str | int  # a name of `SLOTS`, or the number of a layer
+
+
+def _in_lines(parts: Sequence[Part], width: float) -> list[list[Part]]:
+    """The parts in order, in as few lines as the width allows."""
+    lines: list[list[Part]] = [[]]
+    for part in parts:
+        if sum(SLOTS.get(each, NARROWEST) + GAP for each in [*lines[-1], part]) + GAP > width and width < WIDTH:
+            lines.append([])
+        lines[-1].append(part)
+    return lines
+
+
+def _line(ax: Any, parts: Sequence[Part], width: float, config: ModelConfig, rows: Sequence[LayerRow]) -> None:
+    """Draw some parts from left to right; layers share the room that the others leave, by their blocks."""
+    side = max(1, config.last_side // config.pool)
+    pool = [
+        f"{config.head_pool}-pool",
+        f"{config.pool} × {config.pool}",
+        f"{side} × {side}",
+        "mean" if side > 1 else "",
+    ]
+    ends = {
+        "image": (IMAGE_SIZE, ["image", "3 channels", f"{IMAGE_SIZE} × {IMAGE_SIZE}"], MUTED),
+        "stem": (rows[0].shape[1], ["stem", *_lines(rows[0])], OTHER),
+        "pool": (side, pool, OTHER),
+        "linear": (3, ["linear", "10 logits", "", f"{_count(rows[-1].parameters)} par."], OTHER),
+    }
+    room = width - GAP * (len(parts) + 1) - sum(SLOTS.get(part, 0) for part in parts)
+    layers = [part for part in parts if isinstance(part, int)]
+    widths = _layer_widths([min(config.blocks[layer], MOST_BLOCKS) for layer in layers], room)
+    slots: dict[Part, float] = SLOTS | dict[Part, float](zip(layers, widths, strict=True))
+    x = GAP
+    for part in parts:
+        if isinstance(part, int):
+            _layer(ax, x, slots[part], rows[part + 1], config, part)
+        else:
+            height, text, colour = ends[part]
+            _bar(ax, x + slots[part] / 2 - 0.17, 0.34, height, colour)
+            _label(ax, x + slots[part] / 2, text)
+        x += slots[part] + GAP
 
 
 def draw_block(config: ModelConfig, layer: int = 1) -> Figure:
     """The two kinds of block of a layer (counted from 0): the first, whose skip changes the shape, and the others.
 
     He et al. 2015 (arXiv 1512.03385) for the basic order, 2016 (arXiv 1603.05027) for BN-activation-convolution."""
-    fig, ax = _canvas(2.75)
     inputs, outputs = (config.stem, *config.channels)[layer : layer + 2]
     stride = 2 if layer > 0 else 1
     first = f"first block: {inputs} to {outputs} channels, stride {stride}"
     if config.downsample == "pool":
         stride, first = 1, "first block: the shape changes before it"
-    _block(ax, 1.5, config, layer, stride, first, config.residual and _projects(config, layer))
-    _block(ax, 0.15, config, layer, 1, f"other blocks: {outputs} channels", False)
+
+    def draw(width: float) -> Figure:
+        fig, axes = _canvas([1.35, 1.35], width)
+        _block(axes[0], config, layer, stride, first, config.residual and _projects(config, layer), width)
+        _block(axes[1], config, layer, 1, f"other blocks: {outputs} channels", False, width)
+        return fig
+
     caption = "A residual block adds its input x to the correction F(x); a projection stands where the shape changes."
-    return describe(
-        fig, caption=caption, alt="Two chains of convolutions and norms, each with a skip from x to the sum."
-    )
+    alt = "Two chains of convolutions and norms, each with a skip from x to the sum."
+    return describe(draw(WIDTH), caption=caption, alt=alt, phone=lambda: draw(PHONE))
 
 
 def save_drawing(config: ModelConfig, path: str | Path) -> Path:
@@ -91,12 +132,14 @@ def save_drawing(config: ModelConfig, path: str | Path) -> Path:
     return path
 
 
-def _canvas(height: float) -> tuple[Figure, Any]:
-    """Axes in inches, without ticks."""
-    fig, ax = figure(height=height)
-    ax.set(xlim=(0, WIDTH), ylim=(0, height), aspect="equal")
-    ax.set_axis_off()
-    return fig, ax
+def _canvas(heights: Sequence[float], width: float, top: float = 0) -> tuple[Figure, Any]:
+    """Axes in inches, without ticks, below each other; the first is higher by `top`."""
+    sizes = [heights[0] + top, *heights[1:]]
+    fig, axes = figure(len(sizes), height=sum(sizes), width=width, squeeze=False, height_ratios=sizes)
+    for ax, height in zip(axes[:, 0], sizes, strict=True):
+        ax.set(xlim=(0, width), ylim=(0, height), aspect="equal")
+        ax.set_axis_off()
+    return fig, axes[:, 0]
 
 
 def _layer_widths(blocks: Sequence[int], room: float) -> list[float]:
@@ -162,44 +205,45 @@ def _label(ax: Any, x: float, lines: Sequence[str]) -> None:
         ax.text(x, TEXT - 0.15 * at, line, ha="center", va="top", fontsize=8, fontweight=weight, color=colour)
 
 
-def _block(ax: Any, y: float, config: ModelConfig, layer: int, stride: int, title: str, projects: bool) -> None:
+def _block(
+    ax: Any, config: ModelConfig, layer: int, stride: int, title: str, projects: bool, width: float = WIDTH
+) -> None:
     """One block as a chain of boxes between x and its output, with the skip above it."""
     kernel, skip = config.kernel(layer), config.skip_kernel(layer)
-    convolutions = [
-        f"conv1\n{kernel} × {kernel}" + (f", /{stride}" if stride > 1 else ""),
-        f"conv2\n{kernel} × {kernel}",
-    ]
+    box, pitch, left = (0.7, 0.9, 0.55) if width == WIDTH else (0.42, 0.5, 0.38)
+    strided = (", " if width == WIDTH else "\n") + f"/{stride}"
+    convolutions = [f"conv1\n{kernel} × {kernel}" + strided * (stride > 1), f"conv2\n{kernel} × {kernel}"]
     active = config.activation.upper() if config.activation == "gelu" else "ReLU"
     basic = config.block == "basic"
     steps = [convolutions[0], "norm1", active, convolutions[1], "norm2"]
     if not basic:
         steps = ["norm1", active, convolutions[0], "norm2", active, convolutions[1]]
-    ax.text(0.05, y + 1.15, title, fontsize=9, fontweight="bold", color=INK, va="top")
-    pitch, middle, left = 0.9, y + 0.3, 0.55
-    ax.text(0.3, middle, "$x$", ha="center", va="center", fontsize=11)
+    ax.text(0.05, 1.3, title, fontsize=9, fontweight="bold", color=INK, va="top")
+    middle, gap = 0.45, pitch - box
+    ax.text(left - 0.25, middle, "$x$", ha="center", va="center", fontsize=11)
     for at, step in enumerate(steps):
-        colour = LAYER if step.startswith("conv") else MUTED
-        _box(ax, left + pitch * at, middle, step, colour)
-        _arrow(ax, (left + pitch * at - (0.14 if at == 0 else 0.2), middle), (left + pitch * at, middle))
-    plus = left + pitch * len(steps) + 0.1
-    _arrow(ax, (plus - 0.3, middle), (plus - 0.1, middle))
+        _box(ax, left + pitch * at, middle, step, LAYER if step.startswith("conv") else MUTED, box)
+        _arrow(ax, (left + pitch * at - (0.14 if at == 0 else gap), middle), (left + pitch * at, middle))
+    plus = left + pitch * len(steps) - gap + 0.3 * pitch
+    _arrow(ax, (plus - 0.3 * pitch, middle), (plus - 0.07, middle))
     if config.residual:
         colour, text = (
             (PROJECTION, f"projection {skip} × {skip}, /{stride}, then norm") if projects else (SKIP, "x itself")
         )
-        ax.plot([0.36, 0.36, plus, plus], [middle + 0.12, y + 0.78, y + 0.78, middle + 0.1], color=colour, lw=1.6)
-        ax.text((0.36 + plus) / 2, y + 0.82, text, ha="center", va="bottom", fontsize=8.5, color=colour)
+        from_x = left - 0.19
+        ax.plot([from_x, from_x, plus, plus], [middle + 0.12, 0.93, 0.93, middle + 0.1], color=colour, lw=1.6)
+        ax.text((from_x + plus) / 2, 0.97, text, ha="center", va="bottom", fontsize=8.5, color=colour)
         ax.text(plus, middle, "+", ha="center", va="center", fontsize=13, fontweight="bold", color=colour)
     if basic:
-        _arrow(ax, (plus + 0.1, middle), (plus + 0.3, middle))
-        _box(ax, plus + 0.3, middle, active, MUTED)
+        _arrow(ax, (plus + 0.07, middle), (plus + 0.2 * pitch + 0.07, middle))
+        _box(ax, plus + 0.2 * pitch + 0.07, middle, active, MUTED, box)
     result = "x + F(x)" if config.residual else "F(x)"
-    ax.text((left + plus) / 2, y - 0.03, f"{result}: F is the chain of boxes", ha="center", fontsize=8.5, color=MUTED)
+    ax.text((left + plus) / 2, 0.09, f"{result}: F is the chain of boxes", ha="center", fontsize=8.5, color=MUTED)
 
 
-def _box(ax: Any, x: float, middle: float, text: str, colour: str) -> None:
-    ax.add_patch(Rectangle((x, middle - 0.2), 0.7, 0.4, facecolor="none", edgecolor=colour, linewidth=1.3))
-    ax.text(x + 0.35, middle, text, ha="center", va="center", fontsize=8, color=INK)
+def _box(ax: Any, x: float, middle: float, text: str, colour: str, width: float) -> None:
+    ax.add_patch(Rectangle((x, middle - 0.22), width, 0.44, facecolor="none", edgecolor=colour, linewidth=1.3))
+    ax.text(x + width / 2, middle, text, ha="center", va="center", fontsize=8, color=INK)
 
 
 def _arrow(ax: Any, start: tuple[float, float], end: tuple[float, float]) -> None:

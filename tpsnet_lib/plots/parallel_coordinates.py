@@ -45,7 +45,7 @@ def parallel(trials: Sequence[Trial], views: Mapping[str, Sequence[str]]) -> Fig
     )
     alt = "Parallel coordinates: lines from the drawn variables to the accuracy, the best fifth in colour."
     records = {trial.label: [trial.record] for trial in trials}
-    return describe(draw(WIDTH), caption=caption, alt=alt, records=records, unit="trials", narrow=lambda: draw(PHONE))
+    return describe(draw(WIDTH), caption=caption, alt=alt, records=records, unit="trials", phone=lambda: draw(PHONE))
 
 
 def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str], width: float) -> None:

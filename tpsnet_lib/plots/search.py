@@ -15,7 +15,20 @@ from numpy.typing import ArrayLike, NDArray
 from tpsnet_lib.analysis.importance import NOISE, Importance
 from tpsnet_lib.analysis.search import LOGARITHMIC, VARIABLES, Trial, accuracies, trial_table, winners_range
 from tpsnet_lib.plots.parallel_coordinates import is_choice, rank, round_numbers
-from tpsnet_lib.plots.style import BLUE, GREEN, GRID, INK, MUTED, PALETTE, PINK, VERMILION, by_name, describe, figure
+from tpsnet_lib.plots.style import (
+    BLUE,
+    GREEN,
+    GRID,
+    INK,
+    MUTED,
+    PALETTE,
+    PINK,
+    VERMILION,
+    Stack,
+    by_name,
+    describe,
+    figure,
+)
 from tpsnet_lib.runs.records import Record
 from tpsnet_lib.stats import Estimate
 
@@ -159,7 +172,8 @@ def good_values(
         f" the {len(table)} trials. Lines: local regressions; bars: medians."
     )
     alt = f"The accuracy of each trial against {', '.join(map(short_label, names))}, with regression lines."
-    return describe(fig, caption=caption, alt=alt, records=_records([*trials, *of_sgd]), unit="trials")
+    records, phone = _records([*trials, *of_sgd]), Stack(2, 3 * rows)
+    return describe(fig, caption=caption, alt=alt, records=records, unit="trials", phone=phone)
 
 
 def _values_panel(ax: Axes, table: pd.DataFrame, name: str, winners: Estimate | None) -> None:

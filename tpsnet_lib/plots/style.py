@@ -75,50 +75,61 @@ def png(fig: Figure) -> bytes:
     return small.getvalue()
 
 
+@dataclass(frozen=True)
+class Stack:
+    """How the panels of a figure stand on a phone: in so many columns, in the order of reading, and so many inches high
+    in all; `together`: what stands below a panel stays below it (a curve below its image)."""
+
+    columns: int
+    height: float
+    together: bool = False
+
+
 def phone_svg(fig: Figure) -> str:
-    """A figure as SVG text for a phone: what it was described with; else a lone panel drawn narrow, and panels in a row
-    one below the other. Empty for drawings and other grids, which scroll.
+    """A figure as SVG text as wide as a phone: drawn anew or stacked as it was described; else a lone panel drawn
+    narrow, and several one below the other.
 
     The figure itself is changed: it is drawn in its own shape first."""
-    if narrow := description(fig).narrow:
-        drawn = narrow()
-        plt.close(drawn)
-        return svg(drawn)
-    places = {axes: place for axes in fig.axes if (place := axes.get_subplotspec()) is not None}
-    shapes = [grid.get_geometry() for grid in {place.get_gridspec() for place in places.values()}]
-    plots = [axes for axes in places if axes.axison]
-    if shapes == [(1, 1)] and plots:
-        return _narrow_svg(fig, plots)
-    if shapes in ([(1, 2)], [(1, 3)]):
-        rows, columns, height = shapes[0][1], 1, 0.9 * shapes[0][1] * fig.get_figheight()
-    elif shapes == [(2, 3)] and len(plots) > 3:
-        rows, columns, height = 3, 2, 1.3 * fig.get_figheight()
-    elif shapes == [(2, 10)] and not plots:  # two images of each class: those of the last five below
-        rows, columns, height = 4, 5, 1.9 * fig.get_figheight()
-    elif len(shapes) == 1 and shapes[0][0] == 2 and len(plots) == shapes[0][1]:  # an image above each panel
-        rows, columns, height = shapes[0][1], 2, 1.3 * shapes[0][1]
-    else:
-        return ""
-    fig.canvas.draw()
-    beside = len(plots) == rows and columns == 2  # the image and its panel
-    grid = fig.add_gridspec(rows, columns, width_ratios=[1, 2] if beside else None)
-    for axes, place in places.items():
-        at = place.num1
-        if not plots:
-            at = at % 10 // columns * 2 * columns + at // 10 * columns + at % columns
-        axes.set_subplotspec(grid[(at % rows, at // rows) if beside else divmod(at, columns)])
-        if len(axes.get_shared_y_axes().get_siblings(axes)) > 1:
-            axes.tick_params(labelleft=True)
-            axes.set_ylabel(axes.get_ylabel() or fig.axes[0].get_ylabel(), visible=True)
-        if columns == 2:
-            axes.set_xlabel(textwrap.fill(axes.get_xlabel(), 20) if not beside or at % rows == rows - 1 else "")
-        names = [name.get_text() for name in axes.get_xticklabels()] if columns == 2 else []
-        if names and all(re.match(r"\w=", name) for name in names):  # the panel's title names the variable
-            axes.set_xticks(axes.get_xticks(), [name[2:] for name in names])
-        elif sum(map(len, names)) > SHORT_NAMES:
-            axes.tick_params(axis="x", labelrotation=40)
-    fig.set_size_inches(PHONE, height)
+    phone = description(fig).phone
+    if callable(phone):
+        fig = phone()
+        plt.close(fig)
+        return svg(fig)
+    placed = [(axes, place.num1) for axes in fig.axes if (place := axes.get_subplotspec()) is not None]
+    panels, count = [axes for axes, _ in placed], len({at for _, at in placed})
+    if phone is None and count <= 1:
+        return _narrow_svg(fig, panels)
+    _stack(fig, panels, phone or Stack(1, 0.9 * count * fig.get_figheight()))
     return svg(fig)
+
+
+def _stack(fig: Figure, panels: Sequence[Any], stack: Stack) -> None:
+    """Put panels into the columns of a phone; one without a name of its y axis has that of the panel before it."""
+    fig.canvas.draw()
+    before = panels[0].get_gridspec()
+    wrapped = -(-before.ncols // stack.columns)
+    rows = before.nrows * wrapped if stack.together else -(-before.nrows * before.ncols // stack.columns)
+    heights = [*(before.get_height_ratios() or [1] * before.nrows)] * wrapped if stack.together else None
+    grid = fig.add_gridspec(rows, stack.columns, height_ratios=heights)
+    names: list[str] = list(
+        itertools.accumulate((axes.get_ylabel() for axes in panels), lambda last, name: name or last)
+    )
+    for axes, name in zip(panels, names, strict=True):
+        row, column = divmod(at := axes.get_subplotspec().num1, before.ncols)
+        row, column = row + column // stack.columns * before.nrows, column % stack.columns
+        if not stack.together:
+            row, column = divmod(at, stack.columns)
+        axes.set_subplotspec(grid[row, column])
+        if len(axes.get_shared_y_axes().get_siblings(axes)) > 1:
+            axes.tick_params(labelleft=column == 0)
+        axes.set_ylabel(name if stack.columns == 1 else "", visible=True)  # shared axes hide it
+        if stack.columns > 1:
+            axes.set_xlabel(textwrap.fill(axes.get_xlabel(), 20))
+            if sum(len(tick.get_text()) for tick in axes.get_xticklabels()) > SHORT_NAMES:
+                axes.tick_params(axis="x", labelrotation=40)
+    if stack.columns > 1 and any(names):
+        fig.supylabel(names[-1], fontsize=mpl.rcParams["axes.labelsize"])
+    fig.set_size_inches(PHONE, stack.height)
 
 
 def _narrow_svg(fig: Figure, panels: Sequence[Any]) -> str:
@@ -161,7 +172,7 @@ class Description:
     provenance: str = ""
     records: tuple[str, ...] = ()
     rows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    narrow: Callable[[], Figure] | None = None  # draws it anew for a phone
+    phone: Stack | Callable[[], Figure] | None = None  # how it stacks there, or what draws it anew
 
 
 Records = Sequence[Record] | Mapping[str, Sequence[Record]]  # some by the name of a row or a trial
@@ -176,15 +187,15 @@ def describe(
     records: Records = (),
     unit: str = "runs",
     provenance: str = "",
-    narrow: Callable[[], Figure] | None = None,
+    phone: Stack | Callable[[], Figure] | None = None,
 ) -> Figure:
     """The same figure, which now carries its caption, alternative text and records; `show` displays it with them.
 
     `caption` begins with what to see. Data set, n and hardware are taken from the records, which `unit` counts, unless
-    `provenance` says what the figure stands on; records by the name of a row or a trial stay with that name. `narrow`
-    draws the figure for a phone, where `phone_svg` would not do."""
+    `provenance` says what the figure stands on; records by the name of a row or a trial stay with that name. `phone`
+    says how the panels stack there, or draws the figure anew, where `phone_svg` would not do."""
     stood_on, ids, by_row = _sources(records, unit)
-    _descriptions[figure] = Description(caption, alt, provenance or stood_on, ids, by_row, narrow)
+    _descriptions[figure] = Description(caption, alt, provenance or stood_on, ids, by_row, phone)
     return figure
 
 

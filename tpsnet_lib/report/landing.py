@@ -160,7 +160,7 @@ def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p"], caption)
     summary = "<summary>The original's words, grounds and records</summary>"
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
-    return f'<p>{_emphasis(about)}</p>{table}<p class="paper">Records: in the HTML file.</p>{details}'
+    return f"<p>{_emphasis(about)}</p>{table}{details}"
 
 
 MISTAKES = {  # what the original did, and what our records say of it
@@ -185,8 +185,8 @@ def _mistakes(store: Store, names: Mapping[str, str]) -> str:
     ]
     return (
         f"<ol>{''.join(items)}</ol>{_undeclared_seeds(store)}{_earlier_epochs(store, names)}"
-        f'<p><a href="#{MISTAKES_SHOWN}">Chapter 4 shows how each was measured</a>; <a href="#{RANKINGS}">the runs of'
-        f' the second</a>, <a href="#{SEEDS}">of the third</a>.</p>'
+        f'<p><a href="#{MISTAKES_SHOWN}">Chapter 4 shows how each was measured</a><span class="screen">;'
+        f' <a href="#{RANKINGS}">the runs of the second</a>, <a href="#{SEEDS}">of the third</a></span>.</p>'
     )
 
 
