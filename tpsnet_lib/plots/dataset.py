@@ -164,7 +164,7 @@ def mixes(rows: Mapping[str, tuple[Tensor, Tensor]], names: Sequence[str], stamp
             for ax, image, target in zip(line, images, targets, strict=True):
                 thumbnail(ax, image, target_words(target, names))
             if across:
-                line[0].set_title(f"{name}\n{line[0].get_title(loc='center')}", fontsize=8, loc="center")
+                line[0].set_title(f"{name}\n{line[0].get_title()}", fontsize=8, fontweight="normal", loc="center")
             else:
                 line[0].text(-0.1, 0.5, name.replace(" ", "\n"), transform=line[0].transAxes, **_BESIDE)
         return fig
