@@ -1,4 +1,5 @@
-"""Everyone can read the page: axe-core in Chromium finds nothing serious, wide and narrow, light and dark.
+"""Everyone can read the page: axe-core in Chromium finds nothing serious, wide and narrow, light and dark, and no figure or
+table has to be scrolled sideways on a phone.
 
 It needs Chromium, node and npm; without them it is skipped, unless TPSNET_AXE=1 says that they must be there."""
 
@@ -20,7 +21,8 @@ HERE = Path(__file__).parent / "axe"
 FAULTY = (
     '<!DOCTYPE html><html lang="en"><title>t</title><style>@media (prefers-color-scheme: dark) {.dark {color: #eee}}'
     "</style><body><main><h1>t</h1><p style='color: #ddd; background: #fff'>pale</p>"
-    "<p class='dark' style='background: #fff'>pale where dark is preferred</p><img src='data:,'></main></body></html>"
+    "<p class='dark' style='background: #fff'>pale where dark is preferred</p><img src='data:,'>"
+    "<div class='scroll' tabindex='0' style='overflow-x: auto'><p style='width: 600px'>wide</p></div></main></body></html>"
 )
 
 
@@ -70,3 +72,4 @@ def test_a_page_that_is_made_now_has_none_and_planted_faults_are_found(
     contrast = {(each["width"], each["theme"]): each["count"] for each in found if each["rule"] == "color-contrast"}
     assert contrast == {(1280, "light"): 1, (390, "light"): 1, (1280, "dark"): 2, (390, "dark"): 2}
     assert sum(each["rule"] == "image-alt" for each in found) == 4
+    assert [each["where"] for each in found if each["rule"] == "scrolls-sideways"] == [["wide"]]

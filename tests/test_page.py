@@ -259,6 +259,15 @@ def test_a_pandas_table_scrolls_and_its_numbers_stand_to_the_right(tmp_path):
     assert soup.main.style is None
 
 
+@pytest.mark.parametrize(("columns", "labels"), [(4, []), (5, ["", "b", "c", "d", "e"])])
+def test_a_row_of_a_wide_table_is_a_card_whose_cells_name_their_columns(tmp_path, columns, labels):
+    heads, cells = "".join(f"<th>{name}</th>" for name in " bcde"[:columns]), "<td>1</td>" * columns
+    html = f"<table><thead><tr>{heads}</tr></thead><tbody><tr>{cells}</tr></tbody></table>"
+    soup = soup_of(notebook(tmp_path, "01_t", shown({"text/html": html, "text/plain": "no"})))
+    assert soup.table.attrs == ({"class": ["cards"]} if labels else {})
+    assert [cell["data-label"] for cell in soup.select("[data-label]")] == labels
+
+
 def test_the_appendix_groups_records_by_all_but_the_seed_and_carries_their_histories():
     runs = [record(seed, accuracy) for seed, accuracy in ((1, 0.89), (0, 0.88))]
     soup = soup_of(records=runs)

@@ -1,4 +1,5 @@
-// Serious and critical findings of axe-core on a whole page, everything unfolded: node check.mjs CHROMIUM PAGE...
+// Serious and critical findings of axe-core on a whole page, everything unfolded, and what of it has to be scrolled
+// sideways on a phone: node check.mjs CHROMIUM PAGE...
 // Prints a JSON list; each finding names its page, width, theme, rule, and the first elements that it is about.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -33,6 +34,11 @@ for (const path of pages) {
       }
     }
   }
+  // At the last width, a phone's: figures and tables fit.
+  const wide = await page.evaluate(() =>
+    [...document.querySelectorAll(".scroll")].filter((part) => part.scrollWidth > part.clientWidth + 1)
+      .map((part) => part.innerText.trim().slice(0, 60) || part.firstElementChild.alt.slice(0, 60)));
+  if (wide.length) found.push({ path, width: 390, theme: "both", rule: "scrolls-sideways", count: wide.length, where: wide });
   await context.close();
 }
 await browser.close();

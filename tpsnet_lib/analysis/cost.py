@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,10 @@ def of_layout(model: ModelConfig) -> dict[str, Any] | None:
     return next((row for row in published() if row["model"].endswith(layout)), None)
 
 
-def source_link(source: str) -> str:
-    """The source of a row as HTML: linked, if it names a repository (`owner/name`)."""
-    return f'<a href="https://github.com/{source}">{source}</a>' if re.fullmatch(r"[\w.-]+/[\w.-]+", source) else source
+def source_link(source: str, text: str = "") -> str:
+    """The source of a row, or a text, as HTML: it leads to the repository, if the source names one (`owner/name`)."""
+    text = escape(text or source)
+    return f'<a href="https://github.com/{source}">{text}</a>' if re.fullmatch(r"[\w.-]+/[\w.-]+", source) else text
 
 
 def _published_row(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
 from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, leading, roles
-from tpsnet_lib.analysis.training import ablation, against_published, verdicts_against_published
+from tpsnet_lib.analysis.training import ablation, against_published, best_rate_at_the_end, verdicts_against_published
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.plots.answer import accuracy_against_parameters
@@ -148,7 +149,9 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> list[str]
     harmful = [row for row in changes if row.harms]
     if helpful:
         missed = escape(", ".join(dict.fromkeys(name for row in helpful for name in row.ingredients)))
-        parts.append(f'a small <em>two_cores</em> <a href="#{INGREDIENTS}">loses accuracy</a> without {missed}')
+        end = best_rate_at_the_end(changes)
+        limit = f" (by SGD, which was best at {end:g}, its largest rate)" if end else ""
+        parts.append(f'a small <em>two_cores</em> <a href="#{INGREDIENTS}">loses accuracy</a> without {missed}{limit}')
     if harmful:
         parts.append(f"it gains with {escape(', '.join(row.label for row in harmful))}")
     return [f"{'; '.join(parts)}."]
@@ -208,7 +211,7 @@ def answer_table(recipes: Sequence[Final]) -> str:
     rows = [*ours, cost.published_model("TPSNet"), *checked]
     table = [
         {
-            "network": row["model"],
+            "network": Markup(cost.source_link(row.get("source") or "", row["model"])),
             "parameters": f"{row['parameters'] / 1e6:.2f} M",
             "test accuracy": f"{100 * row['accuracy']:.2f}%",
             "n": _runs_of(row),

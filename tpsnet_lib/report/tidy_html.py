@@ -17,6 +17,7 @@ ASIDE = re.compile(
     r"|\d+\. The design game"
 )  # said to a student
 LONG = 12  # rows of a chapter's table, above which it folds
+WIDE = 5  # columns, from which on a table is too wide for a phone
 RECORD = re.compile(r"\b[0-9a-f]{12}\b")
 NUMBER = re.compile(r"[-+−±]?\s*[\d.,]+(e[-+]?\d+)?\s*(%|s|ms|M)?|nan|–|", re.IGNORECASE)
 
@@ -84,8 +85,8 @@ def link_records(soup: BeautifulSoup) -> None:
 
 
 def tidy(soup: BeautifulSoup, name: str, problems: list[str]) -> None:
-    """In place, in HTML that `clean` has read: links to notebooks lead to chapters, tables scroll, with their numbers
-    to the right; an image without alternative text is noted."""
+    """In place, in HTML that `clean` has read: links to notebooks lead to chapters, tables scroll, or are cards on a
+    phone, with their numbers to the right; an image without alternative text is noted."""
     for tag in [*soup("img", src=False), *soup("a", href=False)]:  # what `clean` has left of a hostile one
         tag.unwrap()
     for image in soup("img"):
@@ -139,6 +140,12 @@ def _tidy_table(soup: BeautifulSoup, table: Tag) -> None:
         head["scope"] = "col" if head.find_parent("thead") else "row"
     for corner in [head for head in table("th") if not head.get_text(strip=True)]:
         corner.name, corner.attrs = "td", {}  # a head without a text says nothing
+    if heads and len(heads[-1]) >= WIDE:  # a card a row on a phone, each cell behind the name of its column
+        table["class"] = "cards"
+        names = [head.get_text(" ", strip=True) for head in table("tr")[0].find_all(["td", "th"])]
+        for row in body:
+            for cell, name in zip(row, names, strict=False):
+                cell["data-label"] = name
     for cell in table(["td", "th"], string=re.compile(r"\w_\w")):  # a long name may go on in the next line
         parts = str(cell.string).split("_")
         cell.clear()
