@@ -1,5 +1,5 @@
-"""Everyone can read the page: axe-core in Chromium finds nothing serious, wide and narrow, light and dark, and no figure or
-table has to be scrolled sideways on a phone.
+"""Everyone can read the page: axe-core in Chromium finds nothing serious, wide and narrow, light and dark, and no figure
+or table has to be scrolled sideways on a phone.
 
 It needs Chromium, node and npm; without them it is skipped, unless TPSNET_AXE=1 says that they must be there."""
 
@@ -22,7 +22,8 @@ FAULTY = (
     '<!DOCTYPE html><html lang="en"><title>t</title><style>@media (prefers-color-scheme: dark) {.dark {color: #eee}}'
     "</style><body><main><h1>t</h1><p style='color: #ddd; background: #fff'>pale</p>"
     "<p class='dark' style='background: #fff'>pale where dark is preferred</p><img src='data:,'>"
-    "<div class='scroll' tabindex='0' style='overflow-x: auto'><p style='width: 600px'>wide</p></div></main></body></html>"
+    "<div class='scroll' tabindex='0' style='overflow-x: auto'><p style='width: 600px'>wide</p></div>"
+    "</main></body></html>"
 )
 
 
