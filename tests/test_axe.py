@@ -1,5 +1,5 @@
-"""Everyone can read the page: axe-core in Chromium finds nothing serious, wide and narrow, light and dark, and no figure
-or table has to be scrolled sideways on a phone.
+"""Everyone can read the page: axe-core in Chromium finds nothing serious, wide and narrow, light and dark, and nothing
+has to be scrolled sideways on a phone but code.
 
 It needs Chromium, node and npm; without them it is skipped, unless TPSNET_AXE=1 says that they must be there."""
 
