@@ -151,9 +151,7 @@ def test_the_first_screen_names_what_helps_and_what_harms(monkeypatch: pytest.Mo
     monkeypatch.setattr(first_screen, "best_rate_at_the_end", lambda rows: 0.4)
     measured: Any = [SimpleNamespace(n=3, claim="b", verdict=stats.HOLDS, budget="in small, short runs")]
     (sentence,) = first_screen._design_choices(measured, Store())
-    assert sentence.endswith(
-        "</a> without Muon (by SGD, which was best at 0.4, its largest rate); it gains with no cutout."
-    )
+    assert sentence.endswith("</a> without Muon (SGD was best at 0.4, its largest rate); it gains with no cutout.")
 
 
 def test_a_network_fitted_on_all_images_has_no_validation_accuracy(tiny_record: Record) -> None:

@@ -149,9 +149,9 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> list[str]
     harmful = [row for row in changes if row.harms]
     if helpful:
         missed = escape(", ".join(dict.fromkeys(name for row in helpful for name in row.ingredients)))
-        end = best_rate_at_the_end(changes)
-        limit = f" (by SGD, which was best at {end:g}, its largest rate)" if end else ""
-        parts.append(f'a small <em>two_cores</em> <a href="#{INGREDIENTS}">loses accuracy</a> without {missed}{limit}')
+        if rate := best_rate_at_the_end(changes):
+            missed = missed.replace("Muon", f"Muon (SGD was best at {rate:g}, its largest rate)")
+        parts.append(f'a small <em>two_cores</em> <a href="#{INGREDIENTS}">loses accuracy</a> without {missed}')
     if harmful:
         parts.append(f"it gains with {escape(', '.join(row.label for row in harmful))}")
     return [f"{'; '.join(parts)}."]
