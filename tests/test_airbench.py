@@ -28,6 +28,7 @@ for run in range(%d):
 """
 
 
+@pytest.mark.slow
 def test_both_sides_are_fitted_and_scored_on_the_same_images(tmp_path: Path) -> None:
     script = tmp_path / "airbench95.py"
     script.write_text(SCRIPT % 25)

@@ -58,6 +58,7 @@ def text(html: str) -> str:
     return " ".join(BeautifulSoup(html, "html.parser").get_text(" ").split()).replace(" ,", ",")
 
 
+@pytest.mark.slow
 def test_swapping_two_records_changes_the_answer(tiny_record: Record) -> None:
     other = replace(tiny_record, config=tiny(train__epochs=9))
     first = first_screen.answer([recipe(tiny_record, [0.95]), recipe(other, [0.94])])

@@ -48,7 +48,7 @@ def tasks_of(number: str) -> tuple[dict[str, Any], dict[str, tasks.Task]]:
     return room, {value.name: value for value in room.values() if isinstance(value, tasks.Task)}
 
 
-@pytest.mark.parametrize("number", CELLS)
+@pytest.mark.parametrize("number", [pytest.param(n, marks=pytest.mark.slow) if n == "04" else n for n in CELLS])
 def test_every_task_takes_any_answer(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(tasks, "finding", said.append)

@@ -95,6 +95,7 @@ def approximately(rows: list[dict[str, float]]) -> list[Any]:
     return [pytest.approx(row, rel=1e-5) for row in rows]  # a record keeps six digits
 
 
+@pytest.mark.slow
 def test_an_offline_run_holds_what_its_record_says(project: Path, tiny_record: Record) -> None:
     with Mirror("offline") as mirror:
         mirror.record(tiny_record, "an experiment", "a label")
