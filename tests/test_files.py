@@ -36,6 +36,27 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkey
     assert [item.name for item in tmp_path.iterdir()] == ["metrics.json"]
 
 
+def test_the_bytes_of_a_file_are_on_the_disk_before_its_name_and_its_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, int]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(handle: int) -> None:
+        done.append(("sync", os.fstat(handle).st_ino))
+        fsync(handle)
+
+    def renamed(source: Path, target: Path) -> None:
+        done.append(("rename", source.stat().st_ino))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    write_whole(tmp_path / "metrics.json", "new")
+    file, folder = (path.stat().st_ino for path in (tmp_path / "metrics.json", tmp_path))
+    assert done == [("sync", file), ("rename", file), ("sync", folder)]
+
+
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), folder_whole(tmp_path / "record") as work:
         (work / "missing" / "part").write_text("1")

@@ -138,6 +138,8 @@ def outcomes(short: bool, names: Sequence[str]) -> Iterator[Outcome]:
             state = state_of(scene, shop / "state")
             finished = ask(state, facts)
             total, whole = undisturbed(scene, copy(state, shop / "tried"))
+            if whole == finished:
+                raise RuntimeError(f"{scene.name}: the command changes nothing, so nothing can be lost")
             for mode, at_most in MODES.items():
                 if short and mode == "interrupt":
                     continue
@@ -227,6 +229,8 @@ def _tried(
         return Outcome(fault, TRACEBACK, str(error))
     if found["code"] != 0 and not scene.after:
         return Outcome(fault, WRONG, f"the command given again ended with {found['code']}")
+    if mode == "power cut" and first.code == 0 and not scene.after:  # it came after the end: what was done stays done
+        finished = whole
     lost = gone(scene, finished, whole, found, folder)
     return Outcome(fault, LOST if lost else HELD, lost)
 

@@ -31,7 +31,7 @@ SETTINGS = [
     "data.train_size=20",
     "data.validation_size=10",
 ]
-EXPERIMENT = "question: does it hold?\nbase: {base}\nruns: [{{seed: 1}}, {{seed: 2}}, {{seed: 3}}]\n"
+EXPERIMENT = "question: does it hold?\nbase: {base}\nseeds: [1, 2, 3]\n"
 
 
 @dataclass(frozen=True)
