@@ -46,7 +46,7 @@ def labels(figure: Figure) -> list[tuple[str, str]]:
 
 def texts(figure: Figure) -> list[str]:
     """What stands on the axes of a drawing."""
-    return [text.get_text() for text in (text for ax in figure.axes for text in ax.texts)]
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
 def test_gradient_norms_are_on_a_logarithmic_axis_with_a_line_a_kind() -> None:

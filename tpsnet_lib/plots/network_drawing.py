@@ -16,12 +16,8 @@ from tpsnet_lib.plots.style import BLUE, GREEN, INK, MUTED, PHONE, VERMILION, WI
 
 LAYER, SKIP, PROJECTION, OTHER = BLUE, GREEN, VERMILION, "#9AA2AB"
 GAP, NARROWEST = 0.04, 0.84  # inches: between two parts; of a layer, so that its text fits
-SLOTS: dict[str | int, float] = {
-    "image": 0.66,
-    "stem": 0.8,
-    "pool": 0.66,
-    "linear": 0.62,
-}  # widths of the other parts, inches
+Part = str | int  # of a drawing: one of `SLOTS`, or the number of a layer
+SLOTS: dict[Part, float] = {"image": 0.66, "stem": 0.8, "pool": 0.66, "linear": 0.62}  # widths in inches
 MIDDLE, TEXT = 1.75, 1.17  # inches from below: of the bars, and the top of the texts
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 MOST_BLOCKS = 24  # of a layer that are drawn one by one
@@ -57,11 +53,8 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
     return describe(draw(WIDTH), caption=caption, alt=alt, phone=lambda: draw(PHONE))
 
 
-Part = str | int  # a name of `SLOTS`, or the number of a layer
-
-
 def _in_lines(parts: Sequence[Part], width: float) -> list[list[Part]]:
-    """The parts in order, in as few lines as the width allows."""
+    """The parts in order: in one line at the full width, else in as few as the width allows."""
     lines: list[list[Part]] = [[]]
     for part in parts:
         if sum(SLOTS.get(each, NARROWEST) + GAP for each in [*lines[-1], part]) + GAP > width and width < WIDTH:
@@ -73,12 +66,8 @@ def _in_lines(parts: Sequence[Part], width: float) -> list[list[Part]]:
 def _line(ax: Any, parts: Sequence[Part], width: float, config: ModelConfig, rows: Sequence[LayerRow]) -> None:
     """Draw some parts from left to right; layers share the room that the others leave, by their blocks."""
     side = max(1, config.last_side // config.pool)
-    pool = [
-        f"{config.head_pool}-pool",
-        f"{config.pool} × {config.pool}",
-        f"{side} × {side}",
-        "mean" if side > 1 else "",
-    ]
+    mean = "mean" if side > 1 else ""
+    pool = [f"{config.head_pool}-pool", f"{config.pool} × {config.pool}", f"{side} × {side}", mean]
     ends = {
         "image": (IMAGE_SIZE, ["image", "3 channels", f"{IMAGE_SIZE} × {IMAGE_SIZE}"], MUTED),
         "stem": (rows[0].shape[1], ["stem", *_lines(rows[0])], OTHER),

@@ -111,9 +111,9 @@ def _stack(fig: Figure, panels: Sequence[Any], stack: Stack) -> None:
     rows = before.nrows * wrapped if stack.together else -(-before.nrows * before.ncols // stack.columns)
     heights = [*(before.get_height_ratios() or [1] * before.nrows)] * wrapped if stack.together else None
     grid = fig.add_gridspec(rows, stack.columns, height_ratios=heights)
-    names: list[str] = list(
-        itertools.accumulate((axes.get_ylabel() for axes in panels), lambda last, name: name or last)
-    )
+    names: list[str] = []
+    for axes in panels:
+        names.append(axes.get_ylabel() or (names[-1] if names else ""))
     for axes, name in zip(panels, names, strict=True):
         row, column = divmod(at := axes.get_subplotspec().num1, before.ncols)
         row, column = row + column // stack.columns * before.nrows, column % stack.columns

@@ -19,7 +19,7 @@ _MODEL = {spec.name for spec in fields(ModelConfig)} - {"blocks", "channels", "s
 _TRAIN = {spec.name for spec in fields(TrainConfig)}
 _EACH = ("blocks", "kernels", "skip_kernels")  # what may be drawn for each layer
 _LIMITS = {"layers": (1, 5), "width": (1, 1024), "factor": (0.1, 64)}  # of what the shape is computed from
-DEFAULTS = {"layers": 3, "width": 16, "factor": 2, "blocks": 1}  # where a space does not give them
+_DEFAULTS = {"layers": 3, "width": 16, "factor": 2, "blocks": 1}  # where a space does not give them
 MAX_TRIES = 1000  # draws for one member under the budget before the space is called empty
 MAX_SHARE = 20  # draws a member that are made in the mean, at most
 MAX_DRAWS = 2000  # members of a search
@@ -153,7 +153,7 @@ def sample(space: Space, seed: int, n: int, base: Mapping[str, Any] | None = Non
 
 def _draw_values(space: Space, rng: random.Random) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    layers = _draw(rng, space.variables.get("layers", [DEFAULTS["layers"]]), 0)
+    layers = _draw(rng, space.variables.get("layers", [_DEFAULTS["layers"]]), 0)
     values["layers"] = layers
     for name, dimension in space.variables.items():
         if name == "layers":
@@ -189,14 +189,14 @@ def _why_none_fits(space: Space) -> str:
     if not sizes:
         return f"can be built: {fault}"
     parameters, macs = map(min, zip(*sizes, strict=True))
-    absent = ", ".join(f"{name} ({value})" for name, value in DEFAULTS.items() if name not in space.variables)
+    absent = ", ".join(f"{name} ({value})" for name, value in _DEFAULTS.items() if name not in space.variables)
     not_given = f"; not given: {absent}" if absent else ""
     return f"is under its budget: the smallest have {parameters:,} parameters and {macs:,} MACs{not_given}"
 
 
 def _model(values: Mapping[str, Any]) -> dict[str, Any]:
     """The network of a draw, as a config writes it."""
-    layers, width, factor, blocks = (values.get(name, default) for name, default in DEFAULTS.items())
+    layers, width, factor, blocks = (values.get(name, default) for name, default in _DEFAULTS.items())
     model: dict[str, Any] = {
         "blocks": blocks if isinstance(blocks, list) else [blocks] * layers,
         "channels": [round(width * factor ** (i + 1)) for i in range(layers)],
