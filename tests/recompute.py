@@ -274,21 +274,13 @@ def one_sided(estimate, bound):
     return float(stats.t.sf(stats.t.ppf(0.975, freedom) * (value - bound) / half, freedom))
 
 
-def verdict(estimate, smallest):
-    """The verdict and its two-sided p-value, before Holm's adjustment."""
-    _, low, high, n, _ = estimate
-    if not n:
-        return "pending", 1.0
-    turned = (-estimate[0], -high, -low, n, -estimate[4]) if np.ndim(estimate[4]) else None
-    above, other = one_sided(estimate, 0), one_sided(estimate, -smallest)
+def p_values(estimate, smallest):
+    """Twice the one-sided p-values of: above 0, below the smallest effect, above minus the smallest effect."""
+    if not estimate[3]:
+        return 1.0, 1.0, 1.0
+    turned = (-estimate[0], -estimate[2], -estimate[1], estimate[3], -estimate[4]) if np.ndim(estimate[4]) else None
     below = one_sided(turned, -smallest) if turned else 1 - one_sided(estimate, smallest)
-    if max(abs(low), abs(high)) < smallest:
-        return "shows no difference that matters", 2 * max(below, other)
-    if low > 0:
-        return "holds", 2 * above
-    if high < smallest:
-        return "does not hold", 2 * below
-    return "not settled", min(1.0, 2 * min(above, below, max(below, other)))
+    return tuple(min(1.0, 2 * p) for p in (one_sided(estimate, 0), below, one_sided(estimate, -smallest)))
 
 
 def table():
@@ -310,12 +302,19 @@ def table():
     estimate, moved = near("search_sgd_rate" if _complete("search_sgd_rate") else "search_classroom")
     turned = estimate if moved is None else moved
     judged["learning rate"] = estimate, turned, POINT if moved is None else 0.0
-    alone = {name: verdict(turned, smallest) for name, (_, turned, smallest) in judged.items()}
-    adjusted = multipletests([p for _, p in alone.values()], method="holm")[1]
-    return {
-        name: (judged[name][0][:4], float(p), said if p <= 0.05 or said == "pending" else "not settled")
-        for (name, (said, _)), p in zip(alone.items(), adjusted, strict=True)
-    }
+    raw = np.array([p_values(turned, smallest) for _, turned, smallest in judged.values()])
+    rows = {}
+    for name, (above, below, other) in zip(judged, np.transpose([_holm(p) for p in raw.T]), strict=True):
+        said = min(above, below), "not settled" if judged[name][0][3] else "pending"
+        said = (below, "does not hold") if below <= 0.05 else said
+        said = (above, "holds") if above <= 0.05 else said
+        said = (max(below, other), "shows no difference that matters") if max(below, other) <= 0.05 else said
+        rows[name] = judged[name][0][:4], float(said[0]), said[1]
+    return rows
+
+
+def _holm(p):
+    return multipletests(p, method="holm")[1]
 
 
 def _complete(search):

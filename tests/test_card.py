@@ -190,7 +190,9 @@ def bring_home(packed: Path) -> str:
     """Commit what was packed, in the project of the working directory; returns the commit."""
     environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
     call = ["report/card.sh", "home", str(packed)]
-    return subprocess.run(call, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+    done = subprocess.run(call, env=environment, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 @pytest.mark.slow

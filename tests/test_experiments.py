@@ -70,6 +70,7 @@ def test_runs_grids_and_seeds_multiply(tmp_path: Path) -> None:
         ),
         ({"search": {"space": "classroom"}}, "search.draws is 0: give"),
         ({"seeds": 5}, "seeds is 5: give a list"),
+        ({"runs": [{"label": "a", "seed": 3}]}, "a run or the base has a seed of its own"),
         ({"seeds": [0] * 2000, "grid": {"train.lr": [0.1] * 2000}}, "these are 4,000,000 runs"),
         ({"runs": ["x"]}, "runs holds 'x'"),
         ({"minutes": float("nan")}, "minutes is nan"),

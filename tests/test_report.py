@@ -114,17 +114,18 @@ def test_the_most_accurate_network_and_the_best_by_validation_have_their_names(t
     assert "not chosen" not in both
 
 
-def test_a_limitation_says_what_the_rule_of_machines_changed_and_which_verdict_is_marginal() -> None:
+def test_a_limitation_says_what_a_new_rule_changed_and_which_verdicts_are_marginal() -> None:
     def row(name: str, claim: str, verdict: str, p: float) -> Any:
         return SimpleNamespace(name=name, claim=claim, verdict=verdict, p=p, sentence=f"Test {name}")
 
     rows = [row("a b", "c", stats.HOLDS, 0.049), row("d", "d", stats.DOES_NOT_HOLD, 0.01)]
     earlier = [row("a b", "c", stats.NOT_SETTLED, 0.056), row("d", "d", stats.DOES_NOT_HOLD, 0.01)]
-    changed, marginal = map(text, limitations._of_machines(rows, earlier))
-    assert changed.endswith("It settles 2 tests of the claims, the earlier one 1; (c) only now.")
-    assert marginal == "The verdict on (c), a b, is marginal: its adjusted p is 0.049, and the limit 0.05."
-    (same,) = map(text, limitations._of_machines(earlier, earlier))
-    assert same.endswith("settles 1 tests of the claims, the earlier one 1.")
+    changed, marginal = text(limitations._of_rule("A rule", rows, earlier)), *map(text, limitations._marginal(rows))
+    assert changed.endswith("It settles 2 tests of the claims, the earlier one 1; (c) a b only now.")
+    assert marginal == "This verdict is marginal, by an adjusted p near its limit of 0.05: (c) a b (0.049)."
+    assert limitations._marginal(rows[1:]) == []
+    same = text(limitations._of_rule("A rule", earlier, earlier))
+    assert same.endswith("settles 1 test of the claims, the earlier one 1.")
 
 
 def test_what_the_first_openings_lacked_is_read_from_the_log() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tpsnet_lib import stats
@@ -28,20 +28,24 @@ class Row:
     claim: str  # its letter
     original: str  # what the original says, with its figure and the place of it
     sentence: str
-    verdict: str
-    p: float
     estimate: Estimate
+    judged: Estimate  # above 0 where the claim is right
     difference: str  # the estimate in words, with its interval
     smallest_effect: float
     budget: str  # size and length of the runs in words
     records: tuple[Record, ...]
     pending: str  # the commands that are still to be run, of this budget and of larger ones
     notes: tuple[str, ...]
+    verdict: str = stats.PENDING
+    p: float = 1.0
 
     @property
     def n(self) -> int:
         """How many seeds, trials or networks the estimate rests on, on the smaller side."""
         return self.estimate.n
+
+
+Table = Mapping[str, tuple[Estimate, float]]  # (what is judged, smallest effect) by the name of a test
 
 
 def judge_claims(
@@ -53,9 +57,28 @@ def judge_claims(
     evidence = Evidence(store, declared, one_machine)
     answers = {test.name: list(test.answers(evidence)) for test in TESTS}
     chosen = {name: largest_answer(candidates) for name, candidates in answers.items()}
-    adjusted = stats.holm({name: (answer.judged, answer.smallest_effect) for name, answer in chosen.items()})
     pending = {name: _pending(answers[name], answer, evidence) for name, answer in chosen.items()}
-    return [_row(test, chosen[test.name], adjusted[test.name], pending[test.name]) for test in TESTS]
+    return judged_by(stats.holm, [_row(test, chosen[test.name], pending[test.name]) for test in TESTS])
+
+
+def judged_by(holm: Callable[[Table], Mapping[str, stats.Adjusted]], rows: Sequence[Row]) -> list[Row]:
+    """The rows with the verdicts and p-values that a rule gives to their whole table."""
+    adjusted = holm({row.name: (row.judged, row.smallest_effect) for row in rows})
+    return [replace(row, verdict=adjusted[row.name].verdict, p=adjusted[row.name].p) for row in rows]
+
+
+def holm_of_verdicts(table: Table) -> dict[str, stats.Adjusted]:
+    """The verdicts by the rule that was in force when the first data were seen: each comparison has the verdict of its
+    own interval, and one p-value, of all that this verdict says; these are adjusted over the table."""
+    alone, p = {name: stats.verdict(*comparison) for name, comparison in table.items()}, []
+    for name, comparison in table.items():
+        above, below, other = stats.p_values(*comparison)
+        p.append(max(below, other) if alone[name] == stats.NO_DIFFERENCE else min(above, below))
+    adjusted = stats.holm_adjusted(p)
+    return {
+        name: stats.Adjusted(verdict if each <= stats.ALPHA or verdict == stats.PENDING else stats.NOT_SETTLED, each)
+        for (name, verdict), each in zip(alone.items(), adjusted.tolist(), strict=True)
+    }
 
 
 def describe_table(rows: Sequence[Row]) -> str:
@@ -73,16 +96,15 @@ def largest_answer(answers: Sequence[Answer]) -> Answer:
     return [*complete, *estimated, answers[-1]][0]
 
 
-def _row(test: Test, answer: Answer, adjusted: stats.Adjusted, pending: str) -> Row:
+def _row(test: Test, answer: Answer, pending: str) -> Row:
     records = {record.id: record for group in answer.groups for record in group.records}
     return Row(
         test.name,
         test.claim,
         CLAIMS[test.claim],
         test.sentence + answer.scope,
-        adjusted.verdict,
-        adjusted.p,
         answer.estimate,
+        answer.judged,
         _estimate_text(answer.estimate, answer.form),
         answer.smallest_effect,
         describe_budget(answer.groups),

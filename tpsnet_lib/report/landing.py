@@ -49,7 +49,7 @@ def sections(
                 [(where_trained(each), each) for each in leading(recipes)],
                 recipes,
                 rows,
-                judge.judge_claims(store, one_machine=True),
+                limitations.earlier_rules(store, rows),
             ),
             "limitations",
         ),
@@ -142,9 +142,8 @@ def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
         f"{judge.describe_table(rows)} The smallest effect that matters is {smallest} ({100 * SMALLEST_GAIN:g} beside"
         " published accuracies). An interval within it on both sides of 0 shows no difference that matters. Else a test"
         " holds if its interval lies above 0 (below the effect, where the claim is that a difference is small), and"
-        " does not hold if the interval lies below the effect. What is left is not settled, and so is a verdict whose p"
-        f" is above {stats.ALPHA:g} after adjustment: the intervals are unadjusted, and one far from 0 may settle"
-        " nothing."
+        " does not hold if the interval lies below the effect. What is left is not settled, and so is what has a p"
+        f" above {stats.ALPHA:g} after adjustment: the intervals are unadjusted, and one far from 0 may settle nothing."
     )
     lines = [
         {

@@ -19,15 +19,16 @@ def items(
     leading: Sequence[tuple[str, Final]],
     finals: Sequence[Final],
     rows: Sequence[judge.Row],
-    earlier: Sequence[judge.Row],
+    earlier: Mapping[str, Sequence[judge.Row]],
 ) -> str:
     """A list in HTML. Each leading recipe comes with where it ran; `finals` are all, `rows` the claims' tests, and
-    `earlier` the same by the rule that was in force when the first data were seen."""
+    `earlier` the same by each rule that was in force at first, by a sentence on what replaced it."""
     shown = [
         *_of_accuracy(leading),
         *_of_differences(leading, finals),
         *_of_claims(rows),
-        *_of_machines(rows, earlier),
+        *(_of_rule(sentence, rows, then) for sentence, then in earlier.items()),
+        *_marginal(rows),
         _of_openings(leading),
         *_of_weights(leading),
     ]
@@ -151,26 +152,39 @@ def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
     ]
 
 
-def _of_machines(rows: Sequence[judge.Row], earlier: Sequence[judge.Row]) -> list[str]:
-    """The rule by which machines are compared, which came after the first data, what it changed, and what is close."""
+def earlier_rules(store: Store, rows: Sequence[judge.Row]) -> dict[str, list[judge.Row]]:
+    """The claims' tests by each rule that was replaced after the data had been seen, by a sentence on the new one."""
+    return {
+        "Runs are compared within each kind of machine, in place of one kind of machine alone": judge.judge_claims(
+            store, one_machine=True
+        ),
+        "Three questions of each test (above 0? below the smallest effect? above minus that?) are adjusted over the"
+        " table, each for itself, in place of one p of whatever its own interval said, by which a narrower interval"
+        " could lose a verdict": judge.judged_by(judge.holm_of_verdicts, rows),
+    }
+
+
+def _of_rule(sentence: str, rows: Sequence[judge.Row], earlier: Sequence[judge.Row]) -> str:
+    """What a rule changed that was chosen after data had been seen."""
     now, before = ({row.name: row for row in each if _is_settled(row)} for each in (rows, earlier))
     parts = [
-        f"; {', '.join(elements.test_link(row, f'({row.claim})') for row in these.values())} only {when}"
+        f"; {', '.join(elements.test_link(row, f'({row.claim}) {row.name}') for row in these.values())} only {when}"
         for these, when in ((_without(now, before), "now"), (_without(before, now), "then"))
         if these
     ]
-    notes = [
-        "Runs are compared within each kind of machine: a rule that was chosen after the first data had been seen, in"
-        f" place of one kind of machine alone. It settles {len(now)} tests of the claims, the earlier one"
-        f" {len(before)}{''.join(parts)}."
-    ]
-    close = max(now.values(), key=lambda row: row.p, default=None)
-    if close is not None and close.p > MARGINAL * stats.ALPHA:
-        notes.append(
-            f"The verdict on ({close.claim}), {close.name}, is marginal: its adjusted p is"
-            f" {elements.test_link(close, f'{close.p:.2g}')}, and the limit {stats.ALPHA:g}."
-        )
-    return notes
+    tests = "test" if len(now) == 1 else "tests"
+    return (
+        f"{sentence}: a rule that was chosen after data had been seen. It settles {len(now)} {tests} of the claims, the"
+        f" earlier one {len(before)}{''.join(parts)}."
+    )
+
+
+def _marginal(rows: Sequence[judge.Row]) -> list[str]:
+    """The verdicts that are close to the limit."""
+    close = [row for row in rows if _is_settled(row) and row.p > MARGINAL * stats.ALPHA]
+    named = [f"{elements.test_link(row, f'({row.claim}) {row.name}')} ({row.p:.2g})" for row in close]
+    start = "This verdict is" if len(close) == 1 else "These verdicts are"
+    return [f"{start} marginal, by an adjusted p near its limit of {stats.ALPHA:g}: {', '.join(named)}."] * bool(close)
 
 
 MARGINAL = 0.9  # of the limit of p, above which a settled verdict is called marginal

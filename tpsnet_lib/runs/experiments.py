@@ -161,6 +161,8 @@ def _runs(name: str, declared: ExperimentFile, draws: Draws | None) -> list[Run]
     seeded = [Run(run.label, run.config.with_seed(seed), run.factors) for run in runs for seed in declared.seeds]
     for run in seeded:
         check_budget(run.config.model)
+    if any(run.config.seed for run in runs):
+        raise ConfigError("a run or the base has a seed of its own: `seeds` lists those of all runs")
     return seeded
 
 

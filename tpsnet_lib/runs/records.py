@@ -212,12 +212,12 @@ def _parsed(source: Path | str, tree: Any) -> RunConfig:
 
 def read_trials(path: Path) -> dict[str, Record]:
     """The trials of a search by id, from the rows of its file; a torn or altered row is a `RecordError`."""
-    return _read_trials(path.resolve(), path.stat().st_mtime_ns)
+    return _read_trials(path.absolute(), path.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=64)
 def _read_trials(path: Path, modified: int) -> dict[str, Record]:
-    by_id = {}
+    by_id, resolved = {}, path.resolve()
     for number, line in enumerate(read_text(path, LARGEST_TRIALS).splitlines(), 1):
         source = f"{path}: row {number}"
         try:
@@ -230,7 +230,7 @@ def _read_trials(path: Path, modified: int) -> dict[str, Record]:
             raise RecordError(f"{source} is altered: its SHA-256 is not the one that it carries")
         metrics = checked_metrics(source, metrics, ["validation_accuracy"])
         origin = checked_provenance(source, origin)
-        record = Record(path, _parsed(source, config), metrics, origin, checked_curve(source, curve))
+        record = Record(resolved, _parsed(source, config), metrics, origin, checked_curve(source, curve))
         if run_id != record.id:
             raise RecordError(f"{source} is altered: its config hashes to {record.id}, and its id is {brief(run_id)}")
         by_id[record.id] = record
