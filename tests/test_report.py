@@ -142,7 +142,9 @@ def test_each_test_of_the_claims_leads_to_its_records() -> None:
         assert soup.find(id=link["href"][1:]).select("a[href^='#record-']"), link["href"]
 
 
-def test_the_first_screen_names_what_helps_and_what_harms(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_screen_names_what_holds_what_helps_and_what_harms(
+    tiny_record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
     estimate, small = Estimate(0.05, 0.04, 0.06, 3), Estimate(0.001, -0.002, 0.004, 3)
     rows = [
         AblationRow(Group("SGD, not Muon", (), ()), estimate, ("Muon",), stats.HOLDS),
@@ -151,8 +153,19 @@ def test_the_first_screen_names_what_helps_and_what_harms(monkeypatch: pytest.Mo
     ]
     monkeypatch.setattr(first_screen, "ablation", lambda pairs: rows)
     monkeypatch.setattr(first_screen, "best_rate_at_the_end", lambda rows: 0.4)
-    measured: Any = [SimpleNamespace(n=3, claim="b", verdict=stats.HOLDS, budget="in small, short runs")]
-    (sentence,) = first_screen._design_choices(measured, Store())
+    verdicts = {"a": stats.HOLDS, "b": stats.DOES_NOT_HOLD, "c, d": stats.HOLDS, "e": stats.NOT_SETTLED}
+    measured: Any = [
+        SimpleNamespace(n=3, name=name, short=f"{name} is so", verdict=verdict, records=(tiny_record,))
+        for name, verdict in verdicts.items()
+    ]
+    claims, sentence = first_screen._design_choices(measured, Store())
+    said = BeautifulSoup(claims, "html.parser").get_text("")
+    assert said.startswith(
+        f"Of 4 tests of the original's claims, in networks of at most {tiny_record.metrics['parameters']:,}"
+    )
+    assert said.endswith(
+        "3 are settled (by rules chosen after the first data).Hold: a is so, c, d is so.Does not hold: b is so."
+    )
     assert sentence.endswith("</a> without Muon (SGD was best at 0.4, its largest rate); it gains with no cutout.")
 
 

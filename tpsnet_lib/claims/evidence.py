@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -134,5 +135,14 @@ def cost_ratio(deep: Group, wide: Group) -> Estimate:
 
 
 def _fastest(record: Record) -> float:
-    seconds = [row["seconds"] for row in record.history()]
-    return float(min(np.diff(seconds, prepend=0.0)))
+    return float(min(_epochs(record)))
+
+
+def uneven_epochs(record: Record) -> float:
+    """The seconds of a run's slowest epoch over those of its fastest: what other work on the machine cost it."""
+    return float(max(_epochs(record))) / _fastest(record)
+
+
+def _epochs(record: Record) -> Any:
+    """Seconds of each epoch, as an array."""
+    return np.diff([row["seconds"] for row in record.history()], prepend=0.0)

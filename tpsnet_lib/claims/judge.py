@@ -27,6 +27,7 @@ class Row:
     name: str
     claim: str  # its letter
     original: str  # what the original says, with its figure and the place of it
+    short: str  # the sentence in a few words
     sentence: str
     estimate: Estimate
     judged: Estimate  # above 0 where the claim is right
@@ -36,6 +37,7 @@ class Row:
     records: tuple[Record, ...]
     pending: str  # the commands that are still to be run, of this budget and of larger ones
     notes: tuple[str, ...]
+    tuned: bool  # whether the learning rate was tuned for each network
     verdict: str = stats.PENDING
     p: float = 1.0
 
@@ -58,7 +60,12 @@ def judge_claims(
     answers = {test.name: list(test.answers(evidence)) for test in TESTS}
     chosen = {name: largest_answer(candidates) for name, candidates in answers.items()}
     pending = {name: _pending(answers[name], answer, evidence) for name, answer in chosen.items()}
-    return judged_by(stats.holm, [_row(test, chosen[test.name], pending[test.name]) for test in TESTS])
+    rows = []
+    for test in TESTS:
+        answer, candidates = chosen[test.name], answers[test.name]
+        smaller = _smaller_runs(candidates[candidates.index(answer) + 1 :]) if answer.estimate.n else []
+        rows.append(_row(test, answer, pending[test.name], smaller))
+    return judged_by(stats.holm, rows)
 
 
 def judged_by(holm: Callable[[Table], Mapping[str, stats.Adjusted]], rows: Sequence[Row]) -> list[Row]:
@@ -96,12 +103,20 @@ def largest_answer(answers: Sequence[Answer]) -> Answer:
     return [*complete, *estimated, answers[-1]][0]
 
 
-def _row(test: Test, answer: Answer, pending: str) -> Row:
+def _smaller_runs(answers: Sequence[Answer]) -> list[str]:
+    """Notes on what smaller runs say, which judge nothing."""
+    complete = [answer for answer in answers if answer.complete]
+    said = [(_estimate_text(answer.estimate, answer.form), describe_budget(answer.groups)) for answer in complete]
+    return [f"Smaller runs, which judge nothing, say {estimate}: {budget}." for estimate, budget in said]
+
+
+def _row(test: Test, answer: Answer, pending: str, smaller: Sequence[str]) -> Row:
     records = {record.id: record for group in answer.groups for record in group.records}
     return Row(
         test.name,
         test.claim,
         CLAIMS[test.claim],
+        test.short,
         test.sentence + answer.scope,
         answer.estimate,
         answer.judged,
@@ -110,7 +125,8 @@ def _row(test: Test, answer: Answer, pending: str) -> Row:
         describe_budget(answer.groups),
         tuple(records.values()) if answer.estimate.n else (),
         pending,
-        (*answer.notes, *_run_notes(answer.groups)) if answer.estimate.n else (),
+        (*answer.notes, *smaller, *_run_notes(answer.groups)) if answer.estimate.n else (),
+        all(group.experiment.startswith("study_") for group in answer.groups),
     )
 
 

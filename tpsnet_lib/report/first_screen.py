@@ -53,8 +53,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
             "No committed record has been opened on the test set yet. The published TPSNet reports"
             f" {100 * original['accuracy']:.2f}% at {original['parameters']:,} parameters."
         ]
-    ours = leading(recipes)
-    best, *others = ours
+    best, *others = leading(recipes)
     answers = [
         f"{as_subject(best, recipes)} (recipe <em>{escape(best.name)}</em>, {_millions(best)} million parameters,"
         f" {where_trained(best)}) classifies {_linked(best, f'<strong>{best.accuracy():% value}</strong>')} of"
@@ -68,10 +67,14 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
         f" ({other.accuracy():% interval}), {_difference(other, original, recipes)}."
         for other in others
     ]
-    theirs = [row["accuracy"] for row in cost.published() if row["parameters"] < PARAMETER_BUDGET]
-    above = (f"{sum(a > each.accuracy().value for a in theirs)} exceed <em>{escape(each.name)}</em>" for each in ours)
+    theirs = [row for row in cost.published() if row["parameters"] < PARAMETER_BUDGET]
+    above = [row for row in theirs if row["accuracy"] > best.accuracy().value]
+    unread = sum(row["checked"] == "no" for row in above)
     networks = f'<a href="#{PUBLISHED}">published networks</a>'
-    answers.append(f"Of {len(theirs)} {networks} under five million parameters, {', '.join(above)}.")
+    answers.append(
+        f"Of {len(theirs)} {networks} under five million parameters, {len(above)} report more than"
+        f" <em>{escape(best.name)}</em>{f' ({unread} not read at their source)' if unread else ''}."
+    )
     return answers
 
 
@@ -105,15 +108,10 @@ def _described(recipes: Sequence[Final]) -> str:
 
 
 def _time(final: Final) -> str:
-    """The time of one run on its hardware, the mean of how many, and how the others of the recipe shared a machine."""
-    beside = [record for record in final.counted if record not in final.timed]
+    """The time of one run on its hardware, and of how many it is the mean."""
     time = f"<em>{escape(final.name)}</em> takes {_linked(final, duration(60 * final.minutes))}"
     hardware = re.sub(r"\(R\)| Processor", "", final.timed[0].hardware)
-    time += f" on {hardware} ({_runs(final.timed)} {'alone' if final.alone else 'side by side'}"
-    if final.alone and beside:
-        slower = duration(sum(record.metrics["seconds"] for record in beside) / len(beside))
-        time += f"; {slower} for {len(beside)} side by side"
-    return f"{time})"
+    return f"{time} on {hardware} ({_runs(final.timed)} {'alone' if final.alone else 'side by side'})"
 
 
 def _runs(records: Sequence[Record]) -> str:
@@ -131,30 +129,36 @@ INGREDIENTS = "nb04-data-ablation"  # the records of the figure of chapter 4
 
 
 def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> list[str]:
-    """How many of the original's design claims hold, and what the ablation shows; empty without records."""
+    """Which of the original's design claims hold and which do not, and what the ablation shows; empty without
+    records."""
     measured = [row for row in rows if row.n]
     if not measured:
         return []
     verdicts = (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE)
-    held, failed, alike = ([row for row in measured if row.verdict == verdict] for verdict in verdicts)
-    links = ", ".join(elements.test_link(row, f"({row.claim})") for row in failed)
-    against = f" against: {links}" if failed else " against"
-    parts = [
-        f"Design choices{common_budget(rows)}: {len(held + failed + alike)} of {len(measured)} tests of"
-        f' <a href="#claims">the original\'s claims</a> are settled ({len(held)} for them, {len(failed)}{against})'
-        ' by a <a href="#limitations">rule chosen after the first data</a>'
+    settled = {verdict: [row for row in measured if row.verdict == verdict] for verdict in verdicts}
+    records = [record for row in measured for record in row.records]
+    largest = max(record.metrics["parameters"] for record in records)
+    longest = max(record.config.train.epochs for record in records)
+    lists = ""
+    for verdict, these in settled.items():
+        links = ", ".join(elements.test_link(row, row.short) for row in these)
+        said = stats.PLURALS[verdict] if len(these) > 1 else verdict
+        lists += f"<br><b>{said.capitalize()}</b>: {links}." if these else ""
+    answers = [
+        f'Of {len(measured)} tests of <a href="#claims">the original\'s claims</a>, in networks of at most'
+        f" {largest:,} parameters and {longest:g} epochs, {sum(map(len, settled.values()))} are settled (by"
+        f' <a href="#limitations">rules chosen after the first data</a>).{lists}'
     ]
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
-    helpful = [row for row in changes if row.verdict == stats.HOLDS]
-    harmful = [row for row in changes if row.harms]
-    if helpful:
+    parts = []
+    if helpful := [row for row in changes if row.verdict == stats.HOLDS]:
         missed = escape(", ".join(dict.fromkeys(name for row in helpful for name in row.ingredients)))
         if rate := best_rate_at_the_end(changes):
             missed = missed.replace("Muon", f"Muon (SGD was best at {rate:g}, its largest rate)")
-        parts.append(f'a small <em>two_cores</em> <a href="#{INGREDIENTS}">loses accuracy</a> without {missed}')
-    if harmful:
+        parts.append(f'A small <em>two_cores</em> <a href="#{INGREDIENTS}">loses accuracy</a> without {missed}')
+    if harmful := [row for row in changes if row.harms]:
         parts.append(f"it gains with {escape(', '.join(row.label for row in harmful))}")
-    return [f"{'; '.join(parts)}."]
+    return answers + [f"{'; '.join(parts)}."] * bool(parts)
 
 
 def where_trained(final: Final) -> str:
@@ -205,9 +209,7 @@ def answer_table(recipes: Sequence[Final]) -> str:
     """At most six rows: ours, the original, and the best published ones."""
     published = sorted(cost.published(), key=lambda row: -row["accuracy"])
     checked = [row for row in published if row["checked"] == "yes" and row["model"] != "TPSNet"][:3]
-    ours = [
-        cost.final_row(final) | {"model": f"ours, {where_trained(final)} ({final.name})"} for final in leading(recipes)
-    ]
+    ours = [cost.final_row(final) | {"model": f"{final.name} (ours)"} for final in leading(recipes)]
     rows = [*ours, cost.published_model("TPSNet"), *checked]
     table = [
         {
@@ -228,11 +230,4 @@ def _runs_of(row: Mapping[str, Any]) -> str:
     """How many runs an accuracy is the mean of: one, where the number is that of the test images."""
     if row.get("n_of") == "images":
         return "1 run"
-    return f"{row['n']:,.0f} {row['n_of']}" if row.get("n") else f"{row['n_of']}, number not given"
-
-
-def common_budget(rows: Sequence[judge.Row]) -> str:
-    """What all measured claims have in common as a part of a sentence; empty if they differ."""
-    small = "in small, short runs"
-    measured = [row for row in rows if row.n]
-    return f", {small} alone" if measured and all(row.budget.startswith(small) for row in measured) else ""
+    return f"{row['n']:,.0f} {row['n_of']}" if row.get("n") else "not given"

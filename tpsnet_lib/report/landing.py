@@ -23,7 +23,6 @@ from tpsnet_lib.report.first_screen import (
     answer,
     answer_table,
     as_subject,
-    common_budget,
     final_records,
     frontier,
     where_trained,
@@ -149,14 +148,14 @@ def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
         {
             "verdict": elements.verdict(row.verdict),
             "tested": f"({row.claim}) {row.sentence}",
-            "difference": elements.test_link(row, row.difference),
-            "adjusted p": f"{row.p:.2g}",
+            "difference": elements.test_link(row, row.difference) if row.n else "no runs yet",
+            "adjusted p": f"{row.p:.2g}" if row.n else "",
+            "runs": row.budget.partition(": ")[2] or row.budget if row.n else "",
         }
         for row in rows
-        if row.n
     ]
-    caption = f"What the tests of the original's claims (a) to (j) say{common_budget(rows)}."
-    table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p"], caption)
+    caption = "What the tests of the original's claims (a) to (j) say, and of which runs."
+    table = elements.table(lines, list(lines[0]), caption)
     summary = "<summary>The original's words, grounds and records</summary>"
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
     return f"<p>{_emphasis(about)}</p>{table}{details}"

@@ -143,11 +143,12 @@ def _of_weights(leading: Sequence[tuple[str, Final]]) -> list[str]:
 
 def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
     pending = sum(row.verdict == stats.PENDING for row in rows)
-    rates = [len({record.config.train.lr for record in row.records}) for row in rows if row.n]
+    measured = [row for row in rows if row.n]
+    untuned = [row for row in measured if not row.tuned and len({r.config.train.lr for r in row.records}) == 1]
     return [
         f"Of the {len(rows)} tests of the original's claims, {pending} wait for runs; the others say nothing of larger"
         " networks and longer runs than they name.",
-        f"In {rates.count(1)} of the {len(rates)} tests that have runs, all networks had one learning rate, not tuned"
+        f"In {len(untuned)} of the {len(measured)} tests that have runs, all networks had one learning rate, not tuned"
         " again for each.",
     ]
 
