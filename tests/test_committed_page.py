@@ -32,7 +32,7 @@ RATIO = r"([\d.]+ \([\d.]+ to [\d.]+\))"
 QUANTITIES = {  # what a number claims to be: the places that say it, in the README, before the chapters and in them
     "accuracy of best": [
         r"\(recipe best ?, [\d.]+ million parameters, [\w ]+\) classifies ([\d.]+%)",
-        r"\(best\) [\d.]+ M ([\d.]+%)",
+        r"\bbest \(ours\) [\d.]+ M ([\d.]+%)",
         r"Over \d seeds the accuracy is ([\d.]+%)",
     ],
     "interval of best": [
@@ -41,12 +41,12 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
     ],
     "seeds of best": [
         r"correctly: the mean of (\d+) seeds",
-        r"\(best\) [\d.]+ M [\d.]+% (\d+) seeds",
+        r"\bbest \(ours\) [\d.]+ M [\d.]+% (\d+) seeds",
         r"Over (\d+) seeds the accuracy is",
     ],
     "accuracy of two_cores": [
         r"\(recipe two_cores ?, [\d.]+ million, [\w ]+\) reaches ([\d.]+%)",
-        r"\(two_ ?cores\) [\d.]+ M ([\d.]+%)",
+        r"\btwo_ ?cores \(ours\) [\d.]+ M ([\d.]+%)",
     ],
     "best against TPSNet": [rf"; the difference is {POINTS}", rf"\bbest against [\d.]+% of a single run: {POINTS}"],
     "two_cores against TPSNet": [

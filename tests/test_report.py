@@ -116,7 +116,7 @@ def test_the_most_accurate_network_and_the_best_by_validation_have_their_names(t
 
 def test_a_limitation_says_what_a_new_rule_changed_and_which_verdicts_are_marginal() -> None:
     def row(name: str, claim: str, verdict: str, p: float) -> Any:
-        return SimpleNamespace(name=name, claim=claim, verdict=verdict, p=p, sentence=f"Test {name}")
+        return SimpleNamespace(name=name, claim=claim, verdict=verdict, p=p, short=name)
 
     rows = [row("a b", "c", stats.HOLDS, 0.049), row("d", "d", stats.DOES_NOT_HOLD, 0.01)]
     earlier = [row("a b", "c", stats.NOT_SETTLED, 0.056), row("d", "d", stats.DOES_NOT_HOLD, 0.01)]

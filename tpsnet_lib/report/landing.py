@@ -150,7 +150,7 @@ def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
             "tested": f"({row.claim}) {row.sentence}",
             "difference": elements.test_link(row, row.difference) if row.n else "no runs yet",
             "adjusted p": f"{row.p:.2g}" if row.n else "",
-            "runs": row.budget.partition(": ")[2] or row.budget if row.n else "",
+            "runs": _runs(row) if row.n else "",
         }
         for row in rows
     ]
@@ -159,6 +159,11 @@ def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     summary = "<summary>The original's words, grounds and records</summary>"
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
     return f"<p>{_emphasis(about)}</p>{table}{details}"
+
+
+def _runs(row: judge.Row) -> str:
+    """The size and length of a test's runs, without their epochs: `77,000 parameters, 312 steps`."""
+    return (row.budget.partition(": ")[2] or row.budget).partition(" (")[0]
 
 
 MISTAKES = {  # what the original did, and what our records say of it

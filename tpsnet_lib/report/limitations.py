@@ -169,7 +169,7 @@ def _of_rule(sentence: str, rows: Sequence[judge.Row], earlier: Sequence[judge.R
     """What a rule changed that was chosen after data had been seen."""
     now, before = ({row.name: row for row in each if _is_settled(row)} for each in (rows, earlier))
     parts = [
-        f"; {', '.join(elements.test_link(row, f'({row.claim}) {row.name}') for row in these.values())} only {when}"
+        f"; {', '.join(elements.test_link(row, f'({row.claim}) {row.short}') for row in these.values())} only {when}"
         for these, when in ((_without(now, before), "now"), (_without(before, now), "then"))
         if these
     ]
@@ -183,7 +183,7 @@ def _of_rule(sentence: str, rows: Sequence[judge.Row], earlier: Sequence[judge.R
 def _marginal(rows: Sequence[judge.Row]) -> list[str]:
     """The verdicts that are close to the limit."""
     close = [row for row in rows if _is_settled(row) and row.p > MARGINAL * stats.ALPHA]
-    named = [f"{elements.test_link(row, f'({row.claim}) {row.name}')} ({row.p:.2g})" for row in close]
+    named = [f"{elements.test_link(row, f'({row.claim}) {row.short}')} ({row.p:.2g})" for row in close]
     start = "This verdict is" if len(close) == 1 else "These verdicts are"
     return [f"{start} marginal, by an adjusted p near its limit of {stats.ALPHA:g}: {', '.join(named)}."] * bool(close)
 
