@@ -101,9 +101,11 @@ def seed_sentence(groups: Mapping[str, list[float]], better: Mapping[str, Any], 
     apart, pairs = pairs_apart(groups.values(), gap)
     sd, _ = stats.pooled_sd(list(groups.values()))
     images = stats.proportion_difference(round(better["accuracy"] * n), n, round(worse["accuracy"] * n), n)
+    verdict = stats.verdict(images, SMALLEST_GAIN)
+    said = f"is {verdict}" if verdict in (stats.NOT_SETTLED, stats.PENDING) else verdict
     return (
         f"{better['model']} beats {worse['model']} by {100 * gap:.2f} points, one seed each. Of our {pairs} pairs of"
         f" fully trained networks of one recipe with **another seed, {apart} differ by at least as much** (standard"
         f" deviation {100 * sd:.2f} points). And from {n:,} test images alone the difference is {images:points.2}:"
-        f" {stats.verdict(images, SMALLEST_GAIN)}."
+        f" that {better['model']} is better {said}."
     )
