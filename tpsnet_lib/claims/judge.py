@@ -62,9 +62,8 @@ def judge_claims(
     pending = {name: _pending(answers[name], answer, evidence) for name, answer in chosen.items()}
     rows = []
     for test in TESTS:
-        answer, candidates = chosen[test.name], answers[test.name]
-        smaller = _smaller_runs(candidates[candidates.index(answer) + 1 :]) if answer.estimate.n else []
-        rows.append(_row(test, answer, pending[test.name], smaller))
+        answer = chosen[test.name]
+        rows.append(_row(test, answer, pending[test.name], _other_runs(answers[test.name], answer)))
     return judged_by(stats.holm, rows)
 
 
@@ -103,14 +102,18 @@ def largest_answer(answers: Sequence[Answer]) -> Answer:
     return [*complete, *estimated, answers[-1]][0]
 
 
-def _smaller_runs(answers: Sequence[Answer]) -> list[str]:
-    """Notes on what smaller runs say, which judge nothing."""
-    complete = [answer for answer in answers if answer.complete]
-    said = [(_estimate_text(answer.estimate, answer.form), describe_budget(answer.groups)) for answer in complete]
-    return [f"Smaller runs, which judge nothing, say {estimate}: {budget}." for estimate, budget in said]
+def _other_runs(answers: Sequence[Answer], chosen: Answer) -> list[str]:
+    """Notes on what larger runs say that are not all done, and what smaller ones say; neither judges anything."""
+    at = answers.index(chosen)
+    larger = [("Larger runs, not all done,", answer) for answer in answers[:at] if answer.estimate.has_interval]
+    smaller = [("Smaller runs", answer) for answer in answers[at + 1 :] if answer.complete]
+    return [
+        f"{which} say {_estimate_text(each.estimate, each.form)}, and judge nothing: {describe_budget(each.groups)}."
+        for which, each in (*larger, *smaller)
+    ]
 
 
-def _row(test: Test, answer: Answer, pending: str, smaller: Sequence[str]) -> Row:
+def _row(test: Test, answer: Answer, pending: str, others: Sequence[str]) -> Row:
     records = {record.id: record for group in answer.groups for record in group.records}
     return Row(
         test.name,
@@ -125,7 +128,7 @@ def _row(test: Test, answer: Answer, pending: str, smaller: Sequence[str]) -> Ro
         describe_budget(answer.groups),
         tuple(records.values()) if answer.estimate.n else (),
         pending,
-        (*answer.notes, *smaller, *_run_notes(answer.groups)) if answer.estimate.n else (),
+        (*answer.notes, *others, *_run_notes(answer.groups)) if answer.estimate.n else (),
         all(group.experiment.startswith("study_") for group in answer.groups),
     )
 
