@@ -142,7 +142,8 @@ def equal_size(evidence: Evidence) -> Iterator[Answer]:
         [SMALL, *_depths("effects_blocks", 5), "effects_layers/N=2", "effects_layers/N=4"],
     ):
         groups = by_machine([evidence.group(place) for place in places])[0]
-        done = [group for group in groups if group.configs and not group.missing] or groups
+        done = [group for group in groups if group.configs and not group.missing]
+        done = done if len(done) > 1 else groups
         best, worst = (choose(done, key=lambda group: group.estimate.value).label for choose in (max, min))
         note = f"The difference is that of {best} and {worst}, the two networks furthest apart of {len(done)}."
         apart = stats.furthest_apart([group.accuracies for group in done])
