@@ -203,9 +203,13 @@ def test_a_prediction_is_kept_before_the_result_and_not_after(
     assert guess is not None
     _, above, row = boxes[0].children
     knob = above.children[0]
-    if knob.value in (None, ""):
+    row.children[0].click()
+    assert (guess.value, row.children[1].value) == (None, "Choose an answer first."), "a slider that was not moved"
+    if asked.get("low") == 0:
+        knob.value = 1
+        knob.value = 0
         row.children[0].click()
-        assert (guess.value, row.children[1].value) == (None, "Choose an answer first.")
+        assert guess.value == 0, "its low end, where it was moved to"
     knob.value = value
     assert guess.value == value, "a choice is kept as it is made"
     assert course.predict("How many?", unit="pairs", **asked) is guess, "its cell was run again"

@@ -17,7 +17,7 @@ import difflib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -183,8 +183,8 @@ def predict(
 ) -> Prediction | None:
     """Ask for a prediction: one of `options`, a number from `low` to `high`, or a text; None where nobody is there.
 
-    A choice is kept as it is made (the button keeps the value at which a slider starts), and no more after `compare`
-    has shown the result. A slider starts at its low end, which says nothing of the result."""
+    A choice is kept as it is made, and no more after `compare` has shown the result. A slider starts at its low end,
+    which says nothing of the result and is no prediction: whoever means it moves the slider there."""
     if not has_front_end():
         return None
     import ipywidgets
@@ -202,17 +202,19 @@ def predict(
     kept = _asked.setdefault(question, Prediction(question, unit))
     line = ipywidgets.HTML(escape(kept.kept) or (SHOWN if kept.result is not None else ""))
     button = ipywidgets.Button(description="Keep my prediction", layout=ipywidgets.Layout(width="12em"))
+    chosen: list[Any] = []
 
     def keep(_: Any) -> None:
         if kept.result is not None:
             line.value = SHOWN
-        elif knob.value in (None, ""):
+        elif not chosen or knob.value in (None, ""):
             line.value = "Choose an answer first."
         else:
             kept.value = knob.value
             line.value = escape(kept.kept)
 
     button.on_click(keep)
+    knob.observe(chosen.append, "value")
     knob.observe(keep, "value")
     title = ipywidgets.HTML(f"<b>Predict first.</b> {escape(question)}")
     display(ipywidgets.VBox([title, ipywidgets.HBox([knob, ipywidgets.Label(unit)]), ipywidgets.HBox([button, line])]))
@@ -228,10 +230,11 @@ def compare(prediction: Prediction | None, result: Any) -> None:
     finding(f"*{prediction.question}* Predicted: {kept}. Result: **{prediction.said(result)}**.")
 
 
-def explore(draw: Callable[..., Figure], **knobs: Sequence[Any]) -> None:
+def explore(draw: Callable[..., Figure], begin: Mapping[str, Any] | None = None, /, **knobs: Sequence[Any]) -> None:
     """Show a figure that a slider for each knob changes; where nobody is there, the one of the knobs' first values.
 
-    `draw` takes one value of each knob by its name and returns a described figure; a knob lists its values."""
+    `draw` takes one value of each knob by its name and returns a described figure; a knob lists its values. A slider
+    begins at its first value, or where `begin` says, so that it need not begin at the result."""
     if not has_front_end():
         style.show(draw(**{name: values[0] for name, values in knobs.items()}))
         return
@@ -241,7 +244,7 @@ def explore(draw: Callable[..., Figure], **knobs: Sequence[Any]) -> None:
     sliders = {
         name: ipywidgets.SelectionSlider(
             options=sorted(values),
-            value=values[0],
+            value=(begin or {}).get(name, values[0]),
             description=name,
             continuous_update=False,
             style={"description_width": widest},

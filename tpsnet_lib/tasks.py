@@ -193,7 +193,7 @@ def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = N
             if str(error):  # raised by a library; that of a blank has no message
                 raise
             value = None
-        if value is None:
+        if value is None or (isinstance(value, list) and any(each is None for each in value)):
             return NOT_ANSWERED
         return _difference(value, expected(*arguments) if callable(expected) else expected)
 
@@ -253,8 +253,8 @@ def _raised(error: Exception) -> str:
     message = re.sub(r"\s+", " ", str(error)).strip() or "no message"
     message = message if len(message) <= 160 else f"{message[:157]}..."
     ours = message if message.endswith("?") else f"{message}."
-    theirs = f"it raises {type(error).__name__} ({message})."
-    sentence = f"This answer cannot be checked: {ours if isinstance(error, TpsnetError) else theirs}"
+    theirs = f"Your answer raises {type(error).__name__} ({message})."
+    sentence = f"This answer cannot be checked: {ours}" if isinstance(error, TpsnetError) else theirs
     return Slip(sentence) if isinstance(error, NameError | AttributeError | TpsnetError) else sentence
 
 
