@@ -16,6 +16,7 @@ locks
 progress
 config_fields
 plain_yaml
+profiles
 config
 data/cifar10
 data/shapes10
@@ -84,8 +85,6 @@ analysis/corruptions
 analysis/near_duplicates
 plots/style
 tasks
-report/notebook_files
-report/run_notebooks
 course
 plots/dataset
 plots/network_drawing
@@ -100,6 +99,8 @@ claims/searches
 claims/claims
 claims/judge
 claims/mistakes
+report/notebook_files
+report/run_notebooks
 report/pictures
 report/elements
 report/sanitise

@@ -10,6 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError
+from tpsnet_lib.profiles import Profile, check_parameters, load_profile
 from tpsnet_lib.report import run_notebooks
 
 DECLARED = 'profile = "quick"\ndataset = "auto"\ndata = ""\nstore = ""\ntrials = 4\nrate = 0.1\nseeds = [0]'
@@ -31,8 +32,8 @@ def printed(path: Path) -> str:
 
 
 @pytest.fixture
-def smoke() -> run_notebooks.Profile:
-    return run_notebooks.load_profile("smoke")
+def smoke() -> Profile:
+    return load_profile("smoke")
 
 
 def test_parameters_reach_the_notebook_which_runs_in_this_interpreter(tmp_path, smoke, monkeypatch, capsys):
@@ -84,7 +85,7 @@ def test_sigterm_is_one_line_and_leaves_no_partial_copy(tmp_path, smoke):
 
 def test_a_cell_that_hangs_is_stopped_at_the_time_out(tmp_path, smoke):
     toy(tmp_path, "01_slow", "while True:\n    pass")
-    profile = run_notebooks.Profile("x", smoke.parameters, {}, {}, 1, "2 cores")
+    profile = Profile("x", smoke.parameters, {}, {}, 1, "2 cores")
     (result,) = run_notebooks.run(profile, folder=tmp_path, out=tmp_path / "out", progress="none")
     assert (result.status, result.cell) == ("failed", 3)
     assert "cell_timeout" in result.error
@@ -141,31 +142,42 @@ def test_a_damaged_notebook_and_an_output_folder_that_is_a_file_are_one_line(tmp
 
 def test_the_committed_profiles_name_common_parameters_and_seconds():
     for name in ("smoke", "quick", "full"):
-        profile = run_notebooks.load_profile(name)
+        profile = load_profile(name)
         assert profile.parameters["profile"] == name
         assert set(profile.parameters) >= {"profile", "dataset", "data", "store"}
         assert set(profile.seconds) == set(profile.notebooks)
-    assert run_notebooks.load_profile("smoke").parameters["dataset"] == "shapes10"
+    assert load_profile("smoke").parameters["dataset"] == "shapes10"
     with pytest.raises(ConfigError, match="choose one of smoke, quick, full"):
-        run_notebooks.load_profile("slow")
+        load_profile("slow")
 
 
 def test_a_misspelt_key_of_a_profile_is_refused(tmp_path):
     path = tmp_path / "profiles.yaml"
     path.write_text("profiles: {smoke: {cell_timout: 3}}")
     with pytest.raises(ConfigError, match=r"smoke\.cell_timout is not known here: did you mean cell_timeout"):
-        run_notebooks.load_profile("smoke", path)
+        load_profile("smoke", path)
 
 
 def test_the_estimate_is_the_sum_of_the_seconds_of_the_chosen_notebooks(tmp_path):
     for name in ("01_a", "02_b", "03_unknown"):
         toy(tmp_path, name)
-    profile = run_notebooks.Profile("x", {}, {}, {"01_a": 70, "02_b": 400}, 60, "2 cores")
+    profile = Profile("x", {}, {}, {"01_a": 70, "02_b": 400}, 60, "2 cores")
     assert run_notebooks.estimate(profile, folder=tmp_path) == "about 8 minutes on 2 cores"
     assert run_notebooks.estimate(profile, only=["01"], folder=tmp_path) == "about 1 minute on 2 cores"
 
 
 # In the kernel of a notebook
+
+
+MAY_BE_ZERO = {"live_seeds", "seeds", "latency_seconds", ("05_error_analysis", "live_train_size")}  # of it: all images
+
+
+def declared(path):
+    """The parameters of a notebook with their defaults."""
+    (cell,) = (c for c in nbformat.read(path, as_version=4).cells if "parameters" in c.metadata.get("tags", []))
+    names = {}
+    exec(cell.source, {}, names)
+    return names
 
 
 def of_another_type(value):
@@ -175,13 +187,35 @@ def of_another_type(value):
     return [[value], len if isinstance(value, str) else "six"]
 
 
+def out_of_range(may_be_zero, value):
+    """Numbers that a parameter may not have, in its own form: a list's in a list, behind those that are right."""
+    numbers = [-1] if may_be_zero else [-1, 0]
+    return [[*value, number] if isinstance(value, list) else type(value)(number) for number in numbers]
+
+
 @pytest.mark.parametrize("path", run_notebooks.choose(), ids=lambda path: path.stem)
 def test_every_parameter_of_another_type_is_refused_in_one_line_that_names_it(path):
-    (cell,) = (c for c in nbformat.read(path, as_version=4).cells if "parameters" in c.metadata.get("tags", []))
-    given = {}
-    exec(cell.source, given)
-    run_notebooks.check_parameters(given)
-    for name in [name for name in given if not name.startswith("__")]:
+    given = declared(path)
+    check_parameters(given)
+    for name in given:
         for wrong in of_another_type(given[name]):
             with pytest.raises(ConfigError, match=f"^parameter {name} is [^\n]*: give a value such as [^\n]*$"):
-                run_notebooks.check_parameters({**given, name: wrong})
+                check_parameters({**given, name: wrong})
+
+
+@pytest.mark.parametrize("path", run_notebooks.choose(), ids=lambda path: path.stem)
+def test_every_number_out_of_range_is_refused_in_a_kernel_and_before_one_is_started(path, smoke):
+    given = declared(path)
+    for name, value in given.items():
+        may_be_zero = bool(MAY_BE_ZERO & {name, (path.stem, name)})
+        if isinstance(value, (str, bool)):
+            continue
+        for wrong in out_of_range(may_be_zero, value):
+            line = rf"parameter {name} is [^\n]*: give (a number|numbers) of at least [\d.]+$"
+            with pytest.raises(ConfigError, match=f"^{line}"):
+                check_parameters({**given, name: wrong})
+            with pytest.raises(ConfigError, match=rf"^{path.stem}\.ipynb: {line}"):
+                run_notebooks.parameters_for(path, smoke, {name: wrong})
+        least = type(value)([0 if may_be_zero else 1]) if isinstance(value, list) else 0 if may_be_zero else 1
+        check_parameters({**given, name: least})
+        run_notebooks.parameters_for(path, smoke, {name: least})

@@ -32,7 +32,7 @@ from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.files import DataError
 from tpsnet_lib.plots import style
 from tpsnet_lib.plots.style import finding
-from tpsnet_lib.report.run_notebooks import check_parameters
+from tpsnet_lib.profiles import check_parameters
 from tpsnet_lib.runs.records import Store, default_store, local_folder
 from tpsnet_lib.tasks import Slip, function, hide_solutions, module, names, notebook_names, number, task
 
@@ -110,7 +110,8 @@ def open_lab(dataset: str = "auto", data: str = "", store: str = "", recompute: 
 
     `dataset`: `cifar10`, `shapes10`, or `auto`: CIFAR-10 if it is found (in `data`, if given), else shapes10.
     `store`: the folder of new records. With `recompute` and without it, all records are new, in a temporary folder.
-    Raises `ConfigError` for a parameter of another type, `DataError` if CIFAR-10 is asked for and is not there."""
+    Raises `ConfigError` for a parameter of another type or out of range, `DataError` if CIFAR-10 is asked for and is
+    not there."""
     if "profile" in (given := notebook_names()):
         check_parameters(given)
     root = cifar10.find_root(data or None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import logging
 import os
 import signal
@@ -13,26 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import QUOTED, ConfigError, Interrupted, TpsnetError, brief, project_root, way_to
+from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError, brief, project_root, way_to
 from tpsnet_lib.locks import lock, signals_answered_by
-from tpsnet_lib.plain_yaml import read_yaml
+from tpsnet_lib.profiles import Profile, profile_values, refusal
+from tpsnet_lib.profiles import load_profile as load_profile  # the report reads these two here
+from tpsnet_lib.profiles import profile_names as profile_names
 from tpsnet_lib.report.notebook_files import read_notebook
 
 KERNEL = "python3"
 BAR = "{desc} {percentage:3.0f}%|{bar}| cell {n_fmt}/{total_fmt}, {elapsed}"  # cells differ too much to foretell an end
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What one profile of `report/profiles.yaml` asks: common and per-notebook parameters, seconds expected of each
-    notebook, and the seconds after which a cell is stopped."""
-
-    name: str
-    parameters: dict[str, Any]
-    notebooks: dict[str, dict[str, Any]]
-    seconds: dict[str, int]
-    cell_timeout: int
-    machine: str  # that the seconds are of
 
 
 @dataclass(frozen=True)
@@ -55,51 +45,6 @@ class Result:
         return f"{self.name}: failed{place} after {self.seconds:.0f} s, {self.error}; kept as {self.path}"
 
 
-def profile_names() -> list[str]:
-    """The profiles of `report/profiles.yaml`."""
-    return list(read_yaml(project_root() / "report" / "profiles.yaml")["profiles"])
-
-
-def load_profile(name: str, path: Path | None = None) -> Profile:
-    """A profile by name, from `report/profiles.yaml` unless another file is given.
-
-    Raises `ConfigError` that names the profile or key and what is known."""
-    path = path or project_root() / "report" / "profiles.yaml"
-    tree = read_yaml(path)
-    try:
-        return _profile(name, path, tree)
-    except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise ConfigError(f"{path}: profile {name} has a value of another kind ({brief(error)})") from error
-
-
-def _profile(name: str, path: Path, tree: Mapping[str, Any]) -> Profile:
-    _known(f"{path}: ", tree, ("machine", "profiles"))
-    profiles = tree.get("profiles") or {}
-    if name not in profiles:
-        choices = f"choose one of {', '.join(map(str, profiles))[:QUOTED]}" if profiles else "it has none"
-        raise ConfigError(f"profile {name!r} is not in {path}: {choices}")
-    asked = profiles[name]
-    _known(f"{path}: {name}.", asked, ("cell_timeout", "parameters", "notebooks"))
-    notebooks = asked.get("notebooks") or {}
-    for notebook, entry in notebooks.items():
-        _known(f"{path}: {name}.{str(notebook)[:QUOTED]}.", entry, ("seconds", "parameters"))
-    return Profile(
-        name=name,
-        parameters=dict(asked.get("parameters") or {}),
-        notebooks={notebook: dict(entry.get("parameters") or {}) for notebook, entry in notebooks.items()},
-        seconds={notebook: int(entry["seconds"]) for notebook, entry in notebooks.items() if "seconds" in entry},
-        cell_timeout=int(asked.get("cell_timeout", 3600)),
-        machine=str(tree.get("machine", "the reference machine"))[:QUOTED],
-    )
-
-
-def _known(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    for key in given:
-        if key not in known:
-            named = str(key)[:QUOTED]
-            raise ConfigError(f"{where}{named} is not known here: {way_to(named, known)}")
-
-
 def choose(only: Sequence[str] = (), folder: Path | None = None) -> list[Path]:
     """The notebooks, in order; `only` keeps those whose name is given or begins so (`02`, `04_final_training`).
 
@@ -119,7 +64,7 @@ def parameters_for(notebook: Path, profile: Profile, extra: Mapping[str, Any] | 
     """The parameters one notebook gets: the profile's common ones, its own, then `extra`.
 
     Raises `ConfigError` for one that the notebook's `parameters` cell does not declare (papermill only warns), or
-    whose type is not that of the default there."""
+    whose value is of another type or range than the default there."""
     import papermill
 
     _quiet()
@@ -129,49 +74,15 @@ def parameters_for(notebook: Path, profile: Profile, extra: Mapping[str, Any] | 
         declared = papermill.inspect_notebook(_plain(notebook))
     except (OSError, ValueError, AttributeError, LookupError, TypeError, SyntaxError, RecursionError) as error:
         raise ConfigError(f"{notebook} is not a notebook that can run: {_last_line(brief(error))}") from error
+    examples = profile_values().get(notebook.stem, {})
     for name, value in given.items():
         if name not in declared:
             raise ConfigError(f"{notebook.name} has no parameter {brief(name)}: {way_to(name, sorted(declared))}")
-        default = declared[name]["default"]
-        if not _fits(value, default):
-            raise ConfigError(
-                f"{notebook.name}: parameter {name} is {brief(value)}: give one like its default, {default[:QUOTED]}"
-            )
+        with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            default = ast.literal_eval(declared[name]["default"])  # of an expression any value may be right
+            if way_out := refusal(value, [*examples.get(name, []), default]):
+                raise ConfigError(f"{notebook.name}: parameter {name} is {brief(value)}: {way_out}")
     return given
-
-
-def check_parameters(given: Mapping[str, Any]) -> None:
-    """Refuse, in the kernel of a notebook, a parameter that is of another type than in the profiles.
-
-    `given`: the notebook's names with their values; it is the one most of whose parameters are among them. Raises
-    `ConfigError`."""
-    notebooks: dict[str, dict[str, Any]] = {}
-    for profile in map(load_profile, profile_names()):
-        for name, own in profile.notebooks.items():
-            notebooks.setdefault(name, {}).update({**profile.parameters, **own})
-    for name, example in max(notebooks.values(), key=lambda declared: len(declared.keys() & given)).items():
-        if name in given and not _is_like(given[name], example):
-            raise ConfigError(f"parameter {name} is {brief(given[name])}: give a value such as {example!r}")
-
-
-def _fits(value: Any, default: str) -> bool:
-    try:
-        return _is_like(value, ast.literal_eval(default))
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # an expression: any value may be right
-        return True
-
-
-def _is_like(value: Any, expected: Any) -> bool:
-    if expected is None:
-        return True
-    if isinstance(expected, bool) or isinstance(value, bool):
-        return isinstance(expected, bool) and isinstance(value, bool)
-    if isinstance(expected, float):
-        return isinstance(value, (int, float))
-    if isinstance(expected, (list, tuple)):
-        items = isinstance(value, (list, tuple)) and len(value) > 0
-        return items and (not expected or all(_is_like(item, expected[0]) for item in value))
-    return isinstance(value, type(expected))
 
 
 def run(
