@@ -39,14 +39,14 @@ FIGURES: dict[str, tuple[Drawing, list[str], list[str]]] = {  # with labels of a
     "channels": (
         lambda: plots.channel_histograms(torch.ones(3, 256, dtype=torch.int64), "x"),
         ["red, pixel value", "pixels (%)", "green, pixel value", "blue, pixel value"],
-        ["mean 0.5000, constant 0.4914", "mean 0.5000, constant 0.4822"],
+        ["mean 0.5000 (0.4914)\ndeviation 0.2898 (0.2023)", "mean 0.5000 (0.4822)\ndeviation 0.2898 (0.1994)"],
     ),
     "means": (
         lambda: plots.means_and_components(torch.rand(10, 3, 32, 32), np.eye(2, 192), [0.4, 0.2], NAMES, "x"),
         [],
         [*NAMES, "40%", "20%"],
     ),
-    "pairs": (lambda: pairs(DRAWN), [], [f"{NAMES[label]}, 1.00" for label in DRAWN.labels[:1].tolist()]),
+    "pairs": (lambda: pairs(DRAWN), [], [f"{NAMES[label]}, 1.000" for label in DRAWN.labels[:1].tolist()]),
     "augmented": (
         lambda: plots.augmented({"random crop": DRAWN.images[:3], "cutout": DRAWN.images[:3]}, DRAWN.images[0], "x"),
         [],

@@ -128,12 +128,12 @@ def test_each_way_of_scoring_has_a_bar_a_depth() -> None:
     assert len(axes.lines) == 4, "an interval each"
 
 
-def test_seeds_are_drawn_around_the_mean_of_their_recipe() -> None:
+def test_pairs_of_seeds_are_drawn_by_how_far_they_lie_apart() -> None:
     figure = plots.seeds({"two_cores": [0.94, 0.95, 0.96], "best": [0.95, 0.952]}, 0.0022, {"best": [record()]})
     (axes,) = figure.axes
-    assert axes.get_xlabel() == "points from the mean of the recipe's runs"
+    assert axes.get_xlabel() == "points between two runs of a recipe with other seeds"
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["two_cores", "best"]
     points = sorted(float(x) for dots in axes.collections for x, _ in dots.get_offsets())
-    assert points == pytest.approx([-1, -0.1, 0, 0.1, 1])
+    assert points == pytest.approx([0.2, 1, 1, 2])
     assert "3 of 4 pairs" in style.description(figure).caption
     assert "0.22 points" in style.description(figure).caption

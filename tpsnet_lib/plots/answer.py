@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,8 @@ def _listed(rows: Rows) -> str:
 
 
 def _name(axes: Axes, named: Rows, dots: Rows) -> None:
-    """Write each name beside its dot, at the first of several places free of dots, intervals, lines and names."""
+    """Write each name beside its dot, at the first of several places free of dots, intervals, lines and names, in one
+    line or two; a name that finds none is left out."""
     axes.figure.canvas.draw()
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(np.transpose(_places(dots)))]
     for row in (row for row in dots if row.get("estimate") is not None):
@@ -92,28 +93,22 @@ def _name(axes: Axes, named: Rows, dots: Rows) -> None:
         (x, low), (_, high) = axes.transData.transform(ends)
         taken.append(Bbox.from_extents(x - 6, low, x + 6, high))
     corners = axes.transData.transform(np.transpose(_places(frontier(dots, "parameters"))))
-    for (x, y), (beyond, above) in pairwise(corners):
+    for (x, y), (beyond, above) in itertools.pairwise(corners):
         taken += [Bbox.from_extents(x, y - 1, beyond, y + 1), Bbox.from_extents(beyond - 1, y, beyond + 1, above)]
     inside = axes.get_window_extent()
     for row in named:
-        for across, up, side in BESIDE:
-            text = axes.annotate(
-                row["model"],
-                (row["parameters"] / 1e6, 100 * row["accuracy"]),
-                (across, up),
-                textcoords="offset points",
-                ha=side,
-                va="center",
-                color=VERMILION if row.get("estimate") is not None else INK,
-                fontweight="bold" if row.get("estimate") is not None or row["model"] == "TPSNet" else "normal",
-                fontsize=8.5,
-            )
-            box = text.get_window_extent()
-            free = not any(box.overlaps(other) for other in taken) and inside.x0 < box.x0 and box.x1 < inside.x1 + 60
-            if free or (across, up, side) == BESIDE[-1]:
+        ours = row.get("estimate") is not None
+        look: Any = {"color": VERMILION if ours else INK, "va": "center", "fontsize": 8.5, "linespacing": 1.0}
+        look["fontweight"] = "bold" if ours or row["model"] == "TPSNet" else "normal"
+        texts = dict.fromkeys((row["model"], textwrap.fill(row["model"], 18)))
+        for text, (across, up, side) in itertools.product(texts, BESIDE):
+            place = row["parameters"] / 1e6, 100 * row["accuracy"]
+            written = axes.annotate(text, place, (across, up), textcoords="offset points", ha=side, **look)
+            box = written.get_window_extent()
+            if not any(box.overlaps(other) for other in taken) and inside.x0 < box.x0 and box.x1 < inside.x1 + 60:
                 taken.append(box)
                 break
-            text.remove()
+            written.remove()
 
 
 def claims(tests: Sequence[tuple[str, str, Estimate]], budget: str, records: Sequence[Record] = ()) -> Figure:

@@ -131,7 +131,8 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
     depths = sorted({blocks for blocks, _ in losses})
     gains = {b: np.mean(losses[b, "plain"]) - np.mean(losses[b, "residual"]) for b in depths}
     most = f"Skips change the training loss most at B = {max(gains, key=lambda b: abs(gains[b]))}." if gains else ""
-    text = f"{most} Rings are runs, points their means, those of the accuracy with 95% t intervals.".strip()
+    text = f"{most} Rings are runs, points their means (on an axis of powers a mean lies near the largest of its runs),"
+    text = f"{text} those of the accuracy with 95% t intervals.".strip()
     alt = f"Loss and accuracy over depth. Loss: {losses_text}."
     return describe(fig, caption=text, alt=alt, records=by_name((group.label, group.records) for group in recorded))
 
@@ -164,13 +165,14 @@ def design_variables(variables: Variables) -> Figure:
 
 
 def _shared_network(panels: Sequence[Sequence[Group]]) -> str:
-    """How many panels hold one network, with its accuracy and number of runs in them, in words; empty if none do."""
+    """How many panels hold one network, with its accuracies and numbers of runs, in words; empty if none do."""
     every = [group for panel in panels for group in panel if group.records]
     networks = [config for panel in panels for config in {group.config for group in panel if group.records}]
     network, count = Counter(networks).most_common(1)[0] if every else (None, 0)
     parts = {f"{group.estimate:%.1 value} of {group.estimate.n} runs": 0 for group in every if group.config == network}
-    why = ", because a panel compares runs on the same kinds of machine" if len(parts) > 1 else ""
-    return f"; {count} of them hold one network ({' or '.join(parts)}{why}), and share its luck" if count > 1 else ""
+    return (
+        f"; {count} of them share one network ({' or '.join(parts)}), so that its luck is in each" if count > 1 else ""
+    )
 
 
 def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:

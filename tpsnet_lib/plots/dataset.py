@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tpsnet_lib.analysis.near_duplicates import NEAR_DUPLICATE
-from tpsnet_lib.data.datasets import MEAN, ImageSet
+from tpsnet_lib.data.datasets import MEAN, STD, ImageSet
 from tpsnet_lib.plots.style import BLUE, GREEN, INK, MUTED, PALETTE, PHONE, VERMILION, Stack, data_set, describe, figure
 
 RGB = (VERMILION, GREEN, BLUE)  # stand for red, green and blue
@@ -46,29 +46,35 @@ def gallery(source: ImageSet, positions: Tensor, names: Sequence[str]) -> Figure
 
 
 def channel_histograms(counts: Tensor, stamp: str) -> Figure:
-    """How often each pixel value occurs in each channel, with the measured mean and the constant used for it.
+    """How often each pixel value occurs in each channel, with its mean and deviation and the constants used for them.
 
     `counts` int64 [3, 256]: pixels of each value."""
-    fig, axes = figure(1, 3, height=2.3, sharey=True)
+    fig, axes = figure(1, 3, height=2.5, sharey=True)
     values = np.arange(256)
     shares = 100 * (counts / counts.sum(1, keepdim=True)).numpy()
     means = shares @ values / 100 / 255
-    rows = zip(axes, ("red", "green", "blue"), RGB, shares, means, MEAN, strict=True)
-    for ax, name, colour, share, mean, constant in rows:
+    deviations = np.sqrt(shares @ (values / 255) ** 2 / 100 - means**2)
+    rows = zip(axes, ("red", "green", "blue"), RGB, shares, means, MEAN, deviations, STD, strict=True)
+    for ax, name, colour, share, mean, constant, deviation, used in rows:
         sns.histplot(
             x=values, weights=share, bins=list(range(0, 257, 4)), element="step", color=colour, alpha=0.35, ax=ax
         )
         ax.axvline(255 * mean, color=colour)
         ax.axvline(255 * constant, color=INK, linestyle=":")
-        ax.set_title(f"mean {mean:.4f}, constant {constant:.4f}", fontsize=8.5, fontweight="normal")
+        ax.set_title(
+            f"mean {mean:.4f} ({constant:.4f})\ndeviation {deviation:.4f} ({used:.4f})",
+            fontsize=8.5,
+            fontweight="normal",
+        )
         ax.set_xlabel(f"{name}, pixel value")
         ax.set_ylabel("pixels (%)")
-    agree = "coincide with" if np.abs(means - MEAN).max() < 0.001 else "are not"
+    agree = "are" if np.abs(means - MEAN).max() < 0.001 else "are not"
+    differ = "are" if np.abs(deviations - STD).max() < 0.001 else "are not"
     return describe(
         fig,
-        caption=f"The measured means {agree} the constants that everybody copies. Values of all pixels;"
-        " solid line: the measured mean, dotted: the constant; a peak at 255 gathers all that is white or was too"
-        " bright for the camera.",
+        caption=f"The means {agree} the constants that everybody copies (in brackets), the deviations of all pixels"
+        f" {differ}. Solid line: the measured mean, dotted: the constant; a peak at 255 gathers all that is white"
+        " or was too bright for the camera.",
         alt="Three histograms of pixel values, one a channel, each with a line for the mean and one for the constant.",
         provenance=_source(stamp, int(counts[0].sum()) // 1024),
     )
@@ -112,7 +118,7 @@ def near_duplicates(
         labels = int(images.labels[position]), int(training.labels[neighbour[position]])
         words = " / ".join(dict.fromkeys(names[label] for label in labels))
         gap = torch.full((3, 32, 2), 255, dtype=torch.uint8)
-        thumbnail(ax, torch.cat([pair[0], gap, pair[1]], 2), f"{words}, {float(likeness[position]):.2f}")
+        thumbnail(ax, torch.cat([pair[0], gap, pair[1]], 2), f"{words}, {float(likeness[position]):.3f}")
     closest = "The closest pairs are one photograph, nearly." if near else "No pair is likely to be one photograph."
     return describe(
         fig,

@@ -89,7 +89,7 @@ def reliability(bins: Mapping[str, pd.DataFrame], risks: Mapping[float, float], 
         caption="A calibrated network's points lie on the dashed line; above it the network is right more often than"
         f" its confidence says ({n:,} test images, bins of equal counts, 95% Wilson intervals). Last: its error if it"
         " answers the images of the highest confidence alone.",
-        alt=f"Accuracy against confidence beside the diagonal: {', '.join(bins)}. Right, error by share answered.",
+        alt=f"Accuracy against confidence beside the diagonal: {', '.join(bins)}. Last: error by share answered.",
         records=[record],
     )
 

@@ -33,7 +33,7 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
     totals = [sum(row.parameters for row in rows), sum(row.macs for row in rows)]
     depth = 2 + 2 * sum(config.blocks) + (len(config.blocks) if config.downsample == "pool" else 0)
     kind = "residual" if config.residual else "plain (no skips)"
-    title = f"{kind}, {depth} weight layers deep:\n{totals[0]:,} parameters, {_count(totals[1])} MACs for one image"
+    title = f"{kind}, {depth} layers with weights:\n{totals[0]:,} parameters, {_count(totals[1])} MACs for one image"
 
     def draw(width: float) -> Figure:
         lines = _in_lines(["image", "stem", *range(len(config.blocks)), "pool", "linear"], width)

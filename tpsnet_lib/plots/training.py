@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -220,18 +221,18 @@ def dropout_while_scoring(right: Mapping[int, Mapping[str, ArrayLike]]) -> Figur
 
 
 def seeds(groups: Mapping[str, Sequence[float]], difference: float, records: Mapping[str, Sequence[Record]]) -> Figure:
-    """Each run's distance from the mean of its group, whose runs differ by seed alone, with a published difference."""
+    """How far apart the runs of each pair are that differ by seed alone, a row a group, and a published difference."""
     apart, pairs = pairs_apart(groups.values(), difference)
-    rows = [(name, 100 * (value - np.mean(values))) for name, values in groups.items() for value in values]
+    rows = [(name, 100 * abs(a - b)) for name, values in groups.items() for a, b in combinations(values, 2)]
     frame = pandas.DataFrame(rows, columns=["recipe", "points"])
     fig, axes = figure(height=1.0 + 0.33 * len(groups))
-    axes.axvspan(-50 * difference, 50 * difference, color=ORANGE, alpha=0.3, linewidth=0)
+    axes.axvline(100 * difference, color=ORANGE)
     seaborn.stripplot(frame, x="points", y="recipe", color=BLUE, alpha=0.75, size=7, jitter=False, ax=axes)
-    axes.set(xlabel="points from the mean of the recipe's runs", ylabel="")
+    axes.set(xlabel="points between two runs of a recipe with other seeds", ylabel="", xlim=(0, None))
     return describe(
         fig,
         caption=f"{apart} of {pairs} pairs of runs of one recipe with other seeds lie as far apart as Models 1 and 2 of"
-        f" the original: the band is {100 * difference:.2f} points wide.",
-        alt="Each run's distance from the mean of its recipe's runs, with a band as wide as the published difference.",
+        f" the original (the line, {100 * difference:.2f} points), or further.",
+        alt="The distance of each pair of runs of a recipe, with a line at the published difference.",
         records=records,
     )
