@@ -85,7 +85,7 @@ def feature_maps(image: Tensor, maps: Mapping[str, Tensor], columns: int = 8) ->
             ax.imshow(values[channel].numpy(), cmap="viridis", interpolation="none")
         for ax in row:
             ax.set_axis_off()
-        row[1].set_title(f"{name}: {' × '.join(map(str, values.shape))}", fontsize=8.5)
+        row[0].set_title(f"{name}: {' × '.join(map(str, values.shape))}", fontsize=8.5, loc="left")
     sides = " to ".join(str(values.shape[-1]) for values in list(maps.values())[:: len(maps) - 1])
     text = f"Maps of the first layers follow edges and colours; later ones are coarse ({sides} pixels a side). Shown:"
     text += f" the {columns} strongest of each layer."

@@ -63,7 +63,7 @@ def worst_errors(images: Tensor, lines: Sequence[str], record: Record, columns: 
         caption=f"The {len(images)} errors of the highest confidence: label → prediction.",
         alt="The wrong predictions of the highest confidence, each with label, prediction and confidence.",
         records=[record],
-        phone=Stack(3, 1.35 * fig.get_figheight()),
+        phone=Stack(2, 2.2 * fig.get_figheight()),
     )
 
 

@@ -150,7 +150,8 @@ def _narrow_svg(fig: Figure, panels: Sequence[Any]) -> str:
     if max(map(len, names), default=0) > LONG_NAME:
         panels[0].tick_params(axis="y", labelleft=False)
         for at, name in zip(panels[0].get_yticks(), names, strict=True):
-            look = {"transform": panels[0].get_yaxis_transform(), "fontsize": 8, "va": "center"}
+            look = {"transform": panels[0].get_yaxis_transform(), "fontsize": 8, "va": "center", "zorder": 5}
+            look["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # over the lines of the grid
             panels[0].text(0.01, at - 0.36, name.replace("\n", " "), **look)
         fig.set_figheight(max(1.1 * fig.get_figheight(), 1.2 + ROW * len(names)))
     fig.set_figwidth(PHONE)
