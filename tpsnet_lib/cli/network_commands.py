@@ -1,8 +1,8 @@
 """What `describe`, `data` and `train` do: one network and its data. Results go to standard output."""
 
-import argparse
 import json
 import sys
+from argparse import Namespace as Options
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from tpsnet_lib.model_cost import check_budget, count_macs, count_parameters, la
 from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.progress import duration
-
-Options = argparse.Namespace
+from tpsnet_lib.runs.records import default_store, in_percent
+from tpsnet_lib.runs.wandb_mirror import Mirror
 
 
 def describe(options: Options) -> int:
@@ -111,8 +111,6 @@ def train(options: Options) -> int:
 
     from tpsnet_lib.device import native_precision, resolve_device
     from tpsnet_lib.runs.load_or_run import load_or_run
-    from tpsnet_lib.runs.records import default_store, in_percent
-    from tpsnet_lib.runs.wandb_mirror import Mirror
     from tpsnet_lib.train import TrainOptions
 
     check_budget(config.model)

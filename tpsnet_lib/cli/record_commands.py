@@ -1,21 +1,22 @@
 """What `test`, `predict`, `convert` and `records` do with records. Results go to standard output."""
 
-import argparse
 import json
 import sys
+from argparse import Namespace as Options
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.files import ConfigError, RecordError, TpsnetError
-
-Options = argparse.Namespace
+from tpsnet_lib.runs import experiments, openings, publish
+from tpsnet_lib.runs.export import export_records, import_records
+from tpsnet_lib.runs.record_checks import read_sums
+from tpsnet_lib.runs.record_files import SUMS, check_sums
+from tpsnet_lib.runs.records import Store, committed_folder, default_store, in_percent, rows
 
 
 def test(options: Options) -> int:
     """Print a record's score on the test set: the first call opens it, later ones score its weights again."""
-    from tpsnet_lib.runs.openings import before_the_rule
-    from tpsnet_lib.runs.records import Store, default_store
     from tpsnet_lib.runs.test_set import find_test, log_score, open_test, score
 
     store = default_store(options.out)
@@ -38,8 +39,9 @@ def test(options: Options) -> int:
         print(f"{_accuracy(scores, 'exact_')} on the {scores['exact_n']:,} exact ones")
     if opened_before:
         rounded = " (before its weights were rounded, as they are now before they are scored)"
+        rounded = rounded if record.id in openings.before_the_rule() else ""
         when = f"recorded when it was opened, {result.metrics['opened'][:10]}"
-        print(f"{when}: {result.metrics['correct']:,} correct{rounded if record.id in before_the_rule() else ''}")
+        print(f"{when}: {result.metrics['correct']:,} correct{rounded}")
     return 0
 
 
@@ -51,7 +53,6 @@ def predict(options: Options) -> int:
     from tpsnet_lib.data.datasets import class_names
     from tpsnet_lib.data.photos import load_photo
     from tpsnet_lib.device import resolve_device
-    from tpsnet_lib.runs.records import default_store
 
     store = default_store(options.out)
     record = store.load(options.record or _best_opened(store))
@@ -81,7 +82,6 @@ def predict(options: Options) -> int:
 def convert(options: Options) -> int:
     """Write a recorded network as a file for other programs."""
     from tpsnet_lib.runs.convert import write_network
-    from tpsnet_lib.runs.records import default_store
 
     store = default_store(options.out)
     record = store.load(options.record or _best_opened(store))
@@ -95,7 +95,7 @@ def _accuracy(scores: dict[str, Any], kind: str) -> str:
     return f"accuracy {percent:.2f}% (95% interval {low:.2f} to {high:.2f}), {scores[f'{kind}correct']:,} correct"
 
 
-def _best_opened(store: Any) -> str:
+def _best_opened(store: Store) -> str:
     """The first of `rank_records` whose test part was opened."""
     from tpsnet_lib.analysis.final_runs import rank_records
     from tpsnet_lib.runs.test_set import find_test
@@ -108,8 +108,6 @@ def _best_opened(store: Any) -> str:
 
 def records(options: Options) -> int:
     """List, verify, publish, export or import records."""
-    from tpsnet_lib.runs.records import default_store, in_percent, rows
-
     if options.verb in ("export", "import"):
         return _export_or_import(options)
     store = default_store(options.out)
@@ -133,18 +131,18 @@ def records(options: Options) -> int:
     return 0
 
 
-def _verify(store: Any, verified: Sequence[Any]) -> int:
+def _verify(store: Store, verified: Sequence[Any]) -> int:
     """Hold every record against its sums, the trials' files against each other, the logs against the results, and
     these against their logits."""
-    from tpsnet_lib.runs import openings, publish, record_checks, record_files, test_set
+    from tpsnet_lib.runs import test_set
 
     faults = [*publish.repeated_rows(store), *openings.faults(store), *test_set.undeclared(store)]
     faults += test_set.miscounted(store)
     for record in verified:
         for folder in (record.path, *(base / record.id / "test" for base in store.folders)):
             try:
-                if (sums := folder / record_files.SUMS).is_file():
-                    record_files.check_sums(folder, record_checks.read_sums(sums))
+                if (sums := folder / SUMS).is_file():
+                    check_sums(folder, read_sums(sums))
             except TpsnetError as error:
                 faults.append(str(error))
     for fault in faults:
@@ -155,9 +153,6 @@ def _verify(store: Any, verified: Sequence[Any]) -> int:
 
 def _export_or_import(options: Options) -> int:
     """Export the writable store's finished records, or any of some experiments and ids; or import an archive."""
-    from tpsnet_lib.runs.export import export_records, import_records
-    from tpsnet_lib.runs.records import Store, default_store
-
     if options.verb == "import":
         if len(options.names) != 1:
             raise ConfigError("records import: name one archive, as `records export` wrote it")
@@ -180,19 +175,14 @@ def _export_or_import(options: Options) -> int:
     return 0
 
 
-def _ids(name: str, store: Any) -> list[str]:
+def _ids(name: str, store: Store) -> list[str]:
     """A record's id as it is; an experiment's name as the ids of its runs that have a record."""
-    from tpsnet_lib.runs import experiments
-
     if name not in experiments.experiment_names():
         return [name]
     return [r.id for _, r in experiments.collect(experiments.load_experiment(name), store) if r is not None]
 
 
-def _publish(options: Options, store: Any) -> int:
-    from tpsnet_lib.runs import experiments, publish
-    from tpsnet_lib.runs.records import committed_folder
-
+def _publish(options: Options, store: Store) -> int:
     target = committed_folder()
     if not options.names:
         raise ConfigError("records publish: name an experiment or the ids of records")

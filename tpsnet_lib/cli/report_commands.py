@@ -1,20 +1,17 @@
 """What `notebooks`, `report` and `figures` do. Results go to standard output."""
 
-import argparse
+from argparse import Namespace as Options
 from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.config import assignment
 from tpsnet_lib.files import ConfigError, project_root
-
-Options = argparse.Namespace
+from tpsnet_lib.report import run_notebooks
+from tpsnet_lib.report.student_copies import write_student_copies
 
 
 def notebooks(options: Options) -> int:
     """Execute the notebooks; 1 if one failed."""
-    from tpsnet_lib.report import run_notebooks as runner
-    from tpsnet_lib.report.student_copies import write_student_copies
-
     if options.student:
         print(*write_student_copies(Path(options.student), options.only, address=options.address), sep="\n")
         return 0
@@ -22,9 +19,10 @@ def notebooks(options: Options) -> int:
     if options.prepare:
         if out is None:
             raise ConfigError("notebooks --prepare needs --out: the folder that takes the copies")
-        print(*runner.prepare(options.profile, out, only=options.only, parameters=_parameters(options)), sep="\n")
+        copies = run_notebooks.prepare(options.profile, out, only=options.only, parameters=_parameters(options))
+        print(*copies, sep="\n")
         return 0
-    results = runner.run(
+    results = run_notebooks.run(
         options.profile, only=options.only, keep_going=options.keep_going, out=out, parameters=_parameters(options)
     )
     return 1 if any(result.status == "failed" for result in results) else 0

@@ -1,23 +1,20 @@
 """What `run` and `bench` do: many networks. Results go to standard output."""
 
-import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from argparse import Namespace as Options
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.files import ConfigError, project_root
-
-Options = argparse.Namespace
+from tpsnet_lib.runs import experiments
+from tpsnet_lib.runs.records import Store, default_store
+from tpsnet_lib.runs.wandb_mirror import Mirror
 
 
 def run(options: Options) -> int:
     """Run experiments by name, or all that are pending on this machine; without either, list them."""
-    from tpsnet_lib.runs import experiments
-    from tpsnet_lib.runs.records import default_store
-    from tpsnet_lib.runs.wandb_mirror import Mirror
-
     store = default_store(options.out)
     if options.bring:
         from tpsnet_lib.runs import card
@@ -45,10 +42,8 @@ def run(options: Options) -> int:
     return _report_unreadable(faults)
 
 
-def _list_experiments(store: Any) -> int:
+def _list_experiments(store: Store) -> int:
     """Print each experiment with what is pending of it."""
-    from tpsnet_lib.runs import experiments
-
     faults: list[str] = []
     for e in experiments.all_experiments(faults):
         count = len(experiments.pending([e], store))
@@ -64,7 +59,7 @@ def _report_unreadable(faults: Sequence[str]) -> int:
     return 1 if faults else 0
 
 
-def _card(options: Options, store: Any) -> int:
+def _card(options: Options, store: Store) -> int:
     """Spend minutes of a card, or print how they would be spent."""
     from tpsnet_lib.runs import card, card_plan
     from tpsnet_lib.runs.local_backend import RunOptions
@@ -86,7 +81,7 @@ def _card(options: Options, store: Any) -> int:
     return 0
 
 
-def _run_all(options: Options, jobs: Sequence[Any], store: Any, on_record: Any) -> list[Any]:
+def _run_all(options: Options, jobs: Sequence[Any], store: Store, on_record: Any) -> list[Any]:
     """Jobs on the backend that is asked for."""
     from tpsnet_lib.runs import local_backend
     from tpsnet_lib.train import TrainOptions
@@ -108,16 +103,13 @@ def _run_all(options: Options, jobs: Sequence[Any], store: Any, on_record: Any) 
 
 def bench(options: Options) -> int:
     """Measure, side by side, and print each result as soon as it is there."""
-    from tpsnet_lib.benchmarks import airbench, card, throughput, time_to_accuracy
-
-    tables = {"search": throughput.table_of_search, "card": card.table, "time": time_to_accuracy.table}
-    table = {**tables, "airbench": airbench.table}.get(options.what, throughput.table)
-    for result in _bench_results(options):
+    for result, table in _bench_results(options):
         print(json.dumps(result) if options.json else table(result), flush=True)
     return 0
 
 
-def _bench_results(options: Options) -> Iterator[dict[str, Any]]:
+def _bench_results(options: Options) -> Iterator[tuple[dict[str, Any], Callable[[dict[str, Any]], str]]]:
+    """Each result of a bench, with the function that shows it to people."""
     from tpsnet_lib.benchmarks import airbench, card, throughput, time_to_accuracy
     from tpsnet_lib.config import assignment, merged, parse
     from tpsnet_lib.device import resolve_device
@@ -126,20 +118,20 @@ def _bench_results(options: Options) -> Iterator[dict[str, Any]]:
     device = resolve_device(options.device)
     given = parse(merged(*(dict([assignment(text)]) for text in options.set))) if options.set else None
     if options.what == "search":
-        yield throughput.bench_search(device=device.type)
+        yield throughput.bench_search(device=device.type), throughput.table_of_search
     elif options.what == "card":
         runs = {"given": given} if given else card.planned()
-        yield card.measure(runs, throughput.sample(size=8192), device, options.seconds or 60.0)
+        yield card.measure(runs, throughput.sample(size=8192), device, options.seconds or 60.0), card.table
     elif options.what == "airbench":
         script = project_root() / "report" / "local" / "airbench95.py"
-        yield airbench.bench_airbench(script, device, options.repeats, options.data, given)
+        yield airbench.bench_airbench(script, device, options.repeats, options.data, given), airbench.table
     elif options.what == "time":
         config = given or airbench.OURS
         config = config.shortened(options.epochs) if options.epochs else config
-        limits = options.target, options.minutes
-        yield time_to_accuracy.bench_time(config, *limits, options.data, device, throughput.Timing())
+        limits, timing = (options.target, options.minutes), throughput.Timing()
+        yield time_to_accuracy.bench_time(config, *limits, options.data, device, timing), time_to_accuracy.table
     elif options.what == "augment":
-        yield throughput.bench_augment(repeats=options.repeats)
+        yield throughput.bench_augment(repeats=options.repeats), throughput.table
     else:
         for case in [given] if given else throughput.LOOP_CASES.values():
-            yield throughput.bench_loop(case, throughput.sample(), device, timing)
+            yield throughput.bench_loop(case, throughput.sample(), device, timing), throughput.table

@@ -2,19 +2,18 @@
 
 Only the standard library is imported here: `python3 -m tpsnet_lib setup` runs before anything is installed."""
 
-import argparse
 import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
+from argparse import Namespace as Options
 from collections.abc import Sequence
 from pathlib import Path
 
 from tpsnet_lib.files import TpsnetError, project_root, write_whole
 
-Options = argparse.Namespace
 NO_NEWS = '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}\n'
 NBVAL = ["--nbval-lax", "--nbval-current-env"]
 OLDEST, TOO_NEW = (3, 11), (3, 14)
