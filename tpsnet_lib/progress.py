@@ -7,8 +7,6 @@ import sys
 import time
 from typing import Any
 
-from tqdm import tqdm
-
 
 def duration(seconds: float) -> str:
     """Seconds as people write them: `9 s`, `4:05 min`, `2:03:00 h`."""
@@ -31,10 +29,12 @@ class Progress:
         self.begun, self.before = 0.0, 0.0  # units' worth of what is not yet done; of it, what was before this began
         self.began = time.monotonic()
         mode = os.environ.get("TPSNET_PROGRESS", "auto") if mode == "auto" else mode
-        self.lines = mode == "lines" or (mode == "auto" and not _can_draw())
+        self.lines = mode == "lines" or (mode == "auto" and not (_in_jupyter() or sys.stderr.isatty()))
         self.bar: Any = None
         if mode == "auto" and not self.lines:
-            self.bar = _bar_class()(total=total, initial=start, desc=label, leave=False)
+            from tqdm.auto import tqdm  # a bar of Jupyter's in Jupyter; its import takes as long as all of `--help`
+
+            self.bar = tqdm(total=total, initial=start, desc=label, leave=False)
 
     def __enter__(self) -> Progress:
         return self
@@ -68,15 +68,3 @@ def _in_jupyter() -> bool:
     shell = sys.modules.get("IPython")
     kernel = shell.get_ipython() if shell is not None else None
     return type(kernel).__name__ == "ZMQInteractiveShell"
-
-
-def _can_draw() -> bool:
-    return _in_jupyter() or sys.stderr.isatty()
-
-
-def _bar_class() -> Any:
-    if _in_jupyter():
-        from tqdm.auto import tqdm as notebook_bar
-
-        return notebook_bar
-    return tqdm

@@ -27,31 +27,27 @@ _KNOTS = 5  # of the clouds, along a side
 _COLUMNS = 41  # uniform numbers drawn for an image, besides clouds and noise
 
 
-def _disc(p: Floats, q: Floats, w: Floats) -> Floats:
-    return 1 - np.sqrt(p * p + q * q)
+def _radius(p: Floats, q: Floats) -> Floats:
+    return np.sqrt(p * p + q * q)
 
 
-def _ring(p: Floats, q: Floats, w: Floats) -> Floats:
-    half = 0.16 + 0.08 * w
-    return half - abs(np.sqrt(p * p + q * q) - (1 - half))
+def _reach(p: Floats, q: Floats) -> Floats:
+    return np.maximum(abs(p), abs(q))
 
 
-def _square(p: Floats, q: Floats, w: Floats) -> Floats:
-    return 0.88 - np.maximum(abs(p), abs(q))
+def _band(distance: Floats, end: float, half: Floats) -> Floats:
+    """The outline of a band `2 half` wide whose outer edge is `end` away."""
+    return half - abs(distance - (end - half))
 
 
-def _frame(p: Floats, q: Floats, w: Floats) -> Floats:
-    half = 0.15 + 0.08 * w
-    return half - abs(np.maximum(abs(p), abs(q)) - (0.92 - half))
-
-
-def _triangle(p: Floats, q: Floats, w: Floats) -> Floats:
-    return 0.58 - np.maximum(q, 0.866 * abs(p) - 0.5 * q)
+def _wave(x: Floats, frequency: Floats) -> Floats:
+    """The distance to the nearest edge of stripes across x, positive on them."""
+    phase = x * frequency
+    return (0.25 - abs(phase - np.floor(phase) - 0.5)) / frequency
 
 
 def _cross(p: Floats, q: Floats, w: Floats) -> Floats:
-    long, wide = np.maximum(abs(p), abs(q)), np.minimum(abs(p), abs(q))
-    return np.minimum(1.05 - long, 0.24 + 0.12 * w - wide)
+    return np.minimum(1.05 - _reach(p, q), 0.24 + 0.12 * w - np.minimum(abs(p), abs(q)))
 
 
 def _star(p: Floats, q: Floats, w: Floats) -> Floats:
@@ -61,40 +57,25 @@ def _star(p: Floats, q: Floats, w: Floats) -> Floats:
     return np.sort(sides, axis=0)[1]
 
 
-def _wave(x: Floats, frequency: Floats) -> Floats:
-    """The distance to the nearest edge of stripes across x, positive on them."""
-    phase = x * frequency
-    return (0.25 - abs(phase - np.floor(phase) - 0.5)) / frequency
-
-
-def _stripes(p: Floats, q: Floats, w: Floats) -> Floats:
-    return np.minimum(1 - np.maximum(abs(p), abs(q)), _wave(p, 1.4 + 0.5 * w))
-
-
 def _checks(p: Floats, q: Floats, w: Floats) -> Floats:
     frequency = np.where(w < 0.4, np.float32(0.75), np.float32(1.25))  # 3 or 5 fields along a side
     a, b = _wave(p, frequency), _wave(q, frequency)
     inside = np.minimum(abs(a), abs(b)) * np.sign(a) * np.sign(b)
-    return np.minimum(1 - np.maximum(abs(p), abs(q)), inside)
-
-
-def _crescent(p: Floats, q: Floats, w: Floats) -> Floats:
-    shift = p - (0.45 + 0.15 * w)
-    return np.minimum(1.05 - np.sqrt(p * p + q * q), np.sqrt(shift * shift + q * q) - 0.8)
+    return np.minimum(1 - _reach(p, q), inside)
 
 
 # signed distance to the outline, positive inside, over the shape's own axes (p, q) in units of its radius; w in [0, 1)
 _SHAPES: dict[str, Callable[[Floats, Floats, Floats], Floats]] = {
-    "disc": _disc,
-    "ring": _ring,
-    "square": _square,
-    "frame": _frame,
-    "triangle": _triangle,
+    "disc": lambda p, q, w: 1 - _radius(p, q),
+    "ring": lambda p, q, w: _band(_radius(p, q), 1, 0.16 + 0.08 * w),
+    "square": lambda p, q, w: 0.88 - _reach(p, q),
+    "frame": lambda p, q, w: _band(_reach(p, q), 0.92, 0.15 + 0.08 * w),
+    "triangle": lambda p, q, w: 0.58 - np.maximum(q, 0.866 * abs(p) - 0.5 * q),
     "cross": _cross,
     "star": _star,
-    "stripes": _stripes,
+    "stripes": lambda p, q, w: np.minimum(1 - _reach(p, q), _wave(p, 1.4 + 0.5 * w)),
     "checks": _checks,
-    "crescent": _crescent,
+    "crescent": lambda p, q, w: np.minimum(1.05 - _radius(p, q), _radius(p - (0.45 + 0.15 * w), q) - 0.8),
 }
 CLASSES = tuple(_SHAPES)
 
@@ -193,7 +174,7 @@ def _mask(labels: Any, draws: list[Floats]) -> Floats:
 
 def _speck(across: Floats, down: Floats, size: Floats) -> Floats:
     x, y = _grid(_SIDE * across, _SIDE * down)
-    return np.clip(1.5 + 1.5 * size - np.sqrt(x * x + y * y), 0, 1)
+    return np.clip(1.5 + 1.5 * size - _radius(x, y), 0, 1)
 
 
 def _bar(across: Floats, turn: Floats, size: Floats) -> Floats:
