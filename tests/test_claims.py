@@ -367,7 +367,7 @@ def test_an_experiment_that_stands_in_is_looked_at(tmp_path: Path) -> None:
         for seed in (0, 1)
     ]
     study = {
-        name: Experiment(name, "", "cpu", 1, 9.0, False, False, [run for run in runs if run.label == label])
+        name: Experiment(name=name, minutes=9.0, runs=[run for run in runs if run.label == label])
         for name, label in (("study_width", "B=1, wide"), ("study_control", "B=1"))
     }
     records = [recorded(run.config, 0.8 + 0.1 * ("wide" in run.label) + 0.001 * run.config.seed) for run in runs]

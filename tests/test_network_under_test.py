@@ -194,7 +194,7 @@ def test_seeds_fitted_on_all_images_take_their_rank_from_their_split_sibling_and
 
     _, *seeds = [trained("split", 0), *(trained("all", seed) for seed in (2, 1, 0))]
     runs = [Run("seeds", record.config, {}) for record in seeds]
-    declared = Experiment("seeds", "", "cpu", 1, 9.0, True, False, runs)
+    declared = Experiment(name="seeds", minutes=9.0, final=True, runs=runs)
     monkeypatch.setattr(final_runs, "final_experiments", lambda: [declared])
     monkeypatch.setattr(test_set, "declaration", lambda record: test_set.Declaration("seeds", "a commit", "a hash"))
     for record in seeds:

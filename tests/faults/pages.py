@@ -130,7 +130,7 @@ def in_record(text: str, number: int, folder: Path) -> Record:
 def in_experiment(text: str, number: int, folder: Path) -> str:
     """The sections on experiments and openings, of an experiment whose name and question are the vector."""
     run = experiments.Run(text, replace(RunConfig(), seed=number), {})
-    made = experiments.Experiment(text, f"{text} `{text}`", "cpu", 1, 1.0, False, False, [run])
+    made = experiments.Experiment(name=text, question=f"{text} `{text}`", priority=1, runs=[run])
     line = {"opened": text, "record": text, "experiment": text, "declaration": text}
     with (
         mock.patch.object(experiments, "all_experiments", return_value=[made]),

@@ -187,7 +187,7 @@ def bench_search(trials: int = 50, long_trials: int = 12, device: str = "cpu") -
 def _seconds_a_trial(run_all: Callable[..., Any], config: RunConfig, trials: int, options: RunOptions) -> float:
     """From the end of the first trial (of each worker) to that of the last, divided by the trials between."""
     runs = [Run(f"seed {seed}", config.with_seed(seed), {}) for seed in range(trials)]
-    experiment = Experiment("bench", "?", "cpu", 0, 1.0, False, False, runs)
+    experiment = Experiment(name="bench", runs=runs)
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store")

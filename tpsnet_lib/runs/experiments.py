@@ -5,7 +5,7 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from tpsnet_lib.runs.search_space import MAX_DRAWS, Draws, load_spaces, sample, 
 MAX_RUNS = 10_000  # of an experiment
 
 
-@dataclass(frozen=True)
-class ExperimentFile(Checked):
-    """The fields of an experiment's file."""
+@dataclass(frozen=True, kw_only=True)
+class Head(Checked):
+    """What an experiment's file says of all its runs."""
 
     question: str = option("")
     needs: str = option("cpu", choices=("cpu", "gpu"))
@@ -31,6 +31,12 @@ class ExperimentFile(Checked):
     minutes: float = option(1.0, 0, 1e6)  # expected for one run on what it needs
     final: bool = option(False)  # its records may be opened on the test set
     weights: bool = option(False)  # its records keep their weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentFile(Head):
+    """The fields of an experiment's file."""
+
     base: dict[str, Any] = option({})  # of every run
     runs: list[Mapping[str, Any]] = option([{}])  # what each varies, and its label
     grid: dict[str, list[Any]] = option({})  # values that every run is crossed with
@@ -69,18 +75,12 @@ class Run:
     factors: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Experiment:
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Head):
     """A question and the runs that answer it."""
 
-    name: str
-    question: str
-    needs: str  # cpu or gpu
-    priority: int  # lower runs first
-    minutes: float  # expected for one run on what it needs
-    final: bool  # its records may be opened on the test set
-    weights: bool  # its records keep their weights
-    runs: list[Run]
+    name: str = option("")
+    runs: list[Run] = option([])
 
     @property
     def is_check(self) -> bool:
@@ -121,8 +121,8 @@ def _load(path: Path, *modified: int) -> Experiment:
         runs = _runs(path.stem, declared, _search_draws(declared))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    head = declared.question, declared.needs, declared.priority, declared.minutes, declared.final, declared.weights
-    return Experiment(path.stem, *head, runs)
+    head = {spec.name: getattr(declared, spec.name) for spec in fields(Head)}
+    return Experiment(name=path.stem, runs=runs, **head)
 
 
 def all_experiments(faults: list[str] | None = None) -> list[Experiment]:

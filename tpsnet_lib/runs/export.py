@@ -3,7 +3,6 @@
 Its first file lists the others with their SHA-256, so that a cut or altered archive is known before anything is kept.
 Results on the test set are left out: an opening belongs to the log of the store where it was made."""
 
-import io
 import re
 import shutil
 import tarfile
@@ -32,20 +31,19 @@ def export_records(records: Sequence[Record], path: Path) -> None:
             publish_record(record, work, weights=record.has_weights)
         files = sorted(file for file in work.glob("*/*") if file.name in PARTS)  # no opening, and not its log
         names = [file.relative_to(work).as_posix() for file in files]
-        listing = "".join(f"{sha256_of(file)}  {name}\n" for file, name in zip(files, names, strict=True)).encode()
+        listing = "".join(f"{sha256_of(file)}  {name}\n" for file, name in zip(files, names, strict=True))
+        (work / CONTENTS).write_bytes(listing.encode())
         with tarfile.open(work / "tar", "w") as tar:
-            tar.addfile(_entry(CONTENTS, len(listing)), io.BytesIO(listing))
-            for file, name in zip(files, names, strict=True):
-                with file.open("rb") as content:
-                    tar.addfile(_entry(name, file.stat().st_size), content)
+            for name in (CONTENTS, *names):
+                tar.add(work / name, name, filter=_without_origin)
         move_whole(work / "tar", path)
 
 
-def _entry(name: str, size: int) -> tarfile.TarInfo:
-    """A file's head without owner and time, which say nothing of the record."""
-    entry = tarfile.TarInfo(name)
-    entry.size = size
-    return entry
+def _without_origin(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """A file's head without owner, time and permissions, which say nothing of the record."""
+    plain = tarfile.TarInfo(entry.name)
+    plain.size = entry.size
+    return plain
 
 
 def import_records(path: Path, folder: Path) -> tuple[list[str], list[str]]:
