@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tpsnet_lib import files
 from tpsnet_lib.files import (
     RecordError,
     TpsnetError,
@@ -138,3 +139,22 @@ def test_a_file_system_without_locks_is_one_line_and_no_wait(
     ):
         pytest.fail("held a lock that is not there")
     assert waited == []
+
+
+def test_what_another_process_sweeps_away_before_it_is_claimed_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, fresh = [], files._fresh
+
+    def swept_once(path: Path, folder: bool) -> Path:
+        made.append(fresh(path, folder))
+        if len(made) % 2:
+            files.sweep(tmp_path)  # of another process, which finds it unclaimed
+        return made[-1]
+
+    monkeypatch.setattr(files, "_fresh", swept_once)
+    files.write_whole(tmp_path / "a", "x")
+    with files.folder_whole(tmp_path / "b") as work:
+        (work / "c").write_text("y")
+    assert (len(made), (tmp_path / "a").read_text(), (tmp_path / "b" / "c").read_text()) == (4, "x", "y")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

@@ -149,14 +149,14 @@ def temporary(path: Path, folder: bool = True) -> Iterator[Path]:
     """A fresh folder (or file) beside `path`, gone at the end of the block, which no `sweep` takes away before; what a
     process leaves that is killed in it, the next one does."""
     sweep(path.parent, path.name)
-    begin, end = f".{path.name[:_NAME]}.", ".part"
-    if folder:
-        work = Path(tempfile.mkdtemp(dir=path.parent, prefix=begin, suffix=end))
-    else:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=begin, suffix=end)
-        os.close(handle)
-        work = Path(name)
-    with _claim(work):
+    with contextlib.ExitStack() as claimed:
+        while True:  # another process may sweep it away before it is claimed
+            work = _fresh(path, folder)
+            with contextlib.suppress(FileNotFoundError):
+                claimed.enter_context(_claim(work, wait=True))
+            if work.exists():
+                break
+            claimed.close()
         try:
             yield work
         finally:
@@ -164,9 +164,20 @@ def temporary(path: Path, folder: bool = True) -> Iterator[Path]:
                 _take_away(work)
 
 
+def _fresh(path: Path, folder: bool) -> Path:
+    """A new, empty folder (or file) beside `path`, hidden."""
+    begin, end = f".{path.name[:_NAME]}.", ".part"
+    if folder:
+        return Path(tempfile.mkdtemp(dir=path.parent, prefix=begin, suffix=end))
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=begin, suffix=end)
+    os.close(handle)
+    return Path(name)
+
+
 @contextlib.contextmanager
-def _claim(work: Path) -> Iterator[bool]:
-    """Whether this process alone holds a temporary file or folder. Where there are no locks, its age decides."""
+def _claim(work: Path, wait: bool = False) -> Iterator[bool]:
+    """Whether this process alone holds a temporary file or folder; with `wait`, after another has let it go. Where
+    there are no locks, its age decides."""
     aged = time.time() - work.stat().st_mtime > _NOBODYS
     if os.name == "nt":
         yield aged
@@ -176,7 +187,7 @@ def _claim(work: Path) -> Iterator[bool]:
     handle = os.open(work, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             free = True
         except OSError as error:
             free = aged and error.errno not in HELD
