@@ -24,7 +24,7 @@ from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import collect, load_experiment
 from tpsnet_lib.runs.records import Record, Store
 
-PUBLISHED = "nb04-table-beside-table"  # the table of chapter 4 with every network's source
+PUBLISHED = "nb04-table-beside"  # the table of chapter 4 with every network's source
 CLASSES_OF_HARDWARE = {"cuda": "on one GPU", "cpu": "on two cores of a CPU"}
 
 

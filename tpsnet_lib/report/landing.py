@@ -139,31 +139,34 @@ def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     smallest = f"{100 * stats.SMALLEST_EFFECT:.0f} point, unless the test names another"
     about = (
         f"{judge.describe_table(rows)} The smallest effect that matters is {smallest} ({100 * SMALLEST_GAIN:g} beside"
-        " published accuracies). An interval within it on both sides of 0 shows no difference that matters. Else a test"
-        " holds if its interval lies above 0 (below the effect, where the claim is that a difference is small), and"
-        " does not hold if the interval lies below the effect. What is left is not settled, and so is what has a p"
-        f" above {stats.ALPHA:g} after adjustment: the intervals are unadjusted, and one far from 0 may settle nothing."
+        " published accuracies). A difference whose interval lies within it on both sides of 0 does not matter. Else a"
+        " test holds if its interval lies above 0 (below the effect, where the claim is that a difference is small),"
+        " and does not hold if it lies below the effect. All this at an adjusted p of at most"
+        f" {stats.ALPHA:g}: the intervals are unadjusted, and one far from 0 may settle nothing."
     )
     lines = [
         {
             "verdict": elements.verdict(row.verdict),
-            "tested": f"({row.claim}) {row.sentence}",
-            "difference": elements.test_link(row, row.difference) if row.n else "no runs yet",
-            "adjusted p": f"{row.p:.2g}" if row.n else "",
-            "runs": _runs(row) if row.n else "",
+            "tested": f"({row.claim}) {row.short}",
+            "difference": elements.test_link(row, row.difference),
+            "adjusted p": f"{row.p:.2g}" if row.p >= 0.001 else "< 0.001",
+            "parameters; steps": _size(row),
         }
         for row in rows
+        if row.n
     ]
-    caption = "What the tests of the original's claims (a) to (j) say, and of which runs."
-    table = elements.table(lines, list(lines[0]), caption)
-    summary = "<summary>The original's words, grounds and records</summary>"
+    waiting = ", ".join(f"({row.claim}) {row.short}" for row in rows if not row.n)
+    caption = "What the tests of the original's claims (a) to (j) say, of networks and runs of at most this size."
+    caption += f" Pending: {waiting}." * bool(waiting)
+    table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p", "parameters; steps"], caption)
+    summary = "<summary>The tests in full, the original's words, grounds and records</summary>"
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
     return f"<p>{_emphasis(about)}</p>{table}{details}"
 
 
-def _runs(row: judge.Row) -> str:
-    """The size and length of a test's runs, without their epochs: `77,000 parameters, 312 steps`."""
-    return (row.budget.partition(": ")[2] or row.budget).partition(" (")[0]
+def _size(row: judge.Row) -> str:
+    """The largest network and the longest run of a test: `77,000; 312`."""
+    return "; ".join(re.findall(r"([\d,]+) (?:parameters|steps)", row.budget))
 
 
 MISTAKES = {  # what the original did, and what our records say of it
