@@ -170,6 +170,7 @@ def test_the_estimate_is_the_sum_of_the_seconds_of_the_chosen_notebooks(tmp_path
 
 
 MAY_BE_ZERO = {"live_seeds", "seeds", "latency_seconds", ("05_error_analysis", "live_train_size")}  # of it: all images
+LEAST = {"live_draws": 2, "habit_size": 2}
 
 
 def declared(path):
@@ -187,10 +188,9 @@ def of_another_type(value):
     return [[value], len if isinstance(value, str) else "six"]
 
 
-def out_of_range(may_be_zero, value):
-    """Numbers that a parameter may not have, in its own form: a list's in a list, behind those that are right."""
-    numbers = [-1] if may_be_zero else [-1, 0]
-    return [[*value, number] if isinstance(value, list) else type(value)(number) for number in numbers]
+def out_of_range(least, value):
+    """Numbers below the least that a parameter may be, in its own form: in a list behind those that are right."""
+    return [[*value, number] if isinstance(value, list) else type(value)(number) for number in range(-1, least)]
 
 
 @pytest.mark.parametrize("path", run_notebooks.choose(), ids=lambda path: path.stem)
@@ -207,15 +207,15 @@ def test_every_parameter_of_another_type_is_refused_in_one_line_that_names_it(pa
 def test_every_number_out_of_range_is_refused_in_a_kernel_and_before_one_is_started(path, smoke):
     given = declared(path)
     for name, value in given.items():
-        may_be_zero = bool(MAY_BE_ZERO & {name, (path.stem, name)})
+        least = 0 if MAY_BE_ZERO & {name, (path.stem, name)} else LEAST.get(name, 1)
         if isinstance(value, (str, bool)):
             continue
-        for wrong in out_of_range(may_be_zero, value):
+        for wrong in out_of_range(least, value):
             line = rf"parameter {name} is [^\n]*: give (a number|numbers) of at least [\d.]+$"
             with pytest.raises(ConfigError, match=f"^{line}"):
                 check_parameters({**given, name: wrong})
             with pytest.raises(ConfigError, match=rf"^{path.stem}\.ipynb: {line}"):
                 run_notebooks.parameters_for(path, smoke, {name: wrong})
-        least = type(value)([0 if may_be_zero else 1]) if isinstance(value, list) else 0 if may_be_zero else 1
-        check_parameters({**given, name: least})
-        run_notebooks.parameters_for(path, smoke, {name: least})
+        right = [least] if isinstance(value, list) else least
+        check_parameters({**given, name: right})
+        run_notebooks.parameters_for(path, smoke, {name: right})

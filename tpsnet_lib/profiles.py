@@ -10,6 +10,11 @@ from typing import Any
 from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root, way_to
 from tpsnet_lib.plain_yaml import read_yaml
 
+LEAST = {  # of the numbers for which 1 is too few
+    "live_draws": 2,  # what does not differ between trials has no effect to show
+    "habit_size": 2,  # images: one half chooses the epoch, the other scores it
+}
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -89,16 +94,16 @@ def check_parameters(given: Mapping[str, Any]) -> None:
     `given`: the notebook's names with their values; it is the one most of whose parameters are among them. Raises
     `ConfigError`."""
     for name, examples in max(profile_values().values(), key=lambda declared: len(declared.keys() & given)).items():
-        if name in given and (way_out := refusal(given[name], examples)):
+        if name in given and (way_out := refusal(name, given[name], examples)):
             raise ConfigError(f"parameter {name} is {brief(given[name])}: {way_out}")
 
 
-def refusal(value: Any, examples: Sequence[Any]) -> str:
+def refusal(name: str, value: Any, examples: Sequence[Any]) -> str:
     """What to give in place of a parameter's value, in words; empty if it is of the type of the last example, and its
-    numbers are at least 1, or at least what the least of the examples has (0 where that means something)."""
+    numbers are at least 1 (or as in `LEAST`), or at least what an example has (0 where that means something)."""
     if not _is_like(value, examples[-1]):
         return f"give a value such as {brief(examples[-1])}"
-    least = min([1, *(number for example in examples for number in _numbers(example))])
+    least = min([LEAST.get(name, 1), *(number for example in examples for number in _numbers(example))])
     if not all(number >= least for number in _numbers(value)):
         return f"give {'numbers' if isinstance(value, list) else 'a number'} of at least {least:g}"
     return ""

@@ -82,7 +82,7 @@ def check(options: Options | None = None) -> int:
     failed = []
     for name, command in steps:
         began = time.monotonic()
-        code = subprocess.run(command, cwd=root, check=False, env=_own_environment()).returncode
+        code = _run(command, root)
         print(f"-- {name}: {'ok' if code == 0 else 'FAILED'} in {time.monotonic() - began:.0f} s", flush=True)
         failed += [name] if code else []
     print(f"-- failed: {', '.join(failed)}" if failed else "-- all checks passed")

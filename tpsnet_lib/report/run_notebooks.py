@@ -22,7 +22,8 @@ from tpsnet_lib.profiles import profile_names as profile_names
 from tpsnet_lib.report.notebook_files import read_notebook
 
 KERNEL = "python3"
-BAR = "{desc} {percentage:3.0f}%|{bar}| cell {n_fmt}/{total_fmt}, {elapsed}"  # cells differ too much to foretell an end
+CELLS = "{desc} {percentage:3.0f}%|{bar}| cell {n_fmt}/{total_fmt}, {elapsed}"  # too unlike to foretell an end
+BAR = {"leave": False, "disable": None, "bar_format": CELLS}  # of tqdm, where there is a terminal
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def parameters_for(notebook: Path, profile: Profile, extra: Mapping[str, Any] | 
             raise ConfigError(f"{notebook.name} has no parameter {brief(name)}: {way_to(name, sorted(declared))}")
         with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             default = ast.literal_eval(declared[name]["default"])  # of an expression any value may be right
-            if way_out := refusal(value, [*examples.get(name, []), default]):
+            if way_out := refusal(name, value, [*examples.get(name, []), default]):
                 raise ConfigError(f"{notebook.name}: parameter {name} is {brief(value)}: {way_out}")
     return given
 
@@ -110,14 +111,8 @@ def run(
             if not keep_going and any(result.status == "failed" for result in results):
                 results.append(Result(path.stem, "skipped"))
             else:
-                bar = {
-                    "desc": f"{position}/{len(plan)} {path.stem}",
-                    "leave": False,
-                    "disable": None,
-                    "bar_format": BAR,
-                }
-                shown = bar if progress == "auto" else False
-                results.append(_execute(path, given, out, profile.cell_timeout, shown))
+                bar = {"desc": f"{position}/{len(plan)} {path.stem}", **BAR} if progress == "auto" else False
+                results.append(_execute(path, given, out, profile.cell_timeout, bar))
             _say(progress, f"{results[-1]} ({position}/{len(plan)})")
     return results
 
