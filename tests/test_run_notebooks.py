@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from math import ceil
 from pathlib import Path
 
 import nbformat
@@ -170,7 +171,7 @@ def test_the_estimate_is_the_sum_of_the_seconds_of_the_chosen_notebooks(tmp_path
 
 
 MAY_BE_ZERO = {"live_seeds", "seeds", "latency_seconds", ("05_error_analysis", "live_train_size")}  # of it: all images
-LEAST = {"live_draws": 2, "habit_size": 2}
+LEAST = {"live_draws": 2, "habit_size": 2, "epochs": 0.001, "live_epochs": 0.001}
 
 
 def declared(path):
@@ -190,7 +191,7 @@ def of_another_type(value):
 
 def out_of_range(least, value):
     """Numbers below the least that a parameter may be, in its own form: in a list behind those that are right."""
-    return [[*value, number] if isinstance(value, list) else type(value)(number) for number in range(-1, least)]
+    return [[*value, number] if isinstance(value, list) else type(value)(number) for number in range(-1, ceil(least))]
 
 
 @pytest.mark.parametrize("path", run_notebooks.choose(), ids=lambda path: path.stem)

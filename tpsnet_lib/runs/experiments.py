@@ -22,7 +22,7 @@ MAX_RUNS = 10_000  # of an experiment
 
 
 @dataclass(frozen=True, kw_only=True)
-class Head(Checked):
+class ExperimentFields(Checked):
     """What an experiment's file says of all its runs."""
 
     question: str = option("")
@@ -34,7 +34,7 @@ class Head(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExperimentFile(Head):
+class ExperimentFile(ExperimentFields):
     """The fields of an experiment's file."""
 
     base: dict[str, Any] = option({})  # of every run
@@ -76,7 +76,7 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment(Head):
+class Experiment(ExperimentFields):
     """A question and the runs that answer it."""
 
     name: str = option("")
@@ -121,7 +121,7 @@ def _load(path: Path, *modified: int) -> Experiment:
         runs = _runs(path.stem, declared, _search_draws(declared))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    head = {spec.name: getattr(declared, spec.name) for spec in fields(Head)}
+    head = {spec.name: getattr(declared, spec.name) for spec in fields(ExperimentFields)}
     return Experiment(name=path.stem, runs=runs, **head)
 
 
