@@ -214,10 +214,9 @@ def _tuner(jobs: Sequence[Job], counter: _Counter, stop: Path, options: RayOptio
     run_config = tune.RunConfig(name="tune", storage_path=str(stop.parent), callbacks=[counter], verbose=0)
     run_config.failure_config = tune.FailureConfig(max_failures=RETRIES)
     run_config.checkpoint_config = tune.CheckpointConfig(checkpoint_at_end=False)
-    trial, numbers = tune.with_resources(trial, {"cpu": 1, "gpu": _gpus(options)}), list(range(len(jobs)))
-    return tune.Tuner(
-        trial, param_space={"job": tune.grid_search(numbers)}, tune_config=tune_config, run_config=run_config
-    )
+    trial = tune.with_resources(trial, {"cpu": 1, "gpu": _gpus(options)})
+    variables = {"job": tune.grid_search(list(range(len(jobs))))}
+    return tune.Tuner(trial, param_space=variables, tune_config=tune_config, run_config=run_config)
 
 
 def _gpus(options: RayOptions) -> float:
