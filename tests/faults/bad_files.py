@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.files import TpsnetError
+from tpsnet_lib.profiles import load_profile
 from tpsnet_lib.report import run_notebooks
 
 from . import HANG, HELD, RAN, TRACEBACK, WRONG, Outcome
@@ -37,7 +38,7 @@ def outcomes(short: bool) -> Iterator[Outcome]:
     """Each kind with so many changes, and the files that are hostile by their nature; the short form takes these alone,
     as the test suite draws changes of each kind itself."""
     tiny_record(), tiny_checkpoint()  # made before the clock runs, as are the validators that nbformat compiles
-    run_notebooks.parameters_for(run_notebooks.choose(["01"])[0], run_notebooks.load_profile("smoke"))
+    run_notebooks.parameters_for(run_notebooks.choose(["01"])[0], load_profile("smoke"))
     with tempfile.TemporaryDirectory(prefix="tpsnet-files-") as folder:
         for number, (name, special) in enumerate(SPECIAL.items()):
             yield tried(f"special/{name}", Path(folder) / f"special{number}", special)

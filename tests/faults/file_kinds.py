@@ -29,6 +29,7 @@ from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import ConfigError, DataError, TrainingError, project_root
 from tpsnet_lib.model_cost import check_budget
 from tpsnet_lib.plain_yaml import read_yaml
+from tpsnet_lib.profiles import load_profile
 from tpsnet_lib.report import run_notebooks
 from tpsnet_lib.report.notebook_html import chapter
 from tpsnet_lib.runs import experiments, export, openings, records, search_space, test_set
@@ -229,14 +230,14 @@ def read_parameters(path: Path) -> None:
     given = read_yaml(path)
     notebook = project_root() / "notebooks" / "01_explore_data.ipynb"
     try:
-        run_notebooks.parameters_for(notebook, run_notebooks.load_profile("smoke"), given)
+        run_notebooks.parameters_for(notebook, load_profile("smoke"), given)
     except ConfigError as error:
         raise ConfigError(f"{path}: parameter: {error}") from error
 
 
 def read_notebook_parameters(path: Path) -> None:
     """A notebook whose parameters are asked for."""
-    run_notebooks.parameters_for(path, run_notebooks.load_profile("smoke"), {"draws": 10})
+    run_notebooks.parameters_for(path, load_profile("smoke"), {"draws": 10})
 
 
 def read_log(path: Path) -> None:
@@ -284,7 +285,7 @@ def read_spaces(path: Path) -> None:
 
 def read_profiles(path: Path) -> None:
     """What a profile asks of a notebook."""
-    run_notebooks.estimate(run_notebooks.load_profile("quick", path))
+    run_notebooks.estimate(load_profile("quick", path))
 
 
 def read_archive(path: Path) -> None:

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from tpsnet_lib import stats
 from tpsnet_lib.config import MEMBERS
+from tpsnet_lib.profiles import profile_names
 from tpsnet_lib.progress import duration
-from tpsnet_lib.report.run_notebooks import profile_names
 from tpsnet_lib.runs.experiments import all_experiments, collect
 from tpsnet_lib.runs.records import Store, committed_folder, held_out
 

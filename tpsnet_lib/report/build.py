@@ -17,6 +17,7 @@ from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.data import datasets
 from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import TpsnetError, project_root, write_whole
+from tpsnet_lib.profiles import load_profile
 from tpsnet_lib.report import appendix, closing, figures, first_screen, landing, page, run_notebooks
 from tpsnet_lib.runs.provenance import commit, hardware
 from tpsnet_lib.runs.records import Store, committed_folder, default_store
@@ -82,7 +83,7 @@ def make(
 
 def _dataset(profile: str, given: Mapping[str, Any]) -> str:
     """The stamp of the data that the notebooks will find; a place that was named and holds none is an error."""
-    chosen = given.get("dataset") or run_notebooks.load_profile(profile).parameters.get("dataset", "auto")
+    chosen = given.get("dataset") or load_profile(profile).parameters.get("dataset", "auto")
     data = given.get("data") or os.environ.get("TPSNET_DATA")
     fingerprint = datasets.fingerprint(datasets.resolve_dataset(chosen, data), data)
     return f"{fingerprint.stamp}, training images {fingerprint.sha256[:12]}"

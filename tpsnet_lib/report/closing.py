@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
+from tpsnet_lib.profiles import profile_names
 from tpsnet_lib.progress import duration
-from tpsnet_lib.report import elements, run_notebooks
+from tpsnet_lib.report import elements
 from tpsnet_lib.report.elements import ASSETS, Section
 from tpsnet_lib.report.limitations import before_the_rule
 from tpsnet_lib.runs import experiments, openings
@@ -90,7 +91,7 @@ def _pending(store: Store) -> str:
     rows = []
     for experiment in experiments.all_experiments():
         left = len(experiments.pending([experiment], store))
-        if experiment.is_check or experiment.name in run_notebooks.profile_names() or not left:
+        if experiment.is_check or experiment.name in profile_names() or not left:
             continue
         rows.append(
             {

@@ -57,11 +57,6 @@ def record_link(record_id: str) -> Markup:
     return _html("link", record_id)
 
 
-def record_links(ids: Iterable[str]) -> Markup:
-    """Links to records of the appendix, one after another."""
-    return _html("links", ids)
-
-
 def group_link(group_id: str, text: str) -> str:
     """HTML that leads to the line of a recipe's records in the appendix."""
     return f'<a href="#group-{group_id}">{text}</a>'

@@ -17,9 +17,9 @@ from tpsnet_lib.analysis.training import ablation, against_published, best_rate_
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.plots.answer import accuracy_against_parameters
+from tpsnet_lib.profiles import profile_names
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import elements
-from tpsnet_lib.report.run_notebooks import profile_names
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import collect, load_experiment
 from tpsnet_lib.runs.records import Record, Store

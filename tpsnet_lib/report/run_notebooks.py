@@ -16,9 +16,7 @@ from typing import Any
 
 from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError, brief, project_root, way_to
 from tpsnet_lib.locks import lock, signals_answered_by
-from tpsnet_lib.profiles import Profile, profile_values, refusal
-from tpsnet_lib.profiles import load_profile as load_profile  # the report reads these two here
-from tpsnet_lib.profiles import profile_names as profile_names
+from tpsnet_lib.profiles import Profile, load_profile, profile_values, refusal
 from tpsnet_lib.report.notebook_files import read_notebook
 
 KERNEL = "python3"
