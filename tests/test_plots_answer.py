@@ -93,3 +93,13 @@ def test_a_claim_has_the_colour_of_its_verdict() -> None:
     assert figure.axes[0].get_legend_handles_labels()[1] == [stats.HOLDS, stats.DOES_NOT_HOLD]
     assert "holds: 1, does not hold: 1" in style.description(figure).alt
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [sentence for sentence, _, _ in tests]
+
+
+def test_a_long_claim_is_set_in_lines_on_a_phone_and_is_not_cut() -> None:
+    sentence = "A longer run brings the deep, narrow network more than the shallow, wide one, in points of accuracy"
+    figure = answer.claims([(sentence, stats.HOLDS, Estimate(0.07, 0.05, 0.09, 8, "seeds", "t"))], "In short runs")
+    assert style.phone_svg(figure)
+    (name,) = [text for text in figure.axes[0].texts if text.get_text().replace("\n", " ") == sentence]
+    figure.canvas.draw()
+    assert name.get_window_extent().x1 < figure.bbox.x1
+    assert style.in_lines("one two three four", 14) == "one two\nthree four"

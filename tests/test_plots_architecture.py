@@ -83,6 +83,17 @@ def test_feature_maps_have_a_row_a_layer_and_the_strongest_channels_first() -> N
     assert np.allclose(strongest, maps["layer 2"][3])
 
 
+def test_a_phone_has_the_feature_maps_in_two_lines_at_their_full_size() -> None:
+    drawn = plots.feature_maps(torch.rand(3, 8, 8), {"layer 1": torch.rand(8, 8, 8), "layer 2": torch.rand(8, 4, 4)})
+    phone = style.description(drawn).phone
+    assert callable(phone)
+    narrow = phone()
+    narrow.canvas.draw()
+    assert sum(len(ax.images) for ax in narrow.axes) == 2 * (1 + 8)
+    maps = [ax.get_window_extent().width for ax in narrow.axes if ax.images]
+    assert min(maps) > 0.15 * narrow.bbox.width, "no title takes the room of the maps"
+
+
 def test_residual_against_plain_has_a_ring_a_run_and_a_point_a_mean() -> None:
     losses = {(1, "residual"): [1.0, 1.2], (1, "plain"): [1.1, 1.3], (4, "residual"): [0.8], (4, "plain"): [1.9]}
     deep = ModelConfig(blocks=(3, 3, 3), channels=(16, 32, 64), residual=False)
@@ -97,6 +108,10 @@ def test_residual_against_plain_has_a_ring_a_run_and_a_point_a_mean() -> None:
     low = np.ravel(drawn.axes[0].lines[0].get_ydata())[0]  # the mean of the first group
     assert (drawn.axes[0].get_yscale(), drawn.axes[1].get_yscale()) == ("log", "linear")
     assert low == pytest.approx(1.1)
+    for ax in drawn.axes:  # one quantity, one axis
+        assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "3", "4"]
+        assert ax.get_xlim() == drawn.axes[0].get_xlim()
+    assert [len(line.get_xdata()) for line in drawn.axes[0].lines[:2]] == [2, 2], "joined past a depth without a run"
 
 
 def test_the_design_variables_are_six_panels_with_their_levels() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.architecture import DesignVariable, describe_budget
 from tpsnet_lib.analysis.groups import Group
-from tpsnet_lib.plots.style import BLUE, PALETTE, VERMILION, Stack, by_name, describe, figure
+from tpsnet_lib.plots.style import BLUE, PALETTE, PHONE, VERMILION, WIDTH, Stack, by_name, describe, figure
 
 COLOURS = {"residual": BLUE, "plain": VERMILION}
 Losses = Mapping[tuple[int, str], Sequence[float]]  # (blocks a layer, `residual` or `plain`) -> final loss of each seed
@@ -77,20 +77,28 @@ def feature_maps(image: Tensor, maps: Mapping[str, Tensor], columns: int = 8) ->
     """An image [3, h, w] from 0 to 1 and the strongest channels of its feature maps, one row a layer.
 
     `maps`: layer -> [C, h, w]; the channels with the largest mean are shown."""
-    fig, axes = figure(len(maps), columns + 1, height=0.85 * len(maps) + 0.2)
-    for row, (name, values) in zip(np.atleast_2d(axes), maps.items(), strict=True):
-        row[0].imshow(image.permute(1, 2, 0).numpy(), interpolation="none")  # an SVG keeps its very pixels
-        strongest = values.mean((1, 2)).argsort(descending=True)[:columns]
-        for ax, channel in zip(row[1:], strongest.tolist(), strict=False):
-            ax.imshow(values[channel].numpy(), cmap="viridis", interpolation="none")
-        for ax in row:
+
+    def draw(width: float, lines: int) -> Figure:
+        """Each layer in so many lines, the image at the beginning of the first."""
+        across = -(-columns // lines) + 1
+        height = len(maps) * (0.9 * lines * width / across + 0.2)
+        fig, axes = figure(lines * len(maps), across, height=height, width=width)
+        for ax in np.ravel(axes):
             ax.set_axis_off()
-        row[0].set_title(f"{name}: {' × '.join(map(str, values.shape))}", fontsize=8.5, loc="left")
+        for row, (name, values) in zip(np.reshape(axes, (len(maps), lines, across)), maps.items(), strict=True):
+            row[0, 0].imshow(image.permute(1, 2, 0).numpy(), interpolation="none")  # an SVG keeps its very pixels
+            strongest = values.mean((1, 2)).argsort(descending=True)[:columns]
+            for ax, channel in zip(row[:, 1:].flat, strongest.tolist(), strict=False):
+                ax.imshow(values[channel].numpy(), cmap="viridis", interpolation="none")
+            title = row[0, 0].set_title(f"{name}: {' × '.join(map(str, values.shape))}", fontsize=8.5, loc="left")
+            title.set_in_layout(False)  # it may be wider than the image, and reaches over the maps beside it
+        return fig
+
     sides = " to ".join(str(values.shape[-1]) for values in list(maps.values())[:: len(maps) - 1])
     text = f"Maps of the first layers follow edges and colours; later ones are coarse ({sides} pixels a side). Shown:"
     text += f" the {columns} strongest of each layer."
     alt = f"An image and the {columns} strongest feature maps of each of {len(maps)} layers."
-    return describe(fig, caption=text, alt=alt, phone=Stack(columns + 1, 0.5 * len(maps) + 0.2))
+    return describe(draw(WIDTH, 1), caption=text, alt=alt, phone=lambda: draw(PHONE, 2))
 
 
 def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
@@ -117,19 +125,21 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
             for value in group.accuracies
         ]
     )
+    depths = sorted({int(blocks) for table in (live, past) if len(table) for blocks in table["blocks"]})
     for ax, table, label in (
         (axes[0], live, "training loss, live"),
         (axes[1], past, "validation accuracy (%), records"),
     ):
         ax.set(xlabel="blocks in each of 3 layers, B", ylabel=label)
         if len(table):
-            _points(ax, table, "blocks", log=ax is axes[0], hue="kind", palette=COLOURS)
+            _points(ax, table, "blocks", log=ax is axes[0], hue="kind", palette=COLOURS, order=depths)
+            ax.set_xlim(-0.5, len(depths) - 0.5)  # one axis for both panels, though they hold different depths
             ax.set(xlabel="blocks in each of 3 layers, B", ylabel=label)
     if axes[1].get_legend():
         axes[1].get_legend().remove()  # that of the other panel serves both
     losses_text = "; ".join(f"B = {blocks}, {kind}: {np.mean(values):.2f}" for (blocks, kind), values in losses.items())
-    depths = sorted({blocks for blocks, _ in losses})
-    gains = {b: np.mean(losses[b, "plain"]) - np.mean(losses[b, "residual"]) for b in depths}
+    trained = sorted({blocks for blocks, _ in losses})
+    gains = {b: np.mean(losses[b, "plain"]) - np.mean(losses[b, "residual"]) for b in trained}
     most = f"Skips change the training loss most at B = {max(gains, key=lambda b: abs(gains[b]))}." if gains else ""
     text = f"{most} Rings are runs, points their means (on an axis of powers a mean lies near the largest of its runs),"
     text = f"{text} those of the accuracy with 95% t intervals.".strip()
@@ -210,6 +220,9 @@ def _points(ax: Any, table: Any, x: str, log: bool = False, **options: Any) -> N
     sns.stripplot(**chosen, jitter=0.08, dodge=bool(dodge), legend=False, marker=r"$\circ$")
     errorbar = None if log else _t_interval  # an interval of few values may reach below 0
     sns.pointplot(**chosen, dodge=dodge, errorbar=errorbar, capsize=0.15, markersize=4, linewidth=1.2)
+    for line in ax.lines:  # the means of neighbours are joined past a level that has no run
+        places = np.array(line.get_data(), dtype=float)
+        line.set_data(places[:, np.isfinite(places).all(0)])
     if ax.get_legend():
         ax.legend(title=None)
     low, high = table["value"].min(), table["value"].max()

@@ -124,7 +124,7 @@ def _stack(fig: Figure, panels: Sequence[Any], stack: Stack) -> None:
             axes.tick_params(labelleft=column == 0)
         axes.set_ylabel(name if stack.columns == 1 else "", visible=True)  # shared axes hide it
         if stack.columns > 1:
-            axes.set_xlabel(textwrap.fill(axes.get_xlabel(), 20))
+            axes.set_xlabel(in_lines(axes.get_xlabel(), 20))
             if sum(len(tick.get_text()) for tick in axes.get_xticklabels()) > SHORT_NAMES:
                 axes.tick_params(axis="x", labelrotation=40)
     if stack.columns > 1 and any(names):
@@ -135,8 +135,8 @@ def _stack(fig: Figure, panels: Sequence[Any], stack: Stack) -> None:
 def _narrow_svg(fig: Figure, panels: Sequence[Any]) -> str:
     """A figure of one panel as wide as a phone: its legend above, its title in lines, long names above their rows."""
     for axes in panels:
-        axes.set_title(textwrap.fill(axes.get_title(loc="left"), 38), loc="left")
-        axes.set_xlabel(textwrap.fill(axes.get_xlabel(), 34))
+        axes.set_title(in_lines(axes.get_title(loc="left"), 38), loc="left")
+        axes.set_xlabel(in_lines(axes.get_xlabel(), 34))
     for legend in [*fig.legends, *(legend for axes in panels if (legend := axes.get_legend()))]:
         texts = [text.get_text() for text in legend.get_texts()]
         columns = 2 if max(map(len, texts)) < 20 else 1
@@ -149,17 +149,26 @@ def _narrow_svg(fig: Figure, panels: Sequence[Any]) -> str:
     names = [name.get_text() for name in panels[0].get_yticklabels()] if rows else []
     if max(map(len, names), default=0) > LONG_NAME:
         panels[0].tick_params(axis="y", labelleft=False)
+        names = [in_lines(name.replace("\n", " "), 48) for name in names]
+        row = ROW + LINE * max(name.count("\n") for name in names)
         for at, name in zip(panels[0].get_yticks(), names, strict=True):
-            look = {"transform": panels[0].get_yaxis_transform(), "fontsize": 8, "va": "center", "zorder": 5}
+            look = {"transform": panels[0].get_yaxis_transform(), "fontsize": 8, "va": "bottom", "zorder": 5}
             look["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # over the lines of the grid
-            panels[0].text(0.01, at - 0.36, name.replace("\n", " "), **look)
-        fig.set_figheight(max(1.1 * fig.get_figheight(), 1.2 + ROW * len(names)))
+            panels[0].text(0.01, at - 0.05 / row, name, linespacing=1.1, **look)
+        fig.set_figheight(max(1.1 * fig.get_figheight(), 1.2 + row * len(names)))
     fig.set_figwidth(PHONE)
     return svg(fig)
 
 
+def in_lines(text: str, letters: int) -> str:
+    """A text in as few lines of so many letters as hold it, which are about equally long; no word is broken."""
+    fewest = len(textwrap.wrap(text, letters, break_long_words=False))
+    widths = (width for width in range(1, letters) if len(textwrap.wrap(text, width, break_long_words=False)) <= fewest)
+    return textwrap.fill(text, next(widths, letters), break_long_words=False)
+
+
 SHORT_NAMES = 16  # letters that fit side by side below a panel of half a phone's width
-ROW = 0.28  # inches, of a row below its name
+ROW, LINE = 0.28, 0.13  # inches: of a row below its name, and of each further line of the name
 LONG_NAME = 18  # letters of a row's name that leave a phone too little for the row itself
 
 
