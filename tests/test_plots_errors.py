@@ -85,7 +85,7 @@ def test_reliability_shows_each_bin_with_its_interval_beside_the_diagonal(tiny_r
     segments = left.containers[0].lines[2][0].get_segments()
     np.testing.assert_allclose(segments[0][:, 1], [100 * share(60).low, 100 * share(60).high])
     assert left.get_xlim()[0] < 100 * min(0.5, share(60).low)
-    assert "200 test images, in 2 bins of 100 each" in carried(fig, tiny_record)
+    assert "200 test images in 2 bins of about 100 each" in carried(fig, tiny_record)
 
 
 def test_published_models_are_sorted_and_coloured_by_verdict(tiny_record):

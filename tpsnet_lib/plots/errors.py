@@ -83,16 +83,15 @@ def reliability(bins: Mapping[str, pd.DataFrame], risks: Mapping[float, float], 
     sns.lineplot(x=percent[:, 0], y=percent[:, 1], color=VERMILION, ax=last)
     last.set(xlabel="images answered (%)", ylabel="error on them (%)", title="the surest alone")
     last.set_ylim(0, None)
+    titles = "; ".join(bins).replace("\n", ", ")
     sizes = [estimate.n for estimate in next(iter(bins.values())).accuracy]
     return describe(
         fig,
         caption="A calibrated network's points lie on the dashed line; above it the network is right more often than"
-        f" its confidence says ({sum(sizes):,} test images, in {len(sizes)} bins of {max(sizes):,} each, so that few points"
-        " stand where the confidence is rarely low; 95% Wilson intervals). Last: its error if it answers the images of"
+        f" its confidence says ({sum(sizes):,} test images in {len(sizes)} bins of about {max(sizes):,} each: where"
+        " few points stand, that confidence is rare; 95% Wilson intervals). Last: its error if it answers the images of"
         " the highest confidence alone.",
-        alt=f"Accuracy against confidence beside the diagonal: {'; '.join(bins)}. Last: error by share answered.".replace(
-            "\n", ", "
-        ),
+        alt=f"Accuracy against confidence beside the diagonal: {titles}. Last: error by share answered.",
         records=[record],
     )
 
@@ -244,15 +243,8 @@ def _points(
     values = np.array([estimate.value for estimate in estimates])
     ends = np.array([(estimate.low, estimate.high) for estimate in estimates]).reshape(-1, 2)
     spread = scale * np.nan_to_num(np.abs(ends.T - values))
-    look = {
-        "markersize": 4,
-        "linestyle": "none",
-        "marker": "o",
-        "elinewidth": 1.2,
-        "capsize": 0,
-        "clip_on": False,
-        **look,
-    }
+    look = {"markersize": 4, "linestyle": "none", "marker": "o", "elinewidth": 1.2, "capsize": 0, **look}
+    look["clip_on"] = False  # a point at 0 is whole
     if horizontal:
         ax.errorbar(scale * values, at, xerr=spread, **look)
     else:
