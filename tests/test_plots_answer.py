@@ -75,6 +75,19 @@ def test_the_line_joins_the_best_of_all_networks_ours_among_them(drawn: Figure) 
     assert "best 98.50%" in style.description(changed).alt
 
 
+def test_each_of_five_recipes_has_its_name_on_a_phone_and_none_on_an_axis() -> None:
+    more = {"two_cores_narrow": (2_860_000, 0.9487), "sprint10": (2_490_000, 0.9235), "classroom": (80_000, 0.8269)}
+    spreads = {name: stats.mean([a - 0.001, a, a + 0.001]) for name, (_, a) in more.items()}
+    mine = [{"model": m, "parameters": n, "accuracy": a, "estimate": spreads[m]} for m, (n, a) in more.items()]
+    rows = [*OURS, *mine]
+    figure = answer.accuracy_against_parameters([*rows, *cost.published()], 3.6)
+    (axes,) = figure.axes
+    names = {text.get_text().replace("\n", "") for text in axes.texts}
+    assert {row["model"] for row in rows} <= names
+    figure.canvas.draw()
+    assert all(text.get_window_extent().y0 > axes.get_window_extent().y0 for text in axes.texts)
+
+
 def test_nothing_is_drawn_outside_the_axes(drawn: Figure) -> None:
     drawn.canvas.draw()
     axes = drawn.axes[0]

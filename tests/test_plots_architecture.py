@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -172,6 +173,16 @@ def test_the_texts_of_five_layers_do_not_touch() -> None:
     assert style.phone_svg(drawn).count(">layer ") == 5
     boxes = [text.get_window_extent(renderer) for text in drawn.axes[0].texts if text.get_text()]
     assert not [1 for at, box in enumerate(boxes) for other in boxes[at + 1 :] if box.shrunk(0.96, 0.8).overlaps(other)]
+
+
+def test_the_texts_of_layers_that_pool_do_not_touch_on_a_phone() -> None:
+    phone = style.description(network_drawing.draw_network(ModelConfig((1, 1, 1), downsample="pool", pool=4))).phone
+    assert callable(phone)
+    narrow = phone()
+    narrow.canvas.draw()
+    boxes = [text.get_window_extent() for ax in narrow.axes for text in ax.texts if text.get_text()]
+    assert not any(one.shrunk(1, 0.8).overlaps(other) for one, other in combinations(boxes, 2))
+    assert all(box.y0 > 0 for box in boxes)
 
 
 def test_a_block_is_drawn_with_its_projection_where_the_shape_changes() -> None:

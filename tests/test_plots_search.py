@@ -78,7 +78,7 @@ def test_parallel_views_have_round_ticks_colour_the_best_fifth_and_spread_choice
     figure = parallel_coordinates.parallel(crowd, {"first": ["width"], "second": ["lr", "optimizer"]})
     assert "optimizer" in phone_svg(figure)
     first, second = figure.axes
-    assert [tick.get_text() for tick in second.get_xticklabels()] == ["learning rate", "optimizer", "accuracy,\n%"]
+    assert [tick.get_text() for tick in second.get_xticklabels()] == ["learning rate", "optimizer", "accuracy (%)"]
     assert {"0.01", "0.03", "sgd", "adamax"} <= {text.get_text() for text in second.texts}
     assert {"4", "8", "12"} <= {text.get_text() for text in first.texts}
     lines = [line for line in second.lines if len(np.ravel(line.get_ydata())) == 3]

@@ -32,10 +32,11 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     that no other beats and the one of the same layout as ours; in a figure for a phone, narrower than 4 inches, the
     former two."""
     narrow = width < 4
-    fig, axes = figure(width=width, height=4.1 if narrow else 3.6)
     measured = [row for row in rows if row.get("accuracy") is not None]
     edge = frontier(measured, "parameters")
     ours = [row for row in measured if row.get("estimate") is not None]
+    height = 3.6 if not narrow else 5.0 if len(ours) > 3 else 4.1  # so that there is room for each name of ours
+    fig, axes = figure(width=width, height=height)
     original = [row for row in measured if row["model"] == "TPSNet"]
     others = [row for row in measured if row not in ours and row not in original]
     read, unread = ([row for row in others if (row.get("checked") == "no") == hollow] for hollow in (False, True))
@@ -50,7 +51,8 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     axes.set_yscale("function", functions=(lambda y: -np.log10(100.001 - y), lambda y: 100.001 - 10**-y))
     low = min([100 * row["accuracy"] for row in measured], default=90)
     axes.set(xlabel="parameters (millions)", ylabel="test accuracy (%, log scale of the error)")
-    axes.set(xlim=(0, 5.6), ylim=(low - 0.6, 98.6))
+    below = 0.3 * (100 - low) if narrow else 0.6  # on a phone a name may stand below the lowest
+    axes.set(xlim=(0, 5.6), ylim=(low - below, 98.6))
     axes.yaxis.set_major_locator(FixedLocator([50, 60, 70, 80, 85, 90, 92, 94, 95, 96, 97, 98]))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -100,12 +102,14 @@ def _name(axes: Axes, named: Rows, dots: Rows) -> None:
         ours = row.get("estimate") is not None
         look: Any = {"color": VERMILION if ours else INK, "va": "center", "fontsize": 8.5, "linespacing": 1.0}
         look["fontweight"] = "bold" if ours or row["model"] == "TPSNet" else "normal"
-        texts = dict.fromkeys((row["model"], textwrap.fill(row["model"], 18)))
+        parts = textwrap.fill(row["model"].replace("_", "_ "), 16).replace("_ ", "_")  # `two_cores_`, `narrow`
+        texts = dict.fromkeys((row["model"], parts))
         for text, (across, up, side) in itertools.product(texts, BESIDE):
             place = row["parameters"] / 1e6, 100 * row["accuracy"]
             written = axes.annotate(text, place, (across, up), textcoords="offset points", ha=side, **look)
             box = written.get_window_extent()
-            if not any(box.overlaps(other) for other in taken) and inside.x0 < box.x0 and box.x1 < inside.x1 + 60:
+            within = inside.x0 < box.x0 and box.x1 < inside.x1 + 60 and inside.y0 < box.y0
+            if within and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
                 break
             written.remove()

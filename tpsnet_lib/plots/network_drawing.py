@@ -151,9 +151,9 @@ def _layer(ax: Any, x: float, width: float, row: LayerRow, config: ModelConfig, 
         if config.residual:
             projects = slot == 0 and _projects(config, layer)
             _arc(ax, left + bar / 2, pitch, side, PROJECTION if projects else SKIP)
-    kernel, opening = config.kernel(layer), "conv, pool, " if config.downsample == "pool" else ""
-    count = f"{opening}{blocks} {'block' if blocks == 1 else 'blocks'}"
-    _label(ax, x + width / 2, [f"layer {layer + 1}", count, f"kernel {kernel} × {kernel}", *_lines(row)])
+    kernel, opening = config.kernel(layer), ["conv, pool,"] if config.downsample == "pool" else []
+    count = f"{blocks} {'block' if blocks == 1 else 'blocks'}"
+    _label(ax, x + width / 2, [f"layer {layer + 1}", *opening, count, f"kernel {kernel} × {kernel}", *_lines(row)])
 
 
 def _projects(config: ModelConfig, layer: int) -> bool:
@@ -189,9 +189,10 @@ def _arc(ax: Any, x: float, pitch: float, side: int, colour: str) -> None:
 
 
 def _label(ax: Any, x: float, lines: Sequence[str]) -> None:
+    pitch = min(0.15, 1.02 / len(lines[1:]))  # so that the last of many lines stays above the lower edge
     for at, line in enumerate(lines):
         weight, colour = ("bold", INK) if at == 0 else ("normal", MUTED)
-        ax.text(x, TEXT - 0.15 * at, line, ha="center", va="top", fontsize=8, fontweight=weight, color=colour)
+        ax.text(x, TEXT - pitch * at, line, ha="center", va="top", fontsize=8, fontweight=weight, color=colour)
 
 
 def _block(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from tpsnet_lib.analysis.search import LOGARITHMIC, OPTIMIZERS, VARIABLES, Trial, trial_table
-from tpsnet_lib.plots.style import INK, PHONE, WIDTH, describe, figure
+from tpsnet_lib.plots.style import INK, PHONE, WIDTH, describe, figure, in_lines
 
 Array = NDArray[np.float64]
 BEST = 0.2  # the share of the trials that is drawn in colour
@@ -33,7 +32,7 @@ def parallel(trials: Sequence[Trial], views: Mapping[str, Sequence[str]]) -> Fig
         fig, axes = figure(len(views), height=2.9 * len(views), width=width, squeeze=False)
         for ax, (title, names) in zip(axes[:, 0], views.items(), strict=True):
             _parallel_view(ax, table, names, width)
-            ax.set_title(textwrap.fill(title, round(11 * width)), fontsize=9.5)
+            ax.set_title(in_lines(title, round(11 * width)), fontsize=9.5)
         return fig
 
     best = table.nlargest(max(1, round(BEST * len(table))), "accuracy")
@@ -67,9 +66,8 @@ def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str], width: f
         for height, text in ticks:
             ax.plot([position - 0.012, position], [height, height], color=INK, linewidth=0.8)
             ax.text(position - 0.025, height, text, ha="right", va="center", fontsize=8, color=INK, bbox=box, zorder=4)
-    letters = round(14 * width / len(columns))
-    labels = [VARIABLES.get(name, "accuracy, %").replace(", ", ",\n") for name in columns]
-    labels = [textwrap.fill(label, letters, replace_whitespace=False) for label in labels]
+    letters = round(15.5 * width / len(columns))
+    labels = [in_lines(VARIABLES.get(name, "accuracy (%)"), letters) for name in columns]
     ax.set_xticks(range(len(columns)), labels, fontsize=8.5)
     ax.tick_params(length=0, labelcolor=INK)
     ax.set(yticks=[], xlim=(-0.3, len(columns) - 0.9))
