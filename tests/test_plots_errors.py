@@ -58,6 +58,12 @@ def test_the_confusion_matrix_names_classes_recall_and_every_count(tiny_record):
     assert sorted(filter(None, words(ax))) == sorted(["10", "7", *["90"] * 9])
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted class", "label, recall")
     assert "827 test images" in carried(fig, tiny_record)
+    narrow = style.description(fig).phone()
+    narrow.canvas.draw()
+    (ax,) = narrow.axes
+    assert ticks(ax.yaxis)[3] == "cat\n90%"
+    cell = ax.get_window_extent().width / 10
+    assert all(text.get_window_extent().width < cell for text in ax.texts if text.get_text())
 
 
 def test_the_worst_errors_stand_over_their_lines(tiny_record):

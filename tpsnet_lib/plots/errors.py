@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from tpsnet_lib.plots.style import BLUE, GRID, INK, MUTED, VERDICTS, VERMILION, WIDTH, Stack, describe, figure
+from tpsnet_lib.plots.style import BLUE, GRID, INK, MUTED, PHONE, VERDICTS, VERMILION, WIDTH, Stack, describe, figure
 from tpsnet_lib.runs.records import Record
 from tpsnet_lib.stats import HOLDS, Estimate
 
@@ -27,25 +27,32 @@ COLOURS = {**VERDICTS, OURS: INK}  # of "this network is better"
 def confusion_matrix(counts: Tensor, names: Sequence[str], record: Record) -> Figure:
     """Counts of label (row) against prediction (column), int64 [10, 10]: only the errors are coloured, the diagonal is
     grey, and a row's name holds its recall."""
-    fig, ax = figure(height=4.9, width=6.4)
     table, hits = counts.numpy(), counts.diagonal()
     diagonal = np.eye(len(names), dtype=bool)
-    rows = [f"{name}, {100 * hit / max(1, n):.0f}%" for name, hit, n in zip(names, hits, counts.sum(1), strict=True)]
+    recalls = [f"{100 * hit / max(1, n):.0f}%" for hit, n in zip(hits, counts.sum(1), strict=True)]
     words = np.where(table == 0, "", table.astype(str))
-    look = {"annot": words, "fmt": "", "cbar": False, "annot_kws": {"fontsize": 8}, "ax": ax, "linewidths": 0.5}
-    sns.heatmap(table, mask=diagonal, cmap=HEAT, vmin=0, xticklabels=names, yticklabels=rows, **look)
-    look["annot_kws"] = {"fontsize": 8, "fontweight": "bold", "color": INK}
-    sns.heatmap(table, mask=~diagonal, cmap=[GRID], xticklabels=names, yticklabels=rows, **look)
-    plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
-    ax.set_xlabel("predicted class")
-    ax.set_ylabel("label, recall")
-    ax.tick_params(length=0)
+
+    def draw(width: float, between: str) -> Figure:
+        """`between`: what parts the name of a class and its recall."""
+        fig, ax = figure(height=4.9, width=width)
+        rows = [f"{name}{between}{recall}" for name, recall in zip(names, recalls, strict=True)]
+        look = {"annot": words, "fmt": "", "cbar": False, "annot_kws": {"fontsize": 8}, "ax": ax, "linewidths": 0.5}
+        sns.heatmap(table, mask=diagonal, cmap=HEAT, vmin=0, xticklabels=names, yticklabels=rows, **look)
+        look["annot_kws"] = {"fontsize": 8, "fontweight": "bold", "color": INK}
+        sns.heatmap(table, mask=~diagonal, cmap=[GRID], xticklabels=names, yticklabels=rows, **look)
+        plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
+        ax.set_xlabel("predicted class")
+        ax.set_ylabel("label, recall")
+        ax.tick_params(length=0)
+        return fig
+
     return describe(
-        fig,
+        draw(6.4, ", "),
         caption="The strongest colour marks the classes that are confused most often; the grey diagonal holds the hits"
         f" ({int(counts.sum()):,} test images).",
         alt="Confusion matrix of label and prediction. The strongest colour marks the most frequent confusions.",
         records=[record],
+        phone=lambda: draw(PHONE, "\n"),
     )
 
 
