@@ -147,7 +147,7 @@ def test_the_first_screen_names_what_holds_what_helps_and_what_harms(
 ) -> None:
     estimate, small = Estimate(0.05, 0.04, 0.06, 3), Estimate(0.001, -0.002, 0.004, 3)
     rows = [
-        AblationRow(Group("SGD, not Muon", (), ()), estimate, ("Muon",), stats.HOLDS),
+        AblationRow(Group("SGD, not Muon", (tiny(),), ()), estimate, ("Muon",), stats.HOLDS),
         AblationRow(Group("no cutout", (), ()), estimate.taken_from(0), ("cutout",), stats.DOES_NOT_HOLD, True),
         AblationRow(Group("random flips", (), ()), small, ("flip",), stats.DOES_NOT_HOLD),
     ]
@@ -158,15 +158,17 @@ def test_the_first_screen_names_what_holds_what_helps_and_what_harms(
         SimpleNamespace(n=3, name=name, short=f"{name} is so", verdict=verdict, records=(tiny_record,))
         for name, verdict in verdicts.items()
     ]
-    claims, sentence = first_screen._design_choices(measured, Store())
+    claims, sentence = first_screen._design_choices(measured, Store(), measured[:1])
     said = BeautifulSoup(claims, "html.parser").get_text("")
     assert said.startswith(
         f"Of 4 tests of the original's claims, in networks of at most {tiny_record.metrics['parameters']:,}"
     )
     assert said.endswith(
-        "3 are settled (by rules chosen after the first data).Hold: a is so, c, d is so.Does not hold: b is so."
+        "3 are settled, 1 of them only by rules chosen after the first data.Hold: a is so, c, d is so.Does not hold:"
+        " b is so."
     )
-    assert sentence.endswith("</a> without Muon (SGD was best at 0.4, its largest rate); it gains with no cutout.")
+    assert "</a> in short runs (" in sentence
+    assert sentence.endswith(") without Muon (SGD was best at 0.4, its largest rate); it gains with no cutout.")
 
 
 def test_a_network_fitted_on_all_images_has_no_validation_accuracy(tiny_record: Record) -> None:

@@ -37,6 +37,7 @@ class Row:
     records: tuple[Record, ...]
     pending: str  # the commands that are still to be run, of this budget and of larger ones
     notes: tuple[str, ...]
+    others: tuple[str, ...]  # what smaller runs say, and larger ones that are not all done
     tuned: bool  # whether the learning rate was tuned for each network
     verdict: str = stats.PENDING
     p: float = 1.0
@@ -63,7 +64,8 @@ def judge_claims(
     rows = []
     for test in TESTS:
         answer = chosen[test.name]
-        rows.append(_row(test, answer, pending[test.name], _other_runs(answers[test.name], answer)))
+        others = _other_runs(answers[test.name], answer) if answer.estimate.n else []
+        rows.append(_row(test, answer, pending[test.name], others))
     return judged_by(stats.holm, rows)
 
 
@@ -102,19 +104,21 @@ def largest_answer(answers: Sequence[Answer]) -> Answer:
     return [*complete, *estimated, answers[-1]][0]
 
 
-def _other_runs(answers: Sequence[Answer], chosen: Answer) -> list[str]:
-    """Notes on what larger runs say that are not all done, and what smaller ones say; neither judges anything."""
+def _other_runs(answers: Sequence[Answer], chosen: Answer) -> list[tuple[str, str, str]]:
+    """What larger runs say that are not all done, and what smaller ones say, as (which, estimate, budget); neither
+    judges anything."""
     at = answers.index(chosen)
-    larger = [("Larger runs, not all done,", answer) for answer in answers[:at] if answer.estimate.has_interval]
-    smaller = [("Smaller runs", answer) for answer in answers[at + 1 :] if answer.complete]
+    larger = [("larger runs, not all done", answer) for answer in answers[:at] if answer.estimate.has_interval]
+    smaller = [("smaller runs", answer) for answer in answers[at + 1 :] if answer.complete]
     return [
-        f"{which} say {_estimate_text(each.estimate, each.form)}, and judge nothing: {describe_budget(each.groups)}."
+        (which, _estimate_text(each.estimate, each.form), describe_budget(each.groups))
         for which, each in (*larger, *smaller)
     ]
 
 
-def _row(test: Test, answer: Answer, pending: str, others: Sequence[str]) -> Row:
+def _row(test: Test, answer: Answer, pending: str, others: Sequence[tuple[str, str, str]]) -> Row:
     records = {record.id: record for group in answer.groups for record in group.records}
+    notes = [f"{which.capitalize()}, say {said}, and judge nothing: {budget}." for which, said, budget in others]
     return Row(
         test.name,
         test.claim,
@@ -128,7 +132,8 @@ def _row(test: Test, answer: Answer, pending: str, others: Sequence[str]) -> Row
         describe_budget(answer.groups),
         tuple(records.values()) if answer.estimate.n else (),
         pending,
-        (*answer.notes, *others, *_run_notes(answer.groups)) if answer.estimate.n else (),
+        (*answer.notes, *notes, *_run_notes(answer.groups)) if answer.estimate.n else (),
+        tuple(f"{which}: {said}" for which, said, _ in others),
         all(group.experiment.startswith("study_") for group in answer.groups),
     )
 

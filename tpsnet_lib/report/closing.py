@@ -11,7 +11,7 @@ from tpsnet_lib.profiles import profile_names
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import elements
 from tpsnet_lib.report.elements import ASSETS, Section
-from tpsnet_lib.report.limitations import before_the_rule
+from tpsnet_lib.report.limitations import before_the_rule, undeclared_seeds
 from tpsnet_lib.runs import experiments, openings
 from tpsnet_lib.runs.records import Store
 from tpsnet_lib.runs.test_set import find_test
@@ -58,7 +58,12 @@ def _openings(store: Store, names: Mapping[str, str]) -> str:
         " Chapter 4 opens the test set for a network that it trains while the page is made; the log of that opening"
         " stays on the machine that trained it.</p>"
     )
-    return about + elements.table(rows, heads, "Openings of the test set.") + _scored_again(store)
+    return (
+        about
+        + elements.table(rows, heads, "Openings of the test set.")
+        + undeclared_seeds(store)
+        + _scored_again(store)
+    )
 
 
 def _accuracy(run_id: str, store: Store) -> str | None:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
+from tpsnet_lib.analysis.architecture import describe_budget
 from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, leading, roles
 from tpsnet_lib.analysis.training import ablation, against_published, best_rate_at_the_end, verdicts_against_published
 from tpsnet_lib.claims import judge
@@ -33,15 +34,21 @@ def final_records(store: Store) -> list[Final]:
     return [final for final in finals(store) if final.opened]
 
 
-def answer(recipes: Sequence[Final], rows: Sequence[judge.Row] = (), store: Store | None = None) -> str:
+def answer(
+    recipes: Sequence[Final],
+    rows: Sequence[judge.Row] = (),
+    store: Store | None = None,
+    late: Sequence[judge.Row] = (),
+) -> str:
     """The answer as a list in HTML: `sentences`, then what the README leaves out.
 
     That is the time of a run, what the leading network is, why validation did not choose it, and, from the judged tests
-    `rows` and the ablation's records in `store`, what is known of the design choices."""
+    `rows` and the ablation's records in `store`, what is known of the design choices. `late`: the tests that only rules
+    settle which were chosen after data had been seen."""
     shown = sentences(recipes)
     if recipes:
         shown.append(f"A run of {'; one of '.join(map(_time, leading(recipes)))}.")
-        shown += [_described(recipes), *_design_choices(rows, store)]
+        shown += [_described(recipes), *_design_choices(rows, store, late)]
     return f'<ul class="sentences">{"".join(f"<li>{sentence} </li>" for sentence in shown)}</ul>'
 
 
@@ -100,9 +107,11 @@ def _described(recipes: Sequence[Final]) -> str:
         shape += f" (a published one: {alike['accuracy']:.2%})"
     if not best.held_out:
         count = sum(each.name.partition(",")[0] not in profile_names() for each in recipes if each.opened)
-        early = all(record.id in openings.before_the_rule() for record in best.counted)
-        rule = ', and older than <a href="#openings-shown">the rule of declaration</a>' if early else ""
-        return f"{shape}, the highest of {count} recipes opened on the test set, not chosen by validation{rule}."
+        rule = '<a href="#openings-shown">the rule of declaration</a>'
+        older = [each for each in leading(recipes) if {r.id for r in each.counted} <= openings.before_the_rule()]
+        names = " and ".join(f"<em>{escape(each.name)}</em>" for each in older)
+        said = f"; {names} {'are' if len(older) > 1 else 'is'} older than {rule}" if older else ""
+        return f"{shape}, the highest of {count} recipes opened on the test set, not chosen by validation{said}."
     judged = best_by_validation(recipes)
     return f"{shape}." if judged in (best, None) else f"{shape}; validation chose <em>{escape(judged.name)}</em>."
 
@@ -128,7 +137,7 @@ def _why_not_settled(final: Final, original: Mapping[str, Any], recipes: Sequenc
 INGREDIENTS = "nb04-data-ablation"  # the records of the figure of chapter 4
 
 
-def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> list[str]:
+def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Sequence[judge.Row] = ()) -> list[str]:
     """Which of the original's design claims hold and which do not, and what the ablation shows; empty without
     records."""
     measured = [row for row in rows if row.n]
@@ -146,8 +155,8 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> list[str]
         lists += f"<br><b>{said.capitalize()}</b>: {links}." if these else ""
     answers = [
         f'Of {len(measured)} tests of <a href="#claims">the original\'s claims</a>, in networks of at most'
-        f" {largest:,} parameters and {longest:g} epochs, {sum(map(len, settled.values()))} are settled (by"
-        f' <a href="#limitations">rules chosen after the first data</a>).{lists}'
+        f" {largest:,} parameters and {longest:g} epochs, {sum(map(len, settled.values()))} are settled,"
+        f' {len(late)} of them only by <a href="#limitations">rules chosen after the first data</a>.{lists}'
     ]
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
     parts = []
@@ -155,7 +164,12 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None) -> list[str]
         missed = escape(", ".join(dict.fromkeys(name for row in helpful for name in row.ingredients)))
         if rate := best_rate_at_the_end(changes):
             missed = missed.replace("Muon", f"Muon (SGD was best at {rate:g}, its largest rate)")
-        parts.append(f'A small <em>two_cores</em> <a href="#{INGREDIENTS}">loses accuracy</a> without {missed}')
+        budget = describe_budget([row.group for row in changes])
+        steps = ", ".join(re.findall(r"[\d,]+ steps", budget))
+        parts.append(
+            f'A narrower <em>two_cores</em> <a href="#{INGREDIENTS}">loses accuracy</a> in short runs ({steps})'
+            f" without {missed}"
+        )
     if harmful := [row for row in changes if row.harms]:
         parts.append(f"it gains with {escape(', '.join(row.label for row in harmful))}")
     return answers + [f"{'; '.join(parts)}."] * bool(parts)

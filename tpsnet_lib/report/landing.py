@@ -10,9 +10,9 @@ from html import escape
 from markupsafe import Markup
 
 from tpsnet_lib import __version__, stats
-from tpsnet_lib.analysis import cost, recipe_glossary
-from tpsnet_lib.analysis.final_runs import Final, finals, leading
-from tpsnet_lib.analysis.training import SMALLEST_GAIN, pairs_apart, seed_groups
+from tpsnet_lib.analysis import recipe_glossary
+from tpsnet_lib.analysis.final_runs import Final, leading
+from tpsnet_lib.analysis.training import SMALLEST_GAIN
 from tpsnet_lib.claims import judge, mistakes
 from tpsnet_lib.model_cost import layer_costs
 from tpsnet_lib.plots import network_drawing, training
@@ -37,8 +37,9 @@ def sections(
     """The sections before the chapters; `names` has what a record is called, by id."""
     recipes = final_records(store)
     rows = judge.judge_claims(store)
+    earlier = limitations.earlier_rules(store, rows)
     parts = [
-        Section("The answer", _answer(recipes, rows, store), "answer"),
+        Section("The answer", _answer(recipes, rows, store, limitations.only_by_new_rules(rows, earlier)), "answer"),
         *([Section("The network described", _winner(recipes), "winner")] if recipes else []),
         Section("The original's claims, tested", _claims(rows, names or {}), "claims"),
         Section("Three mistakes of the original, and their size", _mistakes(store, names or {}), "mistakes"),
@@ -48,7 +49,7 @@ def sections(
                 [(where_trained(each), each) for each in leading(recipes)],
                 recipes,
                 rows,
-                limitations.earlier_rules(store, rows),
+                earlier,
             ),
             "limitations",
         ),
@@ -65,8 +66,8 @@ def sections(
     return parts
 
 
-def _answer(recipes: Sequence[Final], rows: Sequence[judge.Row], store: Store) -> str:
-    return answer(recipes, rows, store) + elements.figure(frontier(recipes)) + answer_table(recipes)
+def _answer(recipes: Sequence[Final], rows: Sequence[judge.Row], store: Store, late: Sequence[judge.Row]) -> str:
+    return answer(recipes, rows, store, late) + elements.figure(frontier(recipes)) + answer_table(recipes)
 
 
 # The winner ---------------------------------------------------------------------------------------------------------
@@ -139,15 +140,18 @@ def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     smallest = f"{100 * stats.SMALLEST_EFFECT:.0f} point, unless the test names another"
     about = (
         f"{judge.describe_table(rows)} The smallest effect that matters is {smallest} ({100 * SMALLEST_GAIN:g} beside"
-        " published accuracies). A difference whose interval lies within it on both sides of 0 does not matter. Else a"
-        " test holds if its interval lies above 0 (below the effect, where the claim is that a difference is small),"
-        " and does not hold if it lies below the effect. All this at an adjusted p of at most"
-        f" {stats.ALPHA:g}: the intervals are unadjusted, and one far from 0 may settle nothing."
+        " published accuracies). The intervals are unadjusted: one far from 0 may settle nothing."
+    )
+    rule = (
+        "Each difference is asked three questions, and each answer needs a p of its own of at most"
+        f" {stats.ALPHA:g} after adjustment. Above 0? The test *holds*. Below the smallest effect? It *does not hold*."
+        " Within the effect on both sides of 0? It *shows no difference that matters*. A claim that a difference is"
+        " small holds below the effect, and does not hold above it."
     )
     lines = [
         {
             "verdict": elements.verdict(row.verdict),
-            "tested": f"({row.claim}) {row.short}",
+            "tested": f"({row.claim}) {row.short}" + f" ({'; '.join(row.others)})" * bool(row.others),
             "difference": elements.test_link(row, row.difference),
             "adjusted p": f"{row.p:.2g}" if row.p >= 0.001 else "< 0.001",
             "parameters; steps": _size(row),
@@ -155,13 +159,14 @@ def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
         for row in rows
         if row.n
     ]
-    waiting = ", ".join(f"({row.claim}) {row.short}" for row in rows if not row.n)
+    waiting = ", ".join(dict.fromkeys(f"({row.claim})" for row in rows if not row.n))
     caption = "What the tests of the original's claims (a) to (j) say, of networks and runs of at most this size."
-    caption += f" Pending: {waiting}." * bool(waiting)
+    caption += f" Some tests of {waiting} are pending." * bool(waiting)
     table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p", "parameters; steps"], caption)
     summary = "<summary>The tests in full, the original's words, grounds and records</summary>"
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
-    return f"<p>{_emphasis(about)}</p>{table}{details}"
+    how = f'<details class="folded"><summary>How a verdict is made</summary><p>{_emphasis(rule)}</p></details>'
+    return f"<p>{about}</p>{table}{how}{details}"
 
 
 def _size(row: judge.Row) -> str:
@@ -190,27 +195,10 @@ def _mistakes(store: Store, names: Mapping[str, str]) -> str:
         for name, (did, say) in MISTAKES.items()
     ]
     return (
-        f"<ol>{''.join(items)}</ol>{_undeclared_seeds(store)}{_earlier_epochs(store, names)}"
+        f"<ol>{''.join(items)}</ol>{_earlier_epochs(store, names)}"
         f'<p><a href="#{MISTAKES_SHOWN}">Chapter 4 shows how each was measured</a><span class="screen">;'
         f' <a href="#{RANKINGS}">the runs of the second</a>, <a href="#{SEEDS}">of the third</a></span>.</p>'
     )
-
-
-def _undeclared_seeds(store: Store) -> str:
-    """What the seeds that were opened undeclared, and are left out, would change in the third mistake: their recipe's
-    mean, and the pairs of runs that differ; empty if there are none."""
-    recipes, parts = finals(store), []
-    groups = seed_groups(recipes)
-    for final in (final for final in recipes if final.looks):
-        groups[final.name] = [test.metrics["accuracy"] for _, test in (*final.opened, *final.looks)]
-        seeds = ", ".join(f"{record.config.seed} ({test.metrics['accuracy']:.2%})" for record, test in final.looks)
-        mean = f"{stats.mean(groups[final.name]):% value}"
-        parts.append(f"seed {seeds} of <em>{escape(final.name)}</em>, whose mean would be {mean}")
-    if not parts:
-        return ""
-    gap = cost.published_model("Model 2")["accuracy"] - cost.published_model("Model 1")["accuracy"]
-    apart, pairs = pairs_apart(groups.values(), gap)
-    return f"<p>With {'; '.join(parts)}, opened undeclared and left out: {apart} of {pairs} pairs.</p>"
 
 
 def _earlier_epochs(store: Store, names: Mapping[str, str]) -> str:
@@ -233,7 +221,7 @@ def _earlier_epochs(store: Store, names: Mapping[str, str]) -> str:
 
 
 def _emphasis(text: str) -> str:
-    return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
+    return re.sub(r"\*(.+?)\*", r"<em>\1</em>", re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text))
 
 
 def _made() -> str:
