@@ -80,7 +80,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
     networks = f'<a href="#{PUBLISHED}">published networks</a>'
     answers.append(
         f"Of {len(theirs)} {networks} under five million parameters, {len(above)} report more than"
-        f" <em>{escape(best.name)}</em>{f' ({unread} not read at their source)' if unread else ''}."
+        f" <em>{escape(best.name)}</em>{f' ({unread} unchecked)' if unread else ''}."
     )
     return answers
 
@@ -189,7 +189,7 @@ def _mean_of(final: Final) -> str:
     if len(final.opened) == 1:
         return f"one run, 95% interval over the images {estimate:% interval}"
     seeds = _linked(final, f"{len(final.opened)} seeds")
-    return f"the mean of {seeds}, 95% interval {estimate:% interval} over seeds alone"
+    return f"the mean of {seeds}, 95% interval {estimate:% interval} over seeds"
 
 
 VERDICTS = {  # on `ours is better than the original`, in words
