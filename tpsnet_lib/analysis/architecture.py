@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tpsnet_lib.analysis.groups import Group, groups_by_label, on_shared_machines
+from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import split
 from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs.experiments import collect, experiment_names
@@ -118,15 +119,29 @@ def describe_budget(groups: Iterable[Group]) -> str:
     if not configs:
         return "no runs"
     sizes = [count_parameters(config.model) for config in configs]
-    images = [config.data.train_size or len(split(config.data.dataset)[0]) for config in configs]
-    recipes = [config.train for config in configs]
-    steps = [round(train.epochs * n / train.batch_size) for train, n in zip(recipes, images, strict=True)]
+    images, steps = [_images(config) for config in configs], [_steps(config) for config in configs]
     adjectives = [*(["small"] if min(sizes) < LARGE else []), *(["short"] if min(steps) < LONG else [])]
     lead = f"in {', '.join(adjectives)} runs: " if adjectives else ""
     names = sorted({config.data.dataset for config in configs} - {"cifar10"})
     pictures = " ".join(["images", *(f"of {name}" for name in names)])
-    epochs = f"{_span([train.epochs for train in recipes])} epochs of {_span(images)} {pictures}"
+    epochs = f"{_span([config.train.epochs for config in configs])} epochs of {_span(images)} {pictures}"
     return f"{lead}{_span([round(size, -3) for size in sizes])} parameters, {_span(steps)} steps ({epochs})"
+
+
+def largest_run(groups: Iterable[Group]) -> tuple[int, int]:
+    """The parameters of the largest network, to a thousand as in `describe_budget`, and the steps of the longest run; 0
+    and 0 without runs."""
+    configs = [config for group in groups for config in group.configs]
+    sizes = [round(count_parameters(config.model), -3) for config in configs]
+    return max(sizes, default=0), max(map(_steps, configs), default=0)
+
+
+def _images(config: RunConfig) -> int:
+    return config.data.train_size or len(split(config.data.dataset)[0])
+
+
+def _steps(config: RunConfig) -> int:
+    return round(config.train.epochs * _images(config) / config.train.batch_size)
 
 
 def _span(values: Sequence[float]) -> str:

@@ -25,8 +25,6 @@ from tpsnet_lib.runs.records import Record, Store, held_out
 from tpsnet_lib.runs.test_set import find_final_test
 from tpsnet_lib.stats import Estimate
 
-BY_MACHINE = "By kind of machine:"  # a note on a difference begins so
-
 
 class Evidence:
     """The records of a store, by experiment and label; `declared` stands in for experiments of the same names.
@@ -118,7 +116,7 @@ def better(first: Group, second: Group) -> Answer:
     leads = ", ".join(f"{hardware(a.records[0])} {a.lead_over(b):points}" for a, b in machines)
     (a, b), (c, d) = machines[:2]
     apart = stats.contrast([[group.accuracies for group in (a, b, c, d)]], [1, -1, -1, 1])
-    return replace(answer, notes=(f"{BY_MACHINE} {leads}. The first two differ by {apart:points}.",))
+    return replace(answer, notes=(f"By kind of machine: {leads}. The first two differ by {apart:points}.",))
 
 
 def overfitting(group: Group) -> list[float]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis.architecture import describe_budget
+from tpsnet_lib.analysis.architecture import describe_budget, largest_run
 from tpsnet_lib.analysis.groups import Group, hardware
 from tpsnet_lib.claims.claims import CLAIMS, TESTS, Test
 from tpsnet_lib.claims.evidence import Answer, Evidence
@@ -34,6 +34,7 @@ class Row:
     difference: str  # the estimate in words, with its interval
     smallest_effect: float
     budget: str  # size and length of the runs in words
+    largest_run: tuple[int, int]  # parameters of the largest network, steps of the longest run
     records: tuple[Record, ...]
     pending: str  # the commands that are still to be run, of this budget and of larger ones
     notes: tuple[str, ...]
@@ -118,23 +119,25 @@ def _other_runs(answers: Sequence[Answer], chosen: Answer) -> list[tuple[str, st
 
 def _row(test: Test, answer: Answer, pending: str, others: Sequence[tuple[str, str, str]]) -> Row:
     records = {record.id: record for group in answer.groups for record in group.records}
-    notes = [f"{which.capitalize()}, say {said}, and judge nothing: {budget}." for which, said, budget in others]
+    notes = [f"{which.capitalize()}: {said}. They judge nothing: {budget}." for which, said, budget in others]
+    has_runs = answer.estimate.n > 0
     return Row(
-        test.name,
-        test.claim,
-        CLAIMS[test.claim],
-        test.short,
-        test.sentence + answer.scope,
-        answer.estimate,
-        answer.judged,
-        _estimate_text(answer.estimate, answer.form),
-        answer.smallest_effect,
-        describe_budget(answer.groups),
-        tuple(records.values()) if answer.estimate.n else (),
-        pending,
-        (*answer.notes, *notes, *_run_notes(answer.groups)) if answer.estimate.n else (),
-        tuple(f"{which}: {said}" for which, said, _ in others),
-        all(group.experiment.startswith("study_") for group in answer.groups),
+        name=test.name,
+        claim=test.claim,
+        original=CLAIMS[test.claim],
+        short=test.short,
+        sentence=test.sentence + answer.scope,
+        estimate=answer.estimate,
+        judged=answer.judged,
+        difference=_estimate_text(answer.estimate, answer.form),
+        smallest_effect=answer.smallest_effect,
+        budget=describe_budget(answer.groups),
+        largest_run=largest_run(answer.groups),
+        records=tuple(records.values()) if has_runs else (),
+        pending=pending,
+        notes=(*answer.notes, *notes, *_run_notes(answer.groups)) if has_runs else (),
+        others=tuple(f"{which}: {said}" for which, said, _ in others),
+        tuned=all(group.experiment.startswith("study_") for group in answer.groups),
     )
 
 

@@ -55,22 +55,6 @@ def best_epoch(store: Store) -> str:
     )
 
 
-Lists = tuple[list[float], list[float], list[float], tuple[float, float]]
-
-
-def _short_and_long(store: Store) -> Lists | None:
-    """The accuracies of networks after long trials cut off before their rate has fallen, after short trials with a
-    schedule of their own, and after the long ones; and both lengths in epochs. None with fewer than `LEAST_PAIRS`."""
-    short, long = (search.recorded_trials(name, store) for name in (SHORT, LONG))
-    pairs = [pair for pair in search.same_draws(short, long) if not any(trial.record.failed for trial in pair)]
-    if len(pairs) < LEAST_PAIRS:
-        return None
-    short_epochs, long_epochs = (trial.record.config.train.epochs for trial in pairs[0])
-    annealed, final = ([trial.accuracy for trial in trials] for trials in zip(*pairs, strict=True))
-    cut = [search.accuracy_at(trial, short_epochs) for _, trial in pairs]
-    return cut, annealed, final, (short_epochs, long_epochs)
-
-
 def rankings(store: Store) -> tuple[Estimate, Estimate, tuple[float, float]] | None:
     """How well two kinds of short trials rank networks as trials of the full length do, as rank correlations.
 
@@ -82,18 +66,30 @@ def rankings(store: Store) -> tuple[Estimate, Estimate, tuple[float, float]] | N
     return stats.rank_correlation(cut, final, "networks"), stats.rank_correlation(annealed, final, "networks"), lengths
 
 
+def _short_and_long(store: Store) -> tuple[list[float], list[float], list[float], tuple[float, float]] | None:
+    """The accuracies behind `rankings`: of long trials cut off, of short ones with a schedule of their own, and of the
+    long ones at their end; and both lengths."""
+    short, long = (search.recorded_trials(name, store) for name in (SHORT, LONG))
+    pairs = [pair for pair in search.same_draws(short, long) if not any(trial.record.failed for trial in pair)]
+    if len(pairs) < LEAST_PAIRS:
+        return None
+    short_epochs, long_epochs = (trial.record.config.train.epochs for trial in pairs[0])
+    annealed, final = ([trial.accuracy for trial in trials] for trials in zip(*pairs, strict=True))
+    cut = [search.accuracy_at(trial, short_epochs) for _, trial in pairs]
+    return cut, annealed, final, (short_epochs, long_epochs)
+
+
 def unannealed_ranking(store: Store) -> str:
     """How well short trials rank networks as long ones do, with a schedule of their own and cut off a longer one."""
-    lists, measured = _short_and_long(store), rankings(store)
-    if lists is None or measured is None:
+    if (measured := _short_and_long(store)) is None:
         return ""
-    cut, annealed, (short_epochs, long_epochs) = measured
-    ahead = stats.rank_correlation_difference(lists[1], lists[0], lists[2], "networks")
+    cut, annealed, final, (short_epochs, long_epochs) = measured
+    ahead = stats.rank_correlation_difference(annealed, cut, final, "networks")
     return (
-        f"Of {cut.n} random networks trained for {long_epochs:g} epochs, the ranking after {short_epochs:g} of them,"
-        f" cut off before the rate had fallen, agrees with the last one at a rank correlation of **{cut:}**; that of"
-        f" trials of {short_epochs:g} epochs on a schedule of their own agrees at **{annealed:}**. The difference is"
-        f" {ahead:}."
+        f"Of {len(final)} random networks trained for {long_epochs:g} epochs, the ranking after {short_epochs:g} of"
+        " them, cut off before the rate had fallen, agrees with the last one at a rank correlation of"
+        f" **{stats.rank_correlation(cut, final):}**; that of trials of {short_epochs:g} epochs on a schedule of their"
+        f" own agrees at **{stats.rank_correlation(annealed, final):}**. The difference is {ahead:}."
     )
 
 

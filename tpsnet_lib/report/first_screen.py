@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
-from tpsnet_lib.analysis.architecture import describe_budget
+from tpsnet_lib.analysis.architecture import largest_run
 from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, leading, roles
 from tpsnet_lib.analysis.training import ablation, against_published, best_rate_at_the_end, verdicts_against_published
 from tpsnet_lib.claims import judge
@@ -164,10 +164,9 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Sequen
         missed = escape(", ".join(dict.fromkeys(name for row in helpful for name in row.ingredients)))
         if rate := best_rate_at_the_end(changes):
             missed = missed.replace("Muon", f"Muon (SGD was best at {rate:g}, its largest rate)")
-        budget = describe_budget([row.group for row in changes])
-        steps = ", ".join(re.findall(r"[\d,]+ steps", budget))
+        _, steps = largest_run([row.group for row in changes])
         parts.append(
-            f'A narrower <em>two_cores</em> <a href="#{INGREDIENTS}">loses accuracy</a> in short runs ({steps})'
+            f'A narrower <em>two_cores</em> <a href="#{INGREDIENTS}">loses accuracy</a> in short runs ({steps:,} steps)'
             f" without {missed}"
         )
     if harmful := [row for row in changes if row.harms]:

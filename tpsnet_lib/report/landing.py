@@ -154,7 +154,7 @@ def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
             "tested": f"({row.claim}) {row.short}" + f" ({'; '.join(row.others)})" * bool(row.others),
             "difference": elements.test_link(row, row.difference),
             "adjusted p": f"{row.p:.2g}" if row.p >= 0.001 else "< 0.001",
-            "parameters; steps": _size(row),
+            "parameters; steps": "; ".join(f"{count:,}" for count in row.largest_run),
         }
         for row in rows
         if row.n
@@ -167,11 +167,6 @@ def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
     how = f'<details class="folded"><summary>How a verdict is made</summary><p>{_emphasis(rule)}</p></details>'
     return f"<p>{about}</p>{table}{how}{details}"
-
-
-def _size(row: judge.Row) -> str:
-    """The largest network and the longest run of a test: `77,000; 312`."""
-    return "; ".join(re.findall(r"([\d,]+) (?:parameters|steps)", row.budget))
 
 
 MISTAKES = {  # what the original did, and what our records say of it

@@ -8,8 +8,8 @@ from html import escape
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost, original_results, training
 from tpsnet_lib.analysis.final_runs import Final, finals
+from tpsnet_lib.analysis.groups import hardware
 from tpsnet_lib.claims import judge
-from tpsnet_lib.claims.evidence import BY_MACHINE
 from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.report import elements
 from tpsnet_lib.runs import openings
@@ -159,7 +159,7 @@ def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
 
 def _of_kinds(rows: Sequence[judge.Row]) -> list[str]:
     """How many settled tests average over kinds of machine that say differences of different sizes."""
-    mixed = [row for row in rows if _is_settled(row) and any(note.startswith(BY_MACHINE) for note in row.notes)]
+    mixed = [row for row in rows if _is_settled(row) and len({hardware(record) for record in row.records}) > 1]
     links = ", ".join(elements.test_link(row, f"({row.claim}) {row.short}") for row in mixed)
     return [f"Two kinds of machine, averaged, say differences of different sizes for: {links}."] * bool(mixed)
 
