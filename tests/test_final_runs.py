@@ -67,6 +67,18 @@ def test_the_minutes_are_those_of_runs_that_had_the_machine_to_themselves() -> N
     assert final.timed == (alone,)
 
 
+def test_the_minutes_of_runs_that_took_turns_on_a_card_are_those_from_start_to_end() -> None:
+    def ran(seed: int, seconds: float, execution: str) -> Record:
+        times = {"started": "2026-11-27T17:59:00+00:00", "finished": "2026-11-27T18:22:00+00:00"}
+        made = {**times, "hardware": "a card", "execution": execution}
+        return replace(record(seed, seconds / 60, RunConfig()), provenance=made)
+
+    by_turns = tuple(ran(seed, seconds, "captured-compiled") for seed, seconds in enumerate((103, 468, 199)))
+    assert Final("a", by_turns, (None,) * 3).minutes == 23
+    in_processes = tuple(ran(seed, 600, "compiled") for seed in range(3))
+    assert Final("a", in_processes, (None,) * 3).minutes == 10
+
+
 def test_recipes_are_ordered_by_validation_accuracy_and_never_by_test_accuracy(tmp_path: Path) -> None:
     wide, narrow = (load_experiment(name).runs[0].config for name in ("two_cores", "two_cores_narrow"))
     split = [replace(run, data=DataConfig(), seed=9) for run in (wide, narrow)]

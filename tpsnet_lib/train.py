@@ -1,5 +1,6 @@
 """Training: one loop, read from top to bottom, from a run config and two sets of images to a trained network."""
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ def training_steps(
 
     After each epoch `validation` is scored and the history grows by a row; None leaves both out. All images lie on the
     device. Every random draw is keyed by (seed, epoch, image) or (seed, step), so a resumed run ends in the weights of
-    an uninterrupted one, bit for bit on the CPU. Time that the caller takes between steps is not counted.
+    an uninterrupted one, bit for bit on the CPU. Time that the caller takes between steps is not counted, unless the
+    device does the steps meanwhile.
 
     Raises `Interrupted` after Ctrl-C, SIGTERM or the deadline, with the checkpoint written; `TrainingError` for a loss
     that is not a number and for missing teachers; `RecordError` for a checkpoint that is torn or of another run."""
@@ -142,7 +144,8 @@ def training_steps(
                 bar.stage(state.end_epoch(scores, validation.labels.cpu(), lr))
                 on_epoch(state.history[-1])
                 state.start_clock()
-            with state.clock_stopped():
+            # A device that replays steps does them while others are sent, so the clock of such a run goes on.
+            with contextlib.nullcontext() if captured else state.clock_stopped():
                 yield state
             checkpoints.save_or_stop(state)
     if ema is not None:

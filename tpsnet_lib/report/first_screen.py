@@ -69,8 +69,8 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
         f" {_difference(best, original, recipes)}{_why_not_settled(best, original, recipes)}.",
     ]
     answers += [
-        f"{as_subject(other, recipes)} (recipe <em>{escape(other.name)}</em>, {_millions(other)} million,"
-        f" {where_trained(other)}) reaches {_linked(other, f'{other.accuracy():% value}')}"
+        f"{as_subject(other, recipes)} (recipe <em>{escape(other.name)}</em>, {_millions(other)} million)"
+        f" reaches {_linked(other, f'{other.accuracy():% value}')}"
         f" ({other.accuracy():% interval}), {_difference(other, original, recipes)}."
         for other in others
     ]
@@ -87,7 +87,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
 
 def as_subject(final: Final, recipes: Sequence[Final]) -> str:
     """What a leading recipe is among all, as the subject of a sentence."""
-    subject = ", ".join(roles(final, recipes)) or "our best network of its kind of machine"
+    subject = ", ".join(roles(final, recipes)) or f"our best network {where_trained(final)}"
     return subject[0].upper() + subject[1:]
 
 
