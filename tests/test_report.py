@@ -155,7 +155,14 @@ def test_the_first_screen_names_what_holds_what_helps_and_what_harms(
     monkeypatch.setattr(first_screen, "best_rate_at_the_end", lambda rows: 0.4)
     verdicts = {"a": stats.HOLDS, "b": stats.DOES_NOT_HOLD, "c, d": stats.HOLDS, "e": stats.NOT_SETTLED}
     measured: Any = [
-        SimpleNamespace(n=3, name=name, short=f"{name} is so", verdict=verdict, records=(tiny_record,))
+        SimpleNamespace(
+            n=3,
+            name=name,
+            short=f"{name} is so",
+            difference="+2.0 points (1 to 3)",
+            verdict=verdict,
+            records=(tiny_record,),
+        )
         for name, verdict in verdicts.items()
     ]
     claims, sentence = first_screen._design_choices(measured, Store(), measured[:1])
@@ -164,11 +171,11 @@ def test_the_first_screen_names_what_holds_what_helps_and_what_harms(
         f"Of 4 tests of the original's claims, in networks of at most {tiny_record.metrics['parameters']:,}"
     )
     assert said.endswith(
-        "3 are settled, 1 of them only by rules chosen after the first data.Hold: a is so, c, d is so.Does not hold:"
-        " b is so."
+        "3 are settled, 1 of them only by rules chosen after the first data.Hold: a is so (+2.0), c, d is so (+2.0)."
+        "Does not hold: b is so (+2.0)."
     )
     assert "</a> in short runs (" in sentence
-    assert sentence.endswith(") without Muon (SGD was best at 0.4, its largest rate); it gains with no cutout.")
+    assert sentence.endswith(") without Muon (5.0, of SGD at 0.4, its largest rate); it gains with no cutout (5.0).")
 
 
 def test_a_network_fitted_on_all_images_has_no_validation_accuracy(tiny_record: Record) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -150,7 +151,10 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Sequen
     longest = max(record.config.train.epochs for record in records)
     lists = ""
     for verdict, these in settled.items():
-        links = ", ".join(elements.test_link(row, row.short) for row in these)
+        sizes = [row.difference.partition(" (")[0].removesuffix(" points") for row in these]
+        links = ", ".join(
+            f"{elements.test_link(row, row.short)} ({size})" for row, size in zip(these, sizes, strict=True)
+        )
         said = stats.PLURALS[verdict] if len(these) > 1 else verdict
         lists += f"<br><b>{said.capitalize()}</b>: {links}." if these else ""
     answers = [
@@ -161,16 +165,22 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Sequen
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
     parts = []
     if helpful := [row for row in changes if row.verdict == stats.HOLDS]:
-        missed = escape(", ".join(dict.fromkeys(name for row in helpful for name in row.ingredients)))
-        if rate := best_rate_at_the_end(changes):
-            missed = missed.replace("Muon", f"Muon (SGD was best at {rate:g}, its largest rate)")
+        least: dict[str, float] = {}  # points lost without an ingredient, by the best of the rows that lack it
+        for row in helpful:
+            for name in row.ingredients:
+                least[name] = min(least.get(name, math.inf), 100 * row.brings.value)
+        losses = {name: f"{escape(name)} ({points:.1f})" for name, points in least.items()}
+        if "Muon" in losses and (rate := best_rate_at_the_end(changes)):
+            losses["Muon"] = f"Muon ({least['Muon']:.1f}, of SGD at {rate:g}, its largest rate)"
+        missed = ", ".join(losses.values())
         _, steps = largest_run([row.group for row in changes])
         parts.append(
-            f'A narrower <em>two_cores</em> <a href="#{INGREDIENTS}">loses accuracy</a> in short runs ({steps:,} steps)'
+            f'A narrower <em>two_cores</em> <a href="#{INGREDIENTS}">loses points</a> in short runs ({steps:,} steps)'
             f" without {missed}"
         )
     if harmful := [row for row in changes if row.harms]:
-        parts.append(f"it gains with {escape(', '.join(row.label for row in harmful))}")
+        gains = [f"{escape(row.label)} ({-100 * row.brings.value:.1f})" for row in harmful]
+        parts.append(f"it gains with {', '.join(gains)}")
     return answers + [f"{'; '.join(parts)}."] * bool(parts)
 
 
