@@ -20,7 +20,7 @@ def test_it_opens_with_the_answer_in_at_most_120_words() -> None:
     opening = re.sub(r"<!--.*?-->|!\[.*?\]\(.*?\)", "", README.partition("\n## ")[0], flags=re.DOTALL)
     assert README.partition("\n## ")[2].startswith("Two commands")
     assert len(opening.split()) <= 120
-    assert opening.index("Our most accurate network") < 150
+    assert opening.index("Our best network") < 150
 
 
 def test_every_command_is_one_that_is_tested_here_or_run_by_ci() -> None:

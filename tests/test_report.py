@@ -65,7 +65,7 @@ def test_swapping_two_records_changes_the_answer(tiny_record: Record) -> None:
     swapped = first_screen.answer([recipe(other, [0.94]), recipe(tiny_record, [0.95])])
     assert first != swapped
     assert "<strong>95.00%</strong></a> of the 10,000 test images correctly: one run" in first
-    assert "The published TPSNet reports 94.84%; the difference is +0.16 points" in first
+    assert "TPSNet, a course project with the same question, reports 94.84%; the difference is +0.16 points" in first
     assert "No committed record has been opened" in first_screen.answer([])
 
 
@@ -107,10 +107,10 @@ def test_the_most_accurate_network_and_the_best_by_validation_have_their_names(t
     best = recipe(card, [0.95], "best")
     said = text(first_screen.answer([best, judged]))
     assert said.startswith("Our most accurate network (recipe best, ")
-    assert "The best network by validation (recipe two_cores, " in said
+    assert "Our best network by validation (recipe two_cores, " in said
     assert "channels, the highest of 2 recipes opened on the test set, not chosen by validation." in said
     both = text(first_screen.answer([replace(best, held_out=(card,)), judged]))
-    assert both.startswith("Our most accurate network, the best network by validation (recipe best, ")
+    assert both.startswith("Our best network (recipe best, ")
     assert "not chosen" not in both
 
 

@@ -63,15 +63,14 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
         ]
     best, *others = leading(recipes)
     answers = [
-        f"{as_subject(best, recipes)} (recipe <em>{escape(best.name)}</em>, {_millions(best)} million parameters,"
-        f" {where_trained(best)}) classifies {_linked(best, f'<strong>{best.accuracy():% value}</strong>')} of"
+        f"{_introduced(best, recipes, ' parameters')} classifies"
+        f" {_linked(best, f'<strong>{best.accuracy():% value}</strong>')} of"
         f" the {best.opened[0][1].metrics['n']:,} test images correctly: {_mean_of(best)}.",
-        f"The published TPSNet reports {100 * original['accuracy']:.2f}%; the difference is"
-        f" {_difference(best, original, recipes)}{_why_not_settled(best, original, recipes)}.",
+        f"The original, TPSNet, a course project with the same question, reports {100 * original['accuracy']:.2f}%;"
+        f" the difference is {_difference(best, original, recipes)}{_why_not_settled(best, original, recipes)}.",
     ]
     answers += [
-        f"{as_subject(other, recipes)} (recipe <em>{escape(other.name)}</em>, {_millions(other)} million)"
-        f" reaches {_linked(other, f'{other.accuracy():% value}')}"
+        f"{_introduced(other, recipes)} reaches {_linked(other, f'{other.accuracy():% value}')}"
         f" ({other.accuracy():% interval}), {_difference(other, original, recipes)}."
         for other in others
     ]
@@ -84,6 +83,13 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
         f" <em>{escape(best.name)}</em>{f' ({unread} unchecked)' if unread else ''}."
     )
     return answers
+
+
+def _introduced(final: Final, recipes: Sequence[Final], unit: str = "") -> str:
+    """A leading recipe, its name, its parameters in millions, and where it was trained if the subject does not say it."""
+    subject, where = as_subject(final, recipes), where_trained(final)
+    trained = "" if subject.endswith(where) else f", {where}"
+    return f"{subject} (recipe <em>{escape(final.name)}</em>, {_millions(final)} million{unit}{trained})"
 
 
 def as_subject(final: Final, recipes: Sequence[Final]) -> str:
@@ -190,7 +196,7 @@ def where_trained(final: Final) -> str:
 
 
 def _millions(final: Final) -> str:
-    return f"{final.records[0].metrics['parameters'] / 1e6:.1f}"
+    return f"{final.records[0].metrics['parameters'] / 1e6:.2f}"
 
 
 def _mean_of(final: Final) -> str:
