@@ -86,7 +86,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
 
 
 def _introduced(final: Final, recipes: Sequence[Final], unit: str = "") -> str:
-    """A leading recipe, its name and its millions of parameters, and where it was trained if the subject says nothing."""
+    """A leading recipe, its name and parameters in millions, and where it was trained if the subject is silent."""
     subject, where = as_subject(final, recipes), where_trained(final)
     trained = "" if subject.endswith(where) else f", {where}"
     return f"{subject} (recipe <em>{escape(final.name)}</em>, {_millions(final)} million{unit}{trained})"
