@@ -75,7 +75,7 @@ def test_the_answer_of_several_seeds_is_their_mean_with_its_interval(tiny_record
     mean = stats.mean(scores)
     assert f"{100 * mean.value:.2f}% of the 10,000 test images" in said
     assert f"the mean of 3 seeds, 95% interval {mean:% interval}" in said
-    assert f"A run of two_cores takes 52:20 min on {tiny_record.hardware} (mean of 3 runs side by side)" in said
+    assert f"A run of two_cores takes 52:20 min on {tiny_record.hardware} (3 side by side)" in said
     worse = recipe(tiny_record, [0.951, 0.949, 0.946], "two_cores", [50, 55, 52])
     assert text(first_screen.answer([worse])) != said
 

@@ -24,7 +24,7 @@ from tpsnet_lib.progress import duration
 from tpsnet_lib.report import elements
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import collect, load_experiment
-from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.records import Store
 
 PUBLISHED = "nb04-table-beside"  # the table of chapter 4 with every network's source
 CLASSES_OF_HARDWARE = {"cuda": "on one GPU", "cpu": "on two cores of a CPU"}
@@ -124,14 +124,10 @@ def _described(recipes: Sequence[Final]) -> str:
 
 
 def _time(final: Final) -> str:
-    """The time of one run on its hardware, and of how many it is the mean."""
+    """The time of one run on its hardware, and whether it is of one run or the mean of several side by side."""
     time = f"<em>{escape(final.name)}</em> takes {_linked(final, duration(60 * final.minutes))}"
     hardware = re.sub(r"\(R\)| Processor", "", final.timed[0].hardware)
-    return f"{time} on {hardware} ({_runs(final.timed)} {'alone' if final.alone else 'side by side'})"
-
-
-def _runs(records: Sequence[Record]) -> str:
-    return "one run" if len(records) == 1 else f"mean of {len(records)} runs"
+    return f"{time} on {hardware} ({'alone' if final.alone else f'{len(final.timed)} side by side'})"
 
 
 def _why_not_settled(final: Final, original: Mapping[str, Any], recipes: Sequence[Final]) -> str:
