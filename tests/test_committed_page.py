@@ -50,7 +50,10 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         r"\(recipe two_cores ?, [\d.]+ million\) reaches ([\d.]+%)",
         r"\btwo_ ?cores \(ours\) [\d.]+ M ([\d.]+%)",
     ],
-    "card_broad against TPSNet": [rf"; the difference is {POINTS}", rf"\bcard_ ?broad against [\d.]+% of a single run: {POINTS}"],
+    "card_broad against TPSNet": [
+        rf"; the difference is {POINTS}",
+        rf"\bcard_ ?broad against [\d.]+% of a single run: {POINTS}",
+    ],
     "two_cores against TPSNet": [
         rf"reaches [\d.]+% \([^)]*\), {POINTS}",
         rf"\btwo_cores against [\d.]+% of a single run: {POINTS}",
@@ -149,8 +152,8 @@ def sightings(text: str, name: str) -> list[re.Match[str]]:
 
 
 def values(text: str, name: str) -> set[str]:
-    """The values that are given; where a chapter speaks of errors and the claims of accuracies, without signs. A verdict
-    that the first screen gives in words of its own is the chapters' one."""
+    """The values that are given; where a chapter speaks of errors and the claims of accuracies, without signs.
+    A verdict that the first screen gives in words of its own is the chapters' one."""
     verdicts = {words: verdict for verdict, words in VERDICTS.items()}
     given = (" ".join(each.groups()) for each in sightings(text, name))
     found = {verdicts.get(each, each) for each in given}
