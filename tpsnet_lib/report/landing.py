@@ -118,7 +118,7 @@ def _why_described(final: Final) -> str:
     ablation = load_experiment("ablation").runs[0].config
     ablated = {row["ingredient"] for row in recipe_glossary.in_words(ablation)}
     own = [row["ingredient"] for row in recipe_glossary.in_words(final.run) if row["ingredient"] not in ablated]
-    missing = f", without {len(own)} of these ingredients" if own else ""
+    missing = f"; {len(own)} of the ingredients above are not among them" if own else ""
     return (
         f" {why}"
         ' <a href="#nb04">Chapter 4</a> changes ingredients one at a time, of a small network with the recipe'
