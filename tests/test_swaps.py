@@ -173,6 +173,11 @@ def training_as_it_is() -> dict[str, list[str]]:
         (
             ("two_cores_choices", "cutout of 12 pixels, wider"),
             ("two_cores_narrow_split", "two_cores_narrow_split"),
+            {"tried", "beside"},
+        ),
+        (
+            ("card_broad_split", "card_broad_split"),
+            ("two_cores_narrow_split", "two_cores_narrow_split"),
             {"winner", "tried", "beside"},
         ),
     ],
