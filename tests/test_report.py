@@ -159,7 +159,7 @@ def test_the_first_screen_names_what_holds_what_helps_and_what_harms(
             n=3,
             name=name,
             short=f"{name} is so",
-            difference="+2.0 points (1 to 3)",
+            size="+2.0 points",
             verdict=verdict,
             records=(tiny_record,),
         )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsnet_lib import metrics
-from tpsnet_lib.analysis.final_runs import best_by_validation, finals, rank_records, roles
+from tpsnet_lib.analysis.final_runs import best_by_validation, finals, rank_records, role
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import ImageSet, class_names, load_test
 from tpsnet_lib.device import native_precision, resolve_device
@@ -103,7 +103,8 @@ def recipe_of(record: Record, store: Store) -> str:
     final = next((each for each in recipes if record.id in {run.id for run in each.records}), None)
     if final is None:
         return ""
-    text = ", ".join([f"It is of recipe *{final.name}*", *roles(final, recipes)])
+    among_all = role(final, recipes)
+    text = f"It is of recipe *{final.name}*" + f", {among_all}" * bool(among_all)
     judged = best_by_validation(recipes)
     if final is judged:
         return f"{text}: {final.validation:% value} of images kept out of fitting."

@@ -147,13 +147,13 @@ def best_by_validation(ranked: Iterable[Final]) -> Final | None:
     return next((final for final in ranked if final.held_out), None)
 
 
-def roles(final: Final, ranked: Sequence[Final]) -> list[str]:
-    """What a recipe is among all: test accuracy describes and chooses nothing; validation chooses."""
+def role(final: Final, ranked: Sequence[Final]) -> str:
+    """What a recipe is among all, empty for most: test accuracy describes and chooses nothing; validation chooses."""
     opened = [each.accuracy().value for each in leading(ranked) if each.opened]
     most_accurate = final.opened and final.accuracy().value == max(opened, default=None)
     if final is best_by_validation(ranked):
-        return ["our best network" if most_accurate else "our best network by validation"]
-    return ["our most accurate network"] if most_accurate else []
+        return "our best network" if most_accurate else "our best network by validation"
+    return "our most accurate network" if most_accurate else ""
 
 
 def rank_records(store: Store, dataset: str) -> list[Record]:

@@ -32,6 +32,7 @@ class Row:
     estimate: Estimate
     judged: Estimate  # above 0 where the claim is right
     difference: str  # the estimate in words, with its interval
+    size: str  # the same without it
     smallest_effect: float
     budget: str  # size and length of the runs in words
     largest_run: tuple[int, int]  # parameters of the largest network, steps of the longest run
@@ -130,6 +131,7 @@ def _row(test: Test, answer: Answer, pending: str, others: Sequence[tuple[str, s
         estimate=answer.estimate,
         judged=answer.judged,
         difference=_estimate_text(answer.estimate, answer.form),
+        size=_estimate_text(answer.estimate, answer.form, "value"),
         smallest_effect=answer.smallest_effect,
         budget=describe_budget(answer.groups),
         largest_run=largest_run(answer.groups),
@@ -156,13 +158,13 @@ def _run_notes(groups: Sequence[Group]) -> list[str]:
     return notes
 
 
-def _estimate_text(estimate: Estimate, form: str) -> str:
+def _estimate_text(estimate: Estimate, form: str, part: str = "") -> str:
     if form != "ratio":
-        return format(estimate, form)
+        return format(estimate, f"{form} {part}".strip())
     if not estimate.n:
         return f"{estimate}"
     value, low, high = (math.exp(log) for log in (estimate.value, estimate.low, estimate.high))
-    return f"{replace(estimate, value=value, low=low, high=high):.2} times"
+    return f"{format(replace(estimate, value=value, low=low, high=high), f'.2 {part}'.strip())} times"
 
 
 def _pending(answers: Sequence[Answer], chosen: Answer, evidence: Evidence) -> str:

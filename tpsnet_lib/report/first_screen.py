@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
 from tpsnet_lib.analysis.architecture import largest_run
-from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, leading, roles
+from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, leading, role
 from tpsnet_lib.analysis.training import ablation, against_published, best_rate_at_the_end, verdicts_against_published
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
@@ -94,7 +94,7 @@ def _introduced(final: Final, recipes: Sequence[Final], unit: str = "") -> str:
 
 def as_subject(final: Final, recipes: Sequence[Final]) -> str:
     """What a leading recipe is among all, as the subject of a sentence."""
-    subject = ", ".join(roles(final, recipes)) or f"our best network {where_trained(final)}"
+    subject = role(final, recipes) or f"our best network {where_trained(final)}"
     return subject[0].upper() + subject[1:]
 
 
@@ -153,10 +153,7 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Sequen
     longest = max(record.config.train.epochs for record in records)
     lists = ""
     for verdict, these in settled.items():
-        sizes = [row.difference.partition(" (")[0].removesuffix(" points") for row in these]
-        links = ", ".join(
-            f"{elements.test_link(row, row.short)} ({size})" for row, size in zip(these, sizes, strict=True)
-        )
+        links = ", ".join(f"{elements.test_link(row, row.short)} ({row.size.removesuffix(' points')})" for row in these)
         said = stats.PLURALS[verdict] if len(these) > 1 else verdict
         lists += f"<br><b>{said.capitalize()}</b>: {links}." if these else ""
     answers = [
