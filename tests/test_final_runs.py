@@ -61,7 +61,9 @@ def test_the_minutes_are_those_of_runs_that_had_the_machine_to_themselves() -> N
     one, two = (ran(seed, f"2026-11-26T04:2{seed}:00+00:00", 63) for seed in (1, 2))
     elsewhere = ran(3, "2026-11-26T05:30:00+00:00", 10, host="b")
     every = [alone, one, two, elsewhere]
-    assert [final_runs.ran_alone(run, every) for run in every] == [True, False, False, True]
+    assert [final_runs.runs_at_once(run, every) for run in every] == [1, 2, 2, 1]
+    later = ran(4, "2026-11-26T05:53:00+00:00", 10)  # from the last minute of the first on
+    assert final_runs.runs_at_once(alone, [*every, later]) == 2
     final = Final("a", (alone, one, two), (None, None, None), alone=(alone,))
     assert final.minutes == 26
     assert final.timed == (alone,)

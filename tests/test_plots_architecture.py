@@ -71,7 +71,7 @@ def test_batch_norm_shows_a_channel_and_the_spread_over_blocks() -> None:
     drawn = plots.batch_norm(values, (values - 2) / 3, {"with batch norm": [1.0, 1.1], "without": [1.0, 9.0]})
     assert labels(drawn)[0] == ("value in one channel", "density")
     assert labels(drawn)[1] == ("block, counted from the image", "standard deviation")
-    assert "without: 1 to 9" in style.description(drawn).alt
+    assert "without 1 to 9" in style.description(drawn).alt
 
 
 def test_feature_maps_have_a_row_a_layer_and_the_strongest_channels_first() -> None:

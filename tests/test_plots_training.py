@@ -84,7 +84,7 @@ def ablation_rows() -> list[training.AblationRow]:
 def test_what_helps_is_green_and_what_harms_is_red() -> None:
     figure = plots.ablation(ablation_rows())
     (axes,) = figure.axes
-    assert axes.get_xlabel() == "points of accuracy that the change costs"
+    assert axes.get_xlabel() == "points of accuracy that the change costs (below 0: that it gains)"
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["no Muon", "no warm-up", "no cutout"]
     assert legend(axes) == ["the ingredient helps", "not settled, or too small to matter", "the ingredient harms"]
     bars = {round(float(np.mean(line.get_xdata())), 3): line for line in axes.lines if len(set(line.get_ydata())) == 1}
@@ -110,7 +110,7 @@ def test_the_ablation_says_where_another_optimizer_is_best_at_the_largest_rate_t
 def test_the_chosen_epoch_is_counted_from_one_and_both_halves_are_named() -> None:
     figure = plots.chosen_epoch(torch.tensor([2.0, 1.5, 1.6]), [1, 1, 2, 1], [1.4, 1.5, 1.4, 1.5], [1.6, 1.7, 1.6, 1.7])
     left, right, bars = figure.axes
-    assert (left.get_xlabel(), left.get_ylabel()) == ("epoch", "loss of all images (nats)")
+    assert (left.get_xlabel(), left.get_ylabel()) == ("epoch", "line: loss of all images (nats)")
     assert (right.get_xlabel(), right.get_ylabel()) == ("loss of the chosen epoch (nats)", "divisions")
     heights = {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in bars.patches}
     assert heights == {2: 75, 3: 25}

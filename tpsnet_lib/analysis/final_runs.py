@@ -26,6 +26,7 @@ class Final:
     tests: tuple[TestResult | None, ...]
     held_out: tuple[Record, ...] = ()  # runs of the same recipe that were not fitted on the validation images
     alone: tuple[Record, ...] = ()  # the runs that had their machine to themselves
+    at_once: int = 1  # the most runs that went side by side on the machine of the others
     looks: tuple[tuple[Record, TestResult], ...] = ()  # runs that were opened undeclared: no mean or figure has them
 
     @property
@@ -116,11 +117,13 @@ def finals(store: Store, dataset: str = "cifar10") -> list[Final]:
     for key, members in groups.items():
         name, label = names[key]
         records = tuple(sorted(members.values(), key=lambda record: record.config.seed))
-        alone = tuple(record for record in records if ran_alone(record, all_records))
+        counts = {record.id: runs_at_once(record, all_records) for record in records}
+        alone = tuple(record for record in records if counts[record.id] == 1)
         name = f"{name}, {label}" if shared[name] > 1 else name
         opened = tuple(tests[record.id] for record in records)
         seen = tuple(looks.get(key, {}).values())
-        results.append(Final(name, records, opened, _held_out_runs(records[0], all_records), alone, seen))
+        held_out = _held_out_runs(records[0], all_records)
+        results.append(Final(name, records, opened, held_out, alone, max(counts.values()), seen))
     return _ranked(results)
 
 
@@ -173,15 +176,12 @@ def _held_out_runs(record: Record, records: Iterable[Record]) -> tuple[Record, .
     return tuple(sorted(runs, key=lambda run: run.config.seed))
 
 
-def ran_alone(record: Record, others: Iterable[Record]) -> bool:
-    """Whether no other record ran on the same machine at the same time, as far as the records know."""
+def runs_at_once(record: Record, others: Iterable[Record]) -> int:
+    """The most runs, this one counted, that went at one time on its machine, as far as the records know."""
     machine, (start, end) = _machine(record), _span(record)
-    for other in others:
-        if other.id != record.id and _machine(other) == machine:
-            other_start, other_end = _span(other)
-            if other_start < end and start < other_end:
-                return False
-    return True
+    spans = [_span(other) for other in others if other.id != record.id and _machine(other) == machine]
+    begun = [start, *(other_start for other_start, _ in spans if start < other_start < end)]
+    return max(1 + sum(s <= moment < e for s, e in spans) for moment in begun)
 
 
 def _machine(record: Record) -> tuple[str, str]:
@@ -189,10 +189,13 @@ def _machine(record: Record) -> tuple[str, str]:
 
 
 def _wall_seconds(record: Record) -> float:
-    started, finished = (datetime.fromisoformat(record.provenance[name]) for name in ("started", "finished"))
-    return (finished - started).total_seconds()
+    start, end = _span(record)
+    return (end - start).total_seconds()
 
 
 def _span(record: Record) -> tuple[datetime, datetime]:
+    """When a run began and ended; an old record has its seconds alone."""
     started = datetime.fromisoformat(record.provenance.get("started", "1970-01-01T00:00:00+00:00"))
+    if finished := record.provenance.get("finished"):
+        return started, datetime.fromisoformat(finished)
     return started, started + timedelta(seconds=float(record.metrics.get("seconds", 0.0)))

@@ -38,6 +38,8 @@ def gradient_norms(norms: Mapping[str, Sequence[float]]) -> Figure:
         whole, way = (factor, "grows") if factor >= 1 else (1 / factor, "shrinks")
         each = abs(factor ** (1 / max(1, len(values) - 1)) - 1)
         parts.append(f"{way} by a factor of {whole:,.0f} in the {kind} network ({each:.0%} a block)")
+    if len({part.partition(" ")[0] for part in parts}) == 1:  # the verb once, if it is the same
+        parts[1:] = [part.partition(" ")[2] for part in parts[1:]]
     trend = "From the last block back to the first, the gradient " + " and ".join(parts)
     text = f"{trend}. One batch, untrained weights."
     return describe(fig, caption=text, alt=f"Gradient norm over the blocks, on a logarithmic axis. {trend}.")
@@ -66,7 +68,8 @@ def batch_norm(before: Sequence[float], after: Sequence[float], spreads: Mapping
     sns.lineplot(table, x="block", y="spread", hue="kind", palette=PALETTE[:2], ax=axes[1])
     axes[1].set(xlabel="block, counted from the image", ylabel="standard deviation", yscale="log", xlim=(1, None))
     axes[1].legend(title=None)
-    ranges = "; ".join(f"{kind}: {values[0]:.2g} to {values[-1]:.2g}" for kind, values in spreads.items())
+    ends = {kind: [f"{float(f'{v:.2g}'):,g}" for v in (values[0], values[-1])] for kind, values in spreads.items()}
+    ranges = "; ".join(f"{kind} {first} to {last}" for kind, (first, last) in ends.items())
     text = "A batch norm gives each channel mean 0 and standard deviation 1 over the batch, so values keep their size"
     text += f" (deviation, first block to last: {ranges})."
     alt = f"Left: histogram of a channel before and after the norm. Right: standard deviation over blocks. {ranges}."
@@ -148,9 +151,9 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
 
 
 def design_variables(variables: Variables) -> Figure:
-    """Validation accuracy at each level of each design variable, in small multiples.
+    """Validation accuracy at each level of each design variable, in small multiples of one scale.
 
-    A ring is a run; the points are means with their 95% t intervals over seeds. Each panel has its own axis."""
+    A ring is a run; the points are means with their 95% t intervals over seeds."""
     recorded = [(variable, groups) for variable, groups in variables.values() if any(group.records for group in groups)]
     fig, axes = figure(2, 3, height=4.9, gridspec_kw={"hspace": 0.12})
     for ax, (variable, groups) in zip(axes.flat, recorded, strict=False):
@@ -161,17 +164,31 @@ def design_variables(variables: Variables) -> Figure:
         _points(ax, pd.DataFrame(rows), "level", order=levels)
         ax.set_title(f"{variable.symbol}, {variable.name}", loc="left", fontsize=9.5, fontweight="bold")
         ax.set(xlabel="", ylabel="")
+    panels = axes.flat[: len(recorded)]
+    span = max((high - low for low, high in (ax.get_ylim() for ax in panels)), default=1.0)
+    for ax in panels:
+        middle = sum(ax.get_ylim()) / 2
+        ax.set_ylim(middle - span / 2, middle + span / 2)
     for ax in axes.flat[len(recorded) :]:
         ax.set_axis_off()
     for ax in axes[:, 0]:
         ax.set_ylabel("validation accuracy (%)")
     every = [group for _, groups in recorded for group in groups]
     means = "; ".join(f"{group.label}: {group.estimate:%.1 value}" for group in every)
-    text = f"What each design variable changes ({describe_budget(every)}). Rings are runs; 95% t intervals."
-    text += f" Panels differ in scale{_shared_network([groups for _, groups in recorded])}."
+    ranges = {variable.name: _range(groups) for variable, groups in recorded}
+    most = max(ranges, key=lambda name: ranges[name], default="")
+    first = f"{most.capitalize()} changes the accuracy most, by {ranges[most]:.1f} points between its levels"
+    text = f"{first if most else 'No runs'} ({describe_budget(every)}). Rings are runs; 95% t intervals."
+    text += f" All panels have one scale, at different heights{_shared_network([groups for _, groups in recorded])}."
     records = by_name((group.label, group.records) for group in every)
     alt = f"Six panels of accuracy by level. {means}."
     return describe(fig, caption=text, alt=alt, records=records, phone=Stack(2, 6.4))
+
+
+def _range(groups: Sequence[Group]) -> float:
+    """Points of accuracy between the best and the worst mean of some groups."""
+    means = [100 * group.estimate.value for group in groups if group.records]
+    return max(means) - min(means)
 
 
 def _shared_network(panels: Sequence[Sequence[Group]]) -> str:
@@ -205,8 +222,11 @@ def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:
     axes[0].set_ylabel("validation accuracy (%)")
     handles, labels = axes[1].get_legend_handles_labels()
     axes[1].get_legend().remove()
-    chosen = [(handle, name) for handle, name in zip(handles, labels, strict=True) if name in COLOURS]
-    fig.legend(*zip(*chosen, strict=True), loc="outside upper right", ncols=2)
+    marks = dict(zip(labels, handles, strict=True))
+    chosen = {name: marks[name] for name in COLOURS if name in marks}
+    sizes = [name for name in labels if name.isdigit()]  # of depths, from the smallest mark to the largest
+    chosen |= {f"{name} blocks in all": marks[name] for name in dict.fromkeys((sizes[0], sizes[-1]))} if sizes else {}
+    fig.legend(chosen.values(), chosen.keys(), loc="outside upper right", ncols=4)
     text = "What accuracy costs: larger points are deeper networks; the latency is of this machine, one core, now."
     alt = f"Accuracy of {len(groups)} networks over parameters, MACs and latency."
     return describe(fig, caption=text, alt=alt, records=by_name((group.label, group.records) for group in groups))

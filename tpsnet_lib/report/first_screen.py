@@ -127,7 +127,7 @@ def _time(final: Final) -> str:
     """The time of one run on its hardware, and whether it is of one run or the mean of several side by side."""
     time = f"<em>{escape(final.name)}</em> takes {_linked(final, duration(60 * final.minutes))}"
     hardware = re.sub(r"\(R\)| Processor", "", final.timed[0].hardware)
-    return f"{time} on {hardware} ({'alone' if final.alone else f'{len(final.timed)} side by side'})"
+    return f"{time} on {hardware} ({'alone' if final.alone else f'{final.at_once} side by side'})"
 
 
 def _why_not_settled(final: Final, original: Mapping[str, Any], recipes: Sequence[Final]) -> str:
