@@ -283,6 +283,9 @@ def p_values(estimate, smallest):
     return tuple(min(1.0, 2 * p) for p in (one_sided(estimate, 0), below, one_sided(estimate, -smallest)))
 
 
+OF_THE_SEARCH = ("dropout in the search", "block dropout in the search", "optimizer")
+
+
 def table():
     """Every test by name: its estimate (value, low, high, n), adjusted p-value and verdict."""
     judged = dict.fromkeys(UNTRIED, (PENDING, PENDING, POINT))
@@ -309,6 +312,8 @@ def table():
         said = (below, "does not hold") if below <= 0.05 else said
         said = (above, "holds") if above <= 0.05 else said
         said = (max(below, other), "shows no difference that matters") if max(below, other) <= 0.05 else said
+        if name in OF_THE_SEARCH and not _complete("search_classroom"):
+            said = said[0], "not settled"  # a look at a part of the declared trials settles nothing
         rows[name] = judged[name][0][:4], float(said[0]), said[1]
     return rows
 

@@ -71,11 +71,12 @@ def test_swapping_two_records_changes_the_answer(tiny_record: Record) -> None:
 
 def test_the_answer_of_several_seeds_is_their_mean_with_its_interval(tiny_record: Record) -> None:
     scores = [0.951, 0.949, 0.956]
-    said = text(first_screen.answer([recipe(tiny_record, scores, "two_cores", [50, 55, 52])]))
+    three = replace(recipe(tiny_record, scores, "two_cores", [50, 55, 52]), at_once=3)
+    said = text(first_screen.answer([three]))
     mean = stats.mean(scores)
     assert f"{100 * mean.value:.2f}% of the 10,000 test images" in said
     assert f"the mean of 3 seeds, 95% interval {mean:% interval}" in said
-    assert f"A run of two_cores takes 52:20 min on {tiny_record.hardware} (3 side by side)" in said
+    assert f"A run of two_cores takes 52:20 min on {tiny_record.hardware} (mean of 3, 3 side by side)" in said
     worse = recipe(tiny_record, [0.951, 0.949, 0.946], "two_cores", [50, 55, 52])
     assert text(first_screen.answer([worse])) != said
 
@@ -160,22 +161,26 @@ def test_the_first_screen_names_what_holds_what_helps_and_what_harms(
             name=name,
             short=f"{name} is so",
             size="+2.0 points",
+            elsewhere="−1.0 points in smaller runs" if name == "b" else "",
             verdict=verdict,
             records=(tiny_record,),
+            largest_run=(1, 90),
         )
         for name, verdict in verdicts.items()
     ]
-    claims, sentence = first_screen._design_choices(measured, Store(), measured[:1])
-    said = BeautifulSoup(claims, "html.parser").get_text("")
-    assert said.startswith(
-        f"Of 4 tests of the original's claims, in networks of at most {tiny_record.metrics['parameters']:,}"
+    shown = first_screen._design_choices(measured, Store(), measured[:1], "ours")
+    claims, hold, fail, sentence = (BeautifulSoup(each, "html.parser").get_text("") for each in shown)
+    assert claims == (
+        "Which design choices make it so? No variant of ours was trained. Of 4 tests of the original's claims, in"
+        f" networks of at most {tiny_record.metrics['parameters']:,} parameters and 90 steps, 3 are settled, 1 of them"
+        " (†) only by rules chosen after the first data."
     )
-    assert said.endswith(
-        "3 are settled, 1 of them only by rules chosen after the first data.Hold: a is so (+2.0), c, d is so (+2.0)."
-        "Does not hold: b is so (+2.0)."
+    assert hold == "Hold: a is so (+2.0)†, c, d is so (+2.0)."
+    assert fail == "Do not hold (no gain of a point, or a loss): b is so (+2.0; −1.0 in smaller runs)."
+    assert sentence.startswith("In a narrower two_cores, in short runs (")
+    assert sentence.endswith(
+        " these bring points: Muon at most 5.0 (SGD is best at its largest rate, 0.4); no cutout gains 5.0."
     )
-    assert "</a> in short runs (" in sentence
-    assert sentence.endswith(") without Muon (5.0, of SGD at 0.4, its largest rate); it gains with no cutout (5.0).")
 
 
 def test_a_network_fitted_on_all_images_has_no_validation_accuracy(tiny_record: Record) -> None:

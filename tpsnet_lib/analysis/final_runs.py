@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 
 from tpsnet_lib import stats
 from tpsnet_lib.config import RunConfig
@@ -73,13 +72,8 @@ class Final:
 
     @property
     def minutes(self) -> float:
-        """Minutes of training of one run, the mean over `timed`.
-
-        Of runs that take turns on a card, the device does the steps while the clocks of others run, so that the time of
-        one is known from its start and end alone."""
-        by_turns = not self.alone and "captured" in self.timed[0].provenance.get("execution", "")
-        seconds = [_wall_seconds(each) if by_turns else each.metrics["seconds"] for each in self.timed]
-        return float(sum(seconds)) / 60 / len(seconds)
+        """Minutes of training of one run, the mean over `timed`."""
+        return sum(record.seconds for record in self.timed) / 60 / len(self.timed)
 
     @property
     def hardware(self) -> str:
@@ -178,24 +172,11 @@ def _held_out_runs(record: Record, records: Iterable[Record]) -> tuple[Record, .
 
 def runs_at_once(record: Record, others: Iterable[Record]) -> int:
     """The most runs, this one counted, that went at one time on its machine, as far as the records know."""
-    machine, (start, end) = _machine(record), _span(record)
-    spans = [_span(other) for other in others if other.id != record.id and _machine(other) == machine]
+    machine, (start, end) = _machine(record), record.span
+    spans = [other.span for other in others if other.id != record.id and _machine(other) == machine]
     begun = [start, *(other_start for other_start, _ in spans if start < other_start < end)]
     return max(1 + sum(s <= moment < e for s, e in spans) for moment in begun)
 
 
 def _machine(record: Record) -> tuple[str, str]:
     return str(record.provenance.get("host", "")), record.hardware
-
-
-def _wall_seconds(record: Record) -> float:
-    start, end = _span(record)
-    return (end - start).total_seconds()
-
-
-def _span(record: Record) -> tuple[datetime, datetime]:
-    """When a run began and ended; an old record has its seconds alone."""
-    started = datetime.fromisoformat(record.provenance.get("started", "1970-01-01T00:00:00+00:00"))
-    if finished := record.provenance.get("finished"):
-        return started, datetime.fromisoformat(finished)
-    return started, started + timedelta(seconds=float(record.metrics.get("seconds", 0.0)))

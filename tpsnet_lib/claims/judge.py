@@ -1,7 +1,8 @@
 """The table of claims: every test with its verdict, adjusted over the whole table, its budget and its records.
 
 Of the budgets of a test the largest answers whose declared runs are all done; where there is none, the largest that has
-an estimate. The seeds are declared beforehand, so that a half-finished experiment decides nothing else."""
+an estimate, which settles nothing: the runs are declared beforehand, so that no look at a half-finished experiment
+decides."""
 
 from __future__ import annotations
 
@@ -33,6 +34,7 @@ class Row:
     judged: Estimate  # above 0 where the claim is right
     difference: str  # the estimate in words, with its interval
     size: str  # the same without it
+    elsewhere: str  # what larger runs say that are not all done, and smaller ones of the other sign; or empty
     smallest_effect: float
     budget: str  # size and length of the runs in words
     largest_run: tuple[int, int]  # parameters of the largest network, steps of the longest run
@@ -41,6 +43,7 @@ class Row:
     notes: tuple[str, ...]
     others: tuple[str, ...]  # what smaller runs say, and larger ones that are not all done
     tuned: bool  # whether the learning rate was tuned for each network
+    complete: bool  # whether all declared runs are done; others settle nothing
     verdict: str = stats.PENDING
     p: float = 1.0
 
@@ -66,15 +69,16 @@ def judge_claims(
     rows = []
     for test in TESTS:
         answer = chosen[test.name]
-        others = _other_runs(answers[test.name], answer) if answer.estimate.n else []
-        rows.append(_row(test, answer, pending[test.name], others))
+        rows.append(_row(test, answers[test.name], answer, pending[test.name]))
     return judged_by(stats.holm, rows)
 
 
 def judged_by(holm: Callable[[Table], Mapping[str, stats.Adjusted]], rows: Sequence[Row]) -> list[Row]:
     """The rows with the verdicts and p-values that a rule gives to their whole table."""
     adjusted = holm({row.name: (row.judged, row.smallest_effect) for row in rows})
-    return [replace(row, verdict=adjusted[row.name].verdict, p=adjusted[row.name].p) for row in rows]
+    verdicts = {name: each.verdict for name, each in adjusted.items()}
+    verdicts |= {row.name: stats.NOT_SETTLED for row in rows if row.n and not row.complete}
+    return [replace(row, verdict=verdicts[row.name], p=adjusted[row.name].p) for row in rows]
 
 
 def holm_of_verdicts(table: Table) -> dict[str, stats.Adjusted]:
@@ -106,22 +110,32 @@ def largest_answer(answers: Sequence[Answer]) -> Answer:
     return [*complete, *estimated, answers[-1]][0]
 
 
-def _other_runs(answers: Sequence[Answer], chosen: Answer) -> list[tuple[str, str, str]]:
-    """What larger runs say that are not all done, and what smaller ones say, as (which, estimate, budget); neither
-    judges anything."""
-    at = answers.index(chosen)
-    larger = [("larger runs, not all done", answer) for answer in answers[:at] if answer.estimate.has_interval]
-    smaller = [("smaller runs", answer) for answer in answers[at + 1 :] if answer.complete]
-    return [
-        (which, _estimate_text(each.estimate, each.form), describe_budget(each.groups))
-        for which, each in (*larger, *smaller)
-    ]
+def _other_runs(answers: Sequence[Answer], chosen: Answer) -> list[tuple[str, Answer]]:
+    """Larger runs that are not all done, and smaller ones, with a word on which they are; neither judges anything."""
+    at = answers.index(chosen) if chosen.estimate.n else len(answers)
+    larger = [("larger runs, not all done", each) for each in answers[:at] if each.estimate.has_interval]
+    smaller = [("smaller runs", each) for each in answers[at + 1 :] if each.complete]
+    return [*larger, *smaller] if chosen.estimate.n else []
 
 
-def _row(test: Test, answer: Answer, pending: str, others: Sequence[tuple[str, str, str]]) -> Row:
+def _row(test: Test, answers: Sequence[Answer], answer: Answer, pending: str) -> Row:
     records = {record.id: record for group in answer.groups for record in group.records}
-    notes = [f"{which.capitalize()}: {said}. They judge nothing: {budget}." for which, said, budget in others]
+    others = [(which, each, _estimate_text(each.estimate, each.form)) for which, each in _other_runs(answers, answer)]
+    notes = [
+        f"{which.capitalize()}: {said}. They judge nothing: {describe_budget(each.groups)}."
+        for which, each, said in others
+    ]
+    elsewhere = [
+        f"{_estimate_text(each.estimate, each.form, 'value')} in {which}"
+        for which, each, _ in others
+        if which.startswith("larger") or each.estimate.value * answer.estimate.value < 0
+    ]
     has_runs = answer.estimate.n > 0
+    if has_runs and not answer.complete:
+        done, missing = (
+            sum(counts) for counts in zip(*((len(g.records), g.missing) for g in answer.groups), strict=True)
+        )
+        notes.append(f"{done} of {done + missing} declared runs are done: nothing is settled before all are.")
     return Row(
         name=test.name,
         claim=test.claim,
@@ -132,13 +146,15 @@ def _row(test: Test, answer: Answer, pending: str, others: Sequence[tuple[str, s
         judged=answer.judged,
         difference=_estimate_text(answer.estimate, answer.form),
         size=_estimate_text(answer.estimate, answer.form, "value"),
+        elsewhere="; ".join(elsewhere),
         smallest_effect=answer.smallest_effect,
         budget=describe_budget(answer.groups),
         largest_run=largest_run(answer.groups),
         records=tuple(records.values()) if has_runs else (),
         pending=pending,
         notes=(*answer.notes, *notes, *_run_notes(answer.groups)) if has_runs else (),
-        others=tuple(f"{which}: {said}" for which, said, _ in others),
+        others=tuple(f"{which}: {said}" for which, _, said in others),
+        complete=answer.complete,
         tuned=all(group.experiment.startswith("study_") for group in answer.groups),
     )
 

@@ -123,13 +123,12 @@ def _numbers(record: Any, test: float | None) -> list[str]:
     def percent(value: Any) -> str:
         return f"{100 * value:.2f}" if isinstance(value, (int, float)) else "–"
 
-    seconds = record.metrics.get("seconds")
     return [
         str(record.config.seed),
         "fitted" if _fitted_on_all(record) else percent(record.metrics.get("validation_accuracy")),
         percent(test),
         percent(record.metrics.get("train_accuracy")),
-        duration(seconds) if isinstance(seconds, (int, float)) else "–",
+        duration(record.seconds) if "seconds" in record.metrics else "–",
     ]
 
 

@@ -15,7 +15,13 @@ from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
 from tpsnet_lib.analysis.architecture import largest_run
 from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, leading, role
-from tpsnet_lib.analysis.training import ablation, against_published, best_rate_at_the_end, verdicts_against_published
+from tpsnet_lib.analysis.training import (
+    AblationRow,
+    ablation,
+    against_published,
+    best_rate_at_the_end,
+    verdicts_against_published,
+)
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.plots.answer import accuracy_against_parameters
@@ -48,8 +54,8 @@ def answer(
     settle which were chosen after data had been seen."""
     shown = sentences(recipes)
     if recipes:
-        shown.append(f"A run of {'; one of '.join(map(_time, leading(recipes)))}.")
-        shown += [_described(recipes), *_design_choices(rows, store, late)]
+        shown += [f"{_described(recipes)} A run of {'; one of '.join(map(_time, leading(recipes)))}."]
+        shown += _design_choices(rows, store, late, leading(recipes)[0].name)
     return f'<ul class="sentences">{"".join(f"<li>{sentence} </li>" for sentence in shown)}</ul>'
 
 
@@ -127,7 +133,8 @@ def _time(final: Final) -> str:
     """The time of one run on its hardware, and whether it is of one run or the mean of several side by side."""
     time = f"<em>{escape(final.name)}</em> takes {_linked(final, duration(60 * final.minutes))}"
     hardware = re.sub(r"\(R\)| Processor", "", final.timed[0].hardware)
-    return f"{time} on {hardware} ({'alone' if final.alone else f'{final.at_once} side by side'})"
+    runs = f"mean of {len(final.timed)}, {final.at_once} side by side" if len(final.timed) > 1 else "one run"
+    return f"{time} on {hardware} ({f'{runs}, alone' if final.alone else runs})"
 
 
 def _why_not_settled(final: Final, original: Mapping[str, Any], recipes: Sequence[Final]) -> str:
@@ -140,47 +147,72 @@ def _why_not_settled(final: Final, original: Mapping[str, Any], recipes: Sequenc
 INGREDIENTS = "nb04-data-ablation"  # the records of the figure of chapter 4
 
 
-def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Sequence[judge.Row] = ()) -> list[str]:
+def _design_choices(
+    rows: Sequence[judge.Row], store: Store | None, late: Sequence[judge.Row] = (), best: str = ""
+) -> list[str]:
     """Which of the original's design claims hold and which do not, and what the ablation shows; empty without
-    records."""
+    records. `best`: the leading recipe, of which no variant was trained."""
     measured = [row for row in rows if row.n]
     if not measured:
         return []
-    verdicts = (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE)
-    settled = {verdict: [row for row in measured if row.verdict == verdict] for verdict in verdicts}
+    settled = [row for row in measured if row.verdict in LISTS]
     records = [record for row in measured for record in row.records]
     largest = max(record.metrics["parameters"] for record in records)
-    longest = max(record.config.train.epochs for record in records)
-    lists = ""
-    for verdict, these in settled.items():
-        links = ", ".join(f"{elements.test_link(row, row.short)} ({row.size.removesuffix(' points')})" for row in these)
-        said = stats.PLURALS[verdict] if len(these) > 1 else verdict
-        lists += f"<br><b>{said.capitalize()}</b>: {links}." if these else ""
+    longest = max(row.largest_run[1] for row in measured)
+    lists = [
+        f"<b>{words}</b>: {', '.join(_in_short(row, late) for row in these)}."
+        for verdict, words in LISTS.items()
+        if (these := [row for row in settled if row.verdict == verdict])
+    ]
+    marked = f', {len(late)} of them (†) only by <a href="#limitations">rules chosen after the first data</a>' * bool(
+        late
+    )
     answers = [
-        f'Of {len(measured)} tests of <a href="#claims">the original\'s claims</a>, in networks of at most'
-        f" {largest:,} parameters and {longest:g} epochs, {sum(map(len, settled.values()))} are settled,"
-        f' {len(late)} of them only by <a href="#limitations">rules chosen after the first data</a>.{lists}'
+        "<b>Which design choices make it so?</b>"
+        + f" No variant of <em>{escape(best)}</em> was trained." * bool(best)
+        + f' Of {len(measured)} tests of <a href="#claims">the original\'s claims</a>, in networks of at most'
+        f" {largest:,} parameters and {longest:,} steps, {len(settled)} are settled{marked}.",
+        *lists,
     ]
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
-    parts = []
-    if helpful := [row for row in changes if row.verdict == stats.HOLDS]:
-        least: dict[str, float] = {}  # points lost without an ingredient, by the best of the rows that lack it
-        for row in helpful:
+    return answers + ([ingredients] if (ingredients := _ingredients(changes)) else [])
+
+
+LISTS = {  # what is settled, in the words of the first screen
+    stats.HOLDS: "Hold",
+    stats.DOES_NOT_HOLD: "Do not hold (no gain of a point, or a loss)",
+    stats.NO_DIFFERENCE: "Show no difference that matters",
+}
+
+
+def _in_short(row: judge.Row, late: Sequence[judge.Row]) -> str:
+    """A settled test with the size of its difference, and what other budgets say against it."""
+    size = "; ".join(filter(None, (row.size, row.elsewhere))).replace(" points", "")
+    mark = "†" if row.name in {each.name for each in late} else ""
+    return f"{elements.test_link(row, row.short)} ({size}){mark}"
+
+
+def _ingredients(changes: Sequence[AblationRow]) -> str:
+    """What the ingredients of a recipe bring, and those that harm; empty if nothing is settled."""
+    brought: dict[str, float] = {}  # points by an ingredient, by the best of the rows that lack it
+    for row in changes:
+        if row.verdict == stats.HOLDS:
             for name in row.ingredients:
-                least[name] = min(least.get(name, math.inf), 100 * row.brings.value)
-        losses = {name: f"{escape(name)} ({points:.1f})" for name, points in least.items()}
-        if "Muon" in losses and (rate := best_rate_at_the_end(changes)):
-            losses["Muon"] = f"Muon ({least['Muon']:.1f}, of SGD at {rate:g}, its largest rate)"
-        missed = ", ".join(losses.values())
-        _, steps = largest_run([row.group for row in changes])
-        parts.append(
-            f'A narrower <em>two_cores</em> <a href="#{INGREDIENTS}">loses points</a> in short runs ({steps:,} steps)'
-            f" without {missed}"
+                brought[name] = min(brought.get(name, math.inf), 100 * row.brings.value)
+    parts = [f"{escape(name)} {points:.1f}" for name, points in brought.items()]
+    if "Muon" in brought and (rate := best_rate_at_the_end(changes)):
+        parts[list(brought).index("Muon")] = (
+            f"Muon at most {brought['Muon']:.1f} (SGD is best at its largest rate, {rate:g})"
         )
-    if harmful := [row for row in changes if row.harms]:
-        gains = [f"{escape(row.label)} ({-100 * row.brings.value:.1f})" for row in harmful]
-        parts.append(f"it gains with {', '.join(gains)}")
-    return answers + [f"{'; '.join(parts)}."] * bool(parts)
+    gains = [f"{escape(row.label)} gains {-100 * row.brings.value:.1f}" for row in changes if row.harms]
+    if not parts and not gains:
+        return ""
+    _, steps = largest_run([row.group for row in changes])
+    said = f"these bring points: {', '.join(parts)}" if parts else "nothing brings points"
+    return (
+        f'In <a href="#{INGREDIENTS}">a narrower <em>two_cores</em></a>, in short runs ({steps:,} steps), {said}'
+        f"{'; '.join(['', *gains])}."
+    )
 
 
 def where_trained(final: Final) -> str:
@@ -196,8 +228,9 @@ def _mean_of(final: Final) -> str:
     estimate = final.accuracy()
     if len(final.opened) == 1:
         return f"one run, 95% interval over the images {estimate:% interval}"
-    seeds = _linked(final, f"{len(final.opened)} seeds")
-    return f"the mean of {seeds}, 95% interval {estimate:% interval} over seeds"
+    seeds, n = _linked(final, f"{len(final.opened)} seeds"), final.opened[0][1].metrics["n"]
+    images = stats.proportion(round(estimate.value * n), n)
+    return f"the mean of {seeds}, 95% interval {estimate:% interval} over seeds, {images:%.1 interval} over images"
 
 
 VERDICTS = {  # on `ours is better than the original`, in words

@@ -27,7 +27,7 @@ from tpsnet_lib.report.first_screen import (
     frontier,
     where_trained,
 )
-from tpsnet_lib.runs.experiments import load_experiment
+from tpsnet_lib.runs.experiments import experiments_folder, load_experiment
 from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
 
 
@@ -104,13 +104,27 @@ def _winner(recipes: Sequence[Final]) -> str:
         + elements.table(layers, columns, f"The layers; the counts are computed from the config.{terms}")
         + curve
         + f'<details class="folded"><summary>The settings and the sources of the ingredients</summary>{words}</details>'
+        + _use(final)
+    )
+
+
+def _use(final: Final) -> str:
+    """How to take the network itself, where the weights of a run ship."""
+    shipped = [record for record in final.counted if record.has_weights]
+    if not shipped:
+        return ""
+    settings = elements.group_link(shipped[0].group_id, "All its settings")
+    return (
+        f"<p>The weights of seed {shipped[0].config.seed} ship with the project, in"
+        f" <code>report/records/{shipped[0].id}</code>: <code>python3 test.py</code> scores them,"
+        f" <code>tpsnet predict PHOTO</code> uses them. {settings}.</p>"
     )
 
 
 def _why_described(final: Final) -> str:
     """Why this network is described, and which of its ingredients were ablated: none unless it is `two_cores`."""
     why = (
-        "Its accuracy on validation images is the highest of the final recipes."
+        "Its accuracy on validation images is the highest of the final recipes that held some out."
         if final.held_out
         else "Validation cannot judge it; it comes first for the arithmetic of its training alone (MACs of an image,"
         " times epochs)."
@@ -119,6 +133,8 @@ def _why_described(final: Final) -> str:
     ablated = {row["ingredient"] for row in recipe_glossary.in_words(ablation)}
     own = [row["ingredient"] for row in recipe_glossary.in_words(final.run) if row["ingredient"] not in ablated]
     missing = f"; {len(own)} of the ingredients above are not among them" if own else ""
+    if not (experiments_folder() / f"{final.name}_choices.yaml").is_file():
+        why += " No run compared its settings with others: they follow published ones."
     return (
         f" {why}"
         ' <a href="#nb04">Chapter 4</a> changes ingredients one at a time, of a small network with the recipe'
@@ -145,8 +161,9 @@ def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     rule = (
         "Each difference is asked three questions, and each answer needs a p of its own of at most"
         f" {stats.ALPHA:g} after adjustment. Above 0? The test *holds*. Below the smallest effect? It *does not hold*."
-        " Within the effect on both sides of 0? It *shows no difference that matters*. A claim that a difference is"
-        " small holds below the effect, and does not hold above it."
+        " Within the effect on both sides of 0? It *shows no difference that matters*, whatever else. A claim that a"
+        " difference is small holds below the effect, and does not hold above it. Of several budgets the largest whose"
+        " declared runs are all done is judged; larger and smaller ones are shown."
     )
     lines = [
         {
@@ -237,7 +254,7 @@ def _made() -> str:
     )
 
 
-TITLE = "TPSNet: residual networks under five million parameters"
+TITLE = "TPSNet re-examined: residual networks under five million parameters"
 
 
 def _own_run(record: Record) -> str:

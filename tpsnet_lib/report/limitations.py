@@ -78,7 +78,11 @@ def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final
         f"{where} {training.against_published(final, {**original, 'accuracy': last}, finals):points.2}"
         for where, final in leading
     )
-    sd, freedom = stats.pooled_sd(list(training.seed_groups(finals).values()))
+    groups = training.seed_groups(finals)
+    sd, freedom = stats.pooled_sd(list(groups.values()))
+    each = ", ".join(
+        f"<em>{escape(name)}</em> {100 * stats.pooled_sd([group])[0]:.2f}" for name, group in groups.items()
+    )
     if not leading or not freedom:
         return []
     return [
@@ -88,7 +92,8 @@ def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final
         '<span id="intervals">'
         "The interval of a mean is Student's t over the seeds, on these test images. That of a difference from the"
         " original adds two variances: of seeds, s² (1/k + 1) for our k runs and its one, with s ="
-        f" {100 * sd:.2f} points pooled over our recipes ({freedom} degrees of freedom; the sum has Welch and"
+        f" {100 * sd:.2f} points pooled over our recipes as if they had one spread ({each}; {freedom} degrees of"
+        " freedom; the sum has Welch and"
         " Satterthwaite's); and of the images, p (1 − p) / n on either side, taken as independent: rather too wide"
         " than too narrow. A difference of less"
         f" than {100 * training.SMALLEST_GAIN:g} points would not matter there. The verdicts of all opened recipes are"
@@ -161,7 +166,8 @@ def _of_kinds(rows: Sequence[judge.Row]) -> list[str]:
     """How many settled tests average over kinds of machine that say differences of different sizes."""
     mixed = [row for row in rows if _is_settled(row) and len({hardware(record) for record in row.records}) > 1]
     links = ", ".join(elements.test_link(row, f"({row.claim}) {row.short}") for row in mixed)
-    return [f"Two kinds of machine, averaged, say differences of different sizes for: {links}."] * bool(mixed)
+    said = "These tests average over two kinds of machine, on which the differences are of unequal size"
+    return [f"{said}: {links}."] * bool(mixed)
 
 
 def earlier_rules(store: Store, rows: Sequence[judge.Row]) -> dict[str, list[judge.Row]]:

@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,26 @@ class Record:
     def hardware(self) -> str:
         """The device that it ran on, in words."""
         return str(self.provenance.get("hardware", "unknown hardware"))
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """When the run began and when it ended."""
+        made = self.provenance
+        started = datetime.fromisoformat(made.get("started", "1970-01-01T00:00:00+00:00"))
+        if finished := made.get("finished"):
+            return started, datetime.fromisoformat(finished)
+        return started, started + timedelta(seconds=float(self.metrics.get("seconds", 0.0)))
+
+    @property
+    def seconds(self) -> float:
+        """How long the training took.
+
+        Of runs that take turns on a card, the device does the steps while the clocks of others run, so that the time
+        of one is known from its start and end alone."""
+        if "captured" in self.provenance.get("execution", ""):
+            start, end = self.span
+            return (end - start).total_seconds()
+        return float(self.metrics["seconds"])
 
     @property
     def has_weights(self) -> bool:
