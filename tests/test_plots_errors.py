@@ -78,7 +78,7 @@ def test_no_error_at_all_is_an_empty_figure(tiny_record):
     assert len(plots.worst_errors(IMAGES[:0], [], tiny_record).axes[0].images) == 0
 
 
-def test_reliability_shows_each_bin_with_its_interval_beside_the_diagonal(tiny_record):
+def test_reliability_shows_each_bin_with_its_interval_beside_its_confidence(tiny_record):
     one = pd.DataFrame({"confidence": [0.5, 0.9], "accuracy": [share(60), share(95)]})
     two = pd.DataFrame({"confidence": [0.6, 0.95], "accuracy": [share(60), share(95)]})
     fig = plots.reliability({"as trained": one, "with T = 0.80": two}, {0.5: 0.01, 1.0: 0.05}, tiny_record)
@@ -86,11 +86,12 @@ def test_reliability_shows_each_bin_with_its_interval_beside_the_diagonal(tiny_r
     assert [ax.get_title(loc="left") for ax in fig.axes] == ["as trained", "with T = 0.80", "the surest alone"]
     np.testing.assert_allclose(last.lines[0].get_xydata(), [[50, 1], [100, 5]])
     assert (last.get_xlabel(), last.get_ylabel()) == ("images answered (%)", "error on them (%)")
-    assert (left.get_xlabel(), left.get_ylabel()) == ("confidence (%)", "accuracy (%)")
-    np.testing.assert_allclose(right.containers[0].lines[0].get_xydata(), [[60, 60], [95, 95]])
+    assert (left.get_xlabel(), left.get_ylabel()) == ("bin, the surest last", "% of a bin's images")
+    np.testing.assert_allclose(right.containers[0].lines[0].get_xydata(), [[1, 60], [2, 95]])
+    np.testing.assert_allclose(right.lines[0].get_xydata(), [[1, 60], [2, 95]])  # the confidence
     segments = left.containers[0].lines[2][0].get_segments()
     np.testing.assert_allclose(segments[0][:, 1], [100 * share(60).low, 100 * share(60).high])
-    assert left.get_xlim()[0] < 100 * min(0.5, share(60).low)
+    assert left.get_ylim()[0] < 100 * min(0.5, share(60).low)
     assert "200 test images in 2 bins of about 100 each" in carried(fig, tiny_record)
 
 

@@ -66,7 +66,7 @@ def test_the_budget_is_a_map_and_two_histograms_with_the_members_on_it() -> None
     )
     figure = plots.budget(fits, drawn, {"a member": (2, 8)})
     width, blocks = "base width w, channels", "blocks a layer B"
-    share = "share of draws, %"
+    share = "share of draws (%)"
     assert labels(figure) == [(width, blocks), (blocks, share), (width, share)]
     assert "a member" in texts(figure)
     bars = [patch.get_width() for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
@@ -103,7 +103,7 @@ def test_a_failed_trial_is_dashed(crowd: list[Trial]) -> None:
 def test_the_best_of_n_rises_to_the_best_trial(crowd: list[Trial]) -> None:
     searches = np.maximum.accumulate(RNG.permuted(np.tile(SCORES, (50, 1)), axis=1), axis=1)
     figure = plots.best_of_n(crowd, searches)
-    assert labels(figure) == [("draws n", "best validation accuracy, %")]
+    assert labels(figure) == [("draws n", "best validation accuracy (%)")]
     mean = np.ravel(figure.axes[0].lines[0].get_ydata())
     assert mean[-1] == pytest.approx(100 * max(SCORES))
     assert (np.diff(mean) >= 0).all()
@@ -114,7 +114,7 @@ def test_the_best_of_n_rises_to_the_best_trial(crowd: list[Trial]) -> None:
 def test_error_distributions_have_a_curve_a_group_and_name_their_sizes(crowd: list[Trial]) -> None:
     groups = {"optimizer": ["a"] * 10 + ["b"] * 30, "layers": ["c"] * N}
     figure = plots.error_distributions(crowd, groups)
-    assert [x for x, _ in labels(figure)] == ["validation error by optimizer, %", "validation error by layers N, %"]
+    assert [x for x, _ in labels(figure)] == ["validation error by optimizer (%)", "validation error by layers N (%)"]
     legends = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes]
     assert legends == [["a (n = 10)", "b (n = 30)"], [f"c (n = {N})"]]
     check(figure, "a curve lies further left, its choice does better on average")
@@ -146,7 +146,7 @@ def test_importance_is_a_bar_a_variable_and_its_caption_asks_the_noise(
     (ax,) = figure.axes
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["learning rate", "random numbers"]
     assert [bar.get_width() for bar in ax.patches] == pytest.approx([40, 5])
-    assert labels(figure) == [("variance of the accuracy explained by the variable alone, %", "")]
+    assert labels(figure) == [("variance of the accuracy explained by the variable alone (%)", "")]
     check(figure, caption)
 
 
@@ -159,7 +159,7 @@ def test_two_budgets_mark_the_draw_that_short_trials_choose(crowd: list[Trial]) 
         "schedule cut": Estimate(-0.5, -0.8, -0.1, 3, "draws"),
     }
     figure = plots.two_budgets(crowd[:3], table, correlations)
-    assert labels(figure)[0] == ("accuracy of the short trial, %", "accuracy of the long trial, %")
+    assert labels(figure)[0] == ("accuracy of the short trial (%)", "accuracy of the long trial (%)")
     chosen = [ax.lines[-1].get_xydata().ravel().tolist() for ax in figure.axes]  # type: ignore[union-attr]
     assert chosen == [pytest.approx([30, 60]), pytest.approx([30, 50])]
     assert "rank correlation 0.50 (0.10 to 0.80)" in figure.axes[0].get_title(loc="left")

@@ -163,7 +163,7 @@ def design_variables(variables: Variables) -> Figure:
         ]
         _points(ax, pd.DataFrame(rows), "level", order=levels)
         ax.set_title(f"{variable.symbol}, {variable.name}", loc="left", fontsize=9.5, fontweight="bold")
-        ax.set(xlabel="", ylabel="")
+        ax.set(xlabel=describe_budget(groups).rpartition("(")[2].rstrip(")"), ylabel="")  # epochs and images
     panels = axes.flat[: len(recorded)]
     span = max((high - low for low, high in (ax.get_ylim() for ax in panels)), default=1.0)
     for ax in panels:
@@ -227,7 +227,10 @@ def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:
     sizes = [name for name in labels if name.isdigit()]  # of depths, from the smallest mark to the largest
     chosen |= {f"{name} blocks in all": marks[name] for name in dict.fromkeys((sizes[0], sizes[-1]))} if sizes else {}
     fig.legend(chosen.values(), chosen.keys(), loc="outside upper right", ncols=4)
-    text = "What accuracy costs: larger points are deeper networks; the latency is of this machine, one core, now."
+    middle = np.median([group.parameters for group in groups])
+    near = [a for a, group in zip(accuracy, groups, strict=True) if abs(group.parameters / middle - 1) < 0.05]
+    text = f"Size alone says little: the {len(near)} networks of about {middle / 1e3:.0f},000 parameters reach"
+    text += f" {min(near):.0f} to {max(near):.0f}%. Larger points are deeper; the latency is of this machine, one core."
     alt = f"Accuracy of {len(groups)} networks over parameters, MACs and latency."
     return describe(fig, caption=text, alt=alt, records=by_name((group.label, group.records) for group in groups))
 

@@ -46,10 +46,12 @@ def confusion_matrix(counts: Tensor, names: Sequence[str], record: Record) -> Fi
         ax.tick_params(length=0)
         return fig
 
+    errors = np.where(diagonal, 0, table)
+    label, taken = np.unravel_index(errors.argmax(), errors.shape)
     return describe(
         draw(6.4, ", "),
-        caption="The strongest colour marks the classes that are confused most often; the grey diagonal holds the hits"
-        f" ({int(counts.sum()):,} test images).",
+        caption=f"The most frequent error is {names[label]} → {names[taken]} ({errors.max():,} times); the stronger the"
+        f" colour, the more frequent. The grey diagonal holds the hits ({int(counts.sum()):,} test images).",
         alt="Confusion matrix of label and prediction. The strongest colour marks the most frequent confusions.",
         records=[record],
         phone=lambda: draw(PHONE, "\n"),
@@ -75,17 +77,17 @@ def worst_errors(images: Tensor, lines: Sequence[str], record: Record, columns: 
 
 
 def reliability(bins: Mapping[str, pd.DataFrame], risks: Mapping[float, float], record: Record) -> Figure:
-    """Accuracy against confidence, a panel for each title, and the error (`risks`) by the share of the images that are
-    answered. A table has a row a bin: `confidence` and `accuracy`, the latter an `Estimate`. On the dashed line a
-    network is calibrated."""
+    """Accuracy beside confidence, a panel for each title, and the error (`risks`) by the share of the images that are
+    answered. A table has a row a bin, the least sure first: `confidence` and `accuracy`, the latter an `Estimate`."""
     fig, (*axes, last) = figure(1, len(bins) + 1, height=3.0)
     lowest = min(min(part.confidence.min(), *(e.low for e in part.accuracy)) for part in bins.values())
-    limits = (100 * max(0.0, lowest - 0.05), 101)
     for ax, (title, part) in zip(axes, bins.items(), strict=True):
-        ax.plot([0, 100], [0, 100], color=MUTED, linewidth=1, linestyle="--")
-        _points(ax, list(part.accuracy), 100 * part.confidence.to_numpy(), color=BLUE)
-        ax.set(xlim=limits, ylim=limits, xlabel="confidence (%)", title=title)
-    axes[0].set_ylabel("accuracy (%)")
+        places = np.arange(1, len(part) + 1)
+        ax.plot(places, 100 * part.confidence, color=VERMILION, linewidth=1.2, marker="_", label="mean confidence")
+        _points(ax, list(part.accuracy), places, color=BLUE, label="accuracy")
+        ax.set(ylim=(100 * max(0.0, lowest - 0.05), 101), xlabel="bin, the surest last", title=title)
+    axes[0].set_ylabel("% of a bin's images")
+    axes[0].legend(loc="lower right", fontsize=8)
     percent = 100 * np.array([*risks.items()])
     sns.lineplot(x=percent[:, 0], y=percent[:, 1], color=VERMILION, ax=last)
     last.set(xlabel="images answered (%)", ylabel="error on them (%)", title="the surest alone")
@@ -94,11 +96,10 @@ def reliability(bins: Mapping[str, pd.DataFrame], risks: Mapping[float, float], 
     sizes = [estimate.n for estimate in next(iter(bins.values())).accuracy]
     return describe(
         fig,
-        caption="A calibrated network's points lie on the dashed line; above it the network is right more often than"
-        f" its confidence says ({sum(sizes):,} test images in {len(sizes)} bins of about {max(sizes):,} each: where"
-        " few points stand, that confidence is rare; 95% Wilson intervals). Last: its error if it answers the images of"
-        " the highest confidence alone.",
-        alt=f"Accuracy against confidence beside the diagonal: {titles}. Last: error by share answered.",
+        caption="A calibrated network's accuracy lies on its confidence; above it the network is right more often than"
+        f" it says ({sum(sizes):,} test images in {len(sizes)} bins of about {max(sizes):,} each; 95% Wilson"
+        " intervals). Last: its error if it answers the images of the highest confidence alone.",
+        alt=f"Accuracy and confidence of each bin: {titles}. Last: error by share answered.",
         records=[record],
     )
 
@@ -204,10 +205,12 @@ def block_sizes(sizes: pd.DataFrame, record: Record) -> Figure:
     ax.set_ylabel("root mean square")
     ax.set_ylim(0, None)
     _legend_above(ax)
+    means = sizes.groupby("block")[["skip", "branch"]].mean()
+    larger = int((means.branch > means.skip).sum())
     return describe(
         fig,
-        caption="What enters each block's sum, along the skip and out of the branch: the mean, and the middle 90% of"
-        f" {len(sizes) // len(blocks):,} test images.",
+        caption=f"In {larger} of {means.skip.count()} blocks with a skip the branch is larger than what it is added to."
+        f" The mean, and the middle 90% of {len(sizes) // len(blocks):,} test images.",
         alt="Root mean square of skip and branch in each block, with the middle 90% of the images.",
         records=[record],
     )
@@ -232,9 +235,12 @@ def corruptions(table: pd.DataFrame, examples: Mapping[str, Tensor], records: Se
     axes[1][0].set(ylabel="accuracy (%)", ylim=(0, 103))
     handles, labels = axes[1][0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=2)
+    worst = table[(table.network == networks[0]) & (table.severity == table.severity.max())]
+    ends = worst.iloc[worst.accuracy.map(lambda e: e.value).argsort().to_numpy()[[0, -1]]]
+    (low, high), (least, most) = ends.corruption, (f"{e:%.0 value}" for e in ends.accuracy)
     return describe(
         fig,
-        caption="Accuracy falls with severity, at another pace for each corruption"
+        caption=f"At the highest severity {networks[0]} has {least} under {low} and {most} under {high}"
         f" ({table.accuracy.iloc[0].n:,} test images, 95% Wilson intervals; severity 0: undamaged;"
         " the image: one under the highest severity).",
         alt="Accuracy by severity under noise, blur, fog, lower contrast and pixelation, a panel each.",

@@ -48,7 +48,9 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
     parts = "; ".join(f"{row.name}: {row.kind}, {' × '.join(map(str, row.shape))}" for row in rows)
     projected = any(_projects(config, layer) for layer in range(len(config.blocks)))
     skips = "; green skips add x" + (", orange ones project it" if projected else "") if config.residual else ""
-    caption = f"A bar is a block, the higher the larger its feature map{skips}."
+    largest = max(rows, key=lambda row: row.parameters)
+    caption = f"{largest.name.capitalize()} holds {largest.parameters / totals[0]:.0%} of the parameters. A bar is a"
+    caption += f" block, the higher the larger its feature map{skips}."
     alt = f"The network from left to right. {parts}."
     return describe(draw(WIDTH), caption=caption, alt=alt, phone=lambda: draw(PHONE))
 

@@ -69,7 +69,7 @@ def budget(fits: pd.DataFrame, drawn: pd.DataFrame, members: Mapping[str, tuple[
     options: Any = {"hue": "draws", "palette": colour, "stat": "percent", "common_norm": False, "element": "step"}
     for ax, name, label in zip(sides, ("blocks", "width"), ("blocks a layer B", "base width w, channels"), strict=True):
         sns.histplot(drawn, x=name, ax=ax, bins=12, alpha=0.25, legend=ax is sides[0], **options)
-        ax.set(xlabel=label, ylabel="share of draws, %")
+        ax.set(xlabel=label, ylabel="share of draws (%)")
     sns.move_legend(sides[0], "upper right", title=None, fontsize=8)
     before, after = (drawn[drawn["draws"] == each] for each in colour)
     caption = (
@@ -104,7 +104,7 @@ def best_of_n(trials: Sequence[Trial], searches: Array, draws: int = 60) -> Figu
     place: Any = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
     side, offset = ("right", -3) if draws**2 > count else ("left", 3)  # into the axes, whose scale is logarithmic
     ax.annotate(f"{draws} draws", (draws, 0), (offset, 4), fontsize=8, ha=side, **place)
-    ax.set(xlabel="draws n", ylabel="best validation accuracy, %", xscale="log")
+    ax.set(xlabel="draws n", ylabel="best validation accuracy (%)", xscale="log")
     ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if n <= count]
     ax.set_xticks(ticks, [str(n) for n in ticks])
     ax.minorticks_off()
@@ -131,7 +131,7 @@ def error_distributions(trials: Sequence[Trial], groups: Mapping[str, ArrayLike]
         palette = dict(zip(dict.fromkeys(sorted(labels)), PALETTE, strict=False))
         sns.ecdfplot(x=errors, hue=labels, hue_order=list(palette), palette=palette, ax=ax)
         sns.move_legend(ax, "lower left", bbox_to_anchor=(0, 0.98), title=None, fontsize=8, ncols=2)
-        ax.set(xlabel=f"validation error by {short_label(variable)}, %", ylabel="share of trials")
+        ax.set(xlabel=f"validation error by {short_label(variable)} (%)", ylabel="share of trials")
     for ax in axes.flat[len(groups) :]:
         ax.axis("off")
     caption = (
@@ -155,7 +155,7 @@ def good_values(
     table["accuracy"] *= 100
     for ax, name in zip(axes.flat, names, strict=False):
         _values_panel(ax, table, name, ranges.get(name))
-        ax.set(xlabel=VARIABLES[name], ylabel="validation accuracy, %" if ax in axes[:, 0] else "")
+        ax.set(xlabel=VARIABLES[name], ylabel="validation accuracy (%)" if ax in axes[:, 0] else "")
     winners = [f"{short_label(name)} {each.low:.2g} to {each.high:.2g}" for name, each in ranges.items()]
     if of_sgd:
         rates = trial_table(of_sgd)
@@ -206,7 +206,7 @@ def importance_bars(trials: Sequence[Trial], ranked: Sequence[Importance]) -> Fi
     sns.barplot(x=shares, y=names, hue=names, palette=palette, legend=False, orient="h", ax=ax)
     for row, each in enumerate(ranked):
         ax.plot([100 * each.share.low, 100 * each.share.high], [row, row], color=INK, linewidth=1.4)
-    ax.set(xlabel="variance of the accuracy explained by the variable alone, %", ylabel="")
+    ax.set(xlabel="variance of the accuracy explained by the variable alone (%)", ylabel="")
     ax.set_xlim(left=0)
     noise = max((each.share.high for each in ranked if each.variable == NOISE), default=0.0)
     clear = ranked[0].variable != NOISE and ranked[0].share.low > noise
@@ -236,9 +236,9 @@ def two_budgets(trials: Sequence[Trial], table: pd.DataFrame, correlations: Mapp
         chosen = percent.loc[percent[name].idxmax()]
         ax.plot(chosen[name], chosen["long"], "o", color=VERMILION, markersize=7, label="best short trial")
         ax.set_title(f"{name}:\nrank correlation {correlation:.2}", fontsize=9.5)
-        ax.set(xlabel="accuracy of the short trial, %", ylabel="accuracy of the long trial, %")
+        ax.set(xlabel="accuracy of the short trial (%)", ylabel="accuracy of the long trial (%)")
         ax.legend(loc="lower right", fontsize=8)
-    axes[0, -1].set_ylabel("" if len(correlations) > 1 else "accuracy of the long trial, %")
+    axes[0, -1].set_ylabel("" if len(correlations) > 1 else "accuracy of the long trial (%)")
     ranks = ", ".join(f"{name} {each:.2 value}" for name, each in correlations.items())
     caption = (
         f"How alike short and long trials rank the draws: {ranks}. The same {len(table)} draws at two budgets; lines:"

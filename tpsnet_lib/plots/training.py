@@ -231,7 +231,9 @@ def seeds(groups: Mapping[str, Sequence[float]], difference: float, records: Map
     frame = pandas.DataFrame(rows, columns=["recipe", "points"])
     fig, axes = figure(height=1.0 + 0.33 * len(groups))
     axes.axvline(100 * difference, color=ORANGE)
-    seaborn.stripplot(frame, x="points", y="recipe", color=BLUE, alpha=0.75, size=7, jitter=False, ax=axes)
+    seaborn.stripplot(
+        frame, x="points", y="recipe", color=BLUE, alpha=0.75, size=7, jitter=False, clip_on=False, ax=axes
+    )
     axes.set(xlabel="points between two runs of a recipe with other seeds", ylabel="", xlim=(0, None))
     return describe(
         fig,
