@@ -93,8 +93,8 @@ def unannealed_ranking(store: Store) -> str:
     return (
         f"Of {len(final)} random networks trained for {long_epochs:g} epochs, the ranking after {short_epochs:g} of"
         " them, cut off before the rate had fallen, agrees with the last one at a rank correlation of"
-        f" **{stats.rank_correlation(cut, final):.3}**; that of trials of {short_epochs:g} epochs on a schedule of"
-        f" their own agrees at **{stats.rank_correlation(annealed, final):.3}**. The difference is {ahead:.3}."
+        f" **{stats.rank_correlation(cut, final):}**; that of trials of {short_epochs:g} epochs on a schedule of"
+        f" their own agrees at **{stats.rank_correlation(annealed, final):}**. The difference is {ahead:}."
     )
 
 

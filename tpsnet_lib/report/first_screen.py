@@ -52,11 +52,12 @@ def answer(
     That is the time of a run, what the leading network is, why validation did not choose it, and, from the judged tests
     `rows` and the ablation's records in `store`, what is known of the design choices. `late`: the tests that only rules
     settle which were chosen after data had been seen."""
-    shown = sentences(recipes)
+    shown, details = sentences(recipes), []
     if recipes:
-        shown += [f"{_described(recipes)} A run of {'; one of '.join(map(_time, leading(recipes)))}."]
-        shown += _design_choices(rows, store, late, leading(recipes)[0].name)
-    return f'<ul class="sentences">{"".join(f"<li>{sentence} </li>" for sentence in shown)}</ul>'
+        shown.append(f"{_described(recipes)} A run of {'; one of '.join(map(_time, leading(recipes)))}.")
+        details = _design_choices(rows, store, late, leading(recipes)[0].name)
+    items = [f"<li>{sentence} </li>" for sentence in shown] + [f'<li class="details">{each} </li>' for each in details]
+    return f'<ul class="sentences">{"".join(items)}</ul>'
 
 
 def sentences(recipes: Sequence[Final]) -> list[str]:
