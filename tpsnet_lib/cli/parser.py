@@ -138,10 +138,6 @@ def _add_run_commands(new: Add) -> None:
     command = new("run", "run experiments, or whatever is pending", example)
     add = command.add_argument
     add("experiment", nargs="*", help="names in report/experiments (without: a list of them)")
-    add("--card", type=float, metavar="M", help="spend so many minutes of a card by its plan")
-    add("--plan", action="store_true", help="card: only print the plan, with predicted minutes")
-    add("--scale", choices=("full", "smoke"), default="full", help="card: or the plan in miniature")
-    add("--bring", metavar="FILE", help="commit what a card's machine did, by its card.json")
     add("--pending", action="store_true", help="all that have no record and suit this machine")
     add("--minutes", type=float, metavar="M", help="stop after so long, with checkpoints; the same command goes on")
     workers = "runs side by side (default: 1; on CUDA 3; a cluster: all that fit)"
