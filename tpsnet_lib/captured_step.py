@@ -1,12 +1,10 @@
 """A training step recorded as one CUDA graph for each phase of a run, and replayed."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -27,7 +25,7 @@ class Phase(NamedTuple):
     stem_frozen: bool
 
     @classmethod
-    def at(cls, step: int, recipe: TrainConfig, epoch_steps: int, steps: int) -> Phase:
+    def at(cls, step: int, recipe: TrainConfig, epoch_steps: int, steps: int) -> Self:
         """The phase of a step, counted from 0, of a run of `steps` steps."""
         return cls(
             mixed=step < steps - recipe.mix_off_epochs * epoch_steps,

@@ -1,7 +1,5 @@
 """Profiles: how much is asked of the notebooks, as data, and the check of a parameter against what profiles give it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
