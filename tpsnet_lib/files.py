@@ -9,6 +9,7 @@ import os
 import re
 import reprlib
 import shutil
+import sys
 import tempfile
 import textwrap
 import time
@@ -307,6 +308,11 @@ def brief(value: Any) -> str:
         text = f"{type(value).__name__}, too large to show"
     text = " ".join(text.split()) or type(value).__name__
     return text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}..."
+
+
+def warn(line: str) -> None:
+    """Tell the user something on standard error."""
+    print(f"tpsnet: {line}", file=sys.stderr)
 
 
 def way_to(word: str, known: Sequence[str]) -> str:

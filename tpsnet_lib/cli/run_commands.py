@@ -1,12 +1,11 @@
 """What `run` and `bench` do: many networks. Results go to standard output."""
 
 import json
-import sys
 from argparse import Namespace as Options
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from tpsnet_lib.files import ConfigError, project_root
+from tpsnet_lib.files import ConfigError, project_root, warn
 from tpsnet_lib.runs import experiments
 from tpsnet_lib.runs.records import Store, default_store
 from tpsnet_lib.runs.wandb_mirror import Mirror
@@ -47,7 +46,7 @@ def _list_experiments(store: Store) -> int:
 def _report_unreadable(faults: Sequence[str]) -> int:
     """Name the experiments that could not be read, a line each; 1 if there are any."""
     for fault in faults:
-        print(f"tpsnet: {fault}; left out", file=sys.stderr)
+        warn(f"{fault}; left out")
     return 1 if faults else 0
 
 
