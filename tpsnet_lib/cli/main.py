@@ -3,8 +3,8 @@
 import argparse
 import contextlib
 import errno
-import importlib
 import os
+import pkgutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,8 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent.parent / "report" / "assets" / "tpsnet.mplstyle")
-    module = importlib.import_module(f"tpsnet_lib.cli.{options.module}")
-    return int(getattr(module, options.run)(options))
+    return int(pkgutil.resolve_name(options.function)(options))
 
 
 def _drop_output() -> None:
