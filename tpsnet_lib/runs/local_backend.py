@@ -160,6 +160,7 @@ class _LocalPool:
             self._use(submit, lambda: round_robin.step_until_one_ends(POLL_SECONDS))
 
     def _use(self, submit: Submit, ended: Callable[[], set[Future[str]]]) -> None:
+        """Start jobs in their order as they may start, and settle those that have ended, until none is left."""
         while self.waiting or self.running:
             while self.waiting and self._may_start(self.waiting[0]):
                 experiment, run = job = self.waiting[0]
@@ -207,12 +208,10 @@ class _LocalPool:
         return any(checkpoint.is_file() for checkpoint in checkpoints(self.store, config))
 
     def _may_start(self, job: Job) -> bool:
-        if time.monotonic() < self.held.get(job[1].config, 0.0):
+        config, running = job[1].config, {run.config for _, run in self.running.values()}
+        if len(self.running) == self.places or time.monotonic() < self.held.get(config, 0.0):
             return False
-        if len(self.running) == self.places:
-            return False
-        alone = {job[1].config, *(run.config for _, run in self.running.values())} & self.suspects
-        return not (alone and self.running)
+        return not running or self.suspects.isdisjoint({config, *running})
 
     def _sort_out(self) -> None:
         """After a worker was killed, which ends all of them: what ran goes on, unless it was alone and so to blame."""

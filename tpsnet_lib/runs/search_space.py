@@ -211,15 +211,11 @@ def _config(values: Mapping[str, Any], base: Mapping[str, Any], space: Space) ->
     train = {name: values[name] for name in values if name in _TRAIN}
     tree = merged(base, {"model": _model(values), "train": train})
     try:  # the network alone first: most draws end here, over the budget
-        return parse(tree) if _fits(parse({"model": tree["model"]}).model, space) else None
+        model = parse({"model": tree["model"]}).model
+        over = count_parameters(model) > space.parameters or (space.macs and count_macs(model) > space.macs)
+        return None if over else parse(tree)
     except ConfigError:
         return None  # such as a kernel that is even: no member of the family
-
-
-def _fits(model: ModelConfig, space: Space) -> bool:
-    if space.macs and count_macs(model) > space.macs:
-        return False
-    return count_parameters(model) <= space.parameters
 
 
 def drawn_values(config: RunConfig) -> dict[str, Any]:
