@@ -12,11 +12,11 @@ from pathlib import Path
 from tpsnet_lib.files import RecordError, brief, folders_whole, move_whole, naming, temporary
 from tpsnet_lib.runs.publish import publish_record
 from tpsnet_lib.runs.record_checks import read_sums
-from tpsnet_lib.runs.record_files import SUMS, WEIGHTS, check_sums, write_sums
+from tpsnet_lib.runs.record_files import PARTS, SUMS, WEIGHTS, check_sums, write_sums
 from tpsnet_lib.runs.records import Record, Store, committed_folder, read_record
 
 CONTENTS = "CONTENTS"
-PARTS = {"config.json", "history.csv", "metrics.json", "provenance.json", SUMS, WEIGHTS}  # all that a record may bring
+MAY_BRING = {*PARTS, SUMS, WEIGHTS}  # all that a record may
 LARGEST = 64 * 2**20  # bytes of one file: five million numbers of four bytes are a third of it
 
 
@@ -30,7 +30,7 @@ def export_records(records: Sequence[Record], path: Path) -> None:
             raise RecordError(f"{path} exists already and is not overwritten: name another")
         for record in records:
             publish_record(record, work, weights=record.has_weights)
-        names = [name for name in _files(work) if Path(name).name in PARTS]  # no opening, and not its log
+        names = [name for name in _files(work) if Path(name).name in MAY_BRING]  # no opening, and not its log
         write_sums(work, names, CONTENTS)
         with tarfile.open(work / "tar", "w") as tar:
             for name in (CONTENTS, *names):
@@ -99,7 +99,7 @@ def _extract(path: Path, work: Path) -> None:
         with tarfile.open(path, "r:") as tar:
             for entry in tar:
                 folder, _, name = entry.name.rpartition("/")
-                is_part = entry.name == CONTENTS or (re.fullmatch(r"[0-9a-f]{12}", folder) and name in PARTS)
+                is_part = entry.name == CONTENTS or (re.fullmatch(r"[0-9a-f]{12}", folder) and name in MAY_BRING)
                 if not entry.isreg() or entry.sparse or entry.size > LARGEST or not is_part:
                     entry_name = brief(entry.name)
                     raise RecordError(f"{path} holds {entry_name}, which is no part of a record: nothing is kept")

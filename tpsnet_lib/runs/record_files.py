@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # sums are checked without torch
 
     from tpsnet_lib.train_state import TrainState
 
+PARTS = ("config.json", "history.csv", "metrics.json", "provenance.json")  # of every record
 WEIGHTS = "weights.safetensors"
 SUMS = "SHA256SUMS"
 
