@@ -334,7 +334,7 @@ def merged(*trees: Mapping[str, Any]) -> dict[str, Any]:
         for dotted, value in tree.items():
             section, _, name = str(dotted).partition(".")
             key = _SECTIONS[section][1] if section in _SECTIONS else ""
-            upper = {name: value} if name else {key: value} if isinstance(value, str) and key else value
+            upper = {name or key: value} if name or (key and isinstance(value, str)) else value
             lower = result.get(section)
             if isinstance(upper, Mapping) and isinstance(lower, Mapping) and (key not in upper or key == "dataset"):
                 upper = {**lower, **upper}

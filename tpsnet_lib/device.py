@@ -39,7 +39,7 @@ def native_precision(device: torch.device) -> str:
 
 
 def of_processor(field: str) -> str:
-    """What Linux says of the processor in a field, such as `flags`, as torch before 2.15 does not; else an empty text."""
+    """What Linux says of the processor in a field, such as `flags`; torch before 2.15 does not. Else an empty text."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.is_file() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
