@@ -1,20 +1,29 @@
 """Final networks: the seeds of one recipe are one result, and only honest validation is shown."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import final_runs
 from tpsnet_lib.analysis.final_runs import Final
-from tpsnet_lib.config import RECIPES, DataConfig, RunConfig
+from tpsnet_lib.cli import record_commands
+from tpsnet_lib.config import RECIPES, DataConfig, RunConfig, parse
+from tpsnet_lib.files import write_json
+from tpsnet_lib.model import build
 from tpsnet_lib.runs import openings, test_set
 from tpsnet_lib.runs.experiments import load_experiment
+from tpsnet_lib.runs.provenance import now
 from tpsnet_lib.runs.publish import write_trials
+from tpsnet_lib.runs.record_files import write_record, write_sums
 from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
 from tpsnet_lib.runs.test_set import TestResult
+from tpsnet_lib.train_state import TrainState
 
 
 def record(seed: int = 0, minutes: float = 2.0, config: RunConfig | None = None, accuracy: float = 0.9) -> Record:
@@ -165,3 +174,50 @@ def test_no_committed_result_of_a_look_alone_is_counted() -> None:
     looks = {line["record"] for line in openings.read(openings.log_of(committed_folder())) if line.get("not_choosing")}
     assert looks
     assert not looks & counted
+
+
+def finished(store: Store, config: RunConfig, validation: float, correct: int | None = None) -> None:
+    """A record of CIFAR-10 with weights and the figures that are given, opened on the test set if `correct` is."""
+    model = build(config.model)
+    row = {"epoch": 1.0, "train_loss": 1.0, "train_accuracy": 0.9, "validation_loss": 1.0}
+    history = [{**row, "validation_accuracy": validation}]
+    state = TrainState(config, 50_000, model, torch.optim.SGD(model.parameters()), None, 1, 60.0, history)
+    made = {"fingerprint": {"stamp": "CIFAR-10"}, "hardware": "a card", "finished": now(), "started": now()}
+    path = write_record(store.writable, config, state, made)
+    if correct is not None:
+        (path / "test").mkdir()
+        share = {"correct": correct, "n": 10_000, "accuracy": correct / 10_000, "low": 0.0, "high": 1.0}
+        said = {"opened": now(), **share, **{f"exact_{name}": value for name, value in share.items()}}
+        write_json(path / "test" / "metrics.json", said)
+        np.savez_compressed(path / "test" / "logits.npz", logits=np.zeros((10_000, 10), np.float16))
+        write_sums(path / "test")
+        line = {"record": path.name, **{name: said[name] for name in ("opened", "accuracy", "n")}}
+        openings.append(openings.log_of(store.writable), line)
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_the_notebooks_and_the_test_command_take_the_winner_from_the_records(
+    better: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "report" / "experiments").mkdir(parents=True)
+    for name in ("pyproject.toml", "report/spaces.yaml"):
+        shutil.copy(Path(__file__).parent.parent / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    store = Store(tmp_path / "out")
+    small = {"model": {"blocks": [1, 1], "stem": 4, "channels": [4, 8]}, "data": {"fit_on": "all"}}
+    runs = {
+        name: parse({**small, "train": {"recipe": recipe, "epochs": 3, "precision": "bf16"}})
+        for name, recipe in (("earlier", "card_trivial"), ("later", "card_cutmix"))
+    }
+    for name, run in runs.items():
+        declaration = {"question": "?", "final": True, "seeds": [0, 1, 2], "runs": [run.to_dict()]}
+        (tmp_path / "report" / "experiments" / f"{name}.yaml").write_text(yaml.safe_dump(declaration))
+    for name, validation, correct in (("earlier", 0.95, 9_990), ("later", 0.96 if better else 0.94, 9_000)):
+        finished(store, replace(runs[name], data=DataConfig()), validation)
+        for seed in range(3):
+            finished(store, runs[name].with_seed(seed), 0.999, correct)
+    wins = "later" if better else "earlier"  # whatever the test set says
+    ranked = final_runs.finals(store)
+    assert (ranked[0].name, len(ranked[0].records), len(ranked)) == (wins, 3, 2)
+    assert record_commands._best_opened(store) == runs[wins].id
+    assert final_runs.rank_records(store, "cifar10")[0].id == runs[wins].id

@@ -68,8 +68,6 @@ runs/wandb_mirror
 runs/search_results
 runs/round_robin
 runs/local_backend
-runs/card_plan
-runs/card
 runs/ray_backend
 analysis/original_results
 analysis/groups

@@ -155,7 +155,7 @@ def test_the_committed_profiles_name_common_parameters_and_seconds():
 def test_a_misspelt_key_of_a_profile_is_refused(tmp_path):
     path = tmp_path / "profiles.yaml"
     path.write_text("profiles: {smoke: {cell_timout: 3}}")
-    with pytest.raises(ConfigError, match=r"smoke\.cell_timout is not known here: did you mean cell_timeout"):
+    with pytest.raises(ConfigError, match=r"smoke\.cell_timout is not a field: did you mean cell_timeout"):
         load_profile("smoke", path)
 
 

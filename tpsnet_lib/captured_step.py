@@ -1,12 +1,9 @@
 """A training step recorded as one CUDA graph for each phase of a run, and replayed."""
 
-from __future__ import annotations
-
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -14,7 +11,7 @@ from torch import Tensor
 from tpsnet_lib.compile_step import ForwardLoss
 from tpsnet_lib.config import TrainConfig
 from tpsnet_lib.data.batches import Batch
-from tpsnet_lib.files import brief
+from tpsnet_lib.files import brief, warn
 
 WARM_UP_STEPS = 3  # of a phase before it is recorded: the optimizer makes its state, cuDNN and torch.compile choose
 
@@ -27,7 +24,7 @@ class Phase(NamedTuple):
     stem_frozen: bool
 
     @classmethod
-    def at(cls, step: int, recipe: TrainConfig, epoch_steps: int, steps: int) -> Phase:
+    def at(cls, step: int, recipe: TrainConfig, epoch_steps: int, steps: int) -> Self:
         """The phase of a step, counted from 0, of a run of `steps` steps."""
         return cls(
             mixed=step < steps - recipe.mix_off_epochs * epoch_steps,
@@ -153,7 +150,7 @@ class CapturedStep:
         self.graph, self.taken = None, 0
 
     def _give_up(self, reason: str) -> None:
-        print(f"tpsnet: the step cannot be captured, so it runs as Python has it ({reason})", file=sys.stderr)
+        warn(f"the step cannot be captured, so it runs as Python has it ({reason})")
         self.captures = False
 
 

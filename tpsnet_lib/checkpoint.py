@@ -1,7 +1,5 @@
 """Checkpoints of a training run: the file that keeps its state, and requests to stop."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import signal
@@ -9,7 +7,7 @@ import threading
 import time
 import zipfile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -59,7 +57,7 @@ class Checkpoints:
     two. `deadline`: of `time.monotonic`; a run that passes it ends in the same way. Of several runs of a process that
     take turns, a request ends each."""
 
-    active: ClassVar[list[Checkpoints]] = []  # those that a signal is passed on to
+    active: ClassVar[list["Checkpoints"]] = []  # those that a signal is passed on to
     handlers: ClassVar[dict[signal.Signals, Any]] = {}  # as they were before the first of these
 
     def __init__(self, path: Path | None, deadline: float | None = None) -> None:
@@ -67,7 +65,7 @@ class Checkpoints:
         self.saved_at = time.monotonic()
         self.stop_requested = threading.Event()
 
-    def __enter__(self) -> Checkpoints:
+    def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # no other may receive signals
             if not self.active:
                 self.handlers.update({n: signal.signal(n, request_stop) for n in (signal.SIGINT, signal.SIGTERM)})

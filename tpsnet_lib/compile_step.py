@@ -1,12 +1,11 @@
 """The forward pass and loss of a training step, as Python runs them or compiled by torch.compile."""
 
-import sys
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from tpsnet_lib.files import TrainingError, brief
+from tpsnet_lib.files import TrainingError, brief, warn
 from tpsnet_lib.old_words import current_word
 
 # How a step is executed. `compiled`: its forward and backward pass by torch.compile. `captured`: the whole of it as one
@@ -71,7 +70,7 @@ class ForwardLoss:
             raise
         except Exception as error:  # a compiler may fail in any way
             reason = f"{type(error).__name__}: {brief(error)}"
-            print(f"tpsnet: the step cannot be compiled, so it runs eager ({reason})", file=sys.stderr)
+            warn(f"the step cannot be compiled, so it runs eager ({reason})")
             self.function, self.compiles = self.eager, False
         for value, before in zip(self.model.buffers(), buffers, strict=True):
             value.copy_(before)

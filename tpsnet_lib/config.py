@@ -1,14 +1,12 @@
 """What a run is: frozen dataclasses, their validation, named members and recipes, and the id a run is known by."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tpsnet_lib.config_fields import Checked, checked, option, refuse_unknown
 from tpsnet_lib.files import ConfigError, brief
@@ -161,7 +159,7 @@ class TrainConfig(Checked):
     teacher: tuple[str, ...] = option(())  # records whose networks' averaged logits are learned from (distillation)
     teacher_share: float = option(0.5, 0, 1)  # the share of a target that is the teacher's; the rest is the label's
 
-    def shortened(self, epochs: float) -> TrainConfig:
+    def shortened(self, epochs: float) -> Self:
         """The recipe at another length, annealed to its end: each of `EPOCH_SPANS` keeps its share of the run."""
         spans = {name: round(getattr(self, name) * epochs / self.epochs, 6) for name in EPOCH_SPANS}
         return replace(self, epochs=epochs, schedule_epochs=0.0, **spans)
@@ -230,7 +228,7 @@ class RunConfig:
         """The id without the seed: runs of one group differ by chance alone."""
         return _digest({key: value for key, value in self._resolved_dict().items() if key != "seed"})
 
-    def with_precision(self, precision: str) -> RunConfig:
+    def with_precision(self, precision: str) -> Self:
         """The same run with an `auto` precision replaced by `fp32` or `bf16`; a precision already chosen stays."""
         if self.train.precision != "auto":
             return self
@@ -243,11 +241,11 @@ class RunConfig:
             return [self.id]
         return [self.with_precision(precision).id for precision in ("bf16", "fp32")]
 
-    def with_seed(self, seed: int) -> RunConfig:
+    def with_seed(self, seed: int) -> Self:
         """The same run from another seed."""
         return replace(self, seed=seed)
 
-    def shortened(self, epochs: float) -> RunConfig:
+    def shortened(self, epochs: float) -> Self:
         """The same run at another length, annealed to its end."""
         return replace(self, train=self.train.shortened(epochs))
 
@@ -336,7 +334,7 @@ def merged(*trees: Mapping[str, Any]) -> dict[str, Any]:
         for dotted, value in tree.items():
             section, _, name = str(dotted).partition(".")
             key = _SECTIONS[section][1] if section in _SECTIONS else ""
-            upper = {name: value} if name else {key: value} if isinstance(value, str) and key else value
+            upper = {name or key: value} if name or (key and isinstance(value, str)) else value
             lower = result.get(section)
             if isinstance(upper, Mapping) and isinstance(lower, Mapping) and (key not in upper or key == "dataset"):
                 upper = {**lower, **upper}

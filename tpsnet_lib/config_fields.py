@@ -67,21 +67,22 @@ def checked(name: str, value: Any, default: Any, limits: Mapping[str, Any]) -> A
             raise ConfigError(f"{name} is {brief(value)}: give true or false")
         return value
     if isinstance(default, str):
-        choices, pattern = limits["choices"], limits["or_like"] or ("" if limits["choices"] else "(?s).*")
-        if value not in choices and not (pattern and isinstance(value, str) and re.fullmatch(pattern, value)):
+        choices, pattern = limits["choices"], limits["or_like"]
+        is_like = isinstance(value, str) and (re.fullmatch(pattern, value) if pattern else not choices)
+        if value not in choices and not is_like:
             way_out = f"choose one of {', '.join(choices)}" if choices else "give text"
             raise ConfigError(f"{name} is {brief(value)}: {way_out}")
         return value
+    kind = type(default)  # int or float
     try:  # YAML reads 1e-3 as a string: a number written so is still a number
-        number = float(value) if isinstance(default, float) else int(value)
-        exact = isinstance(default, float) or number == float(value)
+        number = kind(value)
+        exact = (kind is float or number == float(value)) and not isinstance(value, bool)
     except (TypeError, ValueError, OverflowError):
-        number, exact = 0, False
-    if not exact or isinstance(value, bool):
-        kind = "a number" if isinstance(default, float) else "a whole number"
-        raise ConfigError(f"{name} is {brief(value)}: give {kind}")
+        exact = False
+    if not exact:
+        raise ConfigError(f"{name} is {brief(value)}: give {'a number' if kind is float else 'a whole number'}")
     low, high = limits["low"], limits["high"]
-    if not (low is None or number >= low) or not (high is None or number <= high) or number != number:
+    if not (low is None or number >= low) or not (high is None or number <= high):
         raise ConfigError(f"{name} is {brief(value)}: give a value from {low:g} to {high:g}")
     return number
 

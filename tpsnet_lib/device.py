@@ -33,14 +33,16 @@ def native_precision(device: torch.device) -> str:
         return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
     if device.type == "cpu":
         abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        native = abilities.get("avx512_bf16") or abilities.get("amx_bf16") or _cpu_has_flag("bf16")
+        native = abilities.get("avx512_bf16") or abilities.get("amx_bf16") or "bf16" in of_processor("flags")
         return "bf16" if native else "fp32"
     return "fp32"
 
 
-def _cpu_has_flag(word: str) -> bool:
-    cpu = Path("/proc/cpuinfo")  # torch before 2.15 does not say what the processor can do
-    return cpu.is_file() and any(word in line for line in cpu.read_text().splitlines() if line.startswith("flags"))
+def of_processor(field: str) -> str:
+    """What Linux says of the processor in a field, such as `flags`; torch before 2.15 does not. Else an empty text."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
 
 
 def matrix_peak(device: torch.device, precision: str) -> float:

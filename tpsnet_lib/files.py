@@ -9,6 +9,7 @@ import os
 import re
 import reprlib
 import shutil
+import sys
 import tempfile
 import textwrap
 import time
@@ -131,12 +132,14 @@ def sweep(folder: Path, name: str = "*") -> None:
             contextlib.suppress(OSError),  # a folder that is only read, or another process sweeps too
             _claim(fresh if fresh.exists() else work) as free,
         ):
-            if free and work != fresh and not (path := folder / work.name[1:].rsplit(".", 3)[0]).exists():
+            if not free:
+                continue
+            path = folder / work.name[1:].rsplit(".", 3)[0]  # that an `.old` folder had
+            if work != fresh and not path.exists():
                 (fresh if fresh.exists() else work).rename(path)
-            elif free and (work / _ALL_HERE).is_file():
+            elif (work / _ALL_HERE).is_file():
                 _move_all(work)
-            if free:
-                _take_away(work)
+            _take_away(work)
 
 
 _NAME = 100  # characters of a file's name that its temporary one has
@@ -307,6 +310,11 @@ def brief(value: Any) -> str:
         text = f"{type(value).__name__}, too large to show"
     text = " ".join(text.split()) or type(value).__name__
     return text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}..."
+
+
+def warn(line: str) -> None:
+    """Tell the user something on standard error."""
+    print(f"tpsnet: {line}", file=sys.stderr)
 
 
 def way_to(word: str, known: Sequence[str]) -> str:

@@ -1,7 +1,5 @@
 """Predictions of a network and their scores: accuracy, likelihood, calibration. Intervals are in `stats`."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

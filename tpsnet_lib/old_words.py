@@ -1,6 +1,6 @@
 """The words of earlier versions that still work; a line on standard error names the word of today."""
 
-import sys
+from tpsnet_lib.files import warn
 
 _EXECUTION = {
     "--plain": "--execution=plain",
@@ -25,5 +25,5 @@ def current_word(kind: str, word: str) -> str:
     if (new := NEW_WORDS.get(kind, {}).get(first)) is None:
         return word
     new += underscore + rest
-    print(f"tpsnet: {word} is called {new} now", file=sys.stderr)
+    warn(f"{word} is called {new} now")
     return new

@@ -1,13 +1,12 @@
 """Profiles: how much is asked of the notebooks, as data, and the check of a parameter against what profiles give it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root, way_to
+from tpsnet_lib.config_fields import refuse_unknown
+from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root
 from tpsnet_lib.plain_yaml import read_yaml
 
 LEAST = {  # of the numbers that 1 is not the least of
@@ -42,7 +41,9 @@ def load_profile(name: str, path: Path | None = None) -> Profile:
     path = path or _file()
     tree = read_yaml(path)
     try:
-        return _profile(name, path, tree)
+        return _profile(name, tree)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{path}: profile {name} has a value of another kind ({brief(error)})") from error
 
@@ -51,17 +52,17 @@ def _file() -> Path:
     return project_root() / "report" / "profiles.yaml"
 
 
-def _profile(name: str, path: Path, tree: Mapping[str, Any]) -> Profile:
-    _known(f"{path}: ", tree, ("machine", "profiles"))
+def _profile(name: str, tree: Mapping[str, Any]) -> Profile:
+    refuse_unknown("", tree, ("machine", "profiles"))
     profiles = tree.get("profiles") or {}
     if name not in profiles:
         choices = f"choose one of {', '.join(map(str, profiles))[:QUOTED]}" if profiles else "it has none"
-        raise ConfigError(f"profile {name!r} is not in {path}: {choices}")
+        raise ConfigError(f"profile {name!r} is not there: {choices}")
     asked = profiles[name]
-    _known(f"{path}: {name}.", asked, ("cell_timeout", "parameters", "notebooks"))
+    refuse_unknown(name, asked, ("cell_timeout", "parameters", "notebooks"))
     notebooks = asked.get("notebooks") or {}
     for notebook, entry in notebooks.items():
-        _known(f"{path}: {name}.{str(notebook)[:QUOTED]}.", entry, ("seconds", "parameters"))
+        refuse_unknown(f"{name}.{str(notebook)[:QUOTED]}", entry, ("seconds", "parameters"))
     return Profile(
         name=name,
         parameters=dict(asked.get("parameters") or {}),
@@ -70,13 +71,6 @@ def _profile(name: str, path: Path, tree: Mapping[str, Any]) -> Profile:
         cell_timeout=int(asked.get("cell_timeout", 3600)),
         machine=str(tree.get("machine", "the reference machine"))[:QUOTED],
     )
-
-
-def _known(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    for key in given:
-        if key not in known:
-            named = str(key)[:QUOTED]
-            raise ConfigError(f"{where}{named} is not known here: {way_to(named, known)}")
 
 
 def profile_values() -> dict[str, dict[str, list[Any]]]:

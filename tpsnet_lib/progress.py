@@ -1,11 +1,9 @@
 """Progress of long work, with the time left: a bar in a terminal and in Jupyter, elsewhere one line a stage."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time
-from typing import Any
+from typing import Any, Self
 
 
 def duration(seconds: float) -> str:
@@ -36,7 +34,7 @@ class Progress:
 
             self.bar = tqdm(total=total, initial=start, desc=label, leave=False)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,13 +8,11 @@ Wrong inputs (nan or infinite numbers, pairs of unequal length, more hits than i
 no error: no numbers give an estimate without a value; one number, or equal numbers, which say nothing of their spread,
 give a value without an interval."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -85,12 +83,12 @@ class Estimate:
         interval = ends if self.has_interval else f"no interval, n = {self.n:,}"
         return {"value": value, "interval": interval, "": f"{value} ({interval})"}[part]
 
-    def minus(self, bound: float) -> Estimate:
+    def minus(self, bound: float) -> Self:
         """How far the truth is above a bound."""
         draws = None if self.resampled is None else self.resampled - bound
         return replace(self, value=self.value - bound, low=self.low - bound, high=self.high - bound, resampled=draws)
 
-    def taken_from(self, bound: float) -> Estimate:
+    def taken_from(self, bound: float) -> Self:
         """How far the truth is below a bound."""
         draws = None if self.resampled is None else bound - self.resampled
         return replace(self, value=bound - self.value, low=bound - self.high, high=bound - self.low, resampled=draws)

@@ -1,7 +1,6 @@
 """The state of a training run: what changes from step to step, and the figures of its epochs."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from tpsnet_lib import metrics, optim
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.batches import batch_size, run_steps
 from tpsnet_lib.data.datasets import ImageSet, normalise
-from tpsnet_lib.files import RecordError, TrainingError, brief
+from tpsnet_lib.files import RecordError, TrainingError, brief, warn
 from tpsnet_lib.model import ResNet, build
 from tpsnet_lib.whitening import whiten
 
@@ -191,7 +190,7 @@ class TrainState:
             if self.loss_sum.device.type == "cpu":
                 began = f" and was trained with {known[-2][1]}" if known[-2][1] else ""
                 line = f"this run goes on with {now} thread(s){began}: its weights depend on it, and its record says so"
-                print(f"tpsnet: {line}", file=sys.stderr)
+                warn(line)
         self.threads = known
         self.loss_sum.copy_(saved["sums"][0])
         self.correct.copy_(saved["sums"][1])

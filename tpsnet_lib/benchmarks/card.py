@@ -1,7 +1,6 @@
 """How fast a card trains recipes, alone and several at a time, beside the matrix products that it reaches."""
 
 import statistics
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +17,7 @@ from tpsnet_lib.config import MEMBERS, RECIPES, RunConfig
 from tpsnet_lib.data.batches import batch_size
 from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.device import matrix_peak, native_precision
-from tpsnet_lib.files import brief
+from tpsnet_lib.files import brief, warn
 from tpsnet_lib.runs.round_robin import RoundRobin
 
 EPOCH_IMAGES = 50_000  # of an epoch that is planned
@@ -55,7 +54,7 @@ def measure(
             try:
                 rate = _images_per_second(config, images, device, execution, count, part)
             except (RuntimeError, MemoryError) as error:  # torch's own error of memory is a RuntimeError
-                print(f"tpsnet: {name}, {count} at a time, cannot be measured ({brief(error)})", file=sys.stderr)
+                warn(f"{name}, {count} at a time, cannot be measured ({brief(error)})")
                 break
             flops = training_flops(config, rate)
             epochs = 60 * MINUTES * rate / (count * config.train.copies * EPOCH_IMAGES)

@@ -69,7 +69,8 @@ def bench_loop(config: RunConfig, images: ImageSet, device: torch.device, timing
         steps = train.training_steps(endless(config), images, None, options)
         with closing(steps), Progress(repeats, "turns") as bar:
             for _ in range(repeats):
-                ours.append(recipe.batch_size * _rate(steps.__next__, seconds, WARM_UP_STEPS, device))
+                rate = original_loop.steps_per_second(steps.__next__, seconds, WARM_UP_STEPS, device, LEAST_STEPS)
+                ours.append(recipe.batch_size * rate)
                 theirs.append(_baseline_rate(baseline, best["precision"], best["workers"], seconds))
                 bar.advance()
                 bar.stage(f"ours {ours[-1]:.0f}, the original's way {theirs[-1]:.0f} images/s")
@@ -219,7 +220,8 @@ def sample(dataset: str = "shapes10", size: int = 2000) -> ImageSet:
 def table(result: dict[str, Any]) -> str:
     """A result for people: medians with their range, the ratio, and what they were measured on."""
     ours, theirs, ratio, versions = (result[key] for key in ("ours", "baseline", "ratio", "versions"))
-    rows = [("ours", ours, ours.get("precision", "")), ("the original's way", theirs, _variant(theirs))]
+    variant = f"{theirs['precision']}, {theirs['workers']} workers" if "workers" in theirs else ""
+    rows = [("ours", ours, ours.get("precision", "")), ("the original's way", theirs, variant)]
     if alone := result.get("one_thread"):
         rows.insert(1, ("ours, one thread", alone, f"ratio {alone['ratio']['median']:.2f}"))
     lines = [f"{name:<20}{_spread(values, '.0f'):>32}  {note}".rstrip() for name, values, note in rows]
@@ -250,20 +252,12 @@ def share_of_peak(peak: dict[str, float], precision: str) -> str:
     )
 
 
-def _variant(values: dict[str, Any]) -> str:
-    return f"{values['precision']}, {values['workers']} workers" if "workers" in values else ""
-
-
 def _spread(values: dict[str, Any], form: str) -> str:
     return f"{values['median']:{form}} ({values['min']:{form}} to {values['max']:{form}})"
 
 
 def _summary(values: Sequence[float]) -> dict[str, Any]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
-
-
-def _rate(step: Callable[[], object], seconds: float, skip: int, device: torch.device) -> float:
-    return original_loop.steps_per_second(step, seconds, skip, device, LEAST_STEPS)
 
 
 def _worker_counts() -> list[int]:

@@ -3,14 +3,14 @@
 import argparse
 import contextlib
 import errno
-import importlib
 import os
+import pkgutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tpsnet_lib.cli.parser import command_line
-from tpsnet_lib.files import Interrupted, TpsnetError, naming
+from tpsnet_lib.files import Interrupted, TpsnetError, naming, warn
 from tpsnet_lib.old_words import current_word
 
 _SYSTEM_ERRORS = {  # what the system may refuse, in words, and the way out; others in its own
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_error(error, words)
         return 130
     except KeyboardInterrupt:
-        print("tpsnet: stopped", file=sys.stderr)
+        warn("stopped")
         return 130
     except TpsnetError as error:
         _print_error(error, words)
@@ -60,8 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent.parent / "report" / "assets" / "tpsnet.mplstyle")
-    module = importlib.import_module(f"tpsnet_lib.cli.{options.module}")
-    return int(getattr(module, options.run)(options))
+    return int(pkgutil.resolve_name(options.function)(options))
 
 
 def _drop_output() -> None:
@@ -85,4 +84,4 @@ def _in_words_of_today(arguments: list[str]) -> list[str]:
 def _print_error(error: Exception, words: Sequence[str], line: str = "") -> None:
     if "--debug" in words:
         raise error
-    print(f"tpsnet: {' '.join((line or str(error)).split())}", file=sys.stderr)
+    warn(" ".join((line or str(error)).split()))

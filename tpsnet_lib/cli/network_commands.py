@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, RunConfig, assignment, merged, parse
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.files import ConfigError, warn
 from tpsnet_lib.model_cost import check_budget, count_macs, count_parameters, layer_costs
 from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import read_yaml
@@ -118,7 +118,7 @@ def train(options: Options) -> int:
     label = Path(options.config).stem if options.config else config.id
     store = default_store(options.out)
     if store.find(config.id) is None and (warning := _length_of(config, options)):
-        print(f"tpsnet: {warning}", file=sys.stderr)
+        warn(warning)
     with Mirror(options.wandb) as mirror:
         training = TrainOptions(
             options.device,

@@ -4,7 +4,6 @@ import argparse
 import difflib
 import re
 from collections.abc import Callable
-from functools import partial
 from typing import NoReturn
 
 from tpsnet_lib import __version__
@@ -39,7 +38,7 @@ def _meant(message: str) -> str:
 
 
 def command_line() -> argparse.ArgumentParser:
-    """The parser of all commands. What it parses has `module`, a module of `cli`, and `run`, a function of it."""
+    """The parser of all commands. What it parses has `function`, which `main` imports and calls: `module:name`."""
     parser = Parser(
         prog="tpsnet",
         description="Residual networks under 5,000,000 parameters on CIFAR-10: train, search, test, report.",
@@ -50,22 +49,23 @@ def command_line() -> argparse.ArgumentParser:
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def add(module: str, name: str, about: str, example: str) -> argparse.ArgumentParser:
+    def add(function: str, about: str, example: str) -> argparse.ArgumentParser:
+        """Add the command that is carried out by a function of a module of `cli`, and has its name."""
         command = commands.add_parser(
-            name,
+            function.partition(":")[2],
             help=about,
             description=about[0].upper() + about[1:] + ".",
             epilog=f"Example: {example}",
             parents=[shared],
         )
-        command.set_defaults(module=module, run=name)
+        command.set_defaults(function=f"tpsnet_lib.cli.{function}")
         return command
 
-    _add_network_commands(partial(add, "network_commands"))
-    _add_run_commands(partial(add, "run_commands"))
-    _add_record_commands(partial(add, "record_commands"))
-    _add_report_commands(partial(add, "report_commands"))
-    _add_setup_commands(partial(add, "setup_venv"))
+    _add_network_commands(add)
+    _add_run_commands(add)
+    _add_record_commands(add)
+    _add_report_commands(add)
+    _add_setup_commands(add)
     return parser
 
 
@@ -95,7 +95,7 @@ def _add_wandb(command: argparse.ArgumentParser) -> None:
 
 def _add_network_commands(new: Add) -> None:
     example = "tpsnet describe --blocks 3 3 3 --channels 68 136 272 --stem 34"
-    command = new("describe", "a network's layers, shapes, parameters and MACs", example)
+    command = new("network_commands:describe", "a network's layers, shapes, parameters and MACs", example)
     add = command.add_argument
     add("name", nargs="?", help="a named member, such as tpsnet, model1, model2, classroom")
     add("--blocks", nargs="+", metavar="B", help="residual blocks of each layer")
@@ -109,7 +109,7 @@ def _add_network_commands(new: Add) -> None:
     _add_json(command)
 
     about = "what data there is; download CIFAR-10, or what people and published models said of its test images"
-    command = new("data", about, "tpsnet data download --data ./data")
+    command = new("network_commands:data", about, "tpsnet data download --data ./data")
     add = command.add_argument
     add("verb", nargs="?", choices=("status", "download", "reference"), default="status")
     add("--dataset", choices=("cifar10", "cifar100", "fashion_mnist"), default="cifar10", help="what to download")
@@ -118,7 +118,7 @@ def _add_network_commands(new: Add) -> None:
     add("--mirror", action="append", default=[], metavar="URL", help=mirror)
 
     example = "tpsnet train --set model.blocks=[3,3,3] --set train.epochs=2 --set data.train_size=2000"
-    command = new("train", "train one network and keep its record", example)
+    command = new("network_commands:train", "train one network and keep its record", example)
     add = command.add_argument
     add("config", nargs="?", metavar="CONFIG.yaml", help="model, train, data and seed; default: the original")
     add("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="goes over the file")
@@ -135,13 +135,9 @@ def _add_run_commands(new: Add) -> None:
         "tpsnet run search_classroom --workers 2; on a Ray cluster: tpsnet run search_original_9 --backend ray"
         " --address HOST:6379 --gpus-per-run 0.5 --asha"
     )
-    command = new("run", "run experiments, or whatever is pending", example)
+    command = new("run_commands:run", "run experiments, or whatever is pending", example)
     add = command.add_argument
     add("experiment", nargs="*", help="names in report/experiments (without: a list of them)")
-    add("--card", type=float, metavar="M", help="spend so many minutes of a card by its plan")
-    add("--plan", action="store_true", help="card: only print the plan, with predicted minutes")
-    add("--scale", choices=("full", "smoke"), default="full", help="card: or the plan in miniature")
-    add("--bring", metavar="FILE", help="commit what a card's machine did, by its card.json")
     add("--pending", action="store_true", help="all that have no record and suit this machine")
     add("--minutes", type=float, metavar="M", help="stop after so long, with checkpoints; the same command goes on")
     workers = "runs side by side (default: 1; on CUDA 3; a cluster: all that fit)"
@@ -156,7 +152,8 @@ def _add_run_commands(new: Add) -> None:
     add("--out", metavar="STORE", help="folder that takes the records")
 
     about = "measure our loop, time to an accuracy, augmentation or search beside another way; or what a card trains"
-    command = new("bench", about, "tpsnet bench augment; on a quiet machine: tpsnet bench time --target 0.9 --epochs 8")
+    example = "tpsnet bench augment; on a quiet machine: tpsnet bench time --target 0.9 --epochs 8"
+    command = new("run_commands:bench", about, example)
     add = command.add_argument
     add("what", choices=("loop", "time", "augment", "search", "card", "airbench"))
     add("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="a run in place of the usual ones")
@@ -173,7 +170,7 @@ def _add_run_commands(new: Add) -> None:
 def _add_record_commands(new: Add) -> None:
     store = "the store that holds the record, if not the default"
     default_network = "a record with weights (default: the best that was opened)"
-    command = new("test", "open the test set for a record, once", "tpsnet test 0b25b88ff21a")
+    command = new("record_commands:test", "open the test set for a record, once", "tpsnet test 0b25b88ff21a")
     add = command.add_argument
     add("record", nargs="?", help="a record's id or folder (default: the best one that was opened)")
     exploratory = "open a record that was not declared final before it trained: no table shows it"
@@ -183,7 +180,8 @@ def _add_record_commands(new: Add) -> None:
     add("--out", metavar="STORE", help=store)
     _add_json(command)
 
-    command = new("predict", "say what a network takes your photographs for", "tpsnet predict cat.jpg dog.png")
+    about = "say what a network takes your photographs for"
+    command = new("record_commands:predict", about, "tpsnet predict cat.jpg dog.png")
     add = command.add_argument
     add("photo", nargs="+", metavar="PHOTO", help="a JPEG, PNG, GIF or WebP file")
     add("--record", metavar="ID", help=default_network)
@@ -192,14 +190,14 @@ def _add_record_commands(new: Add) -> None:
     _add_json(command)
 
     about = "write a network for other programs: .pt2 by torch.export, .onnx"
-    add = new("convert", about, "tpsnet convert best.pt2").add_argument
+    add = new("record_commands:convert", about, "tpsnet convert best.pt2").add_argument
     add("file", metavar="FILE", help="its ending, .pt2 or .onnx, says what to write")
     add("--record", metavar="ID", help=default_network)
     add("--out", metavar="STORE", help=store)
 
     about = "list, verify or publish records; export finished ones to a file, and import them into another store"
     example = "tpsnet records export best --out best.tar; elsewhere: tpsnet records import best.tar"
-    command = new("records", about, example)
+    command = new("record_commands:records", about, example)
     add = command.add_argument
     add("verb", nargs="?", choices=("list", "verify", "publish", "export", "import"), default="list")
     names = "ids or experiments (publish: what to copy; list, export: default all; import: the archive)"
@@ -211,9 +209,10 @@ def _add_record_commands(new: Add) -> None:
 
 
 def _add_report_commands(new: Add) -> None:
-    notebooks = new("notebooks", "execute the notebooks in order", "tpsnet notebooks --profile smoke --only 02")
+    example = "tpsnet notebooks --profile smoke --only 02"
+    notebooks = new("report_commands:notebooks", "execute the notebooks in order", example)
     about = "execute the notebooks and write the report, one HTML file"
-    report = new("report", about, "tpsnet report --profile quick")
+    report = new("report_commands:report", about, "tpsnet report --profile quick")
     for command in (notebooks, report):
         add = command.add_argument
         add("--profile", default="quick", help="smoke, quick or full (default: %(default)s)")
@@ -229,12 +228,13 @@ def _add_report_commands(new: Add) -> None:
     add("--address", default="", metavar="URL", help=address)
     report.add_argument("--no-run", action="store_true", help="of the notebooks executed before")
 
-    command = new("figures", "make the figures and the README's findings from the records", "tpsnet figures")
+    about = "make the figures and the README's findings from the records"
+    command = new("report_commands:figures", about, "tpsnet figures")
     command.add_argument("--out", metavar="DIR", help="folder (default: figures)")
 
 
 def _add_setup_commands(new: Add) -> None:
-    new("setup", "create .venv from the pins", "python3 -m tpsnet_lib setup")
-    new("check", "run ruff, mypy, the tests and nbval over the notebooks", "tpsnet check")
-    command = new("lab", "open JupyterLab on the first notebook", "tpsnet lab -- --port 9999 --no-browser")
+    new("setup_venv:setup", "create .venv from the pins", "python3 -m tpsnet_lib setup")
+    new("setup_venv:check", "run ruff, mypy, the tests and nbval over the notebooks", "tpsnet check")
+    command = new("setup_venv:lab", "open JupyterLab on the first notebook", "tpsnet lab -- --port 9999 --no-browser")
     command.add_argument("jupyter", nargs="*", metavar="OPTION", help="options of JupyterLab, after --")

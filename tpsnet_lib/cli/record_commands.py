@@ -1,16 +1,14 @@
 """What `test`, `predict`, `convert` and `records` do with records. Results go to standard output."""
 
 import json
-import sys
 from argparse import Namespace as Options
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import ConfigError, RecordError, TpsnetError
+from tpsnet_lib.files import ConfigError, RecordError, TpsnetError, warn
 from tpsnet_lib.runs import experiments, openings, publish
 from tpsnet_lib.runs.export import export_records, import_records
-from tpsnet_lib.runs.record_checks import read_sums
 from tpsnet_lib.runs.record_files import SUMS, check_sums
 from tpsnet_lib.runs.records import Store, committed_folder, default_store, in_percent, rows
 
@@ -141,12 +139,12 @@ def _verify(store: Store, verified: Sequence[Any]) -> int:
     for record in verified:
         for folder in (record.path, *(base / record.id / "test" for base in store.folders)):
             try:
-                if (sums := folder / SUMS).is_file():
-                    check_sums(folder, read_sums(sums))
+                if (folder / SUMS).is_file():
+                    check_sums(folder)
             except TpsnetError as error:
                 faults.append(str(error))
     for fault in faults:
-        print(f"tpsnet: {fault}", file=sys.stderr)
+        warn(fault)
     print(f"{len(faults)} faults in {len(verified)} records" if faults else f"{len(verified)} records are whole")
     return 1 if faults else 0
 

@@ -1,13 +1,11 @@
 """What `run` and `bench` do: many networks. Results go to standard output."""
 
 import json
-import sys
 from argparse import Namespace as Options
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import ConfigError, project_root
+from tpsnet_lib.files import ConfigError, project_root, warn
 from tpsnet_lib.runs import experiments
 from tpsnet_lib.runs.records import Store, default_store
 from tpsnet_lib.runs.wandb_mirror import Mirror
@@ -16,13 +14,6 @@ from tpsnet_lib.runs.wandb_mirror import Mirror
 def run(options: Options) -> int:
     """Run experiments by name, or all that are pending on this machine; without either, list them."""
     store = default_store(options.out)
-    if options.bring:
-        from tpsnet_lib.runs import card
-
-        print(card.bring_home(Path(options.bring), store))
-        return 0
-    if options.card is not None:
-        return _card(options, store)
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"--workers is {options.workers}: give at least 1")
     if not options.pending and not options.experiment:
@@ -55,30 +46,8 @@ def _list_experiments(store: Store) -> int:
 def _report_unreadable(faults: Sequence[str]) -> int:
     """Name the experiments that could not be read, a line each; 1 if there are any."""
     for fault in faults:
-        print(f"tpsnet: {fault}; left out", file=sys.stderr)
+        warn(f"{fault}; left out")
     return 1 if faults else 0
-
-
-def _card(options: Options, store: Store) -> int:
-    """Spend minutes of a card, or print how they would be spent."""
-    from tpsnet_lib.runs import card, card_plan
-    from tpsnet_lib.runs.local_backend import RunOptions
-    from tpsnet_lib.train import TrainOptions
-
-    if not options.card > 0:
-        raise ConfigError(f"--card is {options.card:g}: give minutes, such as 28")
-    scale = card_plan.load_scale(options.scale)
-    if options.plan:
-        print(card_plan.table(card_plan.predicted(scale, options.card, card_plan.PEAK * card_plan.SHARE)))
-        return 0
-    training = TrainOptions(options.device, options.execution)
-    plan = card.begin(options.card, scale, RunOptions(store, options.data, training, minutes=options.minutes))
-    try:
-        waits = plan.spend()
-    finally:
-        print(card_plan.table(plan.state["parts"]))
-    print(f"the same command goes on with {', '.join(waits)}" if waits else "nothing waits")
-    return 0
 
 
 def _run_all(options: Options, jobs: Sequence[Any], store: Store, on_record: Any) -> list[Any]:

@@ -5,8 +5,6 @@ and a test file of 10,000 images, as python pickles (`cifar-10-batches-py`) or a
 3,072 pixel bytes (`cifar-10-batches-bin`).
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os
@@ -41,7 +39,6 @@ _PYTHON, _BINARY = "cifar-10-batches-py", "cifar-10-batches-bin"
 _FILES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
 _WAY_OUT = "get it with `tpsnet data download`, point --data or TPSNET_DATA at a copy, or set data.dataset=shapes10"
 _checked_sums: set[tuple[str, int, int, str]] = set()  # files whose SHA-256 was right: path, mtime, size, sum
-_fingerprints: dict[tuple[Any, ...], Fingerprint] = {}  # by the state of the files; hashing 150 MB takes a while
 
 
 @dataclass(frozen=True)
@@ -53,6 +50,9 @@ class Fingerprint:
     sha256: str
     verified: bool
     classes: tuple[str, ...] = ()
+
+
+_fingerprints: dict[tuple[Any, ...], Fingerprint] = {}  # by the state of the files; hashing 150 MB takes a while
 
 
 def find_root(data: str | Path | None = None, unpack: bool = False) -> Path | None:

@@ -6,11 +6,10 @@ read: the positions of each class were permuted by numpy's PCG64(20241), dealt o
 part is stratified, and so is every prefix of either whose length is a multiple of ten.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -40,12 +39,12 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def subset(self, positions: Tensor) -> ImageSet:
+    def subset(self, positions: Tensor) -> Self:
         """The images at the given positions (int64 [M], in this set), in that order."""
         rows = positions.to(self.labels.device)
         return replace(self, images=self.images[rows], labels=self.labels[rows], indices=self.indices[rows])
 
-    def to(self, device: torch.device | str) -> ImageSet:
+    def to(self, device: torch.device | str) -> Self:
         """The same images on a device."""
         return replace(
             self, images=self.images.to(device), labels=self.labels.to(device), indices=self.indices.to(device)

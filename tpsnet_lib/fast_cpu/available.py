@@ -3,12 +3,11 @@
 Neither is needed: without them torch's own operations train, slower."""
 
 import functools
-import sys
 from types import ModuleType
 
 import torch
 
-from tpsnet_lib.files import brief
+from tpsnet_lib.files import brief, warn
 
 
 @functools.cache
@@ -31,7 +30,7 @@ def _compiled_kernels() -> ModuleType | None:
     except ModuleNotFoundError as error:
         if error.name not in ("numba", "llvmlite"):
             raise
-        say("numba is not installed, so that training on this CPU is slower: pip install numba")
+        warn("numba is not installed, so that training on this CPU is slower: pip install numba")
     except Exception as error:  # a compiler may fail in any way
         do_without_kernels(error)
     else:
@@ -46,10 +45,5 @@ def do_without_kernels(error: Exception) -> None:
     """From now on `kernels` is None, for numba failed; the first call says so."""
     if not _failed:
         why = f"{type(error).__name__}: {brief(error)}"
-        say(f"numba does not work here, so that training on this CPU is slower ({why})")
+        warn(f"numba does not work here, so that training on this CPU is slower ({why})")
     _failed.append(error)
-
-
-def say(line: str) -> None:
-    """One line on standard error."""
-    print(f"tpsnet: {line}", file=sys.stderr)

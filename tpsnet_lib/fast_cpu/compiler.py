@@ -4,7 +4,6 @@ import functools
 import hashlib
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import numba
 import torch
 from torch import Tensor
 
-from tpsnet_lib.files import brief
+from tpsnet_lib.files import brief, warn
 
 # GNU's OpenMP comes first: on Linux it is torch's own pool of threads, and a second pool would compete for the cores.
 numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
@@ -79,7 +78,7 @@ def cache_folder() -> Path | None:
             return folder
         except OSError as error:
             reason = f"{parent}: {error.strerror}"
-    print(f"tpsnet: every process compiles its kernels anew, as they cannot be kept ({reason})", file=sys.stderr)
+    warn(f"every process compiles its kernels anew, as they cannot be kept ({reason})")
     return None
 
 
@@ -106,5 +105,5 @@ def _drop_cache(folder: Path, error: Exception) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if not _dropped:
         why = f"{type(error).__name__}: {brief(error)}"
-        print(f"tpsnet: the cache of compiled kernels, {folder}, failed and was deleted ({why})", file=sys.stderr)
+        warn(f"the cache of compiled kernels, {folder}, failed and was deleted ({why})")
     _dropped.append(folder)

@@ -9,13 +9,14 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tpsnet_lib.files import RecordError, brief, folders_whole, move_whole, naming, sha256_of, temporary
+from tpsnet_lib.files import RecordError, brief, folders_whole, move_whole, naming, temporary
 from tpsnet_lib.runs.publish import publish_record
-from tpsnet_lib.runs.record_files import SUMS, WEIGHTS
+from tpsnet_lib.runs.record_checks import read_sums
+from tpsnet_lib.runs.record_files import PARTS, SUMS, WEIGHTS, check_sums, write_sums
 from tpsnet_lib.runs.records import Record, Store, committed_folder, read_record
 
 CONTENTS = "CONTENTS"
-PARTS = {"config.json", "history.csv", "metrics.json", "provenance.json", SUMS, WEIGHTS}  # all that a record may bring
+MAY_BRING = {*PARTS, SUMS, WEIGHTS}  # all that a record may
 LARGEST = 64 * 2**20  # bytes of one file: five million numbers of four bytes are a third of it
 
 
@@ -29,10 +30,8 @@ def export_records(records: Sequence[Record], path: Path) -> None:
             raise RecordError(f"{path} exists already and is not overwritten: name another")
         for record in records:
             publish_record(record, work, weights=record.has_weights)
-        files = sorted(file for file in work.glob("*/*") if file.name in PARTS)  # no opening, and not its log
-        names = [file.relative_to(work).as_posix() for file in files]
-        listing = "".join(f"{sha256_of(file)}  {name}\n" for file, name in zip(files, names, strict=True))
-        (work / CONTENTS).write_bytes(listing.encode())
+        names = [name for name in _files(work) if Path(name).name in MAY_BRING]  # no opening, and not its log
+        write_sums(work, names, CONTENTS)
         with tarfile.open(work / "tar", "w") as tar:
             for name in (CONTENTS, *names):
                 tar.add(work / name, name, filter=_without_origin)
@@ -73,36 +72,39 @@ def import_records(path: Path, folder: Path) -> tuple[list[str], list[str]]:
 
 def _records(path: Path, work: Path) -> list[Record]:
     """The records of an archive, extracted and checked, with weights that load."""
+    work = work.resolve()
     _extract(path, work)
     try:
+        check_sums(work, sorted({*read_sums(work / CONTENTS), *_files(work)}), CONTENTS)
         records = [read_record(config.parent) for config in sorted(work.glob("*/config.json"))]
         for record in records:
             if record.has_weights:
                 record.load_model()
     except RecordError as error:  # whose files are gone when it is read
-        raise RecordError(f"{str(error).replace(str(work.resolve()), str(path))}; nothing is kept") from error
+        fault = str(error).replace(f"{work}/", "")
+        raise RecordError(
+            f"{path} is torn or altered, and nothing of it is kept ({fault}): bring it over again"
+        ) from error
     return records
 
 
+def _files(folder: Path) -> list[str]:
+    """The names of the records' files in a folder, in order."""
+    return sorted(file.relative_to(folder).as_posix() for file in folder.glob("*/*"))
+
+
 def _extract(path: Path, work: Path) -> None:
-    """The files of an archive, all of them and no others; the first that is not as listed is a `RecordError`."""
+    """The files of an archive; the first that is no part of a record is a `RecordError`."""
     try:
         with tarfile.open(path, "r:") as tar:
             for entry in tar:
                 folder, _, name = entry.name.rpartition("/")
-                is_part = entry.name == CONTENTS or (re.fullmatch(r"[0-9a-f]{12}", folder) and name in PARTS)
+                is_part = entry.name == CONTENTS or (re.fullmatch(r"[0-9a-f]{12}", folder) and name in MAY_BRING)
                 if not entry.isreg() or entry.sparse or entry.size > LARGEST or not is_part:
                     entry_name = brief(entry.name)
                     raise RecordError(f"{path} holds {entry_name}, which is no part of a record: nothing is kept")
             tar.extractall(work, filter="data")
-        listing = (work / CONTENTS).read_text("utf-8").splitlines()
-        expected = {name: digest for digest, name in (line.split("  ", 1) for line in listing)}
     except (tarfile.TarError, OSError, ValueError, LookupError, OverflowError) as error:
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise
         raise RecordError(f"{path} is torn, or no archive of records: bring it over again") from error
-    files = {file.relative_to(work).as_posix(): file for file in work.rglob("*") if file.is_file()}
-    files.pop(CONTENTS)
-    for name in sorted(expected.keys() | files.keys()):
-        if name not in files or expected.get(name) != sha256_of(files[name]):
-            raise RecordError(f"{path} is torn or altered at {name}: bring it over again")

@@ -62,7 +62,7 @@ def run_in_steps(
     """The same as `load_or_run`, errors too, with a pause after every step that is trained."""
     device = resolve_device(options.device)
     config = config.with_precision(native_precision(device))
-    work = store.checkpoint(config.id).parent
+    checkpoint = store.checkpoint(config.id)
 
     def recorded() -> Record | None:
         record = store.find(config.id)
@@ -77,7 +77,6 @@ def run_in_steps(
     with lock(store.writable / ".locks" / config.id, on_wait):
         if (record := recorded()) is not None:
             return record
-        checkpoint = store.checkpoint(config.id)
         if checkpoint.exists() and not options.resume:
             raise RecordError(f"this run was interrupted: give --resume to go on, or delete {checkpoint}")
         started = now()
@@ -92,14 +91,14 @@ def run_in_steps(
         if teachers:  # an id names a run, these sums its very weights
             origin["teachers"] = {record.id: sha256_of(record.path / WEIGHTS) for record in teachers}
         path = write_record(store.writable, config, trained, origin, keep_weights)
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(checkpoint.parent, ignore_errors=True)
         return read_record(path)
 
 
 def record_failure(
     config: RunConfig, reason: str, store: Store, root: str | Path | None, device: torch.device, started: str
 ) -> Record:
-    """Record that a run cannot be finished on a device, and why, so that no search tries it again."""
+    """The record of a run that cannot be finished on a device, written as by `write_failure`."""
     origin = provenance(device, fingerprint(config.data.dataset, root), started)
     config = config.with_precision(native_precision(device))
     return read_record(write_failure(store.writable, config, reason, origin))

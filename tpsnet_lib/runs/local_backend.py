@@ -56,12 +56,6 @@ class WorkerSettings:
     threads: int = 1  # of one worker
     ends: float | None = None  # by `time.time()`: what runs then leaves a checkpoint
     minutes: float | None = None  # from the start to `ends`
-    commit: str | None = None  # `$TPSNET_COMMIT` when a run is given to a worker, who has that of its start
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the time is up."""
-        return self.ends is not None and time.time() > self.ends
 
     def has_time_for(self, minutes: float, begun: bool = False) -> bool:
         """Whether a run that is expected to take so long may start; a tenth more than is left is let pass.
@@ -88,7 +82,6 @@ class RunOptions:
     workers: int | None = None  # by default 1, and 3 on CUDA, which they share: one alone leaves it idle at times
     minutes: float | None = None  # after which what runs leaves a checkpoint
     on_record: OnRecord | None = None  # called with each record as it is made
-    ready: Callable[[Job], bool] = lambda job: True  # whether a job may start yet; those after it wait too
 
     def results(self, jobs: Sequence[Job]) -> SearchResults:
         """The results of some jobs, of which there are none yet."""
@@ -135,7 +128,7 @@ class _LocalPool:
 
     def __init__(self, places: int, settings: WorkerSettings, options: RunOptions, results: SearchResults) -> None:
         self.waiting, self.places, self.settings = list(results.jobs), places, settings
-        self.store, self.ready, self.results = options.store, options.ready, results
+        self.store, self.results = options.store, results
         self.running: dict[Future[str], Job] = {}
         self.suspects: set[RunConfig] = set()  # ran when a worker was killed or memory lacked: each once more, alone
         self.held: dict[RunConfig, float] = {}  # which another process holds, and when each is tried again
@@ -167,17 +160,17 @@ class _LocalPool:
             self._use(submit, lambda: round_robin.step_until_one_ends(POLL_SECONDS))
 
     def _use(self, submit: Submit, ended: Callable[[], set[Future[str]]]) -> None:
+        """Start jobs in their order as they may start, and settle those that have ended, until none is left."""
         while self.waiting or self.running:
             while self.waiting and self._may_start(self.waiting[0]):
                 experiment, run = job = self.waiting[0]
                 if self.settings.has_time_for(experiment.minutes, self._begun(run.config)):
-                    settings = replace(self.settings, commit=os.environ.get("TPSNET_COMMIT"))
-                    self.running[submit(run.config, experiment.weights, settings, do_not_wait)] = job
+                    self.running[submit(run.config, experiment.weights, self.settings, do_not_wait)] = job
                 del self.waiting[0]
             for future in ended():
                 self._settle(self.running[future], future)
                 del self.running[future]
-            if self.waiting and not self.running:  # what others hold, or what is not ready
+            if self.waiting and not self.running:  # what others hold
                 time.sleep(POLL_SECONDS / 10)
             self.results.progress.report_running()
 
@@ -215,12 +208,10 @@ class _LocalPool:
         return any(checkpoint.is_file() for checkpoint in checkpoints(self.store, config))
 
     def _may_start(self, job: Job) -> bool:
-        if time.monotonic() < self.held.get(job[1].config, 0.0):
+        config, running = job[1].config, {run.config for _, run in self.running.values()}
+        if len(self.running) == self.places or time.monotonic() < self.held.get(config, 0.0):
             return False
-        if len(self.running) == self.places or not (self.settings.is_over or self.ready(job)):
-            return False
-        alone = {job[1].config, *(run.config for _, run in self.running.values())} & self.suspects
-        return not (alone and self.running)
+        return not running or self.suspects.isdisjoint({config, *running})
 
     def _sort_out(self) -> None:
         """After a worker was killed, which ends all of them: what ran goes on, unless it was alone and so to blame."""
@@ -265,8 +256,6 @@ def work_in_steps(
 ) -> Generator[None, None, str]:
     """The same, with a pause after every step. Raises `NoRoom` where memory lacks while runs go `beside_others`."""
     torch.set_num_threads(settings.threads)
-    if settings.commit is not None:
-        os.environ["TPSNET_COMMIT"] = settings.commit
     deadline = None if settings.ends is None else time.monotonic() + max(0.0, settings.ends - time.time())
     store, device, started = settings.store, resolve_device(settings.training.device), now()
     config = config.with_precision(native_precision(device))

@@ -15,6 +15,7 @@ import torch
 
 import tpsnet_lib
 from tpsnet_lib.data.cifar10 import Fingerprint
+from tpsnet_lib.device import of_processor
 from tpsnet_lib.fast_cpu.available import has_amx
 from tpsnet_lib.files import TpsnetError, project_root
 
@@ -28,17 +29,9 @@ def hardware(device: torch.device) -> str:
     """The device in words, such as `AMD EPYC, 2 cores`; AMX is named, for it doubles the speed of convolutions."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    processor = of_processor("model name") or platform.processor() or platform.machine()
     matrices = " with AMX" if has_amx() else ""
-    return f"{_processor()}, {os.cpu_count()} cores{matrices}" + (" (MPS)" if device.type == "mps" else "")
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return f"{processor}, {os.cpu_count()} cores{matrices}" + (" (MPS)" if device.type == "mps" else "")
 
 
 def commit() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tpsnet_lib.files import RecordError, folder_whole, write_whole
 from tpsnet_lib.runs import openings
-from tpsnet_lib.runs.record_files import WEIGHTS, row_sum, write_sums, write_weights
+from tpsnet_lib.runs.record_files import PARTS, WEIGHTS, row_sum, write_sums, write_weights
 from tpsnet_lib.runs.records import Record, Store, read_record, read_trials
 
 
@@ -30,7 +30,7 @@ def publish_record(record: Record, folder: Path, *, weights: bool = False) -> Pa
 
 def _copy(record: Record, target: Path, weights: bool) -> None:
     with folder_whole(target) as work:
-        for name in ("config.json", "history.csv", "metrics.json", "provenance.json"):
+        for name in PARTS:
             shutil.copyfile(record.path / name, work / name)
         if weights:
             write_weights(work / WEIGHTS, record.load_model(), record.config)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # sums are checked without torch
 
     from tpsnet_lib.train_state import TrainState
 
+PARTS = ("config.json", "history.csv", "metrics.json", "provenance.json")  # of every record
 WEIGHTS = "weights.safetensors"
 SUMS = "SHA256SUMS"
 
@@ -30,23 +31,23 @@ def row_sum(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def check_sums(folder: Path, names: Iterable[str]) -> None:
-    """Compare files with the sums written beside them; the first that differs is a `RecordError` that names it."""
-    sums = folder / SUMS
-    if not sums.is_file():
-        raise RecordError(f"{folder} is half-written: it has no {SUMS}; delete it and run it again")
-    expected = read_sums(sums)
-    for name in names:
+def check_sums(folder: Path, names: Iterable[str] = (), listing: str = SUMS) -> None:
+    """Compare files, by default all that are listed, with the sums written beside them; the first that differs is a
+    `RecordError` that names it."""
+    if not (folder / listing).is_file():
+        raise RecordError(f"{folder} is half-written: it has no {listing}; delete it and run it again")
+    expected = read_sums(folder / listing)
+    for name in names or expected:
         if not (folder / name).is_file():
             raise RecordError(f"{folder / name} is missing: the record is not whole")
         if expected.get(name) != sha256_of(folder / name):
-            raise RecordError(f"{folder / name} is altered: its SHA-256 is not the one in {SUMS}")
+            raise RecordError(f"{folder / name} is altered: its SHA-256 is not the one in {listing}")
 
 
-def write_sums(folder: Path) -> None:
-    """Write the sums of all files that lie directly in a folder."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != SUMS)
-    write_whole(folder / SUMS, "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names))
+def write_sums(folder: Path, names: Iterable[str] = (), listing: str = SUMS) -> None:
+    """Write the sums of files, by default all that lie directly in a folder."""
+    names = names or sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != listing)
+    write_whole(folder / listing, "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names))
 
 
 def write_record(

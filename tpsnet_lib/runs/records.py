@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tpsnet_lib.config import RunConfig, parse
 from tpsnet_lib.files import ConfigError, RecordError, brief, project_root, read_json, read_text, sweep
 from tpsnet_lib.runs.record_checks import WAY_OUT, checked_curve, checked_metrics, checked_provenance, read_history
-from tpsnet_lib.runs.record_files import SUMS, WEIGHTS, check_sums, row_sum
+from tpsnet_lib.runs.record_files import PARTS, SUMS, WEIGHTS, check_sums, row_sum
 
 if TYPE_CHECKING:  # records are listed without torch
     import torch
@@ -209,7 +209,7 @@ def read_record(path: Path) -> Record:
 
 @functools.lru_cache(maxsize=4096)
 def _read_record(path: Path, modified: int) -> Record:
-    check_sums(path, ["config.json", "history.csv", "metrics.json", "provenance.json"])
+    check_sums(path, PARTS)
     content = read_json(path / "config.json")
     if not isinstance(content, dict):
         raise RecordError(f"{path / 'config.json'} is {brief(content)}, no mapping: {WAY_OUT}")

@@ -1,12 +1,10 @@
 """Runs of one process that take turns on a device, a step each."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Generator
 from concurrent.futures import Future
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 
@@ -32,7 +30,7 @@ class RoundRobin(Generic[Result]):
         if captured_step.can_capture(device):
             self.streams = [torch.cuda.Stream() for _ in range(places)]  # type: ignore[no-untyped-call]
 
-    def __enter__(self) -> RoundRobin[Result]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

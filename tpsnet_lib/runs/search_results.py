@@ -1,11 +1,10 @@
 """What a search has come to: its records, the jobs that could not be finished, and lines about the running ones."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Self
 
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.files import Interrupted, TpsnetError
@@ -77,7 +76,7 @@ class SearchResults:
         self.records: list[Record] = []
         self.unfinished: list[str] = []
 
-    def __enter__(self) -> SearchResults:
+    def __enter__(self) -> Self:
         self.progress.bar.__enter__()
         return self
 

@@ -82,7 +82,8 @@ def parse_space(name: str, tree: Mapping[str, Any]) -> Space:
         if variable not in {*_SHAPE, *_MODEL, *_TRAIN}:
             known = way_to(str(variable), [*_SHAPE, *sorted((_MODEL | _TRAIN) - {*_SHAPE})])
             raise ConfigError(f"space {name}: {str(variable)[:QUOTED]} is not a variable that can be drawn: {known}")
-        _check_dimension(f"space {name}: {variable}", dimension, *_LIMITS.get(variable, (-math.inf, math.inf)))
+        if fault := _fault(variable, dimension):
+            raise ConfigError(f"space {name}: {variable} is {brief(dimension)}: {fault}")
         for choice in dimension if isinstance(dimension, list) and variable in _TRAIN else ():
             if isinstance(choice, str):  # a name that is not known would never be drawn, without a word
                 parse({"train": {variable: choice}})
@@ -93,28 +94,25 @@ def parse_space(name: str, tree: Mapping[str, Any]) -> Space:
     return Space(name, variables, tuple(each), parameters, macs)
 
 
-def _check_dimension(name: str, dimension: Any, low: float, high: float) -> None:
-    """Refuse what `_draw` could not draw from, and numbers out of range where there is one."""
+def _fault(variable: str, dimension: Any) -> str:
+    """Why `_draw` cannot draw a variable from a dimension, or would draw what is out of its range; else empty."""
+    low, high = _LIMITS.get(variable, (-math.inf, math.inf))
     limited, kind, values = high < math.inf, "", dimension
     if dimension == "fits" and not limited:
-        return
+        return ""
     if isinstance(dimension, Mapping) and len(dimension) == 1:
         ((kind, values),) = dimension.items()
-    fault = ""
     if kind not in ("", "int", "uniform", "log") or not isinstance(values, (list, tuple)) or not values:
-        fault = "give choices, or {int|uniform|log: [low, high]}"
-    elif (kind or limited) and not all(map(_is_number, values)):
-        fault = "give numbers"
-    elif kind and not (len(values) == 2 and values[0] <= values[1]):
-        fault = f"give {{{kind}: [low, high]}}"
-    elif limited and not all(low <= value <= high for value in values):
-        fault = f"give numbers from {low} to {high}"
-    elif (kind == "int" or name.endswith("layers")) and not all(isinstance(value, int) for value in values):
-        fault = "give whole numbers"
-    elif kind == "log" and values[0] <= 0:
-        fault = "give numbers above 0"
-    if fault:
-        raise ConfigError(f"{name} is {brief(dimension)}: {fault}")
+        return "give choices, or {int|uniform|log: [low, high]}"
+    if (kind or limited) and not all(map(_is_number, values)):
+        return "give numbers"
+    if kind and not (len(values) == 2 and values[0] <= values[1]):
+        return f"give {{{kind}: [low, high]}}"
+    if limited and not all(low <= value <= high for value in values):
+        return f"give numbers from {low} to {high}"
+    if (kind == "int" or variable == "layers") and not all(isinstance(value, int) for value in values):
+        return "give whole numbers"
+    return "give numbers above 0" if kind == "log" and values[0] <= 0 else ""
 
 
 def _is_number(value: Any) -> bool:
@@ -211,15 +209,11 @@ def _config(values: Mapping[str, Any], base: Mapping[str, Any], space: Space) ->
     train = {name: values[name] for name in values if name in _TRAIN}
     tree = merged(base, {"model": _model(values), "train": train})
     try:  # the network alone first: most draws end here, over the budget
-        return parse(tree) if _fits(parse({"model": tree["model"]}).model, space) else None
+        model = parse({"model": tree["model"]}).model
+        over = count_parameters(model) > space.parameters or (space.macs and count_macs(model) > space.macs)
+        return None if over else parse(tree)
     except ConfigError:
         return None  # such as a kernel that is even: no member of the family
-
-
-def _fits(model: ModelConfig, space: Space) -> bool:
-    if space.macs and count_macs(model) > space.macs:
-        return False
-    return count_parameters(model) <= space.parameters
 
 
 def drawn_values(config: RunConfig) -> dict[str, Any]:

@@ -220,7 +220,6 @@ def score(record: Record, *, root: str | Path | None = None, device: str = "auto
 
 
 def _scores(logits: Tensor, dataset: str, root: str | Path | None) -> dict[str, Any]:
-    """The scores of logits of the test images."""
     labels = load_test(dataset, root).labels
     correct, probabilities = logits.argmax(1) == labels, logits.softmax(1)
     scores = {

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.files import project_root, write_whole
+from tpsnet_lib.files import project_root, warn, write_whole
 from tpsnet_lib.runs.experiments import Experiment, Run, collect
 from tpsnet_lib.runs.records import Record, Store, flat_fields
 from tpsnet_lib.runs.search_space import drawn_values
@@ -69,7 +69,7 @@ class Mirror(contextlib.AbstractContextManager["Mirror"]):
                 next_mode = "offline" if self.mode == "online" and not missing else "off"
                 way_out = f"runs are kept in {self.folder}" if next_mode == "offline" else "going on without it"
                 line = (reason or type(error).__name__).splitlines()[0]
-                print(f"tpsnet: --wandb {self.mode}: {line}: {way_out}", file=sys.stderr)
+                warn(f"--wandb {self.mode}: {line}: {way_out}")
                 self.mode, self.run, self.sent = next_mode, None, 0
                 with contextlib.suppress(Exception):
                     sys.modules["wandb"].teardown(exit_code=1)  # it lets go of the run's id
