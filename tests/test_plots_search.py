@@ -138,7 +138,7 @@ def importances(low: float) -> list[Importance]:
     return [Importance("lr", share(0.4, low, 0.5)), Importance(NOISE, share(0.05, 0.02, 0.1))]
 
 
-@pytest.mark.parametrize(("low", "caption"), [(0.3, "The learning rate matters most"), (0.08, "No variable")])
+@pytest.mark.parametrize(("low", "caption"), [(0.3, "the learning rate matters most"), (0.08, "No variable")])
 def test_importance_is_a_bar_a_variable_and_its_caption_asks_the_noise(
     crowd: list[Trial], low: float, caption: str
 ) -> None:

@@ -128,15 +128,14 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
             for value in group.accuracies
         ]
     )
-    depths = sorted({int(blocks) for table in (live, past) if len(table) for blocks in table["blocks"]})
     for ax, table, label in (
         (axes[0], live, "training loss, live"),
         (axes[1], past, "validation accuracy (%), records"),
     ):
         ax.set(xlabel="blocks in each of 3 layers, B", ylabel=label)
         if len(table):
+            depths = sorted(set(table["blocks"]))
             _points(ax, table, "blocks", log=ax is axes[0], hue="kind", palette=COLOURS, order=depths)
-            ax.set_xlim(-0.5, len(depths) - 0.5)  # one axis for both panels, though they hold different depths
             ax.set(xlabel="blocks in each of 3 layers, B", ylabel=label)
     if axes[1].get_legend():
         axes[1].get_legend().remove()  # that of the other panel serves both

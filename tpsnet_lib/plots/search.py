@@ -210,7 +210,11 @@ def importance_bars(trials: Sequence[Trial], ranked: Sequence[Importance]) -> Fi
     ax.set_xlim(left=0)
     noise = max((each.share.high for each in ranked if each.variable == NOISE), default=0.0)
     clear = ranked[0].variable != NOISE and ranked[0].share.low > noise
-    first = f"The {names[0]} matters most" if clear else "No variable stands clearly above random numbers"
+    first = (
+        f"Within the ranges that were drawn, the {names[0]} matters most"
+        if clear
+        else "No variable stands clearly above random numbers"
+    )
     caption = (
         f"{first}. fANOVA importance, with 95% intervals over resamples of {len(trials)} trials. Grey: a column of"
         " random numbers; a variable whose interval is not above the grey one's cannot be told from chance."
