@@ -136,7 +136,7 @@ def test_what_the_first_openings_lacked_is_read_from_the_log() -> None:
 
 def test_each_test_of_the_claims_leads_to_its_records() -> None:
     rows = judge.judge_claims(Store(committed_folder()))
-    soup = BeautifulSoup(landing._claims(rows, {}), "html.parser")
+    soup = BeautifulSoup(landing._claims(rows, [], {}), "html.parser")
     links = soup.select("table tbody td a[href^='#test-']")
     assert len(links) == sum(row.n > 0 for row in rows)
     for link in links:

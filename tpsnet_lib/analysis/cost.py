@@ -13,13 +13,11 @@ from typing import Any
 
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.config import IMAGE_SIZE, MEMBERS, ModelConfig, RunConfig
-from tpsnet_lib.data.datasets import split
 from tpsnet_lib.files import DataError, brief, project_root, read_text
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.experiments import load_experiment
-from tpsnet_lib.runs.records import Record, Store, default_store, read_record
+from tpsnet_lib.runs.records import Record, Store, read_record
 
-FLOPS_OF_A_PREDICTION = 2  # a multiply-accumulate
 FLOPS_PER_MAC = 6  # a multiplication and an addition, once forward and twice backward (to the inputs, to the weights)
 
 
@@ -30,21 +28,6 @@ def training_flops(config: RunConfig, images: float) -> float:
     small = min(1.0, recipe.small_epochs / recipe.epochs)
     area = (recipe.small_size / IMAGE_SIZE) ** 2
     return FLOPS_PER_MAC * count_macs(config.model) * images * (1 - small * (1 - area)) * (2 if recipe.asam else 1)
-
-
-def run_flops(config: RunConfig) -> float:
-    """Floating-point operations of a whole run, of all its epochs, images and copies of them, with its teacher's."""
-    data = config.data
-    fitted, held_out = map(len, split(data.dataset))
-    images = data.train_size or (fitted + held_out if data.fit_on == "all" else fitted)
-    images_seen = config.train.epochs * images * config.train.copies
-    return training_flops(config, images_seen) + FLOPS_OF_A_PREDICTION * _teacher_macs(config) * images_seen
-
-
-def _teacher_macs(config: RunConfig) -> int:
-    """Multiply-accumulates of one image in all networks that are learned from, those whose records are here."""
-    teachers = [default_store().find(run_id) for run_id in config.train.teacher]
-    return sum(count_macs(teacher.config.model) for teacher in teachers if teacher is not None)
 
 
 def fresh_store(folder: str | Path | None = None) -> Store:

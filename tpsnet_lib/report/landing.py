@@ -38,10 +38,11 @@ def sections(
     recipes = final_records(store)
     rows = judge.judge_claims(store)
     earlier = limitations.earlier_rules(store, rows)
+    late = limitations.only_by_new_rules(rows, earlier)
     parts = [
-        Section("The answer", _answer(recipes, rows, store, limitations.only_by_new_rules(rows, earlier)), "answer"),
+        Section("The answer", _answer(recipes, rows, store, late), "answer"),
         *([Section("The network described", _winner(recipes), "winner")] if recipes else []),
-        Section("The original's claims, tested", _claims(rows, names or {}), "claims"),
+        Section("The original's claims, tested", _claims(rows, late, names or {}), "claims"),
         Section("Three mistakes of the original, and their size", _mistakes(store, names or {}), "mistakes"),
         Section(
             "Limitations",
@@ -76,7 +77,7 @@ def _answer(recipes: Sequence[Final], rows: Sequence[judge.Row], store: Store, l
 def _winner(recipes: Sequence[Final]) -> str:
     """The drawing, the layers, the recipe in words and the learning curve of the leading network."""
     final = leading(recipes)[0]
-    run, record = final.run, final.counted[0]
+    run, record = final.run, (final.held_out or final.counted)[0]  # whose curve has validation images, if any has
     layers = [
         {
             "part": row.name,
@@ -90,7 +91,8 @@ def _winner(recipes: Sequence[Final]) -> str:
     columns = list(layers[0])
     recipe = [row | {"source": _linked(row["source"])} for row in recipe_glossary.in_words(run)]
     length = f"{run.train.epochs:g} epochs of {'all training images' if run.data.fit_on == 'all' else 'the split'}"
-    curve = elements.figure(training.learning_curves(record, record.metrics.get("n", 0))) if record.curve else ""
+    images = record.config.data.validation_size or VALIDATION_IMAGES
+    curve = elements.figure(training.learning_curves(record, images)) if record.curve else ""
     ingredients = ", ".join(row["ingredient"] for row in recipe)
     terms = " SE is squeeze-and-excitation." if run.model.squeeze else ""
     if run.model.block == "preact":
@@ -151,12 +153,12 @@ def _linked(text: str) -> str | Markup:
 # Claims, mistakes, limitations --------------------------------------------------------------------------------------
 
 
-def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
+def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     """A line a test, its verdict first; the original's words, grounds and records are folded."""
     smallest = f"{100 * stats.SMALLEST_EFFECT:.0f} point, unless the test names another"
     about = (
         f"{judge.describe_table(rows)} The smallest effect that matters is {smallest} ({100 * SMALLEST_GAIN:g} beside"
-        " published accuracies). The intervals are unadjusted: one far from 0 may settle nothing."
+        " published accuracies). An interval is of its test alone; p and verdict are of all together."
     )
     rule = (
         "Each difference is asked three questions, and each answer needs a p of its own of at most"
@@ -167,7 +169,7 @@ def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     )
     lines = [
         {
-            "verdict": elements.verdict(row.verdict),
+            "verdict": elements.verdict(row.verdict) + "†" * (row.name in {each.name for each in late}),
             "tested": f"({row.claim}) {row.short}" + f" ({'; '.join(row.others)})" * bool(row.others),
             "difference": elements.test_link(row, row.difference),
             "adjusted p": f"{row.p:.2g}" if row.p >= 0.001 else "< 0.001",
@@ -179,11 +181,15 @@ def _claims(rows: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     waiting = ", ".join(dict.fromkeys(f"({row.claim})" for row in rows if not row.n))
     caption = "What the tests of the original's claims (a) to (j) say, of networks and runs of at most this size."
     caption += f" Some tests of {waiting} are pending." * bool(waiting)
+    caption += " †: settled only by rules that were chosen after the first data." * bool(late)
     table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p", "parameters; steps"], caption)
     summary = "<summary>The tests in full, the original's words, grounds and records</summary>"
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
     how = f'<details class="folded"><summary>How a verdict is made</summary><p>{_emphasis(rule)}</p></details>'
     return f"<p>{about}</p>{table}{how}{details}"
+
+
+VALIDATION_IMAGES = 5_000  # of CIFAR-10's split, where a run keeps all of them out
 
 
 MISTAKES = {  # what the original did, and what our records say of it
