@@ -47,7 +47,7 @@ def confusion_matrix(counts: Tensor, names: Sequence[str], record: Record) -> Fi
         return fig
 
     errors = np.where(diagonal, 0, table)
-    label, taken = np.unravel_index(errors.argmax(), errors.shape)
+    label, taken = divmod(int(errors.argmax()), errors.shape[1])
     return describe(
         draw(6.4, ", "),
         caption=f"The most frequent error is {names[label]} → {names[taken]} ({errors.max():,} times); the stronger the"
