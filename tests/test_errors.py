@@ -260,10 +260,11 @@ def test_what_chance_and_the_smallest_effect_say_is_told_apart():
 
 
 def test_a_least_sure_bin_that_moves_away_from_its_accuracy_is_said():
-    def bins(confidence):
-        return pd.DataFrame({"confidence": [confidence, 0.99], "accuracy": [stats.proportion(67, 100)] * 2})
+    def bins(confidence, surest=0.67):
+        return pd.DataFrame({"confidence": [confidence, surest], "accuracy": [stats.proportion(67, 100)] * 2})
 
-    assert "67%, further from it" in errors.least_sure_bin(bins(0.6), bins(0.83))
+    assert errors.least_sure_bin(bins(0.6), bins(0.83)).endswith("67%, further from it.")
+    assert "67%, further from it, which the ECE hides" in errors.least_sure_bin(bins(0.6, surest=0.99), bins(0.83))
     assert "67%, nearer to it" in errors.least_sure_bin(bins(0.83), bins(0.6))
 
 

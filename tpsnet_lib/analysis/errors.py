@@ -190,10 +190,15 @@ def least_sure_bin(before: pd.DataFrame, after: pd.DataFrame) -> str:
     A table has a row a bin, the least sure first: `confidence`, and `accuracy`, an `Estimate`."""
     ends = [(table.confidence.iloc[0], table.accuracy.iloc[0].value) for table in (before, after)]
     (sure, right), (then, right_then) = ends
+    before_all, after_all = (
+        sum(abs(row.confidence - row.accuracy.value) * row.accuracy.n for row in table.itertuples())
+        for table in (before, after)
+    )
+    hidden = ", which the ECE hides" * (after_all < before_all)
     worse = abs(then - right_then) > abs(sure - right)
     return (
         f"In the least sure bin the mean confidence was {sure:.0%} at an accuracy of {right:.0%}; with the temperature"
-        f" it is {then:.0%} at {right_then:.0%}, {'further from it, which the ECE hides' if worse else 'nearer to it'}."
+        f" it is {then:.0%} at {right_then:.0%}, {f'further from it{hidden}' if worse else 'nearer to it'}."
     )
 
 
