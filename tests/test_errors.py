@@ -217,7 +217,7 @@ def test_wrong_and_nonsense_answers_get_a_line_and_worked_solutions_are_right(na
 def findings(given: torch.Tensor, other: torch.Tensor, record: Record) -> dict[str, list[str]]:
     """What the cells that need no network say of one network's logits beside another seed's, by the tag of a cell."""
     found = room(given, record)
-    found["errors"] = SimpleNamespace(logits_by_seed=lambda *a: {0: given, 1: other})
+    found["errors"] = SimpleNamespace(**{**vars(errors), "logits_by_seed": lambda *a: {0: given, 1: other}})
     for name in ("risk at a coverage", "accuracy on new images", "ensemble"):
         exec(tasks.worked_sections()[name], found)
     missed = (~found["correct"]).nonzero()[:, 0]
@@ -242,6 +242,44 @@ def test_every_finding_turns_when_two_networks_change_places(tiny_record):
             assert sentences != after[name], name
     assert before["finding-seeds"] == after["finding-seeds"]
     assert before["finding-seeds"] != findings(GOOD, GOOD + POOR, tiny_record)["finding-seeds"]
+
+
+# Sentences
+
+
+def test_what_chance_and_the_smallest_effect_say_is_told_apart():
+    def gain(low, high):
+        return stats.Estimate((low + high) / 2, low, high, 100, "images")
+
+    assert errors.chance(gain(0.0035, 0.0064)) == (
+        "more than chance (its interval lies above 0), but less than the point that matters here"
+    )
+    assert errors.chance(gain(0.005, 0.02)) == "more than chance (its interval lies above 0)"
+    assert errors.chance(gain(-0.02, -0.005)) == "more than chance (its interval lies below 0)"
+    assert "no more than chance" in errors.chance(gain(-0.001, 0.002))
+
+
+def test_a_least_sure_bin_that_moves_away_from_its_accuracy_is_said():
+    def bins(confidence, surest=0.67):
+        return pd.DataFrame({"confidence": [confidence, surest], "accuracy": [stats.proportion(67, 100)] * 2})
+
+    assert errors.least_sure_bin(bins(0.6), bins(0.83)).endswith("67%, further from it.")
+    assert "67%, further from it, which the ECE hides" in errors.least_sure_bin(bins(0.6, surest=0.99), bins(0.83))
+    assert "67%, nearer to it" in errors.least_sure_bin(bins(0.83), bins(0.6))
+
+
+def test_the_surest_images_are_held_against_the_rest_of_the_surest_half():
+    for few, half, words in ((0.2, 0.02, "worse than"), (0.0, 0.02, "better than"), (0.012, 0.012, "not shown to")):
+        risks = {0.05: few, 0.5: half, 0.9: 0.03}
+        assert f"they are {words}" in errors.surest(risks.__getitem__, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("smaller", "end"), [(0, "does not describe this network."), (3, "fits these at most."), (12, "fits all of them.")]
+)
+def test_blocks_whose_branch_is_the_smaller_are_counted(smaller, end):
+    assert f"{smaller} of 12" in errors.refines(smaller, 12)
+    assert errors.refines(smaller, 12).endswith(end)
 
 
 # The size of skips and branches

@@ -179,8 +179,11 @@ def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(monkeypatc
     monkeypatch.setattr(tasks, "notebook_names", lambda: room)
     step = asked["training step"]
     step.check(without("optimizer.zero_grad()"))
-    assert "Value 3 of 3 is the first that differs" in said[-1]
-    assert "3: old gradients" in said.pop()
+    assert "The third loss is wrong: gradients of the step before were not cleared." in said.pop()
+    step.check(without("optimizer.step()"))
+    assert "The second loss is wrong: the weights were not moved" in said.pop()
+    step.check(without("logits = network(inputs)", "logits = network(inputs).softmax(1)"))
+    assert "The first loss is wrong: the loss takes logits" in said.pop()
     for wrong in ("return loss", "pass"):  # a tensor with a gradient, and a forgotten return
         step.check(without("return loss.item()", wrong))
         assert "**Not yet.** It returns no number: end with return loss.item()." in said.pop()
@@ -188,6 +191,9 @@ def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(monkeypatc
     assert said.pop().startswith(tasks.NOT_ANSWERED)
     asked["cosine schedule"].check(lambda share: (1 + math.cos(math.pi * share)) / 2)
     assert "use torch.cos" in said.pop()
+    for answer, line in ((13, "13 is too small"), (14, "Right"), (15, "Right"), (17, "17 is too large")):
+        asked["seeds"].check(answer)
+        assert line in said.pop()
 
 
 def test_bytes_given_to_cdist_in_chapter_01_are_told_to_become_floats(monkeypatch: pytest.MonkeyPatch) -> None:

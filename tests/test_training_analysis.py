@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +58,35 @@ def test_an_ingredient_brings_what_the_whole_has_more_than_the_row_without_it() 
     assert [round(row.brings.value, 6) for row in rows[1:]] == [0.1, -0.01]
     assert rows[0].brings.n == 0
     assert rows[0].group.estimate.value == pytest.approx(0.71)
+
+
+def test_a_row_names_its_ingredient_and_what_stands_in_its_place() -> None:
+    rows = {row.label: row for row in declared_rows()}
+    assert rows["logits not scaled down"].title == "logit scale: off"
+    assert rows["ReLU, not GELU"].title == "GELU: ReLU"
+    assert rows["no warm-up"].title == "warm-up: off"
+    assert rows["average-pool head, not max"].title == "average-pool head, not max", "the glossary has no word for it"
+    assert len({row.title for row in rows.values()}) == len(rows)
+
+
+def test_another_optimizer_counts_at_its_best_rate_and_brings_at_most_that_if_no_larger_one_was_tried() -> None:
+    slow, fast = "Nesterov SGD at a rate of 0.2, not Muon", "Nesterov SGD at a rate of 0.4, not Muon"
+    for better, rates in ((fast, {slow: "other", fast: "largest"}), (slow, {slow: "best", fast: "other"})):
+        rows = {row.label: row for row in declared_rows({better: 0.65})}
+        assert {label: rows[label].rate for label in rates} == rates
+        assert rows["no cutout"].rate == ""
+        assert rows[better].size.startswith("at most +5.0 points") == (better == fast)
+
+
+def declared_rows(accuracies: Mapping[str, float] = {}) -> list[training.AblationRow]:
+    """The rows of the declared ablation with made-up accuracies: 70% for the whole recipe, else 60%."""
+    runs = load_experiment("ablation").runs
+    scores = {runs[0].label: 0.7, **accuracies}
+    pairs = []
+    for run in runs:
+        measured = {"validation_accuracy": scores.get(run.label, 0.6) + 0.001 * run.config.seed, "seconds": 1.0}
+        pairs.append((run, Record(Path("nowhere"), run.config, measured, {}, ())))
+    return training.ablation(pairs)
 
 
 def test_the_interval_has_the_spread_of_all_rows() -> None:

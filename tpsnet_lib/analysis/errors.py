@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from tpsnet_lib import metrics
+from tpsnet_lib import metrics, stats
 from tpsnet_lib.analysis.final_runs import best_by_validation, finals, rank_records, role
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import ImageSet, class_names, load_test
@@ -24,6 +24,7 @@ from tpsnet_lib.runs.load_or_run import load_or_run
 from tpsnet_lib.runs.openings import before_the_rule
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.test_set import find_test, open_test, score
+from tpsnet_lib.stats import Estimate
 
 BASELINE = "classroom"  # the experiment whose network errors under corruptions are compared with
 
@@ -167,6 +168,69 @@ def baseline(record: Record, store: Store) -> tuple[Record, ResNet] | None:
             with contextlib.suppress(RecordError):
                 return other, other.load_model(resolve_device("auto"))
     return None
+
+
+# Sentences about results --------------------------------------------------------------------------------------------
+
+
+def chance(gain: Estimate) -> str:
+    """What the interval of a difference says of chance, and of the point that matters in notebook 05, in words."""
+    if not gain.has_interval:
+        return "not measured against chance"
+    if gain.low <= 0 <= gain.high:
+        return "no more than chance can bring (its interval includes 0)"
+    small = max(abs(gain.low), abs(gain.high)) < stats.SMALLEST_EFFECT
+    side = "above" if gain.low > 0 else "below"
+    return f"more than chance (its interval lies {side} 0)" + ", but less than the point that matters here" * small
+
+
+def least_sure_bin(before: pd.DataFrame, after: pd.DataFrame) -> str:
+    """What a temperature does to the bin of the lowest confidence, which the mean over all bins hides, in a sentence.
+
+    A table has a row a bin, the least sure first: `confidence`, and `accuracy`, an `Estimate`."""
+    ends = [(table.confidence.iloc[0], table.accuracy.iloc[0].value) for table in (before, after)]
+    (sure, right), (then, right_then) = ends
+    before_all, after_all = (
+        sum(abs(row.confidence - row.accuracy.value) * row.accuracy.n for row in table.itertuples())
+        for table in (before, after)
+    )
+    hidden = ", which the ECE hides" * (after_all < before_all)
+    worse = abs(then - right_then) > abs(sure - right)
+    return (
+        f"In the least sure bin the mean confidence was {sure:.0%} at an accuracy of {right:.0%}; with the temperature"
+        f" it is {then:.0%} at {right_then:.0%}, {f'further from it{hidden}' if worse else 'nearer to it'}."
+    )
+
+
+def surest(risk: Callable[[float], float], n: int) -> str:
+    """The error on the surest 90%, 50% and 5% of n images, and whether the last are better than the others of the
+    surest half, in a sentence. `risk`: the error by the share of the images that is answered."""
+    half, few = max(1, round(0.5 * n)), max(1, round(0.05 * n))
+    missed, missed_few = round(half * risk(0.5)), round(few * risk(0.05))
+    apart = stats.proportion_difference(missed_few, few, missed - missed_few, half - few)
+    better = "better than" if apart.high < 0 else "worse than" if apart.low > 0 else "not shown to differ from"
+    return (
+        f"Its error is **{risk(0.9):.1%}** on the surest 90% of the images and {missed / half:.1%} on the surest half."
+        f" Of the surest {few:,} it misses {missed_few} ({missed_few / few:.1%}): "
+        f"they are {better} the rest of that half."
+    )
+
+
+def refines(smaller: int, blocks: int) -> str:
+    """In how many of the blocks with a skip the branch is smaller than it, and whether the picture of many shorter
+    networks fits, in a sentence."""
+    fits = {0: "does not describe this network", blocks: "fits all of them"}.get(smaller, "fits these at most")
+    return (
+        f"In **{smaller} of {blocks}** blocks the branch is smaller than the skip: the picture of many shorter networks"
+        f" {fits}."
+    )
+
+
+def loses_less(less: Estimate) -> str:
+    """By how much more the corruptions cost the network of `BASELINE`, with the verdict, in a sentence."""
+    verdict = stats.verdict(less, stats.SMALLEST_EFFECT)
+    cost = f"Their cost to the `{BASELINE}` network is higher by {less:points}."
+    return f'{cost} "Ours loses less on average": **{verdict}**.'
 
 
 # Inside a network ---------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -27,6 +28,18 @@ def start(config: RunConfig) -> tuple[ResNet, torch.optim.Optimizer]:
     return network, optim.optimizer(network, config.train)
 
 
+STEP_FAULTS = {  # of three training steps on one batch: the loss that differs first -> the fault that is likely
+    "-1 instead": "It returns no number: end with return loss.item().",
+    "Value 1": "The first loss is wrong: the loss takes logits, without a softmax before it.",
+    "Value 2": "The second loss is wrong: the weights were not moved as the first gradients say.",
+    "Value 3": "The third loss is wrong: gradients of the step before were not cleared.",
+}
+STEP_HINTS = (
+    "The four parts in their order: forward, loss, backward (clear, then compute), update.",
+    "The calls: network(inputs), F.cross_entropy, optimizer.zero_grad(), loss.backward(), optimizer.step().",
+)
+
+
 @dataclass(frozen=True)
 class AblationRow:
     """A row of an ablation: the whole recipe without one ingredient.
@@ -39,11 +52,34 @@ class AblationRow:
     ingredients: tuple[str, ...]  # what the row lacks, in the words of the glossary
     verdict: str = ""  # on "the ingredient helps", those of all rows adjusted together by Holm's method
     harms: bool = False  # whether "the recipe is better without it" holds, all rows' differences from 0 adjusted (Holm)
+    rate: str = ""  # of another optimizer: "best", "largest" (the best, and no larger one was tried), or "other"
 
     @property
     def label(self) -> str:
         """What the row is called in its experiment."""
         return self.group.label
+
+    @property
+    def name(self) -> str:
+        """The ingredients in words, the label where the glossary has none; of several the one that the label names."""
+        named = [word for word in self.ingredients if word in self.label]
+        return " and ".join(named or self.ingredients) or self.label
+
+    @property
+    def size(self) -> str:
+        """What the ingredient brings, in words: at most that where a rate beyond those tried might lose less."""
+        if self.rate != "largest":
+            return f"{self.brings:points}"
+        used = self.group.config.train
+        return (
+            f"at most {self.brings:points}, because {used.optimizer.upper()} is best at the largest rate, {used.lr:g}"
+        )
+
+    @property
+    def title(self) -> str:
+        """The ingredient and what stands in its place: `dirac: Kaiming` of the label `Kaiming, not dirac`."""
+        instead, parted, _ = re.split(r"(, (?:not|none) |$)", self.label, maxsplit=1)
+        return self.label if not self.ingredients else f"{self.name}: {instead if parted else 'off'}"
 
 
 def ablation(pairs: Pairs) -> list[AblationRow]:
@@ -66,8 +102,21 @@ def ablation(pairs: Pairs) -> list[AblationRow]:
     for group in sorted(changed, key=lambda group: -brings[group.label].value):
         ingredients, label = recipe_glossary.left_out(whole.config, group.config), group.label
         settled = helps[label].verdict, harms[label].verdict == stats.HOLDS
-        rows.append(AblationRow(group, brings[label], tuple(ingredients), *settled))
+        rows.append(AblationRow(group, brings[label], tuple(ingredients), *settled, rate=_rate(group, changed, whole)))
     return rows
+
+
+def _rate(group: Group, rows: Sequence[Group], whole: Group) -> str:
+    """How the learning rate of another optimizer than the whole recipe's did among those that were tried; empty if the
+    optimizer is the same."""
+    used = group.config.train.optimizer
+    if used == whole.config.train.optimizer:
+        return ""
+    tried = [row for row in rows if row.config.train.optimizer == used]
+    if group is not max(tried, key=lambda row: row.estimate.value):
+        return "other"
+    rates = {row.config.train.lr for row in tried}
+    return "largest" if len(rates) > 1 and group.config.train.lr == max(rates) else "best"
 
 
 def best_rate_at_the_end(rows: Sequence[AblationRow]) -> float | None:

@@ -126,7 +126,7 @@ def ablation(rows: Sequence[AblationRow]) -> Figure:
         ylabel="",
         title="What it costs to change one ingredient back",
     )
-    axes.tick_params(axis="y", labelsize=8)
+    axes.set_yticks(range(len(parts)), [row.title for row in parts], fontsize=8)
     axes.legend(title=None, loc="lower right", fontsize=8)
     run, size = whole.group.config.train, whole.group.config.data.train_size
     names = {effect: [label for label in labels if effects[label] == effect] for effect in order}
@@ -139,7 +139,7 @@ def ablation(rows: Sequence[AblationRow]) -> Figure:
         " ingredients carry the recipe. Bars are 95% intervals with the spread of all rows; the band is one point."
         f"{end}",
         alt=f"Points of accuracy that each of {len(parts)} ingredients brings, with intervals. {counts}.",
-        records={row.label: row.group.records for row in rows},
+        records={row.title: row.group.records for row in rows},
     )
 
 
