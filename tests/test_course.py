@@ -317,6 +317,10 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         (tasks.number(18_874_368), (18, 874, 368), "write `18874368`."),
         (tasks.names({"crop"}, known=["flip", "crop"]), [], "Not answered yet."),
         (tasks.names({"flip", "crop"}, known=["flip", "crop"]), "flip", "1 more is missing"),
+        (tasks.ranges(["blocks"], str, "{}"), {"bloks": [1]}, "'bloks' is not known: did you mean 'blocks'?"),
+        (tasks.ranges(["blocks"], str, "{}"), {"width": [1]}, "`blocks` is missing"),
+        (tasks.ranges(["blocks"], str, "{}"), {"blocks": {"int": [8, 1]}}, "low end 8 is above the high end 1"),
+        (tasks.ranges(["blocks"], lambda each: "Too few.", "{}"), {"blocks": {"int": [1, 8]}}, "Too few."),
         (tasks.function(doubled, torch.ones(3)), lambda values: values[:2], "shape [2]; expected is [3]"),
         (tasks.function(doubled, torch.ones(3)), lambda values: 3 * values, "For the input [1, 1, 1]: Value 1 of 3 is"),
         (

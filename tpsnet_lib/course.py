@@ -36,7 +36,7 @@ from tpsnet_lib.plots import style
 from tpsnet_lib.plots.style import finding
 from tpsnet_lib.profiles import check_parameters
 from tpsnet_lib.runs.records import Store, default_store, local_folder
-from tpsnet_lib.tasks import Slip, function, hide_solutions, module, names, notebook_names, number, task
+from tpsnet_lib.tasks import Slip, function, hide_solutions, module, names, notebook_names, number, ranges, task
 
 __all__ = [
     "Lab",
@@ -53,6 +53,7 @@ __all__ = [
     "number",
     "open_lab",
     "predict",
+    "ranges",
     "task",
 ]
 

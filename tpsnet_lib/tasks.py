@@ -107,7 +107,7 @@ class Task:
 
 
 def task(name: str, check: Check, hints: Sequence[str] = (), solution: Any = None) -> Task:
-    """An exercise by name; `check` says what is wrong (`number`, `names`, `function`, `module` make one)."""
+    """An exercise by name; `check` says what is wrong (`number`, `names`, `ranges`, `function`, `module` make one)."""
     return Task(name, check, hints, solution)
 
 
@@ -199,6 +199,25 @@ def names(right: Collection[str] | Callable[[], Collection[str]], known: Collect
             return f"{extra} of your {len(set(chosen))} names {'does' if extra == 1 else 'do'} not belong there."
         missing = len(target - set(chosen))
         return f"{missing} more {'is' if missing == 1 else 'are'} missing." if missing else ""
+
+    return wrong
+
+
+def ranges(needed: Collection[str], then: Check, example: str) -> Check:
+    """Answers that are variables with their ranges, among them the needed ones; `then` checks those of this form."""
+
+    def wrong(answer: Any) -> str:
+        if not isinstance(answer, dict) or not all(isinstance(name, str) for name in answer):
+            return Slip(f"Give the variables with their ranges, such as {example}, not {_short(answer)}.")
+        for name in [name for name in needed if name not in answer]:
+            near = difflib.get_close_matches(name, answer.keys() - needed, 1)
+            missing = f"`{name}` is missing: give the variables with their ranges, such as {example}."
+            return Slip(f"{near[0]!r} is not known: did you mean {name!r}?" if near else missing)
+        for name, dimension in answer.items():
+            for values in dimension.values() if isinstance(dimension, dict) else ():
+                if isinstance(values, list | tuple) and len(values) == 2 and values[0] > values[1]:
+                    return Slip(f"`{name}`: the low end {values[0]} is above the high end {values[1]}.")
+        return then(answer)
 
     return wrong
 
