@@ -113,7 +113,7 @@ def test_a_folded_task_cell_shows_a_comment_and_no_answer_and_an_exercise_holds_
     folded = [cell for cell in cells if cell.metadata.get("jupyter", {}).get("source_hidden")]
     assert folded
     for cell in folded:
-        assert cell.source.splitlines()[0].startswith("# "), "a folded cell shows its first line"
+        assert cell.source.startswith(("# ", "def ")), "a folded cell shows its first line"
     made = [cell for cell in cells if "course.task(" in cell.source]
     assert all(cell in folded for cell in made), "hints and answers do not stand open above the blank"
     for cell in cells:
