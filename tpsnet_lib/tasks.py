@@ -66,7 +66,7 @@ class Task:
         Raises `TpsnetError` only if the worked solution itself is wrong."""
         bare = answer.strip() if isinstance(answer, str) else answer
         blank = answer is None or answer is ... or (isinstance(bare, str | list | tuple | set | dict) and not bare)
-        blank |= callable(answer) and answer is self.stand_in  # handed back from an earlier check
+        blank |= bool(_hidden) and callable(answer) and answer is self.stand_in  # handed back from an earlier check
         problem = NOT_ANSWERED if blank else self._problem(answer)
         self.passed = not problem
         if self.passed:
