@@ -63,12 +63,14 @@ def test_a_name_that_is_not_defined_is_explained(lines: list[str]) -> None:
         def showtraceback(self, *error: Any, **place: Any) -> None:
             lines.append("traceback")
 
-    for name in ("pixel_st", "holds"):
+    for name in ("pixel_st", "holds", "log", "perm"):
         course.explain_name(Shell(), NameError, NameError("no", name=name), None)
-    assert lines[::2] == ["traceback", "traceback"]
+    assert lines[::2] == ["traceback"] * 4
     assert lines[1::2] == [
         "`pixel_st` is not defined: did you mean `pixel_std`?",
         "`holds` is not defined: a text stands in quotes.",
+        "`log` is not defined: write `np.log`, after `import numpy as np`.",
+        "`perm` is not defined: write `math.perm`, after `import math`.",
     ]
 
 
@@ -118,6 +120,7 @@ def test_a_figure_carries_its_caption_to_the_output(tiny_record: Record, shown: 
     (_, metadata), (caption, _) = shown
     about = metadata["image/svg+xml"]
     assert (about["alt"], about["records"]) == ("A rising line.", [tiny_record.id])
+    assert '<svg role="img" aria-label="A rising line." ' in shown[0][0]["image/svg+xml"]
     assert about["provenance"].startswith("shapes10, n = 1 run, ")
     assert caption["text/markdown"] == "*Up.*"
     assert "n = 1 run" in caption["text/html"]
@@ -202,34 +205,35 @@ def test_a_prediction_is_kept_before_the_result_and_not_after(
     guess = course.predict("How many?", unit="pairs", **asked)
     assert guess is not None
     _, above, row = boxes[0].children
-    knob = above.children[0]
-    row.children[0].click()
-    assert (guess.value, row.children[1].value) == (None, "Choose an answer first."), "a slider that was not moved"
-    if asked.get("low") == 0:
-        knob.value = 1
-        knob.value = 0
+    knob, line = above.children[0], row.children[-1]
+    assert (guess.value, line.value) == (None, "Not chosen yet."), "a slider shows a value and is no prediction"
+    assert len(row.children) == (1 if "options" in asked else 2), "a click on an option keeps it"
+    if "options" not in asked:
         row.children[0].click()
-        assert guess.value == 0, "its low end, where it was moved to"
+        middle = (asked["low"] + asked["high"]) / 2 if asked else None
+        assert guess.value == middle, "the button keeps the value that a slider shows"
+        assert asked or line.value == "Write an answer first."
     knob.value = value
     assert guess.value == value, "a choice is kept as it is made"
     assert course.predict("How many?", unit="pairs", **asked) is guess, "its cell was run again"
-    assert boxes[-1].children[2].children[1].value == f"Kept: {value} pairs"
+    assert boxes[-1].children[2].children[-1].value == f"Kept: {value} pairs"
     course.compare(guess, 3)
     assert f"**{value} pairs**" in lines[0]
     knob.value = {"many": "few", "b": "a"}.get(value, 0)
     assert guess.value == value
-    assert "restart the kernel" in row.children[1].value
+    assert "restart the kernel" in line.value
 
 
-def test_a_notebook_run_as_a_whole_says_how_to_predict(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_run_as_a_whole_says_once_how_to_predict(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(course, "has_front_end", lambda: True)
     monkeypatch.setattr(course, "_asked", {})
     boxes: list[Any] = []
     monkeypatch.setattr("IPython.display.display", boxes.append)
     course.compare(course.predict("Which?", ["a", "b"]), "a")
-    assert "Predicted: nothing (To predict, restart the kernel" in lines[0]
+    course.compare(course.predict("How many?", low=0, high=9), 3)
+    assert lines == [f"*Which?* Result: **a**. ({course.RESTART})", "*How many?* Result: **3**."]
     course.predict("Which?", ["a", "b"])
-    assert boxes[-1].children[2].children[1].value == course.SHOWN
+    assert boxes[-1].children[2].children[-1].value == course.SHOWN
 
 
 # Tasks
@@ -290,8 +294,10 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
     for _ in range(2):
         task.check(lambda values: values)
     assert lines[0].count("Hint 1 of 1: only hint") == 1
-    assert "only hint" in lines[1]
-    assert "[01.py](" in lines[1]
+    assert lines[1] == lines[0], "the same answer once more costs no hint"
+    task.check(lambda values: -values)
+    assert "only hint" in lines[2]
+    assert "[01.py](" in lines[2]
 
 
 @pytest.mark.parametrize(
@@ -304,11 +310,24 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         (tasks.number(37_748_737, 1e-9), 37_748_736, "37,748,736 is too small"),
         (tasks.names({"flip"}, known=["flip", "crop"]), ["flip", "crop"], "1 of your 2 names does not belong"),
         (tasks.names({"flip"}, known=["flip", "crop"]), "crop", "'crop' is not right."),
-        (tasks.names({"crop"}, known=["flip", "crop"]), 3, "such as ['flip'], not `3`"),
+        (tasks.names({"crop"}, known=["flip", "crop"]), 3, "Give a name in quotes, such as 'flip', not `3`"),
+        (tasks.names({"crop", "cut"}, known=["flip", "crop", "cut"]), 3, "a list of names such as ['flip'], not `3`"),
+        (tasks.number(45_619), (45, 619), "A comma makes two numbers of one: write `45619` or `45.619`."),
+        (tasks.number(1.22), (1, 22), "write `1.22`."),
+        (tasks.number(18_874_368), (18, 874, 368), "write `18874368`."),
         (tasks.names({"crop"}, known=["flip", "crop"]), [], "Not answered yet."),
         (tasks.names({"flip", "crop"}, known=["flip", "crop"]), "flip", "1 more is missing"),
+        (tasks.ranges(["blocks"], str, "{}"), {"bloks": [1]}, "'bloks' is not known: did you mean 'blocks'?"),
+        (tasks.ranges(["blocks"], str, "{}"), {"width": [1]}, "`blocks` is missing"),
+        (tasks.ranges(["blocks"], str, "{}"), {"blocks": {"int": [8, 1]}}, "low end 8 is above the high end 1"),
+        (tasks.ranges(["blocks"], lambda each: "Too few.", "{}"), {"blocks": {"int": [1, 8]}}, "Too few."),
         (tasks.function(doubled, torch.ones(3)), lambda values: values[:2], "shape [2]; expected is [3]"),
-        (tasks.function(doubled, torch.ones(3)), lambda values: 3 * values, "Value 1 of 3 is the first"),
+        (tasks.function(doubled, torch.ones(3)), lambda values: 3 * values, "For the input [1, 1, 1]: Value 1 of 3 is"),
+        (
+            tasks.function(0.3, [torch.ones(9)], 0.75),
+            lambda x, y: 0.7,
+            "[a tensor of shape [9]], 0.75: Your function",
+        ),
         (tasks.function(0.5), lambda: torch.ones(2), "shape [2]; expected is one number"),
         (tasks.function(refused), lambda: 1, "checked: there is no such variable."),
         (tasks.function(doubled, torch.ones(3)), lambda values: values[7], "raises IndexError"),
@@ -331,7 +350,8 @@ def test_a_blank_function_is_not_answered_and_the_worked_solution_takes_its_plac
 ) -> None:
     (tmp_path / "01.py").write_text("# %% other\nx = 1\n# %% twice\ndef twice(values):\n    return 2 * values\n")
     monkeypatch.setattr(tasks, "_folder", [tmp_path])
-    task = course.task("twice", tasks.function(doubled, torch.ones(3)))
+    monkeypatch.setattr(tasks, "_hidden", [])
+    task = course.task("twice", tasks.function(doubled, torch.ones(3)), ["only hint"])
 
     def blank(values: torch.Tensor) -> None: ...
 
@@ -343,5 +363,12 @@ def test_a_blank_function_is_not_answered_and_the_worked_solution_takes_its_plac
     with pytest.raises(TpsnetError, match="worked solution of task 'other'"):
         course.task("other", tasks.number(2)).check(None)
     tasks.hide_solutions()
-    assert task.check(blank) is blank
-    assert "stands in" not in lines[-1]
+    number = course.task("other", tasks.number(1))
+    assert number.check(None) is None, "a number would be the answer itself"
+    for answer in (blank, lambda values: values, lambda values: -values):
+        stand_in = task.check(answer)
+        assert stand_in(4) == 8, "the cells below call it"
+        assert not task.passed
+    assert "01.py" not in lines[-1]
+    task.check(stand_in)
+    assert not task.passed, "what stands in is no answer of the student's"

@@ -10,6 +10,7 @@ from typing import Any
 import nbformat
 import pytest
 import yaml
+from nbconvert import HTMLExporter
 
 ROOT = Path(__file__).parent.parent
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -138,3 +139,13 @@ def test_what_chooses_does_not_open_the_test_set(path: Path) -> None:
             assert "load_test" not in cell.source
             assert "open_test" not in cell.source
             assert "test_fingerprint" not in cell.source
+
+
+def test_the_template_for_html_gives_figures_their_alternative_text() -> None:
+    drawing, about = "<svg xmlns='http://www.w3.org/2000/svg'/>", {"image/svg+xml": {"alt": 'Loss, "falling".'}}
+    output = nbformat.v4.new_output("display_data", {"image/svg+xml": drawing}, metadata=about)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("draw()", outputs=[output])])
+    html, _ = HTMLExporter(template_file=str(ROOT / "notebooks" / "alt_text.html.j2")).from_notebook_node(notebook)
+    assert re.findall(r"<img alt=['\"](.+?)['\"] src=['\"]data:image/svg", html) == ['Loss, "falling".']
+    command = "--template-file notebooks/alt_text.html.j2 report"
+    assert command in (ROOT / "notebooks" / "README.md").read_text("utf-8")

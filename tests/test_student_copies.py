@@ -6,9 +6,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from tpsnet_lib.cli.main import main
-from tpsnet_lib.report import student_copies
+from tpsnet_lib.report import run_notebooks, student_copies
 from tpsnet_lib.tasks import worked_sections
 
 PATHS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -22,6 +23,10 @@ def test_a_students_copy_has_no_outputs_and_hides_the_solutions(path: Path, tmp_
     code = [cell for cell in cells if cell.cell_type == "code"]
     assert not any(cell.outputs for cell in code)
     assert sum(student_copies.HIDE in cell.source for cell in code) == 1
+    ids = [cell.metadata["nbgrader"]["grade_id"] for cell in code if "nbgrader" in cell.metadata]
+    names = [re.sub(r"\W+", "-", name.lower()).strip("-") for name in worked_sections()]
+    assert {name.removesuffix("-graded") for name in ids} <= set(names), "each is found by the name of its solution"
+    assert len(set(ids)) == len(ids)
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
@@ -34,6 +39,25 @@ def test_every_exercise_has_a_worked_solution_that_the_notebook_does_not_show(pa
     for source in exercises:
         (variable,) = re.findall(r"(\w+)\.check\(", source)
         assert sections[tasks[variable]].strip() not in shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_a_blank_copy_runs_to_its_end_and_its_tasks_stay_open(path: Path, tmp_path: Path) -> None:
+    copies, store = tmp_path / "class", {"store": str(tmp_path / "store")}
+    assert main(["notebooks", "--student", str(copies), "--only", path.stem]) == 0
+    (prepared,) = run_notebooks.prepare("smoke", tmp_path / "prepared", folder=copies, parameters=store)
+    notebook = nbformat.read(prepared, as_version=4)
+    kernel = run_notebooks._kernel_of_this_interpreter()
+    NotebookClient(notebook, timeout=300, kernel_manager_class=kernel).execute()  # papermill would call it failed
+    cells = notebook.cells
+    graded = [cell for cell in cells if cell.metadata.get("nbgrader", {}).get("points")]
+    assert len(graded) >= 3
+    for cell in graded:
+        assert [output.get("ename") for output in cell.outputs] == ["AssertionError"], cell.source
+    told = "".join(str(cell.get("outputs", "")) for cell in cells)
+    assert told.count("Not answered yet.") == len(graded)
+    assert "solutions/" not in told
 
 
 def test_names_of_worked_solutions_are_unique() -> None:

@@ -21,7 +21,7 @@ from tpsnet_lib.report import student_copies
 CELLS = {  # of each notebook, the cells that make its tasks and what these lean on; of one, some statements
     "01": ("imports", "open", "deviations", "task-nearest-mean", "task-deviation"),
     "02": ("imports", "open", "tasks", "tasks-numbers"),
-    "03": ("s03", "s05", "s13", ("s24", "hints = ", "n60 = "), ("s35", "example = ", "trap_guess = "), "s39"),
+    "03": ("s03", "s05", "s13", ("s24", "hints = ", "n60 = "), "s39"),
     "04": ("imports", "opening", "step-task", "cosine-task"),
     "05": ("imports", "tasks"),
 }
@@ -104,6 +104,21 @@ def test_the_checks_fail_in_a_students_copy_and_pass_once_it_is_solved(
     for source in graded:
         exec(source, room)
     assert len(graded) == len(asked)
+
+
+@pytest.mark.parametrize("number", CELLS)
+def test_a_folded_task_cell_shows_a_comment_and_no_answer_and_an_exercise_holds_nothing_else(number: str) -> None:
+    (path,) = (project_root() / "notebooks").glob(f"{number}_*.ipynb")
+    cells = nbformat.read(path, as_version=4).cells
+    folded = [cell for cell in cells if cell.metadata.get("jupyter", {}).get("source_hidden")]
+    assert folded
+    for cell in folded:
+        assert cell.source.startswith(("# ", "def ")), "a folded cell shows its first line"
+    made = [cell for cell in cells if "course.task(" in cell.source]
+    assert all(cell in folded for cell in made), "hints and answers do not stand open above the blank"
+    for cell in cells:
+        if "exercise" in cell.metadata.get("tags", []):
+            assert "predict(" not in cell.source, "a worked solution may take the place of the whole cell"
 
 
 def names_read(tree: ast.AST) -> set[str]:

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from tpsnet_lib.analysis.cost import fresh_store
@@ -34,7 +36,7 @@ from tpsnet_lib.plots import style
 from tpsnet_lib.plots.style import finding
 from tpsnet_lib.profiles import check_parameters
 from tpsnet_lib.runs.records import Store, default_store, local_folder
-from tpsnet_lib.tasks import Slip, function, hide_solutions, module, names, notebook_names, number, task
+from tpsnet_lib.tasks import Slip, function, hide_solutions, module, names, notebook_names, number, ranges, task
 
 __all__ = [
     "Lab",
@@ -51,6 +53,7 @@ __all__ = [
     "number",
     "open_lab",
     "predict",
+    "ranges",
     "task",
 ]
 
@@ -142,8 +145,14 @@ def _notice(dataset: str, root: str | Path | None) -> str:
 def explain_name(shell: Any, kind: type[NameError], error: NameError, trace: Any, tb_offset: int | None = None) -> None:
     """Say, below the traceback, what a name that is not defined may stand for; for `set_custom_exc` of IPython."""
     shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
-    near = difflib.get_close_matches(error.name or "", shell.user_ns, 1, cutoff=0.75)
-    finding(f"`{error.name}` is not defined: {f'did you mean `{near[0]}`?' if near else 'a text stands in quotes.'}")
+    name = error.name or ""
+    near = difflib.get_close_matches(name, shell.user_ns, 1, cutoff=0.75)
+    way_out = f"did you mean `{near[0]}`?" if near else "a text stands in quotes."
+    if hasattr(math, name) or (hasattr(np, name) and not near):  # log, sqrt, exp, pi; and mean, where
+        home = "np" if hasattr(np, name) else "math"
+        module_name = {"np": "numpy as np", "math": "math"}[home]
+        way_out = f"write `{home}.{name}`{'' if home in shell.user_ns else f', after `import {module_name}`'}."
+    finding(f"`{name}` is not defined: {way_out}")
 
 
 # Predictions ----------------------------------------------------------------------------------------------------------
@@ -184,8 +193,8 @@ def predict(
 ) -> Prediction | None:
     """Ask for a prediction: one of `options`, a number from `low` to `high`, or a text; None where nobody is there.
 
-    A choice is kept as it is made, and no more after `compare` has shown the result. A slider starts at its low end,
-    which says nothing of the result and is no prediction: whoever means it moves the slider there."""
+    A choice is kept as it is made, and no more after `compare` has shown the result. A slider starts in the middle and
+    is no prediction until it is moved or its button keeps the value that it shows."""
     if not has_front_end():
         return None
     import ipywidgets
@@ -197,38 +206,40 @@ def predict(
         whole = isinstance(low, int) and isinstance(high, int)
         slider = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
         step = 1 if whole else (high - low) / 200
-        knob = slider(value=low, min=low, max=high, step=step, layout=ipywidgets.Layout(width="32em"))
+        middle, wide = (low + high) // 2 if whole else (low + high) / 2, ipywidgets.Layout(width="32em")
+        knob = slider(value=middle, min=low, max=high, step=step, layout=wide)
     else:
         knob = ipywidgets.Text(placeholder="your prediction")
     kept = _asked.setdefault(question, Prediction(question, unit))
-    line = ipywidgets.HTML(escape(kept.kept) or (SHOWN if kept.result is not None else ""))
+    line = ipywidgets.HTML(escape(kept.kept) or (SHOWN if kept.result is not None else "Not chosen yet."))
     button = ipywidgets.Button(description="Keep my prediction", layout=ipywidgets.Layout(width="12em"))
-    chosen: list[Any] = []
 
     def keep(_: Any) -> None:
         if kept.result is not None:
             line.value = SHOWN
-        elif not chosen or knob.value in (None, ""):
-            line.value = "Choose an answer first."
+        elif knob.value in (None, ""):
+            line.value = "Write an answer first."
         else:
             kept.value = knob.value
             line.value = escape(kept.kept)
 
     button.on_click(keep)
-    knob.observe(chosen.append, "value")
     knob.observe(keep, "value")
     title = ipywidgets.HTML(f"<b>Predict first.</b> {escape(question)}")
-    display(ipywidgets.VBox([title, ipywidgets.HBox([knob, ipywidgets.Label(unit)]), ipywidgets.HBox([button, line])]))
+    below = ipywidgets.HBox([line] if options else [button, line])  # a click on an option keeps it
+    display(ipywidgets.VBox([title, ipywidgets.HBox([knob, ipywidgets.Label(unit)]), below]))
     return kept
 
 
 def compare(prediction: Prediction | None, result: Any) -> None:
-    """Show a result beside its prediction; nothing where none was asked for."""
+    """Show a result beside its prediction; nothing where none was asked for. How to predict is said once a notebook."""
     if prediction is None:
         return
+    nothing = prediction.value in (None, "")
+    kept = "" if nothing else f"Predicted: **{prediction.said(prediction.value)}**. "
+    hint = f" ({RESTART})" if nothing and not any(each.result is not None for each in _asked.values()) else ""
     prediction.result = result
-    kept = f"nothing ({RESTART})" if prediction.value in (None, "") else f"**{prediction.said(prediction.value)}**"
-    finding(f"*{prediction.question}* Predicted: {kept}. Result: **{prediction.said(result)}**.")
+    finding(f"*{prediction.question}* {kept}Result: **{prediction.said(result)}**.{hint}")
 
 
 def explore(draw: Callable[..., Figure], begin: Mapping[str, Any] | None = None, /, **knobs: Sequence[Any]) -> None:

@@ -7,8 +7,9 @@ A task stands in a cell with the tag `task`, whose source is hidden because it g
 student fills stands in the next cell, with the tag `exercise`, and calls `check` in its last line. The worked solution
 is a section of a file in `notebooks/solutions/`, under a line `# %% name of the task`; its last statement defines the
 answer. While an exercise is not answered, its solution is run and checked in its place, so that a notebook runs whole.
-Copies for students (`tpsnet notebooks --student`) call `hide_solutions()` first; there the cells below go on with the
-`solution` that the task itself was given, if any."""
+Copies for students (`tpsnet notebooks --student`) call `hide_solutions()` first: then no line leads to a worked
+solution, and one that is code stands in unseen, because the cells below call it. A number or a name would be the answer
+itself: there the cells below go on with the `solution` that the task was given, if any."""
 
 from __future__ import annotations
 
@@ -24,8 +25,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,7 +36,8 @@ from tpsnet_lib.files import TpsnetError, project_root
 from tpsnet_lib.plots.style import finding
 
 NOT_ANSWERED = "**Not answered yet.**"
-_folder: list[Path] = [Path("notebooks/solutions")]  # from the project's root; empty: the solutions are hidden
+_folder: list[Path] = [Path("notebooks/solutions")]  # from the project's root; empty: there are no solutions
+_hidden: list[bool] = []  # filled once the solutions are hidden
 
 Check = Callable[[Any], str]  # what is wrong with an answer, in one sentence; empty: it is right
 
@@ -44,8 +48,8 @@ class Slip(str):
 
 @dataclass
 class Task:
-    """An exercise: what is wrong with an answer, hints of which each wrong answer gets the next, and a solution that
-    stands in for the answer where no worked one is found. `passed`: whether the student's own answer was right."""
+    """An exercise: what is wrong with an answer, hints of which each new wrong answer gets the next, and a solution
+    that stands in for the answer where no worked one is found. `passed`: whether the student's own answer was right."""
 
     name: str
     wrong: Check
@@ -53,6 +57,8 @@ class Task:
     solution: Any = None
     tries: int = field(default=0, init=False)
     passed: bool = field(default=False, init=False)
+    last_wrong: Any = field(default=None, init=False, repr=False)
+    stand_in: Any = field(default=None, init=False, repr=False)
 
     def check(self, answer: Any = None) -> Any:
         """Say in one line how right an answer is; returns it if it is right, else a solution if there is one.
@@ -60,28 +66,35 @@ class Task:
         Raises `TpsnetError` only if the worked solution itself is wrong."""
         bare = answer.strip() if isinstance(answer, str) else answer
         blank = answer is None or answer is ... or (isinstance(bare, str | list | tuple | set | dict) and not bare)
+        blank |= bool(_hidden) and callable(answer) and answer is self.stand_in  # handed back from an earlier check
         problem = NOT_ANSWERED if blank else self._problem(answer)
         self.passed = not problem
         if self.passed:
             finding("**Right.**")
             return answer
         worked = _worked(self.name)
-        solution = self.solution if worked is None else worked
+        if _hidden and not callable(worked):
+            worked = None
+        solution = self.stand_in = self.solution if worked is None else worked
         if solution is not None and (fault := self._problem(solution)):
             raise TpsnetError(f"the worked solution of task {self.name!r} is wrong: {fault}")
         stands_in = "" if solution is None else " Until it is right, the worked solution stands in below."
         if problem == NOT_ANSWERED:
             finding(f"{NOT_ANSWERED} Put your answer into the cell above this line and run it again.{stands_in}")
         else:
-            self.tries += not isinstance(problem, Slip)
-            hint = "" if isinstance(problem, Slip) else self._hint()
+            hint = "" if isinstance(problem, Slip) else self._hint(answer)
             finding(f"**Not yet.** {problem} {hint}".rstrip() + stands_in)
         return answer if solution is None else solution
 
-    def _hint(self) -> str:
+    def _hint(self, answer: Any) -> str:
+        """The next hint; the last one again for the same answer."""
+        content = _content(answer)
+        self.tries += content != self.last_wrong
+        self.last_wrong = content
         if self.tries <= len(self.hints):
             return f"*Hint {self.tries} of {len(self.hints)}: {self.hints[self.tries - 1]}*"
-        worked = next((path for path in _solution_files() if f"# %% {self.name}\n" in path.read_text("utf-8")), None)
+        shown = [] if _hidden else _solution_files()
+        worked = next((path for path in shown if f"# %% {self.name}\n" in path.read_text("utf-8")), None)
         place = f" The worked solution is in [{worked.name}]({os.path.relpath(worked)})." if worked else ""
         return f"*Hints: {' '.join(self.hints)}*{place}"
 
@@ -94,17 +107,17 @@ class Task:
 
 
 def task(name: str, check: Check, hints: Sequence[str] = (), solution: Any = None) -> Task:
-    """An exercise by name; `check` says what is wrong (`number`, `names`, `function`, `module` make one)."""
+    """An exercise by name; `check` says what is wrong (`number`, `names`, `ranges`, `function`, `module` make one)."""
     return Task(name, check, hints, solution)
 
 
 def hide_solutions() -> None:
-    """Leave the worked solutions out, as the copies for students do: an exercise then stays unanswered."""
-    _folder.clear()
+    """Show no worked solution, as the copies for students do: an exercise stays open until its student solves it."""
+    _hidden.append(True)
 
 
 def worked_sections() -> dict[str, str]:
-    """The worked solutions, as source text by the name of the task; none while they are hidden."""
+    """The worked solutions, as source text by the name of the task."""
     sections: dict[str, str] = {}
     for path in _solution_files():
         parts = re.split(r"^# %% (.+)$", path.read_text("utf-8"), flags=re.MULTILINE)
@@ -142,6 +155,8 @@ def number(right: float | Callable[[], float], within: float = 0.01, example: st
 
     def wrong(answer: Any) -> str:
         one_tensor = isinstance(answer, torch.Tensor) and answer.numel() == 1
+        if isinstance(answer, tuple) and len(answer) > 1 and all(type(part) is int and part >= 0 for part in answer):
+            return Slip(_comma(answer))
         if isinstance(answer, bool) or not (isinstance(answer, Real) or one_tensor):
             return Slip(f"Give a number without quotes or brackets, such as {example}, not {_short(answer)}.")
         value, target = float(answer), float(right() if callable(right) else right)
@@ -154,6 +169,15 @@ def number(right: float | Callable[[], float], within: float = 0.01, example: st
     return wrong
 
 
+def _comma(parts: Sequence[int]) -> str:
+    """What a number with a comma in it was to be: `45,619` is two numbers."""
+    thousands = all(part == 0 or 100 <= part < 1000 for part in parts[1:])
+    meant = [f"{parts[0]}{''.join(f'{part:03}' for part in parts[1:])}"] * thousands
+    meant += [f"{parts[0]}.{parts[1]}"] * (len(parts) == 2)
+    way_out = f"write {' or '.join(f'`{each}`' for each in meant)}" if meant else "write it without commas"
+    return f"A comma makes {'two' if len(parts) == 2 else 'several'} numbers of one: {way_out}."
+
+
 def names(right: Collection[str] | Callable[[], Collection[str]], known: Collection[str]) -> Check:
     """Answers that are a set of names, or one name, among those that are known."""
 
@@ -162,7 +186,8 @@ def names(right: Collection[str] | Callable[[], Collection[str]], known: Collect
         target = set(right() if callable(right) else right)
         if not isinstance(chosen, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in chosen):
             wrong_one = min(set(known) - target or known)  # an example that gives nothing away
-            return Slip(f"Give a name in quotes, or a list of names such as [{wrong_one!r}], not {_short(answer)}.")
+            example = f"or a list of names such as [{wrong_one!r}]" if len(target) > 1 else f"such as {wrong_one!r}"
+            return Slip(f"Give a name in quotes, {example}, not {_short(answer)}.")
         if unknown := sorted(set(chosen) - set(known)):
             lower = {each.lower(): each for each in known}
             near = difflib.get_close_matches(unknown[0].lower(), lower, 1)
@@ -178,8 +203,27 @@ def names(right: Collection[str] | Callable[[], Collection[str]], known: Collect
     return wrong
 
 
+def ranges(needed: Collection[str], then: Check, example: str) -> Check:
+    """Answers that are variables with their ranges, among them the needed ones; `then` checks those of this form."""
+
+    def wrong(answer: Any) -> str:
+        if not isinstance(answer, dict) or not all(isinstance(name, str) for name in answer):
+            return Slip(f"Give the variables with their ranges, such as {example}, not {_short(answer)}.")
+        for name in [name for name in needed if name not in answer]:
+            near = difflib.get_close_matches(name, answer.keys() - needed, 1)
+            missing = f"`{name}` is missing: give the variables with their ranges, such as {example}."
+            return Slip(f"{near[0]!r} is not known: did you mean {name!r}?" if near else missing)
+        for name, dimension in answer.items():
+            for values in dimension.values() if isinstance(dimension, dict) else ():
+                if isinstance(values, list | tuple) and len(values) == 2 and values[0] > values[1]:
+                    return Slip(f"`{name}`: the low end {values[0]} is above the high end {values[1]}.")
+        return then(answer)
+
+    return wrong
+
+
 def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = None) -> Check:
-    """Answers that are a function (or a class) with the right result for some arguments.
+    """Answers that are a function (or a class) with the right result for some arguments, which a wrong one is told.
 
     `expected` is that result, or a function that gives it for the same arguments; close tensors are equal. `by` takes
     the answer in place of the arguments, and returns what is held against the expected result."""
@@ -195,7 +239,8 @@ def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = N
             value = None
         if value is None or (isinstance(value, list) and any(each is None for each in value)):
             return NOT_ANSWERED
-        return _difference(value, expected(*arguments) if callable(expected) else expected)
+        fault = _difference(value, expected(*arguments) if callable(expected) else expected)
+        return f"For the input {', '.join(map(_compact, arguments))}: {fault}" if fault and arguments else fault
 
     return wrong
 
@@ -282,3 +327,34 @@ def _difference(value: Any, target: Any) -> str:
 def _short(answer: Any) -> str:
     text = re.sub(r"\s+", " ", repr(answer))
     return f"`{text if len(text) <= 40 else text[:37] + '...'}`"
+
+
+def _compact(value: Any) -> str:
+    """An argument in few letters: short rows as they are, of other arrays the shape."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_compact, value))}]"
+    if isinstance(value, Real):
+        return f"{value:g}"
+    if not isinstance(value, Tensor | np.ndarray):
+        return _short(value)
+    tensor = torch.as_tensor(value)
+    if tensor.numel() > 8:
+        return f"a tensor of shape {list(tensor.shape)}"
+    return re.sub(r"\.0(?=[,\]])", "", str(_rounded(tensor.tolist())))
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers, also in lists, with three digits."""
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return float(f"{value:.3g}") if isinstance(value, float) else value
+
+
+def _content(answer: Any) -> Any:
+    """What an answer says, so that a cell that is run again gives the same: of code its steps, else its text."""
+    if isinstance(answer, type):
+        return [(name, _content(part)) for name, part in vars(answer).items() if callable(part)]
+    code = answer if isinstance(answer, CodeType) else getattr(answer, "__code__", None)
+    if isinstance(code, CodeType):
+        return code.co_code, code.co_names, [_content(part) for part in code.co_consts]
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(answer))

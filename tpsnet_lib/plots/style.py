@@ -241,7 +241,7 @@ def show(fig: Figure) -> None:
     from IPython.display import display
 
     about = description(fig)
-    kind, content = "image/svg+xml", svg(fig)
+    kind, content = "image/svg+xml", svg(fig).replace("<svg", f'<svg role="img" aria-label="{escape(about.alt)}"', 1)
     metadata: dict[str, Any] = {"alt": about.alt, "records": list(about.records), "provenance": about.provenance}
     metadata["rows"] = {name: list(ids) for name, ids in about.rows.items()}
     metadata["narrow"] = phone_svg(fig)

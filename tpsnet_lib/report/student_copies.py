@@ -17,8 +17,10 @@ HIDE = "course.hide_solutions()"
 def student_copy(notebook: Any) -> Any:
     """The notebook without outputs, in which an exercise stays unanswered until its student answers it.
 
-    Below each exercise stands a cell that fails until its check has passed; both carry the metadata of nbgrader."""
+    Below each exercise stands a cell that fails until its check has passed; both carry the metadata of nbgrader, under
+    the name of the task, by which its worked solution is found too."""
     copy, cells = deepcopy(notebook), []
+    tasks = dict(re.findall(r'(\w+) = course\.task\(\s*"([^"]+)"', "\n".join(cell.source for cell in copy.cells)))
     for cell in copy.cells:
         cells.append(cell)
         if cell.cell_type == "code":
@@ -26,18 +28,19 @@ def student_copy(notebook: Any) -> Any:
             if "course.open_lab(" in cell.source:
                 cell.source = f"{cell.source}\n{HIDE}"
         if "exercise" in cell.metadata.get("tags", []):
-            cell.metadata["nbgrader"] = _nbgrader(cell.id, points=0)
-            cells.append(_graded(cell))
+            (task,) = re.findall(r"(\w+)\.check\(", cell.source)
+            name = re.sub(r"[^a-z0-9]+", "-", tasks[task].lower()).strip("-")
+            cell.metadata["nbgrader"] = _nbgrader(name, points=0)
+            cells.append(_graded(task, f"{name}-graded"))
     copy.cells = cells
     return copy
 
 
-def _graded(exercise: Any) -> Any:
-    """The cell that is worth a point once the check of an exercise has passed; Run All goes on where it fails."""
+def _graded(task: str, name: str) -> Any:
+    """The cell that is worth a point once the check of a task, by its variable, has passed; Run All goes on where it
+    fails."""
     import nbformat
 
-    (task,) = re.findall(r"(\w+)\.check\(", exercise.source)
-    name = f"{exercise.id}-graded"
     metadata = {"tags": ["raises-exception"], "nbgrader": _nbgrader(name, points=1)}
     source = f'assert {task}.passed, "the task above is not solved yet"'
     return nbformat.v4.new_code_cell(source, id=name, metadata=metadata)  # type: ignore[no-untyped-call]
