@@ -67,10 +67,9 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         r"\btwo_cores against [^:]*: [^:]* That it is better: ([\w ]+?) ?\.",
     ],
     "accuracy of the original": [
-        r"TPSNet, a course project with the same question, reports ([\d.]+%)",
+        r"TPSNet, a course project, reports ([\d.]+%)",
         r"\bTPSNet 4\.96 M ([\d.]+%)",
         r"The original reports ([\d.]+%) on",
-        r"The original reported ([\d.]+%), of epoch",
         r"against ([\d.]+%) of a single run",
     ],
     "runs whose lowest loss is not the last": [
@@ -161,9 +160,9 @@ def values(text: str, name: str) -> set[str]:
 
 
 def visible(html: str) -> BeautifulSoup:
-    """What a reader sees without unfolding anything: prose, tables, captions and printed results."""
+    """What a reader sees without unfolding anything: prose, tables, captions and printed results; no bibliography."""
     soup = BeautifulSoup(html, "html.parser")
-    for part in soup(["details", "nav"]):
+    for part in [*soup(["details", "nav"]), *soup.select("#references")]:
         part.decompose()
     return soup.main
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from tpsnet_lib import stats
 from tpsnet_lib.config import RunConfig
+from tpsnet_lib.data.datasets import split
 from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import collect, final_experiments
@@ -45,6 +46,11 @@ class Final:
         return tuple(record for record, _ in self.opened) or self.records
 
     @property
+    def with_curve(self) -> Record:
+        """The run whose learning curve is shown: one that held validation images out, if there is one."""
+        return (self.held_out or self.counted)[0]
+
+    @property
     def training_macs(self) -> float:
         """Multiply-accumulates of the whole training for each of its images."""
         return count_macs(self.run.model) * self.run.train.epochs
@@ -79,6 +85,11 @@ class Final:
     def hardware(self) -> str:
         """The hardware of the runs, in words."""
         return " and ".join(sorted({record.hardware for record in self.counted}))
+
+
+def validated(record: Record) -> int:
+    """How many images a run was validated on."""
+    return record.config.data.validation_size or len(split(record.config.data.dataset)[1])
 
 
 def finals(store: Store, dataset: str = "cifar10") -> list[Final]:

@@ -191,14 +191,10 @@ def _range(groups: Sequence[Group]) -> float:
 
 
 def _shared_network(panels: Sequence[Sequence[Group]]) -> str:
-    """How many panels hold one network, with its accuracies and numbers of runs, in words; empty if none do."""
-    every = [group for panel in panels for group in panel if group.records]
+    """How many panels hold one network, in words; empty if none do."""
     networks = [config for panel in panels for config in {group.config for group in panel if group.records}]
-    network, count = Counter(networks).most_common(1)[0] if every else (None, 0)
-    parts = {f"{group.estimate:%.1 value} of {group.estimate.n} runs": 0 for group in every if group.config == network}
-    return (
-        f"; {count} of them share one network ({' or '.join(parts)}), so that its luck is in each" if count > 1 else ""
-    )
+    count = max(Counter(networks).values(), default=0)
+    return f"; {count} of them share one network, whose luck is in each" if count > 1 else ""
 
 
 def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:

@@ -15,7 +15,7 @@ from torch.special import entr
 
 from tpsnet_lib import metrics, stats
 from tpsnet_lib.analysis import architecture, cost, search, training
-from tpsnet_lib.analysis.final_runs import Final, leading, rank_records
+from tpsnet_lib.analysis.final_runs import Final, leading, rank_records, validated
 from tpsnet_lib.analysis.training import seed_groups
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import MEMBERS
@@ -108,8 +108,8 @@ def _described(store: Store) -> Final:
 
 
 def _curve(store: Store) -> Figure:
-    record = _described(store).counted[0]
-    return training_plots.learning_curves(record, record.metrics.get("n", 0))
+    record = _described(store).with_curve
+    return training_plots.learning_curves(record, validated(record))
 
 
 FROM_RECORDS: dict[str, Callable[[Store], Figure]] = {

@@ -73,7 +73,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
         f"{_introduced(best, recipes, ' parameters')} classifies"
         f" {_linked(best, f'<strong>{best.accuracy():% value}</strong>')} of"
         f" the {best.opened[0][1].metrics['n']:,} test images correctly: {_mean_of(best)}.",
-        f"The original, TPSNet, a course project with the same question, reports {100 * original['accuracy']:.2f}%;"
+        f"The original, TPSNet, a course project, reports {100 * original['accuracy']:.2f}%;"
         f" the difference is {_difference(best, original, recipes)}{_why_not_settled(best, original, recipes)}.",
     ]
     answers += [

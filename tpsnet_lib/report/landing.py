@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from tpsnet_lib import __version__, stats
 from tpsnet_lib.analysis import recipe_glossary
-from tpsnet_lib.analysis.final_runs import Final, leading
+from tpsnet_lib.analysis.final_runs import Final, leading, validated
 from tpsnet_lib.analysis.training import SMALLEST_GAIN
 from tpsnet_lib.claims import judge, mistakes
 from tpsnet_lib.model_cost import layer_costs
@@ -77,7 +77,7 @@ def _answer(recipes: Sequence[Final], rows: Sequence[judge.Row], store: Store, l
 def _winner(recipes: Sequence[Final]) -> str:
     """The drawing, the layers, the recipe in words and the learning curve of the leading network."""
     final = leading(recipes)[0]
-    run, record = final.run, (final.held_out or final.counted)[0]  # whose curve has validation images, if any has
+    run, record = final.run, final.with_curve
     layers = [
         {
             "part": row.name,
@@ -91,8 +91,7 @@ def _winner(recipes: Sequence[Final]) -> str:
     columns = list(layers[0])
     recipe = [row | {"source": _linked(row["source"])} for row in recipe_glossary.in_words(run)]
     length = f"{run.train.epochs:g} epochs of {'all training images' if run.data.fit_on == 'all' else 'the split'}"
-    images = record.config.data.validation_size or VALIDATION_IMAGES
-    curve = elements.figure(training.learning_curves(record, images)) if record.curve else ""
+    curve = elements.figure(training.learning_curves(record, validated(record))) if record.curve else ""
     ingredients = ", ".join(row["ingredient"] for row in recipe)
     terms = " SE is squeeze-and-excitation." if run.model.squeeze else ""
     if run.model.block == "preact":
@@ -187,9 +186,6 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
     how = f'<details class="folded"><summary>How a verdict is made</summary><p>{_emphasis(rule)}</p></details>'
     return f"<p>{about}</p>{table}{how}{details}"
-
-
-VALIDATION_IMAGES = 5_000  # of CIFAR-10's split, where a run keeps all of them out
 
 
 MISTAKES = {  # what the original did, and what our records say of it

@@ -16,7 +16,7 @@ ASIDE = re.compile(
     r"Task \d|Afterwards you|Predict|A hint for your prediction|(What to )?[Rr]ead next|Summary$|Yours to change"
     r"|\d+\. The design game"
 )  # said to a student
-LONG = 10  # rows of a chapter's table, above which it folds
+LONG = 6  # rows of a chapter's table, above which it folds
 WIDE = 5  # columns, from which on a table is too wide for a phone
 RECORD = re.compile(r"\b[0-9a-f]{12}\b")
 NUMBER = re.compile(r"[-+−±]?\s*[\d.,]+(e[-+]?\d+)?\s*(%|s|ms|M)?|nan|–|", re.IGNORECASE)
