@@ -22,7 +22,7 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.report import elements
 from tpsnet_lib.runs.experiments import Experiment, Run, load_experiment
 from tpsnet_lib.runs.publish import write_trials
-from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.records import Record, Store, committed_folder
 from tpsnet_lib.stats import DOES_NOT_HOLD, HOLDS, NO_DIFFERENCE, NOT_SETTLED, PENDING, Estimate
 
 PROVENANCE = {"fingerprint": {"stamp": "CIFAR-10"}, "hardware": "a machine", "threads": 1}
@@ -134,6 +134,14 @@ def test_verdicts_are_adjusted_over_the_whole_table(tmp_path: Path) -> None:
     assert close.verdict == NO_DIFFERENCE
     assert rows["three layers against four"].verdict == HOLDS
     assert close.p == pytest.approx(needed * (len(rows) - 1), rel=0.1)
+
+
+def test_a_part_of_the_declared_runs_settles_nothing() -> None:
+    """However small p is: the look was not declared, and there may be many before the end."""
+    whole = next(each for each in judge.judge_claims(Store(committed_folder())) if each.verdict == HOLDS)
+    part = replace(whole, complete=False)
+    assert [each.verdict for each in judge.judged_by(stats.holm, [part])] == [NOT_SETTLED]
+    assert [each.verdict for each in judge.judged_by(stats.holm, [whole])] == [HOLDS]
 
 
 def test_the_largest_budget_that_is_done_answers() -> None:

@@ -219,12 +219,12 @@ def test_code_that_a_cell_shows_is_folded_as_its_own_is(tmp_path):
     assert "return" in folded.select_one(".highlight").text
 
 
-@pytest.mark.parametrize(("rows", "folded"), [(10, False), (11, True)])
+@pytest.mark.parametrize(("rows", "folded"), [(6, False), (7, True)])
 def test_a_long_table_waits_under_the_number_of_its_rows(tmp_path, rows, folded):
     html = f"<table><tbody>{'<tr><td>1</td></tr>' * rows}</tbody></table>"
     soup = soup_of(notebook(tmp_path, "01_t", shown({"text/html": html})))
     assert (soup.table.find_parent("details") is not None) == folded
-    assert ("11 rows" in soup.main.text) == folded
+    assert ("7 rows" in soup.main.text) == folded
 
 
 def test_the_state_of_the_data_is_said_in_the_first_chapter_alone(tmp_path):

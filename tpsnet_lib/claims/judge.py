@@ -41,7 +41,7 @@ class Row:
     records: tuple[Record, ...]
     pending: str  # the commands that are still to be run, of this budget and of larger ones
     notes: tuple[str, ...]
-    others: tuple[str, ...]  # what smaller runs say, and larger ones that are not all done
+    others: tuple[str, ...]  # how many runs are done, if not all; what larger runs say that are not, and smaller ones
     tuned: bool  # whether the learning rate was tuned for each network
     complete: bool  # whether all declared runs are done; others settle nothing
     verdict: str = stats.PENDING
@@ -130,12 +130,13 @@ def _row(test: Test, answers: Sequence[Answer], answer: Answer, pending: str) ->
         for which, each, _ in others
         if which.startswith("larger") or each.estimate.value * answer.estimate.value < 0
     ]
-    has_runs = answer.estimate.n > 0
+    has_runs, part = answer.estimate.n > 0, []
     if has_runs and not answer.complete:
         done, missing = (
-            sum(counts) for counts in zip(*((len(g.records), g.missing) for g in answer.groups), strict=True)
+            sum(len(group.records) for group in answer.groups),
+            sum(group.missing for group in answer.groups),
         )
-        notes.append(f"{done} of {done + missing} declared runs are done: nothing is settled before all are.")
+        part.append(f"{done} of {done + missing} declared runs, and not judged before all are done")
     return Row(
         name=test.name,
         claim=test.claim,
@@ -153,7 +154,7 @@ def _row(test: Test, answers: Sequence[Answer], answer: Answer, pending: str) ->
         records=tuple(records.values()) if has_runs else (),
         pending=pending,
         notes=(*answer.notes, *notes, *_run_notes(answer.groups)) if has_runs else (),
-        others=tuple(f"{which}: {said}" for which, _, said in others),
+        others=(*part, *(f"{which}: {said}" for which, _, said in others)),
         complete=answer.complete,
         tuned=all(group.experiment.startswith("study_") for group in answer.groups),
     )

@@ -171,7 +171,7 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
             "verdict": elements.verdict(row.verdict) + "†" * (row.name in {each.name for each in late}),
             "tested": f"({row.claim}) {row.short}" + f" ({'; '.join(row.others)})" * bool(row.others),
             "difference": elements.test_link(row, row.difference),
-            "adjusted p": f"{row.p:.2g}" if row.p >= 0.001 else "< 0.001",
+            "adjusted p": None if not row.complete else f"{row.p:.2g}" if row.p >= 0.001 else "< 0.001",
             "parameters; steps": "; ".join(f"{count:,}" for count in row.largest_run),
         }
         for row in rows
