@@ -13,7 +13,7 @@ from tpsnet_lib.progress import duration
 from tpsnet_lib.runs.experiments import all_experiments, collect
 from tpsnet_lib.runs.records import Store, committed_folder, held_out
 
-HISTORY_LIMIT = 2**19  # bytes of embedded histories; those beyond are left to the record store
+HISTORY_LIMIT = 2**17  # bytes of embedded histories; those beyond are left to the record store
 
 
 def names(store: Store) -> dict[str, str]:
