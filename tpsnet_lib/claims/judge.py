@@ -100,7 +100,9 @@ def describe_table(rows: Sequence[Row]) -> str:
     counts = Counter(row.verdict for row in rows)
     words = [f"{counts[one]} {many if counts[one] > 1 else one}" for one, many in stats.PLURALS.items() if counts[one]]
     claims = len({row.claim for row in rows})
-    return f"Of {len(rows)} tests of {claims} claims, adjusted together by Holm's method, {', '.join(words)}."
+    waiting = sum(row.n > 0 and not row.complete for row in rows)
+    part = f" ({waiting} of those not settled wait for the rest of their runs)" if waiting else ""
+    return f"Of {len(rows)} tests of {claims} claims, adjusted together by Holm's method, {', '.join(words)}{part}."
 
 
 def largest_answer(answers: Sequence[Answer]) -> Answer:

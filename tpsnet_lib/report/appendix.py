@@ -83,9 +83,8 @@ def _fitted_on_all(record: Any) -> bool:
 def _shown_history(record: Any) -> list[dict[str, float]]:
     """A record's history without what is no validation: scores on images that it was fitted on."""
     rows: list[dict[str, float]] = record.history()
-    if not _fitted_on_all(record):
-        return rows
-    return [{name: value for name, value in row.items() if not name.startswith("validation")} for row in rows]
+    left_out = ("validation",) if _fitted_on_all(record) else ()
+    return [{name: value for name, value in row.items() if not name.startswith(left_out)} for row in rows]
 
 
 def _accuracies(records: Sequence[Any]) -> list[float]:
