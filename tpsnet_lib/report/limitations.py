@@ -166,7 +166,7 @@ def _of_kinds(rows: Sequence[judge.Row]) -> list[str]:
     """How many settled tests average over kinds of machine that say differences of different sizes."""
     mixed = [row for row in rows if _is_settled(row) and len({hardware(record) for record in row.records}) > 1]
     links = ", ".join(elements.test_link(row, f"({row.claim}) {row.short}") for row in mixed)
-    said = "These tests average over two kinds of machine, on which the differences are of unequal size"
+    said = "On their two kinds of machine the differences are of unequal size in"
     return [f"{said}: {links}."] * bool(mixed)
 
 
