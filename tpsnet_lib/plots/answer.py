@@ -66,7 +66,7 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     rank = f"{counted} each" if ours else "Each"
     on_it = ", ".join(row["model"] for row in edge if row in ours)
     among = f" (of ours, {on_it} is on it)" if on_it else ""
-    caption = f"{rank} point of the line{among} beats all smaller networks. Published figures are their authors'."
+    caption = f"{rank} point of the line{among} beats all smaller networks."
     alt = (
         f"Test accuracy against parameters. Ours: {_listed(ours)}. The original: {_listed(original)}. Best for their"
         f" size: {_listed(edge)}. {len(others)} published networks in all besides the original."

@@ -12,7 +12,6 @@ from markupsafe import Markup
 from tpsnet_lib import __version__, stats
 from tpsnet_lib.analysis import recipe_glossary
 from tpsnet_lib.analysis.final_runs import Final, leading, validated
-from tpsnet_lib.analysis.training import SMALLEST_GAIN
 from tpsnet_lib.claims import judge, mistakes
 from tpsnet_lib.model_cost import layer_costs
 from tpsnet_lib.plots import network_drawing, training
@@ -156,8 +155,8 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
     """A line a test, its verdict first; the original's words, grounds and records are folded."""
     smallest = f"{100 * stats.SMALLEST_EFFECT:.0f} point, unless the test names another"
     about = (
-        f"{judge.describe_table(rows)} The smallest effect that matters is {smallest} ({100 * SMALLEST_GAIN:g} beside"
-        " published accuracies). An interval is of its test alone; p and verdict are of all together."
+        f"{judge.describe_table(rows)} The smallest effect that matters is {smallest}."
+        " An interval is of its test alone; p and verdict are of all together."
     )
     rule = (
         "Each difference is asked three questions, and each answer needs a p of its own of at most"
