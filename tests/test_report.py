@@ -148,12 +148,13 @@ def test_the_first_screen_names_what_holds_what_helps_and_what_harms(
 ) -> None:
     estimate, small = Estimate(0.05, 0.04, 0.06, 3), Estimate(0.001, -0.002, 0.004, 3)
     rows = [
-        AblationRow(Group("SGD, not Muon", (tiny(),), ()), estimate, ("Muon",), stats.HOLDS),
+        AblationRow(
+            Group("SGD, not Muon", (tiny(train__lr=0.4),), ()), estimate, ("Muon",), stats.HOLDS, rate="largest"
+        ),
         AblationRow(Group("no cutout", (), ()), estimate.taken_from(0), ("cutout",), stats.DOES_NOT_HOLD, True),
         AblationRow(Group("random flips", (), ()), small, ("flip",), stats.DOES_NOT_HOLD),
     ]
     monkeypatch.setattr(first_screen, "ablation", lambda pairs: rows)
-    monkeypatch.setattr(first_screen, "best_rate_at_the_end", lambda rows: 0.4)
     verdicts = {"a": stats.HOLDS, "b": stats.DOES_NOT_HOLD, "c, d": stats.HOLDS, "e": stats.NOT_SETTLED}
     measured: Any = [
         SimpleNamespace(
@@ -217,7 +218,7 @@ def test_the_mistakes_lead_to_a_section_of_a_notebook() -> None:
 def test_the_runs_that_another_epoch_would_speak_for_are_listed() -> None:
     store = Store(committed_folder())
     listed = BeautifulSoup(landing._earlier_epochs(store, {}), "html.parser")
-    assert len(listed("a")) == mistakes.epoch_of_lowest_loss(store)[1] > 10
+    assert len(listed("a")) == sum(other for _, _, other in mistakes.runs_by_lowest_loss(store)) > 10
     assert landing._earlier_epochs(Store(), {}) == ""
 
 

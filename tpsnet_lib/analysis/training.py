@@ -119,16 +119,6 @@ def _rate(group: Group, rows: Sequence[Group], whole: Group) -> str:
     return "largest" if len(rates) > 1 and group.config.train.lr == max(rates) else "best"
 
 
-def best_rate_at_the_end(rows: Sequence[AblationRow]) -> float | None:
-    """The learning rate at which another optimizer than the whole recipe's did best, if it is the largest of several
-    that were tried: what that optimizer loses is then at most what the row says."""
-    whole = rows[0].group.config.train
-    others = [row.group for row in rows[1:] if row.group.config.train.optimizer != whole.optimizer]
-    best = max(others, key=lambda group: group.estimate.value, default=None)
-    rates = {group.config.train.lr for group in others}
-    return None if best is None or len(rates) < 2 or best.config.train.lr < max(rates) else best.config.train.lr
-
-
 def against_published(final: Final, row: Mapping[str, Any], others: Iterable[Final]) -> Estimate:
     """The test accuracy of a final recipe minus one published accuracy, a row of `cost.published` of a single run.
 

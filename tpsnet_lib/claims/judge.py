@@ -114,10 +114,12 @@ def largest_answer(answers: Sequence[Answer]) -> Answer:
 
 def _other_runs(answers: Sequence[Answer], chosen: Answer) -> list[tuple[str, Answer]]:
     """Larger runs that are not all done, and smaller ones, with a word on which they are; neither judges anything."""
-    at = answers.index(chosen) if chosen.estimate.n else len(answers)
+    if not chosen.estimate.n:
+        return []
+    at = answers.index(chosen)
     larger = [("larger runs, not all done", each) for each in answers[:at] if each.estimate.has_interval]
     smaller = [("smaller runs", each) for each in answers[at + 1 :] if each.complete]
-    return [*larger, *smaller] if chosen.estimate.n else []
+    return [*larger, *smaller]
 
 
 def _row(test: Test, answers: Sequence[Answer], answer: Answer, pending: str) -> Row:
@@ -132,13 +134,11 @@ def _row(test: Test, answers: Sequence[Answer], answer: Answer, pending: str) ->
         for which, each, _ in others
         if which.startswith("larger") or each.estimate.value * answer.estimate.value < 0
     ]
-    has_runs, part = answer.estimate.n > 0, []
-    if has_runs and not answer.complete:
-        done, missing = (
-            sum(len(group.records) for group in answer.groups),
-            sum(group.missing for group in answer.groups),
-        )
-        part.append(f"{done} of {done + missing} declared runs, and not judged before all are done")
+    has_runs = answer.estimate.n > 0
+    done = sum(len(group.records) for group in answer.groups)
+    declared = done + sum(group.missing for group in answer.groups)
+    part = [f"{done} of {declared} declared runs, and not judged before all are done"]
+    part *= has_runs and not answer.complete
     return Row(
         name=test.name,
         claim=test.claim,

@@ -13,6 +13,7 @@ from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
 from tpsnet_lib.stats import Estimate
 
 SHORT, LONG = "search_classroom", "search_classroom_long"  # the same draws at two budgets
+LONG_RUN = 30  # epochs: the shortest run that says something of the original's 300
 LEAST_PAIRS = 10  # networks, below which a rank correlation is not stated
 
 
@@ -34,22 +35,14 @@ def runs_by_lowest_loss(store: Store) -> list[tuple[Record, float, bool]]:
     return runs
 
 
-def epoch_of_lowest_loss(store: Store) -> tuple[list[float], int]:
-    """What the original's rule adds to the accuracy of each run, and for how many it reports another epoch."""
-    runs = runs_by_lowest_loss(store)
-    return [excess for _, excess, _ in runs], sum(earlier for _, _, earlier in runs)
-
-
-LONG_RUN = 30  # epochs: the shortest run that says something of the original's 300
-
-
 def best_epoch(store: Store) -> str:
     """How much more a run would claim if the images that judge it had chosen its epoch by the lowest loss."""
-    excess, earlier = epoch_of_lowest_loss(store)
-    if len(excess) < 2:
+    runs = runs_by_lowest_loss(store)
+    if len(runs) < 2:
         return ""
+    excess, earlier = [more for _, more, _ in runs], sum(other for _, _, other in runs)
     curve = original_results.CURVE
-    long = sum(record.config.train.epochs >= LONG_RUN for record, _, _ in runs_by_lowest_loss(store))
+    long = sum(record.config.train.epochs >= LONG_RUN for record, _, _ in runs)
     return (
         f"In {earlier:,} of our {len(excess):,} runs another epoch than the last has the lowest loss on the validation"
         f" images. Reported by that epoch, a run would claim **{stats.mean(excess, 'runs'):points.3}** more, the mean"

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis.training import AblationRow, best_rate_at_the_end, pairs_apart
+from tpsnet_lib.analysis.training import AblationRow, pairs_apart
 from tpsnet_lib.plots.style import BLUE, GREEN, INK, ORANGE, PALETTE, VERDICTS, VERMILION, describe, figure
 from tpsnet_lib.runs.records import Record, held_out
 
@@ -131,7 +131,7 @@ def ablation(rows: Sequence[AblationRow]) -> Figure:
     run, size = whole.group.config.train, whole.group.config.data.train_size
     names = {effect: [label for label in labels if effects[label] == effect] for effect in order}
     counts = "; ".join(f"{effect}: {len(names[effect])}" for effect in order)
-    rate = best_rate_at_the_end(rows)
+    rate = next((row.group.config.train.lr for row in parts if row.rate == "largest"), None)
     end = f" SGD is best at the largest rate tried, {rate:g}." if rate else ""
     return describe(
         fig,

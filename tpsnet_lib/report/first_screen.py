@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -19,7 +18,6 @@ from tpsnet_lib.analysis.training import (
     AblationRow,
     ablation,
     against_published,
-    best_rate_at_the_end,
     verdicts_against_published,
 )
 from tpsnet_lib.claims import judge
@@ -156,13 +154,13 @@ def _design_choices(
     measured = [row for row in rows if row.n]
     if not measured:
         return []
-    settled = [row for row in measured if row.verdict in LISTS]
+    settled = [row for row in measured if row.verdict in SETTLED]
     records = [record for row in measured for record in row.records]
     largest = max(record.metrics["parameters"] for record in records)
     longest = max(row.largest_run[1] for row in measured)
     lists = [
         f"<b>{words}</b>: {', '.join(_in_short(row, late) for row in these)}."
-        for verdict, words in LISTS.items()
+        for verdict, words in SETTLED.items()
         if (these := [row for row in settled if row.verdict == verdict])
     ]
     marked = f', {len(late)} of them (†) only by <a href="#limitations">rules chosen after the first data</a>' * bool(
@@ -179,7 +177,7 @@ def _design_choices(
     return answers + ([ingredients] if (ingredients := _ingredients(changes)) else [])
 
 
-LISTS = {  # what is settled, in the words of the first screen
+SETTLED = {  # what is settled, in the words of the first screen
     stats.HOLDS: "Hold",
     stats.DOES_NOT_HOLD: "Do not hold (no gain of a point, or a loss)",
     stats.NO_DIFFERENCE: "Show no difference that matters",
@@ -195,16 +193,12 @@ def _in_short(row: judge.Row, late: Sequence[judge.Row]) -> str:
 
 def _ingredients(changes: Sequence[AblationRow]) -> str:
     """What the ingredients of a recipe bring, and those that harm; empty if nothing is settled."""
-    brought: dict[str, float] = {}  # points by an ingredient, by the best of the rows that lack it
+    best: dict[str, AblationRow] = {}  # by ingredient, of the rows that lack it
     for row in changes:
         if row.verdict == stats.HOLDS:
             for name in row.ingredients:
-                brought[name] = min(brought.get(name, math.inf), 100 * row.brings.value)
-    parts = [f"{escape(name)} {points:.1f}" for name, points in brought.items()]
-    if "Muon" in brought and (rate := best_rate_at_the_end(changes)):
-        parts[list(brought).index("Muon")] = (
-            f"Muon at most {brought['Muon']:.1f} (SGD is best at its largest rate, {rate:g})"
-        )
+                best[name] = min(best.get(name, row), row, key=lambda each: each.brings.value)
+    parts = [_brought(name, row) for name, row in best.items()]
     gains = [f"{escape(row.label)} gains {-100 * row.brings.value:.1f}" for row in changes if row.harms]
     if not parts and not gains:
         return ""
@@ -214,6 +208,14 @@ def _ingredients(changes: Sequence[AblationRow]) -> str:
         f'In <a href="#{INGREDIENTS}">a narrower <em>two_cores</em></a>, in short runs ({steps:,} steps), {said}'
         f"{'; '.join(['', *gains])}."
     )
+
+
+def _brought(name: str, row: AblationRow) -> str:
+    """What an ingredient brings, by a row that lacks it; at most that, where a larger rate might have lost less."""
+    points, used = f"{100 * row.brings.value:.1f}", row.group.config.train
+    if row.rate != "largest":
+        return f"{escape(name)} {points}"
+    return f"{escape(name)} at most {points} ({used.optimizer.upper()} is best at its largest rate, {used.lr:g})"
 
 
 def where_trained(final: Final) -> str:
