@@ -55,7 +55,7 @@ def test_a_committed_experiment_is_exported_and_nothing_is_no_archive(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, store = str(tmp_path / "best.tar"), str(tmp_path / "store")
-    assert main.main(["records", "export", "best", "--store", store, "--out", out]) == 0
+    assert main.main(["records", "export", "card_wide", "--store", store, "--out", out]) == 0
     assert "3 records in" in capsys.readouterr().out
     assert main.main(["records", "export", "--store", store, "--out", str(tmp_path / "none.tar")]) == 1
     assert "nothing written" in capsys.readouterr().err

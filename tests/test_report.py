@@ -65,7 +65,7 @@ def test_swapping_two_records_changes_the_answer(tiny_record: Record) -> None:
     swapped = first_screen.answer([recipe(other, [0.94]), recipe(tiny_record, [0.95])])
     assert first != swapped
     assert "<strong>95.00%</strong></a> of the 10,000 test images correctly: one run" in first
-    assert "TPSNet, a course project, reports 94.84%; the difference is +0.16 points" in first
+    assert "The original course project, TPSNet, reports 94.84%; the difference is +0.16 points" in first
     assert "No committed record has been opened" in first_screen.answer([])
 
 
@@ -131,7 +131,9 @@ def test_a_limitation_says_what_a_new_rule_changed_and_which_verdicts_are_margin
 
 def test_what_the_first_openings_lacked_is_read_from_the_log() -> None:
     lacked = text(limitations.before_the_rule())
-    assert lacked.startswith("best, classroom and sprint10 from a tree that was not clean, 1 undeclared, for a look; ")
+    assert lacked.startswith(
+        "card_wide, classroom and sprint10 from a tree that was not clean, 1 undeclared, for a look; "
+    )
 
 
 def test_each_test_of_the_claims_leads_to_its_records() -> None:
@@ -178,9 +180,9 @@ def test_the_first_screen_names_what_holds_what_helps_and_what_harms(
     )
     assert hold == "Hold: a is so (+2.0)†, c, d is so (+2.0)."
     assert fail == "Do not hold (no gain of a point, or a loss): b is so (+2.0; −1.0 in smaller runs)."
-    assert sentence.startswith("In a narrower two_cores, in short runs (")
+    assert sentence.startswith("In a narrower two_cores, in runs of ")
     assert sentence.endswith(
-        " these bring points: Muon at most 5.0 (SGD is best at its largest rate, 0.4); no cutout gains 5.0."
+        " these ingredients bring points: Muon at most 5.0 (SGD is best at its largest rate, 0.4); no cutout gains 5.0."
     )
 
 
@@ -236,13 +238,13 @@ def test_what_is_to_be_run_is_named_with_what_it_needs_and_its_minutes(tmp_path:
     heads = [cell.text for cell in rows[0]("th")]
     assert heads == ["experiment", "runs left", "needs", "about", "question"]
     cells = {row.td.text: [cell.text for cell in row("td")] for row in rows[1:] if row.td}
-    gpu, cores = load_experiment("best"), load_experiment("two_cores")
-    assert cells["best"][1:4] == [
+    gpu, cores = load_experiment("card_wide"), load_experiment("two_cores")
+    assert cells["card_wide"][1:4] == [
         f"{len(gpu.runs)} of {len(gpu.runs)}",
         "one GPU",
         duration(60 * gpu.minutes * len(gpu.runs)),
     ]
-    assert cells["best"][4] == gpu.question
+    assert cells["card_wide"][4] == gpu.question
     assert cells["two_cores"][2] == "two CPU cores"
     assert cells["two_cores"][3] == duration(60 * cores.minutes * len(cores.runs))
 

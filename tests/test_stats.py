@@ -373,6 +373,14 @@ def test_holms_adjustment_is_as_worked_by_hand() -> None:
     assert {name: each.verdict for name, each in found.items()} == {
         "a": NOT_SETTLED, "b": HOLDS, "c": HOLDS, "d": NOT_SETTLED, "equal": NO_DIFFERENCE
     }  # fmt: skip
+    assert {name: each.p_is_of for name, each in found.items()} == {
+        "a": HOLDS, "b": HOLDS, "c": HOLDS, "d": HOLDS, "equal": NO_DIFFERENCE
+    }  # fmt: skip
+    assert stats.holm({"a": (normal(-0.05, 0.05), POINT)})["a"] == (
+        NOT_SETTLED,
+        pytest.approx(0.23, abs=0.01),
+        DOES_NOT_HOLD,
+    )
     assert all(stats.verdict(*entry) != NOT_SETTLED for entry in table.values())
 
 

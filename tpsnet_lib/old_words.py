@@ -14,16 +14,19 @@ NEW_WORDS = {  # by what they are words of: a command, or a kind of name
     "test": {"--not-choosing": "--exploratory"},
     "bench": {"--to": "--target"},
     "records": {"pack": "export", "unpack": "import"},
-    "name": {"laptop": "two_cores"},  # of members, recipes and experiments, also as the beginning of one (`laptop_...`)
+    "name": {"laptop": "two_cores", "best": "card_wide"},  # of members, recipes, experiments; of `laptop_split` too
     "execution": {"graphs": "captured"},
 }
 
 
 def current_word(kind: str, word: str) -> str:
     """The word of today for one of a kind of `NEW_WORDS`; others are returned as they are."""
-    first, underscore, rest = word.partition("_")
-    if (new := NEW_WORDS.get(kind, {}).get(first)) is None:
-        return word
-    new += underscore + rest
-    warn(f"{word} is called {new} now")
+    if (new := renamed(kind, word)) != word:
+        warn(f"{word} is called {new} now")
     return new
+
+
+def renamed(kind: str, word: str) -> str:
+    """The same without a line on standard error, for what was written down before."""
+    first, underscore, rest = word.partition("_")
+    return NEW_WORDS.get(kind, {}).get(first, first) + underscore + rest

@@ -357,10 +357,13 @@ def p_values(estimate: Estimate, smallest_effect: float) -> tuple[float, float, 
 
 
 class Adjusted(NamedTuple):
-    """The verdict and p-value of one comparison in a table of several, after Holm's adjustment."""
+    """The verdict and p-value of one comparison in a table of several, after Holm's adjustment.
+
+    `p_is_of`: the verdict that p belongs to; where nothing is settled the nearer of *holds* and *does not hold*."""
 
     verdict: str
     p: float
+    p_is_of: str
 
 
 def holm(table: Mapping[str, tuple[Estimate, float]]) -> dict[str, Adjusted]:
@@ -377,8 +380,10 @@ def holm(table: Mapping[str, tuple[Estimate, float]]) -> dict[str, Adjusted]:
     verdicts = {}
     for (name, (estimate, _)), (above, below, other) in zip(table.items(), zip(*questions, strict=True), strict=True):
         p = {NO_DIFFERENCE: max(below, other), HOLDS: above, DOES_NOT_HOLD: below}
+        nearer = HOLDS if above <= below else DOES_NOT_HOLD
         settled = next((verdict for verdict, each in p.items() if each <= ALPHA), NOT_SETTLED)
-        verdicts[name] = Adjusted(settled if estimate.n else PENDING, p.get(settled, min(above, below)))
+        of = nearer if settled == NOT_SETTLED else settled
+        verdicts[name] = Adjusted(settled if estimate.n else PENDING, p[of], of)
     return verdicts
 
 

@@ -148,7 +148,7 @@ def equal_size(evidence: Evidence) -> Iterator[Answer]:
         best, worst = (choose(done, key=lambda group: group.estimate.value).label for choose in (max, min))
         note = f"The difference is that of {best} and {worst}, the two networks furthest apart of {len(done)}."
         apart = stats.furthest_apart([group.accuracies for group in done])
-        yield replace(at_most(apart, groups, stats.SMALLEST_EFFECT), notes=(note,))
+        yield replace(at_most(apart, groups, stats.SMALLEST_EFFECT), measure="furthest apart", notes=(note,))
 
 
 def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:

@@ -84,6 +84,7 @@ class Answer:
     smallest_effect: float
     groups: tuple[Group, ...]
     form: str = "points"  # points, ratio, or a format of Estimate
+    measure: str = ""  # what the estimate is, in a word, where it is not how far the first is better than the second
     scope: str = ""  # what these runs add to the sentence of the test, such as the rates that were drawn
     notes: tuple[str, ...] = ()
 

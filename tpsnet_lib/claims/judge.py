@@ -46,6 +46,7 @@ class Row:
     complete: bool  # whether all declared runs are done; others settle nothing
     verdict: str = stats.PENDING
     p: float = 1.0
+    p_is_of: str = ""  # the verdict that p belongs to (`stats.Adjusted`)
 
     @property
     def n(self) -> int:
@@ -78,7 +79,10 @@ def judged_by(holm: Callable[[Table], Mapping[str, stats.Adjusted]], rows: Seque
     adjusted = holm({row.name: (row.judged, row.smallest_effect) for row in rows})
     verdicts = {name: each.verdict for name, each in adjusted.items()}
     verdicts |= {row.name: stats.NOT_SETTLED for row in rows if row.n and not row.complete}
-    return [replace(row, verdict=verdicts[row.name], p=adjusted[row.name].p) for row in rows]
+    return [
+        replace(row, verdict=verdicts[row.name], p=adjusted[row.name].p, p_is_of=adjusted[row.name].p_is_of)
+        for row in rows
+    ]
 
 
 def holm_of_verdicts(table: Table) -> dict[str, stats.Adjusted]:
@@ -90,7 +94,9 @@ def holm_of_verdicts(table: Table) -> dict[str, stats.Adjusted]:
         p.append(max(below, other) if alone[name] == stats.NO_DIFFERENCE else min(above, below))
     adjusted = stats.holm_adjusted(p)
     return {
-        name: stats.Adjusted(verdict if each <= stats.ALPHA or verdict == stats.PENDING else stats.NOT_SETTLED, each)
+        name: stats.Adjusted(
+            verdict if each <= stats.ALPHA or verdict == stats.PENDING else stats.NOT_SETTLED, each, verdict
+        )
         for (name, verdict), each in zip(alone.items(), adjusted.tolist(), strict=True)
     }
 
@@ -130,7 +136,7 @@ def _row(test: Test, answers: Sequence[Answer], answer: Answer, pending: str) ->
         for which, each, said in others
     ]
     elsewhere = [
-        f"{_estimate_text(each.estimate, each.form, 'value')} in {which}"
+        f"{_size(each)} in {which}"
         for which, each, _ in others
         if which.startswith("larger") or each.estimate.value * answer.estimate.value < 0
     ]
@@ -148,7 +154,7 @@ def _row(test: Test, answers: Sequence[Answer], answer: Answer, pending: str) ->
         estimate=answer.estimate,
         judged=answer.judged,
         difference=_estimate_text(answer.estimate, answer.form),
-        size=_estimate_text(answer.estimate, answer.form, "value"),
+        size=f"{answer.measure} {_size(answer)}".lstrip(),
         elsewhere="; ".join(elsewhere),
         smallest_effect=answer.smallest_effect,
         budget=describe_budget(answer.groups),
@@ -184,6 +190,12 @@ def _estimate_text(estimate: Estimate, form: str, part: str = "") -> str:
         return f"{estimate}"
     value, low, high = (math.exp(log) for log in (estimate.value, estimate.low, estimate.high))
     return f"{format(replace(estimate, value=value, low=low, high=high), f'.2 {part}'.strip())} times"
+
+
+def _size(answer: Answer) -> str:
+    """The value of an answer without its interval; what is a distance has no sign."""
+    said = _estimate_text(answer.estimate, answer.form, "value")
+    return said.lstrip("+") if answer.measure else said
 
 
 def _pending(answers: Sequence[Answer], chosen: Answer, evidence: Evidence) -> str:

@@ -71,7 +71,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
         f"{_introduced(best, recipes, ' parameters')} classifies"
         f" {_linked(best, f'<strong>{best.accuracy():% value}</strong>')} of"
         f" the {best.opened[0][1].metrics['n']:,} test images correctly: {_mean_of(best)}.",
-        f"The original, TPSNet, a course project, reports {100 * original['accuracy']:.2f}%;"
+        f"The original course project, TPSNet, reports {100 * original['accuracy']:.2f}%;"
         f" the difference is {_difference(best, original, recipes)}{_why_not_settled(best, original, recipes)}.",
     ]
     answers += [
@@ -84,8 +84,8 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
     unread = sum(row["checked"] == "no" for row in above)
     networks = f'<a href="#{PUBLISHED}">published networks</a>'
     answers.append(
-        f"Of {len(theirs)} {networks} under five million parameters, {len(above)} report more than"
-        f" <em>{escape(best.name)}</em>{f' ({unread} unchecked)' if unread else ''}."
+        f"Of {len(theirs)} {networks} of this size, {len(above)} report more than"
+        f" <em>{escape(best.name)}</em>{f' ({unread} not read at source)' if unread else ''}."
     )
     return answers
 
@@ -99,7 +99,7 @@ def _introduced(final: Final, recipes: Sequence[Final], unit: str = "") -> str:
 
 def as_subject(final: Final, recipes: Sequence[Final]) -> str:
     """What a leading recipe is among all, as the subject of a sentence."""
-    subject = role(final, recipes) or f"our best network {where_trained(final)}"
+    subject = role(final, recipes) or f"our best {where_trained(final)}"
     return subject[0].upper() + subject[1:]
 
 
@@ -144,6 +144,7 @@ def _why_not_settled(final: Final, original: Mapping[str, Any], recipes: Sequenc
 
 
 INGREDIENTS = "nb04-data-ablation"  # the records of the figure of chapter 4
+RECIPE_IN_WORDS = "nb04-cell-id=recipe"  # its table of what each ingredient is
 
 
 def _design_choices(
@@ -203,9 +204,10 @@ def _ingredients(changes: Sequence[AblationRow]) -> str:
     if not parts and not gains:
         return ""
     _, steps = largest_run([row.group for row in changes])
-    said = f"these bring points: {', '.join(parts)}" if parts else "nothing brings points"
+    explained = f'<a href="#{RECIPE_IN_WORDS}">these ingredients</a>'
+    said = f"{explained} bring points: {', '.join(parts)}" if parts else "nothing brings points"
     return (
-        f'In <a href="#{INGREDIENTS}">a narrower <em>two_cores</em></a>, in short runs ({steps:,} steps), {said}'
+        f'In <a href="#{INGREDIENTS}">a narrower <em>two_cores</em></a>, in runs of {steps:,} steps, {said}'
         f"{'; '.join(['', *gains])}."
     )
 

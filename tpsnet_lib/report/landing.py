@@ -170,19 +170,28 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
             "verdict": elements.verdict(row.verdict) + "†" * (row.name in {each.name for each in late}),
             "tested": f"({row.claim}) {row.short}" + f" ({'; '.join(row.others)})" * bool(row.others),
             "difference": elements.test_link(row, row.difference),
-            "adjusted p": None if not row.complete else f"{row.p:.2g}" if row.p >= 0.001 else "< 0.001",
+            "adjusted p": _p_value(row) if row.complete else None,
             "parameters; steps": "; ".join(f"{count:,}" for count in row.largest_run),
         }
         for row in rows
         if row.n
     ]
-    caption = "What the tests of claims (a) to (j) say, of networks and runs of at most this size."
+    caption = (
+        "What the tests of claims (a) to (j) say, of networks and runs of at most this size. p is that of the verdict;"
+        " where nothing is settled, of the nearer one, in brackets."
+    )
     caption += " †: settled only by rules that were chosen after the first data." * bool(late)
     table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p", "parameters; steps"], caption)
     summary = "<summary>The tests in full, the original's words, grounds and records</summary>"
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
     how = f'<details class="folded"><summary>How a verdict is made</summary><p>{_emphasis(rule)}</p></details>'
     return f"<p>{about}</p>{table}{how}{details}"
+
+
+def _p_value(row: judge.Row) -> str:
+    """The p-value of a test, and what it is of where nothing is settled."""
+    p = f"{row.p:.2g}" if row.p >= 0.001 else "< 0.001"
+    return p if row.verdict == row.p_is_of else f"{p} ({row.p_is_of})"
 
 
 MISTAKES = {  # what the original did, and what our records say of it

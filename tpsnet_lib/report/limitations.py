@@ -11,6 +11,7 @@ from tpsnet_lib.analysis.final_runs import Final, finals
 from tpsnet_lib.analysis.groups import hardware
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
+from tpsnet_lib.old_words import renamed
 from tpsnet_lib.report import elements
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.records import Store, committed_folder
@@ -101,14 +102,15 @@ def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final
     ]
 
 
-LENGTH = "<em>best</em> had another length than its committed declaration named"  # no record has the declaration
+LENGTH = "<em>card_wide</em> had another length than its committed declaration named"  # no record has the declaration
 
 
 def before_the_rule() -> str:
     """What the openings before the rule of declaration lacked, from the committed log, in words."""
     early = openings.before_the_rule()
     lines = [line for line in openings.all_openings(Store(committed_folder())) if line["record"] in early]
-    names = sorted({line["experiment"] for line in lines if line["experiment"] and line["commit"].endswith("+")})
+    unclean = {line["experiment"] for line in lines if line["experiment"] and line["commit"].endswith("+")}
+    names = sorted(renamed("name", name) for name in unclean)
     undeclared = sum(line["experiment"] is None for line in lines)
     parts = [f"{_listed(names)} from a tree that was not clean"] * bool(names)
     parts += [f"{undeclared} undeclared, for a look"] * bool(undeclared)
