@@ -143,7 +143,7 @@ def _row(test: Test, answers: Sequence[Answer], answer: Answer, pending: str) ->
     has_runs = answer.estimate.n > 0
     done = sum(len(group.records) for group in answer.groups)
     declared = done + sum(group.missing for group in answer.groups)
-    part = [f"{done} of {declared} declared runs, and not judged before all are done"]
+    part = [f"{done} of {declared} declared runs; judged when all are done"]
     part *= has_runs and not answer.complete
     return Row(
         name=test.name,

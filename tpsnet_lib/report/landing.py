@@ -168,7 +168,7 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
     lines = [
         {
             "verdict": elements.verdict(row.verdict) + "†" * (row.name in {each.name for each in late}),
-            "tested": f"({row.claim}) {row.short}" + f" ({'; '.join(row.others)})" * bool(row.others),
+            "tested": _tested(row),
             "difference": elements.test_link(row, row.difference),
             "adjusted p": _p_value(row) if row.complete else None,
             "parameters; steps": "; ".join(f"{count:,}" for count in row.largest_run),
@@ -186,6 +186,12 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
     how = f'<details class="folded"><summary>How a verdict is made</summary><p>{_emphasis(rule)}</p></details>'
     return f"<p>{about}</p>{table}{how}{details}"
+
+
+def _tested(row: judge.Row) -> Markup:
+    """The sentence of a test in a few words, and under it how many runs are done and what other budgets say."""
+    others = Markup("<br><small>{}</small>").format("; ".join(row.others)) if row.others else ""
+    return Markup("({}) {}{}").format(row.claim, row.short, others)
 
 
 def _p_value(row: judge.Row) -> str:
