@@ -15,10 +15,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from tpsnet_lib.analysis.search import LOGARITHMIC, OPTIMIZERS, VARIABLES, Trial, trial_table
-from tpsnet_lib.plots.style import INK, PHONE, WIDTH, describe, figure, in_lines
+from tpsnet_lib.plots.style import INK, PHONE, WIDTH, describe, draw_as_one_path, figure, in_lines
 
 Array = NDArray[np.float64]
 BEST = 0.2  # the share of the trials that is drawn in colour
+SHADES = 8  # steps of colour from the worst line in colour to the best
+GREY_LINE: Any = {"color": "#C9CED4", "linewidth": 0.7, "alpha": 0.7}
 FEW = 6  # a variable of at most so many values is drawn as choices
 
 
@@ -55,16 +57,18 @@ def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str], width: f
     scores, failed = table["accuracy"].to_numpy()[order], table["failed"].to_numpy()[order]
     first = len(order) - max(1, round(BEST * len(order)))
     norm, colours = Normalize(scores[first] - 1e-6, scores[-1]), sns.color_palette("viridis", as_cmap=True)
-    for row, line in enumerate(heights):
-        look: Any = {"color": colours(norm(scores[row])), "linewidth": 1.3, "alpha": 0.9}
-        if row < first:
-            look = {"color": "#C9CED4", "linewidth": 0.7, "alpha": 0.7, "linestyle": "--" if failed[row] else "-"}
-        ax.plot(line, **look)
+    failing = failed[:first]
+    draw_as_one_path(ax, heights[:first][failing], **GREY_LINE, linestyle="--")
+    draw_as_one_path(ax, heights[:first][~failing], **GREY_LINE)
+    shades = np.round(SHADES * norm(scores[first:])) / SHADES
+    for shade in np.unique(shades):
+        draw_as_one_path(ax, heights[first:][shades == shade], color=colours(shade), linewidth=1.3, alpha=0.9)
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}  # readable over the lines
     for position, (_, ticks) in enumerate(scales):
         ax.axvline(position, color=INK, linewidth=0.8)
+        places = np.array([height for height, _ in ticks])[:, None]
+        draw_as_one_path(ax, np.tile(places, 2), (position - 0.012, position), color=INK, linewidth=0.8)
         for height, text in ticks:
-            ax.plot([position - 0.012, position], [height, height], color=INK, linewidth=0.8)
             ax.text(position - 0.025, height, text, ha="right", va="center", fontsize=8, color=INK, bbox=box, zorder=4)
     letters = round(15.5 * width / len(columns))
     labels = [in_lines(VARIABLES.get(name, "accuracy (%)"), letters) for name in columns]

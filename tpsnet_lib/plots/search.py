@@ -27,6 +27,7 @@ from tpsnet_lib.plots.style import (
     Stack,
     by_name,
     describe,
+    draw_as_one_path,
     figure,
 )
 from tpsnet_lib.runs.records import Record
@@ -179,7 +180,7 @@ def good_values(
 def _values_panel(ax: Axes, table: pd.DataFrame, name: str, winners: Estimate | None) -> None:
     if is_choice(table[name]):
         order = sorted(set(table[name]), key=rank)
-        sns.stripplot(table, x=name, y="accuracy", order=order, color=BLUE, size=3, alpha=0.8, ax=ax)
+        _points(ax, table[name].map(order.index), table["accuracy"], jitter=0.1)
         median: Any = {"estimator": "median", "errorbar": None, "linestyle": "none", "marker": "_", "markersize": 16}
         sns.pointplot(table, x=name, y="accuracy", order=order, color=VERMILION, ax=ax, **median)
         ax.tick_params(axis="x", labelsize=8)
@@ -187,14 +188,20 @@ def _values_panel(ax: Axes, table: pd.DataFrame, name: str, winners: Estimate | 
     log, whole = name in LOGARITHMIC, table[name].dtype.kind == "i"
     x = np.log10(table[name]) if log else table[name].astype(float)
     line: Any = {"color": VERMILION, "linewidth": 1.6}
-    points: Any = {"s": 9, "alpha": 0.8, "linewidths": 0, "color": BLUE}
-    jitter = 0.25 if whole else None
-    sns.regplot(x=x, y=table["accuracy"], lowess=True, x_jitter=jitter, scatter_kws=points, line_kws=line, ax=ax)
+    _points(ax, x, table["accuracy"], jitter=0.25 if whole else 0.0)
+    sns.regplot(x=x, y=table["accuracy"], lowess=True, scatter=False, line_kws=line, ax=ax)
     if winners:
         ends = np.array([winners.low, winners.high])
         ax.axvspan(*(np.log10(ends) if log else ends), color=GREEN, alpha=0.12, linewidth=0)
     marks = round_numbers(table[name].min(), table[name].max(), log)
     ax.set_xticks(np.log10(marks) if log else marks, [f"{mark:g}" for mark in marks])
+
+
+def _points(ax: Axes, x: pd.Series[Any], y: pd.Series[Any], jitter: float) -> None:
+    """A point a trial: the round ends of a line without length, a tenth of the bytes of a mark."""
+    places = x + np.random.default_rng(0).uniform(-jitter, jitter, len(x))
+    ends = [np.column_stack([each, each]) for each in (y, places)]
+    draw_as_one_path(ax, *ends, color=BLUE, alpha=0.8, linewidth=3, capstyle="round")
 
 
 def importance_bars(trials: Sequence[Trial], ranked: Sequence[Importance]) -> Figure:

@@ -15,7 +15,12 @@ from weakref import WeakKeyDictionary
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib import path as paths
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from tpsnet_lib import stats
@@ -40,6 +45,18 @@ VERDICTS = {  # the colour of a verdict in every figure and table
 def figure(rows: int = 1, columns: int = 1, height: float = 3.2, **options: Any) -> tuple[Figure, Any]:
     """A figure and its axes, as `plt.subplots` gives them; `height` and the option `width` in inches."""
     return plt.subplots(rows, columns, figsize=(options.pop("width", WIDTH), height), **options)
+
+
+def draw_as_one_path(ax: Axes, y: ArrayLike, x: ArrayLike | None = None, **look: Any) -> None:
+    """Lines of the same look as one path of an SVG, in a third of the bytes of a path each.
+
+    `y` [lines, points]; `x` the same or [points], by default 0, 1, 2, ..."""
+    rows = np.asarray(y, dtype=float)
+    columns = np.broadcast_to(np.arange(rows.shape[1]) if x is None else x, rows.shape)
+    path = paths.Path.make_compound_path(*map(paths.Path, np.stack([columns, rows], axis=2)))
+    path.should_simplify = False  # which would leave out a line without length, whose round ends are a point
+    ax.add_patch(PathPatch(path, fill=False, joinstyle="round", **look))
+    ax.autoscale_view()
 
 
 def data_set(stamp: str) -> str:
