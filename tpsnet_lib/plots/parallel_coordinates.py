@@ -1,7 +1,5 @@
 """Parallel coordinates: a line a trial, through the values that were drawn for it to its accuracy."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -79,7 +77,7 @@ def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str], width: f
     ax.spines[:].set_visible(False)
 
 
-def _scale(name: str, values: pd.Series[Any]) -> tuple[Array, list[tuple[float, str]]]:
+def _scale(name: str, values: "pd.Series[Any]") -> tuple[Array, list[tuple[float, str]]]:
     """Where the lines cross an axis, 0 to 1, and the axis's ticks; `values` in the order of accuracy."""
     unique = sorted(set(values), key=rank)
     if name != "accuracy" and is_choice(values):
@@ -101,7 +99,7 @@ def _scale(name: str, values: pd.Series[Any]) -> tuple[Array, list[tuple[float, 
     return height(values.to_numpy(dtype=float) + spread), ticks
 
 
-def is_choice(values: pd.Series[Any]) -> bool:
+def is_choice(values: "pd.Series[Any]") -> bool:
     """Whether a variable is drawn as choices: by names, or by few numbers, each of several trials."""
     different = values.nunique()
     return values.dtype.kind not in "if" or (different <= FEW and 2 * different <= len(values))
@@ -112,7 +110,7 @@ def rank(choice: Any) -> Any:
     return OPTIMIZERS.index(choice) if choice in OPTIMIZERS else choice
 
 
-def _choices(values: pd.Series[Any], unique: Sequence[Any]) -> tuple[Array, list[tuple[float, str]]]:
+def _choices(values: "pd.Series[Any]", unique: Sequence[Any]) -> tuple[Array, list[tuple[float, str]]]:
     """Choices at even heights; the trials of one choice are spread over a band in the order of their accuracy."""
     places = np.zeros(len(values))
     for index, choice in enumerate(unique):
