@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from test_search_analysis import trials
@@ -50,6 +51,12 @@ def texts(figure: Figure) -> list[str]:
     return [text.get_text() for ax in figure.axes for text in ax.texts]
 
 
+def lines_of(patch: Any) -> Any:
+    """The heights of the lines that are drawn as one path: [lines, points]."""
+    path = patch.get_path()
+    return np.array(np.split(path.vertices[:, 1], np.flatnonzero(path.codes == path.MOVETO)[1:]))
+
+
 def check(figure: Figure, caption: str) -> None:
     """The caption holds a part; the figure has an alternative text, a provenance of its own, and draws."""
     about = description(figure)
@@ -81,14 +88,14 @@ def test_parallel_views_have_round_ticks_colour_the_best_fifth_and_spread_choice
     assert [tick.get_text() for tick in second.get_xticklabels()] == ["learning rate", "optimizer", "accuracy (%)"]
     assert {"0.01", "0.03", "sgd", "adamax"} <= {text.get_text() for text in second.texts}
     assert {"4", "8", "12"} <= {text.get_text() for text in first.texts}
-    lines = [line for line in second.lines if len(np.ravel(line.get_ydata())) == 3]
+    paths = {to_hex(path.get_edgecolor()): lines_of(path) for path in second.patches if len(lines_of(path)[0]) == 3}
+    lines = np.concatenate(list(paths.values()))
     assert len(lines) == N
-    coloured = [line for line in lines if line.get_color() != "#C9CED4"]
+    grey = paths.pop("#c9ced4")
+    coloured = np.concatenate(list(paths.values()))
     assert len(coloured) == N // 5
-    ends = [float(np.ravel(line.get_ydata())[-1]) for line in lines]
-    assert min(float(np.ravel(line.get_ydata())[-1]) for line in coloured) == sorted(ends)[-(N // 5)]
-    crossings = [float(np.ravel(line.get_ydata())[1]) for line in lines]
-    assert len(set(crossings)) == N, "the lines of one choice do not lie on each other"
+    assert coloured[:, -1].min() > grey[:, -1].max()
+    assert len(set(lines[:, 1])) == N, "the lines of one choice do not lie on each other"
     check(figure, f"The best fifth of {N} trials")
 
 
@@ -97,7 +104,8 @@ def test_a_failed_trial_is_dashed(crowd: list[Trial]) -> None:
 
     failed = Trial("failed", crowd[0].values, 0.1, record(crowd[0].record.config, failed="not a number"))
     (ax,) = parallel_coordinates.parallel([*crowd, failed], {"": ["lr"]}).axes
-    assert [line.get_linestyle() for line in ax.lines].count("--") == 1
+    (dashed,) = [path for path in ax.patches if path.get_linestyle() == "--"]
+    assert len(lines_of(dashed)) == 1
 
 
 def test_the_best_of_n_rises_to_the_best_trial(crowd: list[Trial]) -> None:
@@ -125,7 +133,10 @@ def test_good_values_have_a_panel_a_variable_and_shade_the_winners_range(crowd: 
     assert [x for x, _ in labels(figure)] == ["optimizer", "learning rate", "base width w, channels"]
     strip, rate, _ = figure.axes
     assert [tick.get_text() for tick in strip.get_xticklabels()] == ["sgd", "adamax"]
-    shaded = rate.patches[0].get_extents().transformed(rate.transData.inverted())
+    points = [next(patch for patch in ax.patches if patch.get_capstyle() == "round") for ax in figure.axes]
+    assert [lines_of(patch)[:, 0] / 100 for patch in points] == [pytest.approx(SCORES)] * 3
+    (span,) = [patch for patch in rate.patches if isinstance(patch, Rectangle)]
+    shaded = span.get_extents().transformed(rate.transData.inverted())
     assert (shaded.x0, shaded.x1) == pytest.approx(np.log10([0.005, 0.02]))
     assert [tick.get_text() for tick in rate.get_xticklabels()] == ["0.001", "0.003", "0.01", "0.03", "0.1"]
     check(figure, "learning rate 0.005 to 0.02")

@@ -11,8 +11,6 @@
 
 `tasks` says where a task, its blank and its worked solution stand."""
 
-from __future__ import annotations
-
 import difflib
 import math
 import os

@@ -11,8 +11,6 @@ Copies for students (`tpsnet notebooks --student`) call `hide_solutions()` first
 solution, and one that is code stands in unseen, because the cells below call it. A number or a name would be the answer
 itself: there the cells below go on with the `solution` that the task was given, if any."""
 
-from __future__ import annotations
-
 import ast
 import difflib
 import linecache

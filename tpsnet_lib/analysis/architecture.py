@@ -1,7 +1,5 @@
 """What each design variable changes: its levels, the runs of each, and the budget of those runs in words."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 

@@ -4,8 +4,6 @@ The corruptions (noise, blur, weather, digital) are in the style of CIFAR-10-C (
 1903.12261), but our own: they are drawn here, on the device, from the images at hand, and their scores are not to be
 compared with published ones."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

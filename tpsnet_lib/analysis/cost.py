@@ -1,7 +1,5 @@
 """What accuracy costs: operations, fresh runs, and the table of ours beside published networks."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The augmentations that notebook 01 shows, one step at a time, at the strengths that the recipes use."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from tpsnet_lib.config import TrainConfig

@@ -1,7 +1,5 @@
 """Guesses before training: what accuracy and latency a design should have, from the runs there are and a stopwatch."""
 
-from __future__ import annotations
-
 import timeit
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """What notebook 05 analyses: a trained network, its predictions on the test images, and networks to compare it with."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Final networks: the seeds of one recipe as one result; the best is chosen by validation, never by test accuracy."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Runs that differ by seed alone: how they are gathered, on which machine they are compared, and which are better."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -67,7 +65,7 @@ class Group:
         """Multiply-accumulates of one image's forward pass."""
         return count_macs(self.config.model)
 
-    def lead_over(self, other: Group) -> Estimate:
+    def lead_over(self, other: "Group") -> Estimate:
         """By how much these runs are more accurate (`contrast_within_machines`)."""
         return contrast_within_machines([self, other], [1, -1])
 

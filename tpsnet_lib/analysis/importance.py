@@ -1,7 +1,5 @@
 """Which variable matters: fANOVA (optuna's) over the trials of a search, with bootstrap intervals."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Sequence

@@ -2,8 +2,6 @@
 
 Notebook 01 searches with them, in section 4."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """What the original reports beside the accuracies after 300 epochs that stand in `report/published.csv`."""
 
-from __future__ import annotations
-
 AFTER_30_EPOCHS = {"Model 1": 0.8820, "Model 2": 0.8716, "TPSNet": 0.8465}  # its Table 1, on 10,000 test images
 # TPSNet's own test accuracy by epoch (taiyipan/TPSNet, results/train_data.csv). Epoch 276 has the lowest test loss, and
 # is the one that was reported. At epoch 30 the curve contradicts Table 1's 84.65%.

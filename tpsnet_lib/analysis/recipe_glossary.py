@@ -2,8 +2,6 @@
 
 They stand in `recipe_glossary.csv`, beside this file."""
 
-from __future__ import annotations
-
 import csv
 import re
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The trials of a random search: their records, their table, and whether a value is among the best of its variable."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

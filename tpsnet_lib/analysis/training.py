@@ -1,7 +1,5 @@
 """The final training's numbers: what each ingredient of a recipe brings, and what a seed changes."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

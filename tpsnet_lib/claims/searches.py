@@ -1,7 +1,5 @@
 """The tests of the claims that the trials of random searches answer."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

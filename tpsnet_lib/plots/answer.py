@@ -1,7 +1,5 @@
 """What is seen first: accuracy against parameters, and the verdicts on the original's claims."""
 
-from __future__ import annotations
-
 import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -15,7 +13,19 @@ from matplotlib.transforms import Bbox
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.cost import frontier
-from tpsnet_lib.plots.style import BLUE, GREY, INK, PHONE, SKY, VERDICTS, VERMILION, WIDTH, describe, figure
+from tpsnet_lib.plots.style import (
+    BLUE,
+    GREY,
+    INK,
+    PHONE,
+    SKY,
+    VERDICTS,
+    VERMILION,
+    WIDTH,
+    describe,
+    draw_intervals,
+    figure,
+)
 from tpsnet_lib.runs.records import Record
 from tpsnet_lib.stats import Estimate
 
@@ -45,9 +55,8 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     axes.plot(*_places(read), "o", **dots, label="published")
     axes.plot(*_places(unread), "o", **dots, markerfacecolor="white", label="published, not read at its source")
     axes.plot(*_places(original), "s", color=INK, markersize=6, label="TPSNet, the original", zorder=3)
-    ends = [[100 * (row["accuracy"] - row["estimate"].low) for row in ours]]
-    ends.append([100 * (row["estimate"].high - row["accuracy"]) for row in ours])
-    axes.errorbar(*_places(ours), ends, color=VERMILION, fmt="D", capsize=3, zorder=4, label="ours, with 95% interval")
+    look: Any = {"marker": "D", "color": VERMILION, "capsize": 3, "zorder": 4, "label": "ours, with 95% interval"}
+    draw_intervals(axes, [row["estimate"] for row in ours], _places(ours)[0], **look)
     axes.set_yscale("function", functions=(lambda y: -np.log10(100.001 - y), lambda y: 100.001 - 10**-y))
     low = min([100 * row["accuracy"] for row in measured], default=90)
     axes.set(xlabel="parameters (millions)", ylabel="test accuracy (%, log scale of the error)")
@@ -123,12 +132,10 @@ def claims(tests: Sequence[tuple[str, str, Estimate]], budget: str, records: Seq
     axes.axvspan(-100 * stats.SMALLEST_EFFECT, 100 * stats.SMALLEST_EFFECT, color=GREY, alpha=0.15, linewidth=0)
     axes.axvline(0, color=INK, linewidth=1)
     for verdict, colour in VERDICTS.items():
-        chosen = [(at, test[2]) for at, test in enumerate(tests) if test[1] == verdict]
-        if chosen:
-            middle = np.array([100 * estimate.value for _, estimate in chosen])
-            low, high = (np.array([100 * getattr(e, end) for _, e in chosen]) for end in ("low", "high"))
-            places = [at for at, _ in chosen]
-            axes.errorbar(middle, places, xerr=[middle - low, high - middle], fmt="o", color=colour, label=verdict)
+        places = [at for at, test in enumerate(tests) if test[1] == verdict]
+        if places:
+            chosen = [tests[at][2] for at in places]
+            draw_intervals(axes, chosen, places, horizontal=True, color=colour, label=verdict)
     axes.set_yticks(range(len(tests)), [textwrap.fill(sentence, 52) for sentence, _, _ in tests], fontsize=8)
     axes.set_ylim(len(tests) - 0.4, -0.6)
     axes.set_xlabel("points of accuracy in favour of the claim")

@@ -1,7 +1,5 @@
 """Figures of notebook 02: why skips and norms help, what each design variable changes, what accuracy costs."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +14,7 @@ from torch import Tensor
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.architecture import DesignVariable, describe_budget
 from tpsnet_lib.analysis.groups import Group
-from tpsnet_lib.plots.style import BLUE, PALETTE, PHONE, VERMILION, WIDTH, Stack, by_name, describe, figure
+from tpsnet_lib.plots.style import BLUE, PALETTE, PHONE, VERMILION, WIDTH, Stack, by_name, describe, figure, label_ticks
 
 COLOURS = {"residual": BLUE, "plain": VERMILION}
 Losses = Mapping[tuple[int, str], Sequence[float]]  # (blocks a layer, `residual` or `plain`) -> final loss of each seed
@@ -28,10 +26,7 @@ def gradient_norms(norms: Mapping[str, Sequence[float]]) -> Figure:
 
     `norms`: kind -> one norm a block, from the first block to the last."""
     fig, ax = figure(height=2.9)
-    table = _long(norms, "block", "norm")
-    sns.lineplot(table, x="block", y="norm", hue="kind", palette=PALETTE[: len(norms)], ax=ax)
-    ax.set(xlabel="block, counted from the image", ylabel="norm of the gradient", yscale="log", xlim=(1, None))
-    ax.legend(title=None)
+    _by_block(ax, norms, "norm of the gradient")
     parts = []
     for kind, values in norms.items():
         factor = values[0] / values[-1]
@@ -51,29 +46,26 @@ def batch_norm(before: Sequence[float], after: Sequence[float], spreads: Mapping
     `before`, `after`: values of one channel over a batch; `spreads`: kind -> standard deviation of each block's
     output, from the first to the last."""
     fig, axes = figure(1, 2, height=2.9)
+    look: Any = {"bins": 40, "stat": "density", "element": "step", "alpha": 0.35, "ax": axes[0]}
     for values, label, colour in ((before, "before the norm", VERMILION), (after, "after it", BLUE)):
-        sns.histplot(
-            x=np.asarray(values),
-            bins=40,
-            stat="density",
-            element="step",
-            color=colour,
-            alpha=0.35,
-            label=label,
-            ax=axes[0],
-        )
+        sns.histplot(x=np.asarray(values), color=colour, label=label, **look)
     axes[0].set(xlabel="value in one channel", ylabel="density")
     axes[0].legend()
-    table = _long(spreads, "block", "spread")
-    sns.lineplot(table, x="block", y="spread", hue="kind", palette=PALETTE[:2], ax=axes[1])
-    axes[1].set(xlabel="block, counted from the image", ylabel="standard deviation", yscale="log", xlim=(1, None))
-    axes[1].legend(title=None)
+    _by_block(axes[1], spreads, "standard deviation")
     ends = {kind: [f"{float(f'{v:.2g}'):,g}" for v in (values[0], values[-1])] for kind, values in spreads.items()}
     ranges = "; ".join(f"{kind} {first} to {last}" for kind, (first, last) in ends.items())
     text = "A batch norm gives each channel mean 0 and standard deviation 1 over the batch, so values keep their size"
     text += f" (deviation, first block to last: {ranges})."
     alt = f"Left: histogram of a channel before and after the norm. Right: standard deviation over blocks. {ranges}."
     return describe(fig, caption=text, alt=alt)
+
+
+def _by_block(ax: Any, series: Mapping[str, Sequence[float]], label: str) -> None:
+    """A line a kind of network over its blocks, from the first to the last, on a logarithmic axis."""
+    table = pd.DataFrame(series)
+    table.index += 1
+    sns.lineplot(table, palette=PALETTE[: len(series)], dashes=False, ax=ax)
+    ax.set(xlabel="block, counted from the image", ylabel=label, yscale="log", xlim=(1, None))
 
 
 def feature_maps(image: Tensor, maps: Mapping[str, Tensor], columns: int = 8) -> Figure:
@@ -110,33 +102,15 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
     A ring is a run; the points are means with their 95% t intervals. `recorded`: groups labelled as `B=3` and
     `B=3, plain`."""
     fig, axes = figure(1, 2, height=3.1)
-    live = pd.DataFrame(
-        [
-            {"blocks": blocks, "kind": kind, "value": value}
-            for (blocks, kind), values in losses.items()
-            for value in values
-        ]
-    )
-    past = pd.DataFrame(
-        [
-            {
-                "blocks": group.config.model.blocks[0],
-                "kind": "residual" if group.config.model.residual else "plain",
-                "value": 100 * value,
-            }
-            for group in recorded
-            for value in group.accuracies
-        ]
-    )
-    for ax, table, label in (
-        (axes[0], live, "training loss, live"),
-        (axes[1], past, "validation accuracy (%), records"),
-    ):
-        ax.set(xlabel="blocks in each of 3 layers, B", ylabel=label)
-        if len(table):
+    live = [(blocks, kind, value) for (blocks, kind), values in losses.items() for value in values]
+    past = [(g.config.model.blocks[0], _kind(g), 100 * value) for g in recorded for value in g.accuracies]
+    labels = "training loss, live", "validation accuracy (%), records"
+    for ax, rows, label in zip(axes, (live, past), labels, strict=True):
+        if rows:
+            table = pd.DataFrame(rows, columns=["blocks", "kind", "value"])
             depths = sorted(set(table["blocks"]))
             _points(ax, table, "blocks", log=ax is axes[0], hue="kind", palette=COLOURS, order=depths)
-            ax.set(xlabel="blocks in each of 3 layers, B", ylabel=label)
+        ax.set(xlabel="blocks in each of 3 layers, B", ylabel=label)
     if axes[1].get_legend():
         axes[1].get_legend().remove()  # that of the other panel serves both
     losses_text = "; ".join(f"B = {blocks}, {kind}: {np.mean(values):.2f}" for (blocks, kind), values in losses.items())
@@ -206,12 +180,11 @@ def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:
         "latency of one image (ms)": milliseconds,
     }
     accuracy = [100 * group.estimate.value for group in groups]
-    kinds = ["residual" if group.config.model.residual else "plain" for group in groups]
+    kinds = [_kind(group) for group in groups]
     depths = [sum(group.config.model.blocks) for group in groups]
     for ax, (label, values) in zip(axes, panels.items(), strict=True):
-        sns.scatterplot(
-            x=values, y=accuracy, hue=kinds, size=depths, palette=COLOURS, ax=ax, legend=ax is axes[1], sizes=(20, 90)
-        )
+        look: Any = {"hue": kinds, "size": depths, "palette": COLOURS, "sizes": (20, 90)}
+        sns.scatterplot(x=values, y=accuracy, ax=ax, legend=ax is axes[1], **look)
         ax.set(xlabel=label, xscale="log")
         _plain_log_ticks(ax, values)
     axes[0].set_ylabel("validation accuracy (%)")
@@ -233,8 +206,7 @@ def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:
 def _points(ax: Any, table: Any, x: str, log: bool = False, **options: Any) -> None:
     """A ring a run and, beside the rings, the mean with its 95% t interval; on a logarithmic axis without it."""
     dodge = 0.25 if "hue" in options else False
-    chosen = {**options} if "hue" in options else {**options, "color": BLUE}
-    chosen |= {"data": table, "x": x, "y": "value", "ax": ax}
+    chosen = {"data": table, "x": x, "y": "value", "ax": ax, **({} if dodge else {"color": BLUE}), **options}
     sns.stripplot(**chosen, jitter=0.08, dodge=bool(dodge), legend=False, marker=r"$\circ$")
     errorbar = None if log else _t_interval  # an interval of few values may reach below 0
     sns.pointplot(**chosen, dodge=dodge, errorbar=errorbar, capsize=0.15, markersize=4, linewidth=1.2)
@@ -259,17 +231,15 @@ def _t_interval(values: Any) -> tuple[float, float]:
     return (estimate.low, estimate.high) if estimate.has_interval else (estimate.value, estimate.value)
 
 
-def _long(series: Mapping[str, Sequence[float]], x: str, y: str) -> Any:
-    rows = [{"kind": kind, x: at, y: value} for kind, values in series.items() for at, value in enumerate(values, 1)]
-    return pd.DataFrame(rows)
+def _kind(group: Group) -> str:
+    return "residual" if group.config.model.residual else "plain"
 
 
 def _plain_log_ticks(ax: Any, values: Sequence[float]) -> None:
-    ax.minorticks_off()
     low, high = min(values), max(values)
     steps = [base * 10.0**power for power in range(-3, 7) for base in (1, 2, 5)]
     ticks = [step for step in steps if low / 1.1 <= step <= high * 1.1]
     if len(ticks) < 2:  # too narrow a range for a logarithmic axis
         ax.set_xscale("linear")
-        return
-    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    else:
+        label_ticks(ax.xaxis, ticks)

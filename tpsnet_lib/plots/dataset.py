@@ -1,7 +1,5 @@
 """Figures of notebook 01: what the images are, near-duplicates, augmentation, and what 5,000 images can tell."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,18 +13,31 @@ from torch import Tensor
 
 from tpsnet_lib.analysis.near_duplicates import NEAR_DUPLICATE
 from tpsnet_lib.data.datasets import MEAN, STD, ImageSet
-from tpsnet_lib.plots.style import BLUE, GREEN, INK, MUTED, PALETTE, PHONE, VERMILION, Stack, data_set, describe, figure
+from tpsnet_lib.plots.style import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    PALETTE,
+    PHONE,
+    VERMILION,
+    Stack,
+    data_set,
+    describe,
+    figure,
+    label_ticks,
+)
 
 RGB = (VERMILION, GREEN, BLUE)  # stand for red, green and blue
 
 
-def thumbnail(ax: Axes, image: Tensor, title: str = "", size: float = 8) -> None:
+def thumbnail(ax: Axes, image: Tensor, title: str = "") -> None:
     """One image [3, H, W], uint8 or float in [0, 1], without axes; an SVG keeps its very pixels."""
     pixels = image if image.dtype == torch.uint8 else (255 * image).round().clamp(0, 255).to(torch.uint8)
     ax.imshow(pixels.permute(1, 2, 0).numpy(), interpolation="none")
     ax.set_axis_off()
     if title:
-        ax.set_title(title, fontsize=size, fontweight="normal", loc="center", pad=3, color=INK)
+        ax.set_title(title, fontsize=8, fontweight="normal", loc="center", pad=3, color=INK)
 
 
 def gallery(source: ImageSet, positions: Tensor, names: Sequence[str]) -> Figure:
@@ -56,18 +67,13 @@ def channel_histograms(counts: Tensor, stamp: str) -> Figure:
     deviations = np.sqrt(shares @ (values / 255) ** 2 / 100 - means**2)
     rows = zip(axes, ("red", "green", "blue"), RGB, shares, means, MEAN, deviations, STD, strict=True)
     for ax, name, colour, share, mean, constant, deviation, used in rows:
-        sns.histplot(
-            x=values, weights=share, bins=list(range(0, 257, 4)), element="step", color=colour, alpha=0.35, ax=ax
-        )
+        look: Any = {"bins": list(range(0, 257, 4)), "element": "step", "color": colour, "alpha": 0.35}
+        sns.histplot(x=values, weights=share, ax=ax, **look)
         ax.axvline(255 * mean, color=colour)
         ax.axvline(255 * constant, color=INK, linestyle=":")
-        ax.set_title(
-            f"mean {mean:.4f} ({constant:.4f})\ndeviation {deviation:.4f} ({used:.4f})",
-            fontsize=8.5,
-            fontweight="normal",
-        )
-        ax.set_xlabel(f"{name}, pixel value")
-        ax.set_ylabel("pixels (%)")
+        title = f"mean {mean:.4f} ({constant:.4f})\ndeviation {deviation:.4f} ({used:.4f})"
+        ax.set_title(title, fontsize=8.5, fontweight="normal")
+        ax.set(xlabel=f"{name}, pixel value", ylabel="pixels (%)")
     agree = "are" if np.abs(means - MEAN).max() < 0.001 else "are not"
     differ = "are" if np.abs(deviations - STD).max() < 0.001 else "are not"
     return describe(
@@ -205,8 +211,8 @@ def interval_width(table: pd.DataFrame, marks: Mapping[str, int]) -> Figure:
         foot = {**beside, "xy": (n, 0), "xytext": (-4, 4), "xycoords": ("data", "axes fraction"), "ha": "right"}
         ax.annotate(f"{name}\n{n:,}", **(beside if n > min(marks.values()) else foot), fontsize=8)
     ax.set(xscale="log", yscale="log", xlabel="images the accuracy is measured on", ylabel="half-width (points)")
-    ax.set_yticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
-    ax.minorticks_off()
+    label_ticks(ax.yaxis, [0.1, 0.2, 0.5, 1, 2, 5])
+    ax.xaxis.minorticks_off()
     ax.legend(fontsize=8, title=None)
     return describe(
         fig,

@@ -1,7 +1,5 @@
 """Figures of the error analysis: what one network gets wrong, how confident it is, and what it looks at."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,11 +13,27 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from tpsnet_lib.plots.style import BLUE, GRID, INK, MUTED, PHONE, VERDICTS, VERMILION, WIDTH, Stack, describe, figure
+from tpsnet_lib.plots.dataset import thumbnail
+from tpsnet_lib.plots.style import (
+    BLUE,
+    GRID,
+    INK,
+    MUTED,
+    PHONE,
+    VERDICTS,
+    VERMILION,
+    WIDTH,
+    Stack,
+    describe,
+    draw_intervals,
+    figure,
+    label_ticks,
+)
 from tpsnet_lib.runs.records import Record
 from tpsnet_lib.stats import HOLDS, Estimate
 
 HEAT = LinearSegmentedColormap.from_list("heat", ["#FFFFFF", "#FBD9B5", VERMILION, "#7A2E00"])
+_LOOK: Any = {"markersize": 4, "elinewidth": 1.2, "capsize": 0, "clip_on": False}  # a point at 0 is whole
 OURS = "this network"
 COLOURS = {**VERDICTS, OURS: INK}  # of "this network is better"
 
@@ -65,7 +79,7 @@ def worst_errors(images: Tensor, lines: Sequence[str], record: Record, columns: 
     for ax in axes.flat:
         ax.axis("off")
     for ax, image, text in zip(axes.flat, images, lines, strict=False):
-        _tile(ax, image)
+        thumbnail(ax, image)
         ax.text(0.5, -0.06, text, transform=ax.transAxes, ha="center", va="top", fontsize=8, color=INK)
     return describe(
         fig,
@@ -84,7 +98,7 @@ def reliability(bins: Mapping[str, pd.DataFrame], risks: Mapping[float, float], 
     for ax, (title, part) in zip(axes, bins.items(), strict=True):
         places = np.arange(1, len(part) + 1)
         ax.plot(places, 100 * part.confidence, color=VERMILION, linewidth=1.2, marker="_", label="mean confidence")
-        _points(ax, list(part.accuracy), places, color=BLUE, label="accuracy")
+        draw_intervals(ax, list(part.accuracy), places, **_LOOK, color=BLUE, label="accuracy")
         ax.set(ylim=(100 * max(0.0, lowest - 0.05), 101), xlabel="bin, the surest last", title=title)
     axes[0].set_ylabel("% of a bin's images")
     axes[0].legend(loc="lower right", fontsize=8)
@@ -115,14 +129,12 @@ def published_models(table: pd.DataFrame, record: Record) -> Figure:
             wrong = [_complement(estimate) for estimate in chosen.accuracy]
             look: dict[str, Any] = {"marker": "D" if verdict == OURS else "o", "color": colour}
             look["label"] = None if verdict == OURS else verdict
-            _points(ax, wrong, chosen.index.to_numpy(), horizontal=True, **look)
+            draw_intervals(ax, wrong, chosen.index.to_numpy(), horizontal=True, **_LOOK, **look)
     ax.set_yticks(range(len(rows)), rows.name, fontsize=8)
     ax.invert_yaxis()
     ax.set_xscale("log")
     low, high = ax.get_xlim()
-    ticks = [tick for tick in (1, 2, 3, 5, 10, 15, 20, 30, 50) if low <= tick <= high]
-    ax.set_xticks(ticks, [str(tick) for tick in ticks])
-    ax.minorticks_off()
+    label_ticks(ax.xaxis, (tick for tick in (1, 2, 3, 5, 10, 15, 20, 30, 50) if low <= tick <= high))
     ax.set_xlabel("error on the test images (%, log scale)")
     ax.legend(loc="upper right", title="this network is better:", alignment="left")  # the sorted models leave it free
     worse = int((rows.verdict == HOLDS).sum())
@@ -141,10 +153,11 @@ def people(groups: pd.DataFrame, record: Record) -> Figure:
     and `people`, each an `Estimate`."""
     fig, (left, right) = figure(1, 2, height=3.1)
     places = np.arange(len(groups))
-    _points(left, list(groups.error), places, color=VERMILION)
+    draw_intervals(left, list(groups.error), places, **_LOOK, color=VERMILION)
     left.set_ylabel("network's error (%)")
     for kind, colour, marker, offset in (("network", VERMILION, "o", -0.1), ("people", BLUE, "s", 0.1)):
-        _points(right, list(groups[kind]), places + offset, scale=1, color=colour, marker=marker, label=kind)
+        look = _LOOK | {"color": colour, "marker": marker, "label": kind}
+        draw_intervals(right, list(groups[kind]), places + offset, scale=1, **look)
     right.set_ylabel("mean entropy (nats)")
     _legend_above(right)
     for ax in (left, right):
@@ -165,8 +178,8 @@ def heat_maps(images: Tensor, heat: Tensor, titles: Sequence[str], record: Recor
     width = min(WIDTH, 1.2 * len(images))
     fig, axes = figure(2, len(images), height=2 * width / len(images) + 0.5, width=width, squeeze=False)
     for above, below, image, places, title in zip(*axes, images, heat, titles, strict=True):
-        _tile(above, image)
-        _tile(below, _lit(image, places))
+        thumbnail(above, image)
+        thumbnail(below, _lit(image, places))
         above.set_title(title, fontsize=8, loc="center", fontweight="normal")
     return describe(
         fig,
@@ -223,13 +236,14 @@ def corruptions(table: pd.DataFrame, examples: Mapping[str, Tensor], records: Se
     fig, axes = figure(2, len(examples), height=3.6, sharey="row", height_ratios=[1, 2.2])
     networks = list(table.network.unique())
     for above, ax, (name, image) in zip(*axes, examples.items(), strict=True):
-        _tile(above, image)
+        thumbnail(above, image)
         above.set_title(name, fontsize=8.5, loc="center")
         for shift, network, colour, marker in zip((-0.08, 0.08), networks, (VERMILION, BLUE), "os", strict=False):
             rows = table[(table.network == network) & table.corruption.isin([name, "none"])].sort_values("severity")
             places = rows.severity.to_numpy() + shift
             ax.plot(places, [100 * e.value for e in rows.accuracy], color=colour, linewidth=1, alpha=0.7)
-            _points(ax, list(rows.accuracy), places, color=colour, marker=marker, label=network)
+            look = _LOOK | {"color": colour, "marker": marker, "label": network}
+            draw_intervals(ax, list(rows.accuracy), places, **look)
         ax.set_xticks(sorted(table.severity.unique()))
         ax.set_xlabel("severity")
     axes[1][0].set(ylabel="accuracy (%)", ylim=(0, 103))
@@ -249,30 +263,10 @@ def corruptions(table: pd.DataFrame, examples: Mapping[str, Tensor], records: Se
     )
 
 
-def _points(
-    ax: Any, estimates: Sequence[Estimate], at: Any, horizontal: bool = False, scale: float = 100, **look: Any
-) -> None:
-    """Estimates with their intervals at places of the other axis; fractions are shown in percent unless scaled by 1."""
-    values = np.array([estimate.value for estimate in estimates])
-    ends = np.array([(estimate.low, estimate.high) for estimate in estimates]).reshape(-1, 2)
-    spread = scale * np.nan_to_num(np.abs(ends.T - values))
-    look = {"markersize": 4, "linestyle": "none", "marker": "o", "elinewidth": 1.2, "capsize": 0, **look}
-    look["clip_on"] = False  # a point at 0 is whole
-    if horizontal:
-        ax.errorbar(scale * values, at, xerr=spread, **look)
-    else:
-        ax.errorbar(at, scale * values, yerr=spread, **look)
-
-
 def _complement(accuracy: Estimate) -> Estimate:
     """The error of an accuracy."""
     value, low, high = 1 - accuracy.value, 1 - accuracy.high, 1 - accuracy.low
     return Estimate(value, low, high, accuracy.n, accuracy.of, accuracy.method)
-
-
-def _tile(ax: Any, image: Tensor) -> None:
-    ax.imshow(image.permute(1, 2, 0).numpy(), interpolation="none")  # an SVG keeps its very pixels
-    ax.axis("off")
 
 
 def _legend_above(ax: Any) -> None:

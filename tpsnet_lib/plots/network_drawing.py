@@ -1,7 +1,5 @@
 """A network drawn from its config: any member of the family, and the residual block that it is built from."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Parallel coordinates: a line a trial, through the values that were drawn for it to its accuracy."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,10 +13,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from tpsnet_lib.analysis.search import LOGARITHMIC, OPTIMIZERS, VARIABLES, Trial, trial_table
-from tpsnet_lib.plots.style import INK, PHONE, WIDTH, describe, figure, in_lines
+from tpsnet_lib.plots.style import INK, PHONE, WIDTH, describe, draw_as_one_path, figure, in_lines
 
 Array = NDArray[np.float64]
 BEST = 0.2  # the share of the trials that is drawn in colour
+SHADES = 8  # steps of colour from the worst line in colour to the best
+GREY_LINE: Any = {"color": "#C9CED4", "linewidth": 0.7, "alpha": 0.7}
 FEW = 6  # a variable of at most so many values is drawn as choices
 
 
@@ -55,16 +55,18 @@ def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str], width: f
     scores, failed = table["accuracy"].to_numpy()[order], table["failed"].to_numpy()[order]
     first = len(order) - max(1, round(BEST * len(order)))
     norm, colours = Normalize(scores[first] - 1e-6, scores[-1]), sns.color_palette("viridis", as_cmap=True)
-    for row, line in enumerate(heights):
-        look: Any = {"color": colours(norm(scores[row])), "linewidth": 1.3, "alpha": 0.9}
-        if row < first:
-            look = {"color": "#C9CED4", "linewidth": 0.7, "alpha": 0.7, "linestyle": "--" if failed[row] else "-"}
-        ax.plot(line, **look)
+    failing = failed[:first]
+    draw_as_one_path(ax, heights[:first][failing], **GREY_LINE, linestyle="--")
+    draw_as_one_path(ax, heights[:first][~failing], **GREY_LINE)
+    shades = np.round(SHADES * norm(scores[first:])) / SHADES
+    for shade in np.unique(shades):
+        draw_as_one_path(ax, heights[first:][shades == shade], color=colours(shade), linewidth=1.3, alpha=0.9)
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}  # readable over the lines
     for position, (_, ticks) in enumerate(scales):
         ax.axvline(position, color=INK, linewidth=0.8)
+        places = np.array([height for height, _ in ticks])[:, None]
+        draw_as_one_path(ax, np.tile(places, 2), (position - 0.012, position), color=INK, linewidth=0.8)
         for height, text in ticks:
-            ax.plot([position - 0.012, position], [height, height], color=INK, linewidth=0.8)
             ax.text(position - 0.025, height, text, ha="right", va="center", fontsize=8, color=INK, bbox=box, zorder=4)
     letters = round(15.5 * width / len(columns))
     labels = [in_lines(VARIABLES.get(name, "accuracy (%)"), letters) for name in columns]
@@ -75,7 +77,7 @@ def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str], width: f
     ax.spines[:].set_visible(False)
 
 
-def _scale(name: str, values: pd.Series[Any]) -> tuple[Array, list[tuple[float, str]]]:
+def _scale(name: str, values: "pd.Series[Any]") -> tuple[Array, list[tuple[float, str]]]:
     """Where the lines cross an axis, 0 to 1, and the axis's ticks; `values` in the order of accuracy."""
     unique = sorted(set(values), key=rank)
     if name != "accuracy" and is_choice(values):
@@ -97,7 +99,7 @@ def _scale(name: str, values: pd.Series[Any]) -> tuple[Array, list[tuple[float, 
     return height(values.to_numpy(dtype=float) + spread), ticks
 
 
-def is_choice(values: pd.Series[Any]) -> bool:
+def is_choice(values: "pd.Series[Any]") -> bool:
     """Whether a variable is drawn as choices: by names, or by few numbers, each of several trials."""
     different = values.nunique()
     return values.dtype.kind not in "if" or (different <= FEW and 2 * different <= len(values))
@@ -108,7 +110,7 @@ def rank(choice: Any) -> Any:
     return OPTIMIZERS.index(choice) if choice in OPTIMIZERS else choice
 
 
-def _choices(values: pd.Series[Any], unique: Sequence[Any]) -> tuple[Array, list[tuple[float, str]]]:
+def _choices(values: "pd.Series[Any]", unique: Sequence[Any]) -> tuple[Array, list[tuple[float, str]]]:
     """Choices at even heights; the trials of one choice are spread over a band in the order of their accuracy."""
     places = np.zeros(len(values))
     for index, choice in enumerate(unique):

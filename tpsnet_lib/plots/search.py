@@ -1,7 +1,5 @@
 """Figures of the random search: what is drawn, how accurate it becomes, and what that says of the choices."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +25,10 @@ from tpsnet_lib.plots.style import (
     Stack,
     by_name,
     describe,
+    draw_as_one_path,
+    draw_intervals,
     figure,
+    label_ticks,
 )
 from tpsnet_lib.runs.records import Record
 from tpsnet_lib.stats import Estimate
@@ -105,9 +106,7 @@ def best_of_n(trials: Sequence[Trial], searches: Array, draws: int = 60) -> Figu
     side, offset = ("right", -3) if draws**2 > count else ("left", 3)  # into the axes, whose scale is logarithmic
     ax.annotate(f"{draws} draws", (draws, 0), (offset, 4), fontsize=8, ha=side, **place)
     ax.set(xlabel="draws n", ylabel="best validation accuracy (%)", xscale="log")
-    ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if n <= count]
-    ax.set_xticks(ticks, [str(n) for n in ticks])
-    ax.minorticks_off()
+    label_ticks(ax.xaxis, (n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if n <= count))
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     half, mean = max(1, draws // 2), 100 * searches.mean(0)
     caption = (
@@ -179,7 +178,7 @@ def good_values(
 def _values_panel(ax: Axes, table: pd.DataFrame, name: str, winners: Estimate | None) -> None:
     if is_choice(table[name]):
         order = sorted(set(table[name]), key=rank)
-        sns.stripplot(table, x=name, y="accuracy", order=order, color=BLUE, size=3, alpha=0.8, ax=ax)
+        _points(ax, table[name].map(order.index), table["accuracy"], jitter=0.1)
         median: Any = {"estimator": "median", "errorbar": None, "linestyle": "none", "marker": "_", "markersize": 16}
         sns.pointplot(table, x=name, y="accuracy", order=order, color=VERMILION, ax=ax, **median)
         ax.tick_params(axis="x", labelsize=8)
@@ -187,14 +186,20 @@ def _values_panel(ax: Axes, table: pd.DataFrame, name: str, winners: Estimate | 
     log, whole = name in LOGARITHMIC, table[name].dtype.kind == "i"
     x = np.log10(table[name]) if log else table[name].astype(float)
     line: Any = {"color": VERMILION, "linewidth": 1.6}
-    points: Any = {"s": 9, "alpha": 0.8, "linewidths": 0, "color": BLUE}
-    jitter = 0.25 if whole else None
-    sns.regplot(x=x, y=table["accuracy"], lowess=True, x_jitter=jitter, scatter_kws=points, line_kws=line, ax=ax)
+    _points(ax, x, table["accuracy"], jitter=0.25 if whole else 0.0)
+    sns.regplot(x=x, y=table["accuracy"], lowess=True, scatter=False, line_kws=line, ax=ax)
     if winners:
         ends = np.array([winners.low, winners.high])
         ax.axvspan(*(np.log10(ends) if log else ends), color=GREEN, alpha=0.12, linewidth=0)
     marks = round_numbers(table[name].min(), table[name].max(), log)
     ax.set_xticks(np.log10(marks) if log else marks, [f"{mark:g}" for mark in marks])
+
+
+def _points(ax: Axes, x: "pd.Series[Any]", y: "pd.Series[Any]", jitter: float) -> None:
+    """A point a trial: the round ends of a line without length, a tenth of the bytes of a mark."""
+    places = x + np.random.default_rng(0).uniform(-jitter, jitter, len(x))
+    ends = [np.column_stack([each, each]) for each in (y, places)]
+    draw_as_one_path(ax, *ends, color=BLUE, alpha=0.8, linewidth=3, capstyle="round")
 
 
 def importance_bars(trials: Sequence[Trial], ranked: Sequence[Importance]) -> Figure:
@@ -264,19 +269,17 @@ def winners_curse(trials: Sequence[Trial], simulated: pd.DataFrame, measured: Ma
     percent["images"] = [f"simulated, {int(images):,} images" for images in percent["images"]]
     options: Any = {"hue": "images", "style": "images", "markers": True, "palette": list(PALETTE[: simulated.shape[1]])}
     sns.lineplot(percent, x="k", y="gap", ax=ax, **options)
-    for k, fall in measured.items():
-        label = "trained again, fresh seed (95%)" if k == min(measured) else None
-        ends = [[100 * (fall.value - fall.low)], [100 * (fall.high - fall.value)]]
-        ax.errorbar([k], [100 * fall.value], ends, fmt="s", color=PINK, capsize=3, markersize=5, label=label)
+    if measured:
+        look: Any = {"marker": "s", "color": PINK, "capsize": 3, "markersize": 5}
+        falls = list(measured.values())
+        draw_intervals(ax, falls, list(measured), label="trained again, fresh seed (95%)", **look)
     ax.axhline(0, color=INK, linewidth=0.8)
     ax.set(xlabel="trials k that the winner is chosen from", ylabel="looks too good by, points", xscale="log")
-    ticks = [int(k) for k in simulated.index]
-    ax.set_xticks(ticks, [str(k) for k in ticks])
-    ax.minorticks_off()
+    label_ticks(ax.xaxis, simulated.index)
     ax.legend(fontsize=8, loc="upper left")
     few, many = simulated.columns[0], simulated.columns[-1]
     caption = (
-        f"In simulation, the more trials, the more the best flatters itself: the best of {ticks[-1]} looks"
+        f"In simulation, the more trials, the more the best flatters itself: the best of {simulated.index[-1]} looks"
         f" {100 * simulated[few].iloc[-1]:.1f} points too good on {int(few):,} images,"
         f" {100 * simulated[many].iloc[-1]:.1f} on {int(many):,}. Lines are simulated; squares are draws trained twice."
     )

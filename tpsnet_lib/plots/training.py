@@ -1,7 +1,5 @@
 """Figures of the final training: learning rate, learning curves, ablation, three mistakes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -121,11 +119,8 @@ def ablation(rows: Sequence[AblationRow]) -> Figure:
         if row.brings.has_interval:
             ends = [100 * row.brings.low, 100 * row.brings.high]
             axes.plot(ends, [at, at], color=_EFFECTS[effects[row.label]], linewidth=2)
-    axes.set(
-        xlabel="points of accuracy that the change costs (below 0: that it gains)",
-        ylabel="",
-        title="What it costs to change one ingredient back",
-    )
+    axes.set(xlabel="points of accuracy that the change costs (below 0: that it gains)", ylabel="")
+    axes.set_title("What it costs to change one ingredient back")
     axes.set_yticks(range(len(parts)), [row.title for row in parts], fontsize=8)
     axes.legend(title=None, loc="lower right", fontsize=8)
     run, size = whole.group.config.train, whole.group.config.data.train_size
@@ -231,9 +226,8 @@ def seeds(groups: Mapping[str, Sequence[float]], difference: float, records: Map
     frame = pandas.DataFrame(rows, columns=["recipe", "points"])
     fig, axes = figure(height=1.0 + 0.33 * len(groups))
     axes.axvline(100 * difference, color=ORANGE)
-    seaborn.stripplot(
-        frame, x="points", y="recipe", color=BLUE, alpha=0.75, size=7, jitter=False, clip_on=False, ax=axes
-    )
+    look: dict[str, Any] = {"color": BLUE, "alpha": 0.75, "size": 7, "jitter": False, "clip_on": False}
+    seaborn.stripplot(frame, x="points", y="recipe", ax=axes, **look)
     axes.set(xlabel="points between two runs of a recipe with other seeds", ylabel="", xlim=(0, None))
     return describe(
         fig,
