@@ -122,9 +122,9 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
     "trials of the search": [
         r"(\d+) trials have a record",
         r"The best fifth of (\d+) trials",
-        r"Random orders of (\d+) trials",
+        r"All orders of (\d+) trials",
         r"resamples of (\d+) trials",
-        r"random quarter of the (\d+) trials",
+        r"random quarter of a panel's trials \((\d+)\)",
     ],
     "inexact images": [r"(\d+) inexact images"],
 }

@@ -124,7 +124,10 @@ def test_the_design_variables_are_six_panels_with_their_levels() -> None:
     assert [tick.get_text() for tick in drawn.axes[0].get_xticklabels()] == ["2", "3", "4"]
     assert drawn.axes[0].get_ylabel() == "validation accuracy (%)"
     assert "F=5: 51.0%" in style.description(drawn).alt
-    assert "6 of them share one network, whose luck is in each" in style.description(drawn).caption
+    assert (
+        "6 of them share one network (each has its runs on the machines of that panel)"
+        in style.description(drawn).caption
+    )
 
 
 def test_costs_have_three_panels_and_a_point_a_network() -> None:

@@ -46,14 +46,16 @@ class Slip(str):
 
 @dataclass
 class Task:
-    """An exercise: what is wrong with an answer, hints of which each new wrong answer gets the next, and a solution
-    that stands in for the answer where no worked one is found. `passed`: whether the student's own answer was right."""
+    """An exercise: what is wrong with an answer, hints of which each new wrong answer gets another, and a solution that
+    stands in for the answer where no worked one is found. `passed`: whether the student's own answer was right.
+
+    Hints are given in their order; if each comes with a part of what is wrong, those first that fit (empty: always)."""
 
     name: str
     wrong: Check
-    hints: Sequence[str] = ()
+    hints: Sequence[str] | Mapping[str, str] = ()
     solution: Any = None
-    tries: int = field(default=0, init=False)
+    shown: list[str] = field(default_factory=list, init=False)  # hints, and an empty text once there is none left
     passed: bool = field(default=False, init=False)
     last_wrong: Any = field(default=None, init=False, repr=False)
     stand_in: Any = field(default=None, init=False, repr=False)
@@ -80,21 +82,24 @@ class Task:
         if problem == NOT_ANSWERED:
             finding(f"{NOT_ANSWERED} Put your answer into the cell above this line and run it again.{stands_in}")
         else:
-            hint = "" if isinstance(problem, Slip) else self._hint(answer)
+            hint = "" if isinstance(problem, Slip) else self._hint(answer, problem)
             finding(f"**Not yet.** {problem} {hint}".rstrip() + stands_in)
         return answer if solution is None else solution
 
-    def _hint(self, answer: Any) -> str:
-        """The next hint; the last one again for the same answer."""
-        content = _content(answer)
-        self.tries += content != self.last_wrong
+    def _hint(self, answer: Any, problem: str) -> str:
+        """A hint that was not shown yet; the last one again for the same answer."""
+        hints = self.hints if isinstance(self.hints, Mapping) else dict.fromkeys(self.hints, "")
+        if (content := _content(answer)) != self.last_wrong:
+            left = [hint for hint in hints if hint not in self.shown]
+            fitting = [hint for hint in left if hints[hint] in problem]
+            self.shown.append([*fitting, *left, ""][0])
         self.last_wrong = content
-        if self.tries <= len(self.hints):
-            return f"*Hint {self.tries} of {len(self.hints)}: {self.hints[self.tries - 1]}*"
+        if self.shown[-1]:
+            return f"*Hint {len(self.shown)} of {len(hints)}: {self.shown[-1]}*"
         shown = [] if _hidden else _solution_files()
         worked = next((path for path in shown if f"# %% {self.name}\n" in path.read_text("utf-8")), None)
         place = f" The worked solution is in [{worked.name}]({os.path.relpath(worked)})." if worked else ""
-        return f"*Hints: {' '.join(self.hints)}*{place}"
+        return f"*Hints: {' '.join(hints)}*{place}"
 
     def _problem(self, answer: Any) -> str:
         try:
@@ -104,7 +109,7 @@ class Task:
             return _raised(error)
 
 
-def task(name: str, check: Check, hints: Sequence[str] = (), solution: Any = None) -> Task:
+def task(name: str, check: Check, hints: Sequence[str] | Mapping[str, str] = (), solution: Any = None) -> Task:
     """An exercise by name; `check` says what is wrong (`number`, `names`, `ranges`, `function`, `module` make one)."""
     return Task(name, check, hints, solution)
 
@@ -149,7 +154,8 @@ def _last_value(code: str, path: str) -> Any:
 
 
 def number(right: float | Callable[[], float], within: float = 0.01, example: str = "0.5") -> Check:
-    """Answers that are a number within a fraction of the right one, which may be a function of no arguments."""
+    """Answers that are a number within a fraction of the right one (0: a whole number), which may be a function of no
+    arguments."""
 
     def wrong(answer: Any) -> str:
         one_tensor = isinstance(answer, torch.Tensor) and answer.numel() == 1
@@ -160,6 +166,8 @@ def number(right: float | Callable[[], float], within: float = 0.01, example: st
         value, target = float(answer), float(right() if callable(right) else right)
         if not math.isfinite(value):
             return Slip(f"Give a finite number, such as {example}.")
+        if within == 0 and not value.is_integer():
+            return Slip(f"Give a whole number, such as {example}.")
         if abs(value - target) <= within * abs(target):
             return ""
         return f"{value:,.10g} is too {'large' if value > target else 'small'}."
@@ -234,9 +242,9 @@ def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = N
         except NotImplementedError as error:
             if str(error):  # raised by a library; that of a blank has no message
                 raise
-            value = None
-        if value is None or (isinstance(value, list) and any(each is None for each in value)):
             return NOT_ANSWERED
+        if value is None or (isinstance(value, list) and any(each is None for each in value)):
+            return Slip("Your function returns None: is a `return` missing?")
         fault = _difference(value, expected(*arguments) if callable(expected) else expected)
         return f"For the input {', '.join(map(_compact, arguments))}: {fault}" if fault and arguments else fault
 

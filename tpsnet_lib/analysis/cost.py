@@ -126,6 +126,8 @@ def final_row(final: Final) -> dict[str, Any]:
         "macs": first.metrics["macs"],
         "accuracy": estimate.value if estimate.n else None,
         "estimate": estimate,
+        "95% over seeds": f"{estimate:% interval}" if len(final.opened) > 1 else None,
+        "95% over images": f"{final.over_images:% interval}" if final.opened else None,
         "n": estimate.n or None,
         "n_of": estimate.of,
         "epochs": first.metrics["epochs"],

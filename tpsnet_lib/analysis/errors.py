@@ -106,7 +106,7 @@ def recipe_of(record: Record, store: Store) -> str:
     text = f"It is of recipe *{final.name}*" + f", {among_all}" * bool(among_all)
     judged = best_by_validation(recipes)
     if final is judged:
-        return f"{text}: {final.validation:% value} of images kept out of fitting."
+        return f"{text}: right on {final.validation:% value} of the images kept out of fitting."
     if final.held_out or judged is None:
         return f"{text}."
     return (

@@ -70,6 +70,12 @@ class Final:
         return stats.mean([test[f"{kind}accuracy"] for test in tests])
 
     @property
+    def over_images(self) -> Estimate:
+        """Test accuracy, the mean of the opened seeds, with the interval over the choice of test images (Wilson's)."""
+        n = int(self.opened[0][1].metrics["n"])
+        return stats.proportion(round(self.accuracy().value * n), n)
+
+    @property
     def timed(self) -> tuple[Record, ...]:
         """The runs whose minutes are quoted: those that had the machine to themselves, or all if none had."""
         return tuple(record for record in self.counted if record in self.alone) or self.counted

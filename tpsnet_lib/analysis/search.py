@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import comb  # type: ignore[import-untyped]
 
 from tpsnet_lib import stats
 from tpsnet_lib.config import CLASSES, ModelConfig, TrainConfig
@@ -89,6 +90,13 @@ def varied(trials: Sequence[Trial]) -> list[str]:
 def accuracies(trials: Sequence[Trial]) -> NDArray[np.float64]:
     """The validation accuracies of trials, [N]."""
     return np.array([trial.accuracy for trial in trials], dtype=float)
+
+
+def expected_best(scores: ArrayLike, n: int) -> float:
+    """The best of n draws without replacement from these scores, the mean over all choices of n (Tang et al. 2020)."""
+    ordered = np.sort(np.asarray(scores, dtype=float))
+    among_the_lowest = comb(np.arange(len(ordered) + 1), n)  # choices of n among the r lowest, for every r
+    return float(ordered @ np.diff(among_the_lowest / among_the_lowest[-1]))
 
 
 def read_space(space: str | Mapping[str, Any], spaces: Mapping[str, Space], name: str = "mine") -> Space:

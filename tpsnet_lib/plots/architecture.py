@@ -99,8 +99,8 @@ def feature_maps(image: Tensor, maps: Mapping[str, Tensor], columns: int = 8) ->
 def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
     """Residual against plain networks by depth: training loss of live runs, validation accuracy of recorded ones.
 
-    A ring is a run; the points are means with their 95% t intervals. `recorded`: groups labelled as `B=3` and
-    `B=3, plain`."""
+    A ring is a run; the points are medians of the losses, and means of the accuracies with their 95% t intervals.
+    `recorded`: groups labelled as `B=3` and `B=3, plain`."""
     fig, axes = figure(1, 2, height=3.1)
     live = [(blocks, kind, value) for (blocks, kind), values in losses.items() for value in values]
     past = [(g.config.model.blocks[0], _kind(g), 100 * value) for g in recorded for value in g.accuracies]
@@ -117,8 +117,7 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
     trained = sorted({blocks for blocks, _ in losses})
     gains = {b: np.mean(losses[b, "plain"]) - np.mean(losses[b, "residual"]) for b in trained}
     most = f"Skips change the training loss most at B = {max(gains, key=lambda b: abs(gains[b]))}." if gains else ""
-    text = f"{most} Rings are runs, points their means (on an axis of powers a mean lies near the largest of its runs),"
-    text = f"{text} those of the accuracy with 95% t intervals.".strip()
+    text = f"{most} Rings are runs. Points: on the left their medians, on the right means with 95% t intervals.".strip()
     alt = f"Loss and accuracy over depth. Loss: {losses_text}."
     return describe(fig, caption=text, alt=alt, records=by_name((group.label, group.records) for group in recorded))
 
@@ -136,7 +135,8 @@ def design_variables(variables: Variables) -> Figure:
         ]
         _points(ax, pd.DataFrame(rows), "level", order=levels)
         ax.set_title(f"{variable.symbol}, {variable.name}", loc="left", fontsize=9.5, fontweight="bold")
-        ax.set(xlabel=describe_budget(groups).rpartition("(")[2].rstrip(")"), ylabel="")  # epochs and images
+        length = describe_budget(groups).rpartition("(")[2].rstrip(")")  # epochs and images
+        ax.set(xlabel=f"{variable.symbol}; {length}", ylabel="")
     panels = axes.flat[: len(recorded)]
     span = max((high - low for low, high in (ax.get_ylim() for ax in panels)), default=1.0)
     for ax in panels:
@@ -151,7 +151,7 @@ def design_variables(variables: Variables) -> Figure:
     ranges = {variable.name: _range(groups) for variable, groups in recorded}
     most = max(ranges, key=lambda name: ranges[name], default="")
     first = f"{most.capitalize()} changes the accuracy most, by {ranges[most]:.1f} points between its levels"
-    text = f"{first if most else 'No runs'} ({describe_budget(every)}). Rings are runs; 95% t intervals."
+    text = f"{first if most else 'No runs'}. Below each panel: the length of its runs. Rings are runs; 95% t intervals."
     text += f" All panels have one scale, at different heights{_shared_network([groups for _, groups in recorded])}."
     records = by_name((group.label, group.records) for group in every)
     alt = f"Six panels of accuracy by level. {means}."
@@ -168,7 +168,7 @@ def _shared_network(panels: Sequence[Sequence[Group]]) -> str:
     """How many panels hold one network, in words; empty if none do."""
     networks = [config for panel in panels for config in {group.config for group in panel if group.records}]
     count = max(Counter(networks).values(), default=0)
-    return f"; {count} of them share one network, whose luck is in each" if count > 1 else ""
+    return f"; {count} of them share one network (each has its runs on the machines of that panel)" if count > 1 else ""
 
 
 def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:
@@ -204,12 +204,12 @@ def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:
 
 
 def _points(ax: Any, table: Any, x: str, log: bool = False, **options: Any) -> None:
-    """A ring a run and, beside the rings, the mean with its 95% t interval; on a logarithmic axis without it."""
+    """A ring a run and, beside the rings, the mean with its 95% t interval; on a logarithmic axis the median."""
     dodge = 0.25 if "hue" in options else False
     chosen = {"data": table, "x": x, "y": "value", "ax": ax, **({} if dodge else {"color": BLUE}), **options}
     sns.stripplot(**chosen, jitter=0.08, dodge=bool(dodge), legend=False, marker=r"$\circ$")
-    errorbar = None if log else _t_interval  # an interval of few values may reach below 0
-    sns.pointplot(**chosen, dodge=dodge, errorbar=errorbar, capsize=0.15, markersize=4, linewidth=1.2)
+    middle: Any = {"estimator": "median", "errorbar": None} if log else {"errorbar": _t_interval}
+    sns.pointplot(**chosen, **middle, dodge=dodge, capsize=0.15, markersize=4, linewidth=1.2)
     for line in ax.lines:  # the means of neighbours are joined past a level that has no run
         places = np.array(line.get_data(), dtype=float)
         line.set_data(places[:, np.isfinite(places).all(0)])

@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from tpsnet_lib.analysis.importance import NOISE, Importance
-from tpsnet_lib.analysis.search import LOGARITHMIC, VARIABLES, Trial, accuracies, trial_table, winners_range
+from tpsnet_lib.analysis.search import (
+    LOGARITHMIC,
+    VARIABLES,
+    Trial,
+    accuracies,
+    expected_best,
+    trial_table,
+    winners_range,
+)
 from tpsnet_lib.plots.parallel_coordinates import is_choice, rank, round_numbers
 from tpsnet_lib.plots.style import (
     BLUE,
@@ -108,10 +116,11 @@ def best_of_n(trials: Sequence[Trial], searches: Array, draws: int = 60) -> Figu
     ax.set(xlabel="draws n", ylabel="best validation accuracy (%)", xscale="log")
     label_ticks(ax.xaxis, (n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if n <= count))
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-    half, mean = max(1, draws // 2), 100 * searches.mean(0)
+    half = max(1, draws // 2)
+    low, high = (100 * expected_best(accuracies(trials), n) for n in (half, draws))
     caption = (
-        f"Draws {half + 1} to {draws} add {mean[draws - 1] - mean[half - 1]:.1f} points: the best of {half} is expected"
-        f" at {mean[half - 1]:.1f}%, the best of {draws} at {mean[draws - 1]:.1f}%. Random orders of {count} trials."
+        f"Draws {half + 1} to {draws} add {high - low:.1f} points: the best of {half} is expected at {low:.1f}%, the"
+        f" best of {draws} at {high:.1f}%. All orders of {count} trials; the band is of {len(searches)}."
     )
     alt = "The expected best accuracy rises steeply over the first draws and flattens; a band of 90% of searches."
     return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
@@ -168,7 +177,7 @@ def good_values(
         ax.axis("off")
     caption = (
         f"95% of winners have these values (shaded): {'; '.join(winners)}. A winner is the best of a random quarter of"
-        f" the {len(table)} trials. Lines: local regressions; bars: medians."
+        f" a panel's trials ({len(table)}). Lines: local regressions; bars: medians."
     )
     alt = f"The accuracy of each trial against {', '.join(map(short_label, names))}, with regression lines."
     records, phone = _records([*trials, *of_sgd]), Stack(2, 3 * rows)

@@ -233,9 +233,9 @@ def _mean_of(final: Final) -> str:
     estimate = final.accuracy()
     if len(final.opened) == 1:
         return f"one run, 95% interval over the images {estimate:% interval}"
-    seeds, n = _linked(final, f"{len(final.opened)} seeds"), final.opened[0][1].metrics["n"]
-    images = stats.proportion(round(estimate.value * n), n)
-    return f"the mean of {seeds}, 95% interval {estimate:% interval} over seeds, {images:%.1 interval} over images"
+    seeds = _linked(final, f"{len(final.opened)} seeds")
+    images = f"{final.over_images:%.1 interval} over images"
+    return f"the mean of {seeds}, 95% interval {estimate:% interval} over seeds, {images}"
 
 
 VERDICTS = {  # on `ours is better than the original`, in words
