@@ -3,6 +3,7 @@ begins with what to see."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -135,6 +136,7 @@ def test_good_values_have_a_panel_a_variable_and_shade_the_winners_range(crowd: 
     assert [tick.get_text() for tick in strip.get_xticklabels()] == ["sgd", "adamax"]
     points = [next(patch for patch in ax.patches if patch.get_capstyle() == "round") for ax in figure.axes]
     assert [lines_of(patch)[:, 0] / 100 for patch in points] == [pytest.approx(SCORES)] * 3
+    assert len(re.findall(r"M (\S+ \S+) \nL \1 ", svg(figure))) >= 3 * N, "each point is a line without length"
     (span,) = [patch for patch in rate.patches if isinstance(patch, Rectangle)]
     shaded = span.get_extents().transformed(rate.transData.inverted())
     assert (shaded.x0, shaded.x1) == pytest.approx(np.log10([0.005, 0.02]))

@@ -46,8 +46,9 @@ class Slip(str):
 
 @dataclass
 class Task:
-    """An exercise: what is wrong with an answer, hints of which each new wrong answer gets another, and a solution that
-    stands in for the answer where no worked one is found. `passed`: whether the student's own answer was right.
+    """An exercise: what is wrong with an answer (a check, as `number`, `names`, `ranges`, `function` and `module` make
+    one), hints of which each new wrong answer gets another, and a solution that stands in for the answer where no
+    worked one is found. `passed`: whether the student's own answer was right.
 
     Hints are given in their order; if each comes with a part of what is wrong, those first that fit (empty: always)."""
 
@@ -109,9 +110,7 @@ class Task:
             return _raised(error)
 
 
-def task(name: str, check: Check, hints: Sequence[str] | Mapping[str, str] = (), solution: Any = None) -> Task:
-    """An exercise by name; `check` says what is wrong (`number`, `names`, `ranges`, `function`, `module` make one)."""
-    return Task(name, check, hints, solution)
+task = Task  # as a notebook writes it
 
 
 def hide_solutions() -> None:

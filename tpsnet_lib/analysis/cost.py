@@ -19,6 +19,9 @@ from tpsnet_lib.runs.records import Record, Store, read_record
 FLOPS_PER_MAC = 6  # a multiplication and an addition, once forward and twice backward (to the inputs, to the weights)
 
 
+FRESH = "report/local/fresh"  # from the project's root: records of runs that were trained anew
+
+
 def training_flops(config: RunConfig, images: float) -> float:
     """Floating-point operations of training on a number of images (an image counts each time it is shown, a copy too);
     smaller ones, of the first epochs, count by their area. ASAM doubles them; a teacher's are not among them."""
@@ -31,14 +34,14 @@ def training_flops(config: RunConfig, images: float) -> float:
 def fresh_store(folder: str | Path | None = None) -> Store:
     """An empty store, named by this moment, so that a run that is asked of it is trained anew.
 
-    It lies in `folder`, by default the project's `report/local/fresh`, under the time in UTC."""
-    base = Path(folder) if folder else project_root() / "report" / "local" / "fresh"
+    It lies in `folder`, by default `FRESH`, under the time in UTC."""
+    base = Path(folder or project_root() / FRESH)
     return Store(base.resolve() / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ"))
 
 
 def latest_fresh(folder: str | Path | None = None) -> Record | None:
     """The newest record that was trained afresh, or None."""
-    base = Path(folder) if folder else project_root() / "report" / "local" / "fresh"
+    base = Path(folder or project_root() / FRESH)
     newest = max(base.glob("*/*/config.json"), key=str, default=None)
     return None if newest is None else read_record(newest.parent)
 

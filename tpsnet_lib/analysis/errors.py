@@ -238,31 +238,24 @@ def block_sizes(network: ResNet, images: Tensor) -> pd.DataFrame:
     """How large skip and branch are in each block: a row for each block and image, with the columns `block` (layer and
     place in it, both from 1, as in `1.2`), `skip` and `branch`, the root mean square of feature maps; nan for the skips
     of a plain network. `images` uint8 [N, 3, 32, 32]."""
-    sizes: dict[tuple[str, str], Tensor] = {}
+    sizes: dict[nn.Module, Tensor] = {}
 
-    def keep(name: str, part: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            sizes[name, part] = output.float().square().mean((1, 2, 3)).sqrt().cpu()
-
-        return hook
+    def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        sizes[module] = output.float().square().mean((1, 2, 3)).sqrt().cpu()
 
     blocks = {
         f"{layer}.{place}": block
         for layer, part in enumerate(network.layers, 1)
         for place, block in enumerate((module for module in part.children() if isinstance(module, Block)), 1)
     }
-    hooks = []
-    for name, block in blocks.items():
-        hooks.append(block.projection.register_forward_hook(keep(name, "skip")))
-        hooks.append(block.branch.register_forward_hook(keep(name, "branch")))  # the last steps of F, or nothing
-    try:
+    with contextlib.ExitStack() as hooks:
+        for block in blocks.values():
+            for part in (block.projection, block.branch):  # the skip, and the last steps of F, or nothing
+                hooks.enter_context(part.register_forward_hook(keep))
         metrics.predict(network, images, batch_size=len(images))
-    finally:
-        for handle in hooks:
-            handle.remove()
     none = torch.full((len(images),), torch.nan)
-    tables = []
-    for name in blocks:
-        skip, branch = sizes.get((name, "skip"), none), sizes[name, "branch"]
-        tables.append(pd.DataFrame({"block": name, "skip": skip, "branch": branch}))
+    tables = [
+        pd.DataFrame({"block": name, "skip": sizes.get(block.projection, none), "branch": sizes[block.branch]})
+        for name, block in blocks.items()
+    ]
     return pd.concat(tables, ignore_index=True)

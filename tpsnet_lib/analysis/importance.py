@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from tpsnet_lib.analysis.search import LOGARITHMIC, Trial, accuracies, varied
@@ -93,16 +94,11 @@ def _span(values: Column) -> Any:
 def explained(columns: dict[str, Any], y: Array) -> float:
     """R^2 of a forest's guesses of `y` [N] for trials that its trees have not seen; 0 is no better than the mean."""
     from sklearn.ensemble import RandomForestRegressor
-    from sklearn.metrics import r2_score
-    from sklearn.preprocessing import OneHotEncoder
 
-    table = []
-    for values in columns.values():
-        named = isinstance(values[0], str)
-        shaped = np.asarray(values).reshape(-1, 1)
-        table.append(OneHotEncoder(sparse_output=False).fit_transform(shaped) if named else shaped)
-    forest = RandomForestRegressor(4 * TREES, oob_score=True, random_state=0).fit(np.hstack(table), y)
-    return float(r2_score(y, forest.oob_prediction_))
+    table = pd.DataFrame(columns)
+    encoded = pd.concat([pd.get_dummies(table[[name]], dtype=float) for name in table], axis=1)
+    forest = RandomForestRegressor(4 * TREES, oob_score=True, random_state=0).fit(encoded.to_numpy(), y)
+    return float(forest.oob_score_)
 
 
 def _share(share: float, resampled: Sequence[float], n: int) -> Estimate:

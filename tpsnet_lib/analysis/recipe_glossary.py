@@ -59,16 +59,13 @@ _FORMS = {  # the settings that are more than fields
 }
 
 
-def _words() -> tuple[Word, ...]:
-    text = Path(__file__).with_suffix(".csv").read_text("utf-8")
-    words = []
-    for row in csv.DictReader(text.splitlines(), strict=True):
-        source = f"[{row['source']}]({row['address']})" if row["address"] else row["source"]
-        words.append(Word(row["name"], row["meaning"], source, row["when"], row["setting"]))
-    return tuple(words)
+def _word(row: dict[str, str]) -> Word:
+    source = f"[{row['source']}]({row['address']})" if row["address"] else row["source"]
+    return Word(row["name"], row["meaning"], source, row["when"], row["setting"])
 
 
-WORDS = _words()
+_LINES = Path(__file__).with_suffix(".csv").read_text("utf-8").splitlines()
+WORDS = tuple(map(_word, csv.DictReader(_LINES, strict=True)))
 
 
 def as_markdown(run: RunConfig) -> str:

@@ -85,6 +85,9 @@ def _best_at_the_end(trials: Sequence[Trial]) -> bool:
     return bool(search.winners_range(rates, search.accuracies(trials)).high > 0.8 * max(rates))
 
 
+_false_holds = functools.cache(search.rate_of_holds_without_effect)  # asked of the same trials more than once
+
+
 def _near_rate(trials: Sequence[Trial], groups: Sequence[Group], x: float) -> Answer:
     """Whether the rate 10^x is among the best of some trials."""
     if len(trials) < 2 * FEW:
@@ -99,8 +102,3 @@ def _near_rate(trials: Sequence[Trial], groups: Sequence[Group], x: float) -> An
         f"Without any effect of the rate this test holds in {_false_holds(rates, accuracies, x):%.1} of simulations.",
     )
     return Answer(test.nearest, *test.judged, tuple(groups), notes=notes)
-
-
-@functools.cache
-def _false_holds(rates: tuple[float, ...], accuracies: tuple[float, ...], x: float) -> stats.Estimate:
-    return search.rate_of_holds_without_effect(rates, accuracies, x)

@@ -44,9 +44,9 @@ def gallery(source: ImageSet, positions: Tensor, names: Sequence[str]) -> Figure
     """Some images of each class, a column a class; `positions` int64 [classes, rows]."""
     rows = positions.shape[1]
     fig, axes = figure(rows, len(names), height=0.75 * rows + 0.2)
-    for column, name in enumerate(names):
-        for row in range(rows):
-            thumbnail(axes[row, column], source.images[positions[column, row]], name if row == 0 else "")
+    for column, chosen, name in zip(axes.T, positions, names, strict=True):
+        for ax, image in zip(column, source.images[chosen], strict=True):
+            thumbnail(ax, image, name if ax is column[0] else "")
     return describe(
         fig,
         caption="At 32 x 32 pixels some classes are plain and others hard to tell. The first images of each class.",

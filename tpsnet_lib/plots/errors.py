@@ -30,7 +30,7 @@ from tpsnet_lib.plots.style import (
     label_ticks,
 )
 from tpsnet_lib.runs.records import Record
-from tpsnet_lib.stats import HOLDS, Estimate
+from tpsnet_lib.stats import HOLDS
 
 HEAT = LinearSegmentedColormap.from_list("heat", ["#FFFFFF", "#FBD9B5", VERMILION, "#7A2E00"])
 _LOOK: Any = {"markersize": 4, "elinewidth": 1.2, "capsize": 0, "clip_on": False}  # a point at 0 is whole
@@ -72,10 +72,10 @@ def confusion_matrix(counts: Tensor, names: Sequence[str], record: Record) -> Fi
     )
 
 
-def worst_errors(images: Tensor, lines: Sequence[str], record: Record, columns: int = 5) -> Figure:
+def worst_errors(images: Tensor, lines: Sequence[str], record: Record) -> Figure:
     """The wrong predictions of the highest confidence (images uint8 [N, 3, H, W]), each with its lines of text."""
-    rows, deepest = max(1, -(-len(images) // columns)), max((text.count("\n") + 1 for text in lines), default=1)
-    fig, axes = figure(rows, columns, height=rows * (0.95 + 0.14 * deepest), squeeze=False)
+    rows, deepest = max(1, -(-len(images) // 5)), max((text.count("\n") + 1 for text in lines), default=1)
+    fig, axes = figure(rows, 5, height=rows * (0.95 + 0.14 * deepest), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     for ax, image, text in zip(axes.flat, images, lines, strict=False):
@@ -126,7 +126,7 @@ def published_models(table: pd.DataFrame, record: Record) -> Figure:
     for verdict, colour in COLOURS.items():
         chosen = rows[rows.verdict == verdict]
         if len(chosen):
-            wrong = [_complement(estimate) for estimate in chosen.accuracy]
+            wrong = [accuracy.taken_from(1) for accuracy in chosen.accuracy]
             look: dict[str, Any] = {"marker": "D" if verdict == OURS else "o", "color": colour}
             look["label"] = None if verdict == OURS else verdict
             draw_intervals(ax, wrong, chosen.index.to_numpy(), horizontal=True, **_LOOK, **look)
@@ -190,9 +190,9 @@ def heat_maps(images: Tensor, heat: Tensor, titles: Sequence[str], record: Recor
     )
 
 
-def _lit(image: Tensor, places: Tensor, times: int = 3) -> Tensor:
-    """An image (uint8 [3, H, W]) in grey, larger by `times`, under its heat map ([H, W] in 0 to 1): uint8."""
-    size = [times * side for side in image.shape[1:]]
+def _lit(image: Tensor, places: Tensor) -> Tensor:
+    """An image (uint8 [3, H, W]) in grey, three times as large, under its heat map ([H, W] in 0 to 1): uint8."""
+    size = [3 * side for side in image.shape[1:]]
     grey = interpolate(image[None].float().mean(1, keepdim=True), size)[0] / 255
     smooth = interpolate(places[None, None].float(), size, mode="bilinear")[0, 0].clamp(0, 1)
     colours = torch.from_numpy(sns.color_palette("magma", as_cmap=True)(smooth.numpy())[..., :3]).permute(2, 0, 1)
@@ -261,12 +261,6 @@ def corruptions(table: pd.DataFrame, examples: Mapping[str, Tensor], records: Se
         records=records,
         phone=Stack(2, 7.5, together=True),
     )
-
-
-def _complement(accuracy: Estimate) -> Estimate:
-    """The error of an accuracy."""
-    value, low, high = 1 - accuracy.value, 1 - accuracy.high, 1 - accuracy.low
-    return Estimate(value, low, high, accuracy.n, accuracy.of, accuracy.method)
 
 
 def _legend_above(ax: Any) -> None:

@@ -195,9 +195,7 @@ def _label(ax: Any, x: float, lines: Sequence[str]) -> None:
         ax.text(x, TEXT - pitch * at, line, ha="center", va="top", fontsize=8, fontweight=weight, color=colour)
 
 
-def _block(
-    ax: Any, config: ModelConfig, layer: int, stride: int, title: str, projects: bool, width: float = WIDTH
-) -> None:
+def _block(ax: Any, config: ModelConfig, layer: int, stride: int, title: str, projects: bool, width: float) -> None:
     """One block as a chain of boxes between x and its output, with the skip above it."""
     kernel, skip = config.kernel(layer), config.skip_kernel(layer)
     box, pitch, left = (0.7, 0.9, 0.55) if width == WIDTH else (0.42, 0.5, 0.38)

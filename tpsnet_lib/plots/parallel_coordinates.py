@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from tpsnet_lib.analysis.search import LOGARITHMIC, OPTIMIZERS, VARIABLES, Trial, trial_table
 from tpsnet_lib.plots.style import INK, PHONE, WIDTH, describe, draw_as_one_path, figure, in_lines
@@ -87,16 +87,10 @@ def _scale(name: str, values: "pd.Series[Any]") -> tuple[Array, list[tuple[float
     marks = round_numbers(low, high, log)
     whole = values.dtype.kind == "i"
     spread = np.random.default_rng(0).uniform(-0.25, 0.25, len(values)) if whole else 0.0
-
-    def height(numbers: ArrayLike) -> Array:
-        if not high > low:
-            return np.full(np.shape(numbers), 0.5)
-        scaled = np.log([low, high]) if log else np.array([low, high])
-        x = np.log(numbers) if log else np.asarray(numbers, dtype=float)
-        return np.asarray((x - scaled[0]) / (scaled[1] - scaled[0]))
-
-    ticks = list(zip(height(marks).tolist(), [f"{mark:g}" for mark in marks], strict=True))
-    return height(values.to_numpy(dtype=float) + spread), ticks
+    norm = (LogNorm if log else Normalize)(low, high)
+    middle = 0.0 if high > low else 0.5  # of the axis of a variable that does not vary
+    ticks = list(zip((np.asarray(norm(marks)) + middle).tolist(), [f"{mark:g}" for mark in marks], strict=True))
+    return np.asarray(norm(values.to_numpy(dtype=float) + spread)) + middle, ticks
 
 
 def is_choice(values: "pd.Series[Any]") -> bool:

@@ -105,27 +105,23 @@ def ablation(rows: Sequence[AblationRow]) -> Figure:
     settled after Holm's adjustment. The first row is the whole recipe, and is not drawn."""
     whole, *parts = rows
     fig, axes = figure(height=1.0 + 0.29 * len(parts))
-    labels = [row.label for row in parts]
-    effects = {row.label: _effect(row) for row in parts}
+    effects = [_effect(row) for row in parts]
     axes.axvspan(-100 * stats.SMALLEST_EFFECT, 100 * stats.SMALLEST_EFFECT, color=LEADER, alpha=0.25, linewidth=0)
     axes.axvline(0, color=INK, linewidth=1)
-    frame = pandas.DataFrame(
-        {"ingredient": labels, "points": [100 * row.brings.value for row in parts], "effect": list(effects.values())}
-    )
-    order = [name for name in _EFFECTS if name in set(effects.values())]
+    points = [(row.label, 100 * row.brings.value) for row in parts]
+    frame = pandas.DataFrame(points, columns=["ingredient", "points"]).assign(effect=effects)
+    order = [name for name in _EFFECTS if name in effects]
     look: dict[str, Any] = {"hue": "effect", "hue_order": order, "palette": _EFFECTS, "size": 6, "jitter": False}
     seaborn.stripplot(frame, x="points", y="ingredient", ax=axes, **look)
-    for at, row in enumerate(parts):
+    for at, (row, effect) in enumerate(zip(parts, effects, strict=True)):
         if row.brings.has_interval:
-            ends = [100 * row.brings.low, 100 * row.brings.high]
-            axes.plot(ends, [at, at], color=_EFFECTS[effects[row.label]], linewidth=2)
+            axes.plot([100 * row.brings.low, 100 * row.brings.high], [at, at], color=_EFFECTS[effect], linewidth=2)
     axes.set(xlabel="points of accuracy that the change costs (below 0: that it gains)", ylabel="")
     axes.set_title("What it costs to change one ingredient back")
     axes.set_yticks(range(len(parts)), [row.title for row in parts], fontsize=8)
     axes.legend(title=None, loc="lower right", fontsize=8)
     run, size = whole.group.config.train, whole.group.config.data.train_size
-    names = {effect: [label for label in labels if effects[label] == effect] for effect in order}
-    counts = "; ".join(f"{effect}: {len(names[effect])}" for effect in order)
+    counts = "; ".join(f"{effect}: {effects.count(effect)}" for effect in order)
     rate = next((row.group.config.train.lr for row in parts if row.rate == "largest"), None)
     end = f" SGD is best at the largest rate tried, {rate:g}." if rate else ""
     return describe(
