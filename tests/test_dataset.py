@@ -56,7 +56,8 @@ def chapter(monkeypatch: pytest.MonkeyPatch) -> Chapter:
         room |= {"finding": said.append, "images": images, "labels": lab.all_train.labels}
         room |= {"train": lab.train, "validation": lab.validation, "names": lab.class_names}
         for cell in ids:
-            exec(SOURCES[cell].replace("None", answers.get(cell, "None")), room)
+            blank = "raise NotImplementedError" if "raise NotImplementedError" in SOURCES[cell] else "None"
+            exec(SOURCES[cell].replace(blank, answers.get(cell, blank)), room)
         return room, said
 
     return run
@@ -133,7 +134,7 @@ def test_the_nearest_mean_is_taken_from_the_worked_solution_until_it_is_written(
     assert "worked solution stands in" in said[0]
     assert re.search(r"names \*\*\d+\.\d% \(", said[1])
     assert room["nearest_mean"](room["means"], room["means"]).tolist() == list(range(10))
-    body = "images.flatten(1).float().matmul(means.flatten(1).T).argmax(1)"
+    body = "return images.flatten(1).float().matmul(means.flatten(1).T).argmax(1)"
     _, said = chapter(
         DRAWN.images, "task-nearest-mean", "exercise-nearest-mean", answers={"exercise-nearest-mean": body}
     )
