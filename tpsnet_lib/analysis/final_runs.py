@@ -69,11 +69,16 @@ class Final:
             return stats.proportion(round(tests[0][f"{kind}accuracy"] * n), n)
         return stats.mean([test[f"{kind}accuracy"] for test in tests])
 
+    def over_images(self, kind: str = "") -> Estimate:
+        """The same mean with the interval over the choice of test images (Wilson's), empty if none was opened."""
+        n = int(self.opened[0][1].metrics[f"{kind}n"]) if self.opened else 0
+        return stats.proportion(round(self.accuracy(kind).value * n) if n else 0, n)
+
     @property
-    def over_images(self) -> Estimate:
-        """Test accuracy, the mean of the opened seeds, with the interval over the choice of test images (Wilson's)."""
-        n = int(self.opened[0][1].metrics["n"])
-        return stats.proportion(round(self.accuracy().value * n), n)
+    def range_of_seeds(self) -> str:
+        """The lowest and the highest test accuracy of the opened seeds in words: `96.88 to 96.90`."""
+        accuracies = [100 * test.metrics["accuracy"] for _, test in self.opened]
+        return f"{min(accuracies):.2f} to {max(accuracies):.2f}"
 
     @property
     def timed(self) -> tuple[Record, ...]:

@@ -130,7 +130,9 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
         ahead = contrast_within_machines(groups, (1, -1), overfitting)
         gaps = ", ".join(f"{group.label} {stats.mean(overfitting(group)):points value}" for group in groups)
         notes = (f"{note} By network: {gaps}. Below 0, a network is better on new images than on its augmented own.",)
-        yield replace(at_most(ahead, groups, stats.SMALLEST_EFFECT), notes=notes)
+        none = all(stats.mean(overfitting(group)).value <= 0 for group in groups)
+        answer = at_most(ahead, groups, stats.SMALLEST_EFFECT)
+        yield replace(answer, notes=notes, remark="neither network overfits" * none)
 
 
 def equal_size(evidence: Evidence) -> Iterator[Answer]:
@@ -148,7 +150,8 @@ def equal_size(evidence: Evidence) -> Iterator[Answer]:
         best, worst = (choose(done, key=lambda group: group.estimate.value).label for choose in (max, min))
         note = f"The difference is that of {best} and {worst}, the two networks furthest apart of {len(done)}."
         apart = stats.furthest_apart([group.accuracies for group in done])
-        yield replace(at_most(apart, groups, stats.SMALLEST_EFFECT), measure="furthest apart", notes=(note,))
+        answer = at_most(apart, groups, stats.SMALLEST_EFFECT)
+        yield replace(answer, form="distance", measure="furthest apart", notes=(note,))
 
 
 def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
@@ -266,7 +269,7 @@ TESTS = [
     Test(
         "shallow, short run",
         "e",
-        "shallow and wide wins a short run",
+        "shallow and wide is ahead of deep and narrow",
         "In a short run, shallow and wide beats deep and narrow, at matched parameters",
         differences(
             ("table1_matched/model=model1", "table1_matched/model=tpsnet"), (CONTROL, DEEP), (SMALL, SMALL_DEEP)
@@ -282,7 +285,7 @@ TESTS = [
     Test(
         "deep, longer run",
         "e",
-        "deep and narrow wins a longer run",
+        "deep and narrow is ahead after a longer run",
         "In a longer run, deep and narrow beats shallow and wide, at matched parameters",
         differences(
             ("reproduction/reproduction", "reproduction_models/model=model1"),

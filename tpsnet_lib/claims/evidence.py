@@ -83,8 +83,9 @@ class Answer:
     judged: Estimate
     smallest_effect: float
     groups: tuple[Group, ...]
-    form: str = "points"  # points, ratio, or a format of Estimate
-    measure: str = ""  # what the estimate is, in a word, where it is not how far the first is better than the second
+    form: str = "points"  # points, distance, ratio, or a format of Estimate
+    measure: str = ""  # what the estimate is, in a word, where it is no difference of means
+    remark: str = ""  # what the first page adds to its size
     scope: str = ""  # what these runs add to the sentence of the test, such as the rates that were drawn
     notes: tuple[str, ...] = ()
 

@@ -34,6 +34,7 @@ class Row:
     judged: Estimate  # above 0 where the claim is right
     difference: str  # the estimate in words, with its interval
     size: str  # the same without it
+    remark: str  # what else is to be known beside the size; or empty
     elsewhere: str  # what larger runs say that are not all done, and smaller ones of the other sign; or empty
     smallest_effect: float
     budget: str  # size and length of the runs in words
@@ -136,7 +137,7 @@ def _row(test: Test, answers: Sequence[Answer], answer: Answer, pending: str) ->
         for which, each, said in others
     ]
     elsewhere = [
-        f"{_size(each)} in {which}"
+        f"{_size(each)} in {largest_run(each.groups)[1]:,}{', not all done' * which.startswith('larger')}"
         for which, each, _ in others
         if which.startswith("larger") or each.estimate.value * answer.estimate.value < 0
     ]
@@ -153,8 +154,9 @@ def _row(test: Test, answers: Sequence[Answer], answer: Answer, pending: str) ->
         sentence=test.sentence + answer.scope,
         estimate=answer.estimate,
         judged=answer.judged,
-        difference=_estimate_text(answer.estimate, answer.form),
-        size=f"{answer.measure} {_size(answer)}".lstrip(),
+        difference=f"{answer.measure * has_runs} {_estimate_text(answer.estimate, answer.form)}".lstrip(),
+        size=f"{answer.measure * has_runs} {_size(answer)}".lstrip(),
+        remark=answer.remark or _unequal_macs(answer.groups),
         elsewhere="; ".join(elsewhere),
         smallest_effect=answer.smallest_effect,
         budget=describe_budget(answer.groups),
@@ -184,6 +186,8 @@ def _run_notes(groups: Sequence[Group]) -> list[str]:
 
 
 def _estimate_text(estimate: Estimate, form: str, part: str = "") -> str:
+    if form == "distance":  # has no sign
+        return format(estimate, f"points {part}".strip()).replace("+", "")
     if form != "ratio":
         return format(estimate, f"{form} {part}".strip())
     if not estimate.n:
@@ -193,9 +197,17 @@ def _estimate_text(estimate: Estimate, form: str, part: str = "") -> str:
 
 
 def _size(answer: Answer) -> str:
-    """The value of an answer without its interval; what is a distance has no sign."""
-    said = _estimate_text(answer.estimate, answer.form, "value")
-    return said.lstrip("+") if answer.measure else said
+    """The value of an answer without its interval."""
+    return _estimate_text(answer.estimate, answer.form, "value")
+
+
+def _unequal_macs(groups: Sequence[Group]) -> str:
+    """How many times the multiplications of the second network the first one has, of two that have runs; empty if they
+    are about equal."""
+    if len(groups) != 2 or not all(group.configs and group.label for group in groups):
+        return ""
+    times = groups[0].macs / groups[1].macs
+    return "" if abs(math.log(times)) < math.log(1.25) else f"with {times:.2g} times the MACs"
 
 
 def _pending(answers: Sequence[Answer], chosen: Answer, evidence: Evidence) -> str:

@@ -47,9 +47,10 @@ def best_epoch(store: Store) -> str:
         f"In {earlier:,} of our {len(excess):,} runs another epoch than the last has the lowest loss on the validation"
         f" images. Reported by that epoch, a run would claim **{stats.mean(excess, 'runs'):points.3}** more, the mean"
         f" over all {len(excess):,}; the {earlier:,} alone {100 * sum(excess) / max(1, earlier):.2f} points, and"
-        f" {100 * max(excess):.1f} at most: a wrong habit, and little if the rate falls to zero. But only {long:,} of"
-        f" the runs have {LONG_RUN} epochs or more: this says little of a choice among 300. It cost the original"
-        f" {100 * (curve[300] - curve[276]):.2f} points: its last epoch has {100 * curve[300]:.2f}%."
+        f" {100 * max(excess):.1f} at most. The habit is wrong, and costs little if the rate falls to zero. But only"
+        f" {long:,} of the runs have {LONG_RUN} epochs or more: this says little of a choice among 300. For the"
+        f" original it worked the other way: its last epoch has {100 * curve[300]:.2f}%,"
+        f" {100 * (curve[300] - curve[276]):.2f} points more than the epoch that it chose."
     )
 
 
@@ -87,7 +88,7 @@ def unannealed_ranking(store: Store) -> str:
         f"Of {len(final)} random networks trained for {long_epochs:g} epochs, the ranking after {short_epochs:g} of"
         " them, cut off before the rate had fallen, agrees with the last one at a rank correlation of"
         f" **{stats.rank_correlation(cut, final):}**; that of trials of {short_epochs:g} epochs on a schedule of"
-        f" their own agrees at **{stats.rank_correlation(annealed, final):}**. The difference is {ahead:}."
+        f" their own agrees at **{stats.rank_correlation(annealed, final):}**. The difference is {ahead:.3}."
     )
 
 

@@ -21,7 +21,8 @@ SGD_SEARCHES = {"search_sgd_rate": 0.01, "search_classroom": 0.001}  # with SGD;
 def medians(first: Sequence[Trial], second: Sequence[Trial], groups: Sequence[Group]) -> Answer:
     """The median accuracy of some trials minus that of others; without an estimate if either are fewer than `FEW`."""
     sides = [[trial.accuracy for trial in trials] for trials in (first, second)]
-    return greater(stats.median_difference(*(sides if min(map(len, sides)) >= FEW else ([], []))), groups)
+    difference = stats.median_difference(*(sides if min(map(len, sides)) >= FEW else ([], [])))
+    return replace(greater(difference, groups), measure="medians")
 
 
 def chosen_and_others(evidence: Evidence, name: str, chosen: Callable[[Mapping[str, Any]], bool]) -> Answer:
@@ -101,4 +102,4 @@ def _near_rate(trials: Sequence[Trial], groups: Sequence[Group], x: float) -> An
         f"Of rates from {10 ** min(rates):.2g} to {10 ** max(rates):.2g}, 95% of winners have {winners}{outside}.",
         f"Without any effect of the rate this test holds in {_false_holds(rates, accuracies, x):%.1} of simulations.",
     )
-    return Answer(test.nearest, *test.judged, tuple(groups), notes=notes)
+    return Answer(test.nearest, *test.judged, tuple(groups), measure="nearest minus random", notes=notes)

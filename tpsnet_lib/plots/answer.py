@@ -55,7 +55,13 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     axes.plot(*_places(read), "o", **dots, label="published")
     axes.plot(*_places(unread), "o", **dots, markerfacecolor="white", label="published, not read at its source")
     axes.plot(*_places(original), "s", color=INK, markersize=6, label="TPSNet, the original", zorder=3)
-    look: Any = {"marker": "D", "color": VERMILION, "capsize": 3, "zorder": 4, "label": "ours, with 95% interval"}
+    look: Any = {
+        "marker": "D",
+        "color": VERMILION,
+        "capsize": 3,
+        "zorder": 4,
+        "label": "ours, with 95% interval (test images)",
+    }
     draw_intervals(axes, [row["estimate"] for row in ours], _places(ours)[0], **look)
     axes.set_yscale("function", functions=(lambda y: -np.log10(100.001 - y), lambda y: 100.001 - 10**-y))
     low = min([100 * row["accuracy"] for row in measured], default=90)

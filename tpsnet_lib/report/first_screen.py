@@ -76,7 +76,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
     ]
     answers += [
         f"{_introduced(other, recipes)} reaches {_linked(other, f'{other.accuracy():% value}')}"
-        f" ({other.accuracy():% interval}), {_difference(other, original, recipes)}."
+        f" ({other.over_images():%.1 interval}), {_difference(other, original, recipes)}."
         for other in others
     ]
     theirs = [row for row in cost.published() if row["parameters"] < PARAMETER_BUDGET]
@@ -158,7 +158,6 @@ def _design_choices(
     settled = [row for row in measured if row.verdict in SETTLED]
     records = [record for row in measured for record in row.records]
     largest = max(record.metrics["parameters"] for record in records)
-    longest = max(row.largest_run[1] for row in measured)
     lists = [
         f"<b>{words}</b>: {', '.join(_in_short(row, late) for row in these)}."
         for verdict, words in SETTLED.items()
@@ -169,9 +168,9 @@ def _design_choices(
     )
     answers = [
         "<b>Which design choices make it so?</b>"
-        + f" No variant of <em>{escape(best)}</em> was trained." * bool(best)
+        + f" Of <em>{escape(best)}</em> that is not known: no variant of it was trained." * bool(best)
         + f' Of {len(measured)} tests of <a href="#claims">the original\'s claims</a>, in networks of at most'
-        f" {largest:,} parameters and {longest:,} steps, {len(settled)} are settled{marked}.",
+        f" {largest:,} parameters, {len(settled)} are settled{marked}. In brackets: points, in runs of so many steps.",
         *lists,
     ]
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
@@ -187,7 +186,8 @@ SETTLED = {  # what is settled, in the words of the first screen
 
 def _in_short(row: judge.Row, late: Sequence[judge.Row]) -> str:
     """A settled test with the size of its difference, and what other budgets say against it."""
-    size = "; ".join(filter(None, (row.size, row.elsewhere))).replace(" points", "")
+    here = f"{row.size} in {row.largest_run[1]:,}{f', {row.remark}' * bool(row.remark)}"
+    size = "; ".join(filter(None, (here, row.elsewhere))).replace(" points", "")
     mark = "†" if row.name in {each.name for each in late} else ""
     return f"{elements.test_link(row, row.short)} ({size}){mark}"
 
@@ -230,12 +230,10 @@ def _millions(final: Final) -> str:
 
 
 def _mean_of(final: Final) -> str:
-    estimate = final.accuracy()
+    interval = f"95% interval over the images {final.over_images():%.1 interval}"
     if len(final.opened) == 1:
-        return f"one run, 95% interval over the images {estimate:% interval}"
-    seeds = _linked(final, f"{len(final.opened)} seeds")
-    images = f"{final.over_images:%.1 interval} over images"
-    return f"the mean of {seeds}, 95% interval {estimate:% interval} over seeds, {images}"
+        return f"one run, {interval}"
+    return f"the mean of {_linked(final, f'{len(final.opened)} seeds')} ({final.range_of_seeds}), {interval}"
 
 
 VERDICTS = {  # on `ours is better than the original`, in words

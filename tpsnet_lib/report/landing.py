@@ -99,7 +99,7 @@ def _winner(recipes: Sequence[Final]) -> str:
     return (
         f"<p>{as_subject(final, recipes)} (recipe <em>{escape(final.name)}</em>): {length}, batches of"
         f" {run.train.batch_size}; {ingredients}."
-        f"{_why_described(final)}</p>"
+        f"{_why_described(final, recipes)}</p>"
         + elements.figure(network_drawing.draw_network(run.model))
         + elements.table(layers, columns, f"The layers; the counts are computed from the config.{terms}")
         + curve
@@ -121,10 +121,15 @@ def _use(final: Final) -> str:
     )
 
 
-def _why_described(final: Final) -> str:
+def _runs(records: Sequence[Record]) -> str:
+    return "one run" if len(records) == 1 else f"{len(records)} runs"
+
+
+def _why_described(final: Final, recipes: Sequence[Final]) -> str:
     """Why this network is described, and which of its ingredients were ablated: none unless it is `two_cores`."""
     why = (
-        "Its accuracy on validation images is the highest of the final recipes that held some out."
+        f"Its accuracy on validation images, {final.validation:% value} in {_runs(final.held_out)}, is the highest of"
+        f" the {sum(bool(each.held_out) for each in recipes)} final recipes that held some out."
         if final.held_out
         else "Validation cannot judge it; it comes first for the arithmetic of its training alone (MACs of an image,"
         " times epochs)."
@@ -134,7 +139,7 @@ def _why_described(final: Final) -> str:
     own = [row["ingredient"] for row in recipe_glossary.in_words(final.run) if row["ingredient"] not in ablated]
     missing = f"; {len(own)} of the ingredients above are not among them" if own else ""
     if not (experiments_folder() / f"{final.name}_choices.yaml").is_file():
-        why += " No run compared its settings with others: they follow published ones."
+        why += " It was not tuned: its settings follow published ones."
     return (
         f" {why}"
         ' <a href="#nb04">Chapter 4</a> changes ingredients one at a time, of a small network with the recipe'
@@ -161,9 +166,9 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
     rule = (
         "Each difference is asked three questions, and each answer needs a p of its own of at most"
         f" {stats.ALPHA:g} after adjustment. Above 0? The test *holds*. Below the smallest effect? It *does not hold*."
-        " Within the effect on both sides of 0? It *shows no difference that matters*, whatever else. A claim that a"
-        " difference is small holds below the effect, and does not hold above it. Of several budgets the largest whose"
-        " declared runs are all done is judged; larger and smaller ones are shown."
+        " Smaller than the effect on both sides of 0? Then it *shows no difference that matters*. A claim that a"
+        " difference is small holds below the effect, and does not hold above it. Judged is the largest set of runs"
+        " that is complete; larger and smaller ones are shown."
     )
     lines = [
         {
@@ -177,8 +182,8 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
         if row.n
     ]
     caption = (
-        "What the tests of claims (a) to (j) say, of networks and runs of at most this size. p is that of the verdict;"
-        " where nothing is settled, of the nearer one, in brackets."
+        "What the tests of claims (a) to (j) say, of networks and runs of at most this size. p belongs to the verdict;"
+        " where nothing is settled, the verdict that it came closest to stands in brackets."
     )
     caption += " †: settled only by rules that were chosen after the first data." * bool(late)
     table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p", "parameters; steps"], caption)

@@ -14,7 +14,7 @@ from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.old_words import renamed
 from tpsnet_lib.report import elements
 from tpsnet_lib.runs import openings
-from tpsnet_lib.runs.records import Store, committed_folder
+from tpsnet_lib.runs.records import Record, Store, committed_folder
 
 WEIGHTS = (
     "The accuracies are those of the weights as they were opened; those that ship are rounded, and"
@@ -37,6 +37,7 @@ def items(
         _of_rules(rows, earlier),
         *_marginal(rows),
         _of_openings(leading),
+        *_of_minutes(leading),
         WEIGHTS,
     ]
     return f"<ul>{''.join(f'<li>{item}</li>' for item in shown)}</ul>"
@@ -49,7 +50,11 @@ def _of_accuracy(leading: Sequence[tuple[str, Final]]) -> list[str]:
     if exact:
         n = exact[0][1].opened[0][1].metrics["exact_n"]
         links = (
-            elements.group_link(final.counted[0].group_id, f"{final.accuracy('exact_'):%}") + f" {where}"
+            elements.group_link(
+                final.counted[0].group_id,
+                f"{final.over_images('exact_'):%.2 value} ({final.over_images('exact_'):%.1 interval})",
+            )
+            + f" {where}"
             for where, final in exact
         )
         data.append(f"on the {n:,} test images with the original pixels, our accuracy is {' and '.join(links)}")
@@ -91,9 +96,9 @@ def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final
         f" the test images chose) the differences are: {differences}.",
         '<details class="folded"><summary>How the intervals of the first page are made</summary>'
         '<span id="intervals">'
-        "The interval of a mean is Student's t over the seeds, on these test images. That of a difference from the"
-        " original adds two variances: of seeds, s² (1/k + 1) for our k runs and its one, with s ="
-        f" {100 * sd:.2f} points pooled over our recipes as if they had one spread ({each}; {freedom} degrees of"
+        "The interval of an accuracy is Wilson's, over the choice of test images; what seeds change is their range. The"
+        " interval of a difference from the original adds two variances: of seeds, s² (1/k + 1) for our k runs and its"
+        f" one, with s = {100 * sd:.2f} points pooled over our recipes as if they had one spread ({each}; {freedom} degrees of"
         " freedom; the sum has Welch and"
         " Satterthwaite's); and of the images, p (1 − p) / n on either side, taken as independent: rather too wide"
         " than too narrow. A difference of less"
@@ -141,14 +146,27 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _of_openings(leading: Sequence[tuple[str, Final]]) -> str:
-    early = openings.before_the_rule()
+    store, early = Store(committed_folder()), openings.before_the_rule()
+    opened = [store.load(line["record"]).group_id for line in openings.all_openings(store)]
     ours = [where for where, final in leading if all(record.id in early for record in final.counted)]
     among = f", those of our network {' and '.join(ours)} among them," if ours else ""
     return (
-        f"The test set was opened for recipes that were replaced afterwards, and {len(early)} runs{among} were opened"
-        " before the rule that a run is declared in a clean tree: all are listed"
+        f"The test set was opened for {len(opened)} runs of {len(set(opened))} recipes, some of which were replaced"
+        f" afterwards. {len(early)} of them{among} were opened before the rule that a run is declared in a clean tree:"
+        " all are listed"
         ' <a href="#openings-shown">in order</a>, with what they lacked.'
     )
+
+
+def _of_minutes(leading: Sequence[tuple[str, Final]]) -> list[str]:
+    """That the records of runs which took turns on a card count less than the time that is quoted."""
+    turns = [f"<em>{escape(final.name)}</em>" for _, final in leading if any(map(_took_turns, final.counted))]
+    said = "is quoted from start to finish; the <code>seconds</code> in the records of runs that took turns on a card"
+    return [f"The time of {' and '.join(turns)} {said} count their own turns alone."] * bool(turns)
+
+
+def _took_turns(record: Record) -> bool:
+    return record.seconds > 1.5 * float(record.metrics["seconds"])
 
 
 def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
@@ -197,7 +215,7 @@ def _of_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Ro
     links = ", ".join(elements.test_link(row, f"({row.claim}) {row.short}") for row in late) or "no test"
     each = "".join(f"<p>{_of_rule(sentence, rows, then)}</p>" for sentence, then in earlier.items())
     return (
-        f"{len(earlier)} rules were chosen after data had been seen; only by them is settled: {links}."
+        f"{len(earlier)} rules were chosen after data had been seen. Without them not settled: {links}."
         f'<details class="folded"><summary>The rules, and those before them</summary>{each}</details>'
     )
 
