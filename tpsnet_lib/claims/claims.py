@@ -130,9 +130,9 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
         ahead = contrast_within_machines(groups, (1, -1), overfitting)
         gaps = ", ".join(f"{group.label} {stats.mean(overfitting(group)):points value}" for group in groups)
         notes = (f"{note} By network: {gaps}. Below 0, a network is better on new images than on its augmented own.",)
-        none = all(stats.mean(overfitting(group)).value <= 0 for group in groups)
+        none = all(stats.mean(overfitting(group)).value < stats.SMALLEST_EFFECT for group in groups)
         answer = at_most(ahead, groups, stats.SMALLEST_EFFECT)
-        yield replace(answer, notes=notes, remark="neither network overfits" * none)
+        yield replace(answer, notes=notes, remark="neither overfits" * none)
 
 
 def equal_size(evidence: Evidence) -> Iterator[Answer]:

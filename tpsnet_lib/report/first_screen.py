@@ -52,8 +52,8 @@ def answer(
     settle which were chosen after data had been seen."""
     shown, details = sentences(recipes), []
     if recipes:
-        shown.append(f"{_described(recipes)} A run of {'; one of '.join(map(_time, leading(recipes)))}.")
-        details = _design_choices(rows, store, late, leading(recipes)[0].name)
+        details = [f"{_described(recipes)} A run of {'; one of '.join(map(_time, leading(recipes)))}."]
+        details += _design_choices(rows, store, late, leading(recipes)[0].name)
     items = [f"<li>{sentence} </li>" for sentence in shown] + [f'<li class="details">{each} </li>' for each in details]
     return f'<ul class="sentences">{"".join(items)}</ul>'
 
@@ -159,7 +159,7 @@ def _design_choices(
     records = [record for row in measured for record in row.records]
     largest = max(record.metrics["parameters"] for record in records)
     lists = [
-        f"<b>{words}</b>: {', '.join(_in_short(row, late) for row in these)}."
+        f"<b>{words}</b> {_by_length(these, late)}."
         for verdict, words in SETTLED.items()
         if (these := [row for row in settled if row.verdict == verdict])
     ]
@@ -170,7 +170,7 @@ def _design_choices(
         "<b>Which design choices make it so?</b>"
         + f" Of <em>{escape(best)}</em> that is not known: no variant of it was trained." * bool(best)
         + f' Of {len(measured)} tests of <a href="#claims">the original\'s claims</a>, in networks of at most'
-        f" {largest:,} parameters, {len(settled)} are settled{marked}. In brackets: points, in runs of so many steps.",
+        f" {largest:,} parameters, {len(settled)} are settled{marked}. In brackets: points.",
         *lists,
     ]
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
@@ -179,14 +179,22 @@ def _design_choices(
 
 SETTLED = {  # what is settled, in the words of the first screen
     stats.HOLDS: "Hold",
-    stats.DOES_NOT_HOLD: "Do not hold (no gain of a point, or a loss)",
+    stats.DOES_NOT_HOLD: "Do not hold",
     stats.NO_DIFFERENCE: "Show no difference that matters",
 }
 
 
+def _by_length(rows: Sequence[judge.Row], late: Sequence[judge.Row]) -> str:
+    """Tests in short by the steps of their runs, the longest first."""
+    by_steps: dict[int, list[str]] = {}
+    for row in sorted(rows, key=lambda row: -row.largest_run[1]):
+        by_steps.setdefault(row.largest_run[1], []).append(_in_short(row, late))
+    return "; ".join(f"<b>in {steps:,} steps</b>: {', '.join(tests)}" for steps, tests in by_steps.items())
+
+
 def _in_short(row: judge.Row, late: Sequence[judge.Row]) -> str:
     """A settled test with the size of its difference, and what other budgets say against it."""
-    here = f"{row.size} in {row.largest_run[1]:,}{f', {row.remark}' * bool(row.remark)}"
+    here = ", ".join(filter(None, (row.size, row.remark)))
     size = "; ".join(filter(None, (here, row.elsewhere))).replace(" points", "")
     mark = "†" if row.name in {each.name for each in late} else ""
     return f"{elements.test_link(row, row.short)} ({size}){mark}"
@@ -214,10 +222,7 @@ def _ingredients(changes: Sequence[AblationRow]) -> str:
 
 def _brought(name: str, row: AblationRow) -> str:
     """What an ingredient brings, by a row that lacks it; at most that, where a larger rate might have lost less."""
-    points, used = f"{100 * row.brings.value:.1f}", row.group.config.train
-    if row.rate != "largest":
-        return f"{escape(name)} {points}"
-    return f"{escape(name)} at most {points} ({used.optimizer.upper()} is best at its largest rate, {used.lr:g})"
+    return f"{escape(name)} {'at most ' * (row.rate == 'largest')}{100 * row.brings.value:.1f}"
 
 
 def where_trained(final: Final) -> str:

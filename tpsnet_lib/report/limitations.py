@@ -98,11 +98,11 @@ def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final
         '<span id="intervals">'
         "The interval of an accuracy is Wilson's, over the choice of test images; what seeds change is their range. The"
         " interval of a difference from the original adds two variances: of seeds, s² (1/k + 1) for our k runs and its"
-        f" one, with s = {100 * sd:.2f} points pooled over our recipes as if they had one spread ({each}; {freedom} degrees of"
-        " freedom; the sum has Welch and"
-        " Satterthwaite's); and of the images, p (1 − p) / n on either side, taken as independent: rather too wide"
-        " than too narrow. A difference of less"
-        f" than {100 * training.SMALLEST_GAIN:g} points would not matter there. The verdicts of all opened recipes are"
+        f" one, with s = {100 * sd:.2f} points pooled over our recipes as if they had one spread ({each}; {freedom}"
+        " degrees of freedom; the sum has Welch and Satterthwaite's); and of the images, p (1 − p) / n on either side,"
+        " taken as independent, which makes it too wide rather than too narrow. Against the original a difference of"
+        " less"
+        f" than {100 * training.SMALLEST_GAIN:g} points would not matter. The verdicts of all opened recipes are"
         " adjusted together by Holm's method.</span></details>",
     ]
 
