@@ -255,14 +255,14 @@ TESTS = [
     Test(
         "dropout in the search",
         "d",
-        "random networks with more dropout before the classifier are better",
+        "random networks gain by dropout before the classifier",
         "Random networks with more than the median dropout before the classifier beat those with less",
         functools.partial(searches.more_dropout, variable="dropout"),
     ),
     Test(
         "block dropout in the search",
         "d",
-        "random networks with more dropout inside the blocks are better",
+        "random networks gain by dropout inside the blocks",
         "Random networks with more than the median dropout inside the blocks beat those with less",
         functools.partial(searches.more_dropout, variable="block_dropout"),
     ),
@@ -338,7 +338,7 @@ TESTS = [
     Test(
         "overfitting",
         "h",
-        "depth overfits at most a point more than width",
+        "depth overfits no more than width",
         "The deep network overfits by at most a point more than the shallow one of equal parameters",
         more_overfitting,
     ),

@@ -207,7 +207,7 @@ def _unequal_macs(groups: Sequence[Group]) -> str:
     if len(groups) != 2 or not all(group.configs and group.label for group in groups):
         return ""
     times = groups[0].macs / groups[1].macs
-    return "" if abs(math.log(times)) < math.log(1.25) else f"with {times:.2g} times the MACs"
+    return "" if abs(math.log(times)) < math.log(1.25) else f"at {times:.2g} times the MACs"
 
 
 def _pending(answers: Sequence[Answer], chosen: Answer, evidence: Evidence) -> str:
