@@ -57,6 +57,11 @@ class WorkerSettings:
     ends: float | None = None  # by `time.time()`: what runs then leaves a checkpoint
     minutes: float | None = None  # from the start to `ends`
 
+    @property
+    def deadline(self) -> float | None:
+        """`ends` by the clock that training goes by."""
+        return None if self.ends is None else time.monotonic() + max(0.0, self.ends - time.time())
+
     def has_time_for(self, minutes: float, begun: bool = False) -> bool:
         """Whether a run that is expected to take so long may start; a tenth more than is left is let pass.
 
@@ -184,14 +189,18 @@ class _LocalPool:
             self._pass_over(job, holder)
         except NoRoom as short:
             self.results.progress.report(f"{job_name(job)}: {short}; it is tried alone")
-            self.suspects.add(job[1].config)
-            self.waiting.insert(0, job)
-        except (BrokenProcessPool, TpsnetError):
+            self._try_alone(job)
+        except (BrokenProcessPool, TpsnetError):  # of all runs, such as data that are missing
             raise
-        except Exception as error:  # of this run; a device that answers no more ends the others too
+        except Exception as error:  # of this run alone, unless the device answers no more: then this raises
             if captured_step.can_capture(device := resolve_device(self.settings.training.device)):
                 torch.cuda.synchronize(device)
             self.results.give_up(job, f"{type(error).__name__}: {brief(error)}")
+
+    def _try_alone(self, job: Job) -> None:
+        """Run a job next, with no other beside it."""
+        self.suspects.add(job[1].config)
+        self.waiting.insert(0, job)
 
     def _pass_over(self, job: Job, holder: Held) -> None:
         """Leave a job that another process holds until the others are done; a stopped holder is not waited for then."""
@@ -219,8 +228,7 @@ class _LocalPool:
             if job[1].config in self.suspects:
                 self.results.give_up(job, "its worker was killed twice")
             else:
-                self.suspects.add(job[1].config)
-                self.waiting.insert(0, job)
+                self._try_alone(job)
         self.running.clear()
 
 
@@ -256,19 +264,10 @@ def work_in_steps(
 ) -> Generator[None, None, str]:
     """The same, with a pause after every step. Raises `NoRoom` where memory lacks while runs go `beside_others`."""
     torch.set_num_threads(settings.threads)
-    deadline = None if settings.ends is None else time.monotonic() + max(0.0, settings.ends - time.time())
     store, device, started = settings.store, resolve_device(settings.training.device), now()
     config = config.with_precision(native_precision(device))
-    note, noted = store.checkpoint(config.id).with_name(EPOCHS_FILE), -math.inf
-
-    def tell(row: dict[str, float]) -> None:
-        nonlocal noted
-        if time.monotonic() - noted >= POLL_SECONDS:
-            noted = time.monotonic()
-            with contextlib.suppress(OSError):  # no run ends for want of a note
-                write_whole(note, f"{row['epoch']:.4g} {row['seconds']:.4g}")
-
-    options = replace(settings.training, device=device, deadline=deadline, on_epoch=tell)
+    note = store.checkpoint(config.id).with_name(EPOCHS_FILE)
+    options = replace(settings.training, device=device, deadline=settings.deadline, on_epoch=_noting(note))
     try:
         record = yield from run_in_steps(config, options, store, settings.root, keep_weights, on_wait)
         return record.id
@@ -284,6 +283,20 @@ def work_in_steps(
     if beside_others() and reason.startswith(OUT_OF_MEMORY):  # the error is forgotten here, and what it held on to
         raise NoRoom(reason)
     return record_failure(config, reason, store, settings.root, device, started).id
+
+
+def _noting(note: Path) -> Callable[[dict[str, float]], None]:
+    """What is to be called with each epoch's row: it writes down, from time to time, how far the run is."""
+    noted = -math.inf
+
+    def write(row: dict[str, float]) -> None:
+        nonlocal noted
+        if time.monotonic() - noted >= POLL_SECONDS:
+            noted = time.monotonic()
+            with contextlib.suppress(OSError):  # no run ends for want of a note
+                write_whole(note, f"{row['epoch']:.4g} {row['seconds']:.4g}")
+
+    return write
 
 
 OUT_OF_MEMORY = "out of memory"
