@@ -1,7 +1,5 @@
 """A search on processes of this machine loses nothing and repeats nothing, whatever is killed."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal
