@@ -32,7 +32,6 @@ from tpsnet_lib.runs.search_results import (
     POLL_SECONDS,
     Job,
     OnRecord,
-    SearchProgress,
     SearchResults,
     checkpoints,
     job_name,
@@ -90,7 +89,7 @@ class RunOptions:
 
     def results(self, jobs: Sequence[Job]) -> SearchResults:
         """The results of some jobs, of which there are none yet."""
-        return SearchResults(jobs, SearchProgress(jobs, self.store, self.training.progress), self.on_record)
+        return SearchResults(jobs, self.store, self.training.progress, self.on_record)
 
     def worker(self, threads: int) -> WorkerSettings:
         """What a worker of so many threads is told; the time runs from now."""
@@ -115,7 +114,7 @@ def run_all(jobs: Sequence[Job], options: RunOptions) -> list[Record]:
     by_turns = captured_step.can_capture(device)
     settings = options.worker(max(1, torch.get_num_threads() // (1 if by_turns else places)))
     with options.results(jobs) as results, signals_answered_by(signal.default_int_handler, signal.SIGTERM):
-        pool = _LocalPool(places, settings, options, results)
+        pool = _LocalPool(places, settings, results)
         pool.run_round_robin(device) if by_turns else pool.run_in_processes()
     return results.records
 
@@ -131,9 +130,8 @@ Submit = Callable[[RunConfig, bool, WorkerSettings, OnWait], "Future[str]"]  # t
 class _LocalPool:
     """Jobs that wait and jobs that run, a number of `places` at most."""
 
-    def __init__(self, places: int, settings: WorkerSettings, options: RunOptions, results: SearchResults) -> None:
-        self.waiting, self.places, self.settings = list(results.jobs), places, settings
-        self.store, self.results = options.store, results
+    def __init__(self, places: int, settings: WorkerSettings, results: SearchResults) -> None:
+        self.waiting, self.places, self.settings, self.results = list(results.jobs), places, settings, results
         self.running: dict[Future[str], Job] = {}
         self.suspects: set[RunConfig] = set()  # ran when a worker was killed or memory lacked: each once more, alone
         self.held: dict[RunConfig, float] = {}  # which another process holds, and when each is tried again
@@ -177,18 +175,18 @@ class _LocalPool:
                 del self.running[future]
             if self.waiting and not self.running:  # what others hold
                 time.sleep(POLL_SECONDS / 10)
-            self.results.progress.report_running()
+            self.results.report_running()
 
     def _settle(self, job: Job, future: Future[str]) -> None:
         """Count a run that has ended, or see to what it ended with."""
         try:
-            self.results.add(job, self.store.load(future.result()))
+            self.results.add(job, self.settings.store.load(future.result()))
         except Interrupted:  # its time was up: it stays pending
             pass
         except Held as holder:
             self._pass_over(job, holder)
         except NoRoom as short:
-            self.results.progress.report(f"{job_name(job)}: {short}; it is tried alone")
+            self.results.report(f"{job_name(job)}: {short}; it is tried alone")
             self._try_alone(job)
         except (BrokenProcessPool, TpsnetError):  # of all runs, such as data that are missing
             raise
@@ -206,7 +204,7 @@ class _LocalPool:
         """Leave a job that another process holds until the others are done; a stopped holder is not waited for then."""
         config = job[1].config
         if config not in self.held:
-            self.results.progress.report(f"{job_name(job)}: {holder} holds it, and the others go on")
+            self.results.report(f"{job_name(job)}: {holder} holds it, and the others go on")
         self.held[config] = time.monotonic() + POLL_SECONDS
         if holder.stopped and all(run.config in self.held for _, run in (*self.waiting, *self.running.values())):
             self.results.give_up(job, f"{holder} holds it")
@@ -214,7 +212,7 @@ class _LocalPool:
             self.waiting.append(job)
 
     def _begun(self, config: RunConfig) -> bool:
-        return any(checkpoint.is_file() for checkpoint in checkpoints(self.store, config))
+        return any(checkpoint.is_file() for checkpoint in checkpoints(self.settings.store, config))
 
     def _may_start(self, job: Job) -> bool:
         config, running = job[1].config, {run.config for _, run in self.running.values()}
