@@ -23,6 +23,7 @@ from statsmodels.stats.power import TTestIndPower  # type: ignore[import-untyped
 
 LEVEL = 0.95  # of every interval
 ALPHA = 0.05  # of the tests of one table together
+POWER = 0.8  # of the tests that a number of seeds is planned for
 SMALLEST_EFFECT = 0.01  # the smallest difference in accuracy that is worth a decision: one percentage point
 EQUAL = 1e-12  # numbers no further apart than this are equal up to rounding
 
@@ -407,15 +408,15 @@ def pooled_sd(groups: Sequence[ArrayLike]) -> tuple[float, int]:
     return (math.sqrt(sum(x.var(ddof=1) * (len(x) - 1) for x in several) / freedom) if freedom else math.nan), freedom
 
 
-def seeds_needed(sd: float, effect: float, power: float = 0.8) -> int:
-    """Seeds a side with which the two-sample t test at 5% shows a true effect with a probability of `power`.
+def seeds_needed(sd: float, effect: float) -> int:
+    """Seeds a side with which the two-sample t test at 5% shows a true effect with a probability of `POWER`.
 
     `sd` is the standard deviation between seeds, in the unit of the effect; at least 2 seeds."""
     sd, effect = _numbers([sd, effect])
     if sd < 0 or effect <= 0:
         raise ValueError(f"the standard deviation is at least 0 and the effect above 0, not {sd} and {effect}")
-    z = stats.norm.ppf([(1 + LEVEL) / 2, power]).sum()
+    z = stats.norm.ppf([(1 + LEVEL) / 2, POWER]).sum()
     n: int = max(2, math.ceil(2 * (z * sd / effect) ** 2))  # by the normal distribution, which is never too many
-    while sd and TTestIndPower().power(effect / sd, n, 1 - LEVEL) < power:
+    while sd and TTestIndPower().power(effect / sd, n, 1 - LEVEL) < POWER:
         n += 1
     return n

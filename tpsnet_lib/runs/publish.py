@@ -24,20 +24,16 @@ def publish_record(record: Record, folder: Path, *, weights: bool = False) -> Pa
         if (existing.metrics, existing.has_weights) != (record.metrics, weights):
             raise RecordError(f"{target} exists already with other content and is not overwritten")
     else:
-        _copy(record, target, weights)
+        with folder_whole(target) as work:
+            for name in PARTS:
+                shutil.copyfile(record.path / name, work / name)
+            if weights:
+                write_weights(work / WEIGHTS, record.load_model(), record.config)
+            write_sums(work)
+            if (record.path / "test").is_dir():
+                shutil.copytree(record.path / "test", work / "test")
     openings.publish_lines(record.id, record.path.parent, folder)
     return target
-
-
-def _copy(record: Record, target: Path, weights: bool) -> None:
-    with folder_whole(target) as work:
-        for name in PARTS:
-            shutil.copyfile(record.path / name, work / name)
-        if weights:
-            write_weights(work / WEIGHTS, record.load_model(), record.config)
-        write_sums(work)
-        if (record.path / "test").is_dir():
-            shutil.copytree(record.path / "test", work / "test")
 
 
 def write_trials(path: Path, records: Iterable[Record]) -> None:
