@@ -1,7 +1,5 @@
 """What the tests of both backends share: a small search, its table, and ways to do it harm at a chosen moment."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """airbench95 is run as it is, on our split, and its table is read; here a script stands in that prints such a table."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

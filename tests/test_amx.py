@@ -1,7 +1,5 @@
 """A convolution's weight gradient on tiles: the definition's, whatever the shapes and the number of threads."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import hypothesis.strategies as st

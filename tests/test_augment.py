@@ -1,7 +1,5 @@
 """What a user can rely on: torchvision's results image by image, and draws that only seed, epoch and image decide."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A step that is recorded and replayed is the step of the loop: its weights, its draws, its figures."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

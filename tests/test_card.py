@@ -1,7 +1,5 @@
 """What is declared beforehand runs on a rented card's machine, without git and Ray, and its records come home."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """A step is the same step however it is executed, goes on under any execution, and waits for no device."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

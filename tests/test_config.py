@@ -1,7 +1,5 @@
 """A run is known by an id that stays, and a bad config is refused in one line that says what to give."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

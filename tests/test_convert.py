@@ -1,7 +1,5 @@
 """A network as a file for other programs gives the probabilities that it gives here."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a user can rely on of the data: what is accepted, what is refused and how, what is downloaded, what is drawn."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

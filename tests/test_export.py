@@ -1,7 +1,5 @@
 """Records travel in one file: what arrives is what was measured, or nothing does, and nothing is overwritten."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import tarfile

@@ -50,7 +50,6 @@ asam
 distillation
 train
 runs/provenance
-runs/record_checks
 runs/record_files
 runs/records
 runs/load_or_run

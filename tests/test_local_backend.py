@@ -1,7 +1,5 @@
 """A search on processes of this machine loses nothing and repeats nothing, whatever is killed."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal
@@ -193,14 +191,14 @@ def test_it_says_how_far_the_runs_are_that_are_going(
     for module in (search_results, local_backend):
         monkeypatch.setattr(module, "POLL_SECONDS", 0.1)  # of the driver: a run notes its epochs every 5 s
     monkeypatch.setattr(search_results, "LINE_SECONDS", 0.1)
-    report = search_results.SearchProgress.report
+    report = search_results.SearchResults.report
 
-    def report_until_both_go(progress: search_results.SearchProgress, text: str) -> None:
+    def report_until_both_go(progress: search_results.SearchResults, text: str) -> None:
         report(progress, text)
         if text.count("epoch ") == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(search_results.SearchProgress, "report", report_until_both_go)
+    monkeypatch.setattr(search_results.SearchResults, "report", report_until_both_go)
     with pytest.raises(Interrupted, match="stopped with 0 of 2 runs done"):
         run_all(pending([experiment], store), quiet(store, progress="lines", workers=2))
     going = [line for line in capsys.readouterr().err.splitlines() if "epoch " in line]
@@ -213,7 +211,7 @@ def test_the_time_left_counts_what_is_begun_but_not_as_work_of_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment, store = declare(tmp_path / "e.yaml", **rates(4, **{"train.epochs": 8})), Store(tmp_path / "store")
-    progress = quiet(store).results([(experiment, run) for run in experiment.runs]).progress
+    progress = quiet(store).results([(experiment, run) for run in experiment.runs])
     notes = "4 30", "4 120", "2", "torn"  # half a run of this minute; another half, begun before it; two that are none
     for run, note in zip(experiment.runs, notes, strict=True):
         write_whole(store.checkpoint(run.config.with_precision("bf16").id).with_name("epochs"), note)

@@ -1,7 +1,5 @@
 """Figures and their intervals agree with tables, with hand-worked examples, and with their own definitions."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

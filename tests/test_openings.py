@@ -1,7 +1,5 @@
 """The test set opens for what a commit declared final before it trained, and no opening is without its line."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

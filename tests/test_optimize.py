@@ -1,7 +1,5 @@
 """An optimised network is the plain one, faster: the same names, weights and results, wherever it is used."""
 
-from __future__ import annotations
-
 import copy
 import os
 import shutil

@@ -1,7 +1,5 @@
 """A block of one's own: counted as it is, trained as the family's are, and never taken for one of them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Data sets of one's own: classes and colours follow the data, records carry its name, other images are another run."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import struct

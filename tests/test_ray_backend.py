@@ -1,7 +1,5 @@
 """Ray Tune does what the local pool does, in the same store, and outlives its workers, its driver and its nodes."""
 
-from __future__ import annotations
-
 import os
 import sys
 import threading

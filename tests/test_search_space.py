@@ -1,7 +1,5 @@
 """Random search draws the same networks everywhere, goes on where it stopped, and keeps to its budgets."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Intervals, comparisons and verdicts beside formulas, tables, simulations and the libraries that they come from."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The experiments of the study use the learning rates that the records of `study_rates` choose, and no others."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a user can rely on: the baseline is the original's way; a bench gives medians, spread, n and origin."""
 
-from __future__ import annotations
-
 import json
 from contextlib import closing
 from dataclasses import replace

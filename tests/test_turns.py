@@ -1,7 +1,5 @@
 """Runs that take turns on a device end as they do alone, whatever befalls one of them."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator

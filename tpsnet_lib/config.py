@@ -49,6 +49,8 @@ class ModelConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+
+        # One value a layer, or one for all.
         layers = len(self.blocks)
         if not 1 <= layers <= 5:
             raise ConfigError(f"model.blocks has {layers} layers: give 1 to 5")
@@ -66,6 +68,8 @@ class ModelConfig(Checked):
                 raise ConfigError(f"model.{name} is {list(values)}: give odd kernels")
             if len(set(values)) == 1:  # (3, 3, 3) and (3,) are one network and so one id
                 object.__setattr__(self, name, values[:1])
+
+        # What one field asks of others.
         if self.stem_kind == "whiten" and self.stem != 24:
             raise ConfigError(f"model.stem is {self.stem}: a whitened stem has 24 channels (2 x 3 colours x 2 x 2)")
         of_blocks = ("kernels", "skip_kernels", "residual", "block_dropout", "drop_path", "squeeze")
@@ -75,6 +79,8 @@ class ModelConfig(Checked):
             raise ConfigError(f"model.stem_kind is whiten: it is for images of 3 colours, these have {self.colours}")
         if self.drop_path and not self.residual:
             raise ConfigError(f"model.drop_path is {self.drop_path}: a plain network has no way round a block")
+
+        # Strides and the pool must leave a pixel.
         if self.last_side < 1:
             raise ConfigError(f"model.blocks has {layers} layers: they pool the feature map away, give fewer layers")
         if self.pool > self.last_side:

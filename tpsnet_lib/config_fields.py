@@ -53,28 +53,43 @@ def checked(name: str, value: Any, default: Any, limits: Mapping[str, Any]) -> A
     """A value of the default's type and within its limits; any other is a `ConfigError` that names the field."""
     if default == ():
         return _checked_ids(name, value)
-    if isinstance(default, (list, dict)):
-        if not isinstance(value, type(default)):
-            raise ConfigError(f"{name} is {brief(value)}: give a {'list' if isinstance(default, list) else 'mapping'}")
-        return value
     if isinstance(default, tuple):
         values = value if isinstance(value, (list, tuple)) else (value,)
         if not values:
             raise ConfigError(f"{name} is empty: give one value a layer, such as {list(default)}")
-        return tuple(checked(name, item, 1, limits) for item in values)
-    if isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise ConfigError(f"{name} is {brief(value)}: give true or false")
-        return value
+        return tuple(_checked_number(name, item, int, limits) for item in values)
     if isinstance(default, str):
-        choices, pattern = limits["choices"], limits["or_like"]
-        is_like = isinstance(value, str) and (re.fullmatch(pattern, value) if pattern else not choices)
-        if value not in choices and not is_like:
-            way_out = f"choose one of {', '.join(choices)}" if choices else "give text"
-            raise ConfigError(f"{name} is {brief(value)}: {way_out}")
-        return value
-    kind = type(default)  # int or float
-    try:  # YAML reads 1e-3 as a string: a number written so is still a number
+        return _checked_text(name, value, limits)
+    for kind, way_out in ((list, "a list"), (dict, "a mapping"), (bool, "true or false")):
+        if isinstance(default, kind):
+            if not isinstance(value, kind):
+                raise ConfigError(f"{name} is {brief(value)}: give {way_out}")
+            return value
+    return _checked_number(name, value, type(default), limits)
+
+
+def _checked_ids(name: str, value: Any) -> tuple[str, ...]:
+    """Ids in the order of their digits, each once: which order they are written in makes no other run."""
+    ids = value if isinstance(value, (list, tuple)) else [value]
+    for item in ids:
+        if not isinstance(item, str) or not re.fullmatch("[0-9a-f]{12}", item):
+            raise ConfigError(f"{name} is {brief(item)}: give ids of records, in quotes, such as '0b25b88ff21a'")
+    return tuple(sorted(set(ids)))
+
+
+def _checked_text(name: str, value: Any, limits: Mapping[str, Any]) -> str:
+    """One of the choices, or what is like their pattern; any text where there are neither."""
+    choices, pattern = limits["choices"], limits["or_like"]
+    is_like = isinstance(value, str) and (re.fullmatch(pattern, value) if pattern else not choices)
+    if not is_like and value not in choices:
+        way_out = f"choose one of {', '.join(choices)}" if choices else "give text"
+        raise ConfigError(f"{name} is {brief(value)}: {way_out}")
+    return str(value)
+
+
+def _checked_number(name: str, value: Any, kind: type[int | float], limits: Mapping[str, Any]) -> int | float:
+    """A number of a kind in its range; as YAML reads 1e-3 as a string, a number written so is still a number."""
+    try:
         number = kind(value)
         exact = (kind is float or number == float(value)) and not isinstance(value, bool)
     except (TypeError, ValueError, OverflowError):
@@ -85,12 +100,3 @@ def checked(name: str, value: Any, default: Any, limits: Mapping[str, Any]) -> A
     if not (low is None or number >= low) or not (high is None or number <= high):
         raise ConfigError(f"{name} is {brief(value)}: give a value from {low:g} to {high:g}")
     return number
-
-
-def _checked_ids(name: str, value: Any) -> tuple[str, ...]:
-    """Ids in the order of their digits, each once: which order they are written in makes no other run."""
-    ids = value if isinstance(value, (list, tuple)) else [value]
-    for item in ids:
-        if not isinstance(item, str) or not re.fullmatch("[0-9a-f]{12}", item):
-            raise ConfigError(f"{name} is {brief(item)}: give ids of records, in quotes, such as '0b25b88ff21a'")
-    return tuple(sorted(set(ids)))

@@ -120,25 +120,16 @@ def by_shape(function: Callable[[Tensor], Tensor], matrices: Sequence[Tensor]) -
     return [results[number] for number in range(len(matrices))]
 
 
-def orthogonalised(matrix: Tensor, steps: int = 3) -> Tensor:
+def orthogonalised(matrix: Tensor) -> Tensor:
     """Roughly the nearest matrix [..., R, C] whose rows (or columns, where they are fewer) are orthonormal: the
-    singular values are brought into some 0.7 to 1.2 by Newton and Schulz's iteration with the coefficients of Muon's
-    author."""
+    singular values are brought into some 0.7 to 1.2 by three steps of Newton and Schulz's iteration with the
+    coefficients of Muon's author."""
     wide: Tensor = matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT
     wide = wide / (torch.linalg.vector_norm(wide, dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
+    for _ in range(3):
         square = wide @ wide.mT
         wide = 3.4445 * wide + (2.0315 * square @ square - 4.7750 * square) @ wide
     return wide if matrix.shape[-2] <= matrix.shape[-1] else wide.mT
-
-
-def set_rate(optim: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group its share of a learning rate; one that is a tensor stays the same tensor."""
-    for group in optim.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate * group["scale"])
-        else:
-            group["lr"] = rate * group["scale"]
 
 
 def load_state(optim: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
@@ -181,10 +172,10 @@ class Ema:
         self.weight: float | Tensor = 0.0  # of the network as it is now, in the next update
         values = model.state_dict()
         self.average = {name: value.detach().clone() for name, value in values.items()}
-        pairs = [(average, values[name]) for name, average in self.average.items()]
-        self.floats = _lists([pair for pair in pairs if pair[0].is_floating_point()])
-        self.counts = _lists([pair for pair in pairs if not pair[0].is_floating_point()])
-
+        floats = [name for name, value in values.items() if value.is_floating_point()]
+        counts = [name for name, value in values.items() if not value.is_floating_point()]
+        self.floats = [self.average[name] for name in floats], [values[name] for name in floats]
+        self.counts = [self.average[name] for name in counts], [values[name] for name in counts]
         if captured:  # updates are recorded as part of a CUDA graph and replayed: the weight is a tensor that is filled
             self.weight = torch.zeros((), device=self.floats[0][0].device)
 
@@ -221,13 +212,15 @@ class Ema:
             value.copy_(torch.as_tensor(state[f"average.{name}"]))
 
 
-def _lists(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
-    return [first for first, _ in pairs], [second for _, second in pairs]
-
-
 def advance(optim: torch.optim.Optimizer, ema: Ema | None, rate: float) -> None:
-    """Set what changes from step to step: the learning rates, and the weight of the network in its average."""
-    set_rate(optim, rate)
+    """Set what changes from step to step: each group's learning rate, and the weight of the network in its average.
+
+    A rate that is a tensor stays the same tensor."""
+    for group in optim.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * group["scale"])
+        else:
+            group["lr"] = rate * group["scale"]
     if ema is not None:
         ema.advance()
 

@@ -23,6 +23,7 @@ from statsmodels.stats.power import TTestIndPower  # type: ignore[import-untyped
 
 LEVEL = 0.95  # of every interval
 ALPHA = 0.05  # of the tests of one table together
+POWER = 0.8  # of the tests that a number of seeds is planned for
 SMALLEST_EFFECT = 0.01  # the smallest difference in accuracy that is worth a decision: one percentage point
 EQUAL = 1e-12  # numbers no further apart than this are equal up to rounding
 
@@ -143,6 +144,12 @@ def _estimate(value: float, ends: Sequence[float] | None, n: int, of: str, metho
     return Estimate(float(value) if n else math.nan, float(low), float(high), n, of, method, **more)
 
 
+def _t_estimate(value: float, error: float, freedom: float, n: int, of: str, method: str) -> Estimate:
+    """An estimate with a t interval, from its standard error and degrees of freedom."""
+    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * error
+    return _estimate(value, (value - half, value + half), n, of, method, freedom=freedom)
+
+
 def proportion(hits: int, n: int, of: str = "images") -> Estimate:
     """A fraction with its Wilson score interval, which stays within 0 and 1 (Wilson 1927)."""
     if not (0 <= hits <= n and hits == int(hits) and n == int(n)):
@@ -198,19 +205,23 @@ def contrast(strata: Sequence[Sequence[ArrayLike]], weights: Sequence[float], of
     1 / sum(w^2 / n), the inverse of its variance if all runs have one spread: measured variances of a few runs would
     give most weight to the stratum that looks steadiest by luck. The interval has the spread of each group in each
     stratum, and is about these strata. n is that of the smallest group, in all strata."""
-    numbers, w = [[_numbers(group) for group in groups] for groups in strata], np.asarray(weights, dtype=float)
-    information = np.array([1 / sum(w**2 / [max(1, len(x)) for x in groups]) for groups in numbers])
-    w = np.outer(information / information.sum(), w).ravel()
-    cells = [x for groups in numbers for x in groups]
-    together = [np.concatenate(parts) for parts in zip(*numbers, strict=True)]
+    numbers, weight = [[_numbers(group) for group in groups] for groups in strata], np.asarray(weights, dtype=float)
+    together = [np.concatenate(parts) for parts in zip(*numbers, strict=True)]  # of each group, all strata
     n, of, method = min(map(len, together)), _of(of, together), "Welch t" if len(numbers) == 1 else "stratified Welch t"
-    value = float(w @ [x.mean() for x in cells]) if all(map(len, cells)) else math.nan
+
+    # The weight of each cell, which is one group in one stratum: that of its stratum times that of its group.
+    information = np.array([1 / sum(weight**2 / [max(1, len(x)) for x in groups]) for groups in numbers])
+    cell_weights = np.outer(information / information.sum(), weight).ravel()
+    cells = [x for groups in numbers for x in groups]
+    value = float(cell_weights @ [x.mean() for x in cells]) if all(map(len, cells)) else math.nan
     if not _vary(*cells):
         return _estimate(value, None, n, of, method)
-    parts = w**2 * [x.var(ddof=1) / len(x) for x in cells]  # of the variance
-    freedom = float(parts.sum() ** 2 / sum(part**2 / (len(x) - 1) for part, x in zip(parts, cells, strict=True)))
-    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(parts.sum())
-    return _estimate(value, (value - half, value + half), n, of, method, freedom=freedom)
+
+    # The variance of the sum has a part of each cell; Satterthwaite's degrees of freedom follow from these parts.
+    variances = cell_weights**2 * [x.var(ddof=1) / len(x) for x in cells]
+    variance = variances.sum()
+    freedom = float(variance**2 / sum(part**2 / (len(x) - 1) for part, x in zip(variances, cells, strict=True)))
+    return _t_estimate(value, math.sqrt(variance), freedom, n, of, method)
 
 
 def furthest_apart(groups: Sequence[ArrayLike]) -> Estimate:
@@ -244,8 +255,7 @@ def pooled_difference(a: ArrayLike, b: ArrayLike, sd: float, freedom: int) -> Es
     value = x.mean() - y.mean() if n else math.nan
     if n == 0 or freedom < 1:
         return _estimate(value, None, n, of, method)
-    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * sd * math.sqrt(1 / len(x) + 1 / len(y))
-    return _estimate(value, (value - half, value + half), n, of, method, freedom=freedom)
+    return _t_estimate(value, sd * math.sqrt(1 / len(x) + 1 / len(y)), freedom, n, of, method)
 
 
 def proportion_difference(hits_a: int, n_a: int, hits_b: int, n_b: int) -> Estimate:
@@ -330,13 +340,11 @@ def published_difference(
     seeds = sd**2 * (1 / k + 1)
     images = x.mean() * (1 - x.mean()) / n_images + published * (1 - published) / published_n_images
     freedom = seed_freedom * ((seeds + images) / seeds) ** 2
-    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(seeds + images)
-    value = x.mean() - published
-    return _estimate(value, (value - half, value + half), k, of, method, freedom=freedom)
+    return _t_estimate(x.mean() - published, math.sqrt(seeds + images), freedom, k, of, method)
 
 
 def verdict(estimate: Estimate, smallest_effect: float) -> str:
-    """What a difference says about "the first is better than the second".
+    """What one difference by itself says about "the first is better than the second"; `holm` judges a table of them.
 
     *Shows no difference that matters* if the interval lies within the smallest effect of interest on both sides of 0
     (two one-sided tests, each at 2.5%); else *holds* if the interval lies above 0, and *does not hold* if it leaves no
@@ -367,7 +375,7 @@ class Adjusted(NamedTuple):
 
 
 def holm(table: Mapping[str, tuple[Estimate, float]]) -> dict[str, Adjusted]:
-    """The verdicts of one table's comparisons, (estimate, smallest effect) by name, adjusted together (Holm 1979).
+    """The verdicts of a table's comparisons, (estimate, smallest effect) by name, adjusted together (Holm 1979).
 
     Three questions are asked of each: is it above 0? Is it below the smallest effect? Is it above minus the smallest
     effect? The `p_values` of each question are adjusted over the table, so that each is answered wrongly in at most
@@ -405,15 +413,15 @@ def pooled_sd(groups: Sequence[ArrayLike]) -> tuple[float, int]:
     return (math.sqrt(sum(x.var(ddof=1) * (len(x) - 1) for x in several) / freedom) if freedom else math.nan), freedom
 
 
-def seeds_needed(sd: float, effect: float, power: float = 0.8) -> int:
-    """Seeds a side with which the two-sample t test at 5% shows a true effect with a probability of `power`.
+def seeds_needed(sd: float, effect: float) -> int:
+    """Seeds a side with which the two-sample t test at 5% shows a true effect with a probability of `POWER`.
 
     `sd` is the standard deviation between seeds, in the unit of the effect; at least 2 seeds."""
     sd, effect = _numbers([sd, effect])
     if sd < 0 or effect <= 0:
         raise ValueError(f"the standard deviation is at least 0 and the effect above 0, not {sd} and {effect}")
-    z = stats.norm.ppf([(1 + LEVEL) / 2, power]).sum()
+    z = stats.norm.ppf([(1 + LEVEL) / 2, POWER]).sum()
     n: int = max(2, math.ceil(2 * (z * sd / effect) ** 2))  # by the normal distribution, which is never too many
-    while sd and TTestIndPower().power(effect / sd, n, 1 - LEVEL) < power:
+    while sd and TTestIndPower().power(effect / sd, n, 1 - LEVEL) < POWER:
         n += 1
     return n

@@ -182,16 +182,7 @@ class TrainState:
         if any(row.keys() != set(ROW) or not all(isinstance(row[name], float) for name in ROW) for row in self.history):
             raise ValueError("its history has other figures")
         self.first_step = self.step
-        known = saved.get("threads", [[0, 0]])  # 0: a checkpoint that does not say it
-        if not known or any(len(pair) != 2 or set(map(type, pair)) != {int} for pair in known):
-            raise ValueError("its counts of threads are none")
-        if known[-1][1] != (now := torch.get_num_threads()):
-            known.append([self.step, now])
-            if self.loss_sum.device.type == "cpu":
-                began = f" and was trained with {known[-2][1]}" if known[-2][1] else ""
-                line = f"this run goes on with {now} thread(s){began}: its weights depend on it, and its record says so"
-                warn(line)
-        self.threads = known
+        self._take_threads(saved.get("threads", [[0, 0]]))  # 0: a checkpoint that does not say it
         self.loss_sum.copy_(saved["sums"][0])
         self.correct.copy_(saved["sums"][1])
         self.model.load_state_dict(saved["model"])
@@ -201,6 +192,16 @@ class TrainState:
             raise ValueError("its optimizer is another")
         if self.ema is not None:
             self.ema.restore(saved["ema"])
+
+    def _take_threads(self, known: list[list[int]]) -> None:
+        """Take the steps from which on there were how many threads; another number from now on is added, and said."""
+        if not known or any(len(pair) != 2 or set(map(type, pair)) != {int} for pair in known):
+            raise ValueError("its counts of threads are none")
+        before, now = known[-1][1], torch.get_num_threads()
+        self.threads = known if now == before else [*known, [self.step, now]]
+        if now != before and self.loss_sum.device.type == "cpu":
+            began = f" and was trained with {before}" if before else ""
+            warn(f"this run goes on with {now} thread(s){began}: its weights depend on it, and its record says so")
 
 
 def _kinds(optimizer: torch.optim.Optimizer) -> list[dict[str, type]]:

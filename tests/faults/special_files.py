@@ -17,7 +17,7 @@ from tpsnet_lib.data import photos
 from tpsnet_lib.files import TpsnetError
 from tpsnet_lib.report.notebook_html import chapter
 from tpsnet_lib.runs import experiments, export, openings, search_space
-from tpsnet_lib.runs.record_checks import read_sums
+from tpsnet_lib.runs.record_files import read_sums
 
 from .file_kinds import (
     amend_checkpoint,

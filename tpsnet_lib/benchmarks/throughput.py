@@ -38,6 +38,7 @@ LOOP_CASES: dict[str, RunConfig] = {  # what `tpsnet bench loop` measures, on im
 }
 WARM_UP_STEPS = 3  # steps before the clock starts; a DataLoader's prefetched batches are used up besides
 LEAST_STEPS = 3  # steps in a turn, however long they take
+TRIALS, LONG_TRIALS = 50, 12  # of a search: trivial ones, and ones of several seconds
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def bench_augment(
     }
 
 
-def bench_search(trials: int = 50, long_trials: int = 12, device: str = "cpu") -> dict[str, Any]:
+def bench_search(device: str) -> dict[str, Any]:
     """Seconds a trial takes once a search is under way: trivial ones in the local pool and on Ray, both with one
     worker; and trials an hour of one and two workers of one thread each, with runs of several seconds."""
     from tpsnet_lib.runs import local_backend, ray_backend  # here, as a GPU's machine need not have Ray
@@ -164,21 +165,21 @@ def bench_search(trials: int = 50, long_trials: int = 12, device: str = "cpu") -
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        local = _seconds_a_trial(local_backend.run_all, short, trials, options)
-        on_ray = _seconds_a_trial(ray_backend.run_all, short, trials, options)
+        local = _seconds_a_trial(local_backend.run_all, short, TRIALS, options)
+        on_ray = _seconds_a_trial(ray_backend.run_all, short, TRIALS, options)
         one, two = (
-            _seconds_a_trial(local_backend.run_all, long, long_trials, replace(options, workers=n)) for n in (1, 2)
+            _seconds_a_trial(local_backend.run_all, long, LONG_TRIALS, replace(options, workers=n)) for n in (1, 2)
         )
     finally:
         torch.set_num_threads(threads)
     return {
         **origin_of("search", sample(size=100), 50, torch.device(device)),
         "unit": "seconds a trial",
-        "trials": trials,
+        "trials": TRIALS,
         "local": local,
         "ray": on_ray,
         "ray_cost": on_ray - local,
-        "long_trials": long_trials,
+        "long_trials": LONG_TRIALS,
         "one_worker": one,
         "two_workers": two,
         "speed_up": one / two,

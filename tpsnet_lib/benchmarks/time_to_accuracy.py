@@ -1,5 +1,6 @@
 """How long our recipe and the original's way take to one validation accuracy, with one network, on one machine."""
 
+import functools
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from tpsnet_lib import metrics, optim, train
 from tpsnet_lib.benchmarks import original_loop
@@ -46,27 +48,26 @@ def bench_time(
         states[:] = [next(run)]
         return states[0].step < states[0].steps
 
-    def score() -> float:
+    def accuracy(network: nn.Module, precision: str) -> float:
+        return metrics.accuracy(metrics.predict(network, validation.images, precision=precision), labels)
+
+    def our_score() -> float:
         with optim.averaged(states[0].model, states[0].ema):
-            logits = metrics.predict(states[0].model, validation.images, precision=ours.train.precision)
-        return metrics.accuracy(logits, labels)
+            return accuracy(states[0].model, ours.train.precision)
 
     run = train.training_steps(ours, fit_set, None, train.TrainOptions(device, progress="none"))
     epoch_steps = len(fit_set) // batch_size(ours.train, len(fit_set))
     with closing(run):
-        our_curve = _train_until(_Side("ours", take_step, epoch_steps, score, device), target, minutes)
+        our_curve = _train_until(_Side("ours", take_step, epoch_steps, our_score, device), target, minutes)
     with closing(original_loop.BaselineProcess(theirs, fit_set, device)) as baseline:
         variants = baseline_variants(baseline, device, timing)
     best = max(variants, key=lambda variant: float(variant["images_per_second"]))
     torch.manual_seed(theirs.seed)
     network = build(theirs.model).to(device)
-
-    def their_score() -> float:
-        return metrics.accuracy(metrics.predict(network, validation.images, precision=best["precision"]), labels)
-
     way = original_loop.train(theirs, fit_set, device, best["precision"], best["workers"], network)
     with closing(way) as losses:
         epoch_steps = len(fit_set) // theirs.train.batch_size
+        their_score = functools.partial(accuracy, network, best["precision"])
         side = _Side("the original's way", lambda: next(losses) is not None, epoch_steps, their_score, device)
         their_curve = _train_until(side, target, minutes)
     return {

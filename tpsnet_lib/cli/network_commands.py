@@ -3,11 +3,11 @@
 import json
 import sys
 from argparse import Namespace as Options
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, RunConfig, assignment, merged, parse
+from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, ModelConfig, RunConfig, assignment, merged, parse
 from tpsnet_lib.files import ConfigError, warn
 from tpsnet_lib.model_cost import check_budget, count_macs, count_parameters, layer_costs
 from tpsnet_lib.old_words import current_word
@@ -19,37 +19,50 @@ from tpsnet_lib.runs.wandb_mirror import Mirror
 
 def describe(options: Options) -> int:
     """Print a network's layers and costs; over the budget it is an error, after they are printed."""
-    sizes: dict[str, Any] = {}
-    for name in ("blocks", "channels", "kernels", "skip_kernels"):
-        if (values := getattr(options, name)) is not None:
-            sizes[name] = [item for text in values for item in text.strip("[]").split(",") if item]
-    for name in ("pool", "stem"):
-        if (value := getattr(options, name)) is not None:
-            sizes[name] = value
-    name = current_word("name", options.name or "tpsnet")
-    if name not in MEMBERS:
-        raise ConfigError(f"no member is called {name!r}: known are {', '.join(MEMBERS)}")
-    tree = merged({"model": name}, {"model": sizes}, *(dict([assignment(s)]) for s in options.set))
-    model = parse(tree).model
-    rows, parameters, macs = layer_costs(model), count_parameters(model), count_macs(model)
+    model = _described(options)
     if options.draw:
         from tpsnet_lib.plots.network_drawing import save_drawing
 
         print(f"drawn: {save_drawing(model, options.draw)}", file=sys.stderr)
-    if options.json:
-        layers = [{**asdict(row), "shape": list(row.shape)} for row in rows]
-        config = {spec.name: getattr(model, spec.name) for spec in fields(model)}
-        costs = {"parameters": parameters, "macs": macs, "budget": PARAMETER_BUDGET}
-        print(json.dumps({**costs, "within_budget": parameters <= PARAMETER_BUDGET, "layers": layers, "model": config}))
-    else:
-        print(f"{'layer':10}{'what':46}{'output':>14}{'parameters':>14}{'MACs':>16}")
-        for row in rows:
-            print(f"{row.name:10}{row.kind:46}{' x '.join(map(str, row.shape)):>14}{row.parameters:14,}{row.macs:16,}")
-        spare = PARAMETER_BUDGET - parameters
-        room = f"{spare:,} left of {PARAMETER_BUDGET:,}" if spare >= 0 else f"{-spare:,} over {PARAMETER_BUDGET:,}"
-        print(f"{'total':10}{room:46}{'':14}{parameters:14,}{macs:16,}")
+    print(json.dumps(_costs(model)) if options.json else _cost_table(model))
     check_budget(model)
     return 0
+
+
+def _described(options: Options) -> ModelConfig:
+    """A member < the options for its sizes < --set."""
+    sizes = {name: value for name in ("pool", "stem") if (value := getattr(options, name)) is not None}
+    for name in ("blocks", "channels", "kernels", "skip_kernels"):
+        if (values := getattr(options, name)) is not None:
+            sizes[name] = [item for text in values for item in text.strip("[]").split(",") if item]
+    member = current_word("name", options.name or "tpsnet")
+    if member not in MEMBERS:
+        raise ConfigError(f"no member is called {member!r}: known are {', '.join(MEMBERS)}")
+    return parse(merged({"model": member}, {"model": sizes}, *(dict([assignment(s)]) for s in options.set))).model
+
+
+def _costs(model: ModelConfig) -> dict[str, Any]:
+    layers = [{**asdict(row), "shape": list(row.shape)} for row in layer_costs(model)]
+    parameters = count_parameters(model)
+    return {
+        "parameters": parameters,
+        "macs": count_macs(model),
+        "budget": PARAMETER_BUDGET,
+        "within_budget": parameters <= PARAMETER_BUDGET,
+        "layers": layers,
+        "model": asdict(model),
+    }
+
+
+def _cost_table(model: ModelConfig) -> str:
+    lines = [f"{'layer':10}{'what':46}{'output':>14}{'parameters':>14}{'MACs':>16}"]
+    for row in layer_costs(model):
+        shape = " x ".join(map(str, row.shape))
+        lines.append(f"{row.name:10}{row.kind:46}{shape:>14}{row.parameters:14,}{row.macs:16,}")
+    parameters = count_parameters(model)
+    spare = PARAMETER_BUDGET - parameters
+    room = f"{spare:,} left of {PARAMETER_BUDGET:,}" if spare >= 0 else f"{-spare:,} over {PARAMETER_BUDGET:,}"
+    return "\n".join([*lines, f"{'total':10}{room:46}{'':14}{parameters:14,}{count_macs(model):16,}"])
 
 
 def data(options: Options) -> int:

@@ -106,16 +106,16 @@ def _best_opened(store: Store) -> str:
 
 def records(options: Options) -> int:
     """List, verify, publish, export or import records."""
-    if options.verb in ("export", "import"):
-        return _export_or_import(options)
+    verbs = {"list": _list, "verify": _verify, "publish": _publish, "export": _export, "import": _import}
+    return verbs[options.verb](options)
+
+
+def _list(options: Options) -> int:
+    """Print a line for each record, or for those of some experiments and ids."""
     store = default_store(options.out)
-    if options.verb == "publish":
-        return _publish(options, store)
     chosen = store.all()
-    if options.verb == "verify":
-        return _verify(store, chosen)
     if options.names:
-        wanted = {run_id for name in options.names for run_id in _ids(name, store)}
+        wanted = _ids(options.names, store)
         chosen = [record for record in chosen if record.id in wanted]
     if options.json:
         print(json.dumps(rows(chosen)))
@@ -129,11 +129,13 @@ def records(options: Options) -> int:
     return 0
 
 
-def _verify(store: Store, verified: Sequence[Any]) -> int:
+def _verify(options: Options) -> int:
     """Hold every record against its sums, the trials' files against each other, the logs against the results, and
     these against their logits."""
     from tpsnet_lib.runs import test_set
 
+    store = default_store(options.out)
+    verified = store.all()
     faults = [*publish.repeated_rows(store), *openings.faults(store), *test_set.undeclared(store)]
     faults += test_set.miscounted(store)
     for record in verified:
@@ -149,22 +151,12 @@ def _verify(store: Store, verified: Sequence[Any]) -> int:
     return 1 if faults else 0
 
 
-def _export_or_import(options: Options) -> int:
-    """Export the writable store's finished records, or any of some experiments and ids; or import an archive."""
-    if options.verb == "import":
-        if len(options.names) != 1:
-            raise ConfigError("records import: name one archive, as `records export` wrote it")
-        store = default_store(options.out)
-        imported, present = import_records(Path(options.names[0]), store.writable)
-        print(f"{len(imported)} records brought to {store.writable}, {len(present)} were there already")
-        return 0
+def _export(options: Options) -> int:
+    """Write the writable store's finished records, or any of some experiments and ids, as one archive."""
     if options.out is None:
         raise ConfigError("records export: --out names the archive to write, such as records.tar")
     store = default_store(options.store)
-    if not options.names:
-        store = Store(store.writable)
-    wanted = [run_id for name in options.names for run_id in _ids(name, store)]
-    chosen = [store.load(run_id) for run_id in wanted] if options.names else store.all()
+    chosen = Store(store.writable).all() if not options.names else map(store.load, _ids(options.names, store))
     finished = [record for record in chosen if not record.failed and record.path.is_dir()]
     if not finished:
         raise RecordError(f"no finished record with a folder of its own to export in {store.writable}: nothing written")
@@ -173,17 +165,32 @@ def _export_or_import(options: Options) -> int:
     return 0
 
 
-def _ids(name: str, store: Store) -> list[str]:
-    """A record's id as it is; an experiment's name as the ids of its runs that have a record."""
-    if name not in experiments.experiment_names():
-        return [name]
-    return [r.id for _, r in experiments.collect(experiments.load_experiment(name), store) if r is not None]
+def _import(options: Options) -> int:
+    """Bring an archive's records into the writable store."""
+    if len(options.names) != 1:
+        raise ConfigError("records import: name one archive, as `records export` wrote it")
+    store = default_store(options.out)
+    imported, present = import_records(Path(options.names[0]), store.writable)
+    print(f"{len(imported)} records brought to {store.writable}, {len(present)} were there already")
+    return 0
 
 
-def _publish(options: Options, store: Store) -> int:
-    target = committed_folder()
+def _ids(names: Sequence[str], store: Store) -> list[str]:
+    """Records' ids as they are; of an experiment's name the ids of its runs that have a record."""
+    ids: list[str] = []
+    for name in names:
+        if name in experiments.experiment_names():
+            ids += [record.id for _, record in experiments.collect(name, store) if record is not None]
+        else:
+            ids.append(name)
+    return ids
+
+
+def _publish(options: Options) -> int:
+    """Copy records to the committed store; of an experiment, unless weights are asked for, as the rows of one file."""
     if not options.names:
         raise ConfigError("records publish: name an experiment or the ids of records")
+    store, target = default_store(options.out), committed_folder()
     for name in options.names:
         if name in experiments.experiment_names() and not options.weights:
             experiment = experiments.load_experiment(name)
@@ -191,7 +198,6 @@ def _publish(options: Options, store: Store) -> int:
             publish.write_trials(target / f"{name}.trials.jsonl", trials)
             print(f"{len(trials)} of {len(experiment.runs)} runs in {target / f'{name}.trials.jsonl'}")
             continue
-        for run_id in _ids(name, store):
-            record = store.load(run_id)
-            print(publish.publish_record(record, target, weights=options.weights))
+        for run_id in _ids([name], store):
+            print(publish.publish_record(store.load(run_id), target, weights=options.weights))
     return 0

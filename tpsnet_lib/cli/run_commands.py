@@ -87,7 +87,7 @@ def _bench_results(options: Options) -> Iterator[tuple[dict[str, Any], Callable[
     device = resolve_device(options.device)
     given = parse(merged(*(dict([assignment(text)]) for text in options.set))) if options.set else None
     if options.what == "search":
-        yield throughput.bench_search(device=device.type), throughput.table_of_search
+        yield throughput.bench_search(device.type), throughput.table_of_search
     elif options.what == "card":
         runs = {"given": given} if given else card.planned()
         yield card.measure(runs, throughput.sample(size=8192), device, options.seconds or 60.0), card.table

@@ -59,6 +59,7 @@ def weight_gradient_pass(
         to_part = out_ + 4 * part * padded_outputs * taps * padded_inputs
         for start in range(0, line_count, lines_together):
             lines = min(lines_together, line_count - start)
+            # Where each pixel of these lines has its channels; zeros stand between lines and images.
             xs[:] = zeros.ctypes.data
             grads[:] = zeros.ctypes.data
             for line in range(max(0, start - half), min(line_count, start + lines + half)):
@@ -71,6 +72,7 @@ def weight_gradient_pass(
                     if start <= line < start + lines:
                         for column in range(width):
                             grads[position + column] = grad_ + 2 * outputs * (pixel + column)
+            # Tiles of the gradient, and of the maps from each even and each odd pixel on, as taps shift by one.
             step_count = -(-lines * padded_width // STEP)
             for step in range(step_count):
                 pixels = grads.ctypes.data + 8 * (margin + STEP * step)
@@ -85,13 +87,15 @@ def weight_gradient_pass(
                     skip = 2 * channel
                     to_even, to_odd = even + LINE * pair, odd + LINE * pair
                     interleave_pixels(one + skip, two + skip, three + skip, inputs - channel, to_even, to_odd)
-            next_line = start + lines + half  # the next lines are prefetched while tiles are multiplied
+            # The next lines are prefetched while tiles are multiplied, a share at each product.
+            next_line = start + lines + half
             pixel = ((first + next_line // padded_height) * height + min(next_line % padded_height, height)) * width
             next_x, next_grad = x_ + 2 * inputs * pixel, grad_ + 2 * outputs * (pixel - half * width)
             last_x = next_x + 2 * inputs * width * lines_together
             last_grad = next_grad + 2 * outputs * width * lines_together
             products = step_count * taps * (padded_outputs // STEP) * (padded_inputs // STEP)
             prefetches = -(-2 * max(inputs, outputs) * width * lines_together // (LINE * products))
+            # The products: for 32 channels of either side and a tap, the sum over these lines.
             for output in range(0, padded_outputs, STEP):
                 for channel in range(0, padded_inputs, STEP):
                     for tap in range(taps):

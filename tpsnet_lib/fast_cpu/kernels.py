@@ -99,6 +99,7 @@ def norm_kernels(activation: int, skips: bool, two_gradients: bool) -> tuple[Ker
         weight, bias = carray(fp32_at(weight_), channels), carray(fp32_at(bias_), channels)
         mean, var = carray(fp32_at(running_mean_), channels), carray(fp32_at(running_var_), channels)
         saved = carray(fp32_at(saved_), (2, channels))
+        # Sums of the maps and of their squares.
         sums = np.zeros((PARTS, 2, length), np.float32)
         for part in prange(PARTS):
             values, squares = sums[part, 0], sums[part, 1]
@@ -108,6 +109,7 @@ def norm_kernels(activation: int, skips: bool, two_gradients: bool) -> tuple[Ker
                     value = widen(x[row, j])
                     values[j] += value
                     squares[j] += value * value
+        # Each channel's mean and deviation; the running statistics move towards them.
         scale, shift = np.empty(length, np.float32), np.empty(length, np.float32)
         count = rows * (length // channels)
         for channel in range(channels):
@@ -117,6 +119,7 @@ def norm_kernels(activation: int, skips: bool, two_gradients: bool) -> tuple[Ker
             saved[0, channel], saved[1, channel] = centre, 1 / np.sqrt(variance + eps)
             mean[channel] += momentum * (centre - mean[channel])
             var[channel] += momentum * (variance * count / (count - 1) - var[channel])
+        # The result: the maps normalised, with the skip, activated.
         fill_scale_and_shift(weight, bias, saved, scale, shift)
         for part in prange(PARTS):
             for row in range(part * rows // PARTS, (part + 1) * rows // PARTS):
@@ -143,6 +146,7 @@ def norm_kernels(activation: int, skips: bool, two_gradients: bool) -> tuple[Ker
         to_weight, to_bias = carray(fp32_at(to_weight_), channels), carray(fp32_at(to_bias_), channels)
         scale, shift = np.empty(length, np.float32), np.empty(length, np.float32)
         fill_scale_and_shift(weight, bias, saved, scale, shift)
+        # Sums of the gradient before the activation, and of its products with the maps.
         sums = np.zeros((PARTS, 2, length), np.float32)
         for part in prange(PARTS):
             gradients, products = sums[part, 0], sums[part, 1]
@@ -166,6 +170,7 @@ def norm_kernels(activation: int, skips: bool, two_gradients: bool) -> tuple[Ker
                         to_skip[row, j] = narrow(gradient)
                     elif activation == GELU:  # the second pass reads it in less time than it would repeat it
                         to_x[row, j] = narrow(gradient)
+        # Gradients of weight and bias; the gradient of the maps is linear in the maps, with these coefficients.
         x_factor, constant = np.empty(length, np.float32), np.empty(length, np.float32)
         count = rows * (length // channels)
         for channel in range(channels):
@@ -176,6 +181,7 @@ def norm_kernels(activation: int, skips: bool, two_gradients: bool) -> tuple[Ker
             factor = -weight[channel] * inverse * inverse * product_sum / count
             for j in range(channel, length, channels):
                 x_factor[j], constant[j] = factor, -weight[channel] * inverse * gradient_sum / count - factor * centre
+        # The gradient of the maps.
         for part in prange(PARTS):
             for row in range(part * rows // PARTS, (part + 1) * rows // PARTS):
                 prefetch_row(x_, row, length)

@@ -15,7 +15,7 @@ from tpsnet_lib.files import ConfigError, brief, project_root
 from tpsnet_lib.model_cost import check_budget
 from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import read_yaml
-from tpsnet_lib.runs.records import Record, Store, default_store
+from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.search_space import MAX_DRAWS, Draws, load_spaces, sample, spaces_file
 
 MAX_RUNS = 10_000  # of an experiment
@@ -186,9 +186,8 @@ def find_record(run: Run, store: Store) -> Record | None:
     return None
 
 
-def collect(experiment: Experiment | str, store: Store | None = None) -> list[tuple[Run, Record | None]]:
+def collect(experiment: Experiment | str, store: Store) -> list[tuple[Run, Record | None]]:
     """Each run of an experiment, or of one known by its name, with its record, or None where it has not been run."""
-    store = store or default_store()
     experiment = load_experiment(experiment) if isinstance(experiment, str) else experiment
     return [(run, find_record(run, store)) for run in experiment.runs]
 
@@ -212,7 +211,6 @@ def final_experiments() -> list[Experiment]:
     return experiments
 
 
-def pending(experiments: Sequence[Experiment], store: Store | None = None) -> list[tuple[Experiment, Run]]:
+def pending(experiments: Sequence[Experiment], store: Store) -> list[tuple[Experiment, Run]]:
     """The runs that have no record, in the order of their experiments."""
-    store = store or default_store()
     return [(e, run) for e in experiments for run, record in collect(e, store) if record is None]

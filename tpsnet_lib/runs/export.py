@@ -11,8 +11,7 @@ from pathlib import Path
 
 from tpsnet_lib.files import RecordError, brief, folders_whole, move_whole, naming, temporary
 from tpsnet_lib.runs.publish import publish_record
-from tpsnet_lib.runs.record_checks import read_sums
-from tpsnet_lib.runs.record_files import PARTS, SUMS, WEIGHTS, check_sums, write_sums
+from tpsnet_lib.runs.record_files import PARTS, SUMS, WEIGHTS, check_sums, read_sums, write_sums
 from tpsnet_lib.runs.records import Record, Store, committed_folder, read_record
 
 CONTENTS = "CONTENTS"

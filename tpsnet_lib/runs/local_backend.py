@@ -32,7 +32,6 @@ from tpsnet_lib.runs.search_results import (
     POLL_SECONDS,
     Job,
     OnRecord,
-    SearchProgress,
     SearchResults,
     checkpoints,
     job_name,
@@ -56,6 +55,11 @@ class WorkerSettings:
     threads: int = 1  # of one worker
     ends: float | None = None  # by `time.time()`: what runs then leaves a checkpoint
     minutes: float | None = None  # from the start to `ends`
+
+    @property
+    def deadline(self) -> float | None:
+        """`ends` by the clock that training goes by."""
+        return None if self.ends is None else time.monotonic() + max(0.0, self.ends - time.time())
 
     def has_time_for(self, minutes: float, begun: bool = False) -> bool:
         """Whether a run that is expected to take so long may start; a tenth more than is left is let pass.
@@ -85,7 +89,7 @@ class RunOptions:
 
     def results(self, jobs: Sequence[Job]) -> SearchResults:
         """The results of some jobs, of which there are none yet."""
-        return SearchResults(jobs, SearchProgress(jobs, self.store, self.training.progress), self.on_record)
+        return SearchResults(jobs, self.store, self.training.progress, self.on_record)
 
     def worker(self, threads: int) -> WorkerSettings:
         """What a worker of so many threads is told; the time runs from now."""
@@ -110,7 +114,7 @@ def run_all(jobs: Sequence[Job], options: RunOptions) -> list[Record]:
     by_turns = captured_step.can_capture(device)
     settings = options.worker(max(1, torch.get_num_threads() // (1 if by_turns else places)))
     with options.results(jobs) as results, signals_answered_by(signal.default_int_handler, signal.SIGTERM):
-        pool = _LocalPool(places, settings, options, results)
+        pool = _LocalPool(places, settings, results)
         pool.run_round_robin(device) if by_turns else pool.run_in_processes()
     return results.records
 
@@ -126,9 +130,8 @@ Submit = Callable[[RunConfig, bool, WorkerSettings, OnWait], "Future[str]"]  # t
 class _LocalPool:
     """Jobs that wait and jobs that run, a number of `places` at most."""
 
-    def __init__(self, places: int, settings: WorkerSettings, options: RunOptions, results: SearchResults) -> None:
-        self.waiting, self.places, self.settings = list(results.jobs), places, settings
-        self.store, self.results = options.store, results
+    def __init__(self, places: int, settings: WorkerSettings, results: SearchResults) -> None:
+        self.waiting, self.places, self.settings, self.results = list(results.jobs), places, settings, results
         self.running: dict[Future[str], Job] = {}
         self.suspects: set[RunConfig] = set()  # ran when a worker was killed or memory lacked: each once more, alone
         self.held: dict[RunConfig, float] = {}  # which another process holds, and when each is tried again
@@ -172,32 +175,36 @@ class _LocalPool:
                 del self.running[future]
             if self.waiting and not self.running:  # what others hold
                 time.sleep(POLL_SECONDS / 10)
-            self.results.progress.report_running()
+            self.results.report_running()
 
     def _settle(self, job: Job, future: Future[str]) -> None:
         """Count a run that has ended, or see to what it ended with."""
         try:
-            self.results.add(job, self.store.load(future.result()))
+            self.results.add(job, self.settings.store.load(future.result()))
         except Interrupted:  # its time was up: it stays pending
             pass
         except Held as holder:
             self._pass_over(job, holder)
         except NoRoom as short:
-            self.results.progress.report(f"{job_name(job)}: {short}; it is tried alone")
-            self.suspects.add(job[1].config)
-            self.waiting.insert(0, job)
-        except (BrokenProcessPool, TpsnetError):
+            self.results.report(f"{job_name(job)}: {short}; it is tried alone")
+            self._try_alone(job)
+        except (BrokenProcessPool, TpsnetError):  # of all runs, such as data that are missing
             raise
-        except Exception as error:  # of this run; a device that answers no more ends the others too
+        except Exception as error:  # of this run alone, unless the device answers no more: then this raises
             if captured_step.can_capture(device := resolve_device(self.settings.training.device)):
                 torch.cuda.synchronize(device)
             self.results.give_up(job, f"{type(error).__name__}: {brief(error)}")
+
+    def _try_alone(self, job: Job) -> None:
+        """Run a job next, with no other beside it."""
+        self.suspects.add(job[1].config)
+        self.waiting.insert(0, job)
 
     def _pass_over(self, job: Job, holder: Held) -> None:
         """Leave a job that another process holds until the others are done; a stopped holder is not waited for then."""
         config = job[1].config
         if config not in self.held:
-            self.results.progress.report(f"{job_name(job)}: {holder} holds it, and the others go on")
+            self.results.report(f"{job_name(job)}: {holder} holds it, and the others go on")
         self.held[config] = time.monotonic() + POLL_SECONDS
         if holder.stopped and all(run.config in self.held for _, run in (*self.waiting, *self.running.values())):
             self.results.give_up(job, f"{holder} holds it")
@@ -205,7 +212,7 @@ class _LocalPool:
             self.waiting.append(job)
 
     def _begun(self, config: RunConfig) -> bool:
-        return any(checkpoint.is_file() for checkpoint in checkpoints(self.store, config))
+        return any(checkpoint.is_file() for checkpoint in checkpoints(self.settings.store, config))
 
     def _may_start(self, job: Job) -> bool:
         config, running = job[1].config, {run.config for _, run in self.running.values()}
@@ -219,8 +226,7 @@ class _LocalPool:
             if job[1].config in self.suspects:
                 self.results.give_up(job, "its worker was killed twice")
             else:
-                self.suspects.add(job[1].config)
-                self.waiting.insert(0, job)
+                self._try_alone(job)
         self.running.clear()
 
 
@@ -256,19 +262,10 @@ def work_in_steps(
 ) -> Generator[None, None, str]:
     """The same, with a pause after every step. Raises `NoRoom` where memory lacks while runs go `beside_others`."""
     torch.set_num_threads(settings.threads)
-    deadline = None if settings.ends is None else time.monotonic() + max(0.0, settings.ends - time.time())
     store, device, started = settings.store, resolve_device(settings.training.device), now()
     config = config.with_precision(native_precision(device))
-    note, noted = store.checkpoint(config.id).with_name(EPOCHS_FILE), -math.inf
-
-    def tell(row: dict[str, float]) -> None:
-        nonlocal noted
-        if time.monotonic() - noted >= POLL_SECONDS:
-            noted = time.monotonic()
-            with contextlib.suppress(OSError):  # no run ends for want of a note
-                write_whole(note, f"{row['epoch']:.4g} {row['seconds']:.4g}")
-
-    options = replace(settings.training, device=device, deadline=deadline, on_epoch=tell)
+    note = store.checkpoint(config.id).with_name(EPOCHS_FILE)
+    options = replace(settings.training, device=device, deadline=settings.deadline, on_epoch=_noting(note))
     try:
         record = yield from run_in_steps(config, options, store, settings.root, keep_weights, on_wait)
         return record.id
@@ -284,6 +281,20 @@ def work_in_steps(
     if beside_others() and reason.startswith(OUT_OF_MEMORY):  # the error is forgotten here, and what it held on to
         raise NoRoom(reason)
     return record_failure(config, reason, store, settings.root, device, started).id
+
+
+def _noting(note: Path) -> Callable[[dict[str, float]], None]:
+    """What is to be called with each epoch's row: it writes down, from time to time, how far the run is."""
+    noted = -math.inf
+
+    def write(row: dict[str, float]) -> None:
+        nonlocal noted
+        if time.monotonic() - noted >= POLL_SECONDS:
+            noted = time.monotonic()
+            with contextlib.suppress(OSError):  # no run ends for want of a note
+                write_whole(note, f"{row['epoch']:.4g} {row['seconds']:.4g}")
+
+    return write
 
 
 OUT_OF_MEMORY = "out of memory"

@@ -14,8 +14,7 @@ from typing import Any
 
 from tpsnet_lib.files import RecordError, append_line, brief, read_bytes, read_json, sha256_of, write_whole
 from tpsnet_lib.locks import lock
-from tpsnet_lib.runs.record_checks import COUNT, NUMBER, TEXT, Rule, checked, checked_scores
-from tpsnet_lib.runs.record_files import SUMS
+from tpsnet_lib.runs.record_files import COUNT, NUMBER, SUMS, TEXT, Rule, checked, checked_scores
 from tpsnet_lib.runs.records import Store, committed_folder, local_folder
 
 _RULES = {
@@ -117,23 +116,25 @@ def faults(store: Store) -> Iterator[str]:
         yield from _broken_links(file)
         for line in read(file):
             opened.add(line.get("record", ""))
-            if line.get("event", "result") != "result":
-                continue
-            path = folder / line["record"] / "test"
-            if not (path / "metrics.json").is_file():
-                yield f"{file}: the result of record {line['record']}, opened {line['opened']}, is gone"
-                continue
-            if "result" in line and not ((path / SUMS).is_file() and sha256_of(path / SUMS) == line["result"]):
-                yield f"{path} is not the result that {file.name} has the digest of"
-                continue
-            scores = checked_scores(path / "metrics.json", read_json(path / "metrics.json"))
-            for name in ("opened", "accuracy", "n"):
-                if scores[name] != line[name]:
-                    yield f"{path} has {name} {scores[name]}, and its line in {file.name} has {line[name]}"
+            if line.get("event", "result") == "result":
+                yield from _other_than_kept(line, file, folder / line["record"] / "test")
     for folder in store.folders:
         for path in sorted(folder.glob("[0-9a-f]*/test")):
             if path.parent.name not in opened:
                 yield f"{path} has no line in {log_of(folder).name}: nobody knows when it was opened"
+
+
+def _other_than_kept(line: dict[str, Any], file: Path, path: Path) -> Iterator[str]:
+    """What a log's line of a result says that the result which is kept does not."""
+    if not (path / "metrics.json").is_file():
+        yield f"{file}: the result of record {line['record']}, opened {line['opened']}, is gone"
+    elif "result" in line and not ((path / SUMS).is_file() and sha256_of(path / SUMS) == line["result"]):
+        yield f"{path} is not the result that {file.name} has the digest of"
+    else:
+        scores = checked_scores(path / "metrics.json", read_json(path / "metrics.json"))
+        for name in ("opened", "accuracy", "n"):
+            if scores[name] != line[name]:
+                yield f"{path} has {name} {scores[name]}, and its line in {file.name} has {line[name]}"
 
 
 def require_whole(store: Store) -> None:

@@ -57,18 +57,13 @@ def git(*words: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(call, capture_output=True, timeout=30, check=False, env=environment)
 
 
-def command() -> str:
-    """The command line without the folder of its program."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
 def provenance(device: torch.device, data: Fingerprint, started: str) -> dict[str, Any]:
     """How and where a run was made, for its record; called at the end of the run."""
     return {
         "started": started,
         "finished": now(),
         "host": socket.gethostname(),
-        "command": command(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": commit(),
         "device": device.type,
         "hardware": hardware(device),

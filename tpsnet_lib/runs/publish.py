@@ -1,5 +1,6 @@
 """What ships with the project: records copied to the committed store, or many as the rows of one file."""
 
+import itertools
 import json
 import shutil
 from collections.abc import Iterable, Iterator
@@ -23,20 +24,16 @@ def publish_record(record: Record, folder: Path, *, weights: bool = False) -> Pa
         if (existing.metrics, existing.has_weights) != (record.metrics, weights):
             raise RecordError(f"{target} exists already with other content and is not overwritten")
     else:
-        _copy(record, target, weights)
+        with folder_whole(target) as work:
+            for name in PARTS:
+                shutil.copyfile(record.path / name, work / name)
+            if weights:
+                write_weights(work / WEIGHTS, record.load_model(), record.config)
+            write_sums(work)
+            if (record.path / "test").is_dir():
+                shutil.copytree(record.path / "test", work / "test")
     openings.publish_lines(record.id, record.path.parent, folder)
     return target
-
-
-def _copy(record: Record, target: Path, weights: bool) -> None:
-    with folder_whole(target) as work:
-        for name in PARTS:
-            shutil.copyfile(record.path / name, work / name)
-        if weights:
-            write_weights(work / WEIGHTS, record.load_model(), record.config)
-        write_sums(work)
-        if (record.path / "test").is_dir():
-            shutil.copytree(record.path / "test", work / "test")
 
 
 def write_trials(path: Path, records: Iterable[Record]) -> None:
@@ -56,15 +53,15 @@ def write_trials(path: Path, records: Iterable[Record]) -> None:
 def repeated_rows(store: Store) -> Iterator[str]:
     """The ids that stand in two files of trials of one folder, or in two stores, with different figures."""
     for folder in store.folders:
-        earlier: dict[str, tuple[Path, Record]] = {}
-        for path in sorted(folder.glob("*.trials.jsonl")):
-            for run_id, record in read_trials(path).items():
-                if run_id in earlier and earlier[run_id][1].metrics != record.metrics:
-                    yield f"record {run_id} stands in {earlier[run_id][0]} and, with other figures, in {path}"
-                earlier[run_id] = (path, record)
+        trials = [read_trials(path).values() for path in sorted(folder.glob("*.trials.jsonl"))]
+        yield from _with_other_figures(itertools.chain(*trials))
+    yield from _with_other_figures(record for folder in store.folders for record in Store(folder).all())
+
+
+def _with_other_figures(records: Iterable[Record]) -> Iterator[str]:
+    """The ids that stand in records twice, with different figures."""
     originals: dict[str, Record] = {}
-    for folder in store.folders:
-        for record in Store(folder).all():
-            original = originals.setdefault(record.id, record)
-            if original.metrics != record.metrics:
-                yield f"record {record.id} stands in {original.path} and, with other figures, in {record.path}"
+    for record in records:
+        original = originals.setdefault(record.id, record)
+        if original.metrics != record.metrics:
+            yield f"record {record.id} stands in {original.path} and, with other figures, in {record.path}"

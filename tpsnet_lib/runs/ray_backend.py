@@ -171,7 +171,7 @@ class _Counter(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Say how far the running trials are."""
-        self.results.progress.report_running()
+        self.results.report_running()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Count a trial as soon as it has ended."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from tpsnet_lib.config import RunConfig, parse
 from tpsnet_lib.files import ConfigError, RecordError, brief, project_root, read_json, read_text, sweep
-from tpsnet_lib.runs.record_checks import WAY_OUT, checked_curve, checked_metrics, checked_provenance, read_history
-from tpsnet_lib.runs.record_files import PARTS, SUMS, WEIGHTS, check_sums, row_sum
+from tpsnet_lib.runs import record_files
+from tpsnet_lib.runs.record_files import PARTS, SUMS, WAY_OUT, WEIGHTS, check_sums, row_sum
 
 if TYPE_CHECKING:  # records are listed without torch
     import torch
@@ -216,9 +216,9 @@ def _read_record(path: Path, modified: int) -> Record:
     config = _parsed(path / "config.json", content.get("config"))
     if config.id != path.name:
         raise RecordError(f"{path} is altered: its config hashes to {config.id}")
-    metrics = checked_metrics(str(path / "metrics.json"), read_json(path / "metrics.json"))
-    origin = checked_provenance(str(path / "provenance.json"), read_json(path / "provenance.json"))
-    return Record(path, config, metrics, origin, read_history(path / "history.csv"))
+    metrics = record_files.checked_metrics(str(path / "metrics.json"), read_json(path / "metrics.json"))
+    origin = record_files.checked_provenance(str(path / "provenance.json"), read_json(path / "provenance.json"))
+    return Record(path, config, metrics, origin, record_files.read_history(path / "history.csv"))
 
 
 def _parsed(source: Path | str, tree: Any) -> RunConfig:
@@ -249,9 +249,9 @@ def _read_trials(path: Path, modified: int) -> dict[str, Record]:
             raise RecordError(f"{source} is torn ({brief(error)}): {WAY_OUT}") from error
         if digest != row_sum(content):
             raise RecordError(f"{source} is altered: its SHA-256 is not the one that it carries")
-        metrics = checked_metrics(source, metrics, ["validation_accuracy"])
-        origin = checked_provenance(source, origin)
-        record = Record(resolved, _parsed(source, config), metrics, origin, checked_curve(source, curve))
+        metrics = record_files.checked_metrics(source, metrics, ["validation_accuracy"])
+        origin = record_files.checked_provenance(source, origin)
+        record = Record(resolved, _parsed(source, config), metrics, origin, record_files.checked_curve(source, curve))
         if run_id != record.id:
             raise RecordError(f"{source} is altered: its config hashes to {record.id}, and its id is {brief(run_id)}")
         by_id[record.id] = record

@@ -24,13 +24,42 @@ class Unfinished(TpsnetError):  # noqa: N818 - the others of a search are there
     """Runs of a search that could not be finished."""
 
 
-class SearchProgress:
-    """A bar or lines about jobs, with the time left, in which running jobs count by the epochs that they have done."""
+class SearchResults:
+    """The records of a search and the jobs that could not be finished, with a bar or lines that say the time left, in
+    which running jobs count by the epochs that they have done; as a context manager it ends with one line."""
 
-    def __init__(self, jobs: Sequence[Job], store: Store, mode: str) -> None:
-        self.jobs, self.store = jobs, store
-        self.bar = Progress(len(jobs), "runs", mode=mode)
+    def __init__(self, jobs: Sequence[Job], store: Store, progress: str, on_record: OnRecord | None) -> None:
+        self.jobs, self.store, self.on_record = jobs, store, on_record
+        self.records: list[Record] = []
+        self.unfinished: list[str] = []
+        self.bar = Progress(len(jobs), "runs", mode=progress)
         self.began, self.polled, self.reported = time.time(), time.monotonic(), time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Raise what befell the search in one line: a stop on request, or the runs that could not be finished."""
+        self.bar.__exit__()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            done = f"{len(self.records)} of {len(self.jobs)} runs done"
+            raise Interrupted(f"stopped with {done}; the same command goes on") from None
+        if kind is None and self.unfinished:
+            raise Unfinished(f"{len(self.unfinished)} runs could not be finished: {'; '.join(self.unfinished)}")
+
+    def add(self, job: Job, record: Record) -> None:
+        """Count a job that has a record, also one that says why it failed."""
+        self.records.append(record)
+        self.bar.advance()
+        scores = [score for done in self.records if not done.failed and (score := held_out(done)) is not None]
+        best = f", best {100 * max(scores):.2f}%" if scores else ""
+        self.report(f"{job_name(job)}: {record.failed or in_percent(record)}{best}")
+        if self.on_record is not None:
+            self.on_record(job[1], record)
+
+    def give_up(self, job: Job, reason: str) -> None:
+        """Note a job that has no record and cannot have one now; it stays pending."""
+        self.unfinished.append(f"{job[0].name}, {job[1].label}: {reason}")
 
     def report(self, text: str) -> None:
         """One line, with the time that is left."""
@@ -66,42 +95,6 @@ class SearchProgress:
                         self.bar.begun += share
                         self.bar.before += share * max(0.0, 1 - (time.time() - self.began) / seconds)
         return running
-
-
-class SearchResults:
-    """The records of a search and the jobs that could not be finished; as a context manager it ends with one line."""
-
-    def __init__(self, jobs: Sequence[Job], progress: SearchProgress, on_record: OnRecord | None) -> None:
-        self.jobs, self.progress, self.on_record = jobs, progress, on_record
-        self.records: list[Record] = []
-        self.unfinished: list[str] = []
-
-    def __enter__(self) -> Self:
-        self.progress.bar.__enter__()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Raise what befell the search in one line: a stop on request, or the runs that could not be finished."""
-        self.progress.bar.__exit__()
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            done = f"{len(self.records)} of {len(self.jobs)} runs done"
-            raise Interrupted(f"stopped with {done}; the same command goes on") from None
-        if kind is None and self.unfinished:
-            raise Unfinished(f"{len(self.unfinished)} runs could not be finished: {'; '.join(self.unfinished)}")
-
-    def add(self, job: Job, record: Record) -> None:
-        """Count a job that has a record, also one that says why it failed."""
-        self.records.append(record)
-        self.progress.bar.advance()
-        scores = [score for done in self.records if not done.failed and (score := held_out(done)) is not None]
-        best = f", best {100 * max(scores):.2f}%" if scores else ""
-        self.progress.report(f"{job_name(job)}: {record.failed or in_percent(record)}{best}")
-        if self.on_record is not None:
-            self.on_record(job[1], record)
-
-    def give_up(self, job: Job, reason: str) -> None:
-        """Note a job that has no record and cannot have one now; it stays pending."""
-        self.unfinished.append(f"{job[0].name}, {job[1].label}: {reason}")
 
 
 def job_name(job: Job) -> str:

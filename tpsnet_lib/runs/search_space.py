@@ -97,13 +97,18 @@ def parse_space(name: str, tree: Mapping[str, Any]) -> Space:
 def _fault(variable: str, dimension: Any) -> str:
     """Why `_draw` cannot draw a variable from a dimension, or would draw what is out of its range; else empty."""
     low, high = _LIMITS.get(variable, (-math.inf, math.inf))
-    limited, kind, values = high < math.inf, "", dimension
+    limited = variable in _LIMITS
     if dimension == "fits" and not limited:
         return ""
+
+    # A list of choices has no kind; a mapping of one kind has its range.
+    kind, values = "", dimension
     if isinstance(dimension, Mapping) and len(dimension) == 1:
         ((kind, values),) = dimension.items()
     if kind not in ("", "int", "uniform", "log") or not isinstance(values, (list, tuple)) or not values:
         return "give choices, or {int|uniform|log: [low, high]}"
+
+    # The values: numbers where something is computed from them, in order, in the variable's limits, of the kind.
     if (kind or limited) and not all(map(_is_number, values)):
         return "give numbers"
     if kind and not (len(values) == 2 and values[0] <= values[1]):

@@ -31,9 +31,8 @@ from tpsnet_lib.locks import lock
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import experiments_folder, final_ids, load_experiment
 from tpsnet_lib.runs.provenance import commit, git, hardware, now
-from tpsnet_lib.runs.record_checks import checked_scores
-from tpsnet_lib.runs.record_files import SUMS, check_sums, write_sums
-from tpsnet_lib.runs.records import Record, Store, default_store
+from tpsnet_lib.runs.record_files import SUMS, check_sums, checked_scores, write_sums
+from tpsnet_lib.runs.records import Record, Store
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,18 @@ class TestResult:
         return bool(self.metrics.get("not_choosing"))
 
 
-def find_test(record: Record, store: Store | None = None) -> TestResult | None:
+@dataclass(frozen=True)
+class Declaration:
+    """Where a run was declared final before it trained: the experiment, the commit, and the SHA-256 of its file."""
+
+    experiment: str
+    commit: str
+    sha256: str
+
+
+def find_test(record: Record, store: Store) -> TestResult | None:
     """The test part of a record that was opened, from whichever store holds it; None where it never was."""
-    for folder in (store or default_store()).folders:
+    for folder in store.folders:
         path = folder / record.id / "test"
         if (path / "metrics.json").is_file():
             check_sums(path, ["metrics.json", "logits.npz"])
@@ -80,10 +88,10 @@ def find_final_test(record: Record, store: Store) -> TestResult | None:
 
 def open_test(
     record: Record,
+    store: Store,
     *,
     root: str | Path | None = None,
     device: str = "auto",
-    store: Store | None = None,
     exploratory: bool = False,
 ) -> TestResult:
     """Score a record's weights on the test set and keep the result, write-once; a second call reads the first's.
@@ -93,27 +101,14 @@ def open_test(
     afterwards. The log has a line before the opening and one after it; an opening of a record whose earlier result is
     gone says so. Raises `RecordError` for a record that may not be opened or has no weights, `DataError` without the
     test file."""
-    store = store or default_store()
     if (existing := find_test(record, store)) is not None and not (store.writable / record.id / "test").is_dir():
         return existing  # from a store that is only read: no lock is needed, and none may be possible
     with lock(store.writable / ".locks" / f"{record.id}.test"):
         if (existing := find_test(record, store)) is not None:
             _complete_log(record, store)
             return existing
-        declared = None if exploratory else declaration(record)
-        log = openings.log_of(store.writable)
-        lines = [line for folder in store.folders for line in openings.read(openings.log_of(folder))]
-        again = sum(line.get("record") == record.id and line.get("event", "result") == "result" for line in lines)
-        opening = {
-            "record": record.id,
-            "opened": now(),
-            "commit": commit(),
-            "experiment": declared.experiment if declared else None,
-            "declaration": declared.sha256 if declared else None,
-            "not_choosing": declared is None,
-            **({"again": again} if again else {}),
-        }
-        openings.append(log, {"event": "opening", **opening})
+        opening = _opening(record, store, None if exploratory else declaration(record))
+        openings.append(openings.log_of(store.writable), {"event": "opening", **opening})
         logits, scores = score(record, root=root, device=device)
         with folder_whole(store.writable / record.id / "test") as work:
             write_json(work / "metrics.json", {**opening, **scores})
@@ -125,6 +120,21 @@ def open_test(
     result = find_test(record, store)
     assert result is not None
     return result
+
+
+def _opening(record: Record, store: Store, declared: Declaration | None) -> dict[str, Any]:
+    """What the log says of an opening; `again` counts the results that the record had before."""
+    lines = [line for folder in store.folders for line in openings.read(openings.log_of(folder))]
+    again = sum(line.get("record") == record.id and line.get("event", "result") == "result" for line in lines)
+    return {
+        "record": record.id,
+        "opened": now(),
+        "commit": commit(),
+        "experiment": declared.experiment if declared else None,
+        "declaration": declared.sha256 if declared else None,
+        "not_choosing": declared is None,
+        **({"again": again} if again else {}),
+    }
 
 
 def _complete_log(record: Record, store: Store) -> None:
@@ -140,15 +150,6 @@ def _complete_log(record: Record, store: Store) -> None:
         scores = read_json(path / "metrics.json")
         summary = {name: scores[name] for name in ("opened", "accuracy", "n")}
         openings.append(log, {"event": "result", "record": record.id, "result": digest, **summary})
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """Where a run was declared final before it trained: the experiment, the commit, and the SHA-256 of its file."""
-
-    experiment: str
-    commit: str
-    sha256: str
 
 
 def declaration(record: Record) -> Declaration:
@@ -234,13 +235,13 @@ def _scores(logits: Tensor, dataset: str, root: str | Path | None) -> dict[str, 
     return scores
 
 
-def miscounted(store: Store, root: str | Path | None = None) -> Iterator[str]:
+def miscounted(store: Store) -> Iterator[str]:
     """The results whose counts or intervals are not those of their logits, where the test images are at hand."""
     for record in store.all():
         if (test := find_test(record, store)) is None:
             continue
         try:
-            counted = _scores(test.logits, record.config.data.dataset, root)
+            counted = _scores(test.logits, record.config.data.dataset, root=None)
         except DataError:  # no images here
             continue
         for name in sorted(counted.keys() & test.metrics.keys() - {"nll", "ece"}):
