@@ -37,9 +37,9 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         r"\bcard_ ?broad \(ours\) [\d.]+ M ([\d.]+%)",
         r"Over \d seeds the accuracy is ([\d.]+%)",
     ],
-    "interval of card_broad": [
-        r"correctly: the mean of \d seeds, 95% interval ([\d.]+ to \d+\.\d+)",
-        r"Over \d seeds the accuracy is [\d.]+% \(([\d.]+ to [\d.]+)\)",
+    "seeds' range of card_broad": [
+        r"correctly: the mean of \d seeds \(([\d.]+) to ([\d.]+)\)",
+        r"Over \d seeds the accuracy is [\d.]+% \(([\d.]+)% to ([\d.]+)%\)",
     ],
     "seeds of card_broad": [
         r"correctly: the mean of (\d+) seeds",

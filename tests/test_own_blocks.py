@@ -114,6 +114,13 @@ def test_a_changed_class_is_another_block_and_its_record_is_read_without_it(
     assert register_block(Depthwise) == name
 
 
+class Silent(Copy):
+    """It forgets its return."""
+
+    def forward(self, x: torch.Tensor) -> None:  # type: ignore[override]
+        super().forward(x)
+
+
 class Narrow(Depthwise):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x)[:, :3]
@@ -128,6 +135,7 @@ class Needy(nn.Module):
     ("block", "message"),
     [
         (Narrow, r"expected is \[1, 8, 4, 4\]"),
+        (Silent, "Silent is no block: its forward returns None"),
         (Needy, "no block"),
         (nn.Conv2d, "no block"),
         (Copy(4, 4, 1), "without brackets"),

@@ -60,7 +60,10 @@ def cost_of_block(name: str, inputs: int, outputs: int, stride: int, side: int) 
     Raises `ConfigError` where its result has another shape than [1, outputs, side / stride, side / stride]."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         block = find_block(name)(inputs, outputs, stride).eval()
-        shape = tuple(block(torch.empty(1, inputs, side, side)).shape)
+        result = block(torch.empty(1, inputs, side, side))
+    if result is None:
+        raise ConfigError("its forward returns None (is a `return` missing?)")
+    shape = tuple(result.shape)
     expected = (1, outputs, -(-side // stride), -(-side // stride))
     if shape != expected:
         raise ConfigError(f"it maps [1, {inputs}, {side}, {side}] to {list(shape)}, expected is {list(expected)}")
