@@ -117,7 +117,7 @@ def test_a_changed_class_is_another_block_and_its_record_is_read_without_it(
 class Silent(Copy):
     """It forgets its return."""
 
-    def forward(self, x: torch.Tensor) -> None:  # type: ignore[override]
+    def forward(self, x: Tensor) -> None:
         super().forward(x)
 
 
