@@ -257,3 +257,12 @@ def test_without_data_the_report_falls_back_and_a_wrong_place_is_an_error(
     assert build._dataset("smoke", {}).startswith("shapes10")
     with pytest.raises(DataError, match=str(tmp_path)):
         build._dataset("quick", {"data": str(tmp_path)})
+
+
+def test_chapters_that_are_older_than_records_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, path = Store(committed_folder()), tmp_path / "a.ipynb"
+    for end, said in (("2020-01-01T00:00:00+00:00", True), ("9999-01-01T00:00:00+00:00", False)):
+        notebook = nbformat.v4.new_notebook(metadata={"papermill": {"end_time": end}})
+        nbformat.write(notebook, path)
+        build._warn_of_older_chapters([path], store)
+        assert ("records are newer than the chapters" in capsys.readouterr().err) == said

@@ -63,6 +63,8 @@ def learning_curves(record: Record, n: int) -> Figure:
         seaborn.lineplot(pandas.DataFrame(parts), x="epoch", y=name, ax=axes, legend=axes is left, **look)
         axes.set(xlabel="epoch", ylabel=unit, title=name.capitalize(), xlim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    later = [row for row in rows if row["epoch"] > rows[-1]["epoch"] / 10]  # the steep first tenth leaves no room
+    left.set_ylim(bottom=max(0.0, 100 * min(row[f"{key}_accuracy"] for row in later for key in sets.values()) - 5))
     if "validation" in sets:
         seen = [stats.proportion(round(row["validation_accuracy"] * n), n) for row in rows]
         ends = [100 * each.low for each in seen], [100 * each.high for each in seen]
@@ -77,7 +79,8 @@ def learning_curves(record: Record, n: int) -> Figure:
     if "validation" in sets:
         caption = (
             f"Validation ends at {100 * rows[-1]['validation_accuracy']:.1f}%: {network}. The band is the 95% interval"
-            f" of {n:,} images. Training images are augmented, and their loss contains the label smoothing."
+            f" of {n:,} images; the steep beginning is cut off. Training images are augmented, and their loss contains"
+            " the label smoothing."
         )
     return describe(
         fig,

@@ -16,9 +16,10 @@ from tpsnet_lib.analysis import cost
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.data import datasets
 from tpsnet_lib.device import resolve_device
-from tpsnet_lib.files import TpsnetError, project_root, write_whole
+from tpsnet_lib.files import TpsnetError, project_root, warn, write_whole
 from tpsnet_lib.profiles import load_profile
 from tpsnet_lib.report import appendix, closing, figures, first_screen, landing, page, run_notebooks
+from tpsnet_lib.report.notebook_files import read_notebook
 from tpsnet_lib.runs.provenance import commit, hardware
 from tpsnet_lib.runs.records import Store, committed_folder, default_store
 from tpsnet_lib.runs.test_set import find_final_test
@@ -58,6 +59,8 @@ def make(
     if missing := [path.name for path in executed if not path.is_file()]:
         raise TpsnetError(f"{', '.join(missing)}: not executed yet with profile {profile}; leave out --no-run")
     store = Store(committed_folder()) if profile == "full" else default_store()
+    if not run:
+        _warn_of_older_chapters(executed, store)
     facts = {
         "started": began.strftime("%Y-%m-%d %H:%M %Z"),
         "profile": profile,
@@ -79,6 +82,15 @@ def make(
     name = "index.html" if dataset.startswith("CIFAR-10") or profile == "smoke" else "index-shapes10.html"
     target = project_root() / "report" / ("index.html" if profile == "full" else f"local/{name}")
     return page.write(out or target, html)
+
+
+def _warn_of_older_chapters(executed: Sequence[Path], store: Store) -> None:
+    """Say how many records are newer than the chapters, whose numbers may then differ from those before them."""
+    about = [read_notebook(path).metadata.get("papermill", {}) for path in executed]
+    last = max((str(each.get("end_time")) for each in about), default="")
+    newer = [record for record in store.all() if str(record.provenance.get("finished", "")) > last]
+    if newer:
+        warn(f"{len(newer):,} records are newer than the chapters, which do not have them: leave out --no-run")
 
 
 def _dataset(profile: str, given: Mapping[str, Any]) -> str:

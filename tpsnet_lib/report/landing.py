@@ -80,8 +80,8 @@ def _winner(recipes: Sequence[Final]) -> str:
     layers = [
         {
             "part": row.name,
-            "what it is": row.kind,
-            "output (C x H x W)": " x ".join(map(str, row.shape)),
+            "what it is": re.sub(r"(\d)x(\d)", r"\1×\2", row.kind),
+            "output (C×H×W)": "\xa0×\xa0".join(map(str, row.shape)),
             "parameters": row.parameters,
             "MACs": f"{row.macs / 1e6:.1f} M" if row.macs >= 1e5 else f"{row.macs:,}",
         }
