@@ -94,6 +94,19 @@ class Answer:
         """Whether every declared run is done, and their estimate has an interval: one seed alone judges nothing."""
         return self.estimate.has_interval and not any(group.missing or not group.configs for group in self.groups)
 
+    def in_words(self, part: str = "") -> str:
+        """The estimate with its interval and what it is; `part`: `value` or `interval` alone."""
+        estimate, kind = self.estimate, self.form
+        if not estimate.n:
+            return f"{estimate}"
+        if self.form == "ratio":  # which was estimated as a logarithm
+            value, low, high = (math.exp(log) for log in (estimate.value, estimate.low, estimate.high))
+            estimate, kind = replace(estimate, value=value, low=low, high=high), ".2"
+        said = format(estimate, f"{'points' if kind == 'distance' else kind} {part}".strip())
+        if self.form == "distance":
+            said = said.replace("+", "")
+        return f"{self.measure} {said}{' times' * (self.form == 'ratio')}".lstrip()
+
 
 def greater(estimate: Estimate, groups: Sequence[Group], smallest_effect: float = stats.SMALLEST_EFFECT) -> Answer:
     """The claim that a difference is above 0."""

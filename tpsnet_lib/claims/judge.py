@@ -23,38 +23,134 @@ from tpsnet_lib.stats import Estimate
 
 @dataclass(frozen=True)
 class Row:
-    """A test of a claim, judged: the verdict and p-value after Holm's adjustment over the table."""
+    """A test of a claim, judged: the answer of one budget, beside what other budgets say, which judges nothing.
 
-    name: str
-    claim: str  # its letter
-    original: str  # what the original says, with its figure and the place of it
-    short: str  # the sentence in a few words
-    sentence: str
-    estimate: Estimate
-    judged: Estimate  # above 0 where the claim is right
-    difference: str  # the estimate in words, with its interval
-    size: str  # the same without it
-    remark: str  # what else is to be known beside the size; or empty
-    elsewhere: str  # what larger runs say that are not all done, and smaller ones of the other sign; or empty
-    smallest_effect: float
-    budget: str  # size and length of the runs in words
-    largest_run: tuple[int, int]  # parameters of the largest network, steps of the longest run
-    records: tuple[Record, ...]
-    pending: str  # the commands that are still to be run, of this budget and of larger ones
-    notes: tuple[str, ...]
-    others: tuple[str, ...]  # how many runs are done, if not all; what larger runs say that are not, and smaller ones
-    tuned: bool  # whether the learning rate was tuned for each network
-    complete: bool  # whether all declared runs are done; others settle nothing
-    verdict: str = stats.PENDING
+    `others` come with a word on which runs they are; `pending` has the commands that are still to be run, of this
+    budget and of larger ones."""
+
+    test: Test
+    answer: Answer
+    others: tuple[tuple[str, Answer], ...]
+    pending: str
+    verdict: str = stats.PENDING  # after Holm's adjustment over the table, as p
     p: float = 1.0
     p_is_of: str = ""  # the verdict that p belongs to (`stats.Adjusted`)
+
+    @property
+    def name(self) -> str:
+        """The name of the test."""
+        return self.test.name
+
+    @property
+    def claim(self) -> str:
+        """The letter of the claim that the test belongs to."""
+        return self.test.claim
+
+    @property
+    def original(self) -> str:
+        """What the original says, with its figure and the place of it."""
+        return CLAIMS[self.claim]
+
+    @property
+    def short(self) -> str:
+        """The sentence in a few words."""
+        return self.test.short
+
+    @property
+    def sentence(self) -> str:
+        """The sentence, with what these runs add to it."""
+        return self.test.sentence + self.answer.scope
+
+    @property
+    def estimate(self) -> Estimate:
+        """What the runs say, as it is shown."""
+        return self.answer.estimate
+
+    @property
+    def judged(self) -> Estimate:
+        """What a verdict is made of: above 0 where the claim is right."""
+        return self.answer.judged
+
+    @property
+    def smallest_effect(self) -> float:
+        """The smallest effect of interest."""
+        return self.answer.smallest_effect
 
     @property
     def n(self) -> int:
         """How many seeds, trials or networks the estimate rests on, on the smaller side."""
         return self.estimate.n
 
+    @property
+    def complete(self) -> bool:
+        """Whether all declared runs are done; others settle nothing."""
+        return self.answer.complete
 
+    @property
+    def difference(self) -> str:
+        """The estimate in words, with its interval."""
+        return self.answer.in_words()
+
+    @property
+    def size(self) -> str:
+        """The same without it."""
+        return self.answer.in_words("value")
+
+    @property
+    def remark(self) -> str:
+        """What else is to be known beside the size, or empty."""
+        return self.answer.remark or _unequal_macs(self.answer.groups)
+
+    @property
+    def budget(self) -> str:
+        """The size and the length of the runs in words."""
+        return describe_budget(self.answer.groups)
+
+    @property
+    def largest_run(self) -> tuple[int, int]:
+        """The parameters of the largest network, and the steps of the longest run."""
+        return largest_run(self.answer.groups)
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The records that the estimate rests on."""
+        records = {record.id: record for group in self.answer.groups for record in group.records}
+        return tuple(records.values()) if self.n else ()
+
+    @property
+    def tuned(self) -> bool:
+        """Whether the learning rate was tuned for each network."""
+        return all(group.experiment.startswith("study_") for group in self.answer.groups)
+
+    @property
+    def elsewhere(self) -> str:
+        """What larger runs say that are not all done, and smaller ones of the other sign, or empty."""
+        said = [
+            f"{each.in_words('value')} in {largest_run(each.groups)[1]:,}{', not all done' * (which == LARGER)}"
+            for which, each in self.others
+            if which == LARGER or each.estimate.value * self.estimate.value < 0
+        ]
+        return "; ".join(said)
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """How many runs are done, if not all, and what other budgets say."""
+        done = sum(len(group.records) for group in self.answer.groups)
+        declared = done + sum(group.missing for group in self.answer.groups)
+        part = [f"{done} of {declared} declared runs; judged when all are done"] * (self.n > 0 and not self.complete)
+        return (*part, *(f"{which}: {each.in_words()}" for which, each in self.others))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the estimate is, what other budgets say, and which runs it leaves out."""
+        said = [
+            f"{which.capitalize()}: {each.in_words()}. They judge nothing: {describe_budget(each.groups)}."
+            for which, each in self.others
+        ]
+        return (*self.answer.notes, *said, *_run_notes(self.answer.groups)) if self.n else ()
+
+
+LARGER, SMALLER = "larger runs, not all done", "smaller runs"
 Table = Mapping[str, tuple[Estimate, float]]  # (what is judged, smallest effect) by the name of a test
 
 
@@ -65,13 +161,11 @@ def judge_claims(
 
     `declared` stands in for declared experiments of the same names, and `one_machine` is of `Evidence`."""
     evidence = Evidence(store, declared, one_machine)
-    answers = {test.name: list(test.answers(evidence)) for test in TESTS}
-    chosen = {name: largest_answer(candidates) for name, candidates in answers.items()}
-    pending = {name: _pending(answers[name], answer, evidence) for name, answer in chosen.items()}
     rows = []
     for test in TESTS:
-        answer = chosen[test.name]
-        rows.append(_row(test, answers[test.name], answer, pending[test.name]))
+        answers = list(test.answers(evidence))
+        answer = largest_answer(answers)
+        rows.append(Row(test, answer, _other_runs(answers, answer), _pending(answers, answer, evidence)))
     return judged_by(stats.holm, rows)
 
 
@@ -119,55 +213,14 @@ def largest_answer(answers: Sequence[Answer]) -> Answer:
     return [*complete, *estimated, answers[-1]][0]
 
 
-def _other_runs(answers: Sequence[Answer], chosen: Answer) -> list[tuple[str, Answer]]:
-    """Larger runs that are not all done, and smaller ones, with a word on which they are; neither judges anything."""
+def _other_runs(answers: Sequence[Answer], chosen: Answer) -> tuple[tuple[str, Answer], ...]:
+    """Larger runs that are not all done, and smaller ones; none where the chosen answer has no runs."""
     if not chosen.estimate.n:
-        return []
+        return ()
     at = answers.index(chosen)
-    larger = [("larger runs, not all done", each) for each in answers[:at] if each.estimate.has_interval]
-    smaller = [("smaller runs", each) for each in answers[at + 1 :] if each.complete]
-    return [*larger, *smaller]
-
-
-def _row(test: Test, answers: Sequence[Answer], answer: Answer, pending: str) -> Row:
-    records = {record.id: record for group in answer.groups for record in group.records}
-    others = [(which, each, _estimate_text(each.estimate, each.form)) for which, each in _other_runs(answers, answer)]
-    notes = [
-        f"{which.capitalize()}: {said}. They judge nothing: {describe_budget(each.groups)}."
-        for which, each, said in others
-    ]
-    elsewhere = [
-        f"{_size(each)} in {largest_run(each.groups)[1]:,}{', not all done' * which.startswith('larger')}"
-        for which, each, _ in others
-        if which.startswith("larger") or each.estimate.value * answer.estimate.value < 0
-    ]
-    has_runs = answer.estimate.n > 0
-    done = sum(len(group.records) for group in answer.groups)
-    declared = done + sum(group.missing for group in answer.groups)
-    part = [f"{done} of {declared} declared runs; judged when all are done"]
-    part *= has_runs and not answer.complete
-    return Row(
-        name=test.name,
-        claim=test.claim,
-        original=CLAIMS[test.claim],
-        short=test.short,
-        sentence=test.sentence + answer.scope,
-        estimate=answer.estimate,
-        judged=answer.judged,
-        difference=f"{answer.measure * has_runs} {_estimate_text(answer.estimate, answer.form)}".lstrip(),
-        size=f"{answer.measure * has_runs} {_size(answer)}".lstrip(),
-        remark=answer.remark or _unequal_macs(answer.groups),
-        elsewhere="; ".join(elsewhere),
-        smallest_effect=answer.smallest_effect,
-        budget=describe_budget(answer.groups),
-        largest_run=largest_run(answer.groups),
-        records=tuple(records.values()) if has_runs else (),
-        pending=pending,
-        notes=(*answer.notes, *notes, *_run_notes(answer.groups)) if has_runs else (),
-        others=(*part, *(f"{which}: {said}" for which, _, said in others)),
-        complete=answer.complete,
-        tuned=all(group.experiment.startswith("study_") for group in answer.groups),
-    )
+    larger = [(LARGER, each) for each in answers[:at] if each.estimate.has_interval]
+    smaller = [(SMALLER, each) for each in answers[at + 1 :] if each.complete]
+    return (*larger, *smaller)
 
 
 def _run_notes(groups: Sequence[Group]) -> list[str]:
@@ -183,22 +236,6 @@ def _run_notes(groups: Sequence[Group]) -> list[str]:
     if failed := sum(group.failed for group in groups if group.label):  # a failed trial of a search is at chance level
         notes.append(f"{failed} of the runs could not be finished, and no mean counts them.")
     return notes
-
-
-def _estimate_text(estimate: Estimate, form: str, part: str = "") -> str:
-    if form == "distance":  # has no sign
-        return format(estimate, f"points {part}".strip()).replace("+", "")
-    if form != "ratio":
-        return format(estimate, f"{form} {part}".strip())
-    if not estimate.n:
-        return f"{estimate}"
-    value, low, high = (math.exp(log) for log in (estimate.value, estimate.low, estimate.high))
-    return f"{format(replace(estimate, value=value, low=low, high=high), f'.2 {part}'.strip())} times"
-
-
-def _size(answer: Answer) -> str:
-    """The value of an answer without its interval."""
-    return _estimate_text(answer.estimate, answer.form, "value")
 
 
 def _unequal_macs(groups: Sequence[Group]) -> str:

@@ -195,7 +195,7 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
 
 def _tested(row: judge.Row) -> Markup:
     """The sentence of a test in a few words, and under it how many runs are done and what other budgets say."""
-    others = Markup("<br><small>{}</small>").format("; ".join(row.others)) if row.others else ""
+    others = Markup("<br><small>{}</small>").format("; ".join(row.beside)) if row.beside else ""
     return Markup("({}) {}{}").format(row.claim, row.short, others)
 
 
