@@ -68,7 +68,9 @@ def _claims(store: Store) -> Figure:
     rows = [row for row in judge.judge_claims(store) if row.n and row.smallest_effect and "points" in row.difference]
     records = {record.id: record for row in rows for record in row.records}
     tests = [(row.sentence, row.verdict, row.estimate) for row in rows]
-    return answer.claims(tests, "In small, short runs", list(records.values()))
+    parameters, steps = map(max, zip(*(row.largest_run for row in rows), strict=True))
+    budget = f"In networks of up to {parameters:,} parameters and runs of up to {steps:,} steps"
+    return answer.claims(tests, budget, list(records.values()))
 
 
 def _parallel(store: Store) -> Figure:
