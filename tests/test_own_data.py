@@ -129,7 +129,8 @@ def fashion(tmp_path: Path) -> Path:
 
 def test_fashion_mnist_has_one_colour_and_so_has_its_network(fashion: Path) -> None:
     given = {"blocks": [1], "channels": [4], "stem": 4}
-    recipe = {"epochs": 1, "batch_size": 10, "precision": "fp32", "cutmix": 1.0}
+    recipe = {"epochs": 1, "batch_size": 10, "precision": "fp32", "cutmix": 1.0, "mixup": 0.2, "cutout": 8}
+    recipe |= {"erasing": 0.5, "rotation": 9, "crop_padding": "reflect", "flip": "alternate", "small_epochs": 0.5}
     config = parse({"model": given, "train": recipe, "data": "fashion_mnist"})
     record = load_or_run(config, QUIET, root=fashion, store=Store(fashion / "store"))
     train = datasets.load_train("fashion_mnist", fashion)
@@ -139,6 +140,12 @@ def test_fashion_mnist_has_one_colour_and_so_has_its_network(fashion: Path) -> N
     assert record.config.model.colours == 1
     assert record.provenance["fingerprint"]["classes"][0] == "T-shirt/top"
     assert (record.stamp, len(datasets.load_test("fashion_mnist", fashion))) == ("FashionMNIST", 20)
+
+
+def test_what_is_for_colours_is_refused_for_greys() -> None:
+    for tree in ({"train": {"trivial": True}}, {"model": {"stem_kind": "whiten", "stem": 24}}):
+        with pytest.raises(ConfigError, match="colours"):
+            parse({**tree, "data": "fashion_mnist"})
 
 
 def test_a_missing_data_set_of_torchvision_names_the_way_out(tmp_path: Path) -> None:

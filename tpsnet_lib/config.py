@@ -36,7 +36,7 @@ class ModelConfig(Checked):
     residual: bool = option(True)  # False: the plain network of the same layers, no skips
     dropout: float = option(0.0, 0, 0.9)  # before the classifier
     block_dropout: float = option(0.0, 0, 0.9)  # between the two convolutions of a block
-    drop_path: float = option(0.0, 0, 0.9)  # stochastic depth: rate of the last block, from the first on in equal steps
+    drop_path: float = option(0.0, 0, 0.9)  # stochastic depth: block k of n is dropped at k/n of this
     squeeze: int = option(0, 0, 64)  # squeeze-and-excitation with 1/squeeze of the channels between; 0: none
     stem_kind: str = option("conv", choices=("conv", "whiten"))  # whiten: frozen 2x2 patch whitening to 24 channels
     downsample: str = option("stride", choices=("stride", "pool"))  # pool: a conv + max-pool 2 opens every layer
@@ -73,8 +73,9 @@ class ModelConfig(Checked):
         if self.stem_kind == "whiten" and self.stem != 24:
             raise ConfigError(f"model.stem is {self.stem}: a whitened stem has 24 channels (2 x 3 colours x 2 x 2)")
         of_blocks = ("kernels", "skip_kernels", "residual", "block_dropout", "drop_path", "squeeze")
-        if self.own_block and (taken := [key for key in of_blocks if getattr(self, key) != getattr(ModelConfig, key)]):
-            raise ConfigError(f"model.{taken[0]} is set: a block of one's own decides that itself, leave it out")
+        changed = [key for key in of_blocks if getattr(self, key) != getattr(ModelConfig, key)]  # from the default
+        if self.own_block and changed:
+            raise ConfigError(f"model.{changed[0]} is set: a block of one's own decides that itself, leave it out")
         if self.stem_kind == "whiten" and self.colours != 3:
             raise ConfigError(f"model.stem_kind is whiten: it is for images of 3 colours, these have {self.colours}")
         if self.drop_path and not self.residual:
@@ -97,9 +98,9 @@ class ModelConfig(Checked):
     @property
     def last_side(self) -> int:
         """Height and width of the last feature map, in pixels."""
-        return self.side_after(IMAGE_SIZE)
+        return self.last_side_of(IMAGE_SIZE)
 
-    def side_after(self, size: int) -> int:
+    def last_side_of(self, size: int) -> int:
         """Height and width of the last feature map of images of `size` pixels a side."""
         side = size - 1 if self.stem_kind == "whiten" else size
         for index in range(len(self.blocks)):
@@ -133,13 +134,13 @@ class TrainConfig(Checked):
     batch_size: int = option(128, 1, 8192)
     optimizer: str = option("sgd", choices=("sgd", "adam", "adamax", "adamw", "muon"))
     lr: float = option(0.01, 0.0, 100)
-    momentum: float = option(0.9, 0, 0.9999)  # SGD's and Muon's; beta1 of the Adam family
+    momentum: float = option(0.9, 0, 0.9999)  # SGD's, and of Muon's kernels; beta1 of the Adam family
     nesterov: bool = option(False)
     weight_decay: float = option(5e-4, 0, 1)
     decay_norms: bool = option(True)  # False: no weight decay on norms and biases
     norm_lr_scale: float = option(1.0, 0, 1000)  # learning rate of norms and biases, relative to lr
     schedule: str = option("cosine", choices=("cosine", "onecycle", "linear", "constant"))
-    warmup_epochs: float = option(0.0, 0, 1000)  # linear from 0; onecycle: the rise, 0 stands for 30% of the run
+    warmup_epochs: float = option(0.0, 0, 1000)  # linear from 0; onecycle: the rise, 0 stands for 30% of the schedule
     label_smoothing: float = option(0.0, 0, 0.9)
     clip_norm: float = option(0.0, 0, 1e6)  # largest gradient norm; 0: no clipping
     ema_decay: float = option(0.0, 0, 0.99999)  # exponential moving average of the weights, used at the end; 0: none
@@ -155,7 +156,7 @@ class TrainConfig(Checked):
     copies: int = option(1, 1, 64)  # times each image of a step is shown in it, with draws of its own
     mixup: float = option(0.0, 0, 10)  # alpha of the Beta distribution; 0: none
     cutmix: float = option(0.0, 0, 10)  # alpha; with mixup also set, one of the two is drawn
-    mix_per: str = option("image", choices=("image", "batch"))  # which of them and its fraction are drawn for each
+    mix_per: str = option("image", choices=("image", "batch"))  # what draws mixup or CutMix, and its fraction
     mix_probability: float = option(1.0, 0, 1)  # the share of the images, or of the batches, that are mixed
     mix_off_epochs: float = option(0.0, 0, 10_000)  # mixing is off for this many epochs at the end
     stem_epochs: float = option(0.0, 0, 10_000)  # the stem is trained for this many epochs, then frozen; 0: to the end
@@ -210,10 +211,13 @@ class RunConfig:
     def __post_init__(self) -> None:
         limits = {"low": 0, "high": 2**31 - 1, "choices": ()}
         object.__setattr__(self, "seed", checked("seed", self.seed, 0, limits))
+        if self.train.trivial and self.data.colours != 3:
+            raise ConfigError(f"train.trivial is True: TrivialAugment is for colours, {self.data.dataset} has greys")
+        # The data decide how many classes and colours the network has.
         if (self.model.classes, self.model.colours) != (self.data.classes, self.data.colours):
             fitting = replace(self.model, classes=self.data.classes, colours=self.data.colours)
             object.__setattr__(self, "model", fitting)
-        if self.train.small_epochs and self.model.side_after(self.train.small_size) < 1:
+        if self.train.small_epochs and self.model.last_side_of(self.train.small_size) < 1:
             raise ConfigError(f"train.small_size is {self.train.small_size}: this network pools so small an image away")
 
     def to_dict(self) -> dict[str, Any]:
@@ -262,9 +266,12 @@ class RunConfig:
 
 
 def _differences(config: Any) -> dict[str, Any]:
-    values = {spec.name: (getattr(config, spec.name), spec.default) for spec in fields(config)}
-    changed = {name: value for name, (value, default) in values.items() if value != default}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
+    changed = {}
+    for spec in fields(config):
+        value = getattr(config, spec.name)
+        if value != spec.default:
+            changed[spec.name] = list(value) if isinstance(value, tuple) else value
+    return changed
 
 
 def _digest(value: Any) -> str:
@@ -276,10 +283,11 @@ _FAMILY = read_yaml(Path(__file__).parent / "family.yaml")
 MEMBERS = {name: ModelConfig(**values) for name, values in _FAMILY["members"].items()}  # networks that have a name
 RECIPES: dict[str, TrainConfig] = {}
 for _name, _values in _FAMILY["recipes"].items():
-    _base = RECIPES[_values.pop("recipe")] if "recipe" in _values else TrainConfig()  # one that stands above it
-    RECIPES[_name] = replace(_base, **_values)
+    _base = _values.pop("recipe", None)  # one that stands above it
+    RECIPES[_name] = replace(RECIPES[_base] if _base else TrainConfig(), **_values)
 
 
+# A section: its class, the field that a bare name stands for, and what the name may be.
 _SECTIONS: dict[str, tuple[type[Any], str, Mapping[str, Any]]] = {
     "model": (ModelConfig, "member", MEMBERS),
     "train": (TrainConfig, "recipe", RECIPES),
@@ -338,11 +346,15 @@ def merged(*trees: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for tree in trees:
         for dotted, value in tree.items():
-            section, _, name = str(dotted).partition(".")
-            key = _SECTIONS[section][1] if section in _SECTIONS else ""
-            upper = {name or key: value} if name or (key and isinstance(value, str)) else value
-            lower = result.get(section)
-            if isinstance(upper, Mapping) and isinstance(lower, Mapping) and (key not in upper or key == "dataset"):
+            section, _, field = str(dotted).partition(".")
+            name_field = _SECTIONS[section][1] if section in _SECTIONS else ""
+            upper, lower = value, result.get(section)
+            if field:  # train.epochs=2
+                upper = {field: value}
+            elif name_field and isinstance(value, str):  # model=tpsnet
+                upper = {name_field: value}
+            starts_anew = isinstance(upper, Mapping) and name_field in upper and section != "data"
+            if isinstance(upper, Mapping) and isinstance(lower, Mapping) and not starts_anew:
                 upper = {**lower, **upper}
             result[section] = upper
     return result

@@ -39,7 +39,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def nll(probabilities: Tensor, labels: Tensor) -> float:
-    """The mean negative log likelihood of labels [N] by probabilities [N, 10], in nats; none is below 1e-12."""
+    """The mean negative log likelihood of labels [N] by probabilities [N, 10], in nats; each at least 1e-12."""
     chosen = probabilities.double().gather(1, labels[:, None])
     return -chosen.clamp(min=1e-12).log().mean().item()
 
@@ -59,8 +59,8 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
     confidences, hits = (np.asarray(values, dtype=float) for values in (confidence, correct))
     if len(confidences) != len(hits) or not np.isfinite(confidences).all():
         raise ValueError("each image needs its confidence, as a number, and whether it is right")
-    levels, level, counts = np.unique(confidences, return_inverse=True, return_counts=True)
-    gaps = np.repeat(levels - np.bincount(level, hits) / counts, counts)
+    values, which, counts = np.unique(confidences, return_inverse=True, return_counts=True)
+    gaps = np.repeat(values - np.bincount(which, hits) / counts, counts)  # an image each, by rising confidence
     total = sum(abs(part.sum()) for part in np.array_split(gaps, bins))
     return float(total) / len(gaps) if len(gaps) else math.nan
 

@@ -1,7 +1,6 @@
-"""The residual family in plain PyTorch: its blocks, its networks and their first weights.
+"""The residual family in plain PyTorch: a stem, N layers of B_i blocks of C_i channels, a pool, a linear classifier.
 
-A network is a stem, N layers of B_i residual blocks with C_i channels, a pool and a linear classifier. Its design
-variables are the fields of `config.ModelConfig`; what it costs is in `model_cost`."""
+Its design variables are the fields of `config.ModelConfig`; what a network costs is in `model_cost`."""
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +31,7 @@ class Block(nn.Module):
         self.activation = ACTIVATIONS[config.activation]()
         self.dropout = nn.Dropout(config.block_dropout)
         squeeze = [SqueezeExcite(channels, config.squeezed(channels))] if config.squeeze else []
-        self.branch = nn.Sequential(*squeeze, *([DropPath(drop_path)] if drop_path else []))  # the last steps of F
+        self.branch = nn.Sequential(*squeeze, *([DropPath(drop_path)] if drop_path else []))  # what F ends with, if any
         self.residual = config.residual
         self.projects = config.residual and (inputs != channels or stride > 1)  # where x and F(x) differ in shape
         self.projection: nn.Module = nn.Identity()
@@ -42,9 +41,10 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.activation(self.norm1(self.conv1(x)))
-        out = self.norm2(self.conv2(self.dropout(out)))
-        out = self.branch(out)
-        return self.activation(out + self.projection(x) if self.residual else out)
+        out = self.branch(self.norm2(self.conv2(self.dropout(out))))
+        if self.residual:
+            out = out + self.projection(x)
+        return self.activation(out)
 
 
 class PreactBlock(Block):
@@ -65,7 +65,7 @@ class ResNet(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        widths = (config.stem, *config.channels)
+        widths = (config.stem, *config.channels)  # channels that each layer gets, and those that the last one gives
         self.stem = make_stem(config)
         self.layers = nn.Sequential(*(make_layer(config, layer, widths[layer]) for layer in range(len(config.blocks))))
         self.final = nn.Sequential(*(norm_activation(config, widths[-1]) if config.block == "preact" else ()))
@@ -106,7 +106,7 @@ def make_stem(config: ModelConfig) -> nn.Sequential:
 
 
 def make_layer(config: ModelConfig, layer: int, inputs: int) -> nn.Sequential:
-    """B_i blocks. The first one's stride halves the maps, or else a convolution and a max-pool before it."""
+    """B_i blocks. The first one's stride halves the maps, but in layer 0; or a max-pool before it does."""
     block, channels = PreactBlock if config.block == "preact" else Block, config.channels[layer]
     stride, modules = 2 if config.downsample == "stride" and layer > 0 else 1, nn.Sequential()
     if config.downsample == "pool":
@@ -114,17 +114,17 @@ def make_layer(config: ModelConfig, layer: int, inputs: int) -> nn.Sequential:
         modules.extend((*opening, *norm_activation(config, channels)))
         inputs = channels
     for number in range(sum(config.blocks[:layer]), sum(config.blocks[: layer + 1])):
-        drop_path = config.drop_path * (number + 1) / sum(config.blocks)  # grows from block to block
         if config.own_block:
             modules.append(find_block(config.block)(inputs, channels, stride))
         else:
+            drop_path = config.drop_path * (number + 1) / sum(config.blocks)  # grows from block to block
             modules.append(block(config, layer, inputs, stride, drop_path))
         inputs, stride = channels, 1
     return modules
 
 
 def norm_activation(config: ModelConfig, channels: int) -> tuple[nn.Module, nn.Module]:
-    """A batch norm and the activation of the config, which follow a convolution."""
+    """A batch norm and the activation of the config."""
     return nn.BatchNorm2d(channels), ACTIVATIONS[config.activation]()
 
 

@@ -16,15 +16,15 @@ def optimizer(model: nn.Module, recipe: TrainConfig, captured: bool = False) -> 
     """The recipe's optimizer over two groups: weights, and norms with biases (tensors of one dimension or none).
 
     Each group carries `scale`, its learning rate relative to the recipe's. A norm trained at k times the rate has its
-    decay divided by k, so that `weight_decay` means the same shrinkage a step in both groups. `Muon` has a third group
-    for the kernels, which it does not decay.
+    decay divided by k, so that `weight_decay` means the same shrinkage a step in both groups. `Muon` has a group of
+    its own for the kernels, the first one, which it does not decay.
 
     `captured`: its steps will be recorded as a CUDA graph and replayed, so its learning rates are tensors."""
     built = _optimizer(model, recipe, captured)
     if captured:
-        built._warned_capturable_if_run_uncaptured = True  # the first steps of a phase are
+        built._warned_capturable_if_run_uncaptured = True  # no warning: the first steps of a phase are not captured
         device = next(model.parameters()).device
-        dtype = torch.float32 if device.type == "cuda" else torch.float64  # in which a number enters an optimizer there
+        dtype = torch.float32 if device.type == "cuda" else torch.float64  # as an optimizer there takes a number
         for group in built.param_groups:
             group["lr"] = torch.full((), recipe.lr, device=device, dtype=dtype)
     return built
@@ -156,7 +156,7 @@ def schedule(recipe: TrainConfig, steps_per_epoch: int, steps: int) -> Callable[
         done = min(1.0, (step - warmup) / max(1.0, span - warmup))
         if recipe.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * done))
-        return 1.0 if recipe.schedule == "constant" else 1.0 - done
+        return 1.0 if recipe.schedule == "constant" else 1.0 - done  # linear, or onecycle after its rise
 
     return factor
 
@@ -169,37 +169,36 @@ class Ema:
 
     def __init__(self, model: nn.Module, decay: float, captured: bool = False) -> None:
         self.decay, self.updates = decay, 0
-        self.weight: float | Tensor = 0.0  # of the network as it is now, in the next update
-        values = model.state_dict()
-        self.average = {name: value.detach().clone() for name, value in values.items()}
-        floats = [name for name, value in values.items() if value.is_floating_point()]
-        counts = [name for name, value in values.items() if not value.is_floating_point()]
-        self.floats = [self.average[name] for name in floats], [values[name] for name in floats]
-        self.counts = [self.average[name] for name in counts], [values[name] for name in counts]
-        if captured:  # updates are recorded as part of a CUDA graph and replayed: the weight is a tensor that is filled
-            self.weight = torch.zeros((), device=self.floats[0][0].device)
+        self.share: float | Tensor = 0.0  # of the newest weights in the next average
+        newest = model.state_dict()
+        self.average = {name: value.detach().clone() for name, value in newest.items()}
+        floats = [name for name, value in newest.items() if value.is_floating_point()]
+        counts = [name for name, value in newest.items() if not value.is_floating_point()]
+        self.averages, self.weights = ([tensors[name] for name in floats] for tensors in (self.average, newest))
+        self.average_counts, self.counts = ([tensors[name] for name in counts] for tensors in (self.average, newest))
+        if captured:  # updates are recorded as part of a CUDA graph and replayed: the share is a tensor that is filled
+            self.share = torch.zeros((), device=self.averages[0].device)
 
     def advance(self) -> None:
-        """Set the weight of the next update."""
+        """Set the share of the newest weights in the next average."""
         self.updates += 1
-        weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        if isinstance(self.weight, Tensor):
-            self.weight.fill_(weight)
+        share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        if isinstance(self.share, Tensor):
+            self.share.fill_(share)
         else:
-            self.weight = weight
+            self.share = share
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the average a step towards the network as it is now; `advance` comes before."""
-        averages, values = self.floats
-        if isinstance(self.weight, Tensor):  # a GPU interpolates lists by one number, but not by one tensor, at once
-            moves = torch._foreach_sub(values, averages)
-            torch._foreach_mul_(moves, self.weight)
-            torch._foreach_add_(averages, moves)
+        """Move the average a step towards the newest weights; `advance` comes before."""
+        if isinstance(self.share, Tensor):  # a GPU interpolates lists by one number, but not by one tensor, at once
+            moves = torch._foreach_sub(self.weights, self.averages)
+            torch._foreach_mul_(moves, self.share)
+            torch._foreach_add_(self.averages, moves)
         else:
-            torch._foreach_lerp_(averages, values, self.weight)
-        if self.counts[0]:
-            torch._foreach_copy_(*self.counts)
+            torch._foreach_lerp_(self.averages, self.weights, self.share)
+        if self.counts:
+            torch._foreach_copy_(self.average_counts, self.counts)
 
     def state(self) -> dict[str, Tensor | int]:
         """The average, tensors in the shapes of the network's, and its number of updates, for a checkpoint."""
@@ -213,7 +212,7 @@ class Ema:
 
 
 def advance(optim: torch.optim.Optimizer, ema: Ema | None, rate: float) -> None:
-    """Set what changes from step to step: each group's learning rate, and the weight of the network in its average.
+    """Set what changes from step to step: each group's learning rate, and the newest weights' share in the average.
 
     A rate that is a tensor stays the same tensor."""
     for group in optim.param_groups:

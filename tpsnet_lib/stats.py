@@ -384,14 +384,15 @@ def holm(table: Mapping[str, tuple[Estimate, float]]) -> dict[str, Adjusted]:
     where nothing is settled. What is pending counts among the comparisons (p = 1), so that no verdict is lost when its
     runs arrive."""
     raw = np.array([p_values(*comparison) for comparison in table.values()]).reshape(-1, 3)
-    questions = [holm_adjusted(p).tolist() for p in raw.T]
+    above, below, other = (holm_adjusted(question).tolist() for question in raw.T)
     verdicts = {}
-    for (name, (estimate, _)), (above, below, other) in zip(table.items(), zip(*questions, strict=True), strict=True):
-        p = {NO_DIFFERENCE: max(below, other), HOLDS: above, DOES_NOT_HOLD: below}
-        nearer = HOLDS if above <= below else DOES_NOT_HOLD
-        settled = next((verdict for verdict, each in p.items() if each <= ALPHA), NOT_SETTLED)
-        of = nearer if settled == NOT_SETTLED else settled
-        verdicts[name] = Adjusted(settled if estimate.n else PENDING, p[of], of)
+    for row, (name, (estimate, _)) in enumerate(table.items()):
+        p = {NO_DIFFERENCE: max(below[row], other[row]), HOLDS: above[row], DOES_NOT_HOLD: below[row]}
+        settled = [word for word, each in p.items() if each <= ALPHA]  # the first one counts
+        nearer = HOLDS if above[row] <= below[row] else DOES_NOT_HOLD
+        of = settled[0] if settled else nearer
+        word = of if settled else NOT_SETTLED
+        verdicts[name] = Adjusted(word if estimate.n else PENDING, p[of], of)
     return verdicts
 
 

@@ -1,7 +1,6 @@
 """Training: one loop, read from top to bottom, from a run config and two sets of images to a trained network."""
 
 import contextlib
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,13 +45,14 @@ def fit(
     """Train to the end: the state after the last step of `training_steps`, which see for the errors raised.
 
     The network is in evaluation mode, with the averaged weights if the recipe averages them."""
-    return deque(training_steps(config, fit_set, validation, options), maxlen=1).pop()
+    *_, state = training_steps(config, fit_set, validation, options)
+    return state
 
 
 def training_steps(
     config: RunConfig, fit_set: ImageSet, validation: ImageSet | None, options: TrainOptions
 ) -> Generator[TrainState]:
-    """Train the network of `config` on `fit_set`; yields the one state of the run after every step.
+    """Train the network of `config` on `fit_set`; yields the state of the run, one object, after every step.
 
     After each epoch `validation` is scored and the history grows by a row; None leaves both out. All images lie on the
     device. Every random draw is keyed by (seed, epoch, image) or (seed, step), so a resumed run ends in the weights of
@@ -63,7 +63,7 @@ def training_steps(
     that is not a number and for missing teachers; `RecordError` for a checkpoint that is torn or of another run."""
     recipe, seed = config.train, config.seed
     device = prepare_device(resolve_device(options.device))
-    fit_set, validation = fit_set.to(device), validation and validation.to(device)
+    fit_set, validation = fit_set.to(device), None if validation is None else validation.to(device)
     model = initial_model(config, fit_set, device)
     if device.type == "cpu" and options.execution != "plain":
         optimize(model, recipe.precision)
@@ -115,13 +115,15 @@ def training_steps(
         state.add(loss.detach(), logits, batch.labels)
 
     take_step = CapturedStep(step, device) if captured else step
-    run = batches(fit_set, recipe, seed, state.step, state.steps, epoch_ahead=device.type != "cpu" or captured)
+    training_batches = batches(
+        fit_set, recipe, seed, state.step, state.steps, epoch_ahead=device.type != "cpu" or captured
+    )
     with (
         Checkpoints(options.checkpoint, options.deadline) as checkpoints,
         Progress(state.steps, "training", start=state.step, mode=options.progress) as bar,
     ):
         state.start_clock()
-        for batch in run:
+        for batch in training_batches:
             # A step, after what changes from one to the next: phase, learning rate, the average's weight, draws.
             phase = Phase.at(batch.step, recipe, state.epoch_steps, state.steps)
             model.train()
@@ -145,7 +147,8 @@ def training_steps(
                 on_epoch(state.history[-1])
                 state.start_clock()
             # A device that replays steps does them while others are sent, so the clock of such a run goes on.
-            with contextlib.nullcontext() if captured else state.clock_stopped():
+            pause = contextlib.nullcontext() if captured else state.clock_stopped()
+            with pause:
                 yield state
             checkpoints.save_or_stop(state)
     if ema is not None:

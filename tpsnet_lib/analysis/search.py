@@ -164,14 +164,15 @@ def nearest_against_random(values: ArrayLike, accuracy: ArrayLike, x: float, rep
     them whose value is nearest to x counts. The interval is that of a permutation test: as
     many trials are picked at random, `repeats` times. Where the variable has no effect, it
     lies above 0 in at most 2.5% of searches, whatever the distribution of the accuracies."""
-    distance = np.abs(np.asarray(values, dtype=float) - x)
     y = np.asarray(accuracy, dtype=float)
-    rng, count = np.random.default_rng(0), max(2, round(len(y) / 4))
-    random = np.median(rng.permuted(np.tile(y, (repeats, 1)), axis=1)[:, :count], axis=1)
-    low, high = np.quantile(random, [0.025, 0.975], method="inverted_cdf")
+    distance = np.abs(np.asarray(values, dtype=float) - x)
+    count = max(2, round(len(y) / 4))  # a quarter of the trials
     nearest = float(np.median(y[np.argsort(distance, kind="stable")[:count]]))
-    gain, ends = nearest - float(np.median(random)), (float(nearest - high), float(nearest - low))
-    return Estimate(gain, *ends, len(y), "trials", "permutation", resampled=nearest - random)
+    shuffled = np.random.default_rng(0).permuted(np.tile(y, (repeats, 1)), axis=1)
+    medians = np.median(shuffled[:, :count], axis=1)  # of as many random trials, [repeats]
+    low, high = np.quantile(medians, [0.025, 0.975], method="inverted_cdf")
+    gain, ends = nearest - float(np.median(medians)), (float(nearest - high), float(nearest - low))
+    return Estimate(gain, *ends, len(y), "trials", "permutation", resampled=nearest - medians)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from tpsnet_lib.data.trivial_augment import LEVELS, OPS, trivial
 from tpsnet_lib.data.warp import rotate
 
 # Which of an image's random numbers each step takes. A new step takes a new number, so old runs stay as they are.
-CROP_Y, CROP_X, ROTATION, FLIP, CUTOUT_Y, CUTOUT_X = range(6)
-TRIVIAL_OP, TRIVIAL_LEVEL, TRIVIAL_SIGN = range(6, 9)
+CROP_Y, CROP_X, ROTATION, FLIP, CUTOUT_Y, CUTOUT_X, TRIVIAL_OP, TRIVIAL_LEVEL, TRIVIAL_SIGN = STEPS = range(9)
 MIX_KIND, MIX_RADIUS, MIX_ANGLE, MIX_Y, MIX_X = range(9, 14)
 ORDER = 14
 ERASE_CHOSEN, ERASE_AREA, ERASE_RATIO, ERASE_Y, ERASE_X = range(15, 20)
@@ -56,7 +55,7 @@ def _hash(seed: int, epoch: int | Tensor, indices: Tensor, draws: tuple[int, ...
     return _mix_tensor(keys + indices * _signed(_GOLDEN))
 
 
-@lru_cache(maxsize=16)  # an epoch's few: what is made from Python numbers makes a GPU's queue wait
+@lru_cache(maxsize=16)  # kept: making a tensor from Python numbers makes a GPU wait
 def _keys(seed: int, epoch: int, draws: tuple[int, ...], device: torch.device) -> Tensor:
     key = _mix_word((_mix_word((seed + _GOLDEN) & _WORD) + epoch) & _WORD)
     keys = [_signed(_mix_word((key + draw * _GOLDEN) & _WORD)) for draw in draws]
@@ -96,12 +95,14 @@ def crop(images: Tensor, top: Tensor, left: Tensor, padding: int, mode: str = "z
     count, channels, height, width = images.shape
     padded = F.pad(images, (padding,) * 4) if mode == "zero" else _reflected(images, padding)
     padded = padded.contiguous()
-    high, wide = padded.shape[-2:]
+    padded_height, padded_width = padded.shape[-2:]
     # Every run of `width` pixels as a row of an overlapping view: index_select copies whole rows, 10 times as fast as
     # advanced indexing, which goes pixel by pixel.
     runs = padded.as_strided((padded.numel() - width + 1, width), (1, 1))
-    planes = torch.arange(count * channels, device=images.device).view(count, channels, 1) * (high * wide)
-    rows = (top.view(-1, 1, 1) + torch.arange(height, device=images.device)) * wide + left.view(-1, 1, 1)
+    planes = torch.arange(count * channels, device=images.device).view(count, channels, 1) * (
+        padded_height * padded_width
+    )
+    rows = (top.view(-1, 1, 1) + torch.arange(height, device=images.device)) * padded_width + left.view(-1, 1, 1)
     return runs.index_select(0, (planes + rows).flatten()).view(images.shape)
 
 
@@ -116,7 +117,8 @@ def _reflected(images: Tensor, padding: int) -> Tensor:
 
 def flip(images: Tensor, chosen: Tensor) -> Tensor:
     """Mirror the chosen images (bool [B]) left to right."""
-    either = torch.cat((images, images.flip(3)))  # then whole images are copied, faster than a choice for each pixel
+    # Row i is image i, and row B + i its mirror image: whole images are copied, faster than a choice for each pixel.
+    either = torch.cat((images, images.flip(3)))
     return either.index_select(0, torch.arange(len(images), device=images.device) + len(images) * chosen)
 
 
@@ -125,24 +127,24 @@ def cutout(images: Tensor, y: Tensor, x: Tensor, side: int) -> Tensor:
     return _fill(images, _box(y, x, torch.full_like(y, side), images.shape[-1]))
 
 
-def erase(images: Tensor, chosen: Tensor, area: Tensor, ratio: Tensor, y: Tensor, x: Tensor) -> Tensor:
+def erase(images: Tensor, chosen: Tensor, area_draw: Tensor, ratio_draw: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """Fill a rectangle of the chosen images (bool [B]) with the mean colour: random erasing (Zhong et al. 2020, arXiv
     1708.04896), with the ranges of torchvision's RandomErasing.
 
-    The others are uniforms, float [B]: `area` stands for 2 to 33% of the image, `ratio` for a height of 0.3 to 3.3
-    widths (evenly in its logarithm), `y` and `x` for the place, wholly inside. A side that would not fit is cut to one
-    pixel less than the image's, where the authors draw again (6 in 1,000)."""
+    The others are uniforms, float [B]: `area_draw` is for 2 to 33% of the image, `ratio_draw` for a height of 0.3 to
+    3.3 widths (evenly in its logarithm), `y` and `x` for the place, wholly inside. A side that would not fit is cut to
+    one pixel less than the image's, where the authors draw again (6 in 1,000)."""
     size = images.shape[-1]
-    pixels = size * size * torch.lerp(torch.full_like(area, 0.02), torch.full_like(area, 0.33), area)
-    shape = torch.exp(math.log(0.3) + ratio * (math.log(3.3) - math.log(0.3)))
-    height, width = ((pixels * part).sqrt().round().clamp(1, size - 1) for part in (shape, 1 / shape))
+    area = size * size * torch.lerp(torch.full_like(area_draw, 0.02), torch.full_like(area_draw, 0.33), area_draw)
+    ratio = torch.exp(math.log(0.3) + ratio_draw * (math.log(3.3) - math.log(0.3)))
+    height, width = ((area * part).sqrt().round().clamp(1, size - 1) for part in (ratio, 1 / ratio))
     top, left = ((draw * (size + 1 - side)).to(torch.int64) for draw, side in ((y, height), (x, width)))
     return _fill(images, _rectangle(top, left, height, width, size) & chosen.view(-1, 1, 1, 1))
 
 
 def _fill(images: Tensor, inside: Tensor) -> Tensor:
-    """The images with the mean colour where `inside`, bool [B,1,H,W], is true."""
-    return torch.where(inside, _mean_colour(images.device), images)
+    """The images with the mean colour (of its first channel, where they have one) where bool `inside` [B,1,H,W] is."""
+    return torch.where(inside, _mean_colour(images.device)[:, : images.shape[1]], images)
 
 
 @lru_cache
@@ -172,7 +174,7 @@ def augment(images: Tensor, indices: Tensor, recipe: TrainConfig, seed: int, epo
     """The images as an epoch shows them: crop, rotation, flip, TrivialAugment, cutout and erasing, as the recipe asks.
 
     `images` is uint8 [B,3,32,32], `indices` int64 [B] their positions in the data set; the result has the same form."""
-    draws = _uniforms(seed, epoch, indices, *range(TRIVIAL_SIGN + 1))
+    draws = _uniforms(seed, epoch, indices, *STEPS)
     if recipe.crop:
         top, left = (draws[CROP_Y : CROP_X + 1] * (2 * recipe.crop + 1)).to(torch.int64)
         images = crop(images, top, left, recipe.crop, recipe.crop_padding)
@@ -207,20 +209,28 @@ def mix(
     if not recipe.mixup and not recipe.cutmix:
         return images, targets
     draws = MIX_KIND, MIX_RADIUS, MIX_ANGLE, MIX_Y, MIX_X, MIX_CHOSEN
-    indices = indices[:1] if recipe.mix_per == "batch" else indices
+    indices = indices[:1] if recipe.mix_per == "batch" else indices  # the first one draws for all
     kind, radius, angle, y, x, chosen = _uniforms(seed, epoch, indices, *draws)
+
+    # CutMix or mixup, and lambda. (`torch.where` would copy its two numbers to a GPU.)
     cuts = kind < 0.5 if recipe.mixup and recipe.cutmix else torch.full_like(kind, bool(recipe.cutmix)).bool()
-    alpha = torch.full_like(kind, recipe.mixup).masked_fill_(cuts, recipe.cutmix)  # `where` would copy two numbers
+    alpha = torch.full_like(kind, recipe.mixup).masked_fill_(cuts, recipe.cutmix)
     share = _beta(alpha, radius, angle)
+
+    # What is kept of an image, by pixel [B or 1,1,32,32]: all outside the box, or lambda; and of its target.
     side = (IMAGE_SIZE * (1 - share).sqrt()).to(torch.int64)
-    outside = ~_box((y * IMAGE_SIZE).to(torch.int64), (x * IMAGE_SIZE).to(torch.int64), side, IMAGE_SIZE)
-    own = torch.where(cuts.view(-1, 1, 1, 1), outside, share.view(-1, 1, 1, 1))  # float [B,1,32,32]
-    fraction = torch.where(cuts, outside.float().mean((1, 2, 3)), share).unsqueeze(1)
+    centre_y, centre_x = ((place * IMAGE_SIZE).to(torch.int64) for place in (y, x))
+    outside = ~_box(centre_y, centre_x, side, IMAGE_SIZE)
+    kept = torch.where(cuts.view(-1, 1, 1, 1), outside, share.view(-1, 1, 1, 1))
+    kept_target = torch.where(cuts, outside.float().mean((1, 2, 3)), share).unsqueeze(1)
     if recipe.mix_probability < 1:
-        whole = (chosen >= recipe.mix_probability).view(-1, 1)
-        own, fraction = own.masked_fill(whole[:, :, None, None], 1.0), fraction.masked_fill(whole, 1.0)
-    partners, partner_targets = (torch.cat((value[-1:], value[:-1])) for value in (images, targets))
-    return torch.lerp(partners, images, own.to(images.dtype)), torch.lerp(partner_targets, targets, fraction)
+        unmixed = (chosen >= recipe.mix_probability).view(-1, 1)
+        kept = kept.masked_fill(unmixed[:, :, None, None], 1.0)
+        kept_target = kept_target.masked_fill(unmixed, 1.0)
+
+    # An image is mixed with the one before it, the first one with the last.
+    others, other_targets = (torch.cat((value[-1:], value[:-1])) for value in (images, targets))
+    return torch.lerp(others, images, kept.to(images.dtype)), torch.lerp(other_targets, targets, kept_target)
 
 
 def shrink(images: Tensor, size: int) -> Tensor:

@@ -67,12 +67,12 @@ def batches(
     device = fit_set.images.device
     for epoch in range(start // epoch_steps, math.ceil(stop / epoch_steps)):
         # On a GPU a number that Python makes a tensor of is waited for; one that fills a tensor is not.
-        key = epoch if device.type == "cpu" else torch.full((), epoch, device=device)
-        order = permutation(seed, key, len(fit_set), device)[: epoch_steps * size].view(-1, size)
+        epoch_there = epoch if device.type == "cpu" else torch.full((), epoch, device=device)
+        order = permutation(seed, epoch_there, len(fit_set), device)[: epoch_steps * size].view(-1, size)
         first = epoch * epoch_steps
         steps = range(max(start, first), min(stop, first + epoch_steps))
-        for begin in steps[:: len(steps) if epoch_ahead else 1]:
-            end = steps.stop if epoch_ahead else begin + 1
-            made = shown(order[begin - first : end - first], key)
-            for step, parts in zip(range(begin, end), zip(*made, strict=True), strict=True):
+        together = len(steps) if epoch_ahead else 1  # steps whose images are augmented at once
+        for begin in range(steps.start, steps.stop, together):
+            made = shown(order[begin - first : begin - first + together], epoch_there)
+            for step, parts in enumerate(zip(*made, strict=True), begin):
                 yield Batch(step, epoch, *parts)

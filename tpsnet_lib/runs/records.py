@@ -37,7 +37,7 @@ class Record:
 
     @property
     def id(self) -> str:
-        """The run's id, which is its folder's name."""
+        """The run's id (`RunConfig.id`), which is its folder's name."""
         return self.config.id
 
     @property

@@ -63,7 +63,7 @@ class SearchResults:
 
     def report(self, text: str) -> None:
         """One line, with the time that is left."""
-        self._running()
+        self._update_bar()
         self.bar.stage(text)
         self.reported = time.monotonic()
 
@@ -71,7 +71,7 @@ class SearchResults:
         """Say how far the running jobs are: in a bar every few seconds, in a line every minute."""
         if time.monotonic() - self.polled < POLL_SECONDS:
             return
-        self.polled, running = time.monotonic(), self._running()
+        self.polled, running = time.monotonic(), self._update_bar()
         if running and (not self.bar.lines or time.monotonic() - self.reported >= LINE_SECONDS):
             parts = [
                 f"{job_name(job)}: epoch {epochs:.4g}/{job[1].config.train.epochs:g}"
@@ -80,8 +80,9 @@ class SearchResults:
             more = [f"{len(running) - JOBS_IN_A_LINE} more"] if len(running) > JOBS_IN_A_LINE else []
             self.report("; ".join(parts + more))
 
-    def _running(self) -> list[tuple[Job, float]]:
-        """The jobs whose workers have written how far they are since the search began, with the epochs done."""
+    def _update_bar(self) -> list[tuple[Job, float]]:
+        """Count in the bar how far the running jobs are, by what their workers have written since the search began;
+        returns these jobs with the epochs done."""
         running = []
         self.bar.begun, self.bar.before = 0.0, 0.0
         for job in self.jobs:
