@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from tpsnet_lib import stats
 from tpsnet_lib.config import RunConfig
@@ -101,6 +102,14 @@ def validated(record: Record) -> int:
     return record.config.data.validation_size or len(split(record.config.data.dataset)[1])
 
 
+class _Declared(NamedTuple):
+    """The finished runs of a recipe by id, with the experiment and the label that declare it first."""
+
+    experiment: str
+    label: str
+    runs: dict[str, tuple[Record, TestResult | None]]
+
+
 def finals(store: Store, dataset: str = "cifar10") -> list[Final]:
     """The results of every recipe that is declared final, the best first: the one rule of which network is the best.
 
@@ -109,32 +118,26 @@ def finals(store: Store, dataset: str = "cifar10") -> list[Final]:
     was opened for a look alone is left out, whatever was declared afterwards. A recipe that several experiments declare
     has the name of the first. Raises `RecordError` where the log of openings and the results do not agree."""
     openings.require_whole(store)
-    groups: dict[tuple[str, str], dict[str, Record]] = {}
-    names: dict[tuple[str, str], tuple[str, str]] = {}
-    tests: dict[str, TestResult | None] = {}
+    found: dict[tuple[str, str], _Declared] = {}  # by recipe and data
     looks: dict[tuple[str, str], dict[str, tuple[Record, TestResult]]] = {}
     for experiment in final_experiments():
         for run, record in collect(experiment, store):
             if record is None or record.failed or record.config.data.dataset != dataset:
                 continue
-            test = find_test(record, store)
-            key = record.group_id, record.stamp
+            key, test = (record.group_id, record.stamp), find_test(record, store)
             if test is not None and test.exploratory:
                 looks.setdefault(key, {})[record.id] = record, test
-                continue
-            tests[record.id] = test
-            groups.setdefault(key, {})[record.id] = record
-            names.setdefault(key, (experiment.name, run.label))
-    shared = Counter(name for name, _ in names.values())
+            else:
+                recipe = found.setdefault(key, _Declared(experiment.name, run.label, {}))
+                recipe.runs[record.id] = record, test
+    shared = Counter(recipe.experiment for recipe in found.values())
     all_records = store.all()
     results = []
-    for key, members in groups.items():
-        name, label = names[key]
-        records = tuple(sorted(members.values(), key=lambda record: record.config.seed))
+    for key, (experiment_name, label, runs) in found.items():
+        records, opened = zip(*sorted(runs.values(), key=lambda pair: pair[0].config.seed), strict=True)
         counts = {record.id: runs_at_once(record, all_records) for record in records}
         alone = tuple(record for record in records if counts[record.id] == 1)
-        name = f"{name}, {label}" if shared[name] > 1 else name
-        opened = tuple(tests[record.id] for record in records)
+        name = f"{experiment_name}, {label}" if shared[experiment_name] > 1 else experiment_name
         seen = tuple(looks.get(key, {}).values())
         held_out = _held_out_runs(records[0], all_records)
         results.append(Final(name, records, opened, held_out, alone, max(counts.values()), seen))
