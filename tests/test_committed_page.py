@@ -55,7 +55,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         rf"\bcard_ ?broad against [\d.]+% of a single run: {POINTS}",
     ],
     "two_cores against TPSNet": [
-        rf"reaches [\d.]+% \([^)]*\), {POINTS}",
+        rf"reaches [\d.]+% \([^)]*\), against TPSNet {POINTS}",
         rf"\btwo_cores against [\d.]+% of a single run: {POINTS}",
     ],
     "whether card_broad is better": [
@@ -63,7 +63,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         r"\bcard_ ?broad against [^:]*: [^:]* That it is better: ([\w ]+?) ?\.",
     ],
     "whether two_cores is better": [
-        r"reaches [\d.]+% \([^)]*\), [+−][\d.]+ points \([^)]*\): ([\w ]+?) ?\.",
+        r"reaches [\d.]+% \([^)]*\), against TPSNet [+−][\d.]+ points \([^)]*\): ([\w ]+?) ?\.",
         r"\btwo_cores against [^:]*: [^:]* That it is better: ([\w ]+?) ?\.",
     ],
     "accuracy of the original": [

@@ -76,7 +76,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
     ]
     answers += [
         f"{_introduced(other, recipes)} reaches {_linked(other, f'{other.accuracy():% value}')}"
-        f" ({other.over_images():%.1 interval}), {_difference(other, original, recipes)}."
+        f" ({other.over_images():%.1 interval}), against TPSNet {_difference(other, original, recipes)}."
         for other in others
     ]
     theirs = [row for row in cost.published() if row["parameters"] < PARAMETER_BUDGET]
