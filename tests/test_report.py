@@ -99,7 +99,7 @@ def test_each_class_of_hardware_has_its_recipe_and_test_accuracy_chooses_none(ti
     assert [final.name for final in leading(found)] == ["best", "two_cores"]  # in the order that validation gave
     said = text(first_screen.answer(found))
     assert "on one GPU" in said
-    assert "on two cores of a CPU" in said
+    assert "on two CPU cores" in said
 
 
 def test_the_most_accurate_network_and_the_best_by_validation_have_their_names(tiny_record: Record) -> None:

@@ -31,7 +31,7 @@ from tpsnet_lib.runs.experiments import collect, load_experiment
 from tpsnet_lib.runs.records import Store
 
 PUBLISHED = "nb04-table-beside"  # the table of chapter 4 with every network's source
-CLASSES_OF_HARDWARE = {"cuda": "on one GPU", "cpu": "on two cores of a CPU"}
+CLASSES_OF_HARDWARE = {"cuda": "on one GPU", "cpu": "on two CPU cores"}
 
 
 def final_records(store: Store) -> list[Final]:
