@@ -147,6 +147,7 @@ TWO_BUDGETS = {("ranking", 0)}
 TWO_SEEDS = {("curse", 1)}
 OF_SGD = {("groups", 2), ("rate", 0)}  # of the search for SGD's rate
 OF_A_CROWD = {("second-half", 0), ("curse", 0)}  # of the accuracies in whatever order
+OF_MEDIANS = {("groups", 0)}  # of hundreds of trials, which two of them need not move
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,7 @@ def test_the_findings_turn_with_their_trials_and_with_no_others(
     after = findings(swapped(tmp_path, *(recorded(experiment, label) for label in (HIGH, LOW))), monkeypatch)
     assert before.keys() == after.keys()
     turned = {place for place in before if before[place] != after[place]}
-    every = before.keys() - OF_A_CROWD - OF_SGD
+    every = before.keys() - OF_A_CROWD - OF_MEDIANS - OF_SGD
     assert len(every) >= 8
     if expected is None:
         assert turned >= every
