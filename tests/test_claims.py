@@ -279,7 +279,7 @@ def test_equal_size_is_an_equivalence_of_the_two_furthest_apart(tmp_path: Path, 
     assert found.verdict == verdict
     assert found.estimate.value == pytest.approx(spread, abs=0.001)
     assert found.estimate.method == "Tukey"
-    assert found.size == f"furthest apart {100 * spread:.1f} points"  # a distance has no sign
+    assert found.size == f"{100 * spread:.1f} points apart"  # a distance has no sign
 
 
 @pytest.mark.parametrize(("ahead", "verdict"), [(0.0, HOLDS), (0.05, DOES_NOT_HOLD)])

@@ -94,8 +94,16 @@ class Answer:
         """Whether every declared run is done, and their estimate has an interval: one seed alone judges nothing."""
         return self.estimate.has_interval and not any(group.missing or not group.configs for group in self.groups)
 
-    def in_words(self, part: str = "") -> str:
-        """The estimate with its interval and what it is; `part`: `value` or `interval` alone."""
+    @property
+    def size(self) -> str:
+        """The value of the estimate in words."""
+        return self._said("value") + " apart" * (self.form == "distance")
+
+    def in_words(self) -> str:
+        """The estimate with its interval, and what it is."""
+        return f"{self.measure if self.estimate.n else ''} {self._said()}".lstrip()
+
+    def _said(self, part: str = "") -> str:
         estimate, kind = self.estimate, self.form
         if not estimate.n:
             return f"{estimate}"
@@ -105,7 +113,7 @@ class Answer:
         said = format(estimate, f"{'points' if kind == 'distance' else kind} {part}".strip())
         if self.form == "distance":
             said = said.replace("+", "")
-        return f"{self.measure} {said}{' times' * (self.form == 'ratio')}".lstrip()
+        return f"{said}{' times' * (self.form == 'ratio')}"
 
 
 def greater(estimate: Estimate, groups: Sequence[Group], smallest_effect: float = stats.SMALLEST_EFFECT) -> Answer:

@@ -6,7 +6,6 @@ decides."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -93,8 +92,8 @@ class Row:
 
     @property
     def size(self) -> str:
-        """The same without it."""
-        return self.answer.in_words("value")
+        """Its value alone."""
+        return self.answer.size
 
     @property
     def remark(self) -> str:
@@ -126,7 +125,7 @@ class Row:
     def elsewhere(self) -> str:
         """What larger runs say that are not all done, and smaller ones of the other sign, or empty."""
         said = [
-            f"{each.in_words('value')} in {largest_run(each.groups)[1]:,}{', not all done' * (which == LARGER)}"
+            f"{each.size} in {largest_run(each.groups)[1]:,}{', not all done' * (which == LARGER)}"
             for which, each in self.others
             if which == LARGER or each.estimate.value * self.estimate.value < 0
         ]
@@ -138,7 +137,7 @@ class Row:
         done = sum(len(group.records) for group in self.answer.groups)
         declared = done + sum(group.missing for group in self.answer.groups)
         part = [f"{done} of {declared} declared runs; judged when all are done"] * (self.n > 0 and not self.complete)
-        return (*part, *(f"{which}: {each.in_words()}" for which, each in self.others))
+        return (*part, *(f"{which}: {each.size}" for which, each in self.others))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -239,12 +238,12 @@ def _run_notes(groups: Sequence[Group]) -> list[str]:
 
 
 def _unequal_macs(groups: Sequence[Group]) -> str:
-    """How many times the multiplications of the second network the first one has, of two that have runs; empty if they
-    are about equal."""
+    """How many times the multiplications of the second network the first one has, of two that have runs; empty if it
+    has about as many, or fewer."""
     if len(groups) != 2 or not all(group.configs and group.label for group in groups):
         return ""
     times = groups[0].macs / groups[1].macs
-    return "" if abs(math.log(times)) < math.log(1.25) else f"at {times:.2g} times the MACs"
+    return f"at {times:.2g} times the MACs" if times > 1.25 else ""
 
 
 def _pending(answers: Sequence[Answer], chosen: Answer, evidence: Evidence) -> str:

@@ -170,7 +170,7 @@ def _design_choices(
         "<b>Which design choices make it so?</b>"
         + f" Of <em>{escape(best)}</em> that is not known: no variant of it was trained." * bool(best)
         + f' Of {len(measured)} tests of <a href="#claims">the original\'s claims</a>, in networks of at most'
-        f" {largest:,} parameters, {len(settled)} are settled{marked}. In brackets: points.",
+        f" {largest:,} parameters, {len(settled)} are settled{marked} (in brackets: points).",
         *lists,
     ]
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))

@@ -211,11 +211,11 @@ def only_by_new_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[
 def _of_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Row]]) -> str:
     """Which tests are settled only by rules that were chosen after data had been seen; what each rule changed waits in
     a fold."""
-    late = only_by_new_rules(rows, earlier)
-    links = ", ".join(elements.test_link(row, f"({row.claim}) {row.short}") for row in late) or "no test"
+    late = len(only_by_new_rules(rows, earlier))
     each = "".join(f"<p>{_of_rule(sentence, rows, then)}</p>" for sentence, then in earlier.items())
     return (
-        f"{len(earlier)} rules were chosen after data had been seen. Without them not settled: {links}."
+        f"{len(earlier)} rules were chosen after data had been seen: only they settle the {late} tests that †"
+        " marks in the table of claims."
         f'<details class="folded"><summary>The rules, and those before them</summary>{each}</details>'
     )
 
