@@ -177,7 +177,7 @@ def test_the_first_screen_names_what_holds_what_helps_and_what_harms(
     assert claims == (
         "Which design choices make it so? Of ours that is not known: no variant of it was trained. Of 4 tests of the"
         f" original's claims, in networks of at most {tiny_record.metrics['parameters']:,} parameters, 3 are settled, 1"
-        " of them (†) only by rules chosen after the first data (in brackets: points)."
+        " of them (†) only by late rules (in brackets: points)."
     )
     assert hold == "Hold in 1,800 steps: c, d is so (+2.0); in 90 steps: a is so (+2.0, at 2 times the MACs)†."
     assert fail == "Do not hold in 1,800 steps: b is so (+2.0; −1.0 in 30)."

@@ -269,7 +269,7 @@ TESTS = [
     Test(
         "shallow, short run",
         "e",
-        "shallow and wide is ahead of deep and narrow",
+        "shallow and wide beats deep and narrow",
         "In a short run, shallow and wide beats deep and narrow, at matched parameters",
         differences(
             ("table1_matched/model=model1", "table1_matched/model=tpsnet"), (CONTROL, DEEP), (SMALL, SMALL_DEEP)

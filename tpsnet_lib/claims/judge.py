@@ -126,18 +126,26 @@ class Row:
         """What larger runs say that are not all done, and smaller ones of the other sign, or empty."""
         said = [
             f"{each.size} in {largest_run(each.groups)[1]:,}{', not all done' * (which == LARGER)}"
-            for which, each in self.others
-            if which == LARGER or each.estimate.value * self.estimate.value < 0
+            for which, each in self._contrary
         ]
         return "; ".join(said)
 
     @property
+    def _contrary(self) -> list[tuple[str, Answer]]:
+        """Of the other budgets, larger ones and those of the other sign."""
+        return [
+            (which, each)
+            for which, each in self.others
+            if which == LARGER or each.estimate.value * self.estimate.value < 0
+        ]
+
+    @property
     def beside(self) -> tuple[str, ...]:
-        """How many runs are done, if not all, and what other budgets say."""
+        """How many runs are done, if not all, and what larger runs and those of the other sign say."""
         done = sum(len(group.records) for group in self.answer.groups)
         declared = done + sum(group.missing for group in self.answer.groups)
         part = [f"{done} of {declared} declared runs; judged when all are done"] * (self.n > 0 and not self.complete)
-        return (*part, *(f"{which}: {each.size}" for which, each in self.others))
+        return (*part, *(f"{which}: {each.size}" for which, each in self._contrary))
 
     @property
     def notes(self) -> tuple[str, ...]:

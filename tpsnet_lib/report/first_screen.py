@@ -163,9 +163,8 @@ def _design_choices(
         for verdict, words in SETTLED.items()
         if (these := [row for row in settled if row.verdict == verdict])
     ]
-    marked = f', {len(late)} of them (†) only by <a href="#limitations">rules chosen after the first data</a>' * bool(
-        late
-    )
+    rules = '<a href="#limitations">late rules</a>'
+    marked = f", {len(late)} of them (†) only by {rules}" if late else ""
     answers = [
         "<b>Which design choices make it so?</b>"
         + f" Of <em>{escape(best)}</em> that is not known: no variant of it was trained." * bool(best)

@@ -168,7 +168,7 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
         f" {stats.ALPHA:g} after adjustment. Above 0? The test *holds*. Below the smallest effect? It *does not hold*."
         " Smaller than the effect on both sides of 0? Then it *shows no difference that matters*. A claim that a"
         " difference is small holds below the effect, and does not hold above it. Judged is the largest set of runs"
-        " that is complete; larger and smaller ones are shown."
+        " that is complete; the full tests show the others."
     )
     lines = [
         {

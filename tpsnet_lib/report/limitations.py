@@ -8,7 +8,6 @@ from html import escape
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost, original_results, training
 from tpsnet_lib.analysis.final_runs import Final, finals
-from tpsnet_lib.analysis.groups import hardware
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.old_words import renamed
@@ -176,18 +175,9 @@ def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
     return [
         f"Of the {len(rows)} tests of the original's claims, {pending} wait for runs; the others say nothing of larger"
         " networks and longer runs than they name.",
-        *_of_kinds(rows),
         f"In {len(untuned)} of the {len(measured)} tests that have runs, all networks had one learning rate, not tuned"
         " again for each.",
     ]
-
-
-def _of_kinds(rows: Sequence[judge.Row]) -> list[str]:
-    """How many settled tests average over kinds of machine that say differences of different sizes."""
-    mixed = [row for row in rows if _is_settled(row) and len({hardware(record) for record in row.records}) > 1]
-    links = ", ".join(elements.test_link(row, f"({row.claim}) {row.short}") for row in mixed)
-    said = "On their two kinds of machine the differences are of unequal size in"
-    return [f"{said}: {links}."] * bool(mixed)
 
 
 def earlier_rules(store: Store, rows: Sequence[judge.Row]) -> dict[str, list[judge.Row]]:
