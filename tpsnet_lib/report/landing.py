@@ -15,6 +15,7 @@ from tpsnet_lib.analysis.final_runs import Final, leading, validated
 from tpsnet_lib.claims import judge, mistakes
 from tpsnet_lib.model_cost import layer_costs
 from tpsnet_lib.plots import network_drawing, training
+from tpsnet_lib.profiles import profile_names
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import elements, limitations
 from tpsnet_lib.report.elements import Section
@@ -26,7 +27,7 @@ from tpsnet_lib.report.first_screen import (
     frontier,
     where_trained,
 )
-from tpsnet_lib.runs.experiments import experiments_folder, load_experiment
+from tpsnet_lib.runs.experiments import experiments_folder
 from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
 
 
@@ -126,24 +127,21 @@ def _runs(records: Sequence[Record]) -> str:
 
 
 def _why_described(final: Final, recipes: Sequence[Final]) -> str:
-    """Why this network is described, and which of its ingredients were ablated: none unless it is `two_cores`."""
+    """Why this network is described, and where ingredients are changed one at a time."""
+    judged = [each for each in recipes if each.held_out and each.name.partition(",")[0] not in profile_names()]
     why = (
         f"Its accuracy on validation images, {final.validation:% value} in {_runs(final.held_out)}, is the highest of"
-        f" the {sum(bool(each.held_out) for each in recipes)} final recipes that held some out."
+        f" the {len(judged)} final recipes that held some out."
         if final.held_out
         else "Validation cannot judge it; it comes first for the arithmetic of its training alone (MACs of an image,"
         " times epochs)."
     )
-    ablation = load_experiment("ablation").runs[0].config
-    ablated = {row["ingredient"] for row in recipe_glossary.in_words(ablation)}
-    own = [row["ingredient"] for row in recipe_glossary.in_words(final.run) if row["ingredient"] not in ablated]
-    missing = f"; {len(own)} of the ingredients above are not among them" if own else ""
     if not (experiments_folder() / f"{final.name}_choices.yaml").is_file():
         why += " It was not tuned: its settings follow published ones."
     return (
         f" {why}"
         ' <a href="#nb04">Chapter 4</a> changes ingredients one at a time, of a small network with the recipe'
-        f" <em>two_cores</em>, in short runs{missing}."
+        f" <em>two_cores</em>, in short runs."
     )
 
 
@@ -183,7 +181,7 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
     ]
     caption = (
         "What the tests of claims (a) to (j) say, of networks and runs of at most this size. p belongs to the verdict;"
-        " where nothing is settled, the verdict that it came closest to stands in brackets."
+        " where nothing is settled, to the nearest one, in brackets."
     )
     caption += " †: settled only by rules that were chosen after the first data." * bool(late)
     table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p", "parameters; steps"], caption)
