@@ -71,7 +71,9 @@ class Final:
         return stats.mean([test[f"{kind}accuracy"] for test in tests])
 
     def over_images(self, kind: str = "") -> Estimate:
-        """The same mean with the interval over the choice of test images (Wilson's), empty if none was opened."""
+        """Test accuracy, the mean over the opened seeds, with Wilson's interval over the choice of test images.
+
+        `kind` as in `accuracy`; without an opened run the estimate has no value."""
         n = int(self.opened[0][1].metrics[f"{kind}n"]) if self.opened else 0
         return stats.proportion(round(self.accuracy(kind).value * n) if n else 0, n)
 

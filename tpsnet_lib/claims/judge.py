@@ -92,7 +92,7 @@ class Row:
 
     @property
     def size(self) -> str:
-        """Its value alone."""
+        """The value of the estimate in words, without its interval."""
         return self.answer.size
 
     @property
@@ -126,13 +126,13 @@ class Row:
         """What larger runs say that are not all done, and smaller ones of the other sign, or empty."""
         said = [
             f"{each.size} in {largest_run(each.groups)[1]:,}{', not all done' * (which == LARGER)}"
-            for which, each in self._contrary
+            for which, each in self._other_views
         ]
         return "; ".join(said)
 
     @property
-    def _contrary(self) -> list[tuple[str, Answer]]:
-        """Of the other budgets, larger ones and those of the other sign."""
+    def _other_views(self) -> list[tuple[str, Answer]]:
+        """Those of the other budgets that a reader must see: larger ones, and smaller ones of the other sign."""
         return [
             (which, each)
             for which, each in self.others
@@ -145,7 +145,7 @@ class Row:
         done = sum(len(group.records) for group in self.answer.groups)
         declared = done + sum(group.missing for group in self.answer.groups)
         part = [f"{done} of {declared} declared runs; judged when all are done"] * (self.n > 0 and not self.complete)
-        return (*part, *(f"{which}: {each.size}" for which, each in self._contrary))
+        return (*part, *(f"{which}: {each.size}" for which, each in self._other_views))
 
     @property
     def notes(self) -> tuple[str, ...]:
