@@ -32,7 +32,7 @@ def test_ours_have_an_interval_and_one_that_was_not_opened_is_left_out(drawn: Fi
     shut = {**OURS[0], "model": "shut", "accuracy": None}
     axes = answer.accuracy_against_parameters([*OURS, shut, *cost.published()]).axes[0]
     assert axes.get_xlabel() == "parameters (millions)"
-    assert axes.get_ylabel() == "test accuracy (%, log scale of the error)"
+    assert axes.get_ylabel() == "test accuracy (%, log of the error)"
     named = {text.get_text() for text in axes.texts}
     assert {"best", "two_cores", "TPSNet"} < named
     assert "shut" not in named

@@ -100,7 +100,7 @@ def test_residual_against_plain_has_a_ring_a_run_and_a_point_a_mean() -> None:
     deep = ModelConfig(blocks=(3, 3, 3), channels=(16, 32, 64), residual=False)
     drawn = plots.residual_against_plain(losses, [group("B=1", 0.5, 0.52), group("B=3, plain", 0.3, 0.4, model=deep)])
     x = "blocks in each of 3 layers, B"
-    assert labels(drawn) == [(x, "training loss, live"), (x, "validation accuracy (%), records")]
+    assert labels(drawn) == [(x, "training loss (nats), trained here"), (x, "validation accuracy (%), recorded")]
     rings = sum(len(each.get_offsets()) for each in drawn.axes[0].collections)
     assert rings == 6
     assert [text.get_text() for text in drawn.axes[0].get_legend().get_texts()] == ["residual", "plain"]
@@ -124,9 +124,8 @@ def test_the_design_variables_are_six_panels_with_their_levels() -> None:
     assert [tick.get_text() for tick in drawn.axes[0].get_xticklabels()] == ["2", "3", "4"]
     assert drawn.axes[0].get_ylabel() == "validation accuracy (%)"
     assert "F=5: 51.0%" in style.description(drawn).alt
-    assert (
-        "6 of them share one network (each has its runs on the machines of that panel)"
-        in style.description(drawn).caption
+    assert "Of the levels tried, those of the residual layers lie furthest apart: 0.0 points" in (
+        style.description(drawn).caption
     )
 
 

@@ -148,7 +148,7 @@ def test_block_sizes_name_the_blocks_and_part_the_layers(plain, tiny_record):
     (ax,) = fig.axes
     assert ticks(ax.xaxis) == ["1.1", "1.2", "2.1"]
     assert legend(ax) == (["branch"] if plain else ["skip", "branch"])
-    assert ax.get_ylabel() == "root mean square"
+    assert ax.get_ylabel() == "root mean square of the maps"
     dotted = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]
     assert dotted == [1.5]
     assert "20 test images" in carried(fig, tiny_record)

@@ -118,13 +118,14 @@ def test_the_chosen_epoch_is_counted_from_one_and_both_halves_are_named() -> Non
 
 
 def test_each_way_of_scoring_has_a_bar_a_depth() -> None:
-    hits = {blocks: {"evaluation mode": [1] * 8 + [0] * 2, "dropout on": [1] * blocks + [0] * 7} for blocks in (1, 3)}
+    hits = {b: {"evaluation mode": [1] * 8 + [0] * 2, "dropout on": [1] * b + [0] * (10 - b)} for b in (1, 3)}
     figure = plots.dropout_while_scoring(hits)
     (axes,) = figure.axes
     assert labels(figure) == [("blocks a layer", "validation accuracy (%)")]
     assert legend(axes) == ["evaluation mode", "dropout on"]
     heights = [[round(float(bar.get_height()), 1) for bar in bars] for bars in axes.containers]
-    assert heights == [[80, 80], [12.5, 30]]
+    assert heights == [[80, 80], [10, 30]]
+    assert "−70.0 points (−104.6 to −35.4) with B = 1; −50.0 points" in style.description(figure).caption
     assert len(axes.lines) == 4, "an interval each"
 
 

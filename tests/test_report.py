@@ -13,6 +13,7 @@ from bs4 import BeautifulSoup
 from conftest import tiny
 
 from tpsnet_lib import stats
+from tpsnet_lib.analysis import architecture
 from tpsnet_lib.analysis.final_runs import Final, leading
 from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.analysis.training import AblationRow
@@ -76,7 +77,7 @@ def test_the_answer_of_several_seeds_is_their_mean_with_its_interval(tiny_record
     mean = stats.mean(scores)
     assert f"{100 * mean.value:.2f}% of the 10,000 test images" in said
     assert "the mean of 3 seeds (94.90 to 95.60), 95% interval over the images 94.8 to 95.6" in said
-    assert f"A run of two_cores takes 52:20 min on {tiny_record.hardware} (mean of 3, 3 side by side)" in said
+    assert f"A run takes: two_cores 52:20 min on {tiny_record.hardware} (mean of 3, 3 at a time)" in said
     worse = recipe(tiny_record, [0.951, 0.949, 0.946], "two_cores", [50, 55, 52])
     assert text(first_screen.answer([worse])) != said
 
@@ -172,16 +173,17 @@ def test_the_first_screen_names_what_holds_what_helps_and_what_harms(
         )
         for name, verdict in verdicts.items()
     ]
-    shown = first_screen._design_choices(measured, Store(), measured[:1], "ours")
+    shown = first_screen._design_choices(measured, Store(), measured[:1], recipe(tiny_record, [0.9], "ours"))
     claims, hold, fail, sentence = (BeautifulSoup(each, "html.parser").get_text("") for each in shown)
     assert claims == (
         "Which design choices make it so? Of ours that is not known: no variant of it was trained. Of 4 tests of the"
-        f" original's claims, in networks of at most {tiny_record.metrics['parameters']:,} parameters, 3 are settled, 1"
-        " of them (†) only by late rules (in brackets: points)."
+        " original's claims, in networks of at most 1 parameters and 1,800 steps (ours:"
+        f" {architecture.steps(tiny_record.config):,}), 3 are settled, 1 of them (†) only by late rules (in brackets:"
+        " the difference, in points)."
     )
     assert hold == "Hold in 1,800 steps: c, d is so (+2.0); in 90 steps: a is so (+2.0, at 2 times the MACs)†."
-    assert fail == "Do not hold in 1,800 steps: b is so (+2.0; −1.0 in 30)."
-    assert sentence.startswith("In a narrower two_cores, in runs of ")
+    assert fail == "Do not hold (no gain that matters, or the reverse) in 1,800 steps: b is so (+2.0; −1.0 in 30)."
+    assert sentence.startswith("In a narrower two_cores, in ")
     assert sentence.endswith(" these ingredients bring points: Muon at most 5.0; no cutout gains 5.0.")
 
 

@@ -117,13 +117,13 @@ def describe_budget(groups: Iterable[Group]) -> str:
     if not configs:
         return "no runs"
     sizes = [count_parameters(config.model) for config in configs]
-    images, steps = [_images(config) for config in configs], [_steps(config) for config in configs]
-    adjectives = [*(["small"] if min(sizes) < LARGE else []), *(["short"] if min(steps) < LONG else [])]
+    images, lengths = [_images(config) for config in configs], [steps(config) for config in configs]
+    adjectives = [*(["small"] if min(sizes) < LARGE else []), *(["short"] if min(lengths) < LONG else [])]
     lead = f"in {', '.join(adjectives)} runs: " if adjectives else ""
     names = sorted({config.data.dataset for config in configs} - {"cifar10"})
     pictures = " ".join(["images", *(f"of {name}" for name in names)])
     epochs = f"{_span([config.train.epochs for config in configs])} epochs of {_span(images)} {pictures}"
-    return f"{lead}{_span([round(size, -3) for size in sizes])} parameters, {_span(steps)} steps ({epochs})"
+    return f"{lead}{_span([round(size, -3) for size in sizes])} parameters, {_span(lengths)} steps ({epochs})"
 
 
 def largest_run(groups: Iterable[Group]) -> tuple[int, int]:
@@ -131,15 +131,17 @@ def largest_run(groups: Iterable[Group]) -> tuple[int, int]:
     and 0 without runs."""
     configs = [config for group in groups for config in group.configs]
     sizes = [round(count_parameters(config.model), -3) for config in configs]
-    return max(sizes, default=0), max(map(_steps, configs), default=0)
+    return max(sizes, default=0), max(map(steps, configs), default=0)
+
+
+def steps(config: RunConfig) -> int:
+    """The updates of a whole run."""
+    return round(config.train.epochs * _images(config) / config.train.batch_size)
 
 
 def _images(config: RunConfig) -> int:
-    return config.data.train_size or len(split(config.data.dataset)[0])
-
-
-def _steps(config: RunConfig) -> int:
-    return round(config.train.epochs * _images(config) / config.train.batch_size)
+    train, validation = split(config.data.dataset)
+    return config.data.train_size or len(train) + len(validation) * (config.data.fit_on == "all")
 
 
 def _span(values: Sequence[float]) -> str:

@@ -106,7 +106,8 @@ def recipe_of(record: Record, store: Store) -> str:
     text = f"It is of recipe *{final.name}*" + f", {among_all}" * bool(among_all)
     judged = best_by_validation(recipes)
     if final is judged:
-        return f"{text}: right on {final.validation:% value} of the images kept out of fitting."
+        which = "it" if record in final.held_out else "another run, which kept images out of fitting,"
+        return f"{text}: {which} was right on {final.validation:% value} of the images kept out."
     if final.held_out or judged is None:
         return f"{text}."
     return (

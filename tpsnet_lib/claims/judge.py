@@ -125,7 +125,7 @@ class Row:
     def elsewhere(self) -> str:
         """What larger runs say that are not all done, and smaller ones of the other sign, or empty."""
         said = [
-            f"{each.size} in {largest_run(each.groups)[1]:,}{', not all done' * (which == LARGER)}"
+            f"{each.size}{each.scope or _in_steps(each)}{', not all done' * (which == LARGER)}"
             for which, each in self._other_views
         ]
         return "; ".join(said)
@@ -145,7 +145,7 @@ class Row:
         done = sum(len(group.records) for group in self.answer.groups)
         declared = done + sum(group.missing for group in self.answer.groups)
         part = [f"{done} of {declared} declared runs; judged when all are done"] * (self.n > 0 and not self.complete)
-        return (*part, *(f"{which}: {each.size}" for which, each in self._other_views))
+        return (*part, *(f"{which}: {each.size}{each.scope}" for which, each in self._other_views))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -157,7 +157,7 @@ class Row:
         return (*self.answer.notes, *said, *_run_notes(self.answer.groups)) if self.n else ()
 
 
-LARGER, SMALLER = "larger runs, not all done", "smaller runs"
+LARGER, SMALLER, OTHER = "larger runs, not all done", "smaller runs", "other runs"
 Table = Mapping[str, tuple[Estimate, float]]  # (what is judged, smallest effect) by the name of a test
 
 
@@ -221,13 +221,19 @@ def largest_answer(answers: Sequence[Answer]) -> Answer:
 
 
 def _other_runs(answers: Sequence[Answer], chosen: Answer) -> tuple[tuple[str, Answer], ...]:
-    """Larger runs that are not all done, and smaller ones; none where the chosen answer has no runs."""
+    """Larger runs that are not all done, and smaller or equally long ones; none where the chosen answer has no runs."""
     if not chosen.estimate.n:
         return ()
     at = answers.index(chosen)
     larger = [(LARGER, each) for each in answers[:at] if each.estimate.has_interval]
-    smaller = [(SMALLER, each) for each in answers[at + 1 :] if each.complete]
-    return (*larger, *smaller)
+    steps = largest_run(chosen.groups)[1]
+    smaller = [each for each in answers[at + 1 :] if each.complete]
+    named = [(SMALLER if largest_run(each.groups)[1] < steps else OTHER, each) for each in smaller]
+    return (*larger, *named)
+
+
+def _in_steps(answer: Answer) -> str:
+    return f" in {largest_run(answer.groups)[1]:,}"
 
 
 def _run_notes(groups: Sequence[Group]) -> list[str]:

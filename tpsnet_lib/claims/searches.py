@@ -102,4 +102,5 @@ def _near_rate(trials: Sequence[Trial], groups: Sequence[Group], x: float) -> An
         f"Of rates from {10 ** min(rates):.2g} to {10 ** max(rates):.2g}, 95% of winners have {winners}{outside}.",
         f"Without any effect of the rate this test holds in {_false_holds(rates, accuracies, x):%.1} of simulations.",
     )
-    return Answer(test.nearest, *test.judged, tuple(groups), measure="nearest minus random", notes=notes)
+    scope = f", of rates of {_rates(trials)}"
+    return Answer(test.nearest, *test.judged, tuple(groups), measure="nearest minus random", scope=scope, notes=notes)

@@ -39,13 +39,15 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
 
     Rows are those of `cost.published` and `cost.final_row`: one with an `estimate` is ours, drawn with its interval;
     one that is not `checked` is hollow, and one without an accuracy is left out. Named are ours, the original, those
-    that no other beats and the best that was read at its source; in a figure for a phone, narrower than 4 inches, the
-    former two."""
+    that no other beats and the best that was read at its source; of these, two in a figure for a phone, narrower than
+    4 inches."""
     narrow = width < 4
     measured = [row for row in rows if row.get("accuracy") is not None]
     edge = frontier(measured, "parameters")
-    ours = [row for row in measured if row.get("estimate") is not None]
-    height = 3.6 if not narrow else 5.0 if len(ours) > 3 else 4.1  # so that there is room for each name of ours
+    ours = sorted((r for r in measured if r.get("estimate") is not None), key=lambda r: -r["accuracy"])
+    height = min(3.6, 0.64 * width)
+    if narrow:
+        height = 5.0 if len(ours) > 3 else 4.1  # so that there is room for each name of ours
     fig, axes = figure(width=width, height=height)
     original = [row for row in measured if row["model"] == "TPSNet"]
     others = [row for row in measured if row not in ours and row not in original]
@@ -60,14 +62,15 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
         "color": VERMILION,
         "capsize": 3,
         "zorder": 4,
-        "label": "ours, with 95% interval (test images)",
+        "label": "ours, 95% interval",
     }
     draw_intervals(axes, [row["estimate"] for row in ours], _places(ours)[0], **look)
     axes.set_yscale("function", functions=(lambda y: -np.log10(100.001 - y), lambda y: 100.001 - 10**-y))
     low = min([100 * row["accuracy"] for row in measured], default=90)
-    axes.set(xlabel="parameters (millions)", ylabel="test accuracy (%, log scale of the error)")
-    below = 0.3 * (100 - low) if narrow else 0.6  # on a phone a name may stand below the lowest
-    axes.set(xlim=(-0.12, 5.6), ylim=(low - below, 98.6))
+    axes.set(xlabel="parameters (millions)", ylabel="test accuracy (%, log of the error)")
+    below = (0.3 if narrow else 0.1) * (100 - low)  # on a phone a name may stand below the lowest
+    axes.set(xlim=(-0.12, 5.6 if width == WIDTH else 6.2), ylim=(low - below, 98.6))
+    axes.xaxis.set_major_locator(FixedLocator(range(6)))
     axes.yaxis.set_major_locator(FixedLocator([50, 60, 70, 80, 85, 90, 92, 94, 95, 96, 97, 98]))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -75,7 +78,7 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     axes.legend(fontsize=8, handletextpad=0.4, columnspacing=1, **place)
     best = [row for row in edge if row not in ours and row not in original]
     best += [row for row in sorted(read, key=lambda row: -row["accuracy"])[:1] if row not in best]
-    _name(axes, [*ours, *original, *([] if narrow else best)], measured)
+    _name(axes, [*ours, *original, *(best[-2:] if narrow else best)], measured)
     above = [row for row in others if all(row["accuracy"] > mine["accuracy"] for mine in ours)]
     counted = f"{len(above)} of {len(others)} published networks besides TPSNet reach more than any of ours;"
     rank = f"{counted} each" if ours else "Each"

@@ -1,6 +1,5 @@
 """Figures of notebook 02: why skips and norms help, what each design variable changes, what accuracy costs."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -104,7 +103,7 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
     fig, axes = figure(1, 2, height=3.1)
     live = [(blocks, kind, value) for (blocks, kind), values in losses.items() for value in values]
     past = [(g.config.model.blocks[0], _kind(g), 100 * value) for g in recorded for value in g.accuracies]
-    labels = "training loss, live", "validation accuracy (%), records"
+    labels = "training loss (nats), trained here", "validation accuracy (%), recorded"
     for ax, rows, label in zip(axes, (live, past), labels, strict=True):
         if rows:
             table = pd.DataFrame(rows, columns=["blocks", "kind", "value"])
@@ -116,8 +115,9 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
     losses_text = "; ".join(f"B = {blocks}, {kind}: {np.mean(values):.2f}" for (blocks, kind), values in losses.items())
     trained = sorted({blocks for blocks, _ in losses})
     gains = {b: np.mean(losses[b, "plain"]) - np.mean(losses[b, "residual"]) for b in trained}
-    most = f"Skips change the training loss most at B = {max(gains, key=lambda b: abs(gains[b]))}." if gains else ""
-    text = f"{most} Rings are runs. Points: on the left their medians, on the right means with 95% t intervals.".strip()
+    most = max(gains, key=lambda b: abs(gains[b]), default=0)
+    text = f"Skips change the training loss most, in nats, at B = {most}. " if most else ""
+    text += "Left: trained live, medians; right: recorded runs, means with 95% t intervals. Rings are runs."
     alt = f"Loss and accuracy over depth. Loss: {losses_text}."
     return describe(fig, caption=text, alt=alt, records=by_name((group.label, group.records) for group in recorded))
 
@@ -150,9 +150,11 @@ def design_variables(variables: Variables) -> Figure:
     means = "; ".join(f"{group.label}: {group.estimate:%.1 value}" for group in every)
     ranges = {variable.name: _range(groups) for variable, groups in recorded}
     most = max(ranges, key=lambda name: ranges[name], default="")
-    first = f"{most.capitalize()} changes the accuracy most, by {ranges[most]:.1f} points between its levels"
-    text = f"{first if most else 'No runs'}. Below each panel: the length of its runs. Rings are runs; 95% t intervals."
-    text += f" All panels have one scale, at different heights{_shared_network([groups for _, groups in recorded])}."
+    text = "No runs."
+    if most:
+        text = f"Of the levels tried, those of the {most} lie furthest apart: {ranges[most]:.1f} points."
+    text += " Below each panel: the length of its runs. Rings are runs; 95% t intervals. All panels have one scale, at"
+    text += " different heights."
     records = by_name((group.label, group.records) for group in every)
     alt = f"Six panels of accuracy by level. {means}."
     return describe(fig, caption=text, alt=alt, records=records, phone=Stack(2, 6.4))
@@ -162,13 +164,6 @@ def _range(groups: Sequence[Group]) -> float:
     """Points of accuracy between the best and the worst mean of some groups."""
     means = [100 * group.estimate.value for group in groups if group.records]
     return max(means) - min(means)
-
-
-def _shared_network(panels: Sequence[Sequence[Group]]) -> str:
-    """How many panels hold one network, in words; empty if none do."""
-    networks = [config for panel in panels for config in {group.config for group in panel if group.records}]
-    count = max(Counter(networks).values(), default=0)
-    return f"; {count} of them share one network (each has its runs on the machines of that panel)" if count > 1 else ""
 
 
 def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:
@@ -197,7 +192,7 @@ def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:
     fig.legend(chosen.values(), chosen.keys(), loc="outside upper right", ncols=4)
     middle = np.median([group.parameters for group in groups])
     near = [a for a, group in zip(accuracy, groups, strict=True) if abs(group.parameters / middle - 1) < 0.05]
-    text = f"Size alone says little: the {len(near)} networks of about {middle / 1e3:.0f},000 parameters reach"
+    text = f"Equal size, unequal accuracy: the {len(near)} networks of about {middle / 1e3:.0f},000 parameters reach"
     text += f" {min(near):.0f} to {max(near):.0f}%. Larger points are deeper; the latency is of this machine, one core."
     alt = f"Accuracy of {len(groups)} networks over parameters, MACs and latency."
     return describe(fig, caption=text, alt=alt, records=by_name((group.label, group.records) for group in groups))

@@ -99,6 +99,10 @@ def means_and_components(
     for ax, direction, share in zip(axes[1], components, explained, strict=False):
         image = torch.as_tensor(direction).reshape(3, 8, 8).float()
         thumbnail(ax, 0.5 + 0.5 * image / image.abs().max(), f"{100 * share:.0f}%")
+    for ax, name in zip(axes[:, 0], ("means", "components"), strict=True):
+        ax.set_axis_on()
+        ax.set(xticks=[], yticks=[], ylabel=name)
+        ax.spines[:].set_visible(False)
     return describe(
         fig,
         caption="A mean shows a ground, a sky or a dark centre, and little else. Above: the mean image of each class."

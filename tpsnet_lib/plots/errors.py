@@ -86,7 +86,7 @@ def worst_errors(images: Tensor, lines: Sequence[str], record: Record) -> Figure
         caption=f"The {len(images)} errors of the highest confidence: label → prediction.",
         alt="The wrong predictions of the highest confidence, each with label, prediction and confidence.",
         records=[record],
-        phone=Stack(2, 2.2 * fig.get_figheight()),
+        phone=Stack(2, 2.9 * fig.get_figheight()),
     )
 
 
@@ -100,6 +100,7 @@ def reliability(bins: Mapping[str, pd.DataFrame], risks: Mapping[float, float], 
         ax.plot(places, 100 * part.confidence, color=VERMILION, linewidth=1.2, marker="_", label="mean confidence")
         draw_intervals(ax, list(part.accuracy), places, **_LOOK, color=BLUE, label="accuracy")
         ax.set(ylim=(100 * max(0.0, lowest - 0.05), 101), xlabel="bin, the surest last", title=title)
+        ax.set_xticks(range(5, len(part) + 1, 5))
     axes[0].set_ylabel("% of a bin's images")
     axes[0].legend(loc="lower right", fontsize=8)
     percent = 100 * np.array([*risks.items()])
@@ -107,12 +108,14 @@ def reliability(bins: Mapping[str, pd.DataFrame], risks: Mapping[float, float], 
     last.set(xlabel="images answered (%)", ylabel="error on them (%)", title="the surest alone")
     last.set_ylim(0, None)
     titles = "; ".join(bins).replace("\n", ", ")
-    sizes = [estimate.n for estimate in next(iter(bins.values())).accuracy]
+    as_trained = next(iter(bins.values()))
+    sizes = [estimate.n for estimate in as_trained.accuracy]
+    ahead = sum(estimate.value for estimate in as_trained.accuracy) - as_trained.confidence.sum()
     return describe(
         fig,
-        caption="A calibrated network's accuracy lies on its confidence; above it the network is right more often than"
-        f" it says ({sum(sizes):,} test images in {len(sizes)} bins of about {max(sizes):,} each; 95% Wilson"
-        " intervals). Last: its error if it answers the images of the highest confidence alone.",
+        caption=f"As trained, the network is right {'more' if ahead > 0 else 'less'} often than it says; a calibrated"
+        f" network's accuracy lies on its confidence ({sum(sizes):,} test images in {len(sizes)} bins of about"
+        f" {max(sizes):,} each; 95% Wilson intervals). Last: its error on the images of the highest confidence alone.",
         alt=f"Accuracy and confidence of each bin: {titles}. Last: error by share answered.",
         records=[record],
     )
@@ -130,7 +133,7 @@ def published_models(table: pd.DataFrame, record: Record) -> Figure:
             look: dict[str, Any] = {"marker": "D" if verdict == OURS else "o", "color": colour}
             look["label"] = None if verdict == OURS else verdict
             draw_intervals(ax, wrong, chosen.index.to_numpy(), horizontal=True, **_LOOK, **look)
-    ax.set_yticks(range(len(rows)), rows.name, fontsize=8)
+    ax.set_yticks(range(len(rows)), rows.name.str.replace("_", " "), fontsize=8)  # they are names of files
     ax.invert_yaxis()
     ax.set_xscale("log")
     low, high = ax.get_xlim()
@@ -215,7 +218,7 @@ def block_sizes(sizes: pd.DataFrame, record: Record) -> Figure:
     labelled = range(0, len(blocks), max(1, len(blocks) // 20))
     ax.set_xticks(list(labelled), [blocks[place] for place in labelled], fontsize=8)
     ax.set_xlabel("layer.block, counted from 1; a dotted line opens a layer")
-    ax.set_ylabel("root mean square")
+    ax.set_ylabel("root mean square of the maps")
     ax.set_ylim(0, None)
     _legend_above(ax)
     means = sizes.groupby("block")[["skip", "branch"]].mean()
@@ -254,7 +257,7 @@ def corruptions(table: pd.DataFrame, examples: Mapping[str, Tensor], records: Se
     (low, high), (least, most) = ends.corruption, (f"{e:%.0 value}" for e in ends.accuracy)
     return describe(
         fig,
-        caption=f"At the highest severity {networks[0]} has {least} under {low} and {most} under {high}"
+        caption=f"At the highest severity {networks[0]} is right on {least} ({low}) to {most} ({high})"
         f" ({table.accuracy.iloc[0].n:,} test images, 95% Wilson intervals; severity 0: undamaged;"
         " the image: one under the highest severity).",
         alt="Accuracy by severity under noise, blur, fog, lower contrast and pixelation, a panel each.",

@@ -17,7 +17,7 @@ from tpsnet_lib.plots.style import INK, PHONE, WIDTH, describe, draw_as_one_path
 
 Array = NDArray[np.float64]
 BEST = 0.2  # the share of the trials that is drawn in colour
-SHADES = 8  # steps of colour from the worst line in colour to the best
+SHADES = 8  # steps of colour from the worst line in colour to the best, short of a yellow that is pale on white
 GREY_LINE: Any = {"color": "#C9CED4", "linewidth": 0.7, "alpha": 0.7}
 FEW = 6  # a variable of at most so many values is drawn as choices
 
@@ -60,7 +60,7 @@ def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str], width: f
     draw_as_one_path(ax, heights[:first][~failing], **GREY_LINE)
     shades = np.round(SHADES * norm(scores[first:])) / SHADES
     for shade in np.unique(shades):
-        draw_as_one_path(ax, heights[first:][shades == shade], color=colours(shade), linewidth=1.3, alpha=0.9)
+        draw_as_one_path(ax, heights[first:][shades == shade], color=colours(0.9 * shade), linewidth=1.3, alpha=0.9)
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}  # readable over the lines
     for position, (_, ticks) in enumerate(scales):
         ax.axvline(position, color=INK, linewidth=0.8)

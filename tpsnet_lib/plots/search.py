@@ -133,18 +133,22 @@ def error_distributions(trials: Sequence[Trial], groups: Mapping[str, ArrayLike]
     rows = -(-len(groups) // 2)
     fig, axes = figure(rows, 2, height=2.5 * rows, sharex=True, sharey=True, squeeze=False)
     errors = 100 * (1 - trial_table(trials)["accuracy"].to_numpy())
+    lowest = []
     for ax, (variable, names) in zip(axes.flat, groups.items(), strict=False):
-        sizes = pd.Series(np.asarray(names)).value_counts(sort=False)
+        by_name = pd.Series(errors).groupby(np.asarray(names))
+        sizes, medians = by_name.size(), by_name.median().sort_values()
+        lowest.append(f"by {short_label(variable)}, {medians.index[0]} ({medians.iloc[0]:.0f}%)")
         labels = [f"{name} (n = {sizes[name]})" for name in np.asarray(names)]
-        palette = dict(zip(dict.fromkeys(sorted(labels)), PALETTE, strict=False))
+        palette = {f"{name} (n = {sizes[name]})": colour for name, colour in zip(medians.index, PALETTE, strict=False)}
         sns.ecdfplot(x=errors, hue=labels, hue_order=list(palette), palette=palette, ax=ax)
-        sns.move_legend(ax, "lower left", bbox_to_anchor=(0, 0.98), title=None, fontsize=8, ncols=2)
+        look: dict[str, Any] = {"fontsize": 8, "ncols": 2, "columnspacing": 1, "handlelength": 1.2}  # fits a phone
+        sns.move_legend(ax, "lower left", bbox_to_anchor=(0, 0.98), title=None, **look)
         ax.set(xlabel=f"validation error by {short_label(variable)} (%)", ylabel="share of trials")
     for ax in axes.flat[len(groups) :]:
         ax.axis("off")
     caption = (
-        "At the errors where a curve lies further left, its choice does better on average over the other variables;"
-        " where curves cross, neither is better throughout. Share of trials at each error."
+        f"Lowest median error: {'; '.join(lowest)}. Further left is better, on average over the other variables; where"
+        " curves cross, neither is better throughout."
     )
     alt = f"Error distribution functions of two groups of trials, by {', '.join(map(short_label, groups))}."
     return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
@@ -230,8 +234,8 @@ def importance_bars(trials: Sequence[Trial], ranked: Sequence[Importance]) -> Fi
         else "No variable stands clearly above random numbers"
     )
     caption = (
-        f"{first}. fANOVA importance, with 95% intervals over resamples of {len(trials)} trials. Grey: a column of"
-        " random numbers; a variable whose interval is not above the grey one's cannot be told from chance."
+        f"{first}. fANOVA importance, with 95% intervals over resamples of {len(trials)} trials. A variable whose"
+        " interval is not above that of the random numbers cannot be told from chance."
     )
     alt = "Bars of importance with intervals, the greatest on top, and a grey bar for random numbers."
     return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")

@@ -18,6 +18,7 @@ from matplotlib import path as paths
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.patches import PathPatch
 from numpy.typing import ArrayLike
 from PIL import Image
@@ -166,6 +167,8 @@ def _stack(fig: Figure, panels: Sequence[Any], stack: Stack) -> None:
     if stack.columns > 1 and any(names):
         fig.supylabel(names[-1], fontsize=mpl.rcParams["axes.labelsize"])
     fig.set_size_inches(PHONE, stack.height)
+    for legend in fig.legends[:]:
+        _move_above(fig, panels, legend)
 
 
 def _narrow_svg(fig: Figure, panels: Sequence[Any]) -> str:
@@ -174,12 +177,7 @@ def _narrow_svg(fig: Figure, panels: Sequence[Any]) -> str:
         axes.set_title(in_lines(axes.get_title(loc="left"), 38), loc="left")
         axes.set_xlabel(in_lines(axes.get_xlabel(), 34))
     for legend in [*fig.legends, *(legend for axes in panels if (legend := axes.get_legend()))]:
-        texts = [text.get_text() for text in legend.get_texts()]
-        columns = 2 if max(map(len, texts)) < 20 else 1
-        look: dict[str, Any] = {"loc": "outside upper left", "ncols": columns, "fontsize": 8}
-        fig.legend(legend.legend_handles, texts, title=legend.get_title().get_text() or None, **look)
-        fig.set_figheight(fig.get_figheight() + 0.18 * -(-len(texts) // columns))
-        legend.remove()
+        _move_above(fig, panels, legend)
     fig.canvas.draw()
     rows = panels[0].get_yscale() == "linear"  # the powers of a logarithmic axis are no names of rows
     names = [name.get_text() for name in panels[0].get_yticklabels()] if rows else []
@@ -194,6 +192,20 @@ def _narrow_svg(fig: Figure, panels: Sequence[Any]) -> str:
         fig.set_figheight(max(1.1 * fig.get_figheight(), 1.2 + row * len(names)))
     fig.set_figwidth(PHONE)
     return svg(fig)
+
+
+def _move_above(fig: Figure, panels: Sequence[Any], legend: Legend) -> None:
+    """Put a legend above the panels, in as many columns as fit the width of a phone."""
+    texts = [text.get_text() for text in legend.get_texts()]
+    drawn: dict[str, Any] = dict(zip(texts, legend.legend_handles, strict=True))
+    for axes in panels:
+        named = zip(*reversed(axes.get_legend_handles_labels()), strict=True)
+        drawn |= {label: handle for label, handle in named if label in drawn}  # with the markers of an interval
+    columns = 2 if max(map(len, texts)) < 20 else 1
+    look: dict[str, Any] = {"loc": "outside upper left", "ncols": columns, "fontsize": 8}
+    fig.legend(drawn.values(), drawn.keys(), title=legend.get_title().get_text() or None, **look)
+    fig.set_figheight(fig.get_figheight() + 0.18 * -(-len(texts) // columns))
+    legend.remove()
 
 
 def in_lines(text: str, letters: int) -> str:

@@ -69,7 +69,7 @@ def learning_curves(record: Record, n: int) -> Figure:
         seen = [stats.proportion(round(row["validation_accuracy"] * n), n) for row in rows]
         ends = [100 * each.low for each in seen], [100 * each.high for each in seen]
         left.fill_between([row["epoch"] for row in rows], *ends, color=BLUE, alpha=0.35, linewidth=0)
-        left.annotate(f"{seen[-1]:%.1 value}", (rows[-1]["epoch"], 100 * seen[-1].value), (0, -14), **_NEAR)
+        left.annotate(f"{seen[-1]:%.1 value}", (rows[-1]["epoch"], 100 * seen[-1].value), (0, 9), color=BLUE, **_NEAR)
     left.legend(title=None, loc="lower right")
     network = f"a network of {record.metrics['parameters']:,.0f} parameters, {record.config.train.epochs:g} epochs"
     caption = (
@@ -206,13 +206,13 @@ def dropout_while_scoring(right: Mapping[int, Mapping[str, ArrayLike]]) -> Figur
     axes.legend(title=None, fontsize=8, ncols=len(ways), loc="upper center")
     axes.grid(False, axis="x")
     n = len(next(iter(flags.values())))
-    usual = ways[0]
-    more = [100 * (shares[b, way].value - shares[b, usual].value) for b in right for way in ways[1:]]
-    apart = f"{min(more):+.1f} to {max(more):+.1f} points against {usual}".replace("-", "−")
+    usual, last = ways[0], ways[-1]
+    changes = {b: stats.mean(flags[b, last].astype(float) - flags[b, usual], of="images") for b in right}
+    apart = "; ".join(f"{change:points} with B = {b}" for b, change in changes.items())
     return describe(
         fig,
-        caption=f"Only the way of scoring differs, and the accuracy with it: {apart}. Lines are 95% intervals of"
-        f" {n:,} images; one network each, and a short run.",
+        caption=f"What {last} change in the score of the same networks, against {usual}: {apart}. Lines are 95%"
+        f" intervals of {n:,} images; one network each, and a short run.",
         alt=f"Bars of validation accuracy by blocks a layer, scored in {', '.join(ways)}.",
         provenance="trained in this notebook",
     )
@@ -224,10 +224,10 @@ def seeds(groups: Mapping[str, Sequence[float]], difference: float, records: Map
     rows = [(name, 100 * abs(a - b)) for name, values in groups.items() for a, b in combinations(values, 2)]
     frame = pandas.DataFrame(rows, columns=["recipe", "points"])
     fig, axes = figure(height=1.0 + 0.33 * len(groups))
-    axes.axvline(100 * difference, color=ORANGE)
-    look: dict[str, Any] = {"color": BLUE, "alpha": 0.75, "size": 7, "jitter": False, "clip_on": False}
-    seaborn.stripplot(frame, x="points", y="recipe", ax=axes, **look)
-    axes.set(xlabel="points between two runs of a recipe with other seeds", ylabel="", xlim=(0, None))
+    axes.axvline(100 * difference, color=ORANGE, label="Models 1 and 2 of the original")
+    seaborn.swarmplot(frame, x="points", y="recipe", color=BLUE, size=6, clip_on=False, ax=axes)
+    axes.set(xlabel="points between two runs of a recipe with other seeds", ylabel="", xlim=(-0.01, None))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=8)
     return describe(
         fig,
         caption=f"{apart} of {pairs} pairs of runs of one recipe with other seeds lie as far apart as Models 1 and 2 of"

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
-from tpsnet_lib.analysis.architecture import largest_run
+from tpsnet_lib.analysis.architecture import largest_run, steps
 from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, leading, role
 from tpsnet_lib.analysis.training import (
     AblationRow,
@@ -52,8 +52,8 @@ def answer(
     settle which were chosen after data had been seen."""
     shown, details = sentences(recipes), []
     if recipes:
-        details = [f"{_described(recipes)} A run of {'; one of '.join(map(_time, leading(recipes)))}."]
-        details += _design_choices(rows, store, late, leading(recipes)[0].name)
+        details = [f"{_described(recipes)} A run takes: {'; '.join(map(_time, leading(recipes)))}."]
+        details += _design_choices(rows, store, late, leading(recipes)[0])
     items = [f"<li>{sentence} </li>" for sentence in shown] + [f'<li class="details">{each} </li>' for each in details]
     return f'<ul class="sentences">{"".join(items)}</ul>'
 
@@ -79,12 +79,12 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
         f" ({other.over_images():%.1 interval}), against TPSNet {_difference(other, original, recipes)}."
         for other in others
     ]
-    theirs = [row for row in cost.published() if row["parameters"] < PARAMETER_BUDGET]
+    theirs = [row for row in cost.published() if row["parameters"] < PARAMETER_BUDGET and row["model"] != "TPSNet"]
     above = [row for row in theirs if row["accuracy"] > best.accuracy().value]
     unread = sum(row["checked"] == "no" for row in above)
     networks = f'<a href="#{PUBLISHED}">published networks</a>'
     answers.append(
-        f"Of {len(theirs)} {networks} of this size, {len(above)} report more than"
+        f"Of {len(theirs)} other {networks} of this size, {len(above)} report more than"
         f" <em>{escape(best.name)}</em>{f' ({unread} not read at source)' if unread else ''}."
     )
     return answers
@@ -129,11 +129,11 @@ def _described(recipes: Sequence[Final]) -> str:
 
 
 def _time(final: Final) -> str:
-    """The time of one run on its hardware, and whether it is of one run or the mean of several side by side."""
-    time = f"<em>{escape(final.name)}</em> takes {_linked(final, duration(60 * final.minutes))}"
+    """The time of one run on its hardware, and whether it is of one run or the mean of several, so many at a time."""
+    time = _linked(final, duration(60 * final.minutes))
     hardware = re.sub(r"\(R\)| Processor", "", final.timed[0].hardware)
-    runs = f"mean of {len(final.timed)}, {final.at_once} side by side" if len(final.timed) > 1 else "one run"
-    return f"{time} on {hardware} ({f'{runs}, alone' if final.alone else runs})"
+    runs = f"mean of {len(final.timed)}, {final.at_once} at a time" if len(final.timed) > 1 else "one run"
+    return f"<em>{escape(final.name)}</em> {time} on {hardware} ({f'{runs}, alone' if final.alone else runs})"
 
 
 def _why_not_settled(final: Final, original: Mapping[str, Any], recipes: Sequence[Final]) -> str:
@@ -148,7 +148,7 @@ RECIPE_IN_WORDS = "nb04-cell-id=recipe"  # its table of what each ingredient is
 
 
 def _design_choices(
-    rows: Sequence[judge.Row], store: Store | None, late: Sequence[judge.Row] = (), best: str = ""
+    rows: Sequence[judge.Row], store: Store | None, late: Sequence[judge.Row], best: Final
 ) -> list[str]:
     """Which of the original's design claims hold and which do not, and what the ablation shows; empty without
     records. `best`: the leading recipe, of which no variant was trained."""
@@ -156,8 +156,8 @@ def _design_choices(
     if not measured:
         return []
     settled = [row for row in measured if row.verdict in SETTLED]
-    records = [record for row in measured for record in row.records]
-    largest = max(record.metrics["parameters"] for record in records)
+    largest, longest = map(max, zip(*(row.largest_run for row in measured), strict=True))
+    name = f"<em>{escape(best.name)}</em>"
     lists = [
         f"<b>{words}</b> {_by_length(these, late)}."
         for verdict, words in SETTLED.items()
@@ -167,9 +167,10 @@ def _design_choices(
     marked = f", {len(late)} of them (†) only by {rules}" if late else ""
     answers = [
         "<b>Which design choices make it so?</b>"
-        + f" Of <em>{escape(best)}</em> that is not known: no variant of it was trained." * bool(best)
-        + f' Of {len(measured)} tests of <a href="#claims">the original\'s claims</a>, in networks of at most'
-        f" {largest:,} parameters, {len(settled)} are settled{marked} (in brackets: points).",
+        f" Of {name} that is not known: no variant of it was trained."
+        f' Of {len(measured)} tests of <a href="#claims">the original\'s claims</a>, in networks of at most'
+        f" {largest:,} parameters and {longest:,} steps ({name}: {steps(best.run):,}), {len(settled)} are"
+        f" settled{marked} (in brackets: the difference, in points).",
         *lists,
     ]
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
@@ -178,17 +179,17 @@ def _design_choices(
 
 SETTLED = {  # what is settled, in the words of the first screen
     stats.HOLDS: "Hold",
-    stats.DOES_NOT_HOLD: "Do not hold",
+    stats.DOES_NOT_HOLD: "Do not hold (no gain that matters, or the reverse)",
     stats.NO_DIFFERENCE: "Show no difference that matters",
 }
 
 
 def _by_length(rows: Sequence[judge.Row], late: Sequence[judge.Row]) -> str:
     """Tests in short by the steps of their runs, the longest first."""
-    by_steps: dict[int, list[str]] = {}
+    by_length: dict[int, list[str]] = {}
     for row in sorted(rows, key=lambda row: -row.largest_run[1]):
-        by_steps.setdefault(row.largest_run[1], []).append(_in_short(row, late))
-    return "; ".join(f"<b>in {steps:,} steps</b>: {', '.join(tests)}" for steps, tests in by_steps.items())
+        by_length.setdefault(row.largest_run[1], []).append(_in_short(row, late))
+    return "; ".join(f"<b>in {length:,} steps</b>: {', '.join(tests)}" for length, tests in by_length.items())
 
 
 def _in_short(row: judge.Row, late: Sequence[judge.Row]) -> str:
@@ -210,11 +211,11 @@ def _ingredients(changes: Sequence[AblationRow]) -> str:
     gains = [f"{escape(row.label)} gains {-100 * row.brings.value:.1f}" for row in changes if row.harms]
     if not parts and not gains:
         return ""
-    _, steps = largest_run([row.group for row in changes])
+    _, longest = largest_run([row.group for row in changes])
     explained = f'<a href="#{RECIPE_IN_WORDS}">these ingredients</a>'
     said = f"{explained} bring points: {', '.join(parts)}" if parts else "nothing brings points"
     return (
-        f'In <a href="#{INGREDIENTS}">a narrower <em>two_cores</em></a>, in runs of {steps:,} steps, {said}'
+        f'In <a href="#{INGREDIENTS}">a narrower <em>two_cores</em></a>, in {longest:,} steps, {said}'
         f"{'; '.join(['', *gains])}."
     )
 
@@ -259,7 +260,7 @@ def _explained(verdict: str) -> str:
     return f'<a href="#intervals"><em>{verdict}</em></a>'  # where the limitations say how it is made
 
 
-ACROSS = 5.9  # inches, of the figure beside the sentences
+ACROSS = 4.95  # inches, of the figure beside the sentences
 
 
 def frontier(recipes: Sequence[Final]) -> Figure:
@@ -281,7 +282,7 @@ def answer_table(recipes: Sequence[Final]) -> str:
             "n": _runs_of(row),
             "epochs": f"{row['epochs']:g}" if row.get("epochs") else None,
         }
-        for row in rows[:6]
+        for row in sorted(rows[:6], key=lambda row: -row["accuracy"])
     ]
     return elements.table(
         table, list(table[0]), "Ours, the original, and the three best published figures that were checked."

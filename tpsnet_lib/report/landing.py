@@ -157,14 +157,18 @@ def _linked(text: str) -> str | Markup:
 def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     """A line a test, its verdict first; the original's words, grounds and records are folded."""
     smallest = f"{100 * stats.SMALLEST_EFFECT:.0f} point, unless the test names another"
+    waiting = ", ".join(dict.fromkeys(f"({row.claim}) {row.short}" for row in rows if not row.n))
     about = (
-        f"{judge.describe_table(rows)} The smallest effect that matters is {smallest}."
-        " An interval is of its test alone; p and verdict are of all together."
+        f"{judge.describe_table(rows)}{f' No runs yet: {waiting}.' if waiting else ''} The smallest effect that"
+        f" matters is {smallest}. Intervals are not adjusted for the number of tests; p and verdict are."
     )
     rule = (
         "Each difference is asked three questions, and each answer needs a p of its own of at most"
-        f" {stats.ALPHA:g} after adjustment. Above 0? The test *holds*. Below the smallest effect? It *does not hold*."
-        " Smaller than the effect on both sides of 0? Then it *shows no difference that matters*. A claim that a"
+        f" {stats.ALPHA:g} after adjustment. Above 0? The test *holds*. Below the smallest effect? It *does not hold*:"
+        " there is no gain that matters, and where its interval lies below 0 the reverse is seen."
+        " Smaller than the effect on both sides of 0? Then it *shows no difference that matters*; where only the second"
+        " question is answered after adjustment, the test *does not hold*, though its interval may lie within a point"
+        " of 0. A claim that a"
         " difference is small holds below the effect, and does not hold above it. Judged is the largest set of runs"
         " that is complete; the full tests show the others."
     )
@@ -180,8 +184,8 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
         if row.n
     ]
     caption = (
-        "What the tests of claims (a) to (j) say, of networks and runs of at most this size. p belongs to the verdict;"
-        " where nothing is settled, to the nearest one, in brackets."
+        "What the tests of the original's claims say, of networks and runs of at most this size. 0.37 (holds): the p of"
+        " the verdict that came nearest."
     )
     caption += " †: settled only by rules that were chosen after the first data." * bool(late)
     table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p", "parameters; steps"], caption)

@@ -204,8 +204,8 @@ def _of_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Ro
     late = len(only_by_new_rules(rows, earlier))
     each = "".join(f"<p>{_of_rule(sentence, rows, then)}</p>" for sentence, then in earlier.items())
     return (
-        f"{len(earlier)} rules were chosen after data had been seen: only they settle the {late} tests that †"
-        " marks in the table of claims."
+        f"{late} verdicts († in the table of claims) stand only by {len(earlier)} rules that were chosen after data had"
+        " been seen."
         f'<details class="folded"><summary>The rules, and those before them</summary>{each}</details>'
     )
 

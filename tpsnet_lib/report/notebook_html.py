@@ -6,7 +6,7 @@ import base64
 import io
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -28,6 +28,7 @@ from tpsnet_lib.report.tidy_html import (
     leave_out_asides,
     link_records,
     number_figures,
+    refer_to_shown,
     tidy,
 )
 
@@ -55,19 +56,20 @@ class Chapter:
     headings: list[tuple[str, str]]
 
 
-def chapter(path: Path, problems: list[str], notice: bool = True) -> Chapter:
+def chapter(path: Path, problems: list[str], shown: Mapping[str, int] | None = None, notice: bool = True) -> Chapter:
     """One executed notebook through nbconvert, its headings one level down and its ids its own.
 
+    `shown`: the numbers of the figures that stand before the chapters, by their captions; a chapter refers to these.
     `notice`: whether it shows the line on the copy of CIFAR-10, which a page says once. Raises `TpsnetError` that names
     a file that is no notebook, or that cannot be shown."""
     notebook = read_notebook(path)
     try:
-        return _chapter(path, notebook, problems, notice)
+        return _chapter(path, notebook, problems, shown or {}, notice)
     except Exception as error:  # Pillow, nbconvert and jinja raise dozens of types
         raise TpsnetError(f"{path} cannot be shown ({brief(error)}): execute it again") from error
 
 
-def _chapter(path: Path, notebook: Any, problems: list[str], notice: bool) -> Chapter:
+def _chapter(path: Path, notebook: Any, problems: list[str], shown: Mapping[str, int], notice: bool) -> Chapter:
     number, _, name = path.stem.partition("_")
     prefix = f"nb{number}" if number.isdigit() else f"nb-{_slug(path.stem)}"
     _prepare(notebook)
@@ -83,6 +85,7 @@ def _chapter(path: Path, notebook: Any, problems: list[str], notice: bool) -> Ch
     fold_long_tables(soup)
     link_records(soup)
     tidy(soup, path.name, problems)
+    refer_to_shown(soup, shown)
     number_figures(soup, f"{int(number)}." if number.isdigit() else "")
     title, headings = _headings(soup, prefix)
     return Chapter(

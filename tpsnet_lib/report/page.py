@@ -46,14 +46,14 @@ def render(
 
     Raises `TpsnetError` that lists every image without alternative text and every formula that cannot be read."""
     problems: list[str] = []
-    chapters = [chapter(path, problems, notice=place == 0) for place, path in enumerate(notebooks)]
     around = [*sections, *closing]
     landing: list[BeautifulSoup] = []
     for section in around:
         soup = BeautifulSoup(clean(section.html), "html.parser")
         tidy(soup, f"section {section.id}", problems)
         landing.append(soup)
-    _number_across(landing)
+    figures = _number_across(landing)
+    chapters = [chapter(path, problems, figures, notice=place == 0) for place, path in enumerate(notebooks)]
     shown = [replace(s, html=Markup(soup)) for s, soup in zip(around, landing, strict=True)]
     if problems:
         raise TpsnetError(f"the page has {len(problems)} fault(s): {'; '.join(problems)}")
@@ -111,15 +111,21 @@ def faults(html: str) -> list[str]:
     return problems
 
 
-def _number_across(parts: Sequence[BeautifulSoup]) -> None:
-    """Number the figures and tables of several parts in one row; a folded table, which is not printed, has none."""
+def _number_across(parts: Sequence[BeautifulSoup]) -> dict[str, int]:
+    """Number the figures and tables of several parts in one row; a folded table, which is not printed, has none.
+
+    Returns the numbers of the figures by their captions."""
     whole = BeautifulSoup("", "html.parser")
-    counts = {"figcaption": 0, "caption": 0}
+    counts, figures = {"figcaption": 0, "caption": 0}, {}
     for caption in itertools.chain.from_iterable(part.select(NUMBERED) for part in parts):
         counts[caption.name] += 1
+        if caption.name == "figcaption" and caption.parent is not None:
+            figures[str(caption.contents[0])] = counts[caption.name]
+            caption.parent["id"] = f"figure-{counts[caption.name]}"
         label = whole.new_tag("b", attrs={"class": "label"})
         label.string = f"{'Figure' if caption.name == 'figcaption' else 'Table'} {counts[caption.name]}. "
         caption.insert(0, label)
+    return figures
 
 
 def _without_dangling_links(html: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from html import escape
 
 from bs4 import BeautifulSoup, Tag
@@ -17,7 +18,8 @@ ASIDE = re.compile(
     r"|\d+\. The design game"
 )  # said to a student
 LONG = 6  # rows of a chapter's table, above which it folds
-WIDE = 5  # columns, from which on a table is too wide for a phone
+WIDE = 5  # columns, from which on a table is too wide for a phone; or three, if a cell holds `A_SENTENCE` of letters
+A_SENTENCE = 60
 RECORD = re.compile(r"\b[0-9a-f]{12}\b")
 NUMBER = re.compile(r"[-+−±]?\s*[\d.,]+(e[-+]?\d+)?\s*(%|s|ms|M)?|nan|–|", re.IGNORECASE)
 
@@ -116,6 +118,17 @@ def _local_link(link: Tag) -> None:
         link.unwrap()
 
 
+def refer_to_shown(soup: BeautifulSoup, shown: Mapping[str, int]) -> None:
+    """In place: a figure that stands before the chapters, by its caption, gives way to a link to its number there."""
+    for caption in soup.select("figure > figcaption"):
+        number = shown.get(str(caption.contents[0]))
+        if number is not None and caption.parent is not None:
+            link = soup.new_tag("a", attrs={"href": f"#figure-{number}"}, string=f"Figure {number}")
+            paragraph = soup.new_tag("p")
+            paragraph.extend([link, " belongs here."])
+            caption.parent.replace_with(paragraph)
+
+
 def number_figures(soup: BeautifulSoup, prefix: str) -> None:
     """Give every figure with a caption its number, such as `Figure 2.3.`, and every table with one `Table 2.1.`."""
     for kind, selector in (("Figure", "figure > figcaption"), ("Table", "table > caption:not(details *)")):
@@ -140,12 +153,17 @@ def _tidy_table(soup: BeautifulSoup, table: Tag) -> None:
         head["scope"] = "col" if head.find_parent("thead") else "row"
     for corner in [head for head in table("th") if not head.get_text(strip=True)]:
         corner.name, corner.attrs = "td", {}  # a head without a text says nothing
-    if heads and len(heads[-1]) >= WIDE:  # a card a row on a phone, each cell behind the name of its column
+    longest = max((len(cell.get_text()) for row in body for cell in row), default=0)
+    if heads and len(heads[-1]) >= (
+        3 if longest > A_SENTENCE else WIDE
+    ):  # a card a row on a phone, each cell behind the name of its column
         table["class"] = "cards"
         names = [head.get_text(" ", strip=True) for head in table("tr")[0].find_all(["td", "th"])]
         for row in body:
             for cell, name in zip(row, names, strict=False):
                 cell["data-label"] = name
+                if cell.get_text(strip=True) == "–":
+                    cell["class"] = " ".join([*(cell.get("class") or ()), "empty"])
     for cell in table(["td", "th"], string=re.compile(r"\w_\w")):  # a long name may go on in the next line
         parts = str(cell.string).split("_")
         cell.clear()
