@@ -53,8 +53,9 @@ def _openings(store: Store, names: Mapping[str, str]) -> str:
     count = sum(line["record"] in openings.before_the_rule() for line in logged)
     about = (
         "<p>A run is declared final in a commit before it trains, and the test set opens for it once."
-        f" {count} of the {len(logged)} openings in the committed log are older than this rule: <em>two_cores</em> (then"
-        " called <em>laptop</em>, as <em>card_wide</em> was called <em>best</em>) took the place of <em>two_cores_narrow</em>"
+        f" {count} of the {len(logged)} openings in the committed log are older than this rule: <em>two_cores</em>"
+        " (then called <em>laptop</em>, as <em>card_wide</em> was called <em>best</em>) took the place of"
+        " <em>two_cores_narrow</em>"
         " after that had been opened, and, by the log,"
         f" {before_the_rule()}. The table lists the openings of the records that this page stands on."
         " Chapter 4 opens the test set for a network that it trains while the page is made; the log of that opening"
