@@ -332,7 +332,7 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         (tasks.function(refused), lambda: 1, "checked: there is no such variable."),
         (tasks.function(doubled, torch.ones(3)), lambda values: values[7], "raises IndexError"),
         (tasks.function(doubled, torch.ones(3)), lambda: 1, "raises TypeError"),
-        (tasks.function(doubled, torch.ones(3)), lambda values: (values > 0).mean(), "NotImplementedError (mean"),
+        (tasks.function(doubled, torch.ones(3)), lambda values: (values > 0).mean(), "NotImplementedError (`mean"),
     ],
 )
 def test_a_wrong_answer_is_told_what_is_wrong(check: tasks.Check, answer: Any, part: str, lines: list[str]) -> None:

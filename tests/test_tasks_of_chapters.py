@@ -198,7 +198,7 @@ def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(monkeypatc
     step.check(without("optimizer.step()"))
     assert "The second loss is wrong: the weights were not moved" in said.pop()
     step.check(without("logits = network(inputs)", "logits = network(inputs).softmax(1)"))
-    assert "The first loss is wrong: the loss takes logits" in said.pop()
+    assert "The first loss is wrong: it is the mean cross-entropy of the logits, without a softmax" in said.pop()
     for wrong in ("return loss", "pass"):  # a tensor with a gradient, and a forgotten return
         step.check(without("return loss.item()", wrong))
         assert "**Not yet.** It returns no number: end with return loss.item()." in said.pop()
@@ -206,9 +206,69 @@ def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(monkeypatc
     assert said.pop().startswith(tasks.NOT_ANSWERED)
     asked["cosine schedule"].check(lambda share: (1 + math.cos(math.pi * share)) / 2)
     assert "use torch.cos" in said.pop()
-    for answer, line in ((13, "13 is too small"), (14, "Right"), (15, "Right"), (17, "17 is too large")):
+    step.check(without("loss = F.cross_entropy(logits, labels)", "loss = F.cross_entropy(labels, logits)"))
+    assert "F.cross_entropy takes the logits first, then the labels." in said.pop()
+    for answer, line in ((22, "22 is too small"), (30.6, "Give a whole"), (31, "Right"), (33, "33 is too large")):
         asked["seeds"].check(answer)
         assert line in said.pop()
+
+
+BLOCK = """
+def __init__(self, inputs, outputs, stride=1, skip=True):
+    nn.Module.__init__(self)
+    self.conv1, self.norm1 = conv(inputs, outputs, 3, stride), nn.BatchNorm2d(outputs)
+    self.conv2, self.norm2 = conv(outputs, outputs, 3), nn.BatchNorm2d(outputs)
+    self.skip, self.projection = skip, nn.Identity()
+    if skip and (stride > 1 or inputs != outputs):
+        self.projection = nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+def forward(self, x):
+    out = F.relu(self.norm1(self.conv1(x)))
+    out = self.norm2(self.conv2(out))
+    return F.relu(self.projection(x) + out if self.skip else out)
+"""
+LAST = "return F.relu(self.projection(x) + out if self.skip else out)"
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "told"),
+    [
+        ("x", "x", "Right"),
+        ("out = self.norm2(self.conv2(out))", "out = self.conv2(out)", "Begin with"),
+        ("out = self.norm2(self.conv2(out))", "out = self.norm1(self.conv2(out))", "Begin with"),
+        ("F.relu(self.norm1(self.conv1(x)))", "self.norm1(F.relu(self.conv1(x)))", "Begin with"),
+        (LAST, "return F.relu(out)", "self.projection"),
+        ("self.projection(x) + out", "x + out", "self.projection"),
+        (LAST, "return F.relu(self.projection(x) + out)", "self.projection"),
+        (LAST, "return self.projection(x) + out if self.skip else out", "End with `F.relu`"),
+        ("self.norm2(self", "norm2(self", "`norm2` is not defined: write `self.norm2`."),
+    ],
+)
+def test_a_wrong_block_of_chapter_02_is_told_what_is_wrong_with_it(
+    line: str, instead: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(tasks, "finding", said.append)
+    room, asked = tasks_of("02")
+    monkeypatch.setattr(tasks, "notebook_names", lambda: room)
+    assert line in BLOCK
+    exec(BLOCK.replace(line, instead), room)
+    methods = {name: room[name] for name in ("__init__", "forward")}
+    asked["block"].check(type("ResidualBlock", (torch.nn.Module,), methods))
+    assert told in said.pop().partition("Until it is right")[0]
+
+
+def test_an_ensemble_of_chapter_05_averages_the_networks_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(tasks, "finding", said.append)
+    _, asked = tasks_of("05")
+    for wrong in (
+        lambda logits: torch.stack(logits).softmax(-1).mean(1),
+        lambda logits: (logits[0].softmax(1) + logits[1].softmax(1)) / 2,
+    ):
+        asked["ensemble"].check(wrong)
+        assert said.pop().startswith("**Not yet.**")
+    asked["risk at a coverage"].check(lambda confidence, correct, coverage: 1 / 3)
+    assert said.pop().startswith("**Not yet.**")
 
 
 def test_bytes_given_to_cdist_in_chapter_01_are_told_to_become_floats(monkeypatch: pytest.MonkeyPatch) -> None:

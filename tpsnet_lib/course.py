@@ -11,8 +11,6 @@
 
 `tasks` says where a task, its blank and its worked solution stand."""
 
-import difflib
-import math
 import os
 import sys
 import tempfile
@@ -23,7 +21,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from tpsnet_lib.analysis.cost import fresh_store
@@ -34,7 +31,18 @@ from tpsnet_lib.plots import style
 from tpsnet_lib.plots.style import finding
 from tpsnet_lib.profiles import check_parameters
 from tpsnet_lib.runs.records import Store, default_store, local_folder
-from tpsnet_lib.tasks import Slip, function, hide_solutions, module, names, notebook_names, number, ranges, task
+from tpsnet_lib.tasks import (
+    Slip,
+    function,
+    hide_solutions,
+    module,
+    names,
+    notebook_names,
+    number,
+    ranges,
+    task,
+    way_out_of,
+)
 
 __all__ = [
     "Lab",
@@ -144,13 +152,7 @@ def explain_name(shell: Any, kind: type[NameError], error: NameError, trace: Any
     """Say, below the traceback, what a name that is not defined may stand for; for `set_custom_exc` of IPython."""
     shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
     name = error.name or ""
-    near = difflib.get_close_matches(name, shell.user_ns, 1, cutoff=0.75)
-    way_out = f"did you mean `{near[0]}`?" if near else "a text stands in quotes."
-    if hasattr(math, name) or (hasattr(np, name) and not near):  # log, sqrt, exp, pi; and mean, where
-        home = "np" if hasattr(np, name) else "math"
-        module_name = {"np": "numpy as np", "math": "math"}[home]
-        way_out = f"write `{home}.{name}`{'' if home in shell.user_ns else f', after `import {module_name}`'}."
-    finding(f"`{name}` is not defined: {way_out}")
+    finding(f"`{name}` is not defined: {way_out_of(name, shell.user_ns)}")
 
 
 # Predictions ----------------------------------------------------------------------------------------------------------
@@ -203,7 +205,7 @@ def predict(
     elif low is not None and high is not None:
         whole = isinstance(low, int) and isinstance(high, int)
         slider = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
-        step = 1 if whole else (high - low) / 200
+        step = 1 if whole else (high - low) / 100
         middle, wide = (low + high) // 2 if whole else (low + high) / 2, ipywidgets.Layout(width="32em")
         knob = slider(value=middle, min=low, max=high, step=step, layout=wide)
     else:

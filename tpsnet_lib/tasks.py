@@ -12,6 +12,7 @@ solution, and one that is code stands in unseen, because the cells below call it
 itself: there the cells below go on with the `solution` that the task was given, if any."""
 
 import ast
+import copy
 import difflib
 import linecache
 import math
@@ -50,12 +51,14 @@ class Task:
     one), hints of which each new wrong answer gets another, and a solution that stands in for the answer where no
     worked one is found. `passed`: whether the student's own answer was right.
 
-    Hints are given in their order; if each comes with a part of what is wrong, those first that fit (empty: always)."""
+    Hints are given in their order; if each comes with a part of what is wrong, or several between `|`, those first that
+    fit (empty: always). `faults` has, by a part of what is wrong, the likely fault, which is said in its place."""
 
     name: str
     wrong: Check
     hints: Sequence[str] | Mapping[str, str] = ()
     solution: Any = None
+    faults: Mapping[str, str] = field(default_factory=dict)
     shown: list[str] = field(default_factory=list, init=False)  # hints, and an empty text once there is none left
     passed: bool = field(default=False, init=False)
     last_wrong: Any = field(default=None, init=False, repr=False)
@@ -92,7 +95,7 @@ class Task:
         hints = self.hints if isinstance(self.hints, Mapping) else dict.fromkeys(self.hints, "")
         if (content := _content(answer)) != self.last_wrong:
             left = [hint for hint in hints if hint not in self.shown]
-            fitting = [hint for hint in left if hints[hint] in problem]
+            fitting = [hint for hint in left if any(part in problem for part in hints[hint].split("|"))]
             self.shown.append([*fitting, *left, ""][0])
         self.last_wrong = content
         if self.shown[-1]:
@@ -105,9 +108,10 @@ class Task:
     def _problem(self, answer: Any) -> str:
         try:
             with warnings.catch_warnings(action="ignore"):
-                return self.wrong(answer)
+                problem = self.wrong(answer)
         except Exception as error:  # whatever a student's answer raises is a sentence, not a traceback
-            return _raised(error)
+            problem = _raised(error)
+        return next((fault for part, fault in self.faults.items() if part in problem), problem)
 
 
 task = Task  # as a notebook writes it
@@ -152,9 +156,11 @@ def _last_value(code: str, path: str) -> Any:
     return names[last.targets[0].id if isinstance(last, ast.Assign) else last.name]  # type: ignore[attr-defined]
 
 
-def number(right: float | Callable[[], float], within: float = 0.01, example: str = "0.5") -> Check:
-    """Answers that are a number within a fraction of the right one (0: a whole number), which may be a function of no
-    arguments."""
+def number(
+    right: float | Callable[[], float], within: float = 0.01, example: str = "0.5", whole: bool = False
+) -> Check:
+    """Answers that are a number within a fraction of the right one (0: a whole number, as with `whole`), which may be a
+    function of no arguments."""
 
     def wrong(answer: Any) -> str:
         one_tensor = isinstance(answer, torch.Tensor) and answer.numel() == 1
@@ -165,7 +171,7 @@ def number(right: float | Callable[[], float], within: float = 0.01, example: st
         value, target = float(answer), float(right() if callable(right) else right)
         if not math.isfinite(value):
             return Slip(f"Give a finite number, such as {example}.")
-        if within == 0 and not value.is_integer():
+        if (whole or within == 0) and not value.is_integer():
             return Slip(f"Give a whole number, such as {example}.")
         if abs(value - target) <= within * abs(target):
             return ""
@@ -255,6 +261,7 @@ def module(inputs: Tensor, cases: Mapping[str, tuple[Sequence[Any], nn.Module]])
 
     `cases`: what is asked -> the arguments that the answer gets, and the right module for them, in evaluation mode;
     the answer's module gets its weights, and both get `inputs` [B, ...]."""
+    cases = {case: (arguments, _with_unlike_norms(right)) for case, (arguments, right) in cases.items()}
 
     def problem(answer: Any, arguments: Sequence[Any], right: nn.Module) -> str:
         made: list[Any] = []
@@ -282,6 +289,19 @@ def module(inputs: Tensor, cases: Mapping[str, tuple[Sequence[Any], nn.Module]])
     return wrong
 
 
+def _with_unlike_norms(right: nn.Module) -> nn.Module:
+    """A copy whose batch norms have weights and statistics of their own each: fresh ones hardly change their input, so
+    that one that is left out, used twice or misplaced would not be seen."""
+    draw, changed = torch.Generator().manual_seed(0), copy.deepcopy(right)
+    for norm in (part for part in changed.modules() if isinstance(part, nn.BatchNorm2d)):
+        for name, value in norm.state_dict().items():
+            if name in ("weight", "running_var"):
+                value.uniform_(0.5, 2, generator=draw)
+            elif value.dim():
+                value.normal_(generator=draw)
+    return changed
+
+
 def _other_parts(part: Any, right: nn.Module) -> str:
     """How the parts of a module differ from those of the right one, in one sentence; empty: they do not."""
     if not isinstance(part, nn.Module):
@@ -303,9 +323,31 @@ def _raised(error: Exception) -> str:
     message = re.sub(r"\s+", " ", str(error)).strip() or "no message"
     message = message if len(message) <= 160 else f"{message[:157]}..."
     ours = message if message.endswith("?") else f"{message}."
-    theirs = f"Your answer raises {type(error).__name__} ({message})."
+    theirs = f"Your answer raises {type(error).__name__} (`{message.replace('`', chr(39))}`)."
+    if isinstance(error, NameError) and error.name:
+        theirs = f"`{error.name}` is not defined: {_missing_self(error) or way_out_of(error.name, notebook_names())}"
     sentence = f"This answer cannot be checked: {ours}" if isinstance(error, TpsnetError) else theirs
     return Slip(sentence) if isinstance(error, NameError | AttributeError | TpsnetError) else sentence
+
+
+def way_out_of(name: str, known: Mapping[str, Any]) -> str:
+    """What a name that is not defined may stand for, in one sentence; `known`: the names that are."""
+    near = difflib.get_close_matches(name, known, 1, cutoff=0.75)
+    if hasattr(math, name) or (hasattr(np, name) and not near):  # log, sqrt, exp, pi; and mean, where
+        home, module_name = ("np", "numpy as np") if hasattr(np, name) else ("math", "math")
+        return f"write `{home}.{name}`{'' if home in known else f', after `import {module_name}`'}."
+    if name in ("math", "numpy", "scipy"):
+        return f"write `import {name}` before it."
+    return f"did you mean `{near[0]}`?" if near else "a text stands in quotes."
+
+
+def _missing_self(error: NameError) -> str:
+    """What to write where a method names a part of its object without `self.`; empty if it does not."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    part_of = trace.tb_frame.f_locals.get("self") if trace is not None else None
+    return f"write `self.{error.name}`." if error.name and hasattr(part_of, error.name) else ""
 
 
 def _difference(value: Any, target: Any) -> str:

@@ -27,4 +27,4 @@ def cosine(share):
 
 # %% seeds
 
-my_seeds = 15
+my_seeds = 31

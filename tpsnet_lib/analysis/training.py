@@ -29,7 +29,8 @@ def start(config: RunConfig) -> tuple[ResNet, torch.optim.Optimizer]:
 STEP_FAULTS = {  # of three training steps on one batch: the error, or the loss that differs -> the likely fault
     "'Long'": "F.cross_entropy takes the logits first, then the labels.",
     "-1 instead": "It returns no number: end with return loss.item().",
-    "Value 1": "The first loss is wrong: the loss takes logits, without a softmax before it.",
+    "Value 1": "The first loss is wrong: it is the mean cross-entropy of the logits, without a softmax before it, taken"
+    " in training mode and before the update.",
     "Value 2": "The second loss is wrong: the weights were not moved as the first gradients say.",
     "Value 3": "The third loss is wrong: gradients of the step before were not cleared.",
 }

@@ -74,13 +74,13 @@ def channel_histograms(counts: Tensor, stamp: str) -> Figure:
         title = f"mean {mean:.4f} ({constant:.4f})\ndeviation {deviation:.4f} ({used:.4f})"
         ax.set_title(title, fontsize=8.5, fontweight="normal")
         ax.set(xlabel=f"{name}, pixel value", ylabel="pixels (%)")
-    agree = "are" if np.abs(means - MEAN).max() < 0.001 else "are not"
-    differ = "are" if np.abs(deviations - STD).max() < 0.001 else "are not"
+    agree, alike = (np.abs(a - b).max() < 0.001 for a, b in ((means, MEAN), (deviations, STD)))
+    are, other = "are" if agree else "are not", "unlike" if agree != alike else "as are" if agree else "nor are"
     return describe(
         fig,
-        caption=f"The means {agree} the constants that everybody copies (in brackets), the deviations of all pixels"
-        f" {differ}. Solid line: the measured mean, dotted: the constant; a peak at 255 gathers all that is white"
-        " or was too bright for the camera.",
+        caption=f"The means {are} the constants that everybody copies (in brackets), {other} the deviations of all"
+        " pixels. Solid line: the measured mean, dotted: the constant; a peak at 255 gathers all that is white or was"
+        " too bright for the camera.",
         alt="Three histograms of pixel values, one a channel, each with a line for the mean and one for the constant.",
         provenance=_source(stamp, int(counts[0].sum()) // 1024),
     )
