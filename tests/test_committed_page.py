@@ -279,10 +279,12 @@ def test_a_figure_with_other_words_is_seen_and_so_is_one_that_is_missing() -> No
     faults, kinds = compare(HTML, HTML)
     assert not faults
     assert len(kinds["alike"]) >= 25
-    planted = re.sub(r"%3E(9[5-9])%3C/text", "%3E93%3C/text", HTML, count=1)  # a tick of the first figure
-    assert planted != HTML
-    assert compare(HTML, planted)[0][0].startswith("Figure 1. stands on the same records and has other words")
-    assert compare(HTML, HTML.replace('<figcaption><b class="label">Figure 2. ', "<figcaption><b>", 1))[0]
+    few = "</figure>".join(HTML.split("</figure>")[:4])  # its first figures suffice to plant a fault in
+    assert not compare(few, few)[0]
+    planted = re.sub(r"%3E(9[5-9])%3C/text", "%3E93%3C/text", few, count=1)  # a tick of the first figure
+    assert planted != few
+    assert compare(few, planted)[0][0].startswith("Figure 1. stands on the same records and has other words")
+    assert compare(few, few.replace('<figcaption><b class="label">Figure 2. ', "<figcaption><b>", 1))[0]
 
 
 ON_THE_PAGE = ("accuracy", "winner", "design_variables", "best_of_n", "ablation", "learning_curve")

@@ -59,7 +59,7 @@ def test_ray_and_the_local_pool_go_on_where_the_other_stopped_and_measure_the_sa
     alone(experiment, undisturbed)
     broken: list[object] = []
     for name in ("on_trial_recover", "on_trial_error"):
-        monkeypatch.setattr(ray_backend._Counter, name, lambda *_, **given: broken.append(given), raising=False)
+        monkeypatch.setattr(ray_backend._Ends, name, lambda *_, **given: broken.append(given), raising=False)
     store, told = Store(tmp_path / "store"), list[str]()
     first = local_backend.run_all(pending([experiment], store)[:1], quiet(store))
     jobs = pending([experiment], store)[1:]  # the last of which diverges
