@@ -28,6 +28,7 @@ from tpsnet_lib.files import ConfigError
 from tpsnet_lib.runs import local_backend
 from tpsnet_lib.runs.experiments import pending
 from tpsnet_lib.runs.records import Store
+from tpsnet_lib.runs.search_results import Unfinished
 
 pytest.importorskip("ray")
 from ray.cluster_utils import Cluster
@@ -113,6 +114,15 @@ def test_a_rung_is_annealed_to_its_own_length(tmp_path: Path) -> None:
         (1, 0.2, 0.1), (3, 0.6, 0.3), (9, 1.8, 0.9), (10, 2, 1)
     ]  # fmt: skip
     assert [rung.schedule_epochs for rung in found] == [0, 0, 0, 300]  # the last is the run that was asked for
+
+
+def test_a_trial_that_cannot_be_trained_is_given_up_with_its_last_error(ray_here: None, tmp_path: Path) -> None:
+    experiment, store = declare(tmp_path / "e.yaml", **rates(1)), Store(tmp_path / "store")
+    store.writable.mkdir()
+    (store.writable / ".locks").touch()  # where a folder is needed
+    with pytest.raises(Unfinished, match=r"1 runs could not be .*: 3 attempts ended with FileExistsError: .*\.locks"):
+        ray_backend.run_all(pending([experiment], store), on_ray(store))
+    assert len(pending([experiment], store)) == 1
 
 
 def test_more_gpus_than_there_are_is_said_at_once(ray_here: None, tmp_path: Path) -> None:
