@@ -7,6 +7,7 @@ the exit status is 1."""
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class Drawing:
     anew: bool
 
 
+@functools.cache
 def drawings(html: str) -> dict[str, Drawing]:
     """The figures of a page by their numbers, such as `Figure 2.3.`"""
     found = {}

@@ -1,6 +1,7 @@
 """A module of the library imports only from above it, wherever in a file the import stands."""
 
 import ast
+import functools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,20 +136,25 @@ def modules(library: Path) -> dict[str, Path]:
     return {place: path for place, path in found.items() if not place.endswith("__init__")}
 
 
-def imports(path: Path, known: dict[str, Path]) -> Iterator[str]:
-    """The places that a file imports, also inside functions; `from a import b, c` is two where both are modules."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+@functools.cache
+def imported_names(source: str) -> frozenset[str]:
+    """What a module imports, also inside functions; `from a import b, c` may name two modules."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}: a relative import"
-            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        places = [
-            name.removeprefix("tpsnet_lib.").replace(".", "/") for name in names if name.startswith("tpsnet_lib.")
-        ]
-        yield from (place for place in places if place in known)
+            assert not node.level, "a relative import"
+            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(names)
+
+
+def imports(path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """The places that a file imports."""
+    for name in imported_names(path.read_text("utf-8")):
+        place = name.removeprefix("tpsnet_lib.").replace(".", "/")
+        if name.startswith("tpsnet_lib.") and place in known:
+            yield place
 
 
 def violations(library: Path) -> set[tuple[str, str]]:

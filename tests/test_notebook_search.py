@@ -14,7 +14,7 @@ import pytest
 from swapping import COMMITTED, HIGH, LOW, recorded, swapped
 
 from tpsnet_lib import course, tasks
-from tpsnet_lib.analysis import search
+from tpsnet_lib.analysis import importance, search
 from tpsnet_lib.files import project_root
 from tpsnet_lib.plots import parallel_coordinates
 from tpsnet_lib.plots import search as plots
@@ -92,6 +92,7 @@ def test_a_winner_falls_back_and_a_seed_that_is_worse_for_all_is_no_curse(cells:
 # Its findings --------------------------------------------------------------------------------------------------------
 
 Findings = Mapping[tuple[str, int], str]  # by tag, and number in the cell
+TREES = 4  # of a forest, in place of 16 and 32, which take most of the notebook's time
 
 
 def findings(store: Store, monkeypatch: pytest.MonkeyPatch) -> Findings:
@@ -103,6 +104,11 @@ def findings(store: Store, monkeypatch: pytest.MonkeyPatch) -> Findings:
     def keep(text: str, records: Any = ()) -> None:
         texts[tag, sum(place[0] == tag for place in texts)] = text
 
+    def small_forest(columns: Any, y: Any, seed: int, chosen: Any = None, trees: int = 0) -> dict[str, float]:
+        return fanova(columns, y, seed, chosen, TREES)
+
+    fanova = importance.fanova
+    monkeypatch.setattr(importance, "fanova", small_forest)
     monkeypatch.setattr(tasks, "finding", lambda _: None)
     monkeypatch.setattr(course, "explore", lambda *_, **__: None)
     monkeypatch.setattr(parallel_coordinates, "parallel", lambda *_: None)

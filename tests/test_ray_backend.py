@@ -28,6 +28,7 @@ from tpsnet_lib.files import ConfigError
 from tpsnet_lib.runs import local_backend
 from tpsnet_lib.runs.experiments import pending
 from tpsnet_lib.runs.records import Store
+from tpsnet_lib.runs.search_results import Unfinished
 
 pytest.importorskip("ray")
 from ray.cluster_utils import Cluster
@@ -59,11 +60,11 @@ def test_ray_and_the_local_pool_go_on_where_the_other_stopped_and_measure_the_sa
     alone(experiment, undisturbed)
     broken: list[object] = []
     for name in ("on_trial_recover", "on_trial_error"):
-        monkeypatch.setattr(ray_backend._Counter, name, lambda *_, **given: broken.append(given), raising=False)
+        monkeypatch.setattr(ray_backend._Ends, name, lambda *_, **given: broken.append(given), raising=False)
     store, told = Store(tmp_path / "store"), list[str]()
     first = local_backend.run_all(pending([experiment], store)[:1], quiet(store))
     jobs = pending([experiment], store)[1:]  # the last of which diverges
-    by_ray = ray_backend.run_all(jobs, on_ray(store, workers=2, on_record=lambda run, _: told.append(run.label)))
+    by_ray = ray_backend.run_all(jobs, on_ray(store, workers=2, on_record=lambda job, _: told.append(job[1].label)))
     assert sorted(told) == sorted(run.label for _, run in jobs)
     assert broken == []
     rest = local_backend.run_all(pending([experiment], store), quiet(store))
@@ -113,6 +114,15 @@ def test_a_rung_is_annealed_to_its_own_length(tmp_path: Path) -> None:
         (1, 0.2, 0.1), (3, 0.6, 0.3), (9, 1.8, 0.9), (10, 2, 1)
     ]  # fmt: skip
     assert [rung.schedule_epochs for rung in found] == [0, 0, 0, 300]  # the last is the run that was asked for
+
+
+def test_a_trial_that_cannot_be_trained_is_given_up_with_its_last_error(ray_here: None, tmp_path: Path) -> None:
+    experiment, store = declare(tmp_path / "e.yaml", **rates(1)), Store(tmp_path / "store")
+    store.writable.mkdir()
+    (store.writable / ".locks").touch()  # where a folder is needed
+    with pytest.raises(Unfinished, match=r"1 runs could not be .*: 3 attempts ended with FileExistsError: .*\.locks"):
+        ray_backend.run_all(pending([experiment], store), on_ray(store))
+    assert len(pending([experiment], store)) == 1
 
 
 def test_more_gpus_than_there_are_is_said_at_once(ray_here: None, tmp_path: Path) -> None:

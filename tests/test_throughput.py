@@ -177,15 +177,15 @@ def test_what_does_not_get_there_is_said_not_to(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(time_to_accuracy, "PROGRESS_SECONDS", 20.0)
-    result = race_to(1.01, epochs=2.0, minutes=68 / 60)
-    assert (result["ours"]["reached"], result["ours"]["epochs"]) == (False, 2)  # its schedule was at its end
-    theirs = result["baseline"]  # its time was up after three of the four steps of its 14th epoch
-    assert (theirs["reached"], theirs["epochs"], theirs["seconds"]) == (False, 13.75, 69)
+    result = race_to(1.01, epochs=1.0, minutes=33 / 60)
+    assert (result["ours"]["reached"], result["ours"]["epochs"]) == (False, 1)  # its schedule was at its end
+    theirs = result["baseline"]  # its time was up after three of the four steps of its seventh epoch
+    assert (theirs["reached"], theirs["epochs"], theirs["seconds"]) == (False, 6.75, 34)
     assert "ours did not get there" in time_to_accuracy.table(result)
-    assert "after 13.75 epochs, not reached" in time_to_accuracy.table(result)
+    assert "after 6.75 epochs, not reached" in time_to_accuracy.table(result)
     told = capsys.readouterr().err
-    assert "ours, at most 1.13 minutes of training: epoch 0.70, " in told  # a word within a long epoch
-    assert f"training: epoch 13.75, {100 * theirs['accuracy']:.2f}% of the validation images, " in told
+    assert "ours, at most 0.55 minutes of training: epoch 0.70, " in told  # a word within a long epoch
+    assert f"training: epoch 6.75, {100 * theirs['accuracy']:.2f}% of the validation images, " in told
     assert "trying the original's way: " in told
 
 

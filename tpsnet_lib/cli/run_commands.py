@@ -26,11 +26,21 @@ def run(options: Options) -> int:
         chosen = [e for e in experiments.all_experiments(faults) if e.needs == needs]
     jobs = experiments.pending(chosen, store)
     with Mirror(options.wandb) as mirror:
-        results = _run_all(options, jobs, store, mirror.follow(chosen, store))
+        if options.wandb != "off":
+            _mirror_recorded(mirror, chosen, store)
+        results = _run_all(options, jobs, store, lambda job, record: mirror.record(record, job[0].name, job[1].label))
     failed = [record for record in results if record.failed]
     count = len(experiments.pending(chosen, store))
     print(f"{len(results) - len(failed)} runs recorded in {store.writable}, {len(failed)} failed, {count} pending")
     return _report_unreadable(faults)
+
+
+def _mirror_recorded(mirror: Mirror, chosen: Sequence[experiments.Experiment], store: Store) -> None:
+    """Mirror the records that experiments have already."""
+    for experiment in chosen:
+        for run, record in experiments.collect(experiment, store):
+            if record is not None:
+                mirror.record(record, experiment.name, run.label)
 
 
 def _list_experiments(store: Store) -> int:

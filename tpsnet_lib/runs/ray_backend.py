@@ -4,7 +4,6 @@ The store is the truth and Tune keeps no state of its own: a search whose driver
 what has no record yet. Importing this module imports Ray; `ConfigError` where it is not installed."""
 
 import contextlib
-import math
 import os
 import signal
 import socket
@@ -14,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import fingerprint
@@ -37,11 +34,11 @@ os.environ.update({**SETTINGS, **os.environ})
 try:
     import ray
     from ray import tune
-    from ray.tune.schedulers import ASHAScheduler
 except ImportError:
     raise ConfigError('--backend ray needs Ray: pip install "ray[tune]"') from None
 
 ETA = 3  # ASHA: each rung trains three times as long, and about one trial in three reaches it
+RUNGS = 20  # at most
 RETRIES = 2  # of a trial whose worker or node is lost
 STARTS = 5  # attempts at Ray itself: on a busy machine its parts miss its own time limits
 
@@ -56,7 +53,7 @@ class RayOptions(RunOptions):
 
     def runs(self, config: RunConfig) -> list[RunConfig]:
         """The runs of a job, the last one its own: under ASHA for 1, 3, 9 ... epochs, each annealed to its length."""
-        shorter = [float(ETA**rung) for rung in range(20) if self.asha and ETA**rung < config.train.epochs]
+        shorter = [float(ETA**rung) for rung in range(RUNGS) if self.asha and ETA**rung < config.train.epochs]
         return [*map(config.shortened, shorter), config]
 
 
@@ -87,9 +84,7 @@ def run_all(jobs: Sequence[Job], options: RayOptions) -> list[Record]:
             stop.touch()
 
         with signals_answered_by(request_stop, signal.SIGINT, signal.SIGTERM):
-            counter = _Counter(results, options)
-            for result in list(_tuner(jobs, counter, stop, options).fit()):  # type: ignore[call-overload]
-                counter.explain(result)
+            _tuner(jobs, _Ends(results, options), stop, options).fit()
             if stop.exists():
                 raise KeyboardInterrupt
     return results.records
@@ -112,17 +107,15 @@ def connected(address: str | None, workers: int) -> Iterator[None]:
     local = {} if address else {"num_cpus": workers, "include_dashboard": False, "object_store_memory": 100 * 2**20}
     for attempts_left in reversed(range(STARTS)):
         try:
-            ray.init(address or "local", log_to_driver=False, logging_level="CRITICAL", **local)  # type: ignore[arg-type]
+            context = ray.init(address or "local", log_to_driver=False, logging_level="CRITICAL", **local)  # type: ignore[arg-type]
             break
         except Exception as error:  # Ray has no narrower one for a node that does not start in its 30 seconds
             ray.shutdown()
             if not attempts_left or "timed out" not in str(error):
                 way_out = "is this machine busy? Use --backend local"
                 raise TpsnetError(f"Ray did not start ({brief(error)}): {way_out}") from None
-    try:
+    with context:
         yield
-    finally:
-        ray.shutdown()
 
 
 class Trial(tune.Trainable):
@@ -150,68 +143,57 @@ class Trial(tune.Trainable):
         """Train or read the next run; the last run of a job, a failure and an interruption say `done`."""
         minutes, weights, runs = self.jobs[self.config["job"]]
         config = runs[self.iteration]
-        result = {"epochs": config.train.epochs, "validation_accuracy": 0.0, "recorded": False, "done": True}
+        result = {"epochs": config.train.epochs, "validation_accuracy": 0.0, "record": "", "done": True}
         if not self.stop_file.exists() and self.settings.has_time_for(minutes):
             with contextlib.suppress(Interrupted):
                 record = self.settings.store.load(work(config, weights, self.settings))
-                result |= {"recorded": True, "done": bool(record.failed) or config is runs[-1]}
+                result |= {"record": record.id, "done": bool(record.failed) or config is runs[-1]}
                 result["validation_accuracy"] = record.metrics.get("validation_accuracy", 0.0)
         return result
 
 
-class _Counter(tune.Callback):
-    """Counts each trial that ends with a record, and explains what became of the others."""
+class _Ends(tune.Callback):
+    """Sees to each trial as soon as it has ended."""
 
     def __init__(self, results: SearchResults, options: RayOptions) -> None:
         self.results, self.options = results, options
-        self.uncounted = dict(enumerate(results.jobs))
+        self.running = dict(enumerate(results.jobs))
 
     def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
         return tune.Callback, ()  # Tune writes its settings to a file, which nothing reads
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Say how far the running trials are."""
+        """Say how far the running trials are, and settle those that have ended."""
         self.results.report_running()
+        for trial in trials:
+            if trial.is_finished() and (job := self.running.pop(trial.config["job"], None)):
+                error = Path(trial.error_file).read_text("utf-8").strip() if trial.status == trial.ERROR else ""
+                self.settle(job, trial.last_result.get("record"), error)
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Count a trial as soon as it has ended."""
-        self.count(trial.config["job"])
-
-    def count(self, number: int) -> None:
-        """Count a trial once, by the last of its runs that has a record."""
-        runs = self.options.runs(self.uncounted[number][1].config) if number in self.uncounted else []
-        ids = [run_id for config in reversed(runs) for run_id in config.possible_ids]
-        if record := next(filter(None, map(self.options.store.find, ids)), None):
-            self.results.add(self.uncounted.pop(number), record)
-
-    def explain(self, result: Any) -> None:
-        """Once Tune has ended: why a trial has no record; one whose time was up just stays pending."""
-        number, options, reason = result.config["job"], self.options, str(result.error or "").strip()
-        self.count(number)
-        if (job := self.uncounted.get(number)) is None:
-            return
-        if "low on memory" in reason:  # Ray ends the worker that takes the most before the system does
+    def settle(self, job: Job, run_id: str | None, error: str) -> None:
+        """Count a job by its record, or say why it has none; one whose time was up stays pending."""
+        options = self.options
+        if "low on memory" in error:  # Ray ends the worker that takes the most before the system does
             reason = "out of memory: Ray ended its worker, as the machine ran low on memory"
             device = resolve_device(options.training.device)
-            record_failure(job[1].config, reason, options.store, options.root, device, now())
-            self.count(number)
-        elif reason:
-            self.results.give_up(job, f"{RETRIES + 1} attempts ended with {reason.splitlines()[-1].strip()}")
-        elif (result.metrics or {}).get("recorded"):
+            self.results.add(job, record_failure(job[1].config, reason, options.store, options.root, device, now()))
+        elif error:
+            self.results.give_up(job, f"{RETRIES + 1} attempts ended with {error.splitlines()[-1].strip()}")
+        elif run_id and (record := options.store.find(run_id)):
+            self.results.add(job, record)
+        elif run_id:
             shared = "a cluster's nodes must share this folder"
             self.results.give_up(job, f"its record is not in {options.store.writable}: {shared}")
 
 
-def _tuner(jobs: Sequence[Job], counter: _Counter, stop: Path, options: RayOptions) -> tune.Tuner:
+def _tuner(jobs: Sequence[Job], ends: _Ends, stop: Path, options: RayOptions) -> tune.Tuner:
     """Tune over the numbers of the jobs, which are its only variable; it keeps no checkpoints of its own."""
     trials = [(experiment.minutes, experiment.weights, options.runs(run.config)) for experiment, run in jobs]
     trial = tune.with_parameters(Trial, jobs=trials, settings=options.worker(threads=1), stop=stop)
-    longest = math.ceil(max(run.config.train.epochs for _, run in jobs))
-    asha = ASHAScheduler(time_attr="epochs", max_t=longest, grace_period=1, reduction_factor=ETA)
-    tune_config = tune.TuneConfig(metric="validation_accuracy", mode="max", reuse_actors=True)
-    tune_config.scheduler = asha if options.asha else None
+    asha = tune.schedulers.ASHAScheduler("epochs", "validation_accuracy", "max", ETA**RUNGS, reduction_factor=ETA)
+    tune_config = tune.TuneConfig(reuse_actors=True, scheduler=asha if options.asha else None)
     tune_config.max_concurrent_trials = options.workers or (None if options.address else 1)
-    run_config = tune.RunConfig(name="tune", storage_path=str(stop.parent), callbacks=[counter], verbose=0)
+    run_config = tune.RunConfig(name="tune", storage_path=str(stop.parent), callbacks=[ends], verbose=0)
     run_config.failure_config = tune.FailureConfig(max_failures=RETRIES)
     run_config.checkpoint_config = tune.CheckpointConfig(checkpoint_at_end=False)
     trial = tune.with_resources(trial, {"cpu": 1, "gpu": _gpus(options)})
@@ -221,10 +203,10 @@ def _tuner(jobs: Sequence[Job], counter: _Counter, stop: Path, options: RayOptio
 
 def _gpus(options: RayOptions) -> float:
     """The share of the GPUs that a trial takes."""
+    available = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
     if options.gpus_per_run is None:
         is_local = options.address is None and resolve_device(options.training.device).type == "cuda"
-        return torch.cuda.device_count() / (options.workers or 1) if is_local else 0.0
-    available = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
+        return available / (options.workers or 1) if is_local else 0.0
     if options.gpus_per_run > available:
         raise ConfigError(f"--gpus-per-run is {options.gpus_per_run:g}: Ray has {available:g} GPUs")
     return options.gpus_per_run

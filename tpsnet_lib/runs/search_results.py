@@ -13,7 +13,7 @@ from tpsnet_lib.runs.experiments import Experiment, Run
 from tpsnet_lib.runs.records import Record, Store, held_out, in_percent
 
 Job = tuple[Experiment, Run]
-OnRecord = Callable[[Run, Record], None]
+OnRecord = Callable[[Job, Record], None]
 EPOCHS_FILE = "epochs"  # beside a checkpoint: how many epochs a run has done, in how many seconds
 POLL_SECONDS = 5.0  # between two writings, and two readings, of such a file
 LINE_SECONDS = 60.0  # between lines about running jobs
@@ -55,7 +55,7 @@ class SearchResults:
         best = f", best {100 * max(scores):.2f}%" if scores else ""
         self.report(f"{job_name(job)}: {record.failed or in_percent(record)}{best}")
         if self.on_record is not None:
-            self.on_record(job[1], record)
+            self.on_record(job, record)
 
     def give_up(self, job: Job, reason: str) -> None:
         """Note a job that has no record and cannot have one now; it stays pending."""
