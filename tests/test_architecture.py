@@ -85,7 +85,7 @@ def test_the_number_of_layers_is_compared_at_equal_macs_too() -> None:
 def test_a_budget_says_small_and_short_before_anything_else() -> None:
     large = replace(RunConfig(MEMBERS["tpsnet"]), data=DataConfig(train_size=45_000))
     assert architecture.describe_budget([Group("", (large,), ())]) == (
-        "4,960,000 parameters, 105,469 steps (300 epochs of 45,000 images)"
+        "4,960,000 parameters, 105,300 steps (300 epochs of 45,000 images)"
     )
     small = replace(large, train=replace(large.train, epochs=4.0))
     assert architecture.describe_budget([Group("", (small,), ())]).startswith("in short runs: 4,960,000 para")
@@ -175,6 +175,6 @@ def test_budgets_that_are_small_or_short_say_so_first() -> None:
     def budget(name: str) -> str:
         return architecture.describe_budget([Group("", (load_experiment(name).runs[0].config,), ())])
 
-    assert budget("table1_matched") == "4,866,000 parameters, 10,547 steps (30 epochs of 45,000 images)"
+    assert budget("table1_matched") == "4,866,000 parameters, 10,530 steps (30 epochs of 45,000 images)"
     assert budget("effects_width").startswith("in small, short runs: 20,000 parameters, 312 steps")
-    assert budget("study_rates").startswith("in short runs: 304,000 parameters, 1,055 steps")
+    assert budget("study_rates").startswith("in short runs: 304,000 parameters, 1,053 steps")

@@ -60,7 +60,7 @@ RIGHT = ALWAYS.replace("self.projection(x)", "(self.projection(x) if self.skip e
         (RIGHT, "**Right.**"),
         (NO_SKIP, "With `skip=True`: The shape is right"),
         (ALWAYS, "With `skip=False (nothing is added)`: "),
-        (ALWAYS, "*Hint 1 of 3: Add `self.projection(x)` to the norm's output, only `if self.skip`.*"),
+        (ALWAYS, "*Hint 1 of 3: Add `self.projection(x)`, only `if self.skip`.*"),
         (RIGHT.replace("F.relu(self.norm2", "(self.norm2"), "*Hint 1 of 3: End with `F.relu`"),
         ("return self.conv1(x)[:, :3]", "*Hint 1 of 3: Begin with"),
         ("return self.conv1(x)[:, :3]", "shape"),

@@ -181,8 +181,8 @@ def test_the_first_screen_names_what_holds_what_helps_and_what_harms(
         f" {architecture.steps(tiny_record.config):,}), 3 are settled, 1 of them (†) only by late rules (in brackets:"
         " the difference, in points)."
     )
-    assert hold == "Hold in 1,800 steps: c, d is so (+2.0); in 90 steps: a is so (+2.0, at 2 times the MACs)†."
-    assert fail == "Do not hold (no gain that matters, or the reverse) in 1,800 steps: b is so (+2.0; −1.0 in 30)."
+    assert hold == "Hold in at most 1,800 steps: c, d is so (+2.0); in at most 90 steps: a is so (+2.0, at 2 times the MACs)†."
+    assert fail == "Do not hold (no gain that matters, or the reverse) in at most 1,800 steps: b is so (+2.0; −1.0 in 30)."
     assert sentence.startswith("In a narrower two_cores, in ")
     assert sentence.endswith(" these ingredients bring points: Muon at most 5.0; no cutout gains 5.0.")
 

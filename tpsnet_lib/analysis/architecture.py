@@ -135,8 +135,8 @@ def largest_run(groups: Iterable[Group]) -> tuple[int, int]:
 
 
 def steps(config: RunConfig) -> int:
-    """The updates of a whole run."""
-    return round(config.train.epochs * _images(config) / config.train.batch_size)
+    """The updates of a whole run: each epoch leaves out the last batch if it is not full."""
+    return round(config.train.epochs * (_images(config) // config.train.batch_size))
 
 
 def _images(config: RunConfig) -> int:

@@ -98,9 +98,12 @@ def _near_rate(trials: Sequence[Trial], groups: Sequence[Group], x: float) -> An
     test = search.among_the_best(rates, accuracies, x)
     winners = f"{10**test.winners.low:.2g} to {10**test.winners.high:.2g}"
     outside = "" if test.winners.low <= x <= test.winners.high else "; 0.01 is not among them: that is what p is of"
+    nearest = sorted(rates, key=lambda rate: abs(rate - x))[: round(len(rates) / 4)]
+    quarter = f"The quarter nearest to 0.01 has rates of {10 ** min(nearest):.2g} to {10 ** max(nearest):.2g}."
     notes = (
         f"Of rates from {10 ** min(rates):.2g} to {10 ** max(rates):.2g}, 95% of winners have {winners}{outside}.",
         f"Without any effect of the rate this test holds in {_false_holds(rates, accuracies, x):%.1} of simulations.",
+        quarter,
     )
     scope = f", of rates of {_rates(trials)}"
     return Answer(test.nearest, *test.judged, tuple(groups), measure="nearest minus random", scope=scope, notes=notes)

@@ -105,14 +105,16 @@ def _summary(records: Sequence[Any], tests: Tests) -> str:
     files = {record.path.name for record in records if record.path.suffix == ".jsonl"}
     parts = [f"n = {len(records)}"]
     parts += [
-        f"{name}{f' of {len(values)}' if len(values) < len(records) else ''} {stats.mean(values):%}"
+        f"{name}{f' of {len(values)}' if len(values) < len(records) else ''} {stats.mean(values):%} over seeds"
         for name, values in means.items()
         if len(values) > 1
     ]
     if exact := [test for test in opened if "exact_n" in test]:
         right = ", ".join(f"{test['exact_correct']:,}" for test in exact)
         mean = stats.mean([test["exact_accuracy"] for test in exact])
-        parts.append(f"of {exact[0]['exact_n']:,} test images with the original pixels {right} right, {mean:%}")
+        parts.append(
+            f"of {exact[0]['exact_n']:,} test images with the original pixels {right} right, {mean:%} over seeds"
+        )
     return "; ".join([*parts, *sizes, *sorted({record.stamp for record in records}), *sorted(files)])
 
 

@@ -189,7 +189,7 @@ def _by_length(rows: Sequence[judge.Row], late: Sequence[judge.Row]) -> str:
     by_length: dict[int, list[str]] = {}
     for row in sorted(rows, key=lambda row: -row.largest_run[1]):
         by_length.setdefault(row.largest_run[1], []).append(_in_short(row, late))
-    return "; ".join(f"<b>in {length:,} steps</b>: {', '.join(tests)}" for length, tests in by_length.items())
+    return "; ".join(f"<b>in at most {length:,} steps</b>: {', '.join(tests)}" for length, tests in by_length.items())
 
 
 def _in_short(row: judge.Row, late: Sequence[judge.Row]) -> str:

@@ -168,9 +168,10 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
         " there is no gain that matters, and where its interval lies below 0 the reverse is seen."
         " Smaller than the effect on both sides of 0? Then it *shows no difference that matters*; where only the second"
         " question is answered after adjustment, the test *does not hold*, though its interval may lie within a point"
-        " of 0. A claim that a"
-        " difference is small holds below the effect, and does not hold above it. Judged is the largest set of runs"
-        " that is complete; the full tests show the others."
+        " of 0. A claim that a difference is small holds below the effect, and does not hold above it. A question is"
+        f" asked of all {len(rows)} tests, those without runs too, with a wrong answer in at most one of forty such"
+        " tables. Judged is the largest set of runs that is complete, and of searches that of the widest rates; the"
+        " full tests show the others."
     )
     lines = [
         {

@@ -151,8 +151,8 @@ def _of_openings(leading: Sequence[tuple[str, Final]]) -> str:
     among = f", those of our network {' and '.join(ours)} among them," if ours else ""
     return (
         f"The test set was opened for {len(opened)} runs of {len(set(opened))} recipes, some of which were replaced"
-        f" afterwards. {len(early)} of them{among} were opened before the rule that a run is declared in a clean tree:"
-        " all are listed"
+        f" afterwards (<em>two_cores_narrow</em> by <em>two_cores</em>). {len(early)} of them{among} were opened before"
+        " the rule that a run is declared in a clean tree: all are listed"
         ' <a href="#openings-shown">in order</a>, with what they lacked.'
     )
 
