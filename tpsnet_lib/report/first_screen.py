@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
-from tpsnet_lib.analysis.architecture import largest_run, steps
+from tpsnet_lib.analysis.architecture import LONG, largest_run, steps
 from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, leading, role
 from tpsnet_lib.analysis.training import (
     AblationRow,
@@ -158,11 +159,20 @@ def _design_choices(
     settled = [row for row in measured if row.verdict in SETTLED]
     largest, longest = map(max, zip(*(row.largest_run for row in measured), strict=True))
     name = f"<em>{escape(best.name)}</em>"
+    long = [row for row in settled if row.largest_run[1] >= LONG]
     lists = [
-        f"<b>{words}</b> {_by_length(these, late)}."
+        f"<b>{words}</b>, in runs of {LONG:,} steps and more: {', '.join(_in_short(row, late) for row in these)}."
         for verdict, words in SETTLED.items()
-        if (these := [row for row in settled if row.verdict == verdict])
+        if (these := [row for row in long if row.verdict == verdict])
     ]
+    shorter = Counter(row.verdict for row in settled if row not in long)
+    if shorter:
+        counts = ", ".join(
+            f"{count} {stats.PLURALS[verdict] if count > 1 else verdict}"
+            for verdict in SETTLED
+            if (count := shorter[verdict])
+        )
+        lists.append(f'In shorter runs {counts}: see <a href="#claims">the table of claims</a>.')
     rules = '<a href="#limitations">late rules</a>'
     marked = f", {len(late)} of them (†) only by {rules}" if late else ""
     answers = [
@@ -182,14 +192,6 @@ SETTLED = {  # what is settled, in the words of the first screen
     stats.DOES_NOT_HOLD: "Do not hold (no gain that matters, or the reverse)",
     stats.NO_DIFFERENCE: "Show no difference that matters",
 }
-
-
-def _by_length(rows: Sequence[judge.Row], late: Sequence[judge.Row]) -> str:
-    """Tests in short by the steps of their runs, the longest first."""
-    by_length: dict[int, list[str]] = {}
-    for row in sorted(rows, key=lambda row: -row.largest_run[1]):
-        by_length.setdefault(row.largest_run[1], []).append(_in_short(row, late))
-    return "; ".join(f"<b>in at most {length:,} steps</b>: {', '.join(tests)}" for length, tests in by_length.items())
 
 
 def _in_short(row: judge.Row, late: Sequence[judge.Row]) -> str:
@@ -272,11 +274,13 @@ def answer_table(recipes: Sequence[Final]) -> str:
     """At most six rows: ours, the original, and the best published ones."""
     published = sorted(cost.published(), key=lambda row: -row["accuracy"])
     checked = [row for row in published if row["checked"] == "yes" and row["model"] != "TPSNet"][:3]
-    ours = [cost.final_row(final) | {"model": f"{final.name} (ours)"} for final in leading(recipes)]
+    ours = [cost.final_row(final) | {"model": f"{final.name} (ours)", "ours": True} for final in leading(recipes)]
     rows = [*ours, cost.published_model("TPSNet"), *checked]
     table = [
         {
-            "network": Markup(cost.source_link(row.get("source") or "", row["model"])),
+            "network": Markup("<strong>{}</strong>").format(row["model"])
+            if row.get("ours")
+            else Markup(cost.source_link(row.get("source") or "", row["model"])),
             "parameters": f"{row['parameters'] / 1e6:.2f} M",
             "test accuracy": f"{100 * row['accuracy']:.2f}%",
             "n": _runs_of(row),
