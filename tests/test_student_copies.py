@@ -23,10 +23,28 @@ def test_a_students_copy_has_no_outputs_and_hides_the_solutions(path: Path, tmp_
     code = [cell for cell in cells if cell.cell_type == "code"]
     assert not any(cell.outputs for cell in code)
     assert sum(student_copies.HIDE in cell.source for cell in code) == 1
-    ids = [cell.metadata["nbgrader"]["grade_id"] for cell in code if "nbgrader" in cell.metadata]
+    marked = {cell.metadata["nbgrader"]["grade_id"]: cell for cell in code if "nbgrader" in cell.metadata}
+    assert all(cell.metadata["nbgrader"]["locked"] for cell in marked.values())
+    exercises = [cell for cell in code if "exercise" in cell.metadata.get("tags", [])]
+    assert not any("nbgrader" in cell.metadata for cell in exercises), "nbgrader would empty a blank"
+    ids = [name for name, cell in marked.items() if cell.metadata["nbgrader"]["grade"]]
+    assert len(ids) == len(exercises)
     names = [re.sub(r"\W+", "-", name.lower()).strip("-") for name in worked_sections()]
     assert {name.removesuffix("-graded") for name in ids} <= set(names), "each is found by the name of its solution"
-    assert len(set(ids)) == len(ids)
+
+
+def test_a_copy_that_may_hold_somebodys_work_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["notebooks", "--student", str(tmp_path), "--only", "01"]
+    assert main(given) == 0
+    (tmp_path / PATHS[0].name).write_text("work")
+    assert main(given) == 1
+    assert "would be overwritten: name another folder" in capsys.readouterr().err
+    assert (tmp_path / PATHS[0].name).read_text() == "work"
+    assert main(["notebooks", "--student", str(tmp_path / "new"), "-p", "live_draws", "8"]) == 1
+    assert "-p has no effect with --student" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)

@@ -13,6 +13,9 @@ from tpsnet_lib.report.student_copies import write_student_copies
 def notebooks(options: Options) -> int:
     """Execute the notebooks; 1 if one failed."""
     if options.student:
+        given = {"-p": options.p, "--data": options.data, "--out": options.out, "--prepare": options.prepare}
+        if unused := [name for name, value in given.items() if value]:
+            raise ConfigError(f"{unused[0]} has no effect with --student, which executes nothing: leave it out")
         print(*write_student_copies(Path(options.student), options.only, address=options.address), sep="\n")
         return 0
     out = Path(options.out) if options.out else None

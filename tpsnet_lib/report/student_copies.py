@@ -17,20 +17,23 @@ HIDE = "course.hide_solutions()"
 def student_copy(notebook: Any) -> Any:
     """The notebook without outputs, in which an exercise stays unanswered until its student answers it.
 
-    Below each exercise stands a cell that fails until its check has passed; both carry the metadata of nbgrader, under
-    the name of the task, by which its worked solution is found too."""
+    Below each exercise stands a cell that fails until its check has passed. It carries the metadata of nbgrader, under
+    the name of the task, by which its worked solution is found too, and so do the cells that check, which are locked.
+    The exercise has none: nbgrader would empty it when it makes an assignment."""
     copy, cells = deepcopy(notebook), []
     tasks = dict(re.findall(r'(\w+) = course\.task\(\s*"([^"]+)"', "\n".join(cell.source for cell in copy.cells)))
     for cell in copy.cells:
         cells.append(cell)
+        tags = cell.metadata.get("tags", [])
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            if "course.open_lab(" in cell.source:
+            if opens := "course.open_lab(" in cell.source:
                 cell.source = f"{cell.source}\n{HIDE}"
-        if "exercise" in cell.metadata.get("tags", []):
+            if opens or "task" in tags:
+                cell.metadata["nbgrader"] = _nbgrader(cell.id)
+        if "exercise" in tags:
             (task,) = re.findall(r"(\w+)\.check\(", cell.source)
             name = re.sub(r"[^a-z0-9]+", "-", tasks[task].lower()).strip("-")
-            cell.metadata["nbgrader"] = _nbgrader(name, points=0)
             cells.append(_graded(task, f"{name}-graded"))
     copy.cells = cells
     return copy
@@ -42,22 +45,15 @@ def _graded(task: str, name: str) -> Any:
     import nbformat
 
     metadata = {"tags": ["raises-exception"], "nbgrader": _nbgrader(name, points=1)}
+    metadata |= {"slideshow": {"slide_type": "skip"}}
     source = f'assert {task}.passed, "the task above is not solved yet"'
     return nbformat.v4.new_code_cell(source, id=name, metadata=metadata)  # type: ignore[no-untyped-call]
 
 
-def _nbgrader(name: str, points: int) -> dict[str, Any]:
-    """A cell's metadata for nbgrader: a student's answer (no points), or a locked check of it."""
-    check = points > 0
-    return {
-        "schema_version": 3,
-        "grade_id": name,
-        "task": False,
-        "solution": not check,
-        "locked": check,
-        "grade": check,
-        **({"points": points} if check else {}),
-    }
+def _nbgrader(name: str, points: int = 0) -> dict[str, Any]:
+    """The metadata of a cell that nbgrader locks: it is put back as it was before a copy is graded."""
+    graded = {"grade": True, "points": points} if points else {"grade": False}
+    return {"schema_version": 3, "grade_id": name, "task": False, "solution": False, "locked": True, **graded}
 
 
 BOOTSTRAP = """# On Colab this brings the project and its packages; where they are, it does nothing.
@@ -99,11 +95,14 @@ def write_student_copies(
     """Write the students' copies of the notebooks to a folder; returns their paths.
 
     With the `address` of the repository that will hold this folder they begin with badges. Raises `ConfigError` for a
-    choice that fits no notebook."""
+    choice that fits no notebook, and for a copy that is there already and may hold somebody's work."""
     import nbformat
 
     paths = []
-    for path in run_notebooks.choose(only, folder):
+    chosen = run_notebooks.choose(only, folder)
+    if there := [path.name for path in chosen if (out / path.name).exists()]:
+        raise ConfigError(f"--student {out}: {', '.join(there)} would be overwritten: name another folder")
+    for path in chosen:
         copy = student_copy(nbformat.read(path, as_version=4))  # type: ignore[no-untyped-call]
         target = out.resolve() / path.name
         if address:
