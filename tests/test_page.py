@@ -356,6 +356,18 @@ def test_a_verdict_has_the_colour_that_it_has_in_figures():
         assert f".{name.replace(' ', '-')}{{--verdict:{colour}}}" in style_sheet
 
 
+def test_a_figure_that_stands_before_the_chapters_is_referred_to(tmp_path):
+    figure = elements.figure(
+        style.describe(drawing(), alt="A rising line.", caption="Rises.", records=[record(0, 0.88)])
+    )
+    again = shown({"image/png": png()}, {"alt": "A rising line.", "caption": "Rises."})
+    other = shown({"image/png": png()}, {"alt": "A falling line.", "caption": "Falls."})
+    soup = soup_of(notebook(tmp_path, "01_r", again, other), sections=[elements.Section("s", figure, "s")])
+    assert [caption.b.text for caption in soup("figcaption")] == ["Figure 1. ", "Figure 1.1. "]
+    assert [link["href"] for link in soup.select(".notebook p > a")] == ["#figure-1"]
+    assert soup.select_one("#figure-1 figcaption").text.startswith("Figure 1. Rises.")
+
+
 def test_a_folded_table_has_no_number():
     html = "<table><caption>One.</caption></table><details><table><caption>Two.</caption></table></details>"
     soup = soup_of(sections=[elements.Section("s", html + elements.table([], ["a"], "Three."), "s")])

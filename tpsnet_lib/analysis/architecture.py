@@ -74,18 +74,27 @@ SMALL_EXPERIMENTS = tuple(
 def design_variables(store: Store) -> dict[str, tuple[DesignVariable, list[Group]]]:
     """Each design variable with one group of runs for each of its levels, by symbol.
 
-    The runs are those of the study at 310,000 parameters for a variable of which each level has two or more records
-    there, else those of the small, short runs. Layers at equal MACs come last: small, short runs too."""
+    The runs are those of the study at 310,000 parameters for a variable of which two levels or more have several
+    records there: these levels and their pairs; else those of the small, short runs. Layers at equal MACs come last:
+    small, short runs too."""
     study = [name for name in experiment_names() if name.startswith("study_") and name != "study_rates"]
     studied, small = _by_label(study, store), _by_label(SMALL_EXPERIMENTS, store)
     variables = {}
     for symbol, variable in SMALL.items():
-        groups = _levels(STUDY[symbol], studied) if symbol in STUDY else []
-        enough = bool(groups) and all(len(group.records) > 1 for group in groups)
-        variables[symbol] = (STUDY[symbol], groups) if enough else (variable, _levels(variable, small))
+        recorded = _recorded(STUDY[symbol], studied) if symbol in STUDY else variable
+        groups = _levels(recorded, studied) if recorded.pairs else []
+        variables[symbol] = (recorded, groups) if groups else (variable, _levels(variable, small))
     layers = replace(SMALL["N"], symbol=EQUAL_MACS)
     at_equal_macs = small | _by_label(["effects_layers_macs"], store)  # its N=2 and N=4 take the others' place
     return variables | {EQUAL_MACS: (layers, _levels(layers, at_equal_macs))}
+
+
+def _recorded(variable: DesignVariable, groups: Mapping[str, Group]) -> DesignVariable:
+    """A variable with those of its levels that have two or more records, and the pairs of them."""
+    labels = {
+        level: label for level, label in variable.labels.items() if label in groups and len(groups[label].records) > 1
+    }
+    return replace(variable, labels=labels, pairs=tuple(pair for pair in variable.pairs if labels.keys() >= set(pair)))
 
 
 def small_networks(store: Store) -> list[Group]:

@@ -157,9 +157,9 @@ def _linked(text: str) -> str | Markup:
 def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping[str, str]) -> str:
     """A line a test, its verdict first; the original's words, grounds and records are folded."""
     smallest = f"{100 * stats.SMALLEST_EFFECT:.0f} point, unless the test names another"
-    waiting = ", ".join(dict.fromkeys(f"({row.claim}) {row.short}" for row in rows if not row.n))
+    waiting = ", ".join(dict.fromkeys(f"({row.claim})" for row in rows if not row.n))
     about = (
-        f"{judge.describe_table(rows)}{f' No runs yet: {waiting}.' if waiting else ''} The smallest effect that"
+        f"{judge.describe_table(rows)}{f' Pending: tests of {waiting}.' if waiting else ''} The smallest effect that"
         f" matters is {smallest}. Intervals are not adjusted for the number of tests; p and verdict are."
     )
     rule = (

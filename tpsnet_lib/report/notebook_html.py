@@ -85,9 +85,9 @@ def _chapter(path: Path, notebook: Any, problems: list[str], shown: Mapping[str,
     fold_long_tables(soup)
     link_records(soup)
     tidy(soup, path.name, problems)
+    title, headings = _headings(soup, prefix)  # which makes the chapter's ids its own: a link out of it comes after
     refer_to_shown(soup, shown)
     number_figures(soup, f"{int(number)}." if number.isdigit() else "")
-    title, headings = _headings(soup, prefix)
     return Chapter(
         prefix, title or name.replace("_", " ").capitalize(), f"Notebook {path.name}", Markup(soup), headings
     )

@@ -120,7 +120,7 @@ def _number_across(parts: Sequence[BeautifulSoup]) -> dict[str, int]:
     for caption in itertools.chain.from_iterable(part.select(NUMBERED) for part in parts):
         counts[caption.name] += 1
         if caption.name == "figcaption" and caption.parent is not None:
-            figures[str(caption.contents[0])] = counts[caption.name]
+            figures[str(caption.contents[0]).strip()] = counts[caption.name]
             caption.parent["id"] = f"figure-{counts[caption.name]}"
         label = whole.new_tag("b", attrs={"class": "label"})
         label.string = f"{'Figure' if caption.name == 'figcaption' else 'Table'} {counts[caption.name]}. "

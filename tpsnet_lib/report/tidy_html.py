@@ -121,7 +121,7 @@ def _local_link(link: Tag) -> None:
 def refer_to_shown(soup: BeautifulSoup, shown: Mapping[str, int]) -> None:
     """In place: a figure that stands before the chapters, by its caption, gives way to a link to its number there."""
     for caption in soup.select("figure > figcaption"):
-        number = shown.get(str(caption.contents[0]))
+        number = shown.get(str(caption.contents[0]).strip())
         if number is not None and caption.parent is not None:
             link = soup.new_tag("a", attrs={"href": f"#figure-{number}"}, string=f"Figure {number}")
             paragraph = soup.new_tag("p")
