@@ -104,7 +104,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
     ],
     "three layers against two": [
         rf"Three residual layers beat two, at matched parameters {POINTS}",
-        rf"\bN: N=3 over N=2 [\w ]+ {POINTS}",
+        rf"\b(?:N: N=3 over N=2 [\w ]+|three layers beat two of equal size) {POINTS}",
     ],
     "three layers against four": [
         rf"Three residual layers beat four, at matched parameters {POINTS}",
