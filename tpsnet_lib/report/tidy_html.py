@@ -164,11 +164,9 @@ def _tidy_table(soup: BeautifulSoup, table: Tag) -> None:
                 cell["data-label"] = name
                 if cell.get_text(strip=True) == "–":
                     cell["class"] = " ".join([*(cell.get("class") or ()), "empty"])
-    for cell in table(["td", "th"], string=re.compile(r"\w_\w")):  # a long name may go on in the next line
-        parts = str(cell.string).split("_")
-        cell.clear()
-        for part in parts[:-1]:
-            cell.extend([f"{part}_", soup.new_tag("wbr")])
-        cell.append(parts[-1])
+    for name in table(string=re.compile(r"\w_\w")):  # a long name may go on in the next line
+        *parts, last = str(name).split("_")
+        broken = [piece for part in parts for piece in (f"{part}_", soup.new_tag("wbr"))]
+        name.replace_with(*broken, last)
     if table.find_parent(class_="scroll") is None:
         table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
