@@ -9,6 +9,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from scipy.special import logit  # type: ignore[import-untyped]
@@ -28,25 +29,10 @@ from tpsnet_lib.claims.evidence import (
     overfitting,
     uneven_epochs,
 )
+from tpsnet_lib.plain_yaml import read_yaml
 
 LOGIT = 0.05  # the smallest effect of interest in logits: one point at an accuracy of 70%
 TENTH = math.log(1.1)  # the smallest effect of interest for a ratio of times
-
-CLAIMS = {  # what the original says, with its figure and the place of it
-    "a": "TPSNet reaches 94.84% with 4.96 million parameters (its paper, Table 2; 300 epochs, one run)",
-    "b": "Three residual layers beat two and four (its paper, section 4, Figure 3)",
-    "c": "Odd numbers of blocks in a layer beat even ones (its paper, section 4, Figure 3)",
-    "d": "Dropout lowers the test error (its paper, section 4)",
-    "e": "After 30 epochs the shallow, wide networks win, with 88.20% against 84.65%; after 300 the deep, narrow ones,"
-    " with 94.84% against 94.02% (its paper, Tables 1 and 2; its own public curve has"
-    f" {original_results.CURVE[30]:.2%} at epoch 30)",
-    "f": "Wider is better at a fixed depth, across depths (its paper, section 4)",
-    "g": "SGD with a learning rate of 0.01 comes out of the search (its paper, section 3, and its README)",
-    "h": "Deeper networks generalise without overfitting, at equal parameters (its README)",
-    "i": "Models of comparable size give about the same accuracy: 94.02% to 94.84% after 300 epochs (its Table 1)",
-    "j": "Widening costs less than deepening (its paper, section 4)",
-}
-
 
 Answers = Callable[[Evidence], Iterator[Answer]]
 
@@ -132,7 +118,7 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
         notes = (f"{note} By network: {gaps}. Below 0, a network is better on new images than on its augmented own.",)
         none = all(stats.mean(overfitting(group)).value < stats.SMALLEST_EFFECT for group in groups)
         answer = at_most(ahead, groups, stats.SMALLEST_EFFECT)
-        yield replace(answer, notes=notes, remark="neither overfits" * none)
+        yield replace(answer, notes=notes, remark="neither overfits" if none else "")
 
 
 def equal_size(evidence: Evidence) -> Iterator[Answer]:
@@ -174,186 +160,47 @@ def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
 # The table ----------------------------------------------------------------------------------------------------------
 
 
+ANSWERS: dict[str, Answers] = {  # by the name of the test, whose sentence is in `claims.yaml`
+    "reproduction": reproduction,
+    "three layers against two": differences((CONTROL, "study_layers/N=2"), (SMALL, "effects_layers/N=2")),
+    "three layers against two, MACs": differences((SMALL, "effects_layers_macs/N=2")),
+    "three layers against four": differences((CONTROL, "study_layers/N=4"), (SMALL, "effects_layers/N=4")),
+    "three layers against four, MACs": differences((SMALL, "effects_layers_macs/N=4")),
+    "odd": odd_blocks,
+    "odd in the search": searches.odd_depths,
+    "dropout": differences(("study_dropout/B=1, dropout 0.2", CONTROL), ("effects_dropout/D=0.2", SMALL)),
+    "dropout, longer run": differences(("study_dropout_long/B=1, dropout 0.2, 48 epochs", CONTROL_LONG)),
+    "block dropout": differences(("study_dropout/B=1, block dropout 0.2", CONTROL), ("effects_dropout/Db=0.2", SMALL)),
+    "block dropout, longer run": differences(("study_dropout_long/B=1, block dropout 0.2, 48 epochs", CONTROL_LONG)),
+    "dropout in the search": functools.partial(searches.more_dropout, variable="dropout"),
+    "block dropout in the search": functools.partial(searches.more_dropout, variable="block_dropout"),
+    "shallow, short run": differences(
+        ("table1_matched/model=model1", "table1_matched/model=tpsnet"), (CONTROL, DEEP), (SMALL, SMALL_DEEP)
+    ),
+    "shallow, run cut off": differences(("table1_unmatched/model=model1", "table1_unmatched/model=tpsnet")),
+    "deep, longer run": differences(
+        ("reproduction/reproduction", "reproduction_models/model=model1"),
+        (DEEP_LONG, CONTROL_LONG),
+        (SMALL_DEEP_LONG, SMALL_LONG),
+    ),
+    "gain in points": functools.partial(gain_of_depth, logits=False),
+    "gain in logits": functools.partial(gain_of_depth, logits=True),
+    "width at one block": differences(("study_width/B=1, wide", CONTROL), ("effects_width/w=12", SMALL)),
+    "width at three blocks": differences(
+        ("study_width/B=3, wide", "study_blocks/B=3"), ("effects_depth/B=3", "effects_blocks/B=3")
+    ),
+    "optimizer": searches.optimizers,
+    "learning rate": searches.rate_of_the_original,
+    "overfitting": more_overfitting,
+    "equal size": equal_size,
+    "cost": cost_of_depth,
+}
+_WORDS = read_yaml(Path(__file__).parent / "claims.yaml")
+CLAIMS: dict[str, str] = {  # what the original says
+    letter: claim["original"].format(curve=original_results.CURVE) for letter, claim in _WORDS.items()
+}
 TESTS = [
-    Test(
-        "reproduction",
-        "a",
-        "the recipe reaches 94.84% again",
-        "TPSNet, by the original's recipe to its last epoch, reaches 94.84% but for a point at most",
-        reproduction,
-    ),
-    Test(
-        "three layers against two",
-        "b",
-        "three layers beat two of equal size",
-        "Three residual layers beat two, at matched parameters",
-        differences((CONTROL, "study_layers/N=2"), (SMALL, "effects_layers/N=2")),
-    ),
-    Test(
-        "three layers against two, MACs",
-        "b",
-        "three layers beat two of equal MACs",
-        "Three residual layers beat two, at matched MACs",
-        differences((SMALL, "effects_layers_macs/N=2")),
-    ),
-    Test(
-        "three layers against four",
-        "b",
-        "three layers beat four of equal size",
-        "Three residual layers beat four, at matched parameters",
-        differences((CONTROL, "study_layers/N=4"), (SMALL, "effects_layers/N=4")),
-    ),
-    Test(
-        "three layers against four, MACs",
-        "b",
-        "three layers beat four of equal MACs",
-        "Three residual layers beat four, at matched MACs",
-        differences((SMALL, "effects_layers_macs/N=4")),
-    ),
-    Test(
-        "odd",
-        "c",
-        "odd depths beat even ones",
-        "Odd numbers of blocks beat even ones, at matched parameters and MACs, beyond the trend with depth",
-        odd_blocks,
-    ),
-    Test(
-        "odd in the search",
-        "c",
-        "odd depths beat even ones in random networks",
-        "Odd numbers of blocks beat even ones, in random networks of the original's space",
-        searches.odd_depths,
-    ),
-    Test(
-        "dropout",
-        "d",
-        "dropout before the classifier helps",
-        "Dropout of 0.2 before the classifier raises the accuracy",
-        differences(("study_dropout/B=1, dropout 0.2", CONTROL), ("effects_dropout/D=0.2", SMALL)),
-    ),
-    Test(
-        "dropout, longer run",
-        "d",
-        "dropout before the classifier helps a longer run",
-        "Dropout of 0.2 before the classifier raises the accuracy of a run four times as long",
-        differences(("study_dropout_long/B=1, dropout 0.2, 48 epochs", CONTROL_LONG)),
-    ),
-    Test(
-        "block dropout",
-        "d",
-        "dropout inside the blocks helps",
-        "Dropout of 0.2 inside the blocks raises the accuracy",
-        differences(("study_dropout/B=1, block dropout 0.2", CONTROL), ("effects_dropout/Db=0.2", SMALL)),
-    ),
-    Test(
-        "block dropout, longer run",
-        "d",
-        "dropout inside the blocks helps a longer run",
-        "Dropout of 0.2 inside the blocks raises the accuracy of a run four times as long",
-        differences(("study_dropout_long/B=1, block dropout 0.2, 48 epochs", CONTROL_LONG)),
-    ),
-    Test(
-        "dropout in the search",
-        "d",
-        "random networks gain by dropout before the classifier",
-        "Random networks with more than the median dropout before the classifier beat those with less",
-        functools.partial(searches.more_dropout, variable="dropout"),
-    ),
-    Test(
-        "block dropout in the search",
-        "d",
-        "random networks gain by dropout inside the blocks",
-        "Random networks with more than the median dropout inside the blocks beat those with less",
-        functools.partial(searches.more_dropout, variable="block_dropout"),
-    ),
-    Test(
-        "shallow, short run",
-        "e",
-        "shallow and wide beats deep and narrow",
-        "In a short run, shallow and wide beats deep and narrow, at matched parameters",
-        differences(
-            ("table1_matched/model=model1", "table1_matched/model=tpsnet"), (CONTROL, DEEP), (SMALL, SMALL_DEEP)
-        ),
-    ),
-    Test(
-        "shallow, run cut off",
-        "e",
-        "shallow and wide wins a run that is cut off",
-        "So it does where the short run is cut off a longer schedule, as the original's were",
-        differences(("table1_unmatched/model=model1", "table1_unmatched/model=tpsnet")),
-    ),
-    Test(
-        "deep, longer run",
-        "e",
-        "deep and narrow is ahead after a longer run",
-        "In a longer run, deep and narrow beats shallow and wide, at matched parameters",
-        differences(
-            ("reproduction/reproduction", "reproduction_models/model=model1"),
-            (DEEP_LONG, CONTROL_LONG),
-            (SMALL_DEEP_LONG, SMALL_LONG),
-        ),
-    ),
-    Test(
-        "gain in points",
-        "e",
-        "a longer run brings deep networks more points",
-        "A longer run brings the deep, narrow network more than the shallow, wide one, in points",
-        functools.partial(gain_of_depth, logits=False),
-    ),
-    Test(
-        "gain in logits",
-        "e",
-        "a longer run brings deep networks more logits",
-        "A longer run brings the deep, narrow network more than the shallow, wide one, in logits, log(p / (1 - p))",
-        functools.partial(gain_of_depth, logits=True),
-    ),
-    Test(
-        "width at one block",
-        "f",
-        "wider (and larger) is better at one block",
-        "Wider is better at one block a layer",
-        differences(("study_width/B=1, wide", CONTROL), ("effects_width/w=12", SMALL)),
-    ),
-    Test(
-        "width at three blocks",
-        "f",
-        "wider (and larger) is better at three blocks",
-        "Wider is better at three blocks a layer",
-        differences(("study_width/B=3, wide", "study_blocks/B=3"), ("effects_depth/B=3", "effects_blocks/B=3")),
-    ),
-    Test(
-        "optimizer",
-        "g",
-        "SGD beats the Adam family",
-        "Random trials with SGD beat those with the Adam family",
-        searches.optimizers,
-    ),
-    Test(
-        "learning rate",
-        "g",
-        "0.01 is among the best rates for SGD",
-        "0.01 is among the best rates for SGD: trials near it beat random ones, and winners have it",
-        searches.rate_of_the_original,
-    ),
-    Test(
-        "overfitting",
-        "h",
-        "depth overfits no more than width",
-        "The deep network overfits by at most a point more than the shallow one of equal parameters",
-        more_overfitting,
-    ),
-    Test(
-        "equal size",
-        "i",
-        "networks of equal size are equally good",
-        "Networks of equal parameters and different depth are all within a point of one another",
-        equal_size,
-    ),
-    Test(
-        "cost",
-        "j",
-        "width costs less time than depth",
-        "Parameters cost less training time as width than as depth",
-        cost_of_depth,
-    ),
+    Test(name, letter, words["short"], words["sentence"], ANSWERS[name])
+    for letter, claim in _WORDS.items()
+    for name, words in claim["tests"].items()
 ]

@@ -97,23 +97,23 @@ class Answer:
     @property
     def size(self) -> str:
         """The value of the estimate in words."""
-        return self._said("value") + " apart" * (self.form == "distance")
+        return f"{self._said('value')} apart" if self.form == "distance" else self._said("value")
 
     def in_words(self) -> str:
         """The estimate with its interval, and what it is."""
         return f"{self.measure if self.estimate.n else ''} {self._said()}".lstrip()
 
     def _said(self, part: str = "") -> str:
-        estimate, kind = self.estimate, self.form
+        estimate = self.estimate
         if not estimate.n:
             return f"{estimate}"
+        if self.form == "distance":
+            return format(estimate, f"points {part}".strip()).replace("+", "")
         if self.form == "ratio":  # which was estimated as a logarithm
             value, low, high = (math.exp(log) for log in (estimate.value, estimate.low, estimate.high))
-            estimate, kind = replace(estimate, value=value, low=low, high=high), ".2"
-        said = format(estimate, f"{'points' if kind == 'distance' else kind} {part}".strip())
-        if self.form == "distance":
-            said = said.replace("+", "")
-        return f"{said}{' times' * (self.form == 'ratio')}"
+            ratio = replace(estimate, value=value, low=low, high=high)
+            return f"{format(ratio, f'.2 {part}'.strip())} times"
+        return format(estimate, f"{self.form} {part}".strip())
 
 
 def greater(estimate: Estimate, groups: Sequence[Group], smallest_effect: float = stats.SMALLEST_EFFECT) -> Answer:

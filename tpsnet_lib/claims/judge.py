@@ -125,7 +125,7 @@ class Row:
     def elsewhere(self) -> str:
         """What larger runs say that are not all done, and smaller ones of the other sign, or empty."""
         said = [
-            f"{each.size} in {largest_run(each.groups)[1]:,}{', not all done' * (which == LARGER)}"
+            f"{each.size} in {largest_run(each.groups)[1]:,}{', not all done' if which == LARGER else ''}"
             for which, each in self._other_views
         ]
         return "; ".join(said)
@@ -142,10 +142,12 @@ class Row:
     @property
     def beside(self) -> tuple[str, ...]:
         """How many runs are done, if not all, and what larger runs and those of the other sign say."""
+        views = tuple(f"{which}: {each.size}" for which, each in self._other_views)
+        if self.complete or not self.n:
+            return views
         done = sum(len(group.records) for group in self.answer.groups)
         declared = done + sum(group.missing for group in self.answer.groups)
-        part = [f"{done} of {declared} declared runs; judged when all are done"] * (self.n > 0 and not self.complete)
-        return (*part, *(f"{which}: {each.size}" for which, each in self._other_views))
+        return (f"{done} of {declared} declared runs; judged when all are done", *views)
 
     @property
     def notes(self) -> tuple[str, ...]:
