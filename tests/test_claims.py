@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -66,8 +65,8 @@ def group(values: Mapping[int, float]) -> Group:
     return Group("", tuple(record.config for record in records), records)
 
 
-def row(name: str, store: Store, **more: Any) -> Row:
-    return next(each for each in judge.judge_claims(store, **more) if each.name == name)
+def row(name: str, store: Store) -> Row:
+    return next(each for each in judge.judge_claims(store) if each.name == name)
 
 
 # The claims -----------------------------------------------------------------------------------------------------------
@@ -139,9 +138,9 @@ def test_verdicts_are_adjusted_over_the_whole_table(tmp_path: Path) -> None:
 def test_a_part_of_the_declared_runs_settles_nothing() -> None:
     """However small p is: the look was not declared, and there may be many before the end."""
     whole = next(each for each in judge.judge_claims(Store(committed_folder())) if each.verdict == HOLDS)
-    first, *others = whole.answer.groups
+    first, *others = whole.groups
     fewer = replace(first, records=first.records[:-1])
-    part = replace(whole, answer=replace(whole.answer, groups=(fewer, *others)))
+    part = replace(whole, groups=(fewer, *others))
     assert [each.verdict for each in judge.judged_by(stats.holm, [part])] == [NOT_SETTLED]
     assert [each.verdict for each in judge.judged_by(stats.holm, [whole])] == [HOLDS]
 
@@ -371,7 +370,9 @@ def test_a_reproduction_may_be_a_point_below_and_no_more(accuracy: float, verdic
     assert answer.estimate.value == pytest.approx(accuracy - 0.9484)
 
 
-def test_an_experiment_that_stands_in_is_looked_at(tmp_path: Path) -> None:
+def test_an_experiment_of_the_study_is_looked_at_once_it_is_declared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = [
         Run(label, replace(declared("study_rates").runs[at].config, seed=seed), {})
         for at, label in ((0, "B=1, wide"), (4, "B=1"))
@@ -383,7 +384,8 @@ def test_an_experiment_that_stands_in_is_looked_at(tmp_path: Path) -> None:
     }
     records = [recorded(run.config, 0.8 + 0.1 * ("wide" in run.label) + 0.001 * run.config.seed) for run in runs]
     write_trials(tmp_path / "all.trials.jsonl", records)
-    width = row("width at one block", Store(tmp_path), declared=study)
+    monkeypatch.setattr(Evidence, "experiment", lambda self, name: study.get(name))
+    width = row("width at one block", Store(tmp_path))
     assert width.estimate.value == pytest.approx(0.1)
     assert width.n == 2
     assert not width.pending

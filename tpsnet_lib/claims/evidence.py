@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,21 +27,17 @@ from tpsnet_lib.stats import Estimate
 
 
 class Evidence:
-    """The records of a store, by experiment and label; `declared` stands in for experiments of the same names.
+    """The records of a store, by experiment and label.
 
     `one_machine`: compare on one kind of machine alone, as the claims did at first."""
 
-    def __init__(
-        self, store: Store, declared: Mapping[str, Experiment] | None = None, one_machine: bool = False
-    ) -> None:
-        self.store, self._declared, self._one_machine = store, dict(declared or {}), one_machine
+    def __init__(self, store: Store, one_machine: bool = False) -> None:
+        self.store, self._one_machine = store, one_machine
         self._collected: dict[str, Pairs] = {}
 
     def experiment(self, name: str) -> Experiment | None:
         """A declared experiment; None for one of the study whose learning rates are not known yet."""
-        if name not in self._declared and (experiments_folder() / f"{name}.yaml").is_file():
-            self._declared[name] = load_experiment(name)
-        return self._declared.get(name)
+        return load_experiment(name) if (experiments_folder() / f"{name}.yaml").is_file() else None
 
     def group(self, place: str) -> Group:
         """The runs at `experiment/label`; those of all labels, such as the draws of a search, at `experiment`."""
@@ -99,8 +95,9 @@ class Answer:
         """The value of the estimate in words."""
         return f"{self._said('value')} apart" if self.form == "distance" else self._said("value")
 
-    def in_words(self) -> str:
-        """The estimate with its interval, and what it is."""
+    @property
+    def difference(self) -> str:
+        """The estimate in words, with its interval, and what it is."""
         return f"{self.measure if self.estimate.n else ''} {self._said()}".lstrip()
 
     def _said(self, part: str = "") -> str:

@@ -20,15 +20,14 @@ from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.stats import Estimate
 
 
-@dataclass(frozen=True)
-class Row:
+@dataclass(frozen=True, kw_only=True)
+class Row(Answer):
     """A test of a claim, judged: the answer of one budget, beside what other budgets say, which judges nothing.
 
     `others` come with a word on which runs they are; `pending` has the commands that are still to be run, of this
-    budget and of larger ones."""
+    budget and of larger ones. The notes say also what other budgets say, and which runs are left out."""
 
     test: Test
-    answer: Answer
     others: tuple[tuple[str, Answer], ...]
     pending: str
     verdict: str = stats.PENDING  # after Holm's adjustment over the table, as p
@@ -58,22 +57,7 @@ class Row:
     @property
     def sentence(self) -> str:
         """The sentence, with what these runs add to it."""
-        return self.test.sentence + self.answer.scope
-
-    @property
-    def estimate(self) -> Estimate:
-        """What the runs say, as it is shown."""
-        return self.answer.estimate
-
-    @property
-    def judged(self) -> Estimate:
-        """What a verdict is made of: above 0 where the claim is right."""
-        return self.answer.judged
-
-    @property
-    def smallest_effect(self) -> float:
-        """The smallest effect of interest."""
-        return self.answer.smallest_effect
+        return self.test.sentence + self.scope
 
     @property
     def n(self) -> int:
@@ -81,45 +65,25 @@ class Row:
         return self.estimate.n
 
     @property
-    def complete(self) -> bool:
-        """Whether all declared runs are done; others settle nothing."""
-        return self.answer.complete
-
-    @property
-    def difference(self) -> str:
-        """The estimate in words, with its interval."""
-        return self.answer.in_words()
-
-    @property
-    def size(self) -> str:
-        """The value of the estimate in words, without its interval."""
-        return self.answer.size
-
-    @property
-    def remark(self) -> str:
-        """What else is to be known beside the size, or empty."""
-        return self.answer.remark or _unequal_macs(self.answer.groups)
-
-    @property
     def budget(self) -> str:
         """The size and the length of the runs in words."""
-        return describe_budget(self.answer.groups)
+        return describe_budget(self.groups)
 
     @property
     def largest_run(self) -> tuple[int, int]:
         """The parameters of the largest network, and the steps of the longest run."""
-        return largest_run(self.answer.groups)
+        return largest_run(self.groups)
 
     @property
     def records(self) -> tuple[Record, ...]:
         """The records that the estimate rests on."""
-        records = {record.id: record for group in self.answer.groups for record in group.records}
+        records = {record.id: record for group in self.groups for record in group.records}
         return tuple(records.values()) if self.n else ()
 
     @property
     def tuned(self) -> bool:
         """Whether the learning rate was tuned for each network."""
-        return all(group.experiment.startswith("study_") for group in self.answer.groups)
+        return all(group.experiment.startswith("study_") for group in self.groups)
 
     @property
     def elsewhere(self) -> str:
@@ -145,36 +109,33 @@ class Row:
         views = tuple(f"{which}: {each.size}" for which, each in self._other_views)
         if self.complete or not self.n:
             return views
-        done = sum(len(group.records) for group in self.answer.groups)
-        declared = done + sum(group.missing for group in self.answer.groups)
+        done = sum(len(group.records) for group in self.groups)
+        declared = done + sum(group.missing for group in self.groups)
         return (f"{done} of {declared} declared runs; judged when all are done", *views)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the estimate is, what other budgets say, and which runs it leaves out."""
-        said = [
-            f"{which.capitalize()}: {each.in_words()}. They judge nothing: {describe_budget(each.groups)}."
-            for which, each in self.others
-        ]
-        return (*self.answer.notes, *said, *_run_notes(self.answer.groups)) if self.n else ()
 
 
 LARGER, SMALLER = "larger runs, not all done", "smaller runs"
 Table = Mapping[str, tuple[Estimate, float]]  # (what is judged, smallest effect) by the name of a test
 
 
-def judge_claims(
-    store: Store, declared: Mapping[str, Experiment] | None = None, one_machine: bool = False
-) -> list[Row]:
+def judge_claims(store: Store, one_machine: bool = False) -> list[Row]:
     """Every test of the claims (a) to (j) from the records of a store; their verdicts are adjusted together.
 
-    `declared` stands in for declared experiments of the same names, and `one_machine` is of `Evidence`."""
-    evidence = Evidence(store, declared, one_machine)
+    `one_machine` is of `Evidence`."""
+    evidence = Evidence(store, one_machine)
     rows = []
     for test in TESTS:
         answers = list(test.answers(evidence))
         answer = largest_answer(answers)
-        rows.append(Row(test, answer, _other_runs(answers, answer), _pending(answers, answer, evidence)))
+        others = _other_runs(answers, answer)
+        said = [
+            f"{which.capitalize()}: {each.difference}. They judge nothing: {describe_budget(each.groups)}."
+            for which, each in others
+        ]
+        notes = (*answer.notes, *said, *_run_notes(answer.groups)) if answer.estimate.n else ()
+        remark = answer.remark or _unequal_macs(answer.groups)
+        content = {**vars(answer), "notes": notes, "remark": remark}
+        rows.append(Row(**content, test=test, others=others, pending=_pending(answers, answer, evidence)))
     return judged_by(stats.holm, rows)
 
 

@@ -48,13 +48,21 @@ def _mix_tensor(words: Tensor) -> Tensor:
 def _hash(seed: int, epoch: int | Tensor, indices: Tensor, draws: tuple[int, ...]) -> Tensor:
     """64 random bits an index and draw, as int64 [draws, B]."""
     if isinstance(epoch, int):
-        epoch = torch.full((), epoch, device=indices.device)
-    key = _mix_tensor(epoch + _signed(_mix_word((seed + _GOLDEN) & _WORD)))
-    keys = _mix_tensor(key + _golden(draws, indices.device))
+        keys = _keys(seed, epoch, draws, indices.device)
+    else:  # the same on the device, whatever its value will be
+        key = _mix_tensor(epoch + _signed(_mix_word((seed + _GOLDEN) & _WORD)))
+        keys = _mix_tensor(key + _golden(draws, indices.device))
     return _mix_tensor(keys + indices * _signed(_GOLDEN))
 
 
-@lru_cache  # kept: making a tensor from Python numbers makes a GPU wait; to fill one does not
+@lru_cache(maxsize=16)  # kept: making a tensor from Python numbers makes a GPU wait
+def _keys(seed: int, epoch: int, draws: tuple[int, ...], device: torch.device) -> Tensor:
+    key = _mix_word((_mix_word((seed + _GOLDEN) & _WORD) + epoch) & _WORD)
+    keys = [_signed(_mix_word((key + draw * _GOLDEN) & _WORD)) for draw in draws]
+    return torch.tensor(keys, device=device).unsqueeze(1)
+
+
+@lru_cache
 def _golden(draws: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor([_signed(draw * _GOLDEN & _WORD) for draw in draws], device=device).unsqueeze(1)
 

@@ -52,7 +52,7 @@ def batches(
     epoch_steps = len(fit_set) // size
     copy = torch.arange(recipe.copies, device=fit_set.images.device).repeat_interleave(size) * COPY
 
-    def shown(positions: Tensor, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+    def shown(positions: Tensor, epoch: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images, labels and indices [S, B, ...] of S steps, whose positions in the data set are [S, size]."""
         every = positions.repeat(1, recipe.copies)
         indices = fit_set.indices[every] + copy
@@ -66,11 +66,13 @@ def batches(
 
     device = fit_set.images.device
     for epoch in range(start // epoch_steps, math.ceil(stop / epoch_steps)):
-        order = permutation(seed, epoch, len(fit_set), device)[: epoch_steps * size].view(-1, size)
+        # On a GPU a number that Python makes a tensor of is waited for; one that fills a tensor is not.
+        epoch_there = epoch if device.type == "cpu" else torch.full((), epoch, device=device)
+        order = permutation(seed, epoch_there, len(fit_set), device)[: epoch_steps * size].view(-1, size)
         first = epoch * epoch_steps
         steps = range(max(start, first), min(stop, first + epoch_steps))
         together = len(steps) if epoch_ahead else 1  # steps whose images are augmented at once
         for begin in range(steps.start, steps.stop, together):
-            made = shown(order[begin - first : begin - first + together], epoch)
+            made = shown(order[begin - first : begin - first + together], epoch_there)
             for step, parts in enumerate(zip(*made, strict=True), begin):
                 yield Batch(step, epoch, *parts)

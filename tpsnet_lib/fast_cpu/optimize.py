@@ -102,7 +102,8 @@ def fused_norm(
 
     For maps in bf16 and channels last this is one operation, whose sums are in fp32 and whose result is rounded once.
     For others it is torch's three."""
-    if not (norm.training and _suits_kernels(maps) and _matches(skip, maps)) or maps.numel() == maps.shape[1]:
+    skip_matches = skip is None or (skip.dtype, skip.shape) == (maps.dtype, maps.shape)
+    if not (norm.training and _suits_kernels(maps) and skip_matches) or maps.numel() == maps.shape[1]:
         out = norm(maps)
         out = out if skip is None else out + skip
         return out if activation is None else activation(out)
@@ -121,10 +122,6 @@ def second_use(maps: Tensor) -> Tensor:
 
 def _suits_kernels(maps: Tensor) -> bool:
     return maps.dtype == torch.bfloat16 and maps.is_contiguous(memory_format=torch.channels_last)
-
-
-def _matches(skip: Tensor | None, maps: Tensor) -> bool:
-    return skip is None or (skip.dtype, skip.shape) == (maps.dtype, maps.shape)
 
 
 class _FusedNorm(torch.autograd.Function):
