@@ -56,9 +56,6 @@ DEEP, DEEP_LONG = "study_blocks/B=5", "study_long/B=5, 48 epochs"
 SMALL_DEEP, SMALL_DEEP_LONG = "effects_blocks/B=5", "effects_blocks_long/B=5"
 
 
-# Runs ---------------------------------------------------------------------------------------------------------------
-
-
 def differences(*budgets: tuple[str, str]) -> Answers:
     """That the runs at the first place of each budget are more accurate than those at the second."""
 
@@ -155,9 +152,6 @@ def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
         slowest = max((uneven_epochs(record) for group in groups for record in group.records), default=1.0)
         shared = f"The machine did other work too: a run's slowest epoch took up to {slowest:.1f} times its fastest."
         yield replace(greater(cost_ratio(*groups), groups, TENTH), form="ratio", notes=(f"{note} {shared}",))
-
-
-# The table ----------------------------------------------------------------------------------------------------------
 
 
 ANSWERS: dict[str, Answers] = {  # by the name of the test, whose sentence is in `claims.yaml`
