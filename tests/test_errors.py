@@ -88,7 +88,7 @@ def reference() -> SimpleNamespace:
     right = torch.stack([torch.arange(600) < n for n in (300, 590, 540)])
     new = torch.tensor([0.3, 0.9, 0.7], dtype=torch.float64)
     published = Published(("poor", "good", "fair"), LABELS.where(right, (LABELS + 1) % 10), new)
-    checks = [LabelCheck(i, 0, 1, {"given": 0, "guessed": 5, "both": 0, "neither": 0}) for i in range(10)]
+    checks = [LabelCheck(i, 0, {"given": 0, "guessed": 5, "both": 0, "neither": 0}) for i in range(10)]
     return SimpleNamespace(people=people, published=published, label_checks=checks)
 
 

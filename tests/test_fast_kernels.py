@@ -149,7 +149,7 @@ def test_far_values_of_gelu_are_themselves_or_nothing() -> None:
 @pytest.mark.parametrize("case", ["evaluation", "fp32", "planes first", "another skip"])
 def test_everywhere_else_the_three_are_torchs_own(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     maps, norm, skip = maps_of((4, 3, 5, 5)).detach(), norm_of(3), maps_of((4, 3, 5, 5), 1).detach()
-    monkeypatch.setattr(kernels, "norm_forward", None)
+    monkeypatch.setattr(kernels, "norm_kernels", None)
     if case == "evaluation":
         norm.eval()
     if case == "fp32":

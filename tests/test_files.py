@@ -146,8 +146,8 @@ def test_what_another_process_sweeps_away_before_it_is_claimed_is_made_again(
 ) -> None:
     made, fresh = [], files._fresh
 
-    def swept_once(path: Path, folder: bool) -> Path:
-        made.append(fresh(path, folder))
+    def swept_once(path: Path) -> Path:
+        made.append(fresh(path))
         if len(made) % 2:
             files.sweep(tmp_path)  # of another process, which finds it unclaimed
         return made[-1]

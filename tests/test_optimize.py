@@ -252,7 +252,7 @@ def test_a_kernel_that_cannot_be_compiled_is_done_without_before_training(
         raise RuntimeError("LLVM ERROR: out of registers")
 
     monkeypatch.setattr(available, "_failed", [])
-    monkeypatch.setattr(kernels, "norm_backward", broken)
+    monkeypatch.setattr(kernels, "norm_kernels", broken)
     config = tiny(train__precision="bf16", train__epochs=1)
     model = build(config.model)
     before = torch.random.get_rng_state()

@@ -156,6 +156,8 @@ class CapturedStep:
 
 def executed(execution: str, take_step: Step, forward_loss: ForwardLoss) -> str:
     """The execution that a step had in the end, one of `compile_step.EXECUTIONS`, where `execution` was tried."""
-    captures = isinstance(take_step, CapturedStep) and take_step.captures
-    ways = ["captured"] * captures + ["compiled"] * forward_loss.compiles
-    return "-".join(ways) or ("plain" if execution == "plain" else "eager")
+    if isinstance(take_step, CapturedStep) and take_step.captures:
+        return "captured-compiled" if forward_loss.compiles else "captured"
+    if forward_loss.compiles:
+        return "compiled"
+    return "plain" if execution == "plain" else "eager"

@@ -77,10 +77,10 @@ def write_whole(path: Path, content: bytes | str) -> None:
     data = content.encode("utf-8") if isinstance(content, str) else content
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary(path, folder=False) as work:
-            work.write_bytes(data)
-            os.chmod(work, 0o644)
-            move_whole(work, path)
+        with temporary(path) as work:
+            (work / "file").write_bytes(data)
+            os.chmod(work / "file", 0o644)
+            move_whole(work / "file", path)
 
 
 def move_whole(work: Path, path: Path) -> None:
@@ -144,17 +144,17 @@ def sweep(folder: Path, name: str = "*") -> None:
 
 _NAME = 100  # characters of a file's name that its temporary one has
 _ALL_HERE = ".all-here"
-_NOBODYS = 86_400.0  # seconds after which a half-done file has nobody, where no lock can say so
+_NOBODYS = 86_400.0  # seconds after which half-done work has nobody, where no lock can say so
 
 
 @contextlib.contextmanager
-def temporary(path: Path, folder: bool = True) -> Iterator[Path]:
-    """A fresh folder (or file) beside `path`, gone at the end of the block, which no `sweep` takes away before; what a
-    process leaves that is killed in it, the next one does."""
+def temporary(path: Path) -> Iterator[Path]:
+    """A fresh folder beside `path`, gone at the end of the block, which no `sweep` takes away before; what a process
+    leaves that is killed in it, the next one does."""
     sweep(path.parent, path.name)
     with contextlib.ExitStack() as claimed:
         while True:  # another process may sweep it away before it is claimed
-            work = _fresh(path, folder)
+            work = _fresh(path)
             with contextlib.suppress(FileNotFoundError):
                 claimed.enter_context(_claim(work, wait=True))
             if work.exists():
@@ -167,20 +167,15 @@ def temporary(path: Path, folder: bool = True) -> Iterator[Path]:
                 _take_away(work)
 
 
-def _fresh(path: Path, folder: bool) -> Path:
-    """A new, empty folder (or file) beside `path`, hidden."""
-    begin, end = f".{path.name[:_NAME]}.", ".part"
-    if folder:
-        return Path(tempfile.mkdtemp(dir=path.parent, prefix=begin, suffix=end))
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=begin, suffix=end)
-    os.close(handle)
-    return Path(name)
+def _fresh(path: Path) -> Path:
+    """A new, empty folder beside `path`, hidden."""
+    return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:_NAME]}.", suffix=".part"))
 
 
 @contextlib.contextmanager
 def _claim(work: Path, wait: bool = False) -> Iterator[bool]:
-    """Whether this process alone holds a temporary file or folder; with `wait`, after another has let it go. Where
-    there are no locks, its age decides."""
+    """Whether this process alone holds a temporary folder; with `wait`, after another has let it go. Where there are no
+    locks, its age decides."""
     aged = time.time() - work.stat().st_mtime > _NOBODYS
     if os.name == "nt":
         yield aged
@@ -200,12 +195,10 @@ def _claim(work: Path, wait: bool = False) -> Iterator[bool]:
 
 
 def _take_away(work: Path) -> None:
-    """Delete a temporary file or folder, if it is still there."""
-    if work.is_dir():
-        shutil.rmtree(work, ignore_errors=True)
-    elif work.exists():
-        with contextlib.suppress(OSError):
-            work.unlink()
+    """Delete a temporary folder (or a file, as earlier versions left them), if it is still there."""
+    if work.is_file():
+        work.unlink(missing_ok=True)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def _move_all(work: Path) -> None:

@@ -184,8 +184,9 @@ def number(
 def _comma(parts: Sequence[int]) -> str:
     """What a number with a comma in it was to be: `45,619` is two numbers."""
     thousands = all(part == 0 or 100 <= part < 1000 for part in parts[1:])
-    meant = [f"{parts[0]}{''.join(f'{part:03}' for part in parts[1:])}"] * thousands
-    meant += [f"{parts[0]}.{parts[1]}"] * (len(parts) == 2)
+    meant = [f"{parts[0]}{''.join(f'{part:03}' for part in parts[1:])}"] if thousands else []
+    if len(parts) == 2:
+        meant.append(f"{parts[0]}.{parts[1]}")
     way_out = f"write {' or '.join(f'`{each}`' for each in meant)}" if meant else "write it without commas"
     return f"A comma makes {'two' if len(parts) == 2 else 'several'} numbers of one: {way_out}."
 

@@ -42,6 +42,10 @@ class TrainState:
     execution: str = "eager"  # of the last step, one of `compile_step.EXECUTIONS`
 
     def __post_init__(self) -> None:
+        size = batch_size(self.config.train, self.images)
+        self.shown = size * self.config.train.copies  # images that the network sees in a step, copies included
+        self.epoch_steps = self.images // size  # of an epoch; images that do not fill its last batch are left out
+        self.steps = run_steps(self.config.train, self.images)  # of the run
         self.threads = [[self.step, torch.get_num_threads()]]  # from which step on a CPU had how many
         device = self.model.head.weight.device
         self.loss_sum = torch.zeros((), device=device)  # over the steps of this epoch
@@ -50,26 +54,6 @@ class TrainState:
         self.finite_steps = torch.zeros((), device=device)  # of this process, before that
         self.first_step = 0  # of this process
         self.clock = time.monotonic()
-
-    @property
-    def batch_size(self) -> int:
-        """Images of a step, each counted once however many copies of it there are."""
-        return batch_size(self.config.train, self.images)
-
-    @property
-    def shown(self) -> int:
-        """Images that the network sees in a step, copies included."""
-        return self.batch_size * self.config.train.copies
-
-    @property
-    def epoch_steps(self) -> int:
-        """Steps of an epoch. Images that do not fill its last batch are left out."""
-        return self.images // self.batch_size
-
-    @property
-    def steps(self) -> int:
-        """Steps of the run."""
-        return run_steps(self.config.train, self.images)
 
     @property
     def epoch_ended(self) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from tpsnet_lib.analysis.groups import Group, groups_by_label, on_shared_machines
 from tpsnet_lib.config import RunConfig
+from tpsnet_lib.data.batches import run_steps
 from tpsnet_lib.data.datasets import split
 from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs.experiments import collect, experiment_names
@@ -145,7 +146,7 @@ def largest_run(groups: Iterable[Group]) -> tuple[int, int]:
 
 def steps(config: RunConfig) -> int:
     """The updates of a whole run: each epoch leaves out the last batch if it is not full."""
-    return round(config.train.epochs * (_images(config) // config.train.batch_size))
+    return run_steps(config.train, _images(config))
 
 
 def _images(config: RunConfig) -> int:

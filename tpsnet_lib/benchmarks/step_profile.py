@@ -1,10 +1,8 @@
 """Where the time of a training step goes, by kind of work."""
 
-import contextlib
 import os
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -54,9 +52,10 @@ def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: st
         state.optimizer.register_step_pre_hook(mark("optimizer")),
         state.optimizer.register_step_post_hook(mark("after")),
     ]
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's library writes to standard error by itself
     on_gpu = where.type == "cuda"
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
-    with closing(run), _quiet(), profile(activities=activities, acc_events=True) as profiler:
+    with closing(run), profile(activities=activities, acc_events=True) as profiler:
         for _ in range(steps):
             with record_function("tpsnet: step"):
                 next(run)
@@ -73,20 +72,6 @@ def profile_step(config: RunConfig, images: ImageSet, steps: int = 4, device: st
 def endless(config: RunConfig) -> RunConfig:
     """A run of a config with so many steps that a measurement does not reach the end."""
     return replace(config, train=replace(config.train, epochs=10_000.0))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Discard what is written to standard error while the block lasts, also by the profiler's own library."""
-    sys.stderr.flush()
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)
 
 
 def group_events(events: Iterable[tuple[str, float, float]]) -> dict[str, float]:

@@ -1,4 +1,6 @@
-"""Augmentation of whole batches on the device they live on; every draw is a hash, so batch size changes none."""
+"""Augmentation of whole batches on the device they live on; every draw is a hash, so batch size changes none.
+
+A step, such as `crop`, takes what was drawn, so that each can be compared with torchvision's."""
 
 import math
 from functools import lru_cache
@@ -19,8 +21,6 @@ ORDER = 14
 ERASE_CHOSEN, ERASE_AREA, ERASE_RATIO, ERASE_Y, ERASE_X = range(15, 20)
 MIX_CHOSEN = 20
 
-
-# Random draws -------------------------------------------------------------------------------------------------------
 
 _GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # splitmix64's constants
 _WORD = (1 << 64) - 1
@@ -83,9 +83,6 @@ def permutation(seed: int, epoch: int | Tensor, n: int, device: torch.device | s
     """The order of an epoch: positions 0 to n - 1 sorted by their hash, int64 [n]."""
     positions = torch.arange(n, device=device)
     return _hash(seed, epoch, positions, (ORDER,))[0].argsort(stable=True)
-
-
-# Steps: each takes what was drawn, so that each can be compared with torchvision's -----------------------------------
 
 
 def crop(images: Tensor, top: Tensor, left: Tensor, padding: int, mode: str = "zero") -> Tensor:
@@ -165,9 +162,6 @@ def _rectangle(top: Tensor, left: Tensor, height: Tensor, width: Tensor, size: i
     rows = (below >= 0) & (below < height.unsqueeze(1))
     columns = (behind >= 0) & (behind < width.unsqueeze(1))
     return (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
-
-
-# The recipe ---------------------------------------------------------------------------------------------------------
 
 
 def augment(images: Tensor, indices: Tensor, recipe: TrainConfig, seed: int, epoch: int | Tensor) -> Tensor:

@@ -223,6 +223,8 @@ def download(root: str | Path, urls: Sequence[str] | None = None, md5: str = ARC
     An archive that lies there already, or is `root` itself, is taken if it has the right MD5; then the addresses (None:
     `archive_urls()`) are tried in turn until one gives it. A good copy is kept as it is; nothing lies under the final
     names until it is whole. Raises `DataError`."""
+    from torchvision.datasets.utils import check_integrity
+
     root, local = _archive_in(Path(root).expanduser())
     if _is_good(root):
         return root
@@ -233,7 +235,7 @@ def download(root: str | Path, urls: Sequence[str] | None = None, md5: str = ARC
             for source in ([local] if local.is_file() else []) + list(archive_urls() if urls is None else urls):
                 archive = local if source == local else work / "archive"
                 fault = "" if source == local else fetch(str(source), archive)
-                if not fault and _md5(archive) != md5:
+                if not fault and not check_integrity(archive, md5):
                     fault = "it has another MD5 than the official archive"
                 if fault:
                     faults.append(f"{source} ({fault})")
@@ -245,11 +247,6 @@ def download(root: str | Path, urls: Sequence[str] | None = None, md5: str = ARC
     except OSError as error:
         raise DataError(f"{root} cannot be written ({error.strerror or error}): give another folder") from error
     raise DataError(f"CIFAR-10 could not be had from {'; '.join(faults)}: set TPSNET_MIRROR to another address")
-
-
-def _md5(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "md5").hexdigest()
 
 
 def _is_good(root: Path) -> bool:

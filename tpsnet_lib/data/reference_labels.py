@@ -52,7 +52,6 @@ class LabelCheck:
 
     index: int  # position in the test order
     label: int  # the given one
-    guessed: int  # the class proposed instead
     votes: dict[str, int]  # given, guessed, both, neither
 
     @property
@@ -140,7 +139,6 @@ def load_label_checks(folder: Path | None) -> list[LabelCheck]:
             LabelCheck(
                 int(row["id"]),
                 int(row["given_original_label"]),
-                int(row["our_guessed_label"]),
                 {answer: int(row["mturk"][answer]) for answer in ("given", "guessed", "both", "neither")},
             )
             for row in rows

@@ -85,9 +85,13 @@ def derivative(value: Any, activation: int) -> Any:
 
 
 @functools.cache
-def norm_kernels(activation: int, skips: bool, two_gradients: bool) -> tuple[Kernel, Kernel]:
-    """The passes forward and backward for an activation of `ACTIVATIONS`, with or without a skip. The gradient of the
-    result comes as one tensor or as two summands."""
+def norm_kernels(name: str, skips: bool, two_gradients: bool = False) -> tuple[Kernel, Kernel]:
+    """The passes forward and backward for the activation of a name, with or without a skip. The gradient of the result
+    comes as one tensor or as two summands.
+
+    Forward fills the result and `saved` [2, C] (mean, 1 / standard deviation), and moves the running statistics;
+    backward fills the gradients of the maps, the skip, the weight and the bias."""
+    activation = ACTIVATIONS[name]
 
     @Kernel
     def forward_pass(
@@ -261,44 +265,8 @@ def max_pool_backward_pass(
         to_x[image, :, 2 * (width // 2) :] = 0
 
 
-def max_pool(maps: Tensor, out: Tensor, which: Tensor) -> None:
-    """Fill `out` [B, C, h, w] and `which` (uint8, of its shape) from `maps` [B, C, H, W]."""
-    max_pool_pass((maps, out, which), _sizes(maps))
-
-
-def max_pool_backward(grad: Tensor, which: Tensor, to_maps: Tensor) -> None:
-    """Fill the gradient of the maps [B, C, H, W] from that of the result."""
-    max_pool_backward_pass((grad, which, to_maps), _sizes(to_maps))
-
-
-def _sizes(maps: Tensor) -> tuple[int, int, int, int]:
-    batch, channels, height, width = maps.shape
-    return batch, height, width, channels
-
-
-def norm_forward(
-    activation: str, maps: Tensor, skip: Tensor | None, out: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor,
-    running_var: Tensor, saved: Tensor, momentum: float, eps: float,
-) -> None:  # fmt: skip
-    """Fill `out` [B, C, H, W] and `saved` [2, C] (mean, 1 / standard deviation), and move the running statistics."""
-    tensors = maps, skip, out, weight, bias, running_mean, running_var, saved
-    kernel, _ = norm_kernels(ACTIVATIONS[activation], skip is not None, False)
-    kernel(tensors, (*_rows(maps), momentum, eps))
-
-
-def norm_backward(
-    activation: str, grad: Tensor, other: Tensor | None, maps: Tensor, skip: Tensor | None, to_maps: Tensor,
-    to_skip: Tensor | None, weight: Tensor, bias: Tensor, saved: Tensor, to_weight: Tensor, to_bias: Tensor,
-) -> None:  # fmt: skip
-    """Fill the gradients of the maps, the skip, the weight and the bias from that of the result, which is `grad`, or
-    the sum of `grad` and `other`; all maps are [B, C, H, W]."""
-    tensors = grad, other, maps, skip, to_maps, to_skip, weight, bias, saved, to_weight, to_bias
-    _, kernel = norm_kernels(ACTIVATIONS[activation], skip is not None, other is not None)
-    kernel(tensors, _rows(maps))
-
-
-def _rows(maps: Tensor) -> tuple[int, int, int]:
-    """Rows of the loops over maps, numbers in a row, and channels."""
+def rows(maps: Tensor) -> tuple[int, int, int]:
+    """Rows of the loops over maps [B, C, H, W], numbers in a row, and channels: the sizes that `norm_kernels` take."""
     channels = maps.shape[1]
     length = _row_length(maps.numel() // channels, channels)
     return maps.numel() // length, length, channels
@@ -314,6 +282,6 @@ def self_test() -> None:
     """Compile and run one kernel; raises whatever fails in numba, or `ArithmeticError` for a wrong result."""
     maps = torch.arange(32.0).reshape(2, 1, 4, 4).bfloat16().contiguous(memory_format=torch.channels_last)
     out = torch.empty(2, 1, 2, 2, dtype=torch.bfloat16)
-    max_pool(maps, out, torch.empty(2, 1, 2, 2, dtype=torch.uint8))
+    max_pool_pass((maps, out, torch.empty(2, 1, 2, 2, dtype=torch.uint8)), (2, 4, 4, 1))
     if out.flatten().tolist() != [5, 7, 13, 15, 21, 23, 29, 31]:
         raise ArithmeticError("a compiled max-pool gives a wrong result")

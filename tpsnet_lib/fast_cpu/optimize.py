@@ -102,7 +102,8 @@ def fused_norm(
 
     For maps in bf16 and channels last this is one operation, whose sums are in fp32 and whose result is rounded once.
     For others it is torch's three."""
-    if not (norm.training and _suits_kernels(maps) and _matches(skip, maps)) or maps.numel() == maps.shape[1]:
+    skip_matches = skip is None or (skip.dtype, skip.shape) == (maps.dtype, maps.shape)
+    if not (norm.training and _suits_kernels(maps) and skip_matches) or maps.numel() == maps.shape[1]:
         out = norm(maps)
         out = out if skip is None else out + skip
         return out if activation is None else activation(out)
@@ -123,10 +124,6 @@ def _suits_kernels(maps: Tensor) -> bool:
     return maps.dtype == torch.bfloat16 and maps.is_contiguous(memory_format=torch.channels_last)
 
 
-def _matches(skip: Tensor | None, maps: Tensor) -> bool:
-    return skip is None or (skip.dtype, skip.shape) == (maps.dtype, maps.shape)
-
-
 class _FusedNorm(torch.autograd.Function):
     """`fused_norm` by `kernels`; its two results share their memory."""
 
@@ -136,8 +133,10 @@ class _FusedNorm(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         skip = None if skip is None else skip.contiguous(memory_format=torch.channels_last)
         out, saved = torch.empty_like(maps), torch.empty(2, len(weight))
-        running = norm.running_mean, norm.running_var
-        _kernels().norm_forward(name, maps, skip, out, weight, bias, *running, saved, norm.momentum, norm.eps)
+        compiled: Any = kernels()
+        forward_pass, _ = compiled.norm_kernels(name, skip is not None)
+        tensors = maps, skip, out, weight, bias, norm.running_mean, norm.running_var, saved
+        forward_pass(tensors, (*compiled.rows(maps), norm.momentum, norm.eps))
         ctx.save_for_backward(maps, skip, weight, bias, saved)
         ctx.name = name
         ctx.set_materialize_grads(False)
@@ -152,8 +151,10 @@ class _FusedNorm(torch.autograd.Function):
         maps, skip, weight, bias, saved = ctx.saved_tensors
         to_maps, to_skip = torch.empty_like(maps), None if skip is None else torch.empty_like(maps)
         to_weight, to_bias = torch.empty_like(weight), torch.empty_like(bias)
-        results = to_maps, to_skip, weight, bias, saved, to_weight, to_bias
-        _kernels().norm_backward(ctx.name, grad, other, maps, skip, *results)
+        compiled: Any = kernels()
+        _, backward_pass = compiled.norm_kernels(ctx.name, skip is not None, other is not None)
+        tensors = grad, other, maps, skip, to_maps, to_skip, weight, bias, saved, to_weight, to_bias
+        backward_pass(tensors, compiled.rows(maps))
         return to_maps, to_skip, to_weight, to_bias, None, None
 
 
@@ -176,7 +177,8 @@ class _MaxPool(torch.autograd.Function):
         shape = batch, channels, height // 2, width // 2
         out = torch.empty(shape, dtype=maps.dtype, memory_format=torch.channels_last)
         which = torch.empty_like(out, dtype=torch.uint8)
-        _kernels().max_pool(maps, out, which)
+        compiled: Any = kernels()
+        compiled.max_pool_pass((maps, out, which), (batch, height, width, channels))
         ctx.save_for_backward(which)
         ctx.shape = maps.shape
         return out
@@ -185,8 +187,11 @@ class _MaxPool(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (which,) = ctx.saved_tensors
+        batch, channels, height, width = ctx.shape
+        grad = grad.contiguous(memory_format=torch.channels_last)
         to_maps = torch.empty(ctx.shape, dtype=grad.dtype, memory_format=torch.channels_last)
-        _kernels().max_pool_backward(grad.contiguous(memory_format=torch.channels_last), which, to_maps)
+        compiled: Any = kernels()
+        compiled.max_pool_backward_pass((grad, which, to_maps), (batch, height, width, channels))
         return to_maps
 
 
@@ -286,10 +291,6 @@ class FastWhitening(Whitening):
         if self.bias.requires_grad or not trains_on_cpu(self, images):
             return super().forward(images)
         return F.conv2d(images, self.weight, self.bias)
-
-
-def _kernels() -> Any:
-    return kernels()
 
 
 FASTER: dict[type[nn.Module], type[nn.Module]] = {
