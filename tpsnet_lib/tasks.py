@@ -150,8 +150,7 @@ def notebook_names() -> dict[str, Any]:
 def _last_value(code: str, path: str) -> Any:
     """What the last statement of a section defines, as a function, a class or a variable."""
     names, tree = notebook_names(), ast.parse(code, path)
-    if not _hidden:
-        linecache.cache[path] = (len(code), None, code.splitlines(keepends=True), path)  # for inspect and tracebacks
+    linecache.cache[path] = (len(code), None, code.splitlines(keepends=True), path)  # for inspect, and for tracebacks
     exec(compile(tree, path, "exec"), names)
     last = tree.body[-1]
     return names[last.targets[0].id if isinstance(last, ast.Assign) else last.name]  # type: ignore[attr-defined]

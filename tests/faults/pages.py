@@ -101,7 +101,7 @@ def rendered(hostile: list[Hostile], base: str, folder: Path) -> str:
     words = " ".join(each.text(base) for each in hostile)
     meta = {"title": words, "question": words, "footer": words, "host": words, "hardware": words}
     with (
-        mock.patch.object(page, "chapter", lambda path, problems, **more: chapter(path, [], **more)),
+        mock.patch.object(page, "chapter", lambda path, problems, *more, **named: chapter(path, [], *more, **named)),
         mock.patch.object(page, "tidy", lambda soup, name, problems: tidy(soup, name, [])),
     ):
         return page.render(sections, chapters, records, meta, last)
