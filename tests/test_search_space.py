@@ -61,6 +61,11 @@ def test_seeds_and_names_of_spaces_draw_differently(space: Space) -> None:
     assert sample(replace(space, name="other"), 0, 5).values != draws
 
 
+def test_a_recipe_that_is_wrong_is_named_and_not_the_budget(space: Space) -> None:
+    with pytest.raises(ConfigError, match="precision"):
+        sample(space, 0, 1, {"train": {"precision": "fp8"}})
+
+
 def test_every_draw_is_under_both_budgets_and_the_acceptance_says_what_that_cost(space: Space) -> None:
     draws = sample(space, 3, 25)
     assert all(count_parameters(config.model) <= 200_000 for config in draws.configs)

@@ -30,7 +30,7 @@ from tpsnet_lib.runs.records import Record
 from tpsnet_lib.stats import Estimate
 
 BESIDE = [(9, 0, "left"), (-9, 0, "right"), (0, 11, "center"), (0, -11, "center")]  # of a name, in points from its dot
-BESIDE += [(9, 9, "left"), (-9, 9, "right"), (9, -9, "left"), (-9, -9, "right")]
+BESIDE += [(9, 9, "left"), (-9, 9, "right"), (9, -9, "left"), (-9, -9, "right"), (0, 20, "center"), (0, -20, "center")]
 Rows = Sequence[Mapping[str, Any]]
 
 
