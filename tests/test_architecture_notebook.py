@@ -9,7 +9,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from tpsnet_lib import tasks
+from tpsnet_lib import answer_checks, tasks
 from tpsnet_lib.analysis import architecture
 from tpsnet_lib.files import project_root
 from tpsnet_lib.runs.records import Store
@@ -27,7 +27,8 @@ def chapter(monkeypatch: pytest.MonkeyPatch) -> Chapter:
     said: list[str] = []
     monkeypatch.setattr(tasks, "finding", said.append)
     room: dict[str, Any] = {**SETTINGS, "live_depths": [1, 4]}
-    monkeypatch.setattr(tasks, "notebook_names", lambda: room)
+    for home in (tasks, answer_checks):
+        monkeypatch.setattr(home, "notebook_names", lambda: room)
 
     def run(*ids: str, **changes: tuple[str, str]) -> tuple[dict[str, Any], list[str]]:
         for cell in ids:
@@ -44,7 +45,7 @@ def chapter(monkeypatch: pytest.MonkeyPatch) -> Chapter:
 
 def test_the_worked_solutions_build_the_librarys_network(chapter: Chapter, capsys: pytest.CaptureFixture[str]) -> None:
     _, said = chapter(*BUILD, "same-output")
-    assert [line.startswith(tasks.NOT_ANSWERED) for line in said] == [True, True]
+    assert [line.startswith(answer_checks.NOT_ANSWERED) for line in said] == [True, True]
     assert capsys.readouterr().out.count("same output True") == 2
 
 

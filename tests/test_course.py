@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tpsnet_lib import course, tasks
+from tpsnet_lib import answer_checks, course, tasks
 from tpsnet_lib.files import ConfigError, DataError, TpsnetError
 from tpsnet_lib.plots import style
 from tpsnet_lib.runs.records import Record
@@ -247,10 +247,18 @@ def refused() -> None:
     raise ConfigError("there is no such variable")
 
 
-CHECKS: dict[str, tuple[tasks.Check, Any, Any]] = {  # a check, a right answer, a wrong one
-    "number": (tasks.number(lambda: 1.221, within=0.02), 1.22, 1),
-    "names": (tasks.names({"flip", "rotation"}, known=["crop", "flip", "rotation"]), ["rotation", "flip"], ["crop"]),
-    "function": (tasks.function(doubled, torch.arange(3)), lambda values: values + values, lambda values: values + 1),
+CHECKS: dict[str, tuple[answer_checks.Check, Any, Any]] = {  # a check, a right answer, a wrong one
+    "number": (answer_checks.number(lambda: 1.221, within=0.02), 1.22, 1),
+    "names": (
+        answer_checks.names({"flip", "rotation"}, known=["crop", "flip", "rotation"]),
+        ["rotation", "flip"],
+        ["crop"],
+    ),
+    "function": (
+        answer_checks.function(doubled, torch.arange(3)),
+        lambda values: values + values,
+        lambda values: values + 1,
+    ),
 }
 
 
@@ -265,8 +273,11 @@ def test_any_answer_gets_one_line(kind: str, lines: list[str]) -> None:
     for answer in NONSENSE:
         task.check(answer)
     assert lines[0] == "**Right.**"
-    assert all(line.startswith(tasks.NOT_ANSWERED) for line in lines[1:5])
-    empty = [tasks.NOT_ANSWERED if isinstance(each, list | dict) and not each else "**Not yet.**" for each in NONSENSE]
+    assert all(line.startswith(answer_checks.NOT_ANSWERED) for line in lines[1:5])
+    empty = [
+        answer_checks.NOT_ANSWERED if isinstance(each, list | dict) and not each else "**Not yet.**"
+        for each in NONSENSE
+    ]
     for line, start in zip(lines[5:], ["**Not yet.**", *empty], strict=True):
         assert line.startswith(start)
         assert "\n" not in line
@@ -274,7 +285,7 @@ def test_any_answer_gets_one_line(kind: str, lines: list[str]) -> None:
 
 
 def test_hints_come_in_steps(lines: list[str]) -> None:
-    task = course.task("size", tasks.number(10), ["first hint", "second hint"])
+    task = course.task("size", answer_checks.number(10), ["first hint", "second hint"])
     for answer in (1, "about one", 2, [3], 3):
         task.check(answer)
     assert ["first hint" in lines[0], "second hint" in lines[2], "first hint second hint" in lines[4]] == [True] * 3
@@ -287,7 +298,7 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
 ) -> None:
     (tmp_path / "01.py").write_text("# %% other\nx = 1\n# %% twice\ndef twice(values):\n    return 2 * values\n")
     monkeypatch.setattr(tasks, "_folder", [tmp_path])
-    task = course.task("twice", tasks.function(doubled, torch.ones(3)), ["only hint"])
+    task = course.task("twice", answer_checks.function(doubled, torch.ones(3)), ["only hint"])
     for answer in (lambda values: vlaues, lambda values: torch.dubble(values) + 1):  # type: ignore[name-defined]  # noqa: F821
         task.check(answer)
         assert "hint" not in lines.pop()
@@ -303,46 +314,60 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
 @pytest.mark.parametrize(
     ("check", "answer", "part"),
     [
-        (tasks.number(18_874_368), "18874368", "without quotes"),
-        (tasks.number(1), math.inf, "finite"),
-        (tasks.names({"flip"}, known=["flip", "crop"]), ["filp"], "did you mean 'flip'"),
-        (tasks.names({"flip"}, known=["Flip", "crop"]), "FLIP", "did you mean 'Flip'"),
-        (tasks.number(37_748_737, 1e-9), 37_748_736, "37,748,736 is too small"),
-        (tasks.names({"flip"}, known=["flip", "crop"]), ["flip", "crop"], "1 of your 2 names does not belong"),
-        (tasks.names({"flip"}, known=["flip", "crop"]), "crop", "'crop' is not right."),
-        (tasks.names({"crop"}, known=["flip", "crop"]), 3, "Give a name in quotes, such as 'flip', not `3`"),
-        (tasks.names({"crop", "cut"}, known=["flip", "crop", "cut"]), 3, "a list of names such as ['flip'], not `3`"),
-        (tasks.number(45_619), (45, 619), "A comma makes two numbers of one: write `45619` or `45.619`."),
-        (tasks.number(1.22), (1, 22), "write `1.22`."),
-        (tasks.number(18_874_368), (18, 874, 368), "write `18874368`."),
-        (tasks.names({"crop"}, known=["flip", "crop"]), [], "Not answered yet."),
-        (tasks.names({"flip", "crop"}, known=["flip", "crop"]), "flip", "1 more is missing"),
-        (tasks.ranges(["blocks"], str, "{}"), {"bloks": [1]}, "'bloks' is not known: did you mean 'blocks'?"),
-        (tasks.ranges(["blocks"], str, "{}"), {"width": [1]}, "`blocks` is missing"),
-        (tasks.ranges(["blocks"], str, "{}"), {"blocks": {"int": [8, 1]}}, "low end 8 is above the high end 1"),
-        (tasks.ranges(["blocks"], lambda each: "Too few.", "{}"), {"blocks": {"int": [1, 8]}}, "Too few."),
-        (tasks.function(doubled, torch.ones(3)), lambda values: values[:2], "shape [2]; expected is [3]"),
-        (tasks.function(doubled, torch.ones(3)), lambda values: 3 * values, "For the input [1, 1, 1]: Value 1 of 3 is"),
+        (answer_checks.number(18_874_368), "18874368", "without quotes"),
+        (answer_checks.number(1), math.inf, "finite"),
+        (answer_checks.names({"flip"}, known=["flip", "crop"]), ["filp"], "did you mean 'flip'"),
+        (answer_checks.names({"flip"}, known=["Flip", "crop"]), "FLIP", "did you mean 'Flip'"),
+        (answer_checks.number(37_748_737, 1e-9), 37_748_736, "37,748,736 is too small"),
+        (answer_checks.names({"flip"}, known=["flip", "crop"]), ["flip", "crop"], "1 of your 2 names does not belong"),
+        (answer_checks.names({"flip"}, known=["flip", "crop"]), "crop", "'crop' is not right."),
+        (answer_checks.names({"crop"}, known=["flip", "crop"]), 3, "Give a name in quotes, such as 'flip', not `3`"),
         (
-            tasks.function(0.3, [torch.ones(9)], 0.75),
+            answer_checks.names({"crop", "cut"}, known=["flip", "crop", "cut"]),
+            3,
+            "a list of names such as ['flip'], not `3`",
+        ),
+        (answer_checks.number(45_619), (45, 619), "A comma makes two numbers of one: write `45619` or `45.619`."),
+        (answer_checks.number(1.22), (1, 22), "write `1.22`."),
+        (answer_checks.number(18_874_368), (18, 874, 368), "write `18874368`."),
+        (answer_checks.names({"crop"}, known=["flip", "crop"]), [], "Not answered yet."),
+        (answer_checks.names({"flip", "crop"}, known=["flip", "crop"]), "flip", "1 more is missing"),
+        (answer_checks.ranges(["blocks"], str, "{}"), {"bloks": [1]}, "'bloks' is not known: did you mean 'blocks'?"),
+        (answer_checks.ranges(["blocks"], str, "{}"), {"width": [1]}, "`blocks` is missing"),
+        (answer_checks.ranges(["blocks"], str, "{}"), {"blocks": {"int": [8, 1]}}, "low end 8 is above the high end 1"),
+        (answer_checks.ranges(["blocks"], lambda each: "Too few.", "{}"), {"blocks": {"int": [1, 8]}}, "Too few."),
+        (answer_checks.function(doubled, torch.ones(3)), lambda values: values[:2], "shape [2]; expected is [3]"),
+        (
+            answer_checks.function(doubled, torch.ones(3)),
+            lambda values: 3 * values,
+            "For the input [1, 1, 1]: Value 1 of 3 is",
+        ),
+        (
+            answer_checks.function(0.3, [torch.ones(9)], 0.75),
             lambda x, y: 0.7,
             "[a tensor of shape [9]], 0.75: Your function",
         ),
-        (tasks.function(0.5), lambda: torch.ones(2), "shape [2]; expected is one number"),
-        (tasks.function(refused), lambda: 1, "checked: there is no such variable."),
-        (tasks.function(doubled, torch.ones(3)), lambda values: values[7], "raises IndexError"),
-        (tasks.function(doubled, torch.ones(3)), lambda: 1, "raises TypeError"),
-        (tasks.function(doubled, torch.ones(3)), lambda values: (values > 0).mean(), "NotImplementedError (`mean"),
+        (answer_checks.function(0.5), lambda: torch.ones(2), "shape [2]; expected is one number"),
+        (answer_checks.function(refused), lambda: 1, "checked: there is no such variable."),
+        (answer_checks.function(doubled, torch.ones(3)), lambda values: values[7], "raises IndexError"),
+        (answer_checks.function(doubled, torch.ones(3)), lambda: 1, "raises TypeError"),
+        (
+            answer_checks.function(doubled, torch.ones(3)),
+            lambda values: (values > 0).mean(),
+            "NotImplementedError (`mean",
+        ),
     ],
 )
-def test_a_wrong_answer_is_told_what_is_wrong(check: tasks.Check, answer: Any, part: str, lines: list[str]) -> None:
+def test_a_wrong_answer_is_told_what_is_wrong(
+    check: answer_checks.Check, answer: Any, part: str, lines: list[str]
+) -> None:
     course.task("no such task", check).check(answer)
     assert part in lines[0]
 
 
 @pytest.mark.parametrize("answer", [np.float32(3), np.int64(3), torch.tensor(3.0), 3])
 def test_a_number_is_a_number_of_any_library(answer: Any) -> None:
-    assert tasks.number(3)(answer) == ""
+    assert answer_checks.number(3)(answer) == ""
 
 
 def test_a_blank_function_is_not_answered_and_the_worked_solution_takes_its_place(
@@ -351,7 +376,7 @@ def test_a_blank_function_is_not_answered_and_the_worked_solution_takes_its_plac
     (tmp_path / "01.py").write_text("# %% other\nx = 1\n# %% twice\ndef twice(values):\n    return 2 * values\n")
     monkeypatch.setattr(tasks, "_folder", [tmp_path])
     monkeypatch.setattr(tasks, "_hidden", [])
-    task = course.task("twice", tasks.function(doubled, torch.ones(3)), ["only hint"])
+    task = course.task("twice", answer_checks.function(doubled, torch.ones(3)), ["only hint"])
 
     def blank(values: torch.Tensor) -> None: ...
 
@@ -361,9 +386,9 @@ def test_a_blank_function_is_not_answered_and_the_worked_solution_takes_its_plac
     assert lines[1].startswith("**Not yet.**")
     assert "worked solution stands in below" in lines[1]
     with pytest.raises(TpsnetError, match="worked solution of task 'other'"):
-        course.task("other", tasks.number(2)).check(None)
+        course.task("other", answer_checks.number(2)).check(None)
     tasks.hide_solutions()
-    number = course.task("other", tasks.number(1))
+    number = course.task("other", answer_checks.number(1))
     assert number.check(None) is None, "a number would be the answer itself"
     for answer in (blank, lambda values: values, lambda values: -values):
         stand_in = task.check(answer)

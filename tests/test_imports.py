@@ -82,6 +82,7 @@ analysis/errors
 analysis/corruptions
 analysis/near_duplicates
 plots/style
+answer_checks
 tasks
 course
 plots/dataset

@@ -9,7 +9,7 @@
     size = course.task("images", course.number(45_600, within=0.05), hints=["The width falls with the root of n."])
     size.check(answer)                                               one line for any answer, never a traceback
 
-`tasks` says where a task, its blank and its worked solution stand."""
+`tasks` says where a task, its blank and its worked solution stand, `answer_checks` what is wrong with an answer."""
 
 import os
 import sys
@@ -24,6 +24,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from tpsnet_lib.analysis.cost import fresh_store
+from tpsnet_lib.answer_checks import Slip, function, module, names, notebook_names, number, ranges, way_out_of
 from tpsnet_lib.data import cifar10, datasets
 from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.files import DataError
@@ -31,18 +32,7 @@ from tpsnet_lib.plots import style
 from tpsnet_lib.plots.style import finding
 from tpsnet_lib.profiles import check_parameters
 from tpsnet_lib.runs.records import Store, default_store, local_folder
-from tpsnet_lib.tasks import (
-    Slip,
-    function,
-    hide_solutions,
-    module,
-    names,
-    notebook_names,
-    number,
-    ranges,
-    task,
-    way_out_of,
-)
+from tpsnet_lib.tasks import hide_solutions, task
 
 __all__ = [
     "Lab",

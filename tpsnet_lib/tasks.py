@@ -12,37 +12,22 @@ solution, and one that is code stands in unseen, because the cells below call it
 itself: there the cells below go on with the `solution` that the task was given, if any."""
 
 import ast
-import copy
-import difflib
 import linecache
-import math
 import os
 import re
-import sys
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
+from tpsnet_lib.answer_checks import NOT_ANSWERED, Check, Slip, notebook_names, raised
 from tpsnet_lib.files import TpsnetError, project_root
 from tpsnet_lib.plots.style import finding
 
-NOT_ANSWERED = "**Not answered yet.**"
 _folder: list[Path] = [Path("notebooks/solutions")]  # from the project's root; empty: there are no solutions
 _hidden: list[bool] = []  # filled once the solutions are hidden
-
-Check = Callable[[Any], str]  # what is wrong with an answer, in one sentence; empty: it is right
-
-
-class Slip(str):
-    """What is wrong with the form of an answer, as a misspelt name is: it costs no hint."""
 
 
 @dataclass
@@ -110,7 +95,7 @@ class Task:
             with warnings.catch_warnings(action="ignore"):
                 problem = self.wrong(answer)
         except Exception as error:  # whatever a student's answer raises is a sentence, not a traceback
-            problem = _raised(error)
+            problem = raised(error)
         return next((fault for part, fault in self.faults.items() if part in problem), problem)
 
 
@@ -141,12 +126,6 @@ def _worked(name: str) -> Any:
     return None if code is None else _last_value(code, f"worked solution of {name}")
 
 
-def notebook_names() -> dict[str, Any]:
-    """A copy of the names that the notebook's cells have defined; none in plain Python."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return dict(shell.user_ns) if shell else {}
-
-
 def _last_value(code: str, path: str) -> Any:
     """What the last statement of a section defines, as a function, a class or a variable."""
     names, tree = notebook_names(), ast.parse(code, path)
@@ -154,248 +133,6 @@ def _last_value(code: str, path: str) -> Any:
     exec(compile(tree, path, "exec"), names)
     last = tree.body[-1]
     return names[last.targets[0].id if isinstance(last, ast.Assign) else last.name]  # type: ignore[attr-defined]
-
-
-def number(
-    right: float | Callable[[], float], within: float = 0.01, example: str = "0.5", whole: bool = False
-) -> Check:
-    """Answers that are a number within a fraction of the right one (0: a whole number, as with `whole`), which may be a
-    function of no arguments."""
-
-    def wrong(answer: Any) -> str:
-        one_tensor = isinstance(answer, torch.Tensor) and answer.numel() == 1
-        if isinstance(answer, tuple) and len(answer) > 1 and all(type(part) is int and part >= 0 for part in answer):
-            return Slip(_comma(answer))
-        if isinstance(answer, bool) or not (isinstance(answer, Real) or one_tensor):
-            return Slip(f"Give a number without quotes or brackets, such as {example}, not {_short(answer)}.")
-        value, target = float(answer), float(right() if callable(right) else right)
-        if not math.isfinite(value):
-            return Slip(f"Give a finite number, such as {example}.")
-        if (whole or within == 0) and not value.is_integer():
-            return Slip(f"Give a whole number, such as {example}.")
-        if abs(value - target) <= within * abs(target):
-            return ""
-        return f"{value:,.10g} is too {'large' if value > target else 'small'}."
-
-    return wrong
-
-
-def _comma(parts: Sequence[int]) -> str:
-    """What a number with a comma in it was to be: `45,619` is two numbers."""
-    thousands = all(part == 0 or 100 <= part < 1000 for part in parts[1:])
-    meant = [f"{parts[0]}{''.join(f'{part:03}' for part in parts[1:])}"] if thousands else []
-    if len(parts) == 2:
-        meant.append(f"{parts[0]}.{parts[1]}")
-    way_out = f"write {' or '.join(f'`{each}`' for each in meant)}" if meant else "write it without commas"
-    return f"A comma makes {'two' if len(parts) == 2 else 'several'} numbers of one: {way_out}."
-
-
-def names(right: Collection[str] | Callable[[], Collection[str]], known: Collection[str]) -> Check:
-    """Answers that are a set of names, or one name, among those that are known."""
-
-    def wrong(answer: Any) -> str:
-        chosen = {answer} if isinstance(answer, str) else answer
-        target = set(right() if callable(right) else right)
-        if not isinstance(chosen, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in chosen):
-            wrong_one = min(set(known) - target or known)  # an example that gives nothing away
-            example = f"or a list of names such as [{wrong_one!r}]" if len(target) > 1 else f"such as {wrong_one!r}"
-            return Slip(f"Give a name in quotes, {example}, not {_short(answer)}.")
-        if unknown := sorted(set(chosen) - set(known)):
-            lower = {each.lower(): each for each in known}
-            near = difflib.get_close_matches(unknown[0].lower(), lower, 1)
-            way_out = f"did you mean {lower[near[0]]!r}?" if near else f"choose from {', '.join(known)}."
-            return Slip(f"{unknown[0]!r} is not known: {way_out}")
-        if len(set(chosen)) == 1 and not target & set(chosen):
-            return f"{min(chosen)!r} is not right."
-        if extra := len(set(chosen) - target):
-            return f"{extra} of your {len(set(chosen))} names {'does' if extra == 1 else 'do'} not belong there."
-        missing = len(target - set(chosen))
-        return f"{missing} more {'is' if missing == 1 else 'are'} missing." if missing else ""
-
-    return wrong
-
-
-def ranges(needed: Collection[str], then: Check, example: str) -> Check:
-    """Answers that are variables with their ranges, among them the needed ones; `then` checks those of this form."""
-
-    def wrong(answer: Any) -> str:
-        if not isinstance(answer, dict) or not all(isinstance(name, str) for name in answer):
-            return Slip(f"Give the variables with their ranges, such as {example}, not {_short(answer)}.")
-        for name in [name for name in needed if name not in answer]:
-            near = difflib.get_close_matches(name, answer.keys() - needed, 1)
-            missing = f"`{name}` is missing: give the variables with their ranges, such as {example}."
-            return Slip(f"{near[0]!r} is not known: did you mean {name!r}?" if near else missing)
-        for name, dimension in answer.items():
-            for values in dimension.values() if isinstance(dimension, dict) else ():
-                if isinstance(values, list | tuple) and len(values) == 2 and values[0] > values[1]:
-                    return Slip(f"`{name}`: the low end {values[0]} is above the high end {values[1]}.")
-        return then(answer)
-
-    return wrong
-
-
-def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = None) -> Check:
-    """Answers that are a function (or a class) with the right result for some arguments, which a wrong one is told.
-
-    `expected` is that result, or a function that gives it for the same arguments; close tensors are equal. `by` takes
-    the answer in place of the arguments, and returns what is held against the expected result."""
-
-    def wrong(answer: Any) -> str:
-        if not callable(answer):
-            return Slip(f"Give the function (or class) itself, without brackets or quotes, not {_short(answer)}.")
-        try:
-            value = by(answer) if by else answer(*arguments)
-        except NotImplementedError as error:
-            if str(error):  # raised by a library; that of a blank has no message
-                raise
-            return NOT_ANSWERED
-        if value is None or (isinstance(value, list) and any(each is None for each in value)):
-            return Slip("Your function returns None: is a `return` missing?")
-        fault = _difference(value, expected(*arguments) if callable(expected) else expected)
-        return f"For the input {', '.join(map(_compact, arguments))}: {fault}" if fault and arguments else fault
-
-    return wrong
-
-
-def module(inputs: Tensor, cases: Mapping[str, tuple[Sequence[Any], nn.Module]]) -> Check:
-    """Answers that make a module, as a class or a function does, which computes what the right one computes.
-
-    `cases`: what is asked -> the arguments that the answer gets, and the right module for them, in evaluation mode;
-    the answer's module gets its weights, and both get `inputs` [B, ...]."""
-    cases = {case: (arguments, _with_unlike_norms(right)) for case, (arguments, right) in cases.items()}
-
-    def problem(answer: Any, arguments: Sequence[Any], right: nn.Module) -> str:
-        made: list[Any] = []
-
-        def make(build: Callable[..., Any]) -> bool | None:
-            made.append(build(*arguments))
-            return None if made[0] is None else True
-
-        if fault := function(True, by=make)(answer) or _other_parts(made[0], right):
-            return fault
-        made[0].load_state_dict(right.state_dict())
-        with torch.no_grad():
-            return function(right(inputs), by=lambda build: made[0].eval()(inputs))(answer)
-
-    def wrong(answer: Any) -> str:
-        for case, (arguments, right) in cases.items():
-            try:
-                fault = problem(answer, arguments, right)
-            except Exception as error:
-                fault = _raised(error)
-            if fault:
-                return fault if fault == NOT_ANSWERED else type(fault)(f"With `{case}`: {fault}")
-        return ""
-
-    return wrong
-
-
-def _with_unlike_norms(right: nn.Module) -> nn.Module:
-    """A copy whose batch norms have weights and statistics of their own each: fresh ones hardly change their input, so
-    that one that is left out, used twice or misplaced would not be seen."""
-    draw, changed = torch.Generator().manual_seed(0), copy.deepcopy(right)
-    for norm in (part for part in changed.modules() if isinstance(part, nn.BatchNorm2d)):
-        for name, value in norm.state_dict().items():
-            if name in ("weight", "running_var"):
-                value.uniform_(0.5, 2, generator=draw)
-            elif value.dim():
-                value.normal_(generator=draw)
-    return changed
-
-
-def _other_parts(part: Any, right: nn.Module) -> str:
-    """How the parts of a module differ from those of the right one, in one sentence; empty: they do not."""
-    if not isinstance(part, nn.Module):
-        return f"Your answer makes {_short(part)}, which is no nn.Module."
-    if isinstance(right, nn.Sequential):
-        if not isinstance(part, nn.Sequential):
-            return f"Your answer makes a {type(part).__name__}; expected is an nn.Sequential of {len(right)} blocks."
-        if len(part) != len(right):
-            return f"Your nn.Sequential has {len(part)} parts; expected are {len(right)} blocks."
-    shapes, wanted = ({name: list(value.shape) for name, value in m.state_dict().items()} for m in (part, right))
-    for name in [*wanted, *shapes]:
-        if shapes.get(name) != wanted.get(name):
-            return f"The shape of `{name}` is {shapes.get(name, 'none')}; expected is {wanted.get(name, 'none')}."
-    return ""
-
-
-def _raised(error: Exception) -> str:
-    """What an answer raises, in one sentence: a slip if it is of a name or a value that does not exist."""
-    message = re.sub(r"\s+", " ", str(error)).strip() or "no message"
-    message = message if len(message) <= 160 else f"{message[:157]}..."
-    ours = message if message.endswith("?") else f"{message}."
-    theirs = f"Your answer raises {type(error).__name__} (`{message.replace('`', chr(39))}`)."
-    if isinstance(error, NameError) and error.name:
-        theirs = f"`{error.name}` is not defined: {_missing_self(error) or way_out_of(error.name, notebook_names())}"
-    sentence = f"This answer cannot be checked: {ours}" if isinstance(error, TpsnetError) else theirs
-    return Slip(sentence) if isinstance(error, NameError | AttributeError | TpsnetError) else sentence
-
-
-def way_out_of(name: str, known: Mapping[str, Any]) -> str:
-    """What a name that is not defined may stand for, in one sentence; `known`: the names that are."""
-    near = difflib.get_close_matches(name, known, 1, cutoff=0.75)
-    if hasattr(math, name) or (hasattr(np, name) and not near):  # log, sqrt, exp, pi; and mean, where
-        home, module_name = ("np", "numpy as np") if hasattr(np, name) else ("math", "math")
-        return f"write `{home}.{name}`{'' if home in known else f', after `import {module_name}`'}."
-    if name in ("math", "numpy", "scipy"):
-        return f"write `import {name}` before it."
-    return f"did you mean `{near[0]}`?" if near else "a text stands in quotes."
-
-
-def _missing_self(error: NameError) -> str:
-    """What to write where a method names a part of its object without `self.`; empty if it does not."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    part_of = trace.tb_frame.f_locals.get("self") if trace is not None else None
-    return f"write `self.{error.name}`." if error.name and hasattr(part_of, error.name) else ""
-
-
-def _difference(value: Any, target: Any) -> str:
-    """How a result differs from the right one, in one sentence; empty: it does not."""
-    try:
-        result, wanted = torch.as_tensor(value), torch.as_tensor(target)
-    except (TypeError, ValueError, RuntimeError):
-        return "" if value == target else f"Your function returns {_short(value)}, which is not the expected result."
-    if result.shape != wanted.shape:
-        returned = f"the shape {list(result.shape)}" if result.dim() else "one number"
-        return f"Your function returns {returned}; expected is {list(wanted.shape) or 'one number'}."
-    differ = ~torch.isclose(result.double(), wanted.double(), rtol=1e-4, atol=1e-5)
-    if not differ.any():
-        return ""
-    first = tuple(differ.nonzero()[0].tolist())
-    if result.numel() == 1:
-        return f"Your function returns {result[first].item():.6g}; expected is {wanted[first].item():.6g}."
-    pair = f"{result[first].item():.6g} instead of {wanted[first].item():.6g}"
-    if result.dim() == 1:
-        return f"Value {first[0] + 1} of {len(result)} is the first that differs: {pair}."
-    return f"The shape is right, but {int(differ.sum()):,} of {differ.numel():,} values differ, the first is {pair}."
-
-
-def _short(answer: Any) -> str:
-    text = re.sub(r"\s+", " ", repr(answer))
-    return f"`{text if len(text) <= 40 else text[:37] + '...'}`"
-
-
-def _compact(value: Any) -> str:
-    """An argument in few letters: short rows as they are, of other arrays the shape."""
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_compact, value))}]"
-    if isinstance(value, Real):
-        return f"{value:g}"
-    if not isinstance(value, Tensor | np.ndarray):
-        return _short(value)
-    tensor = torch.as_tensor(value)
-    if tensor.numel() > 8:
-        return f"a tensor of shape {list(tensor.shape)}"
-    return re.sub(r"\.0(?=[,\]])", "", str(_rounded(tensor.tolist())))
-
-
-def _rounded(value: Any) -> Any:
-    """Numbers, also in lists, with three digits."""
-    if isinstance(value, list):
-        return [_rounded(each) for each in value]
-    return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
 def _content(answer: Any) -> Any:
