@@ -41,7 +41,7 @@ def features(config: ModelConfig) -> Array:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Forecast:
     """A guess of one run's accuracy; `inside`: whether the design lies among the recorded ones."""
 
     accuracy: Estimate
@@ -70,7 +70,7 @@ class DesignPredictor:
         wrong = [group.accuracies - guess for group, guess in zip(self.groups, guesses, strict=True)]
         return float(np.sqrt(np.mean(np.concatenate(wrong) ** 2)))
 
-    def predict(self, config: ModelConfig) -> Prediction:
+    def predict(self, config: ModelConfig) -> Forecast:
         """The accuracy that one run of a network should have, under the recipe of the records.
 
         The interval is as wide as the rule's errors on networks left out; for a design that is not `inside` it
@@ -80,7 +80,7 @@ class DesignPredictor:
         half = float(scipy_stats.t.ppf(0.975, n - 1)) * self.errors[self.rule]
         ends = max(0.0, guess - half), min(1.0, guess + half)
         inside = bool((at >= self.rows.min(0) - 0.05).all() and (at <= self.rows.max(0) + 0.05).all())
-        return Prediction(Estimate(guess, *ends, n, "networks", "left-out errors, t", freedom=n - 1), inside)
+        return Forecast(Estimate(guess, *ends, n, "networks", "left-out errors, t", freedom=n - 1), inside)
 
 
 def shrink(config: ModelConfig, macs: int) -> ModelConfig:

@@ -118,7 +118,7 @@ def connected(address: str | None, workers: int) -> Iterator[None]:
         yield
 
 
-class Trial(tune.Trainable):
+class RayTrial(tune.Trainable):
     """A job of a search: its runs one after another, one a step, so that a scheduler may end it between them.
 
     A class, not a function: a step runs in its process's main thread, where training answers a signal."""
@@ -189,7 +189,7 @@ class _Ends(tune.Callback):
 def _tuner(jobs: Sequence[Job], ends: _Ends, stop: Path, options: RayOptions) -> tune.Tuner:
     """Tune over the numbers of the jobs, which are its only variable; it keeps no checkpoints of its own."""
     trials = [(experiment.minutes, experiment.weights, options.runs(run.config)) for experiment, run in jobs]
-    trial = tune.with_parameters(Trial, jobs=trials, settings=options.worker(threads=1), stop=stop)
+    trial = tune.with_parameters(RayTrial, jobs=trials, settings=options.worker(threads=1), stop=stop)
     asha = tune.schedulers.ASHAScheduler("epochs", "validation_accuracy", "max", ETA**RUNGS, reduction_factor=ETA)
     tune_config = tune.TuneConfig(reuse_actors=True, scheduler=asha if options.asha else None)
     tune_config.max_concurrent_trials = options.workers or (None if options.address else 1)

@@ -20,7 +20,7 @@ BASE = "{{train: {{recipe: original, epochs: {epochs}, warmup_epochs: {warmup}, 
 
 
 @dataclass(frozen=True)
-class Part:
+class StudyPart:
     """An experiment of the study, as `report/study.yaml` explains it; a twelfth of each run warms up."""
 
     question: str
@@ -34,9 +34,9 @@ class Part:
         return {label: change.get("of", label) for label, change in self.runs.items()}
 
 
-def parts() -> dict[str, Part]:
+def parts() -> dict[str, StudyPart]:
     """The experiments of the study by name, in the order in which they are to be run."""
-    return {name: Part(**tree) for name, tree in read_yaml(project_root() / "report" / "study.yaml").items()}
+    return {name: StudyPart(**tree) for name, tree in read_yaml(project_root() / "report" / "study.yaml").items()}
 
 
 def best_rates(store: Store) -> dict[str, Record]:
@@ -70,7 +70,7 @@ def study_experiments(store: Store) -> dict[str, str]:
     }
 
 
-def _declaration(part: Part, priority: int, best: Mapping[str, Record], seconds: Mapping[str, float]) -> str:
+def _declaration(part: StudyPart, priority: int, best: Mapping[str, Record], seconds: Mapping[str, float]) -> str:
     """The YAML of a part. `seconds` are those of each architecture's fastest run: others shared the machine."""
     models = {run["label"]: run["model"] for run in read_yaml(experiments_folder() / f"{RATES}.yaml")["runs"]}
     rates = sorted({run.config.train.lr for run in load_experiment(RATES).runs})
