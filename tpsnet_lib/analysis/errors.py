@@ -58,7 +58,7 @@ class NetworkUnderTest:
     def description(self) -> str:
         """Which network this is and what may rest on its results, in Markdown."""
         origin = "trained now, because no final record could be used" if self.trained_now else "read from the store"
-        early = ", before declarations had to be committed" * (self.record.id in before_the_rule())
+        early = ", before declarations had to be committed" if self.record.id in before_the_rule() else ""
         declared = (
             f"declared final{early}" if not self.exploratory else "exploratory: no choice may rest on its test results"
         )
@@ -103,7 +103,7 @@ def recipe_of(record: Record, store: Store) -> str:
     if final is None:
         return ""
     among_all = role(final, recipes)
-    text = f"It is of recipe *{final.name}*" + f", {among_all}" * bool(among_all)
+    text = f"It is of recipe *{final.name}*" + (f", {among_all}" if among_all else "")
     judged = best_by_validation(recipes)
     if final is judged:
         which = "it" if record in final.held_out else "another run, which kept images out of fitting,"
@@ -193,7 +193,7 @@ def least_sure_bin(before: pd.DataFrame, after: pd.DataFrame) -> str:
         sum(abs(row.confidence - row.accuracy.value) * row.accuracy.n for row in table.itertuples())
         for table in (before, after)
     )
-    hidden = ", which the ECE hides" * (after_all < before_all)
+    hidden = ", which the ECE hides" if after_all < before_all else ""
     worse = abs(then - right_then) > abs(sure - right)
     return (
         f"In the least sure bin the mean confidence was {sure:.0%} at an accuracy of {right:.0%}; with the temperature"

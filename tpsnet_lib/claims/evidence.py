@@ -97,7 +97,7 @@ class Answer:
     @property
     def size(self) -> str:
         """The value of the estimate in words."""
-        return self._said("value") + " apart" * (self.form == "distance")
+        return self._said("value") + (" apart" if self.form == "distance" else "")
 
     def in_words(self) -> str:
         """The estimate with its interval, and what it is."""

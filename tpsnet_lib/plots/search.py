@@ -295,7 +295,7 @@ def winners_curse(trials: Sequence[Trial], simulated: pd.DataFrame, measured: Ma
         f"In simulation, the more trials, the more the best flatters itself: the best of {simulated.index[-1]} looks"
         f" {100 * simulated[few].iloc[-1]:.1f} points too good on {int(few):,} images,"
         f" {100 * simulated[many].iloc[-1]:.1f} on {int(many):,}. Lines are simulated"
-        f"{'; squares are draws trained twice' * bool(measured)}."
+        f"{'; squares are draws trained twice' if measured else ''}."
     )
     alt = "How much too good the best of k trials looks, against k: a curve for few images and one for many."
     return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")

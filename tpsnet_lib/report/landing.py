@@ -175,7 +175,7 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
     )
     lines = [
         {
-            "verdict": elements.verdict(row.verdict) + "†" * (row.name in {each.name for each in late}),
+            "verdict": elements.verdict(row.verdict) + ("†" if row.name in {each.name for each in late} else ""),
             "tested": _tested(row),
             "difference": elements.test_link(row, row.difference),
             "adjusted p": _p_value(row) if row.complete else None,
@@ -188,7 +188,7 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
         "What the tests of the original's claims say, of networks and runs of at most this size. 0.37 (holds): the p of"
         " the verdict that came nearest."
     )
-    caption += " †: settled only by rules that were chosen after the first data." * bool(late)
+    caption += " †: settled only by rules that were chosen after the first data." if late else ""
     table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p", "parameters; steps"], caption)
     summary = "<summary>The tests in full, the original's words, grounds and records</summary>"
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
@@ -261,7 +261,7 @@ def _emphasis(text: str) -> str:
 def _made() -> str:
     records = [record for record in Store(committed_folder()).all() if not record.failed]  # not this machine's runs
     finished = max((str(record.provenance.get("finished", "")) for record in records), default="")
-    age = f" The newest of its {len(records):,} committed records is of {finished[:10]}." * bool(finished)
+    age = f" The newest of its {len(records):,} committed records is of {finished[:10]}." if finished else ""
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     return (
         "<p>Five notebooks, executed by Papermill, compute every figure and table of this page from recorded runs"

@@ -116,9 +116,9 @@ def before_the_rule() -> str:
     unclean = {line["experiment"] for line in lines if line["experiment"] and line["commit"].endswith("+")}
     names = sorted(renamed("name", name) for name in unclean)
     undeclared = sum(line["experiment"] is None for line in lines)
-    parts = [f"{_listed(names)} from a tree that was not clean"] * bool(names)
-    parts += [f"{undeclared} undeclared, for a look"] * bool(undeclared)
-    return f"{', '.join(parts)}; {LENGTH}"
+    unclean_part = f"{_listed(names)} from a tree that was not clean" if names else ""
+    undeclared_part = f"{undeclared} undeclared, for a look" if undeclared else ""
+    return f"{', '.join(filter(None, (unclean_part, undeclared_part)))}; {LENGTH}"
 
 
 def undeclared_seeds(store: Store) -> str:
@@ -161,7 +161,7 @@ def _of_minutes(leading: Sequence[tuple[str, Final]]) -> list[str]:
     """That the records of runs which took turns on a card count less than the time that is quoted."""
     turns = [f"<em>{escape(final.name)}</em>" for _, final in leading if any(map(_took_turns, final.counted))]
     said = "is quoted from start to finish; the <code>seconds</code> in the records of runs that took turns on a card"
-    return [f"The time of {' and '.join(turns)} {said} count their own turns alone."] * bool(turns)
+    return [f"The time of {' and '.join(turns)} {said} count their own turns alone."] if turns else []
 
 
 def _took_turns(record: Record) -> bool:
@@ -230,7 +230,9 @@ def _marginal(rows: Sequence[judge.Row]) -> list[str]:
     close = [row for row in rows if _is_settled(row) and row.p > MARGINAL * stats.ALPHA]
     named = [f"{elements.test_link(row, f'({row.claim}) {row.short}')} ({row.p:.2g})" for row in close]
     start = "This verdict is" if len(close) == 1 else "These verdicts are"
-    return [f"{start} marginal, by an adjusted p near its limit of {stats.ALPHA:g}: {', '.join(named)}."] * bool(close)
+    return (
+        [f"{start} marginal, by an adjusted p near its limit of {stats.ALPHA:g}: {', '.join(named)}."] if close else []
+    )
 
 
 MARGINAL = 0.9  # of the limit of p, above which a settled verdict is called marginal
