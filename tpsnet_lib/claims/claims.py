@@ -18,6 +18,7 @@ from tpsnet_lib.analysis import cost, original_results
 from tpsnet_lib.analysis.groups import by_machine, contrast_within_machines, hardware_and_threads
 from tpsnet_lib.claims import searches
 from tpsnet_lib.claims.evidence import (
+    TOO_SHORT,
     Answer,
     Evidence,
     at_least,
@@ -83,6 +84,17 @@ def differences(*budgets: tuple[str, str]) -> Answers:
     return answers
 
 
+def gain_of_dropout(*budgets: tuple[str, str]) -> Answers:
+    """As `differences`, of networks with dropout and one without it: does that one overfit at all?"""
+
+    def answers(evidence: Evidence) -> Iterator[Answer]:
+        for places, answer in zip(budgets, differences(*budgets)(evidence), strict=True):
+            fits = stats.mean(overfitting(evidence.group(places[1]))).value < stats.SMALLEST_EFFECT
+            yield replace(answer, remark=TOO_SHORT if fits else "")
+
+    return answers
+
+
 def reproduction(evidence: Evidence) -> Iterator[Answer]:
     """That our runs of the original's recipe are at most a point below its published accuracy."""
     group, published = evidence.group("reproduction/reproduction"), cost.published_model("TPSNet")
@@ -96,8 +108,10 @@ def odd_blocks(evidence: Evidence) -> Iterator[Answer]:
     for control, experiment, depths in ((CONTROL, "study_blocks", 6), (SMALL, "effects_blocks", 5)):
         groups = evidence.groups([control, *_depths(experiment, depths)])
         deeper = contrast_within_machines(groups[1:], _odd_minus_even(2, depths))
-        note = f"The trend is a parabola in the number of blocks. Without one block a layer: {deeper:points}."
-        yield replace(greater(contrast_within_machines(groups, _odd_minus_even(1, depths)), groups), notes=(note,))
+        notes = (f"The trend is a parabola in the number of blocks. Without one block a layer: {deeper:points}.",)
+        remark = f"{deeper:points value} without one block a layer" if deeper.n else ""
+        answer = greater(contrast_within_machines(groups, _odd_minus_even(1, depths)), groups)
+        yield replace(answer, notes=notes, remark=remark)
 
 
 def _odd_minus_even(first: int, last: int) -> list[float]:
@@ -120,11 +134,12 @@ def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
         if between and done:
             best = max(done, key=lambda group: group.estimate.value)
             pair = " against ".join(
-                "B=1" if place in (CONTROL, SMALL) else place.split("/")[1] for place in (shallow, deep)
+                "1" if place in (CONTROL, SMALL) else place.split("/B=")[1] for place in (shallow, deep)
             )
+            most = best.label.removeprefix("B=")
             means = ", ".join(f"{group.label} {group.estimate:% value}" for group in done)
             answer = replace(
-                answer, remark=f"{pair}; the best is {best.label}", notes=(*answer.notes, f"Means: {means}.")
+                answer, remark=f"{pair} blocks a layer, best are {most}", notes=(*answer.notes, f"Means: {means}.")
             )
         yield answer
 
@@ -160,7 +175,7 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
         notes = (f"{note} By network: {gaps}. Below 0, a network is better on new images than on its augmented own.",)
         none = all(stats.mean(overfitting(group)).value < stats.SMALLEST_EFFECT for group in groups)
         answer = at_most(ahead, groups, stats.SMALLEST_EFFECT)
-        yield replace(answer, notes=notes, remark="in runs so short that neither overfits" * none)
+        yield replace(answer, notes=notes, remark=TOO_SHORT if none else "")
 
 
 def equal_size(evidence: Evidence) -> Iterator[Answer]:
@@ -257,28 +272,28 @@ TESTS = [
         "d",
         "dropout before the classifier helps",
         "Dropout of 0.2 before the classifier raises the accuracy",
-        differences(("study_dropout/B=1, dropout 0.2", CONTROL), ("effects_dropout/D=0.2", SMALL)),
+        gain_of_dropout(("study_dropout/B=1, dropout 0.2", CONTROL), ("effects_dropout/D=0.2", SMALL)),
     ),
     Test(
         "dropout, longer run",
         "d",
         "dropout before the classifier helps a longer run",
         "Dropout of 0.2 before the classifier raises the accuracy of a run four times as long",
-        differences(("study_dropout_long/B=1, dropout 0.2, 48 epochs", CONTROL_LONG)),
+        gain_of_dropout(("study_dropout_long/B=1, dropout 0.2, 48 epochs", CONTROL_LONG)),
     ),
     Test(
         "block dropout",
         "d",
         "dropout inside the blocks helps",
         "Dropout of 0.2 inside the blocks raises the accuracy",
-        differences(("study_dropout/B=1, block dropout 0.2", CONTROL), ("effects_dropout/Db=0.2", SMALL)),
+        gain_of_dropout(("study_dropout/B=1, block dropout 0.2", CONTROL), ("effects_dropout/Db=0.2", SMALL)),
     ),
     Test(
         "block dropout, longer run",
         "d",
         "dropout inside the blocks helps a longer run",
         "Dropout of 0.2 inside the blocks raises the accuracy of a run four times as long",
-        differences(("study_dropout_long/B=1, block dropout 0.2, 48 epochs", CONTROL_LONG)),
+        gain_of_dropout(("study_dropout_long/B=1, block dropout 0.2, 48 epochs", CONTROL_LONG)),
     ),
     Test(
         "dropout in the search",

@@ -142,9 +142,16 @@ def better(first: Group, second: Group) -> Answer:
     return replace(answer, notes=(f"By kind of machine: {leads}. The first two differ by {apart:points}.",))
 
 
+TOO_SHORT = "in runs too short to overfit"  # a remark
+
+
 def overfitting(group: Group) -> list[float]:
     """How far training accuracy (on augmented images) is ahead of validation accuracy, one value a seed."""
-    return [float(record.metrics["train_accuracy"]) - group.by_seed[record.config.seed] for record in group.records]
+    return [
+        float(record.metrics["train_accuracy"]) - group.by_seed[record.config.seed]
+        for record in group.records
+        if "train_accuracy" in record.metrics
+    ]
 
 
 def cost_ratio(deep: Group, wide: Group) -> Estimate:

@@ -118,8 +118,9 @@ class Row:
 
     @property
     def tuned(self) -> bool:
-        """Whether the learning rate was tuned for each network."""
-        return all(group.experiment.startswith("study_") for group in self.answer.groups)
+        """Whether the learning rate was tuned for each network; with dropout it was not."""
+        drops = any(each.config.model.dropout or each.config.model.block_dropout for each in self.answer.groups)
+        return not drops and all(group.experiment.startswith("study_") for group in self.answer.groups)
 
     @property
     def elsewhere(self) -> str:
@@ -151,7 +152,7 @@ class Row:
     def notes(self) -> tuple[str, ...]:
         """What the estimate is, what other budgets say, and which runs it leaves out."""
         said = [
-            f"{which.capitalize()}: {each.in_words()}. They judge nothing: {describe_budget(each.groups)}."
+            f"{which.capitalize()}: {each.in_words()}. Not used for the verdict: {describe_budget(each.groups)}."
             for which, each in self.others
         ]
         return (*self.answer.notes, *said, *_run_notes(self.answer.groups)) if self.n else ()
@@ -233,7 +234,7 @@ def _other_runs(answers: Sequence[Answer], chosen: Answer) -> tuple[tuple[str, A
 
 
 def _in_steps(answer: Answer) -> str:
-    return f" in {largest_run(answer.groups)[1]:,}"
+    return f" in {largest_run(answer.groups)[1]:,} steps"
 
 
 def _run_notes(groups: Sequence[Group]) -> list[str]:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis import cost
+from tpsnet_lib.analysis import cost, recipe_glossary
 from tpsnet_lib.analysis.architecture import LONG, largest_run, steps
 from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, leading, role
 from tpsnet_lib.analysis.training import (
@@ -22,6 +22,7 @@ from tpsnet_lib.analysis.training import (
     verdicts_against_published,
 )
 from tpsnet_lib.claims import judge
+from tpsnet_lib.claims.evidence import TOO_SHORT
 from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.plots.answer import accuracy_against_parameters
 from tpsnet_lib.profiles import profile_names
@@ -82,11 +83,12 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
     ]
     theirs = [row for row in cost.published() if row["parameters"] < PARAMETER_BUDGET and row["model"] != "TPSNet"]
     above = [row for row in theirs if row["accuracy"] > best.accuracy().value]
-    unread = sum(row["checked"] == "no" for row in above)
+    read = [row["accuracy"] for row in above if row["checked"] != "no"]
+    highest = f", {len(read)} of them read at their source, up to {100 * max(read):.2f}%" if read else ""
     networks = f'<a href="#{PUBLISHED}">published networks</a>'
     answers.append(
         f"Of {len(theirs)} other {networks} of this size, {len(above)} report more than"
-        f" <em>{escape(best.name)}</em>{f' ({unread} not read at source)' if unread else ''}."
+        f" <em>{escape(best.name)}</em>{highest}."
     )
     return answers
 
@@ -100,7 +102,7 @@ def _introduced(final: Final, recipes: Sequence[Final], unit: str = "") -> str:
 
 def as_subject(final: Final, recipes: Sequence[Final]) -> str:
     """What a leading recipe is among all, as the subject of a sentence."""
-    subject = role(final, recipes) or f"our best {where_trained(final)}"
+    subject = role(final, recipes) or f"our best by validation {where_trained(final)}"
     return subject[0].upper() + subject[1:]
 
 
@@ -151,80 +153,76 @@ RECIPE_IN_WORDS = "nb04-cell-id=recipe"  # its table of what each ingredient is
 def _design_choices(
     rows: Sequence[judge.Row], store: Store | None, late: Sequence[judge.Row], best: Final
 ) -> list[str]:
-    """Which of the original's design claims hold and which do not, and what the ablation shows; empty without
-    records. `best`: the leading recipe, of which no variant was trained."""
+    """What is known of the design choices: the original's claims that hold and those that do not, and what the ablation
+    shows; empty without records. `best`: the leading recipe, of which no variant was trained."""
     measured = [row for row in rows if row.n]
     if not measured:
         return []
     settled = [row for row in measured if row.verdict in SETTLED]
     largest, longest = map(max, zip(*(row.largest_run for row in measured), strict=True))
     name = f"<em>{escape(best.name)}</em>"
-    long = [row for row in settled if row.largest_run[1] >= LONG]
-    lists = [
-        f"<b>{words}</b>, in runs of {LONG:,} steps and more: {', '.join(_in_short(row, late) for row in these)}."
-        for verdict, words in SETTLED.items()
-        if (these := [row for row in long if row.verdict == verdict])
-    ]
-    shorter = Counter(row.verdict for row in settled if row not in long)
-    if shorter:
-        counts = ", ".join(
-            f"{count} {stats.PLURALS[verdict] if count > 1 else verdict}"
-            for verdict in SETTLED
-            if (count := shorter[verdict])
-        )
-        lists.append(f'In shorter runs {counts}: see <a href="#claims">the table of claims</a>.')
-    rules = '<a href="#limitations">late rules</a>'
-    marked = f", {len(late)} of them (†) only by {rules}" if late else ""
+    counted = Counter(row.verdict for row in settled)
+    counts = ", ".join(
+        f"{count} {stats.PLURALS[verdict] if count > 1 else verdict}"
+        for verdict in SETTLED
+        if (count := counted[verdict])
+    )
+    open_ones = len(measured) - len(settled)
+    short = ", too few to overfit" if any(row.remark == TOO_SHORT for row in settled) else ""
+    marks = f" (†: only by {LATE_RULES})" if late else ""
     answers = [
-        "<b>Which design choices make it so?</b>"
-        f" Of {name} that is not known: no variant of it was trained."
-        f' Of {len(measured)} tests of <a href="#claims">the original\'s claims</a>, in networks of at most'
-        f" {largest:,} parameters and {longest:,} steps ({name}: {steps(best.run):,}), {len(settled)} are"
-        f" settled{marked} (in brackets: the difference, in points).",
-        *lists,
+        f"<b>Which design choices make it so?</b> Not known: no variant of {name} was trained. "
+        f'<a href="#claims">The original\'s claims</a> were tested in much smaller networks (at most {largest:,}'
+        f" parameters; {longest:,} steps{short}; {name}: {steps(best.run):,} steps): of {len(measured)} tests {counts},"
+        f" {open_ones} {'is' if open_ones == 1 else 'are'} not settled. Those of {LONG:,} steps and more, in"
+        f" points{marks}:",
     ]
+    for verdict, words in SETTLED.items():
+        long = [row for row in settled if row.verdict == verdict and row.largest_run[1] >= LONG]
+        answers += [f"<b>{words}</b>: {'; '.join(_in_short(row, late) for row in long)}."] if long else []
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
-    return answers + ([ingredients] if (ingredients := _ingredients(changes)) else [])
+    return answers + ([ingredients] if (ingredients := _ingredients(changes, best)) else [])
 
 
+LATE_RULES = '<a href="#limitations">a rule made after the first data</a>'
 SETTLED = {  # what is settled, in the words of the first screen
     stats.HOLDS: "Hold",
-    stats.DOES_NOT_HOLD: "Do not hold (no gain that matters, or the reverse)",
+    stats.DOES_NOT_HOLD: "Do not hold",
     stats.NO_DIFFERENCE: "Show no difference that matters",
 }
 
 
 def _in_short(row: judge.Row, late: Sequence[judge.Row]) -> str:
-    """A settled test with the size of its difference, and what other budgets say against it."""
-    here = ", ".join(filter(None, (row.size, row.remark)))
-    size = "; ".join(filter(None, (here, row.elsewhere))).replace(" points", "")
+    """A settled test with the size of its difference, and what runs of another length say, or what it costs."""
+    beside = row.elsewhere or ("" if row.remark == TOO_SHORT else row.remark)
+    size = ", ".join(filter(None, (row.size, beside))).replace(" points", "")
     mark = "†" if row.name in {each.name for each in late} else ""
     return f"{elements.test_link(row, row.short)} ({size}){mark}"
 
 
-def _ingredients(changes: Sequence[AblationRow]) -> str:
-    """What the ingredients of a recipe bring, and those that harm; empty if nothing is settled."""
-    best: dict[str, AblationRow] = {}  # by ingredient, of the rows that lack it
+def _ingredients(changes: Sequence[AblationRow], best: Final) -> str:
+    """What the ingredients of another recipe bring to a small network; empty if nothing is settled."""
+    brought: dict[str, AblationRow] = {}  # by ingredient, of the rows that lack it
     for row in changes:
         if row.verdict == stats.HOLDS:
             for name in row.ingredients:
-                best[name] = min(best.get(name, row), row, key=lambda each: each.brings.value)
-    parts = [_brought(name, row) for name, row in best.items()]
-    gains = [f"{escape(row.label)} gains {-100 * row.brings.value:.1f}" for row in changes if row.harms]
-    if not parts and not gains:
+                brought[name] = min(brought.get(name, row), row, key=lambda each: each.brings.value)
+    if not brought:
         return ""
-    _, longest = largest_run([row.group for row in changes])
-    explained = f'<a href="#{RECIPE_IN_WORDS}">these ingredients</a>'
-    said = f"{explained} bring points: {', '.join(parts)}" if parts else "nothing brings points"
+    largest, longest = largest_run([row.group for row in changes])
+    own = [word["ingredient"] for word in recipe_glossary.in_words(best.run) if word["ingredient"] in brought]
+    largest_first = sorted(brought.items(), key=lambda item: -item[1].brings.value)
+    parts = [f"{escape(name)} {_brought(row)}" for name, row in largest_first]
     return (
-        f'In <a href="#{INGREDIENTS}">a narrower <em>two_cores</em></a>, in {longest:,} steps, {said}'
-        f"{'; '.join(['', *gains])}."
+        f'In <a href="#{INGREDIENTS}">a small network with the recipe <em>two_cores</em></a> ({largest:,} parameters,'
+        f' {longest:,} steps) <a href="#{RECIPE_IN_WORDS}">these ingredients</a> bring most: {", ".join(parts)} points;'
+        f" <em>{escape(best.name)}</em> has {', '.join(own) or 'none of them'}."
     )
 
 
-def _brought(name: str, row: AblationRow) -> str:
+def _brought(row: AblationRow) -> str:
     """What an ingredient brings, by a row that lacks it; at most that, where a larger rate might have lost less."""
-    return f"{escape(name)} {'at most ' * (row.rate == 'largest')}{100 * row.brings.value:.1f}"
+    return f"{'at most ' if row.rate == 'largest' else ''}{100 * row.brings.value:.1f}"
 
 
 def where_trained(final: Final) -> str:
@@ -240,7 +238,7 @@ def _mean_of(final: Final) -> str:
     interval = f"95% interval over the images {final.over_images():%.1 interval}"
     if len(final.opened) == 1:
         return f"one run, {interval}"
-    return f"the mean of {_linked(final, f'{len(final.opened)} seeds')} ({final.range_of_seeds}), {interval}"
+    return f"the mean of {_linked(final, f'{len(final.opened)} seeds')} ({final.range_of_seeds} each), {interval}"
 
 
 VERDICTS = {  # on `ours is better than the original`, in words

@@ -137,7 +137,7 @@ def _why_described(final: Final, recipes: Sequence[Final]) -> str:
         " times epochs)."
     )
     if not (experiments_folder() / f"{final.name}_choices.yaml").is_file():
-        why += " It was not tuned: its settings follow published ones."
+        why += ' No run was made to tune it, but <a href="#limitations">an earlier recipe had been tested</a>.'
     return (
         f" {why}"
         ' <a href="#nb04">Chapter 4</a> changes ingredients one at a time, of a small network with the recipe'
@@ -169,9 +169,9 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
         " Smaller than the effect on both sides of 0? Then it *shows no difference that matters*; where only the second"
         " question is answered after adjustment, the test *does not hold*, though its interval may lie within a point"
         " of 0. A claim that a difference is small holds below the effect, and does not hold above it. A question is"
-        f" asked of all {len(rows)} tests, those without runs too, with a wrong answer in at most one of forty such"
-        " tables. Judged is the largest set of runs that is complete, and of searches that of the widest rates; the"
-        " full tests show the others."
+        f" asked of all {len(rows)} tests, those without runs too, and at most one of forty such tables has a wrong"
+        " answer to it. Judged is the largest set of runs that is complete, and of searches that of the widest rates;"
+        " the full tests show the others."
     )
     lines = [
         {
@@ -185,8 +185,8 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
         if row.n
     ]
     caption = (
-        "What the tests of the original's claims say, of networks and runs of at most this size. 0.37 (holds): the p of"
-        " the verdict that came nearest."
+        "What the tests of the original's claims say, of networks and runs of at most this size. Where nothing is"
+        " settled, p is of the verdict in brackets, the nearest."
     )
     caption += " †: settled only by rules that were chosen after the first data." if late else ""
     table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p", "parameters; steps"], caption)
@@ -197,8 +197,9 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
 
 
 def _tested(row: judge.Row) -> Markup:
-    """The sentence of a test in a few words, and under it how many runs are done and what other budgets say."""
-    others = Markup("<br><small>{}</small>").format("; ".join(row.beside)) if row.beside else ""
+    """The sentence of a test in a few words, and under it what must be known beside it and what other budgets say."""
+    said = [*([row.remark] if row.remark else []), *row.beside]
+    others = Markup("<br><small>{}</small>").format("; ".join(said)) if said else ""
     return Markup("({}) {}{}").format(row.claim, row.short, others)
 
 

@@ -9,7 +9,8 @@ from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost, original_results, training
 from tpsnet_lib.analysis.final_runs import Final, finals
 from tpsnet_lib.claims import judge
-from tpsnet_lib.config import PARAMETER_BUDGET
+from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET
+from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.old_words import renamed
 from tpsnet_lib.report import elements
 from tpsnet_lib.runs import openings
@@ -67,12 +68,16 @@ def _of_accuracy(leading: Sequence[tuple[str, Final]]) -> list[str]:
 
 
 def _rank(final: Final) -> str:
-    """Whose networks report no more than ours."""
-    published = [row for row in cost.published() if row["parameters"] < PARAMETER_BUDGET]
-    original = next(row for row in published if row["model"] == "TPSNet")
-    below = [row for row in published if row["accuracy"] <= final.accuracy().value]
+    """Whose networks, besides TPSNet, report no more than ours, and how much more arithmetic ours needs than TPSNet."""
+    original = cost.published_model("TPSNet")
+    others = [row for row in cost.published() if row["parameters"] < PARAMETER_BUDGET and row["model"] != "TPSNet"]
+    below = [row for row in others if row["accuracy"] <= final.accuracy().value]
     own = sum(row["source"] == original["source"] for row in below)
-    return f" Of the {len(below)} that report no more than <em>{escape(final.name)}</em>, {own} are the original's own."
+    times = count_macs(final.run.model) / count_macs(MEMBERS["tpsnet"])
+    return (
+        f" Of the {len(below)} that report no more than <em>{escape(final.name)}</em>, {own} are the original's own. Of"
+        f" TPSNet <em>{escape(final.name)}</em> has {times:.1f} times the MACs, and another recipe."
+    )
 
 
 def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final]) -> list[str]:
@@ -144,14 +149,18 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(", ".join(part) for part in (words[:-1], words[-1:]) if part)
 
 
+REPLACED = {"two_cores_narrow": "two_cores", "card_wide": "card_broad"}  # recipes, by those written after them
+
+
 def _of_openings(leading: Sequence[tuple[str, Final]]) -> str:
     store, early = Store(committed_folder()), openings.before_the_rule()
     opened = [store.load(line["record"]).group_id for line in openings.all_openings(store)]
     ours = [where for where, final in leading if all(record.id in early for record in final.counted)]
     among = f", those of our network {' and '.join(ours)} among them," if ours else ""
+    replaced = ", ".join(f"<em>{old}</em> by <em>{new}</em>" for old, new in REPLACED.items())
     return (
         f"The test set was opened for {len(opened)} runs of {len(set(opened))} recipes, some of which were replaced"
-        f" afterwards (<em>two_cores_narrow</em> by <em>two_cores</em>). {len(early)} of them{among} were opened before"
+        f" when their test result was known: {replaced}. {len(early)} of them{among} were opened before"
         " the rule that a run is declared in a clean tree: all are listed"
         ' <a href="#openings-shown">in order</a>, with what they lacked.'
     )
@@ -161,7 +170,7 @@ def _of_minutes(leading: Sequence[tuple[str, Final]]) -> list[str]:
     """That the records of runs which took turns on a card count less than the time that is quoted."""
     turns = [f"<em>{escape(final.name)}</em>" for _, final in leading if any(map(_took_turns, final.counted))]
     said = "is quoted from start to finish; the <code>seconds</code> in the records of runs that took turns on a card"
-    return [f"The time of {' and '.join(turns)} {said} count their own turns alone."] if turns else []
+    return [f"The time of {' and '.join(turns)} {said} are not the time of the computation."] if turns else []
 
 
 def _took_turns(record: Record) -> bool:

@@ -125,7 +125,7 @@ def refer_to_shown(soup: BeautifulSoup, shown: Mapping[str, int]) -> None:
         if number is not None and caption.parent is not None:
             link = soup.new_tag("a", attrs={"href": f"#figure-{number}"}, string=f"Figure {number}")
             paragraph = soup.new_tag("p")
-            paragraph.extend([link, " belongs here."])
+            paragraph.extend([link, " stands above."])
             caption.parent.replace_with(paragraph)
 
 
