@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from conftest import tiny
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import architecture
-from tpsnet_lib.analysis.final_runs import Final, leading
+from tpsnet_lib.analysis.final_runs import Final, finals, leading
 from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.analysis.training import AblationRow
 from tpsnet_lib.claims import judge, mistakes
@@ -22,6 +23,7 @@ from tpsnet_lib.claims.evidence import TOO_SHORT
 from tpsnet_lib.files import DataError, project_root
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import build, closing, first_screen, landing, limitations, notebook_html
+from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record, Store, committed_folder
 from tpsnet_lib.runs.test_set import TestResult
@@ -136,6 +138,15 @@ def test_what_the_first_openings_lacked_is_read_from_the_log() -> None:
     assert lacked.startswith(
         "card_wide, classroom and sprint10 from a tree that was not clean, 1 undeclared, for a look; "
     )
+
+
+def test_a_recipe_that_replaced_another_was_begun_after_that_one_was_tested() -> None:
+    store = Store(committed_folder())
+    recipes = {final.name: final for final in finals(store)}
+    looked = {line["record"]: datetime.fromisoformat(line["opened"]) for line in openings.all_openings(store)}
+    for old, new in limitations.REPLACED.items():
+        first_look = min(looked[record.id] for record in recipes[old].counted)
+        assert first_look < min(record.span[0] for record in recipes[new].counted), old
 
 
 def test_each_test_of_the_claims_leads_to_its_records() -> None:

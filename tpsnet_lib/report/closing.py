@@ -58,8 +58,8 @@ def _openings(store: Store, names: Mapping[str, str]) -> str:
         " <em>two_cores_narrow</em>"
         " after that had been opened, and, by the log,"
         f" {before_the_rule()}. The table lists the openings of the records that this page stands on."
-        " Chapter 4 opens the test set for a network that it trains while the page is made; the log of that opening"
-        " stays on the machine that trained it.</p>"
+        " Chapter 4 opens the test set once more, for a network that is trained where the page is made: its record and"
+        " the log of that opening stay there.</p>"
     )
     return (
         about
