@@ -62,11 +62,19 @@ def test_an_ingredient_brings_what_the_whole_has_more_than_the_row_without_it() 
 
 def test_a_row_names_its_ingredient_and_what_stands_in_its_place() -> None:
     rows = {row.label: row for row in declared_rows()}
-    assert rows["logits not scaled down"].title == "logit scale: off"
-    assert rows["ReLU, not GELU"].title == "GELU: ReLU"
-    assert rows["no warm-up"].title == "warm-up: off"
-    assert rows["average-pool head, not max"].title == "max-pool head: average-pool head"
+    assert rows["logits not scaled down"].title == "logit scale"
+    assert rows["ReLU, not GELU"].title == "GELU, not ReLU"
+    assert rows["no warm-up"].title == "warm-up"
+    assert rows["average-pool head, not max"].title == "max-pool head, not average-pool head"
+    padded = rows["crop padded with zeros, not reflected"]
+    assert padded.title == "crop: reflected, not crop padded with zeros"
     assert len({row.title for row in rows.values()}) == len(rows)
+
+
+def test_an_ingredient_that_makes_the_network_larger_says_so() -> None:
+    rows = {row.label: row for row in declared_rows()}
+    assert rows["strided convolutions, not early pooling"].size.endswith(" (with 54% more parameters)")
+    assert rows["ReLU, not GELU"].at_what_size == ""
 
 
 def test_another_optimizer_counts_at_its_best_rate_and_brings_at_most_that_if_no_larger_one_was_tried() -> None:

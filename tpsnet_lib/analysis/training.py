@@ -14,6 +14,7 @@ from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.analysis.groups import Group, Pairs, by_machine, groups_by_label
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.model import ResNet, build
+from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.stats import Estimate
 
 SMALLEST_GAIN = 0.001  # of test accuracy over a published network that would matter: a tenth of a point
@@ -40,6 +41,9 @@ STEP_HINTS = (
 )
 
 
+EQUAL_SIZE = 0.03  # the most that networks called equal differ in parameters, as a fraction
+
+
 @dataclass(frozen=True)
 class AblationRow:
     """A row of an ablation: the whole recipe without one ingredient.
@@ -52,6 +56,7 @@ class AblationRow:
     ingredients: tuple[str, ...]  # what the row lacks, in the words of the glossary
     verdict: str = ""  # on "the ingredient helps", those of all rows adjusted together by Holm's method
     harms: bool = False  # whether "the recipe is better without it" holds, all rows' differences from 0 adjusted (Holm)
+    larger: float = 0.0  # how much more parameters the whole recipe has than the row, as a fraction
     rate: str = ""  # of another optimizer: "best", "largest" (the best, and no larger one was tried), or "other"
 
     @property
@@ -69,17 +74,28 @@ class AblationRow:
     def size(self) -> str:
         """What the ingredient brings, in words: at most that where a rate beyond those tried might lose less."""
         if self.rate != "largest":
-            return f"{self.brings:points}"
+            return f"{self.brings:points}{self.at_what_size}"
         used = self.group.config.train
         return (
             f"at most {self.brings:points}, because {used.optimizer.upper()} is best at the largest rate, {used.lr:g}"
         )
 
     @property
+    def at_what_size(self) -> str:
+        """How much larger the ingredient makes the network, in words; empty where the sizes are about equal."""
+        share = f"{abs(self.larger):.0%} {'more' if self.larger > 0 else 'fewer'}"
+        return f" (with {share} parameters)" if abs(self.larger) > EQUAL_SIZE else ""
+
+    @property
     def title(self) -> str:
-        """The ingredient and what stands in its place: `dirac: Kaiming` of the label `Kaiming, not dirac`."""
-        instead, parted, _ = re.split(r"(, (?:not|none) |$)", self.label, maxsplit=1)
-        return self.label if not self.ingredients else f"{self.name}: {instead if parted else 'off'}"
+        """The ingredient and what stood in its place: `dirac, not Kaiming` of the label `Kaiming, not dirac`."""
+        if not self.ingredients:
+            return self.label
+        instead, parted, own = re.split(r"(, (?:not|none) |$)", self.label, maxsplit=1)
+        if not parted:
+            return self.name
+        named = own in self.name or self.name in own or parted == ", none "
+        return f"{self.name}, not {instead}" if named else f"{self.name}: {own}, not {instead}"
 
 
 def ablation(pairs: Pairs) -> list[AblationRow]:
@@ -102,7 +118,9 @@ def ablation(pairs: Pairs) -> list[AblationRow]:
     for group in sorted(changed, key=lambda group: -brings[group.label].value):
         ingredients, label = recipe_glossary.left_out(whole.config, group.config), group.label
         settled = helps[label].verdict, harms[label].verdict == stats.HOLDS
-        rows.append(AblationRow(group, brings[label], tuple(ingredients), *settled, rate=_rate(group, changed, whole)))
+        larger = count_parameters(whole.config.model) / count_parameters(group.config.model) - 1
+        rate = _rate(group, changed, whole)
+        rows.append(AblationRow(group, brings[label], tuple(ingredients), *settled, larger, rate))
     return rows
 
 

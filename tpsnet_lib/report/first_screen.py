@@ -222,7 +222,7 @@ def _ingredients(changes: Sequence[AblationRow], best: Final) -> str:
 
 def _brought(row: AblationRow) -> str:
     """What an ingredient brings, by a row that lacks it; at most that, where a larger rate might have lost less."""
-    return f"{'at most ' if row.rate == 'largest' else ''}{100 * row.brings.value:.1f}"
+    return f"{'at most ' if row.rate == 'largest' else ''}{100 * row.brings.value:.1f}{row.at_what_size}"
 
 
 def where_trained(final: Final) -> str:
