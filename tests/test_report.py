@@ -191,8 +191,8 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
     assert claims == (
         "Which design choices make it so? Not known: no variant of ours was trained. The original's claims were tested"
         " in much smaller networks (at most 1 parameters; 4,800 steps, too few to overfit; ours:"
-        f" {architecture.steps(tiny_record.config):,} steps): of 5 tests 3 hold, 1 does not hold, 1 is not settled."
-        " Those of 4,000 steps and more, in points (†: only by a rule made after the first data):"
+        f" {architecture.steps(tiny_record.config):,} steps): 4 of 5 tests are settled, these in 4,000 steps and more"
+        " (in points; †: only by a rule made after the first data):"
     )
     assert hold == "Hold: a is so (+2.0, at 2 times the MACs)†; c, d is so (+2.0)."
     assert fail == "Do not hold: b is so (+2.0, −1.0 in 30)."

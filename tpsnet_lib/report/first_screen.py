@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -161,21 +160,13 @@ def _design_choices(
     settled = [row for row in measured if row.verdict in SETTLED]
     largest, longest = map(max, zip(*(row.largest_run for row in measured), strict=True))
     name = f"<em>{escape(best.name)}</em>"
-    counted = Counter(row.verdict for row in settled)
-    counts = ", ".join(
-        f"{count} {stats.PLURALS[verdict] if count > 1 else verdict}"
-        for verdict in SETTLED
-        if (count := counted[verdict])
-    )
-    open_ones = len(measured) - len(settled)
     short = ", too few to overfit" if any(row.remark == TOO_SHORT for row in settled) else ""
-    marks = f" (†: only by {LATE_RULES})" if late else ""
+    marks = f"; †: only by {LATE_RULES}" if late else ""
     answers = [
         f"<b>Which design choices make it so?</b> Not known: no variant of {name} was trained. "
         f'<a href="#claims">The original\'s claims</a> were tested in much smaller networks (at most {largest:,}'
-        f" parameters; {longest:,} steps{short}; {name}: {steps(best.run):,} steps): of {len(measured)} tests {counts},"
-        f" {open_ones} {'is' if open_ones == 1 else 'are'} not settled. Those of {LONG:,} steps and more, in"
-        f" points{marks}:",
+        f" parameters; {longest:,} steps{short}; {name}: {steps(best.run):,} steps): {len(settled)} of"
+        f" {len(measured)} tests are settled, these in {LONG:,} steps and more (in points{marks}):",
     ]
     for verdict, words in SETTLED.items():
         long = [row for row in settled if row.verdict == verdict and row.largest_run[1] >= LONG]
