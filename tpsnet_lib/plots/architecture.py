@@ -137,8 +137,8 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
 
 
 def design_variables(variables: Variables) -> Figure:
-    """Validation accuracy at each level of each design variable. Each panel has a scale of its own, and says in its corner
-    how many points that spans. A ring is a run; the points are means with their 95% t intervals over seeds."""
+    """Validation accuracy at each level of each design variable. Each panel has a scale of its own, and says in its
+    corner how many points that spans. A ring is a run; the points are means with their 95% t intervals over seeds."""
     recorded = [(variable, groups) for variable, groups in variables.values() if any(group.records for group in groups)]
     fig, axes = figure(2, 3, height=4.9, gridspec_kw={"hspace": 0.12})
     for ax, (variable, groups) in zip(axes.flat, recorded, strict=False):
