@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import matplotlib as mpl
 import pytest
@@ -10,6 +10,7 @@ import pytest
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost
@@ -88,6 +89,21 @@ def test_each_of_five_recipes_has_its_name_on_a_phone_and_none_on_an_axis() -> N
     assert all(text.get_window_extent().y0 > axes.get_window_extent().y0 for text in axes.texts)
 
 
+def test_no_name_touches_the_line() -> None:
+    small = {"model": "classroom", "parameters": 80_000, "accuracy": 0.8269, "estimate": stats.mean([0.826, 0.828])}
+    rows = [*OURS, small, *cost.published()]
+    figure = answer.accuracy_against_parameters(rows)
+    (axes,) = figure.axes
+    (name,) = [text for text in axes.texts if text.get_text() == "classroom"]
+    edge = cost.frontier(rows, "parameters")
+    figure.canvas.draw()
+    corners = axes.transData.transform([(row["parameters"] / 1e6, 100 * row["accuracy"]) for row in edge])
+    box = name.get_window_extent()
+    for (x, y), (beyond, above) in pairwise(corners):
+        assert not box.padded(2).overlaps(Bbox.from_extents(x, y, beyond, y))
+        assert not box.padded(4).overlaps(Bbox.from_extents(beyond, y, beyond, above))
+
+
 def test_nothing_is_drawn_outside_the_axes(drawn: Figure) -> None:
     drawn.canvas.draw()
     axes = drawn.axes[0]
@@ -115,4 +131,7 @@ def test_a_long_claim_is_set_in_lines_on_a_phone_and_is_not_cut() -> None:
     (name,) = [text for text in figure.axes[0].texts if text.get_text().replace("\n", " ") == sentence]
     figure.canvas.draw()
     assert name.get_window_extent().x1 < figure.bbox.x1
+    bar = figure.axes[0].transData.transform((7, 0))[1]
+    assert 0 < name.get_window_extent().y0 - bar < 0.1 * figure.dpi, "the name is near its own bar"
+    assert name.get_bbox_patch() is None, "it cuts no line behind it"
     assert style.in_lines("one two three four", 14) == "one two\nthree four"

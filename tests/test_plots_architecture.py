@@ -107,7 +107,7 @@ def test_residual_against_plain_has_a_ring_a_run_and_a_point_a_mean() -> None:
     assert len(style.description(drawn).records) == 4
     assert "B = 4, plain: 1.90" in style.description(drawn).alt
     low = np.ravel(drawn.axes[0].lines[0].get_ydata())[0]  # the mean of the first group
-    assert (drawn.axes[0].get_yscale(), drawn.axes[1].get_yscale()) == ("log", "linear")
+    assert [ax.get_yscale() for ax in drawn.axes] == ["linear"] * 2, "the caption tells differences in nats"
     assert low == pytest.approx(1.1)
     assert [[tick.get_text() for tick in ax.get_xticklabels()] for ax in drawn.axes] == [["1", "4"], ["1", "3"]]
     assert [len(line.get_xdata()) for line in drawn.axes[0].lines[:2]] == [2, 2]
@@ -123,6 +123,10 @@ def test_the_design_variables_are_six_panels_with_their_levels() -> None:
     assert [ax.get_title(loc="left").split(",")[0] for ax in drawn.axes] == ["N", "B", "w", "F", "K", "P"]
     assert [tick.get_text() for tick in drawn.axes[0].get_xticklabels()] == ["2", "3", "4"]
     assert drawn.axes[0].get_ylabel() == "validation accuracy (%)"
+    words = [text for text in texts(drawn) if text.startswith("axis: ")]
+    spans = [np.diff(ax.get_ylim()).item() for ax in drawn.axes]
+    assert words == [f"axis: {span:.2g} points" for span in spans]
+    assert all(2 < span < 6 for span in spans), "each panel has a scale of its own, of about twice its values"
     assert "F=5: 51.0%" in style.description(drawn).alt
     assert "Of the levels tried, those of the residual layers lie furthest apart: 0.0 points" in (
         style.description(drawn).caption

@@ -130,6 +130,18 @@ def test_a_phone_has_the_images_of_five_classes_above_those_of_the_others() -> N
     assert (second.rowspan.start, second.colspan.start) == (3, 2)
 
 
+def test_a_phone_names_each_row_of_means_and_components() -> None:
+    drawn = plots.means_and_components(torch.rand(10, 3, 32, 32), np.eye(10, 192), [0.1] * 10, NAMES, "x")
+    narrow = style.phone_svg(drawn)
+    assert (narrow.count(">means<"), narrow.count(">components<")) == (2, 2)
+
+
+def test_the_gap_of_a_pair_is_transparent() -> None:
+    opacity = pairs(DRAWN).axes[0].images[0].get_array()[..., 3]
+    assert (opacity[:, 32:34] == 0).all()
+    assert (np.delete(opacity, [32, 33], axis=1) == 255).all()
+
+
 def test_a_target_names_both_classes_the_larger_first() -> None:
     target = torch.tensor([0.25, 0.75, 0, 0, 0, 0, 0, 0, 0, 0])
     assert plots.target_words(target, NAMES) == "0.75 b\n+ 0.25 a"

@@ -8,7 +8,7 @@ from matplotlib import pyplot
 
 from tpsnet_lib import stats
 from tpsnet_lib.plots import errors as plots
-from tpsnet_lib.plots import style
+from tpsnet_lib.plots import network_drawing, style
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = torch.randint(0, 256, (8, 3, 32, 32), generator=GENERATOR, dtype=torch.uint8)
@@ -148,6 +148,8 @@ def test_block_sizes_name_the_blocks_and_part_the_layers(plain, tiny_record):
     (ax,) = fig.axes
     assert ticks(ax.xaxis) == ["1.1", "1.2", "2.1"]
     assert legend(ax) == (["branch"] if plain else ["skip", "branch"])
+    if not plain:
+        assert ax.get_legend().legend_handles[0].get_color() == network_drawing.SKIP
     assert ax.get_ylabel() == "root mean square of the maps"
     dotted = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]
     assert dotted == [1.5]
@@ -169,3 +171,14 @@ def test_corruptions_have_a_panel_each_that_begins_with_the_undamaged_images(tin
     assert (below.get_xlabel(), below.get_ylabel()) == ("severity", "accuracy (%)")
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["ours", "small"]
     assert "100 test images" in carried(fig, tiny_record)
+
+
+def test_a_phone_has_the_legend_of_an_odd_number_of_corruptions_in_the_free_place(tiny_record):
+    rows = [("ours", "none", 0, share(95))]
+    rows += [("ours", name, level, share(90 - 10 * level)) for name in ("fog", "blur", "noise") for level in (1, 3, 5)]
+    table = pd.DataFrame(rows, columns=["network", "corruption", "severity", "accuracy"])
+    fig = plots.corruptions(table, dict(zip(("fog", "blur", "noise"), IMAGES, strict=False)), [tiny_record])
+    assert style.phone_svg(fig).count(">accuracy (%)<") == 2  # each row names its axis
+    box = fig.legends[0].get_window_extent()
+    assert box.x0 > fig.bbox.width / 2
+    assert not any(ax.get_window_extent().overlaps(box) for ax in fig.axes)

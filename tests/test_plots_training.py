@@ -109,11 +109,13 @@ def test_the_ablation_says_where_another_optimizer_is_best_at_the_largest_rate_t
 
 def test_the_chosen_epoch_is_counted_from_one_and_both_halves_are_named() -> None:
     figure = plots.chosen_epoch(torch.tensor([2.0, 1.5, 1.6]), [1, 1, 2, 1], [1.4, 1.5, 1.4, 1.5], [1.6, 1.7, 1.6, 1.7])
-    left, right, bars = figure.axes
+    left, right, shares = figure.axes
     assert (left.get_xlabel(), left.get_ylabel()) == ("epoch", "line: loss of all images (nats)")
     assert (right.get_xlabel(), right.get_ylabel()) == ("loss of the chosen epoch (nats)", "divisions")
-    heights = {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in bars.patches}
-    assert heights == {2: 75, 3: 25}
+    assert (shares.get_ylabel(), shares.get_ylim()) == ("bars: chosen in (% of divisions)", (0, 100))
+    height = left.get_window_extent().height
+    bars = {round(bar.get_x() + bar.get_width() / 2): bar.get_window_extent().height / height for bar in left.patches}
+    assert bars == {2: pytest.approx(0.75), 3: pytest.approx(0.25)}
     assert legend(right) == ["on the half that chose it", "on the other half"]
 
 

@@ -68,8 +68,8 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     axes.set_yscale("function", functions=(lambda y: -np.log10(100.001 - y), lambda y: 100.001 - 10**-y))
     low = min([100 * row["accuracy"] for row in measured], default=90)
     axes.set(xlabel="parameters (millions)", ylabel="test accuracy (%, log of the error)")
-    below = (0.3 if narrow else 0.1) * (100 - low)  # on a phone a name may stand below the lowest
-    axes.set(xlim=(-0.12, 5.6 if width == WIDTH else 6.2), ylim=(low - below, 98.6))
+    below = low - 0.3 * (100 - low)  # a name may stand below the lowest
+    axes.set(xlim=(-0.12, 5.6 if width == WIDTH else 6.2), ylim=(below, 98.6))
     axes.xaxis.set_major_locator(FixedLocator(range(6)))
     axes.yaxis.set_major_locator(FixedLocator([50, 60, 70, 80, 85, 90, 92, 94, 95, 96, 97, 98]))
     axes.yaxis.set_minor_locator(NullLocator())
@@ -114,7 +114,7 @@ def _name(axes: Axes, named: Rows, dots: Rows) -> None:
         taken.append(Bbox.from_extents(x - 6, low, x + 6, high))
     corners = axes.transData.transform(np.transpose(_places(frontier(dots, "parameters"))))
     for (x, y), (beyond, above) in itertools.pairwise(corners):
-        taken += [Bbox.from_extents(x, y - 1, beyond, y + 1), Bbox.from_extents(beyond - 1, y, beyond + 1, above)]
+        taken += [Bbox.from_extents(x, y - 1, beyond, y + 1), Bbox.from_extents(beyond - 5, y, beyond + 5, above)]
     inside = axes.get_window_extent()
     for row in named:
         ours = row.get("estimate") is not None

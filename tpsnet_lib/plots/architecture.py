@@ -7,13 +7,25 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.architecture import DesignVariable, describe_budget
 from tpsnet_lib.analysis.groups import Group
-from tpsnet_lib.plots.style import BLUE, PALETTE, PHONE, VERMILION, WIDTH, Stack, by_name, describe, figure, label_ticks
+from tpsnet_lib.plots.style import (
+    BLUE,
+    MUTED,
+    PALETTE,
+    PHONE,
+    VERMILION,
+    WIDTH,
+    Stack,
+    by_name,
+    describe,
+    figure,
+    label_ticks,
+)
 
 COLOURS = {"residual": BLUE, "plain": VERMILION}
 Losses = Mapping[tuple[int, str], Sequence[float]]  # (blocks a layer, `residual` or `plain`) -> final loss of each seed
@@ -108,8 +120,10 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
         if rows:
             table = pd.DataFrame(rows, columns=["blocks", "kind", "value"])
             depths = sorted(set(table["blocks"]))
-            _points(ax, table, "blocks", log=ax is axes[0], hue="kind", palette=COLOURS, order=depths)
+            _points(ax, table, "blocks", median=ax is axes[0], hue="kind", palette=COLOURS, order=depths)
         ax.set(xlabel="blocks in each of 3 layers, B", ylabel=label)
+    top = axes[0].get_ylim()[1]
+    axes[0].set_ylim(-0.03 * top, top)  # a ring at 0 is whole
     if axes[1].get_legend():
         axes[1].get_legend().remove()  # that of the other panel serves both
     losses_text = "; ".join(f"B = {blocks}, {kind}: {np.mean(values):.2f}" for (blocks, kind), values in losses.items())
@@ -123,9 +137,8 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
 
 
 def design_variables(variables: Variables) -> Figure:
-    """Validation accuracy at each level of each design variable, in small multiples of one scale.
-
-    A ring is a run; the points are means with their 95% t intervals over seeds."""
+    """Validation accuracy at each level of each design variable. Each panel has a scale of its own, and says in its
+    corner how many points that spans. A ring is a run; the points are means with their 95% t intervals over seeds."""
     recorded = [(variable, groups) for variable, groups in variables.values() if any(group.records for group in groups)]
     fig, axes = figure(2, 3, height=4.9, gridspec_kw={"hspace": 0.12})
     for ax, (variable, groups) in zip(axes.flat, recorded, strict=False):
@@ -136,12 +149,14 @@ def design_variables(variables: Variables) -> Figure:
         _points(ax, pd.DataFrame(rows), "level", order=levels)
         ax.set_title(f"{variable.symbol}, {variable.name}", loc="left", fontsize=9.5, fontweight="bold")
         length = describe_budget(groups).rpartition("(")[2].rstrip(")")  # epochs and images
-        ax.set(xlabel=f"{variable.symbol}; {length}", ylabel="")
-    panels = axes.flat[: len(recorded)]
-    span = max((high - low for low, high in (ax.get_ylim() for ax in panels)), default=1.0)
-    for ax in panels:
-        middle = sum(ax.get_ylim()) / 2
-        ax.set_ylim(middle - span / 2, middle + span / 2)
+        ax.set_xlabel(f"{variable.symbol}; {length}", fontsize=8.5)
+        ax.set_ylabel("")
+        low, high = ax.get_ylim()
+        high += 0.12 * (high - low)  # room for the note
+        ax.set_ylim(low, high)
+        ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        note = f"axis: {high - low:.2g} points"
+        ax.text(0.02, 0.99, note, transform=ax.transAxes, va="top", fontsize=8, color=MUTED)
     for ax in axes.flat[len(recorded) :]:
         ax.set_axis_off()
     for ax in axes[:, 0]:
@@ -153,8 +168,8 @@ def design_variables(variables: Variables) -> Figure:
     text = "No runs."
     if most:
         text = f"Of the levels tried, those of the {most} lie furthest apart: {ranges[most]:.1f} points."
-    text += " Below each panel: the length of its runs. Rings are runs; 95% t intervals. All panels have one scale, at"
-    text += " different heights."
+    text += " Below each panel: the length of its runs. Rings are runs; 95% t intervals. Each panel has a"
+    text += " scale of its own; how many points its axis spans stands in its corner."
     records = by_name((group.label, group.records) for group in every)
     alt = f"Six panels of accuracy by level. {means}."
     return describe(fig, caption=text, alt=alt, records=records, phone=Stack(2, 6.4))
@@ -198,12 +213,12 @@ def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:
     return describe(fig, caption=text, alt=alt, records=by_name((group.label, group.records) for group in groups))
 
 
-def _points(ax: Any, table: Any, x: str, log: bool = False, **options: Any) -> None:
-    """A ring a run and, beside the rings, the mean with its 95% t interval; on a logarithmic axis the median."""
+def _points(ax: Any, table: Any, x: str, median: bool = False, **options: Any) -> None:
+    """A ring a run and, beside the rings, the mean with its 95% t interval or their median."""
     dodge = 0.25 if "hue" in options else False
     chosen = {"data": table, "x": x, "y": "value", "ax": ax, **({} if dodge else {"color": BLUE}), **options}
     sns.stripplot(**chosen, jitter=0.08, dodge=bool(dodge), legend=False, marker=r"$\circ$")
-    middle: Any = {"estimator": "median", "errorbar": None} if log else {"errorbar": _t_interval}
+    middle: Any = {"estimator": "median", "errorbar": None} if median else {"errorbar": _t_interval}
     sns.pointplot(**chosen, **middle, dodge=dodge, capsize=0.15, markersize=4, linewidth=1.2)
     for line in ax.lines:  # the means of neighbours are joined past a level that has no run
         places = np.array(line.get_data(), dtype=float)
@@ -211,13 +226,8 @@ def _points(ax: Any, table: Any, x: str, log: bool = False, **options: Any) -> N
     if ax.get_legend():
         ax.legend(title=None)
     low, high = table["value"].min(), table["value"].max()
-    room = 0.6 * (high - low) + 0.02 * abs(table["value"].mean())
-    if log:
-        ax.set_yscale("log")  # after the points, because seaborn would average logarithms
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_locator(NullLocator())
-    ax.set_ylim(*((low / 2, 2 * high) if log else (low - room, high + room)))  # an interval may be many times as long
+    room = max(0.5 * (high - low), 0.005 * abs(high))
+    ax.set_ylim(low - room, high + room)  # an interval may be many times as long
     ax.grid(axis="x", visible=False)
 
 

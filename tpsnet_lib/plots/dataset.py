@@ -21,6 +21,7 @@ from tpsnet_lib.plots.style import (
     PALETTE,
     PHONE,
     VERMILION,
+    WIDTH,
     Stack,
     data_set,
     describe,
@@ -32,7 +33,8 @@ RGB = (VERMILION, GREEN, BLUE)  # stand for red, green and blue
 
 
 def thumbnail(ax: Axes, image: Tensor, title: str = "") -> None:
-    """One image [3, H, W], uint8 or float in [0, 1], without axes; an SVG keeps its very pixels."""
+    """One image [3, H, W], or [4, H, W] with opacity, uint8 or float in [0, 1], without axes; an SVG keeps its very
+    pixels."""
     pixels = image if image.dtype == torch.uint8 else (255 * image).round().clamp(0, 255).to(torch.uint8)
     ax.imshow(pixels.permute(1, 2, 0).numpy(), interpolation="none")
     ax.set_axis_off()
@@ -91,25 +93,31 @@ def means_and_components(
 ) -> Figure:
     """The mean image of each class (`means` float [10, 3, H, W], 0 to 255) above the first principal components of the
     thumbnails (`components` float [k, 192]) with the share of the variance that each explains (`explained` [k])."""
-    fig, axes = figure(2, len(names), height=2.0)
-    for ax, mean, name in zip(axes[0], means, names, strict=True):
-        thumbnail(ax, mean / 255, name)
-    for ax in axes[1]:
-        ax.set_axis_off()
-    for ax, direction, share in zip(axes[1], components, explained, strict=False):
-        image = torch.as_tensor(direction).reshape(3, 8, 8).float()
-        thumbnail(ax, 0.5 + 0.5 * image / image.abs().max(), f"{100 * share:.0f}%")
-    for ax, name in zip(axes[:, 0], ("means", "components"), strict=True):
-        ax.set_axis_on()
-        ax.set(xticks=[], yticks=[], ylabel=name)
-        ax.spines[:].set_visible(False)
+
+    def draw(width: float, lines: int) -> Figure:
+        """The classes in so many lines, the components of each below its means."""
+        across = -(-len(names) // lines)
+        fig, axes = figure(2 * lines, across, height=2 * lines * (width / across + 0.25), width=width)
+        for ax in axes.flat:
+            ax.set_axis_off()
+        for ax, mean, name in zip(axes[::2].flat, means, names, strict=False):
+            thumbnail(ax, mean / 255, name)
+        for ax, direction, share in zip(axes[1::2].flat, components, explained, strict=False):
+            image = torch.as_tensor(direction).reshape(3, 8, 8).float()
+            thumbnail(ax, 0.5 + 0.5 * image / image.abs().max(), f"{100 * share:.0f}%")
+        for ax, name in zip(axes[:, 0], ("means", "components") * lines, strict=True):
+            ax.set_axis_on()
+            ax.set(xticks=[], yticks=[], ylabel=name)
+            ax.spines[:].set_visible(False)
+        return fig
+
     return describe(
-        fig,
+        draw(WIDTH, 1),
         caption="A mean shows a ground, a sky or a dark centre, and little else. Above: the mean image of each class."
         " Below: principal components of the thumbnails, with the share of the variance that each explains.",
         alt=f"Ten blurred colour fields, one a class, above {len(explained)} patterns that go from smooth to fine.",
         provenance=f"{data_set(stamp)}, the images that are fitted.",
-        phone=Stack(len(names) // 2, 1.9 * fig.get_figheight(), together=True),
+        phone=lambda: draw(PHONE, 2),
     )
 
 
@@ -127,8 +135,9 @@ def near_duplicates(
         pair = images.images[position], training.images[neighbour[position]]
         labels = int(images.labels[position]), int(training.labels[neighbour[position]])
         words = " / ".join(dict.fromkeys(names[label] for label in labels))
-        gap = torch.full((3, 32, 2), 255, dtype=torch.uint8)
-        thumbnail(ax, torch.cat([pair[0], gap, pair[1]], 2), f"{words}, {float(likeness[position]):.3f}")
+        opaque = [torch.cat([image, torch.full_like(image[:1], 255)]) for image in pair]
+        gap = torch.zeros_like(opaque[0][:, :, :2])  # transparent: the paper, light or dark
+        thumbnail(ax, torch.cat([opaque[0], gap, opaque[1]], 2), f"{words}, {float(likeness[position]):.3f}")
     closest = "The closest pairs are one photograph, nearly." if near else "No pair is likely to be one photograph."
     return describe(
         fig,

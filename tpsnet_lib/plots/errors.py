@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 from tpsnet_lib.plots.dataset import thumbnail
 from tpsnet_lib.plots.style import (
     BLUE,
+    GREEN,
     GRID,
     INK,
     MUTED,
@@ -210,7 +211,7 @@ def block_sizes(sizes: pd.DataFrame, record: Record) -> Figure:
     blocks, parts = list(sizes.block.unique()), list(long.part.unique())
     look: dict[str, Any] = {"linestyle": "none", "markersize": 4, "err_kws": {"linewidth": 1.2}, "ax": ax}
     look |= {"hue_order": parts, "order": blocks, "dodge": 0.25 if len(parts) > 1 else False}
-    look |= {"palette": {"skip": BLUE, "branch": VERMILION}, "markers": ["o", "s"][-len(parts) :]}
+    look |= {"palette": {"skip": GREEN, "branch": VERMILION}, "markers": ["o", "s"][-len(parts) :]}
     sns.pointplot(long, x="block", y="size", hue="part", errorbar=("pi", 90), **look)
     for place in range(1, len(blocks)):
         if blocks[place].split(".")[0] != blocks[place - 1].split(".")[0]:

@@ -198,7 +198,7 @@ def _label(ax: Any, x: float, lines: Sequence[str]) -> None:
 def _block(ax: Any, config: ModelConfig, layer: int, stride: int, title: str, projects: bool, width: float) -> None:
     """One block as a chain of boxes between x and its output, with the skip above it."""
     kernel, skip = config.kernel(layer), config.skip_kernel(layer)
-    box, pitch, left = (0.7, 0.9, 0.55) if width == WIDTH else (0.42, 0.5, 0.38)
+    box, pitch, left = (0.7, 0.9, 0.55) if width == WIDTH else (0.45, 0.505, 0.32)
     strided = (", " if width == WIDTH else "\n") + f"/{stride}"
     convolutions = [f"conv1\n{kernel} × {kernel}" + strided * (stride > 1), f"conv2\n{kernel} × {kernel}"]
     active = config.activation.upper() if config.activation == "gelu" else "ReLU"
@@ -230,8 +230,9 @@ def _block(ax: Any, config: ModelConfig, layer: int, stride: int, title: str, pr
 
 
 def _box(ax: Any, x: float, middle: float, text: str, colour: str, width: float) -> None:
-    ax.add_patch(Rectangle((x, middle - 0.22), width, 0.44, facecolor="none", edgecolor=colour, linewidth=1.3))
-    ax.text(x + width / 2, middle, text, ha="center", va="center", fontsize=8, color=INK)
+    ax.add_patch(Rectangle((x, middle - 0.24), width, 0.48, facecolor="none", edgecolor=colour, linewidth=1.3))
+    size = 8 if width > 0.5 else 7.5
+    ax.text(x + width / 2, middle, text, ha="center", va="center", fontsize=size, color=INK)
 
 
 def _arrow(ax: Any, start: tuple[float, float], end: tuple[float, float]) -> None:

@@ -13,12 +13,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from tpsnet_lib.analysis.search import LOGARITHMIC, OPTIMIZERS, VARIABLES, Trial, trial_table
-from tpsnet_lib.plots.style import INK, PHONE, WIDTH, describe, draw_as_one_path, figure, in_lines
+from tpsnet_lib.plots.style import INK, PHONE, WIDTH, describe, draw_as_one_path, figure, in_lines, set_space
 
 Array = NDArray[np.float64]
 BEST = 0.2  # the share of the trials that is drawn in colour
 SHADES = 8  # steps of colour from the worst line in colour to the best, short of a yellow that is pale on white
-GREY_LINE: Any = {"color": "#C9CED4", "linewidth": 0.7, "alpha": 0.7}
+GREY_LINE: Any = {"color": "#A3AAB3", "linewidth": 0.7, "alpha": 0.7}
 FEW = 6  # a variable of at most so many values is drawn as choices
 
 
@@ -30,6 +30,7 @@ def parallel(trials: Sequence[Trial], views: Mapping[str, Sequence[str]]) -> Fig
 
     def draw(width: float) -> Figure:
         fig, axes = figure(len(views), height=2.9 * len(views), width=width, squeeze=False)
+        set_space(fig, hspace=0.07)
         for ax, (title, names) in zip(axes[:, 0], views.items(), strict=True):
             _parallel_view(ax, table, names, width)
             ax.set_title(in_lines(title, round(11 * width)), fontsize=9.5)
@@ -115,12 +116,12 @@ def _choices(values: "pd.Series[Any]", unique: Sequence[Any]) -> tuple[Array, li
     return places / scale, [(index / scale, name) for index, name in enumerate(names)]
 
 
-def round_numbers(low: float, high: float, log: bool) -> list[float]:
-    """Numbers that a person would choose for the ticks of an axis: powers of 10, with 3 times these between them where
-    they are few; or steps of 1, 2 and 5."""
+def round_numbers(low: float, high: float, log: bool, wide: float = 300) -> list[float]:
+    """Numbers that a person would choose for the ticks of an axis: powers of 10, with 3 times these between them unless
+    the highest is so many times the lowest (`wide`); or steps of 1, 2 and 5."""
     if log:
         decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-        marks = [factor * 10.0**decade for decade in decades for factor in ((1, 3) if high < 300 * low else (1,))]
+        marks = [factor * 10.0**decade for decade in decades for factor in ((1, 3) if high < wide * low else (1,))]
     else:
         marks = list(MaxNLocator(5, steps=[1, 2, 4, 5, 10]).tick_values(low, high))
     ends = (low / 1.1, high * 1.1) if log else (low - 0.02 * (high - low), high + 0.02 * (high - low))

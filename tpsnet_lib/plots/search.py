@@ -37,6 +37,7 @@ from tpsnet_lib.plots.style import (
     draw_intervals,
     figure,
     label_ticks,
+    set_space,
 )
 from tpsnet_lib.runs.records import Record
 from tpsnet_lib.stats import Estimate
@@ -163,6 +164,7 @@ def good_values(
     `of_sgd`: trials of SGD alone, whose learning rates get a panel of their own."""
     rows = -(-(len(names) + bool(of_sgd)) // 3)
     fig, axes = figure(rows, 3, height=2.3 * rows, sharey=True, squeeze=False)
+    set_space(fig, wspace=0.06)  # so that the ticks of neighbours do not touch
     table = trial_table(trials)
     table["accuracy"] *= 100
     for ax, name in zip(axes.flat, names, strict=False):
@@ -204,7 +206,7 @@ def _values_panel(ax: Axes, table: pd.DataFrame, name: str, winners: Estimate | 
     if winners:
         ends = np.array([winners.low, winners.high])
         ax.axvspan(*(np.log10(ends) if log else ends), color=GREEN, alpha=0.12, linewidth=0)
-    marks = round_numbers(table[name].min(), table[name].max(), log)
+    marks = round_numbers(table[name].min(), table[name].max(), log, wide=30)  # in a narrow panel
     ax.set_xticks(np.log10(marks) if log else marks, [f"{mark:g}" for mark in marks])
 
 

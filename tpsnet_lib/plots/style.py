@@ -18,6 +18,7 @@ from matplotlib import path as paths
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend import Legend
 from matplotlib.patches import PathPatch
 from numpy.typing import ArrayLike
@@ -46,6 +47,13 @@ VERDICTS = {  # the colour of a verdict in every figure and table
 def figure(rows: int = 1, columns: int = 1, height: float = 3.2, **options: Any) -> tuple[Figure, Any]:
     """A figure and its axes, as `plt.subplots` gives them; `height` and the option `width` in inches."""
     return plt.subplots(rows, columns, figsize=(options.pop("width", WIDTH), height), **options)
+
+
+def set_space(fig: Figure, wspace: float | None = None, hspace: float | None = None) -> None:
+    """Set the room between the panels of a figure, as shares of a panel's width and height."""
+    engine = fig.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(wspace=wspace, hspace=hspace)
 
 
 def draw_as_one_path(ax: Axes, y: ArrayLike, x: ArrayLike | None = None, **look: Any) -> None:
@@ -152,23 +160,26 @@ def _stack(fig: Figure, panels: Sequence[Any], stack: Stack) -> None:
     grid = fig.add_gridspec(deep * wraps, stack.columns, height_ratios=[*ratios] * wraps)
     names: list[str] = []
     for axes in panels:
-        names.append(axes.get_ylabel() or (names[-1] if names else ""))
+        begins = stack.together and axes.get_subplotspec().num1 % across == 0
+        names.append(axes.get_ylabel() or (names[-1] if names and not begins else ""))
     for axes, name in zip(panels, names, strict=True):
         row, place = divmod(axes.get_subplotspec().num1, across)
         wrap, column = divmod(place, stack.columns)
         axes.set_subplotspec(grid[wrap * deep + row, column])
         if len(axes.get_shared_y_axes().get_siblings(axes)) > 1:
             axes.tick_params(labelleft=column == 0)
-        axes.set_ylabel(name if stack.columns == 1 else "", visible=True)  # shared axes hide it
+        named = stack.columns == 1 or (stack.together and column == 0)
+        axes.set_ylabel(name if named else "", visible=True)  # shared axes hide it
         if stack.columns > 1:
             axes.set_xlabel(in_lines(axes.get_xlabel(), 20))
             if sum(len(tick.get_text()) for tick in axes.get_xticklabels()) > SHORT_NAMES:
                 axes.tick_params(axis="x", labelrotation=40)
-    if stack.columns > 1 and any(names):
+    if stack.columns > 1 and any(names) and not stack.together:
         fig.supylabel(names[-1], fontsize=mpl.rcParams["axes.labelsize"])
     fig.set_size_inches(PHONE, stack.height)
     for legend in fig.legends[:]:
-        _move_above(fig, panels, legend)
+        free = across % stack.columns > 0  # the last place
+        _move_above(fig, panels, legend, (1 - 0.5 / stack.columns, 0.5 / wraps) if free else None)
 
 
 def _narrow_svg(fig: Figure, panels: Sequence[Any]) -> str:
@@ -181,30 +192,39 @@ def _narrow_svg(fig: Figure, panels: Sequence[Any]) -> str:
     fig.canvas.draw()
     rows = panels[0].get_yscale() == "linear"  # the powers of a logarithmic axis are no names of rows
     names = [name.get_text() for name in panels[0].get_yticklabels()] if rows else []
-    if max(map(len, names), default=0) > LONG_NAME:
-        panels[0].tick_params(axis="y", labelleft=False)
-        names = [in_lines(name.replace("\n", " "), 48) for name in names]
-        row = ROW + LINE * max(name.count("\n") for name in names)
-        for at, name in zip(panels[0].get_yticks(), names, strict=True):
-            look = {"transform": panels[0].get_yaxis_transform(), "fontsize": 8, "va": "bottom", "zorder": 5}
-            look["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # over the lines of the grid
-            panels[0].text(0.01, at - 0.05 / row, name, linespacing=1.1, **look)
-        fig.set_figheight(max(1.1 * fig.get_figheight(), 1.2 + row * len(names)))
     fig.set_figwidth(PHONE)
+    if max(map(len, names), default=0) > LONG_NAME:
+        _name_above_rows(fig, panels[0], [in_lines(name.replace("\n", " "), 52) for name in names])
     return svg(fig)
 
 
-def _move_above(fig: Figure, panels: Sequence[Any], legend: Legend) -> None:
-    """Put a legend above the panels, in as many columns as fit the width of a phone."""
+def _name_above_rows(fig: Figure, axes: Any, names: Sequence[str]) -> None:
+    """Write each name above its row, nearer to it than to the row before, over lines that go on behind it."""
+    axes.tick_params(axis="y", labelleft=False)
+    row = ROW + LINE * max(name.count("\n") for name in names)
+    look = {"transform": axes.get_yaxis_transform(), "fontsize": 8, "va": "bottom", "zorder": 5, "linespacing": 1.1}
+    for at, name in zip(axes.get_yticks(), names, strict=True):
+        axes.text(0.01, at - 0.05 / row, name, **look)
+    top, bottom = min(-0.9, *axes.get_ylim()), max(axes.get_ylim())  # with room for the first name
+    axes.set_ylim(bottom, top)
+    fig.canvas.draw()
+    around = fig.get_figheight() * (1 - axes.get_position().height)  # the legend, the title and the axis
+    fig.set_figheight(around + row * (bottom - top))
+
+
+def _move_above(fig: Figure, panels: Sequence[Any], legend: Legend, free: tuple[float, float] | None = None) -> None:
+    """Put a legend above the panels, in as many columns as fit the width of a phone; or around a `free` place."""
     texts = [text.get_text() for text in legend.get_texts()]
     drawn: dict[str, Any] = dict(zip(texts, legend.legend_handles, strict=True))
     for axes in panels:
         named = zip(*reversed(axes.get_legend_handles_labels()), strict=True)
         drawn |= {label: handle for label, handle in named if label in drawn}  # with the markers of an interval
-    columns = 2 if max(map(len, texts)) < 20 else 1
-    look: dict[str, Any] = {"loc": "outside upper left", "ncols": columns, "fontsize": 8}
+    columns = 2 if max(map(len, texts)) < 20 and not free else 1
+    look: dict[str, Any] = {"ncols": columns, "fontsize": 8}
+    look |= {"loc": "center", "bbox_to_anchor": free} if free else {"loc": "outside upper left"}
     fig.legend(drawn.values(), drawn.keys(), title=legend.get_title().get_text() or None, **look)
-    fig.set_figheight(fig.get_figheight() + 0.18 * -(-len(texts) // columns))
+    if not free:
+        fig.set_figheight(fig.get_figheight() + 0.18 * -(-len(texts) // columns))
     legend.remove()
 
 
@@ -216,7 +236,7 @@ def in_lines(text: str, letters: int) -> str:
 
 
 SHORT_NAMES = 16  # letters that fit side by side below a panel of half a phone's width
-ROW, LINE = 0.28, 0.13  # inches: of a row below its name, and of each further line of the name
+ROW, LINE = 0.33, 0.13  # inches: of a row below its name, and of each further line of the name
 LONG_NAME = 18  # letters of a row's name that leave a phone too little for the row itself
 
 

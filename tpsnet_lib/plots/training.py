@@ -8,13 +8,12 @@ import numpy as np
 import pandas
 import seaborn
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.training import AblationRow, pairs_apart
-from tpsnet_lib.plots.style import BLUE, GREEN, INK, ORANGE, PALETTE, VERDICTS, VERMILION, describe, figure
+from tpsnet_lib.plots.style import BLUE, GREEN, INK, ORANGE, PALETTE, VERDICTS, VERMILION, describe, figure, set_space
 from tpsnet_lib.runs.records import Record, held_out
 
 LEADER = "#B8C0C8"
@@ -31,7 +30,7 @@ def learning_rate(whole: Mapping[str, Sequence[float]], trials: Mapping[str, Seq
             for name, values in curves.items()
         )
         seaborn.lineplot(frame, x="at", y="rate", ax=axes, **look)
-        axes.legend(title=None, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.2))  # beside no curve
+        axes.legend(title=None, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.25))  # beside no curve
     panels[0].set(xlabel="share of the run (%)", ylabel="learning rate / its peak", title="A whole run", ylim=(0, 1.05))
     panels[1].set(xlabel="epoch", ylabel="", title=f"A trial of {epochs} epochs")
     return describe(
@@ -155,14 +154,13 @@ def chosen_epoch(loss: ArrayLike, epochs: ArrayLike, on_choosers: ArrayLike, on_
     right, the loss of the chosen epoch on the half that chose it and on the other half, one value a division each."""
     curve, chosen = np.asarray(loss), np.asarray(epochs)
     fig, (left, right) = figure(1, 2, height=2.9)
-    if isinstance(engine := fig.get_layout_engine(), ConstrainedLayoutEngine):
-        engine.set(wspace=0.08)  # the names of two axes lie beside each other
-    bars = left.twinx()
-    seaborn.histplot(x=chosen + 1, discrete=True, stat="percent", color=ORANGE, alpha=0.5, linewidth=0, ax=bars)
-    bars.set(ylabel="bars: chosen in (% of divisions)", ylim=(0, 100))
-    bars.grid(False)
-    left.set_zorder(bars.get_zorder() + 1)
-    left.patch.set_visible(False)
+    set_space(fig, wspace=0.08)  # the names of two axes lie beside each other
+    bests, times = np.unique(chosen + 1, return_counts=True)
+    look: dict[str, Any] = {"width": 1, "color": ORANGE, "alpha": 0.5, "linewidth": 0}
+    left.bar(bests, times / len(chosen), transform=left.get_xaxis_transform(), **look)  # between the grid and the line
+    shares = left.twinx()
+    shares.set(ylabel="bars: chosen in (% of divisions)", ylim=(0, 100))
+    shares.grid(False)
     seaborn.lineplot(x=np.arange(1, len(curve) + 1), y=curve, marker="o", color=BLUE, ax=left)
     left.set(xlabel="epoch", ylabel="line: loss of all images (nats)", title="Which epoch is best?")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
