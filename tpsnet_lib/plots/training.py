@@ -118,8 +118,8 @@ def ablation(rows: Sequence[AblationRow]) -> Figure:
     for at, (row, effect) in enumerate(zip(parts, effects, strict=True)):
         if row.brings.has_interval:
             axes.plot([100 * row.brings.low, 100 * row.brings.high], [at, at], color=_EFFECTS[effect], linewidth=2)
-    axes.set(xlabel="points of accuracy that the change costs (below 0: that it gains)", ylabel="")
-    axes.set_title("What it costs to change one ingredient back")
+    axes.set(xlabel="points of accuracy that the ingredient brings (below 0: that it costs)", ylabel="")
+    axes.set_title("What each ingredient brings")
     axes.set_yticks(range(len(parts)), [row.title for row in parts], fontsize=8)
     axes.legend(title=None, loc="lower right", fontsize=8)
     run, size = whole.group.config.train, whole.group.config.data.train_size
