@@ -142,7 +142,7 @@ def better(first: Group, second: Group) -> Answer:
     return replace(answer, notes=(f"By kind of machine: {leads}. The first two differ by {apart:points}.",))
 
 
-TOO_SHORT = "in runs too short to overfit"  # a remark
+TOO_SHORT = "too short to overfit"  # a remark
 
 
 def overfitting(group: Group) -> list[float]:
