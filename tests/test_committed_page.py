@@ -112,7 +112,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
     ],
     "width at one block": [
         rf"Wider is better at one block a layer {POINTS}",
-        rf"\bw: w=12 over w=8 [\w ]+ {POINTS}",
+        rf"\bw: w=23 over w=16 [\w ]+ {POINTS}",
     ],
     "SGD against the Adam family": [
         rf"Random trials with SGD beat those with the Adam family, SGD at rates of 0\.01 [^(]*? {POINTS}",

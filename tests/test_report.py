@@ -69,7 +69,7 @@ def test_swapping_two_records_changes_the_answer(tiny_record: Record) -> None:
     swapped = first_screen.answer([recipe(other, [0.94]), recipe(tiny_record, [0.95])])
     assert first != swapped
     assert "<strong>95.00%</strong></a> of the 10,000 test images correctly: one run" in first
-    assert "The original course project, TPSNet, reports 94.84%; the difference is +0.16 points" in first
+    assert "The original project, TPSNet, reports 94.84%; the difference is +0.16 points" in first
     assert "No committed record has been opened" in first_screen.answer([])
 
 
@@ -79,7 +79,7 @@ def test_the_answer_of_several_seeds_is_their_mean_with_its_interval(tiny_record
     said = text(first_screen.answer([three]))
     mean = stats.mean(scores)
     assert f"{100 * mean.value:.2f}% of the 10,000 test images" in said
-    assert "the mean of 3 seeds (94.90 to 95.60 each), 95% interval over the images 94.8 to 95.6" in said
+    assert "the mean of 3 seeds (94.90 to 95.60), 95% interval over the images 94.8 to 95.6" in said
     assert f"A run takes: two_cores 52:20 min on {tiny_record.hardware} (mean of 3, 3 at a time)" in said
     worse = recipe(tiny_record, [0.951, 0.949, 0.946], "two_cores", [50, 55, 52])
     assert text(first_screen.answer([worse])) != said

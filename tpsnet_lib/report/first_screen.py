@@ -72,7 +72,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
         f"{_introduced(best, recipes, ' parameters')} classifies"
         f" {_linked(best, f'<strong>{best.accuracy():% value}</strong>')} of"
         f" the {best.opened[0][1].metrics['n']:,} test images correctly: {_mean_of(best)}.",
-        f"The original course project, TPSNet, reports {100 * original['accuracy']:.2f}%;"
+        f"The original project, TPSNet, reports {100 * original['accuracy']:.2f}%;"
         f" the difference is {_difference(best, original, recipes)}{_why_not_settled(best, original, recipes)}.",
     ]
     answers += [
@@ -83,7 +83,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
     theirs = [row for row in cost.published() if row["parameters"] < PARAMETER_BUDGET and row["model"] != "TPSNet"]
     above = [row for row in theirs if row["accuracy"] > best.accuracy().value]
     read = [row["accuracy"] for row in above if row["checked"] != "no"]
-    highest = f", {len(read)} of them read at their source, up to {100 * max(read):.2f}%" if read else ""
+    highest = f" ({len(read)} checked, up to {100 * max(read):.2f}%)" if read else ""
     networks = f'<a href="#{PUBLISHED}">published networks</a>'
     answers.append(
         f"Of {len(theirs)} other {networks} of this size, {len(above)} report more than"
@@ -101,7 +101,7 @@ def _introduced(final: Final, recipes: Sequence[Final], unit: str = "") -> str:
 
 def as_subject(final: Final, recipes: Sequence[Final]) -> str:
     """What a leading recipe is among all, as the subject of a sentence."""
-    subject = role(final, recipes) or f"our best by validation {where_trained(final)}"
+    subject = role(final, recipes) or f"our choice {where_trained(final)}"
     return subject[0].upper() + subject[1:]
 
 
@@ -229,7 +229,7 @@ def _mean_of(final: Final) -> str:
     interval = f"95% interval over the images {final.over_images():%.1 interval}"
     if len(final.opened) == 1:
         return f"one run, {interval}"
-    return f"the mean of {_linked(final, f'{len(final.opened)} seeds')} ({final.range_of_seeds} each), {interval}"
+    return f"the mean of {_linked(final, f'{len(final.opened)} seeds')} ({final.range_of_seeds}), {interval}"
 
 
 VERDICTS = {  # on `ours is better than the original`, in words
