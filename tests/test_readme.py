@@ -82,10 +82,10 @@ def test_jupyterlab_is_there_to_open() -> None:
 
 def test_its_findings_and_figure_are_those_of_the_committed_records() -> None:
     from tpsnet_lib.report.build import with_findings
-    from tpsnet_lib.report.landing import final_records
+    from tpsnet_lib.report.landing import opened_recipes
     from tpsnet_lib.runs.records import Store, committed_folder
 
-    finals = final_records(Store(committed_folder()))
+    finals = opened_recipes(Store(committed_folder()))
     assert with_findings(README, finals) == README, "run `tpsnet figures`"
     assert (ROOT / "figures" / "accuracy.svg").is_file()
     if finals:  # other records, another sentence

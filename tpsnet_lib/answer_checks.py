@@ -195,7 +195,7 @@ def _other_parts(part: Any, right: nn.Module) -> str:
 
 
 def raised(error: Exception) -> str:
-    """What an answer raises, in one sentence: a slip if it is of a name or a value that does not exist."""
+    """What an answer raises, in one sentence: a slip if a name or attribute is unknown or this project refuses it."""
     message = re.sub(r"\s+", " ", str(error)).strip() or "no message"
     message = message if len(message) <= 160 else f"{message[:157]}..."
     ours = message if message.endswith("?") else f"{message}."

@@ -38,7 +38,7 @@ class ModelConfig(Checked):
     block_dropout: float = option(0.0, 0, 0.9)  # between the two convolutions of a block
     drop_path: float = option(0.0, 0, 0.9)  # stochastic depth: block k of n is dropped at k/n of this
     squeeze: int = option(0, 0, 64)  # squeeze-and-excitation with 1/squeeze of the channels between; 0: none
-    stem_kind: str = option("conv", choices=("conv", "whiten"))  # whiten: frozen 2x2 patch whitening to 24 channels
+    stem_kind: str = option("conv", choices=("conv", "whiten"))  # whiten: fixed 2x2 kernels, to 24 channels
     downsample: str = option("stride", choices=("stride", "pool"))  # pool: a conv + max-pool 2 opens every layer
     activation: str = option("relu", choices=("relu", "gelu"))
     head_pool: str = option("avg", choices=("avg", "max"))
@@ -159,7 +159,7 @@ class TrainConfig(Checked):
     mix_per: str = option("image", choices=("image", "batch"))  # what draws mixup or CutMix, and its fraction
     mix_probability: float = option(1.0, 0, 1)  # the share of the images, or of the batches, that are mixed
     mix_off_epochs: float = option(0.0, 0, 10_000)  # mixing is off for this many epochs at the end
-    stem_epochs: float = option(0.0, 0, 10_000)  # the stem is trained for this many epochs, then frozen; 0: to the end
+    stem_epochs: float = option(0.0, 0, 10_000)  # the stem (whitened: its bias) trains so long; 0: to the end
     small_epochs: float = option(0.0, 0, 10_000)  # this many epochs at the start see smaller images
     small_size: int = option(24, 8, 32)  # their side, in pixels
     asam: float = option(0.0, 0, 100)  # rho of adaptive sharpness-aware minimisation, at twice the cost; 0: none

@@ -98,7 +98,7 @@ def build(config: ModelConfig, budget: int | None = PARAMETER_BUDGET) -> ResNet:
 
 
 def make_stem(config: ModelConfig) -> nn.Sequential:
-    """Images [B, colours, H, W] to the first maps [B, stem, H, W], by a 3x3 convolution or a whitened 2x2 one."""
+    """Images [B, colours, H, W] to maps [B, stem, H, W] by a 3x3 convolution, or a side 1 smaller by a whitened 2x2."""
     if config.stem_kind == "whiten":
         return nn.Sequential(Whitening(config.stem), ACTIVATIONS[config.activation]())
     first = convolution(config.colours, config.stem, 3)

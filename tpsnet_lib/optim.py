@@ -62,9 +62,9 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose step is orthogonalised: every direction of a kernel, as a matrix of its outputs, moves equally far
     (Jordan et al. 2024, kellerjordan.github.io/posts/muon; for convolutions as in airbench94_muon).
 
-    Groups with `kernels` are trained so: a step of length lr, after which a kernel has the norm of a matrix with unit
-    rows, so that lr is also the angle it turns by. The others (classifier, norms, biases) are trained by SGD with
-    Nesterov momentum 0.9. `bf16`: the matrix products are computed in it, in fp32 else."""
+    Groups with `kernels` are trained so. Before each step a kernel is scaled to the norm of a matrix with unit rows, as
+    the orthogonal move has, so that lr is about the angle by which it turns. The others (classifier, norms, biases) are
+    trained by SGD with Nesterov momentum 0.9. `bf16`: the matrix products are computed in it, in fp32 else."""
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, momentum: float, bf16: bool) -> None:
         super().__init__(groups, {"lr": lr, "momentum": momentum, "kernels": False, "weight_decay": 0.0})

@@ -67,12 +67,12 @@ class Task:
         solution = self.stand_in = self.solution if worked is None else worked
         if solution is not None and (fault := self._problem(solution)):
             raise TpsnetError(f"the worked solution of task {self.name!r} is wrong: {fault}")
-        stands_in = "" if solution is None else " Until it is right, the worked solution stands in below."
+        notice = "" if solution is None else " Until it is right, the worked solution stands in below."
         if problem == NOT_ANSWERED:
-            finding(f"{NOT_ANSWERED} Put your answer into the cell above this line and run it again.{stands_in}")
+            finding(f"{NOT_ANSWERED} Put your answer into the cell above this line and run it again.{notice}")
         else:
             hint = "" if isinstance(problem, Slip) else self._hint(answer, problem)
-            finding(f"**Not yet.** {problem} {hint}".rstrip() + stands_in)
+            finding(f"**Not yet.** {problem} {hint}".rstrip() + notice)
         return answer if solution is None else solution
 
     def _hint(self, answer: Any, problem: str) -> str:

@@ -142,8 +142,8 @@ def training_steps(
                 state.require_finite()
             if state.epoch_ended and validation is not None:
                 with optim.averaged(model, ema):
-                    scores = metrics.predict(model, validation.images, precision=recipe.precision)
-                bar.stage(state.end_epoch(scores, validation.labels.cpu(), lr))
+                    logits = metrics.predict(model, validation.images, precision=recipe.precision)
+                bar.stage(state.end_epoch(logits, validation.labels.cpu(), lr))
                 on_epoch(state.history[-1])
                 state.start_clock()
             # A device that replays steps does them while others are sent, so the clock of such a run goes on.

@@ -27,6 +27,7 @@ from tpsnet_lib.claims.evidence import (
     cost_ratio,
     greater,
     overfitting,
+    too_short,
     uneven_epochs,
 )
 
@@ -89,8 +90,8 @@ def gain_of_dropout(*budgets: tuple[str, str]) -> Answers:
 
     def answers(evidence: Evidence) -> Iterator[Answer]:
         for places, answer in zip(budgets, differences(*budgets)(evidence), strict=True):
-            fits = stats.mean(overfitting(evidence.group(places[1]))).value < stats.SMALLEST_EFFECT
-            yield replace(answer, remark=TOO_SHORT if fits else "")
+            without = evidence.group(places[1])
+            yield replace(answer, remark=TOO_SHORT if too_short([without]) else "")
 
     return answers
 
@@ -173,9 +174,8 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
         ahead = contrast_within_machines(groups, (1, -1), overfitting)
         gaps = ", ".join(f"{group.label} {stats.mean(overfitting(group)):points value}" for group in groups)
         notes = (f"{note} By network: {gaps}. Below 0, a network is better on new images than on its augmented own.",)
-        none = all(stats.mean(overfitting(group)).value < stats.SMALLEST_EFFECT for group in groups)
         answer = at_most(ahead, groups, stats.SMALLEST_EFFECT)
-        yield replace(answer, notes=notes, remark=TOO_SHORT if none else "")
+        yield replace(answer, notes=notes, remark=TOO_SHORT if too_short(groups) else "")
 
 
 def equal_size(evidence: Evidence) -> Iterator[Answer]:

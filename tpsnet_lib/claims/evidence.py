@@ -145,6 +145,11 @@ def better(first: Group, second: Group) -> Answer:
 TOO_SHORT = "too short to overfit"  # a remark
 
 
+def too_short(groups: Sequence[Group]) -> bool:
+    """Whether no network of these runs overfits by what would matter."""
+    return all(stats.mean(overfitting(group)).value < stats.SMALLEST_EFFECT for group in groups)
+
+
 def overfitting(group: Group) -> list[float]:
     """How far training accuracy (on augmented images) is ahead of validation accuracy, one value a seed."""
     return [

@@ -116,7 +116,7 @@ def readme(root: Path, folder: Path) -> list[Path]:
     store = Store(committed_folder())
     paths = figures.write(folder, store)
     text = (root / "README.md").read_text("utf-8")
-    write_whole(root / "README.md", with_findings(text, first_screen.final_records(store)))
+    write_whole(root / "README.md", with_findings(text, first_screen.opened_recipes(store)))
     return paths
 
 

@@ -91,7 +91,7 @@ def _ablation(store: Store) -> Figure:
 
 
 def _seeds(store: Store) -> Figure:
-    finals = first_screen.final_records(store)
+    finals = first_screen.opened_recipes(store)
     groups = seed_groups(finals)
     counted = {final.name: final.counted for final in finals if final.name in groups}
     better, worse = (cost.published_model(name)["accuracy"] for name in ("Model 2", "Model 1"))
@@ -106,7 +106,7 @@ def _variables(store: Store) -> Figure:
 
 def _described(store: Store) -> Final:
     """The recipe that the page describes."""
-    return leading(first_screen.final_records(store))[0]
+    return leading(first_screen.opened_recipes(store))[0]
 
 
 def _curve(store: Store) -> Figure:
@@ -115,7 +115,7 @@ def _curve(store: Store) -> Figure:
 
 
 FROM_RECORDS: dict[str, Callable[[Store], Figure]] = {
-    "accuracy": lambda store: first_screen.frontier(first_screen.final_records(store)),
+    "accuracy": lambda store: first_screen.frontier(first_screen.opened_recipes(store)),
     "tpsnet": lambda _: network_drawing.draw_network(MEMBERS["tpsnet"]),
     "winner": lambda store: network_drawing.draw_network(_described(store).run.model),
     "block": lambda _: network_drawing.draw_block(MEMBERS["tpsnet"]),

@@ -32,10 +32,10 @@ from tpsnet_lib.runs.experiments import collect, load_experiment
 from tpsnet_lib.runs.records import Store
 
 PUBLISHED = "nb04-table-beside"  # the table of chapter 4 with every network's source
-CLASSES_OF_HARDWARE = {"cuda": "on one GPU", "cpu": "on two CPU cores"}
+CLASSES_OF_HARDWARE = {"cuda": "on one GPU", "cpu": "on two CPU cores"}  # as all final runs were trained
 
 
-def final_records(store: Store) -> list[Final]:
+def opened_recipes(store: Store) -> list[Final]:
     """The recipes that were declared final and opened on the test set, the best validation accuracy first."""
     return [final for final in finals(store) if final.opened]
 

@@ -23,8 +23,8 @@ from tpsnet_lib.report.first_screen import (
     answer,
     answer_table,
     as_subject,
-    final_records,
     frontier,
+    opened_recipes,
     where_trained,
 )
 from tpsnet_lib.runs.experiments import experiments_folder
@@ -35,7 +35,7 @@ def sections(
     store: Store, fresh: Record | None, synthetic: bool, names: Mapping[str, str] | None = None
 ) -> list[Section]:
     """The sections before the chapters; `names` has what a record is called, by id."""
-    recipes = final_records(store)
+    recipes = opened_recipes(store)
     rows = judge.judge_claims(store)
     earlier = limitations.earlier_rules(store, rows)
     late = limitations.only_by_new_rules(rows, earlier)
