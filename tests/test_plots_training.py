@@ -84,7 +84,7 @@ def ablation_rows() -> list[training.AblationRow]:
 def test_what_helps_is_green_and_what_harms_is_red() -> None:
     figure = plots.ablation(ablation_rows())
     (axes,) = figure.axes
-    assert axes.get_xlabel() == "points of accuracy that the ingredient brings (below 0: that it costs)"
+    assert axes.get_xlabel() == "points of accuracy that it brings"
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["no Muon", "no warm-up", "no cutout"]
     assert legend(axes) == ["the ingredient helps", "not settled, or too small to matter", "the ingredient harms"]
     bars = {round(float(np.mean(line.get_xdata())), 3): line for line in axes.lines if len(set(line.get_ydata())) == 1}

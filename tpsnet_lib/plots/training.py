@@ -1,5 +1,6 @@
 """Figures of the final training: learning rate, learning curves, ablation, three mistakes."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -118,10 +119,10 @@ def ablation(rows: Sequence[AblationRow]) -> Figure:
     for at, (row, effect) in enumerate(zip(parts, effects, strict=True)):
         if row.brings.has_interval:
             axes.plot([100 * row.brings.low, 100 * row.brings.high], [at, at], color=_EFFECTS[effect], linewidth=2)
-    axes.set(xlabel="points of accuracy that the ingredient brings (below 0: that it costs)", ylabel="")
+    axes.set(xlabel="points of accuracy that it brings", ylabel="")
     axes.set_title("What each ingredient brings")
-    axes.set_yticks(range(len(parts)), [row.title for row in parts], fontsize=8)
-    axes.legend(title=None, loc="lower right", fontsize=8)
+    axes.set_yticks(range(len(parts)), [textwrap.fill(row.title, 42) for row in parts], fontsize=8)
+    axes.legend(title=None, loc="center right", fontsize=8)
     run, size = whole.group.config.train, whole.group.config.data.train_size
     counts = "; ".join(f"{effect}: {effects.count(effect)}" for effect in order)
     rate = next((row.group.config.train.lr for row in parts if row.rate == "largest"), None)
