@@ -80,7 +80,7 @@ def test_the_answer_of_several_seeds_is_their_mean_with_its_interval(tiny_record
     mean = stats.mean(scores)
     assert f"{100 * mean.value:.2f}% of the 10,000 test images" in said
     assert "the mean of 3 seeds (94.90 to 95.60), 95% interval over the images 94.8 to 95.6" in said
-    assert f"A run takes: two_cores 52:20 min on {tiny_record.hardware} (mean of 3, 3 at a time)" in said
+    assert f"A run takes: two_cores 52:20 min on {tiny_record.hardware} (mean of 3, 3 side by side)" in said
     worse = recipe(tiny_record, [0.951, 0.949, 0.946], "two_cores", [50, 55, 52])
     assert text(first_screen.answer([worse])) != said
 
@@ -191,13 +191,13 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
     assert claims == (
         "Which design choices make it so? Not known: no variant of ours was trained. The original's claims were tested"
         " in much smaller networks (at most 1 parameters; 4,800 steps, too few to overfit; ours:"
-        f" {architecture.steps(tiny_record.config):,} steps): 4 of 5 tests are settled, these in 4,000 steps and more"
+        f" {architecture.steps(tiny_record.config):,} steps): 4 of 5 tests are settled, these 3 in 4,000 steps and more"
         " (in points; †: only by a rule made after the first data):"
     )
     assert hold == "Hold: a is so (+2.0, at 2 times the MACs)†; c, d is so (+2.0)."
     assert fail == "Do not hold: b is so (+2.0, −1.0 in 30)."
     assert sentence.startswith("In a small network with the recipe two_cores (")
-    assert sentence.endswith(" these ingredients bring most: Muon at most 5.0 points; ours has none of them.")
+    assert sentence.endswith(" these ingredients bring most: Muon at most +5.0 points; ours has none of them.")
 
 
 def test_a_network_fitted_on_all_images_has_no_validation_accuracy(tiny_record: Record) -> None:

@@ -312,7 +312,7 @@ TESTS = [
     Test(
         "shallow, short run",
         "e",
-        "shallow and wide beats deep and narrow",
+        "shallow and wide wins a short run",
         "In a short run, shallow and wide beats deep and narrow, at matched parameters",
         shallow_and_wide,
     ),

@@ -79,8 +79,8 @@ def learning_curves(record: Record, n: int) -> Figure:
     if "validation" in sets:
         caption = (
             f"Validation ends at {100 * rows[-1]['validation_accuracy']:.1f}%: {network}. The band is the 95% interval"
-            f" of {n:,} images; the steep beginning is cut off. Training images are augmented, and their loss contains"
-            " the label smoothing."
+            f" of the {n:,} images held out; the steep beginning is cut off. Training images are augmented, and their"
+            " loss contains the label smoothing."
         )
     return describe(
         fig,

@@ -134,7 +134,7 @@ def _time(final: Final) -> str:
     """The time of one run on its hardware, and whether it is of one run or the mean of several, so many at a time."""
     time = _linked(final, duration(60 * final.minutes))
     hardware = re.sub(r"\(R\)| Processor", "", final.timed[0].hardware)
-    runs = f"mean of {len(final.timed)}, {final.at_once} at a time" if len(final.timed) > 1 else "one run"
+    runs = f"mean of {len(final.timed)}, {final.at_once} side by side" if len(final.timed) > 1 else "one run"
     return f"<em>{escape(final.name)}</em> {time} on {hardware} ({f'{runs}, alone' if final.alone else runs})"
 
 
@@ -161,16 +161,17 @@ def _design_choices(
     largest, longest = map(max, zip(*(row.largest_run for row in measured), strict=True))
     name = f"<em>{escape(best.name)}</em>"
     short = ", too few to overfit" if any(row.remark == TOO_SHORT for row in settled) else ""
+    long = sum(row.largest_run[1] >= LONG for row in settled)
     marks = f"; †: only by {LATE_RULES}" if late else ""
     answers = [
         f"<b>Which design choices make it so?</b> Not known: no variant of {name} was trained. "
         f'<a href="#claims">The original\'s claims</a> were tested in much smaller networks (at most {largest:,}'
         f" parameters; {longest:,} steps{short}; {name}: {steps(best.run):,} steps): {len(settled)} of"
-        f" {len(measured)} tests are settled, these in {LONG:,} steps and more (in points{marks}):",
+        f" {len(measured)} tests are settled, these {long} in {LONG:,} steps and more (in points{marks}):",
     ]
     for verdict, words in SETTLED.items():
-        long = [row for row in settled if row.verdict == verdict and row.largest_run[1] >= LONG]
-        answers += [f"<b>{words}</b>: {'; '.join(_in_short(row, late) for row in long)}."] if long else []
+        these = [row for row in settled if row.verdict == verdict and row.largest_run[1] >= LONG]
+        answers += [f"<b>{words}</b>: {'; '.join(_in_short(row, late) for row in these)}."] if these else []
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
     return answers + ([ingredients] if (ingredients := _ingredients(changes, best)) else [])
 
@@ -200,7 +201,7 @@ def _ingredients(changes: Sequence[AblationRow], best: Final) -> str:
                 brought[name] = min(brought.get(name, row), row, key=lambda each: each.brings.value)
     if not brought:
         return ""
-    largest, longest = largest_run([row.group for row in changes])
+    largest, longest = largest_run([changes[0].group])  # the whole recipe's
     own = [word["ingredient"] for word in recipe_glossary.in_words(best.run) if word["ingredient"] in brought]
     largest_first = sorted(brought.items(), key=lambda item: -item[1].brings.value)
     parts = [f"{escape(name)} {_brought(row)}" for name, row in largest_first]
@@ -213,7 +214,7 @@ def _ingredients(changes: Sequence[AblationRow], best: Final) -> str:
 
 def _brought(row: AblationRow) -> str:
     """What an ingredient brings, by a row that lacks it; at most that, where a larger rate might have lost less."""
-    return f"{'at most ' if row.rate == 'largest' else ''}{100 * row.brings.value:.1f}{row.at_what_size}"
+    return f"{'at most ' if row.rate == 'largest' else ''}+{100 * row.brings.value:.1f}{row.at_what_size}"
 
 
 def where_trained(final: Final) -> str:

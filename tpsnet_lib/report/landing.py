@@ -137,7 +137,8 @@ def _why_described(final: Final, recipes: Sequence[Final]) -> str:
         " times epochs)."
     )
     if not (experiments_folder() / f"{final.name}_choices.yaml").is_file():
-        why += ' No run was made to tune it, but <a href="#limitations">an earlier recipe had been tested</a>.'
+        known = '<a href="#limitations">the test result of an earlier recipe was known</a>'
+        why += f" No run was made to tune it, but {known}."
     return (
         f" {why}"
         ' <a href="#nb04">Chapter 4</a> changes ingredients one at a time, of a small network with the recipe'

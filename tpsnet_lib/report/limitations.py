@@ -75,8 +75,8 @@ def _rank(final: Final) -> str:
     own = sum(row["source"] == original["source"] for row in below)
     times = count_macs(final.run.model) / count_macs(MEMBERS["tpsnet"])
     return (
-        f" Of the {len(below)} that report no more than <em>{escape(final.name)}</em>, {own} are the original's own. It"
-        f" has {times:.1f} times TPSNet's MACs, and another recipe."
+        f" Of the {len(below)} that report no more than <em>{escape(final.name)}</em>, {own} are the original's own."
+        f" Ours has {times:.1f} times TPSNet's MACs, and another recipe."
     )
 
 
