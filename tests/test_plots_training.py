@@ -108,7 +108,8 @@ def test_the_ablation_says_where_another_optimizer_is_best_at_the_largest_rate_t
 
 
 def test_the_chosen_epoch_is_counted_from_one_and_both_halves_are_named() -> None:
-    figure = plots.chosen_epoch(torch.tensor([2.0, 1.5, 1.6]), [1, 1, 2, 1], [1.4, 1.5, 1.4, 1.5], [1.6, 1.7, 1.6, 1.7])
+    losses = torch.tensor([[2.0], [1.5], [1.6]])
+    figure = plots.chosen_epoch(losses, [1, 1, 2, 1], [1.4, 1.5, 1.4, 1.5], [1.6, 1.7, 1.6, 1.7])
     left, right, shares = figure.axes
     assert (left.get_xlabel(), left.get_ylabel()) == ("epoch", "line: loss of all images (nats)")
     assert (right.get_xlabel(), right.get_ylabel()) == ("loss of the chosen epoch (nats)", "divisions")

@@ -127,7 +127,7 @@ def test_a_limitation_says_what_a_new_rule_changed_and_which_verdicts_are_margin
     earlier = [row("a b", "c", stats.NOT_SETTLED, 0.056), row("d", "d", stats.DOES_NOT_HOLD, 0.01)]
     changed, marginal = text(limitations._of_rule("A rule", rows, earlier)), *map(text, limitations._marginal(rows))
     assert changed.endswith("It settles 2 tests of the claims, the earlier one 1; (c) a b only now.")
-    assert marginal == "This verdict is marginal, by an adjusted p near its limit of 0.05: (c) a b (0.049)."
+    assert marginal == "1 verdict is marginal, by an adjusted p of 0.049 (its limit: 0.05)."
     assert limitations._marginal(rows[1:]) == []
     same = text(limitations._of_rule("A rule", earlier, earlier))
     assert same.endswith("settles 1 test of the claims, the earlier one 1.")
@@ -195,9 +195,11 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         " (in points; †: only by a rule made after the first data):"
     )
     assert hold == "Hold: a is so (+2.0, at 2 times the MACs)†; c, d is so (+2.0)."
-    assert fail == "Do not hold: b is so (+2.0, −1.0 in 30)."
+    assert fail == "Do not hold (no gain of a point): b is so (+2.0, −1.0 in 30)."
     assert sentence.startswith("In a small network with the recipe two_cores (")
-    assert sentence.endswith(" these ingredients bring most: Muon at most +5.0 points; ours has none of them.")
+    assert sentence.endswith(
+        " these ingredients bring most: Muon at most +5.0 points; cutout costs 5.0. Of these ours has none."
+    )
 
 
 def test_a_network_fitted_on_all_images_has_no_validation_accuracy(tiny_record: Record) -> None:

@@ -15,8 +15,9 @@ from tpsnet_lib.analysis.architecture import describe_budget, largest_run
 from tpsnet_lib.analysis.groups import Group, hardware
 from tpsnet_lib.claims.claims import CLAIMS, TESTS, Test
 from tpsnet_lib.claims.evidence import Answer, Evidence
-from tpsnet_lib.runs.experiments import Experiment
+from tpsnet_lib.runs.experiments import Experiment, load_experiment
 from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.study import RATES
 from tpsnet_lib.stats import Estimate
 
 
@@ -98,7 +99,8 @@ class Row:
     @property
     def remark(self) -> str:
         """What else is to be known beside the size, or empty."""
-        return self.answer.remark or _unequal_macs(self.answer.groups)
+        groups = self.answer.groups
+        return self.answer.remark or ", ".join(filter(None, (_unequal_macs(groups), _largest_rate(groups))))
 
     @property
     def budget(self) -> str:
@@ -259,6 +261,14 @@ def _unequal_macs(groups: Sequence[Group]) -> str:
         return ""
     times = groups[0].macs / groups[1].macs
     return f"at {times:.2g} times the MACs" if times > 1.25 else ""
+
+
+def _largest_rate(groups: Sequence[Group]) -> str:
+    """Which networks were trained at the largest rate that was tried for them, so that a larger one might be better."""
+    largest = max(run.config.train.lr for run in load_experiment(RATES).runs)
+    tuned = [group for group in groups if group.experiment.startswith("study_")]
+    named = [group.label for group in tuned if group.config.train.lr == largest]
+    return f"{' and '.join(named)} at the largest rate tried" if named else ""
 
 
 def _pending(answers: Sequence[Answer], chosen: Answer, evidence: Evidence) -> str:

@@ -150,10 +150,10 @@ def _effect(row: AblationRow) -> str:
     return "the ingredient harms" if row.harms else "not settled, or too small to matter"
 
 
-def chosen_epoch(loss: ArrayLike, epochs: ArrayLike, on_choosers: ArrayLike, on_others: ArrayLike) -> Figure:
-    """Left, the loss of all images by epoch [E], with how often an epoch was chosen (`epochs` from 0, one a division);
+def chosen_epoch(losses: ArrayLike, epochs: ArrayLike, on_choosers: ArrayLike, on_others: ArrayLike) -> Figure:
+    """Left, the mean of `losses` [E, images] by epoch, with how often one was chosen (`epochs` from 0, one a division);
     right, the loss of the chosen epoch on the half that chose it and on the other half, one value a division each."""
-    curve, chosen = np.asarray(loss), np.asarray(epochs)
+    curve, chosen, images = np.asarray(losses).mean(axis=1), np.asarray(epochs), np.shape(losses)[1]
     fig, (left, right) = figure(1, 2, height=2.9)
     set_space(fig, wspace=0.08)  # the names of two axes lie beside each other
     bests, times = np.unique(chosen + 1, return_counts=True)
@@ -176,8 +176,8 @@ def chosen_epoch(loss: ArrayLike, epochs: ArrayLike, on_choosers: ArrayLike, on_
     return describe(
         fig,
         caption=f"The epoch of the lowest loss looks better on the half that chose it, by {ahead.mean():.3f} nats on"
-        f" average and in {np.mean(ahead > 0):.0%} of {len(chosen)} random divisions of the validation images into"
-        f" halves (one run of {len(curve)} epochs).",
+        f" average and in {np.mean(ahead > 0):.0%} of {len(chosen)} random divisions of {images:,} validation images"
+        f" into halves (one run of {len(curve)} epochs).",
         alt="Left, loss by epoch with bars of how often each epoch is chosen. Right, the loss of the chosen epoch on"
         " the half that chose it and on the other half.",
         provenance="trained in this notebook",

@@ -171,7 +171,7 @@ def _design_choices(
     ]
     for verdict, words in SETTLED.items():
         these = [row for row in settled if row.verdict == verdict and row.largest_run[1] >= LONG]
-        answers += [f"<b>{words}</b>: {'; '.join(_in_short(row, late) for row in these)}."] if these else []
+        answers += [f"<b>{words}</b>: {'; '.join(_in_short(row, late, rows) for row in these)}."] if these else []
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
     return answers + ([ingredients] if (ingredients := _ingredients(changes, best)) else [])
 
@@ -179,15 +179,17 @@ def _design_choices(
 LATE_RULES = '<a href="#limitations">a rule made after the first data</a>'
 SETTLED = {  # what is settled, in the words of the first screen
     stats.HOLDS: "Hold",
-    stats.DOES_NOT_HOLD: "Do not hold",
+    stats.DOES_NOT_HOLD: "Do not hold (no gain of a point)",
     stats.NO_DIFFERENCE: "Show no difference that matters",
 }
 
 
-def _in_short(row: judge.Row, late: Sequence[judge.Row]) -> str:
-    """A settled test with the size of its difference, and what runs of another length say, or what it costs."""
+def _in_short(row: judge.Row, late: Sequence[judge.Row], rows: Sequence[judge.Row]) -> str:
+    """A settled test with the size of its difference, and what runs of another length or cost say."""
     beside = row.elsewhere or ("" if row.remark == TOO_SHORT else row.remark)
-    size = ", ".join(filter(None, (row.size, beside))).replace(" points", "")
+    equal_cost = [other for other in rows if other.name == f"{row.name}, MACs"]
+    other_cost = [f"{other.size} at equal MACs in {other.largest_run[1]:,} steps" for other in equal_cost]
+    size = ", ".join(filter(None, (row.size, beside, *other_cost))).replace(" points", "")
     mark = "†" if row.name in {each.name for each in late} else ""
     return f"{elements.test_link(row, row.short)} ({size}){mark}"
 
@@ -202,13 +204,16 @@ def _ingredients(changes: Sequence[AblationRow], best: Final) -> str:
     if not brought:
         return ""
     largest, longest = largest_run([changes[0].group])  # the whole recipe's
-    own = [word["ingredient"] for word in recipe_glossary.in_words(best.run) if word["ingredient"] in brought]
+    cost = {row.name: row for row in changes if row.harms}
+    used = [word["ingredient"] for word in recipe_glossary.in_words(best.run)]
+    own = [name for name in used if name in brought or name in cost]
     largest_first = sorted(brought.items(), key=lambda item: -item[1].brings.value)
     parts = [f"{escape(name)} {_brought(row)}" for name, row in largest_first]
+    costs = "".join(f"; {escape(name)} costs {-100 * row.brings.value:.1f}" for name, row in cost.items())
     return (
         f'In <a href="#{INGREDIENTS}">a small network with the recipe <em>two_cores</em></a> ({largest:,} parameters,'
-        f' {longest:,} steps) <a href="#{RECIPE_IN_WORDS}">these ingredients</a> bring most: {", ".join(parts)} points;'
-        f" <em>{escape(best.name)}</em> has {', '.join(own) or 'none of them'}."
+        f' {longest:,} steps) <a href="#{RECIPE_IN_WORDS}">these ingredients</a> bring most: {", ".join(parts)}'
+        f" points{costs}. Of these <em>{escape(best.name)}</em> has {', '.join(own) or 'none'}."
     )
 
 

@@ -236,15 +236,13 @@ def _of_rule(sentence: str, rows: Sequence[judge.Row], earlier: Sequence[judge.R
 
 def _marginal(rows: Sequence[judge.Row]) -> list[str]:
     """The verdicts that are close to the limit."""
-    close = [row for row in rows if _is_settled(row) and row.p > MARGINAL * stats.ALPHA]
-    named = [f"{elements.test_link(row, f'({row.claim}) {row.short}')} ({row.p:.2g})" for row in close]
-    start = "This verdict is" if len(close) == 1 else "These verdicts are"
-    return (
-        [f"{start} marginal, by an adjusted p near its limit of {stats.ALPHA:g}: {', '.join(named)}."] if close else []
-    )
+    close = sorted(row.p for row in rows if _is_settled(row) and row.p > MARGINAL * stats.ALPHA)
+    said = "1 verdict is" if len(close) == 1 else f"{len(close)} verdicts are"
+    ends = " to ".join(f"{p:.2g}" for p in dict.fromkeys((*close[:1], *close[-1:])))
+    return [f"{said} marginal, by an adjusted p of {ends} (its limit: {stats.ALPHA:g})."] if close else []
 
 
-MARGINAL = 0.9  # of the limit of p, above which a settled verdict is called marginal
+MARGINAL = 0.7  # of the limit of p, above which a settled verdict is called marginal
 
 
 def _without(rows: Mapping[str, judge.Row], others: Mapping[str, judge.Row]) -> dict[str, judge.Row]:
