@@ -155,7 +155,7 @@ def test_the_findings_on_a_design_variable_turn_with_its_runs_and_with_no_others
 def training(store: Store) -> dict[str, list[str]]:
     """Notebook 04 from its records; an earlier run stands for the one that it trains."""
     more = {"record": recorded("sprint10", "sprint10"), "test": None, "guess": None, "network_drawing": Silent()}
-    return by_tag("04", store, display=lambda *args: None, **more)
+    return by_tag("04", store, display=lambda *args: None, experiment="quick", **more)
 
 
 @functools.cache
