@@ -41,7 +41,7 @@ def can_capture(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-class RandomState:
+class GeneratorState:
     """A state of the device's generator that is a run's own.
 
     A graph reads its seed from a tensor of the state that was in use when it was recorded. In one state for all runs,
@@ -93,7 +93,7 @@ class CapturedStep:
             current = torch.cuda.current_stream()
             alone = current == torch.cuda.default_stream()  # which cannot be recorded
             self.stream = torch.cuda.Stream() if alone else current  # type: ignore[no-untyped-call]
-            self.draws = RandomState()
+            self.draws = GeneratorState()
 
     def __call__(self, batch: Batch, phase: Phase) -> None:
         """Take a step. On CUDA nothing here waits for the device, except where a phase begins."""

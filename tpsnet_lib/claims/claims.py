@@ -27,7 +27,7 @@ from tpsnet_lib.claims.evidence import (
     cost_ratio,
     greater,
     overfitting,
-    too_short,
+    too_short_to_overfit,
     uneven_epochs,
 )
 
@@ -91,7 +91,7 @@ def gain_of_dropout(*budgets: tuple[str, str]) -> Answers:
     def answers(evidence: Evidence) -> Iterator[Answer]:
         for places, answer in zip(budgets, differences(*budgets)(evidence), strict=True):
             without = evidence.group(places[1])
-            yield replace(answer, remark=TOO_SHORT if too_short([without]) else "")
+            yield replace(answer, remark=TOO_SHORT if too_short_to_overfit([without]) else "")
 
     return answers
 
@@ -175,7 +175,7 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
         gaps = ", ".join(f"{group.label} {stats.mean(overfitting(group)):points value}" for group in groups)
         notes = (f"{note} By network: {gaps}. Below 0, a network is better on new images than on its augmented own.",)
         answer = at_most(ahead, groups, stats.SMALLEST_EFFECT)
-        yield replace(answer, notes=notes, remark=TOO_SHORT if too_short(groups) else "")
+        yield replace(answer, notes=notes, remark=TOO_SHORT if too_short_to_overfit(groups) else "")
 
 
 def equal_size(evidence: Evidence) -> Iterator[Answer]:

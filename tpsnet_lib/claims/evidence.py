@@ -145,7 +145,7 @@ def better(first: Group, second: Group) -> Answer:
 TOO_SHORT = "too short to overfit"  # a remark
 
 
-def too_short(groups: Sequence[Group]) -> bool:
+def too_short_to_overfit(groups: Sequence[Group]) -> bool:
     """Whether no network of these runs overfits by what would matter."""
     return all(stats.mean(overfitting(group)).value < stats.SMALLEST_EFFECT for group in groups)
 

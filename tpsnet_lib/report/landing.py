@@ -199,7 +199,7 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
 
 def _tested(row: judge.Row) -> Markup:
     """The sentence of a test in a few words, and under it what must be known beside it and what other budgets say."""
-    said = [*([row.remark] if row.remark else []), *row.beside]
+    said = [part for part in (row.remark, *row.beside) if part]
     others = Markup("<br><small>{}</small>").format("; ".join(said)) if said else ""
     return Markup("({}) {}{}").format(row.claim, row.short, others)
 

@@ -167,7 +167,7 @@ def _of_openings(leading: Sequence[tuple[str, Final]]) -> str:
 
 
 def _of_minutes(leading: Sequence[tuple[str, Final]]) -> list[str]:
-    """That the records of runs which took turns on a card count less than the time that is quoted."""
+    """That the records of runs which took turns on a card have other seconds than the time that is quoted."""
     turns = [f"<em>{escape(final.name)}</em>" for _, final in leading if any(map(_took_turns, final.counted))]
     said = "is quoted from start to finish; the <code>seconds</code> in the records of runs that took turns on a card"
     return [f"The time of {' and '.join(turns)} {said} are not the time of the computation."] if turns else []
