@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import linecache
 import math
 import re
 from pathlib import Path
@@ -385,7 +387,7 @@ def test_a_blank_function_is_not_answered_and_the_worked_solution_takes_its_plac
     assert task.check("nonsense")(4) == 8
     assert lines[1].startswith("**Not yet.**")
     assert "worked solution stands in below" in lines[1]
-    with pytest.raises(TpsnetError, match="worked solution of task 'other'"):
+    with pytest.raises(TpsnetError, match=r"task 'other' fails .it builds on the cells above"):
         course.task("other", answer_checks.number(2)).check(None)
     tasks.hide_solutions()
     number = course.task("other", answer_checks.number(1))
@@ -395,5 +397,9 @@ def test_a_blank_function_is_not_answered_and_the_worked_solution_takes_its_plac
         assert stand_in(4) == 8, "the cells below call it"
         assert not task.passed
     assert "01.py" not in lines[-1]
+    linecache.clearcache()
+    stand_in = task.check(blank)
+    with pytest.raises(OSError, match="source"):
+        inspect.getsource(stand_in)
     task.check(stand_in)
     assert not task.passed, "what stands in is no answer of the student's"

@@ -86,6 +86,8 @@ def test_a_chapter_is_short_in_short_cells_and_its_outputs_are_those_that_are_co
     kinds = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in cells]
     assert kinds[0] == "slide"
     assert kinds.count("slide") >= 6
+    for cell, kind in zip(cells, kinds, strict=True):
+        assert cell.source.startswith("#") or kind != "slide", f"a slide begins within a section: {cell.source[:80]}"
     figures = sum(cell.source.count("lab.show(") + cell.source.count("course.explore(") for cell in code)
     assert 4 <= figures <= 8
     assert max(len(cell.source.splitlines()) for cell in code) <= 15

@@ -65,6 +65,17 @@ def test_a_failure_keeps_its_part_and_the_last_good_copy_names_the_cell_and_skip
     assert str(failed.path) in lines[0]
 
 
+@pytest.mark.parametrize(("last", "cell", "error"), [("1", 3, "`assert 0,"), ("1 / 0", 4, "`1 / 0`: ZeroDivision")])
+def test_a_cell_that_may_raise_is_named_if_nothing_else_failed(tmp_path, smoke, last, cell, error):
+    path = toy(tmp_path, "01_open", "assert 0, 'not solved yet'", last)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2].metadata["tags"] = ["raises-exception"]
+    nbformat.write(notebook, path)
+    (failed,) = run_notebooks.run(smoke, folder=tmp_path, out=tmp_path / "out")
+    assert (failed.status, failed.cell) == ("failed", cell)
+    assert failed.error.startswith(error)
+
+
 def test_keep_going_runs_the_rest_and_a_success_replaces_what_was_left_of_a_failure(tmp_path, smoke):
     toy(tmp_path, "01_bad", "import os\nos._exit(1)")
     toy(tmp_path, "02_good", "print('ran')")

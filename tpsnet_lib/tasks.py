@@ -52,7 +52,7 @@ class Task:
     def check(self, answer: Any = None) -> Any:
         """Say in one line how right an answer is; returns it if it is right, else a solution if there is one.
 
-        Raises `TpsnetError` only if the worked solution itself is wrong."""
+        Raises `TpsnetError` only if the worked solution itself fails, as it does where a cell above it is wrong."""
         bare = answer.strip() if isinstance(answer, str) else answer
         blank = answer is None or answer is ... or (isinstance(bare, str | list | tuple | set | dict) and not bare)
         blank |= bool(_hidden) and callable(answer) and answer is self.stand_in  # handed back from an earlier check
@@ -66,7 +66,8 @@ class Task:
             worked = None
         solution = self.stand_in = self.solution if worked is None else worked
         if solution is not None and (fault := self._problem(solution)):
-            raise TpsnetError(f"the worked solution of task {self.name!r} is wrong: {fault}")
+            cause = "it builds on the cells above: run those again whose answer you changed, or restart and run all"
+            raise TpsnetError(f"the worked solution of task {self.name!r} fails ({cause}): {fault}")
         notice = "" if solution is None else " Until it is right, the worked solution stands in below."
         if problem == NOT_ANSWERED:
             finding(f"{NOT_ANSWERED} Put your answer into the cell above this line and run it again.{notice}")
@@ -129,7 +130,8 @@ def _worked(name: str) -> Any:
 def _last_value(code: str, path: str) -> Any:
     """What the last statement of a section defines, as a function, a class or a variable."""
     names, tree = notebook_names(), ast.parse(code, path)
-    linecache.cache[path] = (len(code), None, code.splitlines(keepends=True), path)  # for inspect, and for tracebacks
+    if not _hidden:  # `inspect` would show it
+        linecache.cache[path] = (len(code), None, code.splitlines(keepends=True), path)  # for tracebacks too
     exec(compile(tree, path, "exec"), names)
     last = tree.body[-1]
     return names[last.targets[0].id if isinstance(last, ast.Assign) else last.name]  # type: ignore[attr-defined]

@@ -149,6 +149,7 @@ def _where(partial: Path, error: Exception) -> tuple[int | None, str]:
     """The failing cell, counted from 1 as in the source notebook, with its first line and the error's last."""
     import nbformat
     from nbclient.exceptions import CellTimeoutError
+    from papermill.exceptions import PapermillException
 
     reason = f"{type(error).__name__}: {_last_line(str(error))}"
     try:
@@ -159,15 +160,21 @@ def _where(partial: Path, error: Exception) -> tuple[int | None, str]:
     begun = [index for index, cell in enumerate(cells) if cell.metadata.get("papermill", {}).get("start_time")]
     if not begun:
         return None, reason
-    cell = cells[begun[-1]]
-    injected = sum("injected-parameters" in earlier.metadata.get("tags", []) for earlier in cells[: begun[-1]])
+    index = begun[-1]
+    if isinstance(error, PapermillException):  # which also comes at the end, for cells that may raise, as open tasks do
+        outputs = [(i, output) for i, each in enumerate(cells) for output in each.get("outputs", [])]
+        failed = [i for i, output in outputs if output.output_type == "error"]
+        fatal = [i for i in failed if "raises-exception" not in cells[i].metadata.get("tags", [])]
+        index = [*fatal, *failed, index][0]
+    cell = cells[index]
+    injected = sum("injected-parameters" in earlier.metadata.get("tags", []) for earlier in cells[:index])
     for output in cell.get("outputs", []):
         if output.output_type == "error":
             reason = f"{output.ename}: {_last_line(output.evalue)}"
     if isinstance(error, CellTimeoutError):
         reason = "stopped at the profile's cell_timeout"
     first = next((line.strip() for line in cell.source.splitlines() if line.strip()), "")
-    return begun[-1] + 1 - injected, f"`{first}`: {reason}"
+    return index + 1 - injected, f"`{first}`: {reason}"
 
 
 def prepare(
