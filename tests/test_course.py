@@ -82,6 +82,14 @@ def test_records_go_to_the_given_store_and_a_rehearsal_leaves_none(lines: list[s
     assert lab.store.all() == []
     assert course.open_lab("shapes10", store=str(tmp_path), recompute=True).store.writable == tmp_path
     assert len(course.open_lab("shapes10").store.folders) == 2
+    assert not any("cannot be written" in line for line in lines)
+
+
+def test_a_place_for_records_that_cannot_be_written_is_named_at_once(lines: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    course.open_lab("shapes10", store=str(tmp_path / "file" / "records"))
+    assert lines[-1].startswith(f"**{tmp_path}/file/records cannot be written**")
+    assert "the parameter `store`" in lines[-1]
 
 
 @pytest.mark.parametrize(
