@@ -307,7 +307,7 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
     lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "01.py").write_text("# %% other\nx = 1\n# %% twice\ndef twice(values):\n    return 2 * values\n")
-    monkeypatch.setattr(tasks, "_folder", [tmp_path])
+    monkeypatch.setattr(tasks.solutions, "folder", tmp_path)
     task = course.task("twice", answer_checks.function(doubled, torch.ones(3)), ["only hint"])
     for answer in (lambda values: vlaues, lambda values: torch.dubble(values) + 1):  # type: ignore[name-defined]  # noqa: F821
         task.check(answer)
@@ -384,8 +384,8 @@ def test_a_blank_function_is_not_answered_and_the_worked_solution_takes_its_plac
     lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "01.py").write_text("# %% other\nx = 1\n# %% twice\ndef twice(values):\n    return 2 * values\n")
-    monkeypatch.setattr(tasks, "_folder", [tmp_path])
-    monkeypatch.setattr(tasks, "_hidden", [])
+    monkeypatch.setattr(tasks.solutions, "folder", tmp_path)
+    monkeypatch.setattr(tasks.solutions, "hidden", False)
     task = course.task("twice", answer_checks.function(doubled, torch.ones(3)), ["only hint"])
 
     def blank(values: torch.Tensor) -> None: ...

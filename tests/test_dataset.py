@@ -129,7 +129,7 @@ def test_a_task_takes_a_wrong_answer_and_its_worked_solution(cell: str, chapter:
 def test_the_nearest_mean_is_taken_from_the_worked_solution_until_it_is_written(
     chapter: Chapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "_hidden", [])
+    monkeypatch.setattr(tasks.solutions, "hidden", False)
     room, said = chapter(DRAWN.images, "task-nearest-mean", "exercise-nearest-mean", "components")
     assert "worked solution stands in" in said[0]
     assert re.search(r"names \*\*\d+\.\d% \(", said[1])

@@ -19,7 +19,6 @@ from tpsnet_lib.analysis.final_runs import Final, finals, leading
 from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.analysis.training import AblationRow
 from tpsnet_lib.claims import judge, mistakes
-from tpsnet_lib.claims.evidence import TOO_SHORT
 from tpsnet_lib.files import DataError, project_root
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import build, closing, first_screen, landing, limitations, notebook_html
@@ -178,7 +177,9 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
             name=name,
             short=f"{name} is so",
             size="+2.0 points",
-            remark={"a": "at 2 times the MACs", "c, d": TOO_SHORT}.get(name, ""),
+            test=SimpleNamespace(at_equal_macs=""),
+            remark={"a": "at 2 times the MACs", "c, d": "too short to overfit"}.get(name, ""),
+            too_short=name == "c, d",
             elsewhere="−1.0 points in 30" if name == "b" else "",
             verdict=verdict,
             records=(tiny_record,),
@@ -195,7 +196,7 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         " (in points; †: only by a rule made after the first data):"
     )
     assert hold == "Hold: a is so (+2.0, at 2 times the MACs)†; c, d is so (+2.0)."
-    assert fail == "Do not hold (no gain of a point): b is so (+2.0, −1.0 in 30)."
+    assert fail == "Do not hold (no gain of 1 point): b is so (+2.0, −1.0 in 30)."
     assert sentence.startswith("In a small network with the recipe two_cores (")
     assert sentence.endswith(
         " these ingredients bring most: Muon at most +5.0 points; cutout costs 5.0. Of these ours has none."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -93,7 +94,7 @@ def test_the_checks_fail_in_a_students_copy_and_pass_once_it_is_solved(
     (path,) = (project_root() / "notebooks").glob(f"{number}_*.ipynb")
     cells = student_copies.student_copy(nbformat.read(path, as_version=4)).cells
     graded = [cell.source for cell in cells if cell.metadata.get("nbgrader", {}).get("points")]
-    monkeypatch.setattr(tasks, "_folder", [])
+    monkeypatch.setattr(tasks.solutions, "folder", Path("nowhere"))
     for task in asked.values():
         task.check(None)
     for source in graded:

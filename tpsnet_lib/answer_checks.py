@@ -116,20 +116,28 @@ def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = N
     the answer in place of the arguments, and returns what is held against the expected result."""
 
     def wrong(answer: Any) -> str:
-        if not callable(answer):
-            return Slip(f"Give the function (or class) itself, without brackets or quotes, not {_short(answer)}.")
-        try:
-            value = by(answer) if by else answer(*arguments)
-        except NotImplementedError as error:
-            if str(error):  # raised by a library; that of a blank has no message
-                raise
-            return NOT_ANSWERED
-        if value is None or (isinstance(value, list) and any(each is None for each in value)):
-            return Slip("Your function returns None: is a `return` missing?")
+        value, fault = _called(answer, lambda: by(answer) if by else answer(*arguments))
+        if fault:
+            return fault
         fault = _difference(value, expected(*arguments) if callable(expected) else expected)
         return f"For the input {', '.join(map(_compact, arguments))}: {fault}" if fault and arguments else fault
 
     return wrong
+
+
+def _called(answer: Any, call: Callable[[], Any]) -> tuple[Any, str]:
+    """What the call of an answer returns, and in one sentence why it cannot be called or returns nothing, or empty."""
+    if not callable(answer):
+        return None, Slip(f"Give the function (or class) itself, without brackets or quotes, not {_short(answer)}.")
+    try:
+        value = call()
+    except NotImplementedError as error:
+        if str(error):  # raised by a library; that of a blank has no message
+            raise
+        return None, NOT_ANSWERED
+    if value is None or (isinstance(value, list) and any(each is None for each in value)):
+        return None, Slip("Your function returns None: is a `return` missing?")
+    return value, ""
 
 
 def module(inputs: Tensor, cases: Mapping[str, tuple[Sequence[Any], nn.Module]]) -> Check:
@@ -140,17 +148,13 @@ def module(inputs: Tensor, cases: Mapping[str, tuple[Sequence[Any], nn.Module]])
     cases = {case: (arguments, _with_unlike_norms(right)) for case, (arguments, right) in cases.items()}
 
     def problem(answer: Any, arguments: Sequence[Any], right: nn.Module) -> str:
-        made: list[Any] = []
-
-        def make(build: Callable[..., Any]) -> bool | None:
-            made.append(build(*arguments))
-            return None if made[0] is None else True
-
-        if fault := function(True, by=make)(answer) or _other_parts(made[0], right):
+        part, fault = _called(answer, lambda: answer(*arguments))
+        if fault := fault or _other_parts(part, right):
             return fault
-        made[0].load_state_dict(right.state_dict())
+        part.load_state_dict(right.state_dict())
         with torch.no_grad():
-            return function(right(inputs), by=lambda build: made[0].eval()(inputs))(answer)
+            outputs, fault = _called(part, lambda: part.eval()(inputs))
+            return fault or _difference(outputs, right(inputs))
 
     def wrong(answer: Any) -> str:
         for case, (arguments, right) in cases.items():

@@ -3,34 +3,15 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from tpsnet_lib.compile_step import ForwardLoss
-from tpsnet_lib.config import TrainConfig
-from tpsnet_lib.data.batches import Batch
+from tpsnet_lib.data.batches import Batch, Phase
 from tpsnet_lib.files import brief, warn
 
 WARM_UP_STEPS = 3  # of a phase before it is recorded: the optimizer makes its state, cuDNN and torch.compile choose
-
-
-class Phase(NamedTuple):
-    """What a step does or leaves out; it changes a few times in a run."""
-
-    mixed: bool  # images and targets are mixed
-    small: bool  # images are shrunk
-    stem_frozen: bool
-
-    @classmethod
-    def at(cls, step: int, recipe: TrainConfig, epoch_steps: int, steps: int) -> Self:
-        """The phase of a step, counted from 0, of a run of `steps` steps."""
-        return cls(
-            mixed=step < steps - recipe.mix_off_epochs * epoch_steps,
-            small=step < recipe.small_epochs * epoch_steps,
-            stem_frozen=0 < recipe.stem_epochs * epoch_steps <= step,
-        )
 
 
 Step = Callable[[Batch, Phase], None]

@@ -26,8 +26,16 @@ from tpsnet_lib.answer_checks import NOT_ANSWERED, Check, Slip, notebook_names, 
 from tpsnet_lib.files import TpsnetError, project_root
 from tpsnet_lib.plots.style import finding
 
-_folder: list[Path] = [Path("notebooks/solutions")]  # from the project's root; empty: there are no solutions
-_hidden: list[bool] = []  # filled once the solutions are hidden
+
+@dataclass
+class Solutions:
+    """Where the worked solutions lie, from the project's root, and whether they are hidden from students."""
+
+    folder: Path = Path("notebooks/solutions")
+    hidden: bool = False
+
+
+solutions = Solutions()
 
 
 @dataclass
@@ -37,7 +45,8 @@ class Task:
     worked one is found. `passed`: whether the student's own answer was right.
 
     Hints are given in their order; if each comes with a part of what is wrong, or several between `|`, those first that
-    fit (empty: always). `faults` has, by a part of what is wrong, the likely fault, which is said in its place."""
+    fit (empty: always). `faults` are likely faults with the same: the first that fits is said in place of what is
+    wrong."""
 
     name: str
     wrong: Check
@@ -55,14 +64,14 @@ class Task:
         Raises `TpsnetError` only if the worked solution itself fails, as it does where a cell above it is wrong."""
         bare = answer.strip() if isinstance(answer, str) else answer
         blank = answer is None or answer is ... or (isinstance(bare, str | list | tuple | set | dict) and not bare)
-        blank |= bool(_hidden) and callable(answer) and answer is self.stand_in  # handed back from an earlier check
+        blank |= solutions.hidden and callable(answer) and answer is self.stand_in  # handed back from an earlier check
         problem = NOT_ANSWERED if blank else self._problem(answer)
         self.passed = not problem
         if self.passed:
             finding("**Right.**")
             return answer
         worked = _worked(self.name)
-        if _hidden and not callable(worked):
+        if solutions.hidden and not callable(worked):
             worked = None
         solution = self.stand_in = self.solution if worked is None else worked
         if solution is not None and (fault := self._problem(solution)):
@@ -81,12 +90,12 @@ class Task:
         hints = self.hints if isinstance(self.hints, Mapping) else dict.fromkeys(self.hints, "")
         if (content := _content(answer)) != self.last_wrong:
             left = [hint for hint in hints if hint not in self.shown]
-            fitting = [hint for hint in left if any(part in problem for part in hints[hint].split("|"))]
+            fitting = [hint for hint in left if _fits(hints[hint], problem)]
             self.shown.append([*fitting, *left, ""][0])
         self.last_wrong = content
         if self.shown[-1]:
             return f"*Hint {len(self.shown)} of {len(hints)}: {self.shown[-1]}*"
-        shown = [] if _hidden else _solution_files()
+        shown = [] if solutions.hidden else _solution_files()
         worked = next((path for path in shown if f"# %% {self.name}\n" in path.read_text("utf-8")), None)
         place = f" The worked solution is in [{worked.name}]({os.path.relpath(worked)})." if worked else ""
         return f"*Hints: {' '.join(hints)}*{place}"
@@ -97,7 +106,12 @@ class Task:
                 problem = self.wrong(answer)
         except Exception as error:  # whatever a student's answer raises is a sentence, not a traceback
             problem = raised(error)
-        return next((fault for part, fault in self.faults.items() if part in problem), problem)
+        return next((fault for fault, parts in self.faults.items() if _fits(parts, problem)), problem)
+
+
+def _fits(parts: str, problem: str) -> bool:
+    """Whether one of several parts, between `|`, stands in what is wrong."""
+    return any(part in problem for part in parts.split("|"))
 
 
 task = Task  # as a notebook writes it
@@ -105,7 +119,7 @@ task = Task  # as a notebook writes it
 
 def hide_solutions() -> None:
     """Show no worked solution, as the copies for students do: an exercise stays open until its student solves it."""
-    _hidden.append(True)
+    solutions.hidden = True
 
 
 def worked_sections() -> dict[str, str]:
@@ -118,7 +132,7 @@ def worked_sections() -> dict[str, str]:
 
 
 def _solution_files() -> list[Path]:
-    return [path for folder in _folder for path in sorted((project_root() / folder).glob("*.py"))]
+    return sorted((project_root() / solutions.folder).glob("*.py"))
 
 
 def _worked(name: str) -> Any:
@@ -130,7 +144,7 @@ def _worked(name: str) -> Any:
 def _last_value(code: str, path: str) -> Any:
     """What the last statement of a section defines, as a function, a class or a variable."""
     names, tree = notebook_names(), ast.parse(code, path)
-    if not _hidden:  # `inspect` would show it
+    if not solutions.hidden:  # `inspect` would show it
         linecache.cache[path] = (len(code), None, code.splitlines(keepends=True), path)  # for tracebacks too
     exec(compile(tree, path, "exec"), names)
     last = tree.body[-1]

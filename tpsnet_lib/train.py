@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from tpsnet_lib import metrics, optim
 from tpsnet_lib.asam import Asam
-from tpsnet_lib.captured_step import CapturedStep, Phase, executed
+from tpsnet_lib.captured_step import CapturedStep, executed
 from tpsnet_lib.checkpoint import Checkpoints, read_checkpoint
 from tpsnet_lib.compile_step import ForwardLoss, resolve_execution
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.augment import mix, shrink
-from tpsnet_lib.data.batches import Batch, batches, run_steps
+from tpsnet_lib.data.batches import Batch, Phase, batches, run_steps
 from tpsnet_lib.data.datasets import ImageSet, normalise
 from tpsnet_lib.device import prepare_device, resolve_device
 from tpsnet_lib.distillation import Teacher

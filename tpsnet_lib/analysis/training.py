@@ -27,13 +27,13 @@ def start(config: RunConfig) -> tuple[ResNet, torch.optim.Optimizer]:
     return network, optim.optimizer(network, config.train)
 
 
-STEP_FAULTS = {  # of three training steps on one batch: the error, or the loss that differs -> the likely fault
-    "'Long'": "F.cross_entropy takes the logits first, then the labels.",
-    "-1 instead": "It returns no number: end with return loss.item().",
-    "Value 1": "The first loss is wrong: it is the mean cross-entropy of the logits, without a softmax before it, taken"
-    " in training mode and before the update.",
-    "Value 2": "The second loss is wrong: the weights were not moved as the first gradients say.",
-    "Value 3": "The third loss is wrong: gradients of the step before were not cleared.",
+STEP_FAULTS = {  # the likely fault -> the error, or which loss differs, of three training steps on one batch
+    "F.cross_entropy takes the logits first, then the labels.": "'Long'",
+    "It returns no number: end with return loss.item().": "-1 instead",
+    "The first loss is wrong: it is the mean cross-entropy of the logits, without a softmax before it, taken in"
+    " training mode and before the update.": "Value 1",
+    "The second loss is wrong: the weights were not moved as the first gradients say.": "Value 2",
+    "The third loss is wrong: gradients of the step before were not cleared.": "Value 3",
 }
 STEP_HINTS = (
     "The four parts in their order: forward, loss, backward (clear, then compute), update.",

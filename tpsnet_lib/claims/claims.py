@@ -18,7 +18,6 @@ from tpsnet_lib.analysis import cost, original_results
 from tpsnet_lib.analysis.groups import by_machine, contrast_within_machines, hardware_and_threads
 from tpsnet_lib.claims import searches
 from tpsnet_lib.claims.evidence import (
-    TOO_SHORT,
     Answer,
     Evidence,
     at_least,
@@ -64,6 +63,7 @@ class Test:
     short: str  # the sentence in a few words, without its budget
     sentence: str
     answers: Answers
+    at_equal_macs: str = ""  # the name of the same test, of networks of equal MACs
 
 
 CONTROL, CONTROL_LONG = "study_control/B=1", "study_long/B=1, 48 epochs"  # one block in each of three layers
@@ -91,7 +91,7 @@ def gain_of_dropout(*budgets: tuple[str, str]) -> Answers:
     def answers(evidence: Evidence) -> Iterator[Answer]:
         for places, answer in zip(budgets, differences(*budgets)(evidence), strict=True):
             without = evidence.group(places[1])
-            yield replace(answer, remark=TOO_SHORT if too_short_to_overfit([without]) else "")
+            yield replace(answer, too_short=too_short_to_overfit([without]))
 
     return answers
 
@@ -175,7 +175,7 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
         gaps = ", ".join(f"{group.label} {stats.mean(overfitting(group)):points value}" for group in groups)
         notes = (f"{note} By network: {gaps}. Below 0, a network is better on new images than on its augmented own.",)
         answer = at_most(ahead, groups, stats.SMALLEST_EFFECT)
-        yield replace(answer, notes=notes, remark=TOO_SHORT if too_short_to_overfit(groups) else "")
+        yield replace(answer, notes=notes, too_short=too_short_to_overfit(groups))
 
 
 def equal_size(evidence: Evidence) -> Iterator[Answer]:
@@ -231,6 +231,7 @@ TESTS = [
         "three layers beat two of equal size",
         "Three residual layers beat two, at matched parameters",
         differences((CONTROL, "study_layers/N=2"), (SMALL, "effects_layers/N=2")),
+        at_equal_macs="three layers against two, MACs",
     ),
     Test(
         "three layers against two, MACs",
@@ -245,6 +246,7 @@ TESTS = [
         "three layers beat four of equal size",
         "Three residual layers beat four, at matched parameters",
         differences((CONTROL, "study_layers/N=4"), (SMALL, "effects_layers/N=4")),
+        at_equal_macs="three layers against four, MACs",
     ),
     Test(
         "three layers against four, MACs",

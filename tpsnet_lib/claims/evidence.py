@@ -86,6 +86,7 @@ class Answer:
     form: str = "points"  # points, distance, ratio, or a format of Estimate
     measure: str = ""  # what the estimate is, in a word, where it is no difference of means
     remark: str = ""  # what the first page adds to its size
+    too_short: bool = False  # that no network of these runs overfits, where the claim is about that
     scope: str = ""  # what these runs add to the sentence of the test, such as the rates that were drawn
     notes: tuple[str, ...] = ()
 
@@ -140,9 +141,6 @@ def better(first: Group, second: Group) -> Answer:
     (a, b), (c, d) = machines[:2]
     apart = stats.contrast([[group.accuracies for group in (a, b, c, d)]], [1, -1, -1, 1])
     return replace(answer, notes=(f"By kind of machine: {leads}. The first two differ by {apart:points}.",))
-
-
-TOO_SHORT = "too short to overfit"  # a remark
 
 
 def too_short_to_overfit(groups: Sequence[Group]) -> bool:

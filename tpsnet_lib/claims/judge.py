@@ -99,8 +99,15 @@ class Row:
     @property
     def remark(self) -> str:
         """What else is to be known beside the size, or empty."""
+        if self.too_short:
+            return "too short to overfit"
         groups = self.answer.groups
         return self.answer.remark or ", ".join(filter(None, (_unequal_macs(groups), _largest_rate(groups))))
+
+    @property
+    def too_short(self) -> bool:
+        """Whether no network of these runs overfits, where the claim is about that."""
+        return self.answer.too_short
 
     @property
     def budget(self) -> str:

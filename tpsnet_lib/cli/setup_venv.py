@@ -67,7 +67,7 @@ def check(options: Options | None = None) -> int:
     """Run everything that must pass: ruff, mypy, the tests, and nbval over the smoke notebooks; 1 if one fails."""
     python, root = str(venv_python()), project_root()
     prepared = root / "report" / "local" / "nbval"
-    tests = [python, "-m", "pytest", "-n", "2"]
+    tests = [python, "-m", "pytest", "-n", "3"]  # of two cores; some tests wait for processes that they start
     steps = [
         ("ruff check", [python, "-m", "ruff", "check", "."]),
         ("ruff format", [python, "-m", "ruff", "format", "--check", "."]),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -28,6 +29,23 @@ class Batch:
     images: Tensor
     labels: Tensor
     indices: Tensor
+
+
+class Phase(NamedTuple):
+    """What a step does or leaves out; it changes a few times in a run."""
+
+    mixed: bool  # images and targets are mixed
+    small: bool  # images are shrunk
+    stem_frozen: bool
+
+    @classmethod
+    def at(cls, step: int, recipe: TrainConfig, epoch_steps: int, steps: int) -> Self:
+        """The phase of a step, counted from 0, of a run of `steps` steps."""
+        return cls(
+            mixed=step < steps - recipe.mix_off_epochs * epoch_steps,
+            small=step < recipe.small_epochs * epoch_steps,
+            stem_frozen=0 < recipe.stem_epochs * epoch_steps <= step,
+        )
 
 
 def batch_size(recipe: TrainConfig, images: int) -> int:

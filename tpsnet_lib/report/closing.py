@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
+from tpsnet_lib.old_words import NEW_WORDS
 from tpsnet_lib.profiles import profile_names
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import elements
 from tpsnet_lib.report.elements import ASSETS, Section
-from tpsnet_lib.report.limitations import before_the_rule, undeclared_seeds
+from tpsnet_lib.report.limitations import before_the_rule, replaced, undeclared_seeds
 from tpsnet_lib.runs import experiments, openings
 from tpsnet_lib.runs.records import Store, committed_folder
 from tpsnet_lib.runs.test_set import find_test
@@ -51,13 +52,12 @@ def _openings(store: Store, names: Mapping[str, str]) -> str:
     heads = ["opened", "record", "test accuracy", "recipe", "declared by", "rule"]
     logged = openings.all_openings(Store(committed_folder()))
     count = sum(line["record"] in openings.before_the_rule() for line in logged)
+    names_then = ", ".join(f"<em>{new}</em> was called <em>{old}</em>" for old, new in NEW_WORDS["name"].items())
     about = (
         "<p>A run is declared final in a commit before it trains, and the test set opens for it once."
-        f" {count} of the {len(logged)} openings in the committed log are older than this rule: <em>two_cores</em>"
-        " (then called <em>laptop</em>, as <em>card_wide</em> was called <em>best</em>) took the place of"
-        " <em>two_cores_narrow</em>"
-        " after that had been opened, and, by the log,"
-        f" {before_the_rule()}. The table lists the openings of the records that this page stands on."
+        f" {count} of the {len(logged)} openings in the committed log are older than this rule: by the log,"
+        f" {before_the_rule()}. Replaced once they had been opened were {replaced()} ({names_then}). The table lists"
+        " the openings of the records that this page stands on."
         " Chapter 4 opens the test set once more, for a network that is trained where the page is made: its record and"
         " the log of that opening stay there.</p>"
     )

@@ -21,7 +21,6 @@ from tpsnet_lib.analysis.training import (
     verdicts_against_published,
 )
 from tpsnet_lib.claims import judge
-from tpsnet_lib.claims.evidence import TOO_SHORT
 from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.plots.answer import accuracy_against_parameters
 from tpsnet_lib.profiles import profile_names
@@ -160,7 +159,7 @@ def _design_choices(
     settled = [row for row in measured if row.verdict in SETTLED]
     largest, longest = map(max, zip(*(row.largest_run for row in measured), strict=True))
     name = f"<em>{escape(best.name)}</em>"
-    short = ", too few to overfit" if any(row.remark == TOO_SHORT for row in settled) else ""
+    short = ", too few to overfit" if any(row.too_short for row in settled) else ""
     long = sum(row.largest_run[1] >= LONG for row in settled)
     marks = f"; †: only by {LATE_RULES}" if late else ""
     answers = [
@@ -179,15 +178,15 @@ def _design_choices(
 LATE_RULES = '<a href="#limitations">a rule made after the first data</a>'
 SETTLED = {  # what is settled, in the words of the first screen
     stats.HOLDS: "Hold",
-    stats.DOES_NOT_HOLD: "Do not hold (no gain of a point)",
+    stats.DOES_NOT_HOLD: f"Do not hold (no gain of {100 * stats.SMALLEST_EFFECT:g} point)",
     stats.NO_DIFFERENCE: "Show no difference that matters",
 }
 
 
 def _in_short(row: judge.Row, late: Sequence[judge.Row], rows: Sequence[judge.Row]) -> str:
     """A settled test with the size of its difference, and what runs of another length or cost say."""
-    beside = row.elsewhere or ("" if row.remark == TOO_SHORT else row.remark)
-    equal_cost = [other for other in rows if other.name == f"{row.name}, MACs"]
+    beside = row.elsewhere or ("" if row.too_short else row.remark)  # which is said once, for all tests
+    equal_cost = [other for other in rows if other.name == row.test.at_equal_macs]
     other_cost = [f"{other.size} at equal MACs in {other.largest_run[1]:,} steps" for other in equal_cost]
     size = ", ".join(filter(None, (row.size, beside, *other_cost))).replace(" points", "")
     mark = "†" if row.name in {each.name for each in late} else ""

@@ -152,15 +152,19 @@ def _listed(names: Sequence[str]) -> str:
 REPLACED = {"two_cores_narrow": "two_cores", "card_wide": "card_broad"}  # recipes, by those written after them
 
 
+def replaced() -> str:
+    """Which recipes were replaced when their test result was known, in words."""
+    return ", ".join(f"<em>{old}</em> by <em>{new}</em>" for old, new in REPLACED.items())
+
+
 def _of_openings(leading: Sequence[tuple[str, Final]]) -> str:
     store, early = Store(committed_folder()), openings.before_the_rule()
     opened = [store.load(line["record"]).group_id for line in openings.all_openings(store)]
     ours = [where for where, final in leading if all(record.id in early for record in final.counted)]
     among = f", those of our network {' and '.join(ours)} among them," if ours else ""
-    replaced = ", ".join(f"<em>{old}</em> by <em>{new}</em>" for old, new in REPLACED.items())
     return (
         f"The test set was opened for {len(opened)} runs of {len(set(opened))} recipes, some of which were replaced"
-        f" when their test result was known: {replaced}. {len(early)} of them{among} were opened before"
+        f" when their test result was known: {replaced()}. {len(early)} of them{among} were opened before"
         " the rule that a run is declared in a clean tree: all are listed"
         ' <a href="#openings-shown">in order</a>, with what they lacked.'
     )
