@@ -8,23 +8,32 @@ import re
 import shutil
 import subprocess
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
 import matplotlib as mpl
 import pytest
 from bs4 import BeautifulSoup
+from matplotlib.figure import Figure
 
 mpl.use("Agg")
 from compare_pages import compare
 from test_figures import words
 
 from tpsnet_lib import stats
+from tpsnet_lib.analysis import architecture
+from tpsnet_lib.analysis.final_runs import Final, leading, validated
+from tpsnet_lib.analysis.training import ablation
 from tpsnet_lib.files import project_root
-from tpsnet_lib.plots import style
-from tpsnet_lib.report import figures, landing
-from tpsnet_lib.report.first_screen import VERDICTS
+from tpsnet_lib.plots import architecture as architecture_plots
+from tpsnet_lib.plots import network_drawing, style
+from tpsnet_lib.plots.training import ablation as ablation_plot
+from tpsnet_lib.plots.training import learning_curves
+from tpsnet_lib.report import first_screen, landing
+from tpsnet_lib.report.first_screen import VERDICTS, opened_recipes
 from tpsnet_lib.report.pictures import slim_svg
+from tpsnet_lib.runs.experiments import collect, load_experiment
 from tpsnet_lib.runs.records import Record, Store, committed_folder, read_record, read_trials
 
 PATH = project_root() / "report" / "index.html"
@@ -270,7 +279,7 @@ def test_its_numbers_before_the_chapters_are_those_of_its_records(store: Store) 
 def test_its_figures_are_those_of_its_records(store: Store) -> None:
     drawn = [unquote(source) for source in re.findall(r'src="data:image/svg\+xml,([^"]*)"', HTML)]
     there = [words(svg.replace("http%3A", "http:")) for svg in drawn]
-    made = {name: figures.FROM_RECORDS[name](store) for name in ON_THE_PAGE}
+    made = {name: draw(store) for name, draw in FROM_RECORDS.items()}
     missing = [name for name, figure in made.items() if words(slim_svg(style.svg(figure))) not in there]
     assert not missing
 
@@ -287,7 +296,23 @@ def test_a_figure_with_other_words_is_seen_and_so_is_one_that_is_missing() -> No
     assert compare(few, few.replace('<figcaption><b class="label">Figure 2. ', "<figcaption><b>", 1))[0]
 
 
-ON_THE_PAGE = ("accuracy", "winner", "design_variables", "best_of_n", "ablation", "learning_curve")
+def leader(store: Store) -> Final:
+    return leading(opened_recipes(store))[0]
+
+
+def design_variables(store: Store) -> Figure:
+    variables = architecture.design_variables(store)
+    del variables["skips"], variables[architecture.EQUAL_MACS]
+    return architecture_plots.design_variables(variables)
+
+
+FROM_RECORDS: dict[str, Callable[[Store], Figure]] = {
+    "accuracy": lambda store: first_screen.frontier(opened_recipes(store)),
+    "winner": lambda store: network_drawing.draw_network(leader(store).run.model),
+    "learning curve": lambda store: learning_curves(curve := leader(store).with_curve, validated(curve)),
+    "design variables": design_variables,
+    "ablation": lambda store: ablation_plot(ablation(collect(load_experiment("ablation"), store))),
+}
 
 
 def test_a_number_is_traced_to_its_records_by_links() -> None:

@@ -1,4 +1,4 @@
-"""The figures for slides are those of the records: drawn again, they have the same words and the same shapes."""
+"""The figures for slides are those of the committed page and records."""
 
 from __future__ import annotations
 
@@ -11,20 +11,13 @@ import numpy as np
 import pytest
 
 mpl.use("Agg")
-from tpsnet_lib.files import project_root
-from tpsnet_lib.plots import style
+from tpsnet_lib.files import TpsnetError, project_root
 from tpsnet_lib.report import figures
-from tpsnet_lib.report.pictures import darkened, slim_svg
+from tpsnet_lib.report.pictures import darkened, light_svg, svg_source, with_dark
 from tpsnet_lib.runs.records import Store, committed_folder
 
-FOLDER = project_root() / "figures"
+FOLDER, PAGE = project_root() / "figures", project_root() / "report" / "index.html"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.svg") if not path.stem.endswith("-dark"))
-
-
-@pytest.fixture(scope="module")
-def drawn() -> dict[str, str]:
-    made = figures.draw(Store(committed_folder()))
-    return {name: slim_svg(style.svg(figure)) for name, figure in made.items()}
 
 
 def words(svg: str) -> list[str]:
@@ -45,18 +38,19 @@ def same(one: str, other: str) -> bool:
     return words(one) == words(other) and alike
 
 
-def test_there_are_a_dozen_and_more_in_light_and_dark() -> None:
-    assert len(NAMES) >= 12
-    assert {*figures.FROM_RECORDS, *figures.WITH_LABELS, "published_models", "people"} == set(NAMES)
-    for name in NAMES:
-        assert (FOLDER / f"{name}-dark.svg").read_text() == darkened((FOLDER / f"{name}.svg").read_text())
-
-
-@pytest.mark.slow
-def test_drawn_again_from_the_records_they_are_the_same(drawn: dict[str, str]) -> None:
-    assert set(figures.FROM_RECORDS) <= set(drawn) <= set(NAMES)
-    differing = [name for name, svg in drawn.items() if not same((FOLDER / f"{name}.svg").read_text(), svg)]
-    assert not differing, "run `tpsnet figures`"
+def test_made_again_from_the_page_and_the_records_they_are_the_same() -> None:
+    made = figures.pictures(PAGE, Store(committed_folder()))
+    assert len(made) >= 12
+    assert set(made) == set(NAMES), "run `tpsnet figures`"
+    text = (FOLDER / "README.md").read_text("utf-8")
+    for name, picture in made.items():
+        kept = (FOLDER / f"{name}.svg").read_text("utf-8")
+        assert kept == picture.svg if name in figures.ON_THE_PAGE else same(kept, picture.svg), "run `tpsnet figures`"
+        assert (FOLDER / f"{name}-dark.svg").read_text("utf-8") == darkened(kept)
+        assert len(picture.alt) > 20
+        assert len(picture.caption.split()) > 8
+        assert picture.entry(name) in text, "run `tpsnet figures`"
+    assert "MIT licence" in text
 
 
 def test_another_number_is_another_figure() -> None:
@@ -68,13 +62,14 @@ def test_another_number_is_another_figure() -> None:
     assert not same(accuracy, accuracy.replace(first, moved))
 
 
-def test_the_page_of_them_shows_each_with_caption_records_and_licence(tmp_path: Path) -> None:
-    text = (FOLDER / "README.md").read_text("utf-8")
-    assert "MIT licence" in text
-    for name in NAMES:
-        part = text.split(f"\n## {name}\n")[1].split("\n## ")[0]
-        assert f'src="{name}.svg"' in part
-        assert f'srcset="{name}-dark.svg"' in part
-        assert re.search(r'alt="[^"]{20,}"', part)
-        assert len(part.partition("</picture>")[2].split()) > 8
-    assert set(figures._entries(FOLDER / "README.md")) == set(NAMES)
+def test_a_page_without_a_figure_is_one_line(tmp_path: Path) -> None:
+    page = tmp_path / "index.html"
+    page.write_text(PAGE.read_text("utf-8").replace('id="figure-2"', 'id="figure-x"'), "utf-8")
+    with pytest.raises(TpsnetError, match="no figure in #figure-2: build it"):
+        figures.pictures(page, Store(tmp_path))
+
+
+def test_the_light_figure_comes_out_of_its_address_as_it_went_in() -> None:
+    svg = '<svg version="1.1"><text style="fill:#0072b2">it\'s "5" &lt; 6 é</text></svg>'
+    assert svg_source(with_dark(svg)) != svg_source(svg)
+    assert light_svg(svg_source(with_dark(svg))) == svg

@@ -228,7 +228,7 @@ def _add_report_commands(new: Add) -> None:
     add("--address", default="", metavar="URL", help=address)
     report.add_argument("--no-run", action="store_true", help="of the notebooks executed before")
 
-    about = "make the figures and the README's findings from the records"
+    about = "make the figures and the README's findings from the page and the records"
     command = new("report_commands:figures", about, "tpsnet figures")
     command.add_argument("--out", metavar="DIR", help="folder (default: figures)")
 

@@ -53,7 +53,7 @@ def report(options: Options) -> int:
 
 
 def figures(options: Options) -> int:
-    """Make the figures for slides and the README's findings from the records."""
+    """Make the figures for slides and the README's findings from the committed page and records."""
     from tpsnet_lib.report.build import readme
 
     root = project_root()

@@ -112,9 +112,9 @@ def _announce(profile: str, only: Sequence[str], dataset: str) -> None:
 
 
 def readme(root: Path, folder: Path) -> list[Path]:
-    """Make the figures, and the README's findings between their two markers, from the committed records."""
+    """Make the figures, and the README's findings between their two markers, from the committed page and records."""
     store = Store(committed_folder())
-    paths = figures.write(folder, store)
+    paths = figures.write(folder, root / "report" / "index.html", store)
     text = (root / "README.md").read_text("utf-8")
     write_whole(root / "README.md", with_findings(text, first_screen.opened_recipes(store)))
     return paths

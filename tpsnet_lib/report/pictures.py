@@ -6,7 +6,7 @@ import base64
 import colorsys
 import io
 import re
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from PIL import Image, features
 
@@ -77,8 +77,11 @@ def with_dark(svg: str) -> str:
             for part in ("fill", "stroke")
             if f"{part}:{colour}" in svg
         ]
-    style = f"<style>@media(prefers-color-scheme:dark){{{''.join(rules)}}}</style>"
+    style = f"{DARK_RULES}{{{''.join(rules)}}}</style>"
     return svg.replace("</svg>", f"{style}</svg>", 1)
+
+
+DARK_RULES = "<style>@media(prefers-color-scheme:dark)"
 
 
 def _points(path: str) -> str:
@@ -96,6 +99,12 @@ def svg_source(text: str) -> str:
     is encoded too, so that a page without outside addresses can be told by a search for them."""
     quoted = quote(text.replace("'", "&#39;").replace('"', "'"), safe=" '/:;,=()+-.*@!")
     return "data:image/svg+xml," + quoted.replace("http:", "http%3A")
+
+
+def light_svg(source: str) -> str:
+    """The SVG that an address holds which `svg_source` made, without the dark colours of `with_dark`."""
+    text = unquote(source.partition(",")[2]).replace("'", '"').replace("&#39;", "'")
+    return re.sub(f"{re.escape(DARK_RULES)}.*?</style>", "", text)
 
 
 def png_source(data: str | bytes) -> str:
