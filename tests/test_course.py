@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import linecache
 import math
 import re
 from pathlib import Path
@@ -405,9 +404,6 @@ def test_a_blank_function_is_not_answered_and_the_worked_solution_takes_its_plac
         assert stand_in(4) == 8, "the cells below call it"
         assert not task.passed
     assert "01.py" not in lines[-1]
-    linecache.clearcache()
-    stand_in = task.check(blank)
-    with pytest.raises(OSError, match="source"):
-        inspect.getsource(stand_in)
+    assert "return 2 * values" in inspect.getsource(stand_in), "a block of one's own may be built on it"
     task.check(stand_in)
     assert not task.passed, "what stands in is no answer of the student's"

@@ -26,7 +26,8 @@ def test_a_students_copy_has_no_outputs_and_hides_the_solutions(path: Path, tmp_
     marked = {cell.metadata["nbgrader"]["grade_id"]: cell for cell in code if "nbgrader" in cell.metadata}
     assert all(cell.metadata["nbgrader"]["locked"] for cell in marked.values())
     exercises = [cell for cell in code if "exercise" in cell.metadata.get("tags", [])]
-    assert not any("nbgrader" in cell.metadata for cell in exercises), "nbgrader would empty a blank"
+    blanks = [*exercises, *(cell for cell in code if "yours to change" in cell.source.lower())]
+    assert not any("nbgrader" in cell.metadata for cell in blanks), "nbgrader would empty a blank, or put it back"
     ids = [name for name, cell in marked.items() if cell.metadata["nbgrader"]["grade"]]
     assert len(ids) == len(exercises)
     names = [re.sub(r"\W+", "-", name.lower()).strip("-") for name in worked_sections()]
@@ -86,11 +87,14 @@ def test_names_of_worked_solutions_are_unique() -> None:
 def test_copies_for_a_repository_begin_with_badges_and_a_cell_that_sets_colab_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = ["notebooks", "--student", str(tmp_path / "class"), "--only", "01"]
+    (tmp_path / ".git").mkdir()
+    given = ["notebooks", "--student", str(tmp_path / "course" / "class"), "--only", "01"]
     assert main([*given, "--address", "https://github.com/some-owner/course"]) == 0
-    cells = nbformat.read(tmp_path / "class" / PATHS[0].name, as_version=4).cells
-    assert f"colab.research.google.com/github/some-owner/course/blob/HEAD/class/{PATHS[0].name})" in cells[0].source
-    assert f"mybinder.org/v2/gh/some-owner/course/HEAD?labpath=class/{PATHS[0].name})" in cells[0].source
+    cells = nbformat.read(tmp_path / "course" / "class" / PATHS[0].name, as_version=4).cells
+    assert (
+        f"colab.research.google.com/github/some-owner/course/blob/HEAD/course/class/{PATHS[0].name})" in cells[0].source
+    )
+    assert f"mybinder.org/v2/gh/some-owner/course/HEAD?labpath=course/class/{PATHS[0].name})" in cells[0].source
     calls: list[list[str]] = []
     monkeypatch.setattr("subprocess.run", lambda command, check: calls.append(command))
     exec(cells[1].source, {})

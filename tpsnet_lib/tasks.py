@@ -77,7 +77,9 @@ class Task:
         if solution is not None and (fault := self._problem(solution)):
             cause = "it builds on the cells above: run those again whose answer you changed, or restart and run all"
             raise TpsnetError(f"the worked solution of task {self.name!r} fails ({cause}): {fault}")
-        notice = "" if solution is None else " Until it is right, the worked solution stands in below."
+        notice = " Until it is right, the worked solution stands in below."
+        if solution is None:
+            notice = "" if solutions.hidden else f" No worked solution of it was found in {solutions.folder}."
         if problem == NOT_ANSWERED:
             finding(f"{NOT_ANSWERED} Put your answer into the cell above this line and run it again.{notice}")
         else:
@@ -144,8 +146,7 @@ def _worked(name: str) -> Any:
 def _last_value(code: str, path: str) -> Any:
     """What the last statement of a section defines, as a function, a class or a variable."""
     names, tree = notebook_names(), ast.parse(code, path)
-    if not solutions.hidden:  # `inspect` would show it
-        linecache.cache[path] = (len(code), None, code.splitlines(keepends=True), path)  # for tracebacks too
+    linecache.cache[path] = (len(code), None, code.splitlines(keepends=True), path)  # for inspect, and for tracebacks
     exec(compile(tree, path, "exec"), names)
     last = tree.body[-1]
     return names[last.targets[0].id if isinstance(last, ast.Assign) else last.name]  # type: ignore[attr-defined]

@@ -27,26 +27,25 @@ def student_copy(notebook: Any) -> Any:
         tags = cell.metadata.get("tags", [])
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            if opens := "course.open_lab(" in cell.source:
-                cell.source = f"{cell.source}\n{HIDE}"
-            if opens or "task" in tags:
-                cell.metadata["nbgrader"] = _nbgrader(cell.id)
+            if "course.open_lab(" in cell.source:
+                cells.append(_locked(HIDE, "hide-solutions"))
+            if "task" in tags:
+                cell.metadata |= {"nbgrader": _nbgrader(cell.id), "cellView": "form"}  # which folds it on Colab
         if "exercise" in tags:
             (task,) = re.findall(r"(\w+)\.check\(", cell.source)
             name = re.sub(r"[^a-z0-9]+", "-", tasks[task].lower()).strip("-")
-            cells.append(_graded(task, f"{name}-graded"))
+            graded = f'assert {task}.passed, "the task {tasks[task]!r} is not solved yet"'
+            cells.append(_locked(graded, f"{name}-graded", points=1))
     copy.cells = cells
     return copy
 
 
-def _graded(task: str, name: str) -> Any:
-    """The cell that is worth a point once the check of a task, by its variable, has passed; Run All goes on where it
-    fails."""
+def _locked(source: str, name: str, points: int = 0) -> Any:
+    """A cell that nbgrader locks; one that is worth points fails until its task is solved, and Run All goes on."""
     import nbformat
 
-    metadata = {"tags": ["raises-exception"], "nbgrader": _nbgrader(name, points=1)}
-    metadata |= {"slideshow": {"slide_type": "skip"}}
-    source = f'assert {task}.passed, "the task above is not solved yet"'
+    tags = ["raises-exception"] if points else []
+    metadata = {"nbgrader": _nbgrader(name, points), "slideshow": {"slide_type": "skip"}, "tags": tags}
     return nbformat.v4.new_code_cell(source, id=name, metadata=metadata)  # type: ignore[no-untyped-call]
 
 
@@ -106,7 +105,8 @@ def write_student_copies(
         copy = student_copy(nbformat.read(path, as_version=4))  # type: ignore[no-untyped-call]
         target = out.resolve() / path.name
         if address:
-            copy = with_badges(copy, address, f"{target.parent.name}/{path.name}")
+            top = next((folder for folder in target.parents if (folder / ".git").exists()), target.parent.parent)
+            copy = with_badges(copy, address, target.relative_to(top).as_posix())
         target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, nbformat.writes(copy))  # type: ignore[no-untyped-call]
         paths.append(target)
