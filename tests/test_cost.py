@@ -204,7 +204,7 @@ def test_the_seeds_of_a_recipe_are_one_row_with_their_interval() -> None:
     row = cost.final_row(Final("ours", seeds, tests))
     assert (row["accuracy"], row["minutes"]) == (pytest.approx(0.95), pytest.approx(100))
     assert row["estimate"] == stats.proportion(9500, 10_000)
-    assert (row["seeds"], row["95% over images"]) == ("94.00 to 96.00", "94.6 to 95.4")
+    assert (row["range of seeds"], row["95% over images"]) == ("94.00 to 96.00", "94.6 to 95.4")
     assert (row["n"], row["n_of"], row["hardware"]) == (3, "seeds", "a machine, beside other runs")
     assert all(each.id in row["source"] for each in seeds)
 

@@ -64,14 +64,16 @@ def test_a_name_that_is_not_defined_is_explained(lines: list[str]) -> None:
         def showtraceback(self, *error: Any, **place: Any) -> None:
             lines.append("traceback")
 
-    for name in ("pixel_st", "holds", "log", "perm"):
+    for name in ("pixel_st", "holds", "log", "perm", "relu", "cdist"):
         course.explain_name(Shell(), NameError, NameError("no", name=name), None)
-    assert lines[::2] == ["traceback"] * 4
+    assert lines[::2] == ["traceback"] * 6
     assert lines[1::2] == [
         "`pixel_st` is not defined: did you mean `pixel_std`?",
-        "`holds` is not defined: a text stands in quotes.",
+        "`holds` is not defined: is a line missing above that gives it a value? (A text stands in quotes.)",
         "`log` is not defined: write `np.log`, after `import numpy as np`.",
         "`perm` is not defined: write `math.perm`, after `import math`.",
+        "`relu` is not defined: write `F.relu`, after `import torch.nn.functional as F`.",
+        "`cdist` is not defined: write `torch.cdist`, after `import torch`.",
     ]
 
 
@@ -339,6 +341,8 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         (answer_checks.number(45_619), (45, 619), "A comma makes two numbers of one: write `45619` or `45.619`."),
         (answer_checks.number(1.22), (1, 22), "write `1.22`."),
         (answer_checks.number(18_874_368), (18, 874, 368), "write `18874368`."),
+        (answer_checks.number(83.9, example="80.0"), 0.839, "Give it in percent, such as 80.0."),
+        (answer_checks.names({"crop"}, known=["flip", "crop"]), "flip, crop", "as a list: ['flip', 'crop']."),
         (answer_checks.names({"crop"}, known=["flip", "crop"]), [], "Not answered yet."),
         (answer_checks.names({"flip", "crop"}, known=["flip", "crop"]), "flip", "1 more is missing"),
         (answer_checks.ranges(["blocks"], str, "{}"), {"bloks": [1]}, "'bloks' is not known: did you mean 'blocks'?"),
@@ -357,6 +361,13 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
             "[a tensor of shape [9]], 0.75: Your function",
         ),
         (answer_checks.function(0.5), lambda: torch.ones(2), "shape [2]; expected is one number"),
+        (
+            answer_checks.function(doubled, torch.ones(3)),
+            lambda values: [2, 2, 2],
+            "a list; expected is a tensor",
+        ),
+        (answer_checks.function(doubled, torch.ones(3)), lambda values: values.flaten(), "did you mean `flatten`?"),
+        (answer_checks.function(1, [torch.ones(3, 3)] * 2), len, "For the input a list of 2 tensors of shape [3, 3]:"),
         (answer_checks.function(refused), lambda: 1, "checked: there is no such variable."),
         (answer_checks.function(doubled, torch.ones(3)), lambda values: values[7], "raises IndexError"),
         (answer_checks.function(doubled, torch.ones(3)), lambda: 1, "raises TypeError"),

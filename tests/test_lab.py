@@ -31,6 +31,7 @@ def test_a_lab_opens_a_copy_of_notebook_01_and_hands_options_on(calls: list[list
     assert command[:4] == ["python", "-m", "jupyterlab", str(copy)]
     assert command[-3:] == ["--port", "9999", "--no-browser"]
     assert f"--ServerApp.root_dir={tmp_path}" in command
+    assert "--LabApp.default_url=/lab/tree/report/local/lab/01_explore_data.ipynb" in command
     assert ("--allow-root" in command) == (os.geteuid() == 0)
     (folder,) = (Path(word.partition("=")[2]) for word in command if word.startswith("--LabApp.workspaces_dir="))
     (workspace,) = folder.iterdir()

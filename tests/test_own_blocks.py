@@ -126,6 +126,11 @@ class Narrow(Depthwise):
         return super().forward(x)[:, :3]
 
 
+class Raising(Depthwise):
+    def forward(self, x: Tensor) -> Tensor:
+        raise ValueError("I do not know")
+
+
 class Needy(nn.Module):
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -136,6 +141,7 @@ class Needy(nn.Module):
     [
         (Narrow, r"expected is \[1, 8, 4, 4\]"),
         (Silent, "Silent is no block: its forward returns None"),
+        (Raising, "Raising is no block: it raises ValueError: I do not know"),
         (Needy, "no block"),
         (nn.Conv2d, "no block"),
         (Copy(4, 4, 1), "without brackets"),

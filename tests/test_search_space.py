@@ -121,6 +121,8 @@ def test_a_space_in_which_nothing_fits_is_said_to_be_empty() -> None:
         ({"width": []}, "space bad: width is"),
         ({"width": {"log": [0, 1]}}, "space bad: width is"),
         ({"width": {"int": [1, 1e9]}}, "space bad: width is"),
+        ({"blocks": {"int": [0, 8]}}, "space bad: blocks is .* give numbers from 1"),
+        ({"blocks": [-3, 2]}, "space bad: blocks is .* give numbers from 1"),
         ({"layers": [10**9]}, "space bad: layers is"),
         ({"layers": ["3"]}, "space bad: layers is"),
         ({"factor": {"uniform": ["1", "2"]}}, "space bad: factor is"),

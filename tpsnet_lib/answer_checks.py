@@ -50,6 +50,8 @@ def number(
             return Slip(f"Give a whole number, such as {example}.")
         if abs(value - target) <= within * abs(target):
             return ""
+        if target > 1 and abs(100 * value - target) <= within * abs(target):
+            return Slip(f"Give it in percent, such as {example}.")
         return f"{value:,.10g} is too {'large' if value > target else 'small'}."
 
     return wrong
@@ -70,6 +72,8 @@ def names(right: Collection[str] | Callable[[], Collection[str]], known: Collect
 
     def wrong(answer: Any) -> str:
         chosen = {answer} if isinstance(answer, str) else answer
+        if isinstance(answer, str) and len(parts := answer.replace(",", " , ").split(" , ")) > 1:
+            return Slip(f"Give several names as a list: {[part.strip() for part in parts]}.")
         target = set(right() if callable(right) else right)
         if not isinstance(chosen, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in chosen):
             wrong_one = min(set(known) - target or known)  # an example that gives nothing away
@@ -207,18 +211,29 @@ def raised(error: Exception) -> str:
     if isinstance(error, NameError) and error.name:
         theirs = f"`{error.name}` is not defined: {_missing_self(error) or way_out_of(error.name, notebook_names())}"
     sentence = f"This answer cannot be checked: {ours}" if isinstance(error, TpsnetError) else theirs
+    if isinstance(error, AttributeError) and error.name:  # a misspelt one, or one that such an object never has
+        near = difflib.get_close_matches(error.name, dir(error.obj), 1, cutoff=0.75)
+        return Slip(f"There is no `{error.name}`: did you mean `{near[0]}`?") if near else sentence
     return Slip(sentence) if isinstance(error, NameError | AttributeError | TpsnetError) else sentence
 
 
 def way_out_of(name: str, known: Mapping[str, Any]) -> str:
     """What a name that is not defined may stand for, in one sentence; `known`: the names that are."""
     near = difflib.get_close_matches(name, known, 1, cutoff=0.75)
-    if hasattr(math, name) or (hasattr(np, name) and not near):  # log, sqrt, exp, pi; and mean, where
-        home, module_name = ("np", "numpy as np") if hasattr(np, name) else ("math", "math")
-        return f"write `{home}.{name}`{'' if home in known else f', after `import {module_name}`'}."
+    if hasattr(math, name) or not near:  # log, sqrt, exp, pi; and mean, relu, cdist
+        for short, home in HOMES.items():
+            if hasattr(home, name):
+                as_short = "" if home.__name__ == short else f" as {short}"
+                after = "" if short in known else f", after `import {home.__name__}{as_short}`"
+                return f"write `{short}.{name}`{after}."
     if name in ("math", "numpy", "scipy"):
         return f"write `import {name}` before it."
-    return f"did you mean `{near[0]}`?" if near else "a text stands in quotes."
+    if near:
+        return f"did you mean `{near[0]}`?"
+    return "is a line missing above that gives it a value? (A text stands in quotes.)"
+
+
+HOMES = {"np": np, "F": nn.functional, "torch": torch, "math": math}  # modules by their short names in the notebooks
 
 
 def _missing_self(error: NameError) -> str:
@@ -232,6 +247,8 @@ def _missing_self(error: NameError) -> str:
 
 def _difference(value: Any, target: Any) -> str:
     """How a result differs from the right one, in one sentence; empty: it does not."""
+    if isinstance(target, Tensor) and target.dim() and isinstance(value, list | tuple):
+        return Slip(f"Your function returns a {type(value).__name__}; expected is a tensor of {list(target.shape)}.")
     try:
         result, wanted = torch.as_tensor(value), torch.as_tensor(target)
     except (TypeError, ValueError, RuntimeError):
@@ -259,6 +276,9 @@ def _short(answer: Any) -> str:
 def _compact(value: Any) -> str:
     """An argument in few letters: short rows as they are, of other arrays the shape."""
     if isinstance(value, list | tuple):
+        tensors = len(value) > 1 and all(isinstance(part, Tensor) for part in value)
+        if tensors and sum(part.numel() for part in value) > 8:
+            return f"a list of {len(value)} tensors of shape {list(value[0].shape)}"
         return f"[{', '.join(map(_compact, value))}]"
     if isinstance(value, Real):
         return f"{value:g}"

@@ -73,7 +73,7 @@ class CapturedStep:
         else:
             current = torch.cuda.current_stream()
             alone = current == torch.cuda.default_stream()  # which cannot be recorded
-            self.stream = torch.cuda.Stream() if alone else current  # type: ignore[no-untyped-call]
+            self.stream = torch.cuda.Stream() if alone else current
             self.draws = GeneratorState()
 
     def __call__(self, batch: Batch, phase: Phase) -> None:

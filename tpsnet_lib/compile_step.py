@@ -65,7 +65,7 @@ class ForwardLoss:
         self.tried.add(case)
         buffers = [value.clone() for value in self.model.buffers()]
         try:
-            self.function(inputs, targets)[0].backward()  # type: ignore[no-untyped-call]
+            self.function(inputs, targets)[0].backward()
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a compiler may fail in any way

@@ -58,9 +58,11 @@ SYNTHETIC = (
     " no result below is a statement about CIFAR-10, which `tpsnet data download` gets."
 )
 
-# Source code that a cell shows scrolls in a box, sideways too, where JupyterLab would break its lines within a word.
+# Source code that a cell shows scrolls in a box; a line that is too wide breaks between words, not within one as in
+# JupyterLab.
 SHOWN_CODE = (
-    "<style>.highlight pre {white-space: pre !important; overflow: auto; max-height: 24em; font-size: 88%}</style>"
+    "<style>.highlight pre {white-space: pre-wrap !important; word-break: normal !important;"
+    " overflow-wrap: normal !important; overflow: auto; max-height: 24em; font-size: 75%}</style>"
 )
 
 # The opening line -----------------------------------------------------------------------------------------------------

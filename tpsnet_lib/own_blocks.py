@@ -41,7 +41,8 @@ def register_block(block: type[nn.Module]) -> str:
             cost_of_block(name, inputs, outputs, stride, 8)
     except Exception as error:  # whatever a student's class raises is one line
         del _blocks[name]
-        raise ConfigError(f"{block.__name__} is no block: {brief(error)}") from error
+        kind = "" if isinstance(error, ConfigError) else f"it raises {type(error).__name__}: "
+        raise ConfigError(f"{block.__name__} is no block: {kind}{brief(error)}") from error
     return name
 
 

@@ -102,10 +102,10 @@ def training_steps(
         # Forward, loss, backward, update. Nothing here waits for the device; numbers that change are tensors.
         optimizer.zero_grad(set_to_none=True)
         loss, logits = forward_loss(inputs, targets)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if asam is not None:
             asam.perturb()
-            forward_loss(inputs, targets)[0].backward()  # type: ignore[no-untyped-call]
+            forward_loss(inputs, targets)[0].backward()
             asam.restore()
         if recipe.clip_norm:
             torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)

@@ -99,7 +99,7 @@ def source_link(source: str, text: str = "") -> str:
     return f'<a href="https://github.com/{source}">{text}</a>' if re.fullmatch(r"[\w.-]+/[\w.-]+", source) else text
 
 
-_OURS_ALONE = dict.fromkeys(("estimate", "seeds", "95% over images"))  # what `final_row` knows and others do not say
+_OURS_ALONE = dict.fromkeys(("estimate", "range of seeds", "95% over images"))  # what `final_row` alone knows
 
 
 def _published_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def final_row(final: Final) -> dict[str, Any]:
         "macs": first.metrics["macs"],
         "accuracy": estimate.value if estimate.n else None,
         "estimate": final.over_images(),
-        "seeds": final.range_of_seeds if len(final.opened) > 1 else None,
+        "range of seeds": final.range_of_seeds if len(final.opened) > 1 else None,
         "95% over images": f"{final.over_images():%.1 interval}" if final.opened else None,
         "n": estimate.n or None,
         "n_of": estimate.of,

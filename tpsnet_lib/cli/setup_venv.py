@@ -101,7 +101,8 @@ def lab(options: Options | None = None) -> int:
     if not workspace.exists():
         write_whole(workspace, json.dumps(_workspace(notebook.relative_to(root).as_posix())))
     as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    folders = [f"--ServerApp.root_dir={root}", f"--LabApp.workspaces_dir={workspace.parent}"]
+    address = f"--LabApp.default_url=/lab/tree/{notebook.relative_to(root).as_posix()}"  # which --no-browser prints
+    folders = [f"--ServerApp.root_dir={root}", f"--LabApp.workspaces_dir={workspace.parent}", address]
     return _run([python, "-m", "jupyterlab", str(notebook), *folders, *as_root, *(options.jupyter if options else [])])
 
 

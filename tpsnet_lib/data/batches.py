@@ -79,7 +79,7 @@ def batches(
             augment(fit_set.images.index_select(0, some), of, recipe, seed, epoch)
             for some, of in zip(*parts, strict=True)
         ]
-        augmented: Tensor = torch.cat(images).unflatten(0, every.shape)  # type: ignore[no-untyped-call]
+        augmented: Tensor = torch.cat(images).unflatten(0, every.shape)
         return augmented, fit_set.labels[every], indices
 
     device = fit_set.images.device

@@ -22,7 +22,7 @@ def read_notebook(path: Path) -> Any:
             raise ValueError("it is not of format 4")
         with warnings.catch_warnings(action="ignore"):  # cells without an id, which an older minor format allows
             nbformat.validate(tree)
-            notebook = nbformat.v4.to_notebook(tree)  # type: ignore[no-untyped-call]
+            notebook = nbformat.v4.to_notebook(tree)
         if any(len(cell.source) > LARGEST_SOURCE for cell in notebook.cells):
             raise ValueError(f"a cell has over {LARGEST_SOURCE:,} characters")
     except Exception as error:  # jsonschema's, and whatever a tree of another shape gives

@@ -196,7 +196,7 @@ def _exporter(name: str, problems: list[str]) -> Any:
         renderer = Renderer(escape=False, attachments=attachments, exclude_anchor_links=True)
         return MarkdownWithMath(renderer=renderer).render(source)
 
-    return HTMLExporter(  # type: ignore[no-untyped-call]
+    return HTMLExporter(
         template_name="basic",
         template_file=str(ASSETS / "notebook.html.j2"),
         filters={"markdown2html": markdown2html, "svg_source": svg_source, "png_source": png_source},

@@ -153,7 +153,7 @@ def _where(partial: Path, error: Exception) -> tuple[int | None, str]:
 
     reason = f"{type(error).__name__}: {_last_line(str(error))}"
     try:
-        cells = nbformat.read(partial, as_version=4).cells  # type: ignore[no-untyped-call]
+        cells = nbformat.read(partial, as_version=4).cells
     except (OSError, ValueError):
         return None, reason
     cells = [cell for cell in cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]

@@ -46,7 +46,7 @@ def _locked(source: str, name: str, points: int = 0) -> Any:
 
     tags = ["raises-exception"] if points else []
     metadata = {"nbgrader": _nbgrader(name, points), "slideshow": {"slide_type": "skip"}, "tags": tags}
-    return nbformat.v4.new_code_cell(source, id=name, metadata=metadata)  # type: ignore[no-untyped-call]
+    return nbformat.v4.new_code_cell(source, id=name, metadata=metadata)
 
 
 def _nbgrader(name: str, points: int = 0) -> dict[str, Any]:
@@ -82,8 +82,8 @@ def with_badges(notebook: Any, address: str, place: str) -> Any:
         f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})"
         f" [![Open in Binder](https://mybinder.org/badge_logo.svg)]({binder})"
     )
-    cells = [nbformat.v4.new_markdown_cell(badges, id="badges")]  # type: ignore[no-untyped-call]
-    cells += [nbformat.v4.new_code_cell(BOOTSTRAP.format(address=address), id="bootstrap")]  # type: ignore[no-untyped-call]
+    cells = [nbformat.v4.new_markdown_cell(badges, id="badges")]
+    cells += [nbformat.v4.new_code_cell(BOOTSTRAP.format(address=address), id="bootstrap")]
     notebook.cells = [*cells, *notebook.cells]
     return notebook
 
@@ -102,12 +102,12 @@ def write_student_copies(
     if there := [path.name for path in chosen if (out / path.name).exists()]:
         raise ConfigError(f"--student {out}: {', '.join(there)} would be overwritten: name another folder")
     for path in chosen:
-        copy = student_copy(nbformat.read(path, as_version=4))  # type: ignore[no-untyped-call]
+        copy = student_copy(nbformat.read(path, as_version=4))
         target = out.resolve() / path.name
         if address:
             top = next((folder for folder in target.parents if (folder / ".git").exists()), target.parent.parent)
             copy = with_badges(copy, address, target.relative_to(top).as_posix())
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, nbformat.writes(copy))  # type: ignore[no-untyped-call]
+        write_whole(target, nbformat.writes(copy))
         paths.append(target)
     return paths

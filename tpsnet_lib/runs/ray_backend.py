@@ -203,7 +203,7 @@ def _tuner(jobs: Sequence[Job], ends: _Ends, stop: Path, options: RayOptions) ->
 
 def _gpus(options: RayOptions) -> float:
     """The share of the GPUs that a trial takes."""
-    available = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
+    available = ray.cluster_resources().get("GPU", 0.0)
     if options.gpus_per_run is None:
         is_local = options.address is None and resolve_device(options.training.device).type == "cuda"
         return available / (options.workers or 1) if is_local else 0.0

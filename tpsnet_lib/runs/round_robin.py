@@ -28,7 +28,7 @@ class RoundRobin(Generic[Result]):
         self.stepped: set[Future[Result]] = set()  # those that have taken a step
         self.streams: list[Any] = [None] * places  # that no run has
         if captured_step.can_capture(device):
-            self.streams = [torch.cuda.Stream() for _ in range(places)]  # type: ignore[no-untyped-call]
+            self.streams = [torch.cuda.Stream() for _ in range(places)]
 
     def __enter__(self) -> Self:
         return self

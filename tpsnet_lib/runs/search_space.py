@@ -111,6 +111,8 @@ def _fault(variable: str, dimension: Any) -> str:
     # The values: numbers where something is computed from them, in order, in the variable's limits, of the kind.
     if (kind or limited) and not all(map(_is_number, values)):
         return "give numbers"
+    if variable == "blocks" and not all(value >= 1 for value in values if _is_number(value)):
+        return "give numbers from 1"
     if kind and not (len(values) == 2 and values[0] <= values[1]):
         return f"give {{{kind}: [low, high]}}"
     if limited and not all(low <= value <= high for value in values):
