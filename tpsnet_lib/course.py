@@ -62,7 +62,7 @@ SYNTHETIC = (
 # JupyterLab.
 SHOWN_CODE = (
     "<style>.highlight pre {white-space: pre-wrap !important; word-break: normal !important;"
-    " overflow-wrap: normal !important; overflow: auto; max-height: 24em; font-size: 75%}</style>"
+    " overflow-wrap: normal !important; overflow: auto; max-height: 26em; font-size: 12px !important}</style>"
 )
 
 # The opening line -----------------------------------------------------------------------------------------------------
