@@ -72,7 +72,7 @@ def check(options: Options | None = None) -> int:
         ("ruff check", [python, "-m", "ruff", "check", "."]),
         ("ruff format", [python, "-m", "ruff", "format", "--check", "."]),
         ("mypy", [python, "-m", "mypy"]),
-        ("pytest", [*tests, "--dist=worksteal", "--durations=30", "tests"]),
+        ("pytest", [*tests, "--dist=loadgroup", "--durations=30", "tests"]),
         (
             "prepare",
             [python, "-m", "tpsnet_lib", "notebooks", "--prepare", "--profile", "smoke", "--out", str(prepared)],
