@@ -36,7 +36,6 @@ from ray.cluster_utils import Cluster
 from tpsnet_lib.runs import ray_backend
 
 pytestmark = [
-    pytest.mark.xdist_group("ray"),  # two clusters on one machine would wait for each other
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="finds the process to kill in /proc"),
 ]

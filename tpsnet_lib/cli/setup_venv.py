@@ -67,12 +67,12 @@ def check(options: Options | None = None) -> int:
     """Run everything that must pass: ruff, mypy, the tests, and nbval over the smoke notebooks; 1 if one fails."""
     python, root = str(venv_python()), project_root()
     prepared = root / "report" / "local" / "nbval"
-    tests = [python, "-m", "pytest", "-n", "3"]  # of two cores; some tests wait for processes that they start
+    tests = [python, "-m", "pytest", "-n", "2"]
     steps = [
         ("ruff check", [python, "-m", "ruff", "check", "."]),
         ("ruff format", [python, "-m", "ruff", "format", "--check", "."]),
         ("mypy", [python, "-m", "mypy"]),
-        ("pytest", [*tests, "--dist=loadgroup", "--durations=30", "tests"]),
+        ("pytest", [*tests, "--dist=worksteal", "--durations=30", "tests"]),
         (
             "prepare",
             [python, "-m", "tpsnet_lib", "notebooks", "--prepare", "--profile", "smoke", "--out", str(prepared)],
