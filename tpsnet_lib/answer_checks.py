@@ -27,6 +27,9 @@ NOT_ANSWERED = "**Not answered yet.**"
 Check = Callable[[Any], str]  # what is wrong with an answer, in one sentence; empty: it is right
 
 
+MODULES = {"np": np, "F": nn.functional, "torch": torch, "math": math}  # by their short names in the notebooks
+
+
 class Slip(str):
     """What is wrong with the form of an answer, as a misspelt name is: it costs no hint."""
 
@@ -72,7 +75,7 @@ def names(right: Collection[str] | Callable[[], Collection[str]], known: Collect
 
     def wrong(answer: Any) -> str:
         chosen = {answer} if isinstance(answer, str) else answer
-        if isinstance(answer, str) and len(parts := answer.replace(",", " , ").split(" , ")) > 1:
+        if isinstance(answer, str) and len(parts := answer.split(",")) > 1:
             return Slip(f"Give several names as a list: {[part.strip() for part in parts]}.")
         target = set(right() if callable(right) else right)
         if not isinstance(chosen, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in chosen):
@@ -221,19 +224,15 @@ def way_out_of(name: str, known: Mapping[str, Any]) -> str:
     """What a name that is not defined may stand for, in one sentence; `known`: the names that are."""
     near = difflib.get_close_matches(name, known, 1, cutoff=0.75)
     if hasattr(math, name) or not near:  # log, sqrt, exp, pi; and mean, relu, cdist
-        for short, home in HOMES.items():
+        for short, home in MODULES.items():
             if hasattr(home, name):
-                as_short = "" if home.__name__ == short else f" as {short}"
-                after = "" if short in known else f", after `import {home.__name__}{as_short}`"
-                return f"write `{short}.{name}`{after}."
+                called = home.__name__ if home.__name__ == short else f"{home.__name__} as {short}"
+                return f"write `{short}.{name}`{'' if short in known else f', after `import {called}`'}."
     if name in ("math", "numpy", "scipy"):
         return f"write `import {name}` before it."
     if near:
         return f"did you mean `{near[0]}`?"
     return "is a line missing above that gives it a value? (A text stands in quotes.)"
-
-
-HOMES = {"np": np, "F": nn.functional, "torch": torch, "math": math}  # modules by their short names in the notebooks
 
 
 def _missing_self(error: NameError) -> str:

@@ -18,7 +18,8 @@ _SHAPE = ("layers", "blocks", "width", "factor", "kernels", "skip_kernels", "poo
 _MODEL = {spec.name for spec in fields(ModelConfig)} - {"blocks", "channels", "stem"}
 _TRAIN = {spec.name for spec in fields(TrainConfig)}
 _EACH = ("blocks", "kernels", "skip_kernels")  # what may be drawn for each layer
-_LIMITS = {"layers": (1, 5), "width": (1, 1024), "factor": (0.1, 64)}  # of what the shape is computed from
+# What the shape is computed from.
+_LIMITS = {"layers": (1, 5), "blocks": (1, 1024), "width": (1, 1024), "factor": (0.1, 64)}
 _DEFAULTS = {"layers": 3, "width": 16, "factor": 2, "blocks": 1}  # where a space does not give them
 MAX_TRIES = 1000  # draws for one member under the budget before the space is called empty
 MAX_SHARE = 20  # draws a member that are made in the mean, at most
@@ -111,8 +112,6 @@ def _fault(variable: str, dimension: Any) -> str:
     # The values: numbers where something is computed from them, in order, in the variable's limits, of the kind.
     if (kind or limited) and not all(map(_is_number, values)):
         return "give numbers"
-    if variable == "blocks" and not all(value >= 1 for value in values if _is_number(value)):
-        return "give numbers from 1"
     if kind and not (len(values) == 2 and values[0] <= values[1]):
         return f"give {{{kind}: [low, high]}}"
     if limited and not all(low <= value <= high for value in values):
