@@ -209,15 +209,18 @@ def raised(error: Exception) -> str:
     """What an answer raises, in one sentence: a slip if a name or attribute is unknown or this project refuses it."""
     message = re.sub(r"\s+", " ", str(error)).strip() or "no message"
     message = message if len(message) <= 160 else f"{message[:157]}..."
-    ours = message if message.endswith("?") else f"{message}."
-    theirs = f"Your answer raises {type(error).__name__} (`{message.replace('`', chr(39))}`)."
+    if isinstance(error, TpsnetError):
+        return Slip(f"This answer cannot be checked: {message}{'' if message.endswith('?') else '.'}")
     if isinstance(error, NameError) and error.name:
-        theirs = f"`{error.name}` is not defined: {_missing_self(error) or way_out_of(error.name, notebook_names())}"
-    sentence = f"This answer cannot be checked: {ours}" if isinstance(error, TpsnetError) else theirs
-    if isinstance(error, AttributeError) and error.name:  # a misspelt one, or one that such an object never has
-        near = difflib.get_close_matches(error.name, dir(error.obj), 1, cutoff=0.75)
-        return Slip(f"There is no `{error.name}`: did you mean `{near[0]}`?") if near else sentence
-    return Slip(sentence) if isinstance(error, NameError | AttributeError | TpsnetError) else sentence
+        way_out = _missing_self(error) or way_out_of(error.name, notebook_names())
+        return Slip(f"`{error.name}` is not defined: {way_out}")
+    sentence = f"Your answer raises {type(error).__name__} (`{message.replace('`', chr(39))}`)."
+    if not isinstance(error, AttributeError):
+        return sentence
+    if not error.name:  # torch names none where a module has no such part
+        return Slip(sentence)
+    near = difflib.get_close_matches(error.name, dir(error.obj), 1, cutoff=0.75)
+    return Slip(f"There is no `{error.name}`: did you mean `{near[0]}`?") if near else sentence
 
 
 def way_out_of(name: str, known: Mapping[str, Any]) -> str:

@@ -128,8 +128,7 @@ def open_lab(dataset: str = "auto", data: str = "", store: str = "", recompute: 
         IPython.get_ipython().set_custom_exc((NameError,), explain_name)
     scratch = tempfile.TemporaryDirectory() if recompute and not store else None
     records = Store(Path(scratch.name)) if scratch else default_store(store or None)
-    place = next(path for path in (records.writable, *records.writable.parents) if path.exists())
-    if not (place.is_dir() and os.access(place, os.W_OK)):
+    if not records.takes_records:
         finding(
             f"**{records.writable} cannot be written**, so cells that train a network will fail: give the parameter"
             " `store` a folder of your own."

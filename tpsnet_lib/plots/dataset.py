@@ -142,7 +142,7 @@ def near_duplicates(
     return describe(
         fig,
         caption=f"{closest} Left of each pair: a validation image; right: its nearest neighbour among the fitted ones;"
-        " number: likeness. The lower half is around the threshold.",
+        " above: label (both, if they differ) and likeness. The lower half is around the threshold.",
         alt="Eight pairs of images. Above, the closest: almost the same picture twice. Below, those at the threshold.",
         provenance=_source(images.stamp, 2 * columns, "pairs"),
         phone=Stack(columns // 2, 1.9 * fig.get_figheight()),

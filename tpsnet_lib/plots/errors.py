@@ -116,7 +116,8 @@ def reliability(bins: Mapping[str, pd.DataFrame], risks: Mapping[float, float], 
         fig,
         caption=f"As trained, the network is right {'more' if ahead > 0 else 'less'} often than it says; a calibrated"
         f" network's accuracy lies on its confidence ({sum(sizes):,} test images in {len(sizes)} bins of about"
-        f" {max(sizes):,} each; 95% Wilson intervals). Last: its error on the images of the highest confidence alone.",
+        f" {max(sizes):,} each; 95% Wilson intervals). Last: its error on the images of the highest"
+        " confidence (with T) alone.",
         alt=f"Accuracy and confidence of each bin: {titles}. Last: error by share answered.",
         records=[record],
     )

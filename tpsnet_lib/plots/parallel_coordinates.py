@@ -18,7 +18,8 @@ from tpsnet_lib.plots.style import INK, PHONE, WIDTH, describe, draw_as_one_path
 Array = NDArray[np.float64]
 BEST = 0.2  # the share of the trials that is drawn in colour
 SHADES = 8  # steps of colour from the worst line in colour to the best, short of a yellow that is pale on white
-GREY_LINE: Any = {"color": "#A3AAB3", "linewidth": 0.7, "alpha": 0.7}
+GREY_LINE: Any = {"color": "#A3AAB3", "alpha": 0.7}
+ROOM = 120  # so many lines have their full width; more are thinner, so that single ones can be followed
 FEW = 6  # a variable of at most so many values is drawn as choices
 
 
@@ -56,12 +57,14 @@ def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str], width: f
     scores, failed = table["accuracy"].to_numpy()[order], table["failed"].to_numpy()[order]
     first = len(order) - max(1, round(BEST * len(order)))
     norm, colours = Normalize(scores[first] - 1e-6, scores[-1]), sns.color_palette("viridis", as_cmap=True)
-    failing = failed[:first]
-    draw_as_one_path(ax, heights[:first][failing], **GREY_LINE, linestyle="--")
-    draw_as_one_path(ax, heights[:first][~failing], **GREY_LINE)
+    failing, thinner = failed[:first], min(1.0, (ROOM / len(order)) ** 0.5)
+    draw_as_one_path(ax, heights[:first][failing], **GREY_LINE, linewidth=0.7 * thinner, linestyle="--")
+    draw_as_one_path(ax, heights[:first][~failing], **GREY_LINE, linewidth=0.7 * thinner)
     shades = np.round(SHADES * norm(scores[first:])) / SHADES
     for shade in np.unique(shades):
-        draw_as_one_path(ax, heights[first:][shades == shade], color=colours(0.9 * shade), linewidth=1.3, alpha=0.9)
+        draw_as_one_path(
+            ax, heights[first:][shades == shade], color=colours(0.9 * shade), linewidth=1.3 * thinner, alpha=0.9
+        )
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}  # readable over the lines
     for position, (_, ticks) in enumerate(scales):
         ax.axvline(position, color=INK, linewidth=0.8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -139,6 +140,12 @@ class Store:
     def writable(self) -> Path:
         """The folder that new records go to."""
         return self.folders[0]
+
+    @property
+    def takes_records(self) -> bool:
+        """Whether that folder, or the nearest one above it that is there, can be written."""
+        place = next(path for path in (self.writable, *self.writable.parents) if path.exists())
+        return place.is_dir() and os.access(place, os.W_OK)
 
     def checkpoint(self, run_id: str) -> Path:
         """Where a run that is not finished leaves its checkpoint."""
