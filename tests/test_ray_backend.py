@@ -116,11 +116,14 @@ def test_a_rung_is_annealed_to_its_own_length(tmp_path: Path) -> None:
     assert [rung.schedule_epochs for rung in found] == [0, 0, 0, 300]  # the last is the run that was asked for
 
 
-def test_a_trial_that_cannot_be_trained_is_given_up_with_its_last_error(ray_here: None, tmp_path: Path) -> None:
+def test_a_trial_that_cannot_be_trained_is_given_up_with_its_last_error(
+    ray_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_backend, "RETRIES", 1)
     experiment, store = declare(tmp_path / "e.yaml", **rates(1)), Store(tmp_path / "store")
     store.writable.mkdir()
     (store.writable / ".locks").touch()  # where a folder is needed
-    with pytest.raises(Unfinished, match=r"1 runs could not be .*: 3 attempts ended with FileExistsError: .*\.locks"):
+    with pytest.raises(Unfinished, match=r"1 runs could not be .*: 2 attempts ended with FileExistsError: .*\.locks"):
         ray_backend.run_all(pending([experiment], store), on_ray(store))
     assert len(pending([experiment], store)) == 1
 

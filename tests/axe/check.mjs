@@ -19,8 +19,9 @@ for (const path of pages) {
   await page.goto(pathToFileURL(path).href);
   await page.evaluate(rules);
   await page.evaluate(() => document.querySelectorAll("details").forEach((part) => (part.open = true)));
-  // Records are listed by the thousand, all alike: the first five groups stand for them.
-  await page.evaluate(() => document.querySelectorAll("#records tbody:nth-of-type(n+6)").forEach((rows) => rows.remove()));
+  // Records and the links to them are there by the thousand, all alike: the first five of each list stand for them.
+  const alike = "#records tbody:nth-of-type(n+6), a[href^='#record-']:nth-of-type(n+6), .row:nth-of-type(n+6)";
+  await page.evaluate((alike) => document.querySelectorAll(alike).forEach((part) => part.remove()), alike);
   for (const width of [1280, 390]) {
     for (const colorScheme of ["light", "dark"]) {
       await page.setViewportSize({ width, height: 800 });
