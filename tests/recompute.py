@@ -179,7 +179,7 @@ def medians(*groups):
     def statistic(a, b):
         return float(np.median(a) - np.median(b))
 
-    more = {"n_resamples": 2000, "method": "percentile", "vectorized": False, "batch": 100, "rng": 0}
+    more = {"n_resamples": 20_000, "method": "percentile", "vectorized": False, "batch": 100, "rng": 0}
     result = stats.bootstrap(sides, statistic, **more)
     ends = result.confidence_interval
     return statistic(*sides), ends.low, ends.high, min(map(len, sides)), result.bootstrap_distribution

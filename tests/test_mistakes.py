@@ -22,7 +22,7 @@ def record(config: RunConfig, *curve: float, losses: tuple[float, ...] = ()) -> 
     config = config if config.train.precision != "auto" else config.with_precision("fp32")
     losses = losses or tuple(1 - value for value in curve)
     rows = tuple(
-        {"epoch": float(at), "validation_accuracy": value, "validation_loss": loss}
+        {"epoch": float(at), "lr": config.train.lr, "validation_accuracy": value, "validation_loss": loss}
         for at, (value, loss) in enumerate(zip(curve, losses, strict=True), 1)
     )
     measured = {"validation_accuracy": curve[-1], "seconds": 60.0, "epochs": float(len(curve))}
@@ -74,7 +74,7 @@ def test_a_trial_that_was_cut_off_ranks_as_its_record_at_that_epoch() -> None:
     measured = mistakes.rankings(Shelf(*short, *long))
     assert measured is not None
     cut, annealed, lengths = measured
-    assert (cut.value, annealed.value, lengths) == (pytest.approx(-1), pytest.approx(1), (5, 15))
+    assert (cut.value, annealed.value, lengths) == (pytest.approx(-1), pytest.approx(1), (5, 15, 1))
     sentence = mistakes.unannealed_ranking(Shelf(*short, *long))
     assert sentence.startswith("Of 12 random networks trained for 15 epochs, the ranking after 5 of them")
     turned = draws(mistakes.SHORT, lambda at: [0.1] * 4 + [0.5 - 0.01 * at])

@@ -195,8 +195,8 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         f" {architecture.steps(tiny_record.config):,} steps): 4 of 5 tests are settled, these 3 in 4,000 steps and more"
         " (in points; †: only by a rule made after the first data):"
     )
-    assert hold == "Hold: a is so (+2.0, at 2 times the MACs)†; c, d is so (+2.0)."
-    assert fail == "Do not hold (no gain of 1 point): b is so (+2.0, −1.0 in 30)."
+    assert hold == "Hold: a is so (+2.0, at 2 times the MACs)†; c, d is so (+2.0, none overfits)."
+    assert fail == "Do not hold (no gain of 1 point): b is so (+2.0, yet −1.0 in 30)."
     assert sentence.startswith("In a small network with the recipe two_cores (")
     assert sentence.endswith(
         " these ingredients bring most: Muon at most +5.0 points; cutout costs 5.0. Of these ours has none."

@@ -176,12 +176,15 @@ def bootstrap(values: ArrayLike, statistic: Callable[[Any], float], of: str = "i
     return _bootstrap([np.arange(len(rows))], lambda chosen: statistic(rows[chosen]), of, draws)
 
 
-def _bootstrap(lists: Sequence[Array], statistic: Callable[..., float], of: str, draws: int = 2000) -> Estimate:
+def _bootstrap(
+    lists: Sequence[Array], statistic: Callable[..., Any], of: str, draws: int = 2000, vectorized: bool = False
+) -> Estimate:
+    """`statistic` takes a list each; with `vectorized` also an `axis` along which they lie."""
     n, method = min(len(values) for values in lists), "percentile bootstrap"
     if n < 2:
         return _estimate(statistic(*lists) if n else math.nan, None, n, of, method)
     settings = {"n_resamples": draws, "confidence_level": LEVEL, "method": "percentile", "batch": 100, "rng": 0}
-    result = stats.bootstrap(lists, statistic, vectorized=False, **settings)
+    result = stats.bootstrap(lists, statistic, vectorized=vectorized, **settings)
     resampled = result.bootstrap_distribution
     return _estimate(statistic(*lists), result.confidence_interval, n, of, method, resampled=resampled)
 
@@ -292,7 +295,8 @@ def _disagreements(correct_a: ArrayLike, correct_b: ArrayLike) -> tuple[int, int
 def median_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
     """median(a) - median(b) of two independent groups of trials, with its bootstrap interval."""
     sides = [_numbers(a), _numbers(b)]
-    return _bootstrap(sides, lambda x, y: float(np.median(x) - np.median(y)), _of("trials a side", sides))
+    n = _of("trials a side", sides)
+    return _bootstrap(sides, lambda x, y, axis=0: np.median(x, axis) - np.median(y, axis), n, 20_000, vectorized=True)
 
 
 def rank_correlation(a: ArrayLike, b: ArrayLike, of: str = "trials", draws: int = 1000) -> Estimate:

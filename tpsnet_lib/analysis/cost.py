@@ -57,18 +57,20 @@ def declared_run(experiment: str, dataset: str) -> RunConfig:
 
 
 _COLUMNS = (
-    *("model", "member", "parameters", "macs", "accuracy", "n", "n_of", "epochs", "minutes", "hardware"),
+    *("model", "member", "parameters", "macs", "accuracy", "n", "n_of", "readings"),
+    *("epochs", "minutes", "hardware"),
     *("what", "checked", "source"),
 )
-_NUMBERS = ("parameters", "macs", "accuracy", "n", "epochs", "minutes")
+_NUMBERS = ("parameters", "macs", "accuracy", "n", "readings", "epochs", "minutes")
 
 
 def published(path: Path | None = None) -> list[dict[str, Any]]:
     """The published results, from `report/published.csv`; a number that is not known is None.
 
-    `accuracy` is a fraction, `n` the number of test images or of runs as `n_of` says, `minutes` those of training,
-    `checked` whether the figure was read at its source, `estimate` None. Counts of a named member of the family are
-    computed. Raises `DataError` that names the line that is no such row."""
+    `accuracy` is a fraction, `n` the number of test images or of runs as `n_of` says, `readings` of how many on the
+    test images it is the best (None: of one, or not known), `minutes` those of training, `checked` whether the figure
+    was read at its source, `estimate` None. Counts of a named member of the family are computed. Raises `DataError`
+    that names the line that is no such row."""
     path = path or project_root() / "report" / "published.csv"
     table = csv.DictReader(read_text(path, 2**20, DataError).splitlines(), strict=True)
     rows: list[dict[str, Any]] = []

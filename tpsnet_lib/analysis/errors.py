@@ -228,7 +228,7 @@ def refines(smaller: int, blocks: int) -> str:
 def loses_less(less: Estimate) -> str:
     """By how much more the corruptions cost the network of `BASELINE`, with the verdict, in a sentence."""
     verdict = stats.verdict(less, stats.SMALLEST_EFFECT)
-    cost = f"Their cost to the `{BASELINE}` network is higher by {less:points}."
+    cost = f"The corruptions cost the `{BASELINE}` network {less:points} more."
     return f'{cost} "Ours loses less on average": **{verdict}**.'
 
 

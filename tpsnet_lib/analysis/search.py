@@ -143,6 +143,12 @@ def accuracy_at(trial: Trial, epoch: float) -> float:
     return [row["validation_accuracy"] for row in trial.record.history() if row["epoch"] <= epoch + 1e-6][-1]
 
 
+def rate_left_at(trial: Trial, epoch: float) -> float:
+    """The learning rate of a trial at the last of its epochs up to `epoch`, as a part of its peak."""
+    rates = [row["lr"] for row in trial.record.history() if row["epoch"] <= epoch + 1e-6]
+    return rates[-1] / trial.record.config.train.lr
+
+
 def winners_range(values: ArrayLike, accuracy: ArrayLike, repeats: int = 2000) -> Estimate:
     """The values of a variable that winners have: their median, and the range of 95% of them; both lists are [N].
 

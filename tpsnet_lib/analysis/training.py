@@ -77,7 +77,7 @@ class AblationRow:
             return f"{self.brings:points}{self.at_what_size}"
         used = self.group.config.train
         return (
-            f"at most {self.brings:points}, because {used.optimizer.upper()} is best at the largest rate, {used.lr:g}"
+            f"{self.brings:points} or less, because {used.optimizer.upper()} is best at the largest rate, {used.lr:g}"
         )
 
     @property

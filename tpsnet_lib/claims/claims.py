@@ -200,8 +200,8 @@ def equal_size(evidence: Evidence) -> Iterator[Answer]:
 def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
     """That an epoch of the deep network takes longer than one of the wide network (`cost_ratio`)."""
     note = (
-        "The ratio is an epoch of the deep network to one of the wide, each run's fastest, on one machine; the smallest"
-        f" that matters is {math.exp(TENTH):.1f}."
+        "The ratio is an epoch of the deep network to one of the wide, each run's fastest, on one kind of machine; the"
+        f" smallest that matters is {math.exp(TENTH):.1f}."
     )
     for places in (
         ("table1_matched/model=tpsnet", "table1_matched/model=model1"),
@@ -258,14 +258,14 @@ TESTS = [
     Test(
         "odd",
         "c",
-        "odd depths beat even ones",
+        "odd block counts beat even ones",
         "Odd numbers of blocks beat even ones, at matched parameters and MACs, beyond the trend with depth",
         odd_blocks,
     ),
     Test(
         "odd in the search",
         "c",
-        "odd depths beat even ones in random networks",
+        "odd block counts beat even ones in random networks",
         "Odd numbers of blocks beat even ones, in random networks of the original's space",
         searches.odd_depths,
     ),
@@ -346,8 +346,8 @@ TESTS = [
     Test(
         "gain in logits",
         "e",
-        "a longer run brings deep networks more logits",
-        "A longer run brings the deep, narrow network more than the shallow, wide one, in logits, log(p / (1 - p))",
+        "a longer run brings deep networks more log-odds",
+        "A longer run brings the deep, narrow network more than the shallow, wide one, in log-odds, log(p / (1 - p))",
         functools.partial(gain_of_depth, logits=True),
     ),
     Test(

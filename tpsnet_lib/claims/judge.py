@@ -134,10 +134,10 @@ class Row:
     @property
     def elsewhere(self) -> str:
         """What larger runs say that are not all done, and smaller ones of the other sign, or empty."""
-        said = [
-            f"{each.size}{each.scope or _in_steps(each)}{', not all done' * (which == LARGER)}"
-            for which, each in self._other_views
-        ]
+        said = []
+        for which, each in self._other_views:
+            here = f"{each.size}{each.scope or _in_steps(each)}"
+            said.append(f"{here}, not all done" if which == LARGER else f"yet {here}")
         return "; ".join(said)
 
     @property
@@ -267,15 +267,18 @@ def _unequal_macs(groups: Sequence[Group]) -> str:
     if len(groups) != 2 or not all(group.configs and group.label for group in groups):
         return ""
     times = groups[0].macs / groups[1].macs
-    return f"at {times:.2g} times the MACs" if times > 1.25 else ""
+    return f"at {times:.2g} times the arithmetic" if times > 1.25 else ""
 
 
 def _largest_rate(groups: Sequence[Group]) -> str:
-    """Which networks were trained at the largest rate that was tried for them, so that a larger one might be better."""
+    """Which of two networks were trained at the largest rate that was tried for them, so that a larger one might be
+    better; empty: neither."""
     largest = max(run.config.train.lr for run in load_experiment(RATES).runs)
     tuned = [group for group in groups if group.experiment.startswith("study_")]
-    named = [group.label for group in tuned if group.config.train.lr == largest]
-    return f"{' and '.join(named)} at the largest rate tried" if named else ""
+    at_the_end = [group.config.train.lr == largest for group in tuned]
+    if len(tuned) != 2 or not any(at_the_end):
+        return ""
+    return f"{'both rates' if all(at_the_end) else 'its rate' if at_the_end[0] else 'the other rate'} the largest tried"
 
 
 def _pending(answers: Sequence[Answer], chosen: Answer, evidence: Evidence) -> str:

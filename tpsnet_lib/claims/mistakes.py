@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost, original_results, search
 from tpsnet_lib.analysis.final_runs import finals
@@ -53,20 +55,21 @@ def best_epoch(store: Store) -> str:
     )
 
 
-def rankings(store: Store) -> tuple[Estimate, Estimate, tuple[float, float]] | None:
+def rankings(store: Store) -> tuple[Estimate, Estimate, tuple[float, float, float]] | None:
     """How well two kinds of short trials rank networks as trials of the full length do, as rank correlations.
 
-    First, the long trials read at the epoch where the short ones end, before their rate has fallen; second, trials with
-    a short schedule of their own. Last, the two lengths in epochs. None with fewer than `LEAST_PAIRS` networks."""
+    First, the long trials read at the epoch where the short ones end, when their rate has hardly fallen; second, trials
+    with a short schedule of their own. Last, the two lengths in epochs and the part of its peak that the rate has left
+    where the long trials are cut off. None with fewer than `LEAST_PAIRS` networks."""
     if (measured := _short_and_long(store)) is None:
         return None
     cut, annealed, final, lengths = measured
     return stats.rank_correlation(cut, final, "networks"), stats.rank_correlation(annealed, final, "networks"), lengths
 
 
-def _short_and_long(store: Store) -> tuple[list[float], list[float], list[float], tuple[float, float]] | None:
+def _short_and_long(store: Store) -> tuple[list[float], list[float], list[float], tuple[float, float, float]] | None:
     """The accuracies behind `rankings`: of long trials cut off, of short ones with a schedule of their own, and of the
-    long ones at their end; and both lengths."""
+    long ones at their end; and both lengths, with the part of the rate that is left at the shorter."""
     short, long = (search.recorded_trials(name, store) for name in (SHORT, LONG))
     pairs = [pair for pair in search.same_draws(short, long) if not any(trial.record.failed for trial in pair)]
     if len(pairs) < LEAST_PAIRS:
@@ -74,18 +77,19 @@ def _short_and_long(store: Store) -> tuple[list[float], list[float], list[float]
     short_epochs, long_epochs = (trial.record.config.train.epochs for trial in pairs[0])
     annealed, final = ([trial.accuracy for trial in trials] for trials in zip(*pairs, strict=True))
     cut = [search.accuracy_at(trial, short_epochs) for _, trial in pairs]
-    return cut, annealed, final, (short_epochs, long_epochs)
+    left = [search.rate_left_at(trial, short_epochs) for _, trial in pairs]
+    return cut, annealed, final, (short_epochs, long_epochs, float(np.mean(left)))
 
 
 def unannealed_ranking(store: Store) -> str:
     """How well short trials rank networks as long ones do, with a schedule of their own and cut off a longer one."""
     if (measured := _short_and_long(store)) is None:
         return ""
-    cut, annealed, final, (short_epochs, long_epochs) = measured
+    cut, annealed, final, (short_epochs, long_epochs, left) = measured
     ahead = stats.rank_correlation_difference(annealed, cut, final, "networks")
     return (
         f"Of {len(final)} random networks trained for {long_epochs:g} epochs, the ranking after {short_epochs:g} of"
-        " them, cut off before the rate had fallen, agrees with the last one at a rank correlation of"
+        f" them, cut off with {left:.0%} of the rate left, agrees with the last one at a rank correlation of"
         f" **{stats.rank_correlation(cut, final):}**; that of trials of {short_epochs:g} epochs on a schedule of"
         f" their own agrees at **{stats.rank_correlation(annealed, final):}**. The difference is {ahead:.3}."
     )

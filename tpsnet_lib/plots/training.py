@@ -126,7 +126,8 @@ def ablation(rows: Sequence[AblationRow]) -> Figure:
     run, size = whole.group.config.train, whole.group.config.data.train_size
     counts = "; ".join(f"{effect}: {effects.count(effect)}" for effect in order)
     rate = next((row.group.config.train.lr for row in parts if row.rate == "largest"), None)
-    end = f" SGD is best at the largest rate tried, {rate:g}." if rate else ""
+    tried = sum(bool(row.rate) for row in parts)
+    end = f" SGD is better at {rate:g}, the largest of {tried} rates tried." if rate else ""
     return describe(
         fig,
         caption=f"In small, short runs ({run.epochs:g} epochs of {size:,} images, {len(whole.group.records)} seeds) few"

@@ -52,7 +52,11 @@ def _openings(store: Store, names: Mapping[str, str]) -> str:
     heads = ["opened", "record", "test accuracy", "recipe", "declared by", "rule"]
     logged = openings.all_openings(Store(committed_folder()))
     count = sum(line["record"] in openings.before_the_rule() for line in logged)
-    names_then = ", ".join(f"<em>{new}</em> was called <em>{old}</em>" for old, new in NEW_WORDS["name"].items())
+    called: dict[str, str] = {}  # what was opened under another name, by its name of today, in the order of opening
+    for line in lines:
+        if line.get("experiment") in NEW_WORDS["name"] and (today := names.get(line["record"])):
+            called[today] = line["experiment"]
+    names_then = ", ".join(f"<em>{new}</em> was called <em>{old}</em>" for new, old in called.items())
     about = (
         "<p>A run is declared final in a commit before it trains, and the test set opens for it once."
         f" {count} of the {len(logged)} openings in the committed log are older than this rule: by the log,"

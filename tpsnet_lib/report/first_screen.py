@@ -85,7 +85,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
     highest = f" ({len(read)} checked, up to {100 * max(read):.2f}%)" if read else ""
     networks = f'<a href="#{PUBLISHED}">published networks</a>'
     answers.append(
-        f"Of {len(theirs)} other {networks} of this size, {len(above)} report more than"
+        f"Of {len(theirs)} other {networks} under {PARAMETER_BUDGET / 1e6:g} million, {len(above)} report more than"
         f" <em>{escape(best.name)}</em>{highest}."
     )
     return answers
@@ -185,7 +185,8 @@ SETTLED = {  # what is settled, in the words of the first screen
 
 def _in_short(row: judge.Row, late: Sequence[judge.Row], rows: Sequence[judge.Row]) -> str:
     """A settled test with the size of its difference, and what runs of another length or cost say."""
-    beside = row.elsewhere or ("" if row.too_short else row.remark)  # which is said once, for all tests
+    alike = "none overfits" if row.verdict == stats.HOLDS else ""  # else it is said once, for all tests
+    beside = row.elsewhere or (alike if row.too_short else row.remark)
     equal_cost = [other for other in rows if other.name == row.test.at_equal_macs]
     other_cost = [f"{other.size} at equal MACs in {other.largest_run[1]:,} steps" for other in equal_cost]
     size = ", ".join(filter(None, (row.size, beside, *other_cost))).replace(" points", "")
@@ -288,7 +289,8 @@ def answer_table(recipes: Sequence[Final]) -> str:
 
 
 def _runs_of(row: Mapping[str, Any]) -> str:
-    """How many runs an accuracy is the mean of: one, where the number is that of the test images."""
+    """How many runs an accuracy is the mean of: one, where the number is that of the test images, and of how many
+    readings on these it is the best."""
     if row.get("n_of") == "images":
-        return "1 run"
+        return f"1 run, best of {row['readings']:g} readings" if row.get("readings") else "1 run"
     return f"{row['n']:,.0f} {row['n_of']}" if row.get("n") else "not given"

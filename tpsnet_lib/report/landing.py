@@ -170,9 +170,9 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
         " Smaller than the effect on both sides of 0? Then it *shows no difference that matters*; where only the second"
         " question is answered after adjustment, the test *does not hold*, though its interval may lie within a point"
         " of 0. A claim that a difference is small holds below the effect, and does not hold above it. A question is"
-        f" asked of all {len(rows)} tests, those without runs too, and at most one of forty such tables has a wrong"
-        " answer to it. Judged is the largest set of runs that is complete, and of searches that of the widest rates;"
-        " the full tests show the others."
+        f" asked of all {len(rows)} tests, those without runs too; looked at once, at most one of forty such tables has"
+        " a wrong answer to it. Judged is the largest set of runs that is complete, and of searches that of the widest"
+        " rates; the full tests show the others."
     )
     lines = [
         {
@@ -186,8 +186,8 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
         if row.n
     ]
     caption = (
-        "What the tests of the original's claims say, of networks and runs of at most this size. Where nothing is"
-        " settled, p is of the verdict in brackets, the nearest."
+        "What the tests of the original's claims say, of networks and runs of this size (searches: up to it). Where"
+        " nothing is settled, p is of the verdict in brackets, the nearest."
     )
     caption += " †: settled only by rules that were chosen after the first data." if late else ""
     table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p", "parameters; steps"], caption)
