@@ -95,6 +95,7 @@ plots/errors
 plots/answer
 claims/evidence
 claims/searches
+claims/studies
 claims/claims
 claims/judge
 claims/mistakes

@@ -188,11 +188,11 @@ def test_the_texts_of_layers_that_pool_do_not_touch_on_a_phone() -> None:
 
 
 def test_a_block_is_drawn_with_its_projection_where_the_shape_changes() -> None:
-    shown = texts(network_drawing.draw_block(MEMBERS["classroom"], 1))
+    shown = texts(network_drawing.draw_block(MEMBERS["classroom"]))
     assert "first block: 16 to 32 channels, stride 2" in shown
     assert "projection 1 × 1, /2, then norm" in shown
     assert "x itself" in shown
-    plain = texts(network_drawing.draw_block(ModelConfig(residual=False), 1))
+    plain = texts(network_drawing.draw_block(ModelConfig(residual=False)))
     assert not [text for text in plain if "projection" in text or text == "x itself"]
 
 

@@ -102,9 +102,9 @@ def test_the_ablation_says_where_another_optimizer_is_best_at_the_largest_rate_t
         pairs = [(Run(f"{c.train.optimizer} {c.train.lr}", c, {}), record(c, score)) for c, score in runs]
         return style.description(plots.ablation(training.ablation(pairs))).caption
 
-    assert caption({0.2: 0.5, 0.4: 0.6}).endswith("SGD is best at the largest rate tried, 0.4.")
-    assert "largest rate" not in caption({0.2: 0.6, 0.4: 0.5})
-    assert "largest rate" not in caption({0.2: 0.6})
+    assert caption({0.2: 0.5, 0.4: 0.6}).endswith("SGD is better at 0.4, the largest of 2 rates tried.")
+    assert "the largest of" not in caption({0.2: 0.6, 0.4: 0.5})
+    assert "the largest of" not in caption({0.2: 0.6})
 
 
 def test_the_chosen_epoch_is_counted_from_one_and_both_halves_are_named() -> None:

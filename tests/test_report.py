@@ -120,7 +120,8 @@ def test_the_most_accurate_network_and_the_best_by_validation_have_their_names(t
 
 def test_a_limitation_says_what_a_new_rule_changed_and_which_verdicts_are_marginal() -> None:
     def row(name: str, claim: str, verdict: str, p: float) -> Any:
-        return SimpleNamespace(name=name, claim=claim, verdict=verdict, p=p, short=name)
+        settled = verdict != stats.NOT_SETTLED
+        return SimpleNamespace(name=name, claim=claim, verdict=verdict, settled=settled, p=p, short=name)
 
     rows = [row("a b", "c", stats.HOLDS, 0.049), row("d", "d", stats.DOES_NOT_HOLD, 0.01)]
     earlier = [row("a b", "c", stats.NOT_SETTLED, 0.056), row("d", "d", stats.DOES_NOT_HOLD, 0.01)]
@@ -182,6 +183,7 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
             too_short=name == "c, d",
             elsewhere="−1.0 points in 30" if name == "b" else "",
             verdict=verdict,
+            settled=verdict != stats.NOT_SETTLED,
             records=(tiny_record,),
             largest_run=(1, 90 if name == "f" else 4800),
         )
@@ -196,7 +198,7 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         " (in points; †: only by a rule made after the first data):"
     )
     assert hold == "Hold: a is so (+2.0, at 2 times the MACs)†; c, d is so (+2.0, none overfits)."
-    assert fail == "Do not hold (no gain of 1 point): b is so (+2.0, yet −1.0 in 30)."
+    assert fail == "Do not hold (no gain of 1 point): b is so (+2.0, −1.0 in 30)."
     assert sentence.startswith("In a small network with the recipe two_cores (")
     assert sentence.endswith(
         " these ingredients bring most: Muon at most +5.0 points; cutout costs 5.0. Of these ours has none."

@@ -22,7 +22,7 @@ from tpsnet_lib.report import student_copies
 CELLS = {  # of each notebook, the cells that make its tasks and what these lean on; of one, some statements
     "01": ("imports", "open", "deviations", "task-nearest-mean", "task-deviation"),
     "02": ("imports", "open", "tasks", "tasks-numbers"),
-    "03": ("s03", "s05", "s13", ("s24", "hints = ", "tried = "), "s39"),
+    "03": ("imports", "open", "room-task", ("tasks", "hints = ", "tried = "), "curse"),
     "04": ("imports", "opening", "step-task", "cosine-task"),
     "05": ("imports", "tasks"),
 }

@@ -11,7 +11,6 @@ import copy
 import difflib
 import math
 import re
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsnet_lib.files import TpsnetError
+from tpsnet_lib.progress import running_shell
 
 NOT_ANSWERED = "**Not answered yet.**"
 
@@ -301,5 +301,5 @@ def _rounded(value: Any) -> Any:
 
 def notebook_names() -> dict[str, Any]:
     """A copy of the names that the notebook's cells have defined; none in plain Python."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    shell = running_shell()
     return dict(shell.user_ns) if shell else {}

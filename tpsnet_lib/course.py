@@ -31,6 +31,7 @@ from tpsnet_lib.files import DataError
 from tpsnet_lib.plots import style
 from tpsnet_lib.plots.style import finding
 from tpsnet_lib.profiles import check_parameters
+from tpsnet_lib.progress import running_shell
 from tpsnet_lib.runs.records import Store, default_store, local_folder
 from tpsnet_lib.tasks import hide_solutions, task
 
@@ -182,7 +183,7 @@ _asked: dict[str, Prediction] = {}  # by question: a cell that is run again asks
 def has_front_end() -> bool:
     """Whether somebody sits at this notebook: false under papermill, nbval and in plain Python."""
     at_screen = "JPY_SESSION_NAME" in os.environ or "VSCODE_PID" in os.environ or "google.colab" in sys.modules
-    return at_screen and "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
+    return at_screen and running_shell() is not None
 
 
 def predict(

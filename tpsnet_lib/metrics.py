@@ -34,18 +34,18 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 500, precisio
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """The fraction of images whose largest logit is their label's; logits [N, 10], labels [N]."""
+    """The fraction of images whose largest logit is their label's; logits [N, classes], labels [N]."""
     return (logits.argmax(1) == labels).double().mean().item()
 
 
 def nll(probabilities: Tensor, labels: Tensor) -> float:
-    """The mean negative log likelihood of labels [N] by probabilities [N, 10], in nats; each at least 1e-12."""
+    """The mean negative log likelihood of labels [N] by probabilities [N, classes], in nats; each at least 1e-12."""
     chosen = probabilities.double().gather(1, labels[:, None])
     return -chosen.clamp(min=1e-12).log().mean().item()
 
 
 def ece(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """The expected calibration error of probabilities [N, 10] for labels [N]."""
+    """The expected calibration error of probabilities [N, classes] for labels [N]."""
     confidence, predicted = probabilities.double().max(1)
     return expected_calibration_error(confidence, predicted == labels, bins)
 
@@ -67,7 +67,7 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
 
 def temperature(logits: Tensor, labels: Tensor) -> float:
     """The T in 0.01 to 100 for which softmax(logits / T) has the least negative log likelihood (Guo et al. 2017), of
-    logits [N, 10] and labels [N]. Fit it on images that were not trained on, and apply it to others."""
+    logits [N, classes] and labels [N]. Fit it on images that were not trained on, and apply it to others."""
 
     def loss(log_temperature: float) -> float:
         return F.cross_entropy(logits.double() / math.exp(log_temperature), labels).item()

@@ -62,7 +62,10 @@ class Progress:
             print(f"{self.label}: {text}, {self.time_left()} left", file=sys.stderr, flush=True)
 
 
+def running_shell() -> Any:
+    """The IPython shell that runs this code, a notebook's or a terminal's; None in plain Python."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
 def _in_jupyter() -> bool:
-    shell = sys.modules.get("IPython")
-    kernel = shell.get_ipython() if shell is not None else None
-    return type(kernel).__name__ == "ZMQInteractiveShell"
+    return type(running_shell()).__name__ == "ZMQInteractiveShell"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from tpsnet_lib.analysis.groups import Group, groups_by_label, on_shared_machines
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.batches import run_steps
-from tpsnet_lib.data.datasets import split
+from tpsnet_lib.data.datasets import image_counts
 from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs.experiments import collect, experiment_names
 from tpsnet_lib.runs.records import Store
@@ -29,13 +29,13 @@ class DesignVariable:
 
 _DEPTHS = (("B=1", "B=3"), ("B=3", "B=5"))
 _SKIPS = tuple((f"B={blocks}", f"B={blocks}, plain") for blocks in (1, 3, 5))
-_SMALL_SKIPS = {level: " ".join(reversed(level.split(", "))) for pair in _SKIPS for level in pair}
 _PAIRED = tuple(level for pair in _SKIPS for level in pair)
-_NAMES = {"N": "residual layers", "B": "blocks a layer", "w": "width", "F": "kernel", "K": "skip kernel"}
+_NAMES = {"N": "residual layers", "B": "blocks a layer", "w": "width", "F": "kernel", "K": "skip kernel", "P": "pool"}
+_NAMES["skips"] = "residual or plain"
 
 
 def _variable(symbol: str, labels: Mapping[str, str], *pairs: tuple[str, str]) -> DesignVariable:
-    return DesignVariable(symbol, {**_NAMES, "P": "pool", "skips": "residual or plain"}[symbol], labels, pairs)
+    return DesignVariable(symbol, _NAMES[symbol], labels, pairs)
 
 
 def _same(*levels: str) -> dict[str, str]:
@@ -54,6 +54,14 @@ STUDY = {  # at 310,000 parameters: labels of the experiments `study_*`
     )
 }
 _CONTROL = "N=3"  # one block a layer: the network of this label has the most seeds
+_SMALL_SKIPS = {
+    "B=1": _CONTROL,
+    "B=1, plain": "plain B=1",
+    "B=3": "B=3",
+    "B=3, plain": "plain B=3",
+    "B=5": "B=5",
+    "B=5, plain": "plain B=5",
+}
 SMALL = {  # at 77,000 parameters: labels of the experiments `effects_*`
     variable.symbol: variable
     for variable in (
@@ -63,7 +71,7 @@ SMALL = {  # at 77,000 parameters: labels of the experiments `effects_*`
         _variable("F", {"F=1": "F=1", "F=3": _CONTROL, "F=5": "F=5"}, ("F=3", "F=1"), ("F=3", "F=5")),
         _variable("K", {"K=1": _CONTROL, "K=3": "K=3"}, ("K=3", "K=1")),
         _variable("P", {"P=3": "P=3", "P=5": "P=5", "P=8": _CONTROL}, ("P=8", "P=5"), ("P=8", "P=3")),
-        _variable("skips", {**_SMALL_SKIPS, "B=1": _CONTROL}, *_SKIPS),
+        _variable("skips", _SMALL_SKIPS, *_SKIPS),
     )
 }
 EQUAL_MACS = "N at equal MACs"
@@ -127,7 +135,7 @@ def describe_budget(groups: Iterable[Group]) -> str:
     if not configs:
         return "no runs"
     sizes = [count_parameters(config.model) for config in configs]
-    images, lengths = [_images(config) for config in configs], [steps(config) for config in configs]
+    images, lengths = [image_counts(config.data)[0] for config in configs], [steps(config) for config in configs]
     adjectives = [*(["small"] if min(sizes) < LARGE else []), *(["short"] if min(lengths) < LONG else [])]
     lead = f"in {', '.join(adjectives)} runs: " if adjectives else ""
     names = sorted({config.data.dataset for config in configs} - {"cifar10"})
@@ -146,12 +154,7 @@ def largest_run(groups: Iterable[Group]) -> tuple[int, int]:
 
 def steps(config: RunConfig) -> int:
     """The updates of a whole run: each epoch leaves out the last batch if it is not full."""
-    return run_steps(config.train, _images(config))
-
-
-def _images(config: RunConfig) -> int:
-    train, validation = split(config.data.dataset)
-    return config.data.train_size or len(train) + len(validation) * (config.data.fit_on == "all")
+    return run_steps(config.train, image_counts(config.data)[0])
 
 
 def _span(values: Sequence[float]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.analysis.final_runs import Final
-from tpsnet_lib.config import IMAGE_SIZE, MEMBERS, ModelConfig, RunConfig
+from tpsnet_lib.config import IMAGE_SIZE, MEMBERS, PARAMETER_BUDGET, ModelConfig, RunConfig
 from tpsnet_lib.files import DataError, brief, project_root, read_text
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.experiments import load_experiment
@@ -87,6 +87,11 @@ def published(path: Path | None = None) -> list[dict[str, Any]]:
 def published_model(name: str) -> dict[str, Any]:
     """The row of `published` of one model."""
     return next(row for row in published() if row["model"] == name)
+
+
+def others_in_budget() -> list[dict[str, Any]]:
+    """The rows of `published` under the budget of parameters, TPSNet left out."""
+    return [row for row in published() if row["parameters"] < PARAMETER_BUDGET and row["model"] != "TPSNet"]
 
 
 def of_layout(model: ModelConfig) -> dict[str, Any] | None:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from tpsnet_lib import stats
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.data.datasets import split
 from tpsnet_lib.model_cost import count_macs
+from tpsnet_lib.profiles import profile_names
 from tpsnet_lib.runs import openings
-from tpsnet_lib.runs.experiments import collect, final_experiments
+from tpsnet_lib.runs.experiments import collect, experiments_folder, final_experiments
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.test_set import TestResult, find_test
 from tpsnet_lib.stats import Estimate
@@ -32,6 +32,16 @@ class Final:
     def run(self) -> RunConfig:
         """The run config of the first seed."""
         return self.records[0].config
+
+    @property
+    def of_a_profile(self) -> bool:
+        """Whether a profile of the notebooks declares it, for a run of minutes."""
+        return self.name.partition(",")[0] in profile_names()
+
+    @property
+    def was_tuned(self) -> bool:
+        """Whether an experiment compares variants of this recipe."""
+        return (experiments_folder() / f"{self.name}_choices.yaml").is_file()
 
     @property
     def opened(self) -> list[tuple[Record, TestResult]]:
@@ -97,11 +107,6 @@ class Final:
     def hardware(self) -> str:
         """The hardware of the runs, in words."""
         return " and ".join(sorted({record.hardware for record in self.counted}))
-
-
-def validated(record: Record) -> int:
-    """How many images a run was validated on."""
-    return record.config.data.validation_size or len(split(record.config.data.dataset)[1])
 
 
 class _Declared(NamedTuple):

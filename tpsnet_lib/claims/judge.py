@@ -132,6 +132,11 @@ class Row:
         return not drops and all(group.experiment.startswith("study_") for group in self.answer.groups)
 
     @property
+    def settled(self) -> bool:
+        """Whether its runs decide it, one way or the other."""
+        return self.verdict not in (stats.NOT_SETTLED, stats.PENDING)
+
+    @property
     def elsewhere(self) -> str:
         """What larger runs say that are not all done, and smaller ones of the other sign, or empty."""
         said = []

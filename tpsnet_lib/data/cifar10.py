@@ -211,7 +211,7 @@ def inexact_indices(root: str | Path | None, part: str) -> list[int]:
 
 
 def archive_urls() -> tuple[str, ...]:
-    """Where the archive is asked for, in turn: those in `$TPSNET_MIRROR`, the official one, `MIRRORS`."""
+    """Where the archive is asked for, in turn: `$TPSNET_MIRROR`, `MIRRORS`, the official one, which is slow."""
     from torchvision.datasets import CIFAR10
 
     return (*os.environ.get("TPSNET_MIRROR", "").split(), *MIRRORS, CIFAR10.url)

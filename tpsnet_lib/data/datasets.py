@@ -56,8 +56,10 @@ def resolve_dataset(name: str, data: str | Path | None = None) -> str:
     return name if name != "auto" else "cifar10" if data or cifar10.find_root() else "shapes10"
 
 
-def class_names(dataset: str) -> tuple[str, ...]:
-    """The names of the ten classes of the built-in data set or CIFAR-10, in the order of their labels."""
+def class_names(dataset: str, root: str | Path | None = None) -> tuple[str, ...]:
+    """The names of the classes in the order of their labels; of data of one's own, `root` says where they are."""
+    if own.is_own(dataset):
+        return own.read(dataset, "train", root).fingerprint.classes
     return shapes10.CLASSES if dataset == "shapes10" else cifar10.CLASSES
 
 
@@ -69,7 +71,8 @@ def load_train(dataset: str, root: str | Path | None = None) -> ImageSet:
 
 
 def load_test(dataset: str, root: str | Path | None = None) -> ImageSet:
-    """All test images (CIFAR-10: 10,000; shapes10: 2,000). Nothing else opens the test file.
+    """All test images (CIFAR-10: 10,000; shapes10: 2,000). But for this, only the test file's own check
+    and that of a download open it.
 
     Raises `DataError` as `load_train` does."""
     return _load(dataset, "test", root)
@@ -104,6 +107,12 @@ def split(dataset: str, root: str | Path | None = None) -> tuple[Tensor, Tensor]
     else:
         positions, count = _committed_split(), 45_000
     return positions[:count].clone(), positions[count:].clone()
+
+
+def image_counts(config: DataConfig) -> tuple[int, int]:
+    """How many images a run fits, and on how many it is validated."""
+    fit, validation = map(len, split(config.dataset))
+    return config.train_size or fit + validation * (config.fit_on == "all"), config.validation_size or validation
 
 
 def fit_and_validation(config: DataConfig, root: str | Path | None = None) -> tuple[ImageSet, ImageSet]:

@@ -153,8 +153,9 @@ def claims(tests: Sequence[tuple[str, str, Estimate]], budget: str, records: Seq
     counts = ", ".join(f"{verdict}: {known.count(verdict)}" for verdict in VERDICTS if verdict in known)
     return describe(
         fig,
-        caption=f"{budget} some of the original's claims hold and others do not. A dot right of 0 speaks for the claim;"
-        " bars are 95% intervals of one test; the colours are verdicts after Holm's adjustment; the band is one point.",
+        caption=f"{budget} {known.count(stats.HOLDS)} of {len(known)} tests of the original's claims hold. A dot right"
+        " of 0 speaks for the claim; bars are 95% intervals of one test; the colours are verdicts after Holm's"
+        " adjustment; the band is one point.",
         alt=f"Tests of the original's claims with their intervals. {counts}.",
         records=records,
     )

@@ -122,12 +122,12 @@ def means_and_components(
 
 
 def near_duplicates(
-    images: ImageSet, training: ImageSet, neighbour: Tensor, likeness: Tensor, names: Sequence[str], columns: int = 4
+    images: ImageSet, training: ImageSet, neighbour: Tensor, likeness: Tensor, names: Sequence[str]
 ) -> Figure:
     """The most similar pairs (first row) and those around the threshold (second), each with its likeness.
 
     `neighbour` int64 [M]: the position in `training` of the nearest neighbour of each of M `images`; `likeness` [M]."""
-    order = likeness.argsort(descending=True)
+    columns, order = 4, likeness.argsort(descending=True)
     near = int((likeness >= NEAR_DUPLICATE).sum())
     middle = min(max(columns, near - columns // 2), len(order) - columns)
     fig, axes = figure(2, columns, height=2.6)

@@ -169,9 +169,12 @@ def people(groups: pd.DataFrame, record: Record) -> Figure:
         ax.set_ylim(0, None)
         ax.set_xticks(places, [f"{row.agreement}\nn = {row.error.n:,}" for row in groups.itertuples()], fontsize=8)
         ax.set_xlabel("people who agree with the label")
+    errs, unsure = ([part.value for part in groups[kind][1:]] for kind in ("error", "network"))  # "all" is the first
+    more = "errs more often" if errs == sorted(errs) else "does not always err more often"
+    less = "less" if unsure == sorted(unsure) else "not always less"
     return describe(
         fig,
-        caption="Where fewer people agree with the label, the network errs more often and is less certain (CIFAR-10H,"
+        caption=f"Where fewer people agree with the label, the network {more} and is {less} certain (CIFAR-10H,"
         f" {sum(e.n for e in groups.error):,} test images, 95% intervals).",
         alt="The network's error, and the entropy of network and people, by how many people agree with the label.",
         records=[record],

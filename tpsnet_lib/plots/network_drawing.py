@@ -68,11 +68,12 @@ def _line(ax: Any, parts: Sequence[Part], width: float, config: ModelConfig, row
     side = max(1, config.last_side // config.pool)
     mean = "mean" if side > 1 else ""
     pool = [f"{config.head_pool}-pool", f"{config.pool} × {config.pool}", f"{side} × {side}", mean]
+    colours = f"{config.colours} channels" if config.colours > 1 else "1 channel"
     ends = {
-        "image": (IMAGE_SIZE, ["image", "3 channels", f"{IMAGE_SIZE} × {IMAGE_SIZE}"], MUTED),
+        "image": (IMAGE_SIZE, ["image", colours, f"{IMAGE_SIZE} × {IMAGE_SIZE}"], MUTED),
         "stem": (rows[0].shape[1], ["stem", *_lines(rows[0])], OTHER),
         "pool": (side, pool, OTHER),
-        "linear": (3, ["linear", "10 logits", "", f"{_count(rows[-1].parameters)} par."], OTHER),
+        "linear": (3, ["linear", f"{config.classes} logits", "", f"{_count(rows[-1].parameters)} par."], OTHER),
     }
     room = width - GAP * (len(parts) + 1) - sum(SLOTS.get(part, 0) for part in parts)
     layers = [part for part in parts if isinstance(part, int)]
@@ -89,12 +90,11 @@ def _line(ax: Any, parts: Sequence[Part], width: float, config: ModelConfig, row
         x += slots[part] + GAP
 
 
-def draw_block(config: ModelConfig, layer: int = 1) -> Figure:
-    """The two kinds of block of a layer (counted from 0): the first, whose skip changes the shape, and the others.
+def draw_block(config: ModelConfig) -> Figure:
+    """The two kinds of block of the second layer: the first, whose skip changes the shape, and the others.
 
     He et al. 2015 (arXiv 1512.03385) for the basic order, 2016 (arXiv 1603.05027) for BN-activation-convolution."""
-    inputs, outputs = (config.stem, *config.channels)[layer : layer + 2]
-    stride = 2 if layer > 0 else 1
+    (inputs, outputs), stride, layer = config.channels[:2], 2, 1
     first = f"first block: {inputs} to {outputs} channels, stride {stride}"
     if config.downsample == "pool":
         stride, first = 1, "first block: the shape changes before it"

@@ -44,9 +44,11 @@ VERDICTS = {  # the colour of a verdict in every figure and table
 }
 
 
-def figure(rows: int = 1, columns: int = 1, height: float = 3.2, **options: Any) -> tuple[Figure, Any]:
-    """A figure and its axes, as `plt.subplots` gives them; `height` and the option `width` in inches."""
-    return plt.subplots(rows, columns, figsize=(options.pop("width", WIDTH), height), **options)
+def figure(
+    rows: int = 1, columns: int = 1, height: float = 3.2, width: float = WIDTH, **options: Any
+) -> tuple[Figure, Any]:
+    """A figure and its axes, as `plt.subplots` gives them; `height` and `width` in inches."""
+    return plt.subplots(rows, columns, figsize=(width, height), **options)
 
 
 def set_space(fig: Figure, wspace: float | None = None, hspace: float | None = None) -> None:

@@ -130,9 +130,9 @@ def ablation(rows: Sequence[AblationRow]) -> Figure:
     end = f" SGD is better at {rate:g}, the largest of {tried} rates tried." if rate else ""
     return describe(
         fig,
-        caption=f"In small, short runs ({run.epochs:g} epochs of {size:,} images, {len(whole.group.records)} seeds) few"
-        " ingredients carry the recipe. Bars are 95% intervals with the spread of all rows; the band is one point."
-        f"{end}",
+        caption=f"In small, short runs ({run.epochs:g} epochs of {size:,} images, {len(whole.group.records)} seeds)"
+        f" {effects.count('the ingredient helps')} of {len(parts)} changes show that the ingredient helps. Bars are 95%"
+        f" intervals with the spread of all rows; the band is one point.{end}",
         alt=f"Points of accuracy that each of {len(parts)} ingredients brings, with intervals. {counts}.",
         records={row.title: row.group.records for row in rows},
     )

@@ -11,6 +11,7 @@ from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.profiles import profile_names
 from tpsnet_lib.progress import duration
 from tpsnet_lib.runs.experiments import all_experiments, collect
+from tpsnet_lib.runs.record_files import history_as_csv
 from tpsnet_lib.runs.records import Store, committed_folder, held_out
 
 HISTORY_LIMIT = 2**17  # bytes of embedded histories; those beyond are left to the record store
@@ -152,5 +153,4 @@ def _history_link(rows: Sequence[Mapping[str, float]]) -> str:
     """An epoch a line as a CSV `data:` link; empty if there is no history."""
     if not rows:
         return ""
-    lines = [",".join(rows[0]), *(",".join(f"{value:.6g}" for value in row.values()) for row in rows)]
-    return "data:text/csv," + quote("\n".join(lines) + "\n", safe=",.:-_+")
+    return "data:text/csv," + quote(history_as_csv(rows), safe=",.:-_+")

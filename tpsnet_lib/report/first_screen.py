@@ -23,7 +23,6 @@ from tpsnet_lib.analysis.training import (
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.plots.answer import accuracy_against_parameters
-from tpsnet_lib.profiles import profile_names
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import elements
 from tpsnet_lib.runs import openings
@@ -79,7 +78,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
         f" ({other.over_images():%.1 interval}), against TPSNet {_difference(other, original, recipes)}."
         for other in others
     ]
-    theirs = [row for row in cost.published() if row["parameters"] < PARAMETER_BUDGET and row["model"] != "TPSNet"]
+    theirs = cost.others_in_budget()
     above = [row for row in theirs if row["accuracy"] > best.accuracy().value]
     read = [row["accuracy"] for row in above if row["checked"] != "no"]
     highest = f" ({len(read)} checked, up to {100 * max(read):.2f}%)" if read else ""
@@ -119,7 +118,7 @@ def _described(recipes: Sequence[Final]) -> str:
     if alike := cost.of_layout(model):
         shape += f" (a published one: {alike['accuracy']:.2%})"
     if not best.held_out:
-        count = sum(each.name.partition(",")[0] not in profile_names() for each in recipes if each.opened)
+        count = sum(not each.of_a_profile for each in recipes if each.opened)
         rule = '<a href="#openings-shown">the rule of declaration</a>'
         older = [each for each in leading(recipes) if {r.id for r in each.counted} <= openings.before_the_rule()]
         names = " and ".join(f"<em>{escape(each.name)}</em>" for each in older)
@@ -156,14 +155,19 @@ def _design_choices(
     measured = [row for row in rows if row.n]
     if not measured:
         return []
-    settled = [row for row in measured if row.verdict in SETTLED]
+    settled = [row for row in measured if row.settled]
     largest, longest = map(max, zip(*(row.largest_run for row in measured), strict=True))
     name = f"<em>{escape(best.name)}</em>"
+    variants = (
+        f'Variants of {name} had <a href="#nb04">one run each</a>.'
+        if best.was_tuned
+        else f"Not known: no variant of {name} was trained."
+    )
     short = ", too few to overfit" if any(row.too_short for row in settled) else ""
     long = sum(row.largest_run[1] >= LONG for row in settled)
     marks = f"; †: only by {LATE_RULES}" if late else ""
     answers = [
-        f"<b>Which design choices make it so?</b> Not known: no variant of {name} was trained. "
+        f"<b>Which design choices make it so?</b> {variants} "
         f'<a href="#claims">The original\'s claims</a> were tested in much smaller networks (at most {largest:,}'
         f" parameters; {longest:,} steps{short}; {name}: {steps(best.run):,} steps): {len(settled)} of"
         f" {len(measured)} tests are settled, these {long} in {LONG:,} steps and more (in points{marks}):",
@@ -204,12 +208,12 @@ def _ingredients(changes: Sequence[AblationRow], best: Final) -> str:
     if not brought:
         return ""
     largest, longest = largest_run([changes[0].group])  # the whole recipe's
-    cost = {row.name: row for row in changes if row.harms}
+    harmful = {row.name: row for row in changes if row.harms}
     used = [word["ingredient"] for word in recipe_glossary.in_words(best.run)]
-    own = [name for name in used if name in brought or name in cost]
+    own = [name for name in used if name in brought or name in harmful]
     largest_first = sorted(brought.items(), key=lambda item: -item[1].brings.value)
     parts = [f"{escape(name)} {_brought(row)}" for name, row in largest_first]
-    costs = "".join(f"; {escape(name)} costs {-100 * row.brings.value:.1f}" for name, row in cost.items())
+    costs = "".join(f"; {escape(name)} costs {-100 * row.brings.value:.1f}" for name, row in harmful.items())
     return (
         f'In <a href="#{INGREDIENTS}">a small network with the recipe <em>two_cores</em></a> ({largest:,} parameters,'
         f' {longest:,} steps) <a href="#{RECIPE_IN_WORDS}">these ingredients</a> bring most: {", ".join(parts)}'

@@ -11,11 +11,11 @@ from markupsafe import Markup
 
 from tpsnet_lib import __version__, stats
 from tpsnet_lib.analysis import recipe_glossary
-from tpsnet_lib.analysis.final_runs import Final, leading, validated
+from tpsnet_lib.analysis.final_runs import Final, leading
 from tpsnet_lib.claims import judge, mistakes
+from tpsnet_lib.data.datasets import image_counts
 from tpsnet_lib.model_cost import layer_costs
 from tpsnet_lib.plots import network_drawing, training
-from tpsnet_lib.profiles import profile_names
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import elements, limitations
 from tpsnet_lib.report.elements import Section
@@ -27,7 +27,6 @@ from tpsnet_lib.report.first_screen import (
     opened_recipes,
     where_trained,
 )
-from tpsnet_lib.runs.experiments import experiments_folder
 from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
 
 
@@ -91,7 +90,9 @@ def _winner(recipes: Sequence[Final]) -> str:
     columns = list(layers[0])
     recipe = [row | {"source": _linked(row["source"])} for row in recipe_glossary.in_words(run)]
     length = f"{run.train.epochs:g} epochs of {'all training images' if run.data.fit_on == 'all' else 'the split'}"
-    curve = elements.figure(training.learning_curves(record, validated(record))) if record.curve else ""
+    curve = (
+        elements.figure(training.learning_curves(record, image_counts(record.config.data)[1])) if record.curve else ""
+    )
     ingredients = ", ".join(row["ingredient"] for row in recipe)
     terms = " SE is squeeze-and-excitation." if run.model.squeeze else ""
     if run.model.block == "preact":
@@ -128,7 +129,7 @@ def _runs(records: Sequence[Record]) -> str:
 
 def _why_described(final: Final, recipes: Sequence[Final]) -> str:
     """Why this network is described, and where ingredients are changed one at a time."""
-    judged = [each for each in recipes if each.held_out and each.name.partition(",")[0] not in profile_names()]
+    judged = [each for each in recipes if each.held_out and not each.of_a_profile]
     why = (
         f"Its accuracy on validation images, {final.validation:% value} in {_runs(final.held_out)}, is the highest of"
         f" the {len(judged)} final recipes that held some out."
@@ -136,7 +137,7 @@ def _why_described(final: Final, recipes: Sequence[Final]) -> str:
         else "Validation cannot judge it; it comes first for the arithmetic of its training alone (MACs of an image,"
         " times epochs)."
     )
-    if not (experiments_folder() / f"{final.name}_choices.yaml").is_file():
+    if not final.was_tuned:
         known = '<a href="#limitations">the test result of an earlier recipe was known</a>'
         why += f" No run was made to tune it, but {known}."
     return (

@@ -9,14 +9,14 @@ from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost, original_results, training
 from tpsnet_lib.analysis.final_runs import Final, finals
 from tpsnet_lib.claims import judge
-from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET
+from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.old_words import renamed
 from tpsnet_lib.report import elements
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.records import Record, Store, committed_folder
 
-WEIGHTS = (
+ROUNDED_WEIGHTS = (
     "The accuracies are those of the weights as they were opened; those that ship are rounded, and"
     ' <a href="#openings-shown">some score a few images more or fewer</a>.'
 )
@@ -38,7 +38,7 @@ def items(
         *_marginal(rows),
         _of_openings(leading),
         *_of_minutes(leading),
-        WEIGHTS,
+        ROUNDED_WEIGHTS,
     ]
     return f"<ul>{''.join(f'<li>{item}</li>' for item in shown)}</ul>"
 
@@ -70,7 +70,7 @@ def _of_accuracy(leading: Sequence[tuple[str, Final]]) -> list[str]:
 def _rank(final: Final) -> str:
     """Whose networks, besides TPSNet, report no more than ours, and how much more arithmetic ours needs than TPSNet."""
     original = cost.published_model("TPSNet")
-    others = [row for row in cost.published() if row["parameters"] < PARAMETER_BUDGET and row["model"] != "TPSNet"]
+    others = cost.others_in_budget()
     below = [row for row in others if row["accuracy"] <= final.accuracy().value]
     own = sum(row["source"] == original["source"] for row in below)
     times = count_macs(final.run.model) / count_macs(MEMBERS["tpsnet"])
@@ -111,7 +111,8 @@ def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final
     ]
 
 
-LENGTH = "<em>card_wide</em> had another length than its committed declaration named"  # no record has the declaration
+# No record has the declaration.
+CARD_WIDE_LENGTH = "<em>card_wide</em> had another length than its committed declaration named"
 
 
 def before_the_rule() -> str:
@@ -123,7 +124,7 @@ def before_the_rule() -> str:
     undeclared = sum(line["experiment"] is None for line in lines)
     unclean_part = f"{_listed(names)} from a tree that was not clean" if names else ""
     undeclared_part = f"{undeclared} undeclared, for a look" if undeclared else ""
-    return f"{', '.join(filter(None, (unclean_part, undeclared_part)))}; {LENGTH}"
+    return f"{', '.join(filter(None, (unclean_part, undeclared_part)))}; {CARD_WIDE_LENGTH}"
 
 
 def undeclared_seeds(store: Store) -> str:
@@ -207,8 +208,8 @@ def earlier_rules(store: Store, rows: Sequence[judge.Row]) -> dict[str, list[jud
 
 def only_by_new_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Row]]) -> list[judge.Row]:
     """The tests that are settled now and were not by some earlier rule."""
-    open_before = {row.name for then in earlier.values() for row in then if not _is_settled(row)}
-    return [row for row in rows if _is_settled(row) and row.name in open_before]
+    open_before = {row.name for then in earlier.values() for row in then if not row.settled}
+    return [row for row in rows if row.settled and row.name in open_before]
 
 
 def _of_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Row]]) -> str:
@@ -225,7 +226,7 @@ def _of_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Ro
 
 def _of_rule(sentence: str, rows: Sequence[judge.Row], earlier: Sequence[judge.Row]) -> str:
     """What a rule changed that was chosen after data had been seen."""
-    now, before = ({row.name: row for row in each if _is_settled(row)} for each in (rows, earlier))
+    now, before = ({row.name: row for row in each if row.settled} for each in (rows, earlier))
     parts = [
         f"; {', '.join(elements.test_link(row, f'({row.claim}) {row.short}') for row in these.values())} only {when}"
         for these, when in ((_without(now, before), "now"), (_without(before, now), "then"))
@@ -240,7 +241,7 @@ def _of_rule(sentence: str, rows: Sequence[judge.Row], earlier: Sequence[judge.R
 
 def _marginal(rows: Sequence[judge.Row]) -> list[str]:
     """The verdicts that are close to the limit."""
-    close = sorted(row.p for row in rows if _is_settled(row) and row.p > MARGINAL * stats.ALPHA)
+    close = sorted(row.p for row in rows if row.settled and row.p > MARGINAL * stats.ALPHA)
     said = "1 verdict is" if len(close) == 1 else f"{len(close)} verdicts are"
     ends = " to ".join(f"{p:.2g}" for p in dict.fromkeys((*close[:1], *close[-1:])))
     return [f"{said} marginal, by an adjusted p of {ends} (its limit: {stats.ALPHA:g})."] if close else []
@@ -251,7 +252,3 @@ MARGINAL = 0.7  # of the limit of p, above which a settled verdict is called mar
 
 def _without(rows: Mapping[str, judge.Row], others: Mapping[str, judge.Row]) -> dict[str, judge.Row]:
     return {name: row for name, row in rows.items() if name not in others}
-
-
-def _is_settled(row: judge.Row) -> bool:
-    return row.verdict not in (stats.NOT_SETTLED, stats.PENDING)

@@ -88,9 +88,7 @@ def with_badges(notebook: Any, address: str, place: str) -> Any:
     return notebook
 
 
-def write_student_copies(
-    out: Path, only: Sequence[str] = (), folder: Path | None = None, address: str = ""
-) -> list[Path]:
+def write_student_copies(out: Path, only: Sequence[str] = (), address: str = "") -> list[Path]:
     """Write the students' copies of the notebooks to a folder; returns their paths.
 
     With the `address` of the repository that will hold this folder they begin with badges. Raises `ConfigError` for a
@@ -98,7 +96,7 @@ def write_student_copies(
     import nbformat
 
     paths = []
-    chosen = run_notebooks.choose(only, folder)
+    chosen = run_notebooks.choose(only)
     if there := [path.name for path in chosen if (out / path.name).exists()]:
         raise ConfigError(f"--student {out}: {', '.join(there)} would be overwritten: name another folder")
     for path in chosen:

@@ -100,7 +100,7 @@ def _write_parts(
     measured = {**measured, "parameters": count_parameters(config.model), "macs": count_macs(config.model)}
     with folder_whole(path, replace=True) as work:
         write_json(work / "config.json", {"id": config.id, "group_id": config.group_id, "config": config.to_dict()})
-        _write_history(work / "history.csv", history)
+        write_whole(work / "history.csv", history_as_csv(history))
         write_json(work / "metrics.json", measured)
         write_json(work / "provenance.json", provenance)
         if model is not None:
@@ -111,12 +111,13 @@ def _write_parts(
     return path
 
 
-def _write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
+def history_as_csv(history: Sequence[Mapping[str, float]]) -> str:
+    """An epoch a line, below the names of its figures."""
     text = io.StringIO()
     table = csv.DictWriter(text, list(history[0]) if history else [], lineterminator="\n")
     table.writeheader()
     table.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
-    write_whole(path, text.getvalue())
+    return text.getvalue()
 
 
 def read_history(path: Path) -> tuple[dict[str, float], ...]:

@@ -215,13 +215,12 @@ def score(record: Record, *, root: str | Path | None = None, device: str = "auto
     data = test_fingerprint(record.config.data.dataset, root)
     logits = metrics.predict(model, images.images)  # in fp32, which gives one count on every processor
     logits = logits.half().float()  # as they are stored, so that what is read back scores the same
-    scores = _scores(logits, record.config.data.dataset, root)
+    scores = _scores(logits, images.labels, record.config.data.dataset, root)
     scores["fingerprint"] = {"stamp": data.stamp, "sha256": data.sha256, "verified": data.verified}
     return logits, {**scores, "hardware": hardware(torch_device)}
 
 
-def _scores(logits: Tensor, dataset: str, root: str | Path | None) -> dict[str, Any]:
-    labels = load_test(dataset, root).labels
+def _scores(logits: Tensor, labels: Tensor, dataset: str, root: str | Path | None) -> dict[str, Any]:
     correct, probabilities = logits.argmax(1) == labels, logits.softmax(1)
     scores = {
         **_share("", correct),
@@ -241,7 +240,8 @@ def miscounted(store: Store) -> Iterator[str]:
         if (test := find_test(record, store)) is None:
             continue
         try:
-            counted = _scores(test.logits, record.config.data.dataset, root=None)
+            dataset = record.config.data.dataset
+            counted = _scores(test.logits, load_test(dataset).labels, dataset, root=None)
         except DataError:  # no images here
             continue
         for name in sorted(counted.keys() & test.metrics.keys() - {"nll", "ece"}):

@@ -1,0 +1,177 @@
+"""The tests of the claims that runs declared for them answer, the largest budget first.
+
+A place such as `study_layers/N=2` names the runs of one label of an experiment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+from scipy.special import logit  # type: ignore[import-untyped]
+
+from tpsnet_lib import stats
+from tpsnet_lib.analysis import cost
+from tpsnet_lib.analysis.groups import by_machine, contrast_within_machines, hardware_and_threads
+from tpsnet_lib.claims.evidence import (
+    Answer,
+    Evidence,
+    at_least,
+    at_most,
+    better,
+    cost_ratio,
+    greater,
+    overfitting,
+    too_short_to_overfit,
+    uneven_epochs,
+)
+
+LOGIT = 0.05  # the smallest effect of interest in logits: one point at an accuracy of 70%
+TENTH = math.log(1.1)  # the smallest effect of interest for a ratio of times
+
+Answers = Callable[[Evidence], Iterator[Answer]]
+
+CONTROL, CONTROL_LONG = "study_control/B=1", "study_long/B=1, 48 epochs"  # one block in each of three layers
+SMALL, SMALL_LONG = "effects_layers/N=3", "effects_blocks_long/B=1"  # the same at 77,000 parameters
+DEEP, DEEP_LONG = "study_blocks/B=5", "study_long/B=5, 48 epochs"
+SMALL_DEEP, SMALL_DEEP_LONG = "effects_blocks/B=5", "effects_blocks_long/B=5"
+
+
+def differences(*budgets: tuple[str, str]) -> Answers:
+    """That the runs at the first place of each budget are more accurate than those at the second."""
+
+    def answers(evidence: Evidence) -> Iterator[Answer]:
+        for places in budgets:
+            yield better(*evidence.groups(places))
+
+    return answers
+
+
+def gain_of_dropout(*budgets: tuple[str, str]) -> Answers:
+    """As `differences`, of networks with dropout and one without it: does that one overfit at all?"""
+
+    def answers(evidence: Evidence) -> Iterator[Answer]:
+        for places, answer in zip(budgets, differences(*budgets)(evidence), strict=True):
+            without = evidence.group(places[1])
+            yield replace(answer, too_short=too_short_to_overfit([without]))
+
+    return answers
+
+
+def reproduction(evidence: Evidence) -> Iterator[Answer]:
+    """That our runs of the original's recipe are at most a point below its published accuracy."""
+    group, published = evidence.group("reproduction/reproduction"), cost.published_model("TPSNet")
+    n = int(published["n"])
+    difference = stats.published_difference(group.accuracies, n, published["accuracy"], n)
+    yield at_least(difference, [group], -stats.SMALLEST_EFFECT)
+
+
+def odd_blocks(evidence: Evidence) -> Iterator[Answer]:
+    """Fit a parabola in B and a jump between odd and even B to the means by least squares; the jump is judged."""
+    for control, experiment, depths in ((CONTROL, "study_blocks", 6), (SMALL, "effects_blocks", 5)):
+        groups = evidence.groups([control, *_depths(experiment, depths)])
+        deeper = contrast_within_machines(groups[1:], _odd_minus_even(2, depths))
+        notes = (f"The trend is a parabola in the number of blocks. Without one block a layer: {deeper:points}.",)
+        remark = f"{deeper:points value} without one block a layer" if deeper.n else ""
+        answer = greater(contrast_within_machines(groups, _odd_minus_even(1, depths)), groups)
+        yield replace(answer, notes=notes, remark=remark)
+
+
+def _odd_minus_even(first: int, last: int) -> list[float]:
+    """The weights of the means of depths `first` to `last` in the jump that `odd_blocks` fits beside a parabola."""
+    blocks = np.arange(float(first), last + 1)
+    jump = np.where(blocks % 2 == 1, 0.5, -0.5)
+    weights: list[float] = np.linalg.pinv(np.stack([blocks**0, blocks, blocks**2, jump], axis=1))[3].tolist()
+    return weights
+
+
+def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
+    """That the shallow network beats the deep one, with the means of the depths between them."""
+    for (shallow, deep), between in (
+        (("table1_matched/model=model1", "table1_matched/model=tpsnet"), []),
+        ((CONTROL, DEEP), _depths("study_blocks", 6)),
+        ((SMALL, SMALL_DEEP), _depths("effects_blocks", 5)),
+    ):
+        answer = better(*evidence.groups((shallow, deep)))
+        done = [group for place in (shallow, *between) if (group := evidence.group(place)).records]
+        if between and done:
+            best = max(done, key=lambda group: group.estimate.value)
+            pair = " against ".join(
+                "1" if place in (CONTROL, SMALL) else place.split("/B=")[1] for place in (shallow, deep)
+            )
+            most = best.label.removeprefix("B=")
+            means = ", ".join(f"{group.label} {group.estimate:% value}" for group in done)
+            answer = replace(
+                answer, remark=f"{pair} blocks a layer, best are {most}", notes=(*answer.notes, f"Means: {means}.")
+            )
+        yield answer
+
+
+def _depths(experiment: str, largest: int) -> list[str]:
+    return [f"{experiment}/B={count}" for count in range(2, largest + 1)]
+
+
+def gain_of_depth(evidence: Evidence, logits: bool) -> Iterator[Answer]:
+    """The rise of the deep network's accuracy from the short run to the longer one, minus that of the shallow one."""
+    for places in ((DEEP_LONG, DEEP, CONTROL_LONG, CONTROL), (SMALL_DEEP_LONG, SMALL_DEEP, SMALL_LONG, SMALL)):
+        groups, weights = evidence.groups(places), (1, -1, -1, 1)
+        if logits:
+            estimate = contrast_within_machines(groups, weights, lambda group: logit(group.accuracies))
+            note = f"The smallest effect that matters is {LOGIT} in logits: a point of accuracy at 70%."
+            yield replace(greater(estimate, groups, LOGIT), form=".2", notes=(note,))
+        else:
+            yield greater(contrast_within_machines(groups, weights), groups)
+
+
+def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
+    """That the deep network overfits at most a point more than the shallow one (`overfitting`)."""
+    note = "Overfitting is the accuracy on augmented training images minus that on validation images."
+    for places in (
+        ("table1_matched/model=tpsnet", "table1_matched/model=model1"),
+        (DEEP_LONG, CONTROL_LONG),
+        (DEEP, CONTROL),
+        (SMALL_DEEP_LONG, SMALL_LONG),
+    ):
+        groups = evidence.groups(places)
+        ahead = contrast_within_machines(groups, (1, -1), overfitting)
+        gaps = ", ".join(f"{group.label} {stats.mean(overfitting(group)):points value}" for group in groups)
+        notes = (f"{note} By network: {gaps}. Below 0, a network is better on new images than on its augmented own.",)
+        answer = at_most(ahead, groups, stats.SMALLEST_EFFECT)
+        yield replace(answer, notes=notes, too_short=too_short_to_overfit(groups))
+
+
+def equal_size(evidence: Evidence) -> Iterator[Answer]:
+    """That the two networks of equal size whose means are furthest apart are at most a point apart."""
+    five = ("model1", "model2", "tpsnet", "deep17", "deep23")
+    for places in (
+        ["reproduction/reproduction", "reproduction_models/model=model1", "reproduction_models/model=model2"],
+        [f"table1_matched/model={name}" for name in five],
+        [CONTROL, *_depths("study_blocks", 6), "study_layers/N=2", "study_layers/N=4"],
+        [SMALL, *_depths("effects_blocks", 5), "effects_layers/N=2", "effects_layers/N=4"],
+    ):
+        groups = by_machine([evidence.group(place) for place in places])[0]
+        done = [group for group in groups if group.configs and not group.missing]
+        done = done if len(done) > 1 else groups
+        best, worst = (choose(done, key=lambda group: group.estimate.value).label for choose in (max, min))
+        note = f"The difference is that of {best} and {worst}, the two networks furthest apart of {len(done)}."
+        apart = stats.furthest_apart([group.accuracies for group in done])
+        answer = at_most(apart, groups, stats.SMALLEST_EFFECT)
+        yield replace(answer, form="distance", measure="furthest apart", notes=(note,))
+
+
+def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
+    """That an epoch of the deep network takes longer than one of the wide network (`cost_ratio`)."""
+    note = (
+        "The ratio is an epoch of the deep network to one of the wide, each run's fastest, on one kind of machine; the"
+        f" smallest that matters is {math.exp(TENTH):.1f}."
+    )
+    for places in (
+        ("table1_matched/model=tpsnet", "table1_matched/model=model1"),
+        (DEEP, CONTROL),
+        ("effects_depth/B=2", "effects_width/w=12"),
+    ):
+        groups = by_machine([evidence.group(place) for place in places], hardware_and_threads)[0]
+        slowest = max((uneven_epochs(record) for group in groups for record in group.records), default=1.0)
+        shared = f"The machine did other work too: a run's slowest epoch took up to {slowest:.1f} times its fastest."
+        yield replace(greater(cost_ratio(*groups), groups, TENTH), form="ratio", notes=(f"{note} {shared}",))
