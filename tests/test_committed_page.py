@@ -90,7 +90,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
     ],
     "gain by the lowest loss": [
         r"a run would claim \+([\d.]+) points",
-        r"not the last, and claim \+?([\d.]+) (?:±|points)",
+        r"All together would claim \+?([\d.]+) (?:±|points)",
     ],
     "ranking that was cut off": [
         rf"agrees with the last one at a rank correlation of {RATIO}",
