@@ -191,9 +191,11 @@ def _in_short(row: judge.Row, late: Sequence[judge.Row], rows: Sequence[judge.Ro
     """A settled test with the size of its difference, and what runs of another length or cost say."""
     alike = "none overfits" if row.verdict == stats.HOLDS else ""  # else it is said once, for all tests
     beside = row.elsewhere or (alike if row.too_short else row.remark)
-    equal_cost = [other for other in rows if other.name == row.test.at_equal_macs]
-    other_cost = [f"{other.size} at equal MACs in {other.largest_run[1]:,} steps" for other in equal_cost]
-    size = ", ".join(filter(None, (row.size, beside, *other_cost))).replace(" points", "")
+    said = [row.size, beside]
+    for other in (other for other in rows if other.name == row.test.at_equal_macs):
+        yet = "yet " if other.estimate.value * row.estimate.value < 0 else ""
+        said.append(f"{yet}{other.size} at equal MACs in {other.largest_run[1]:,} steps")
+    size = ", ".join(filter(None, said)).replace(" points", "")
     mark = "†" if row.name in {each.name for each in late} else ""
     return f"{elements.test_link(row, row.short)} ({size}){mark}"
 
