@@ -155,7 +155,7 @@ def _design_choices(
     measured = [row for row in rows if row.n]
     if not measured:
         return []
-    settled = [row for row in measured if row.settled]
+    settled = sum(row.settled for row in measured)
     largest, longest = map(max, zip(*(row.largest_run for row in measured), strict=True))
     name = f"<em>{escape(best.name)}</em>"
     variants = (
@@ -163,35 +163,33 @@ def _design_choices(
         if best.was_tuned
         else f"Not known: no variant of {name} was trained."
     )
-    short = ", too few to overfit" if any(row.too_short for row in settled) else ""
-    long = sum(row.largest_run[1] >= LONG for row in settled)
     marks = f"; †: only by {LATE_RULES}" if late else ""
     answers = [
         f"<b>Which design choices make it so?</b> {variants} "
         f'<a href="#claims">The original\'s claims</a> were tested in much smaller networks (at most {largest:,}'
-        f" parameters; {longest:,} steps{short}; {name}: {steps(best.run):,} steps): {len(settled)} of"
-        f" {len(measured)} tests are settled, these {long} in {LONG:,} steps and more (in points{marks}):",
+        f" parameters; {longest:,} steps; {name}: {steps(best.run):,} steps): {settled} of"
+        f" {len(measured)} tests are settled. Those in {LONG:,} steps and more (in points{marks}):",
     ]
-    for verdict, words in SETTLED.items():
-        these = [row for row in settled if row.verdict == verdict and row.largest_run[1] >= LONG]
+    for verdict, words in IN_WORDS.items():
+        these = [row for row in measured if row.verdict == verdict and row.largest_run[1] >= LONG]
         answers += [f"<b>{words}</b>: {'; '.join(_in_short(row, late, rows) for row in these)}."] if these else []
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
     return answers + ([ingredients] if (ingredients := _ingredients(changes, best)) else [])
 
 
 LATE_RULES = '<a href="#limitations">a rule made after the first data</a>'
-SETTLED = {  # what is settled, in the words of the first screen
+IN_WORDS = {  # the verdicts of tests with runs, in the words of the first screen
     stats.HOLDS: "Hold",
     stats.DOES_NOT_HOLD: f"Do not hold (no gain of {100 * stats.SMALLEST_EFFECT:g} point)",
     stats.NO_DIFFERENCE: "Show no difference that matters",
+    stats.NOT_SETTLED: "Not settled",
 }
 
 
 def _in_short(row: judge.Row, late: Sequence[judge.Row], rows: Sequence[judge.Row]) -> str:
-    """A settled test with the size of its difference, and what runs of another length or cost say."""
-    alike = "none overfits" if row.verdict == stats.HOLDS else ""  # else it is said once, for all tests
-    beside = row.elsewhere or (alike if row.too_short else row.remark)
-    said = [row.size, beside]
+    """A test with the size of its difference, and what runs of another length or cost say."""
+    beside = row.elsewhere or ("none overfits" if row.too_short else row.remark)
+    said = [row.size, beside] if row.settled else [row.size]
     for other in (other for other in rows if other.name == row.test.at_equal_macs):
         yet = "yet " if other.estimate.value * row.estimate.value < 0 else ""
         said.append(f"{yet}{other.size} at equal MACs in {other.largest_run[1]:,} steps")
