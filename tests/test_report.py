@@ -198,12 +198,10 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         " (in points; †: only by a rule made after the first data):"
     )
     assert hold == "Hold: a is so (+2.0, at 2 times the MACs)†; c, d is so (+2.0, none overfits)."
-    assert open_ones == "Not settled: e is so (+2.0)."
+    assert open_ones == "Not settled: (e) (tests: 1)."
     assert fail == "Do not hold (no gain of 1 point): b is so (+2.0, −1.0 in 30)."
-    assert sentence.startswith("In a small network with the recipe two_cores (")
-    assert sentence.endswith(
-        " these ingredients bring most: Muon at most +5.0 points; cutout costs 5.0. Of these ours has none."
-    )
+    assert sentence.startswith("In a small network with recipe two_cores (")
+    assert sentence.endswith(" these bring most: Muon at most +5.0 points; cutout costs 5.0. Of these ours has none.")
 
 
 def test_a_network_fitted_on_all_images_has_no_validation_accuracy(tiny_record: Record) -> None:

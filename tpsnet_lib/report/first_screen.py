@@ -173,23 +173,25 @@ def _design_choices(
     for verdict, words in IN_WORDS.items():
         these = [row for row in measured if row.verdict == verdict and row.largest_run[1] >= LONG]
         answers += [f"<b>{words}</b>: {'; '.join(_in_short(row, late, rows) for row in these)}."] if these else []
+    if others := [row for row in measured if not row.settled and row.largest_run[1] >= LONG]:
+        links = {row.claim: elements.test_link(row, f"({row.claim})") for row in others}
+        answers.append(f"<b>Not settled</b>: {', '.join(links.values())} (tests: {len(others)}).")
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
     return answers + ([ingredients] if (ingredients := _ingredients(changes, best)) else [])
 
 
 LATE_RULES = '<a href="#limitations">a rule made after the first data</a>'
-IN_WORDS = {  # the verdicts of tests with runs, in the words of the first screen
+IN_WORDS = {  # what is settled, in the words of the first screen
     stats.HOLDS: "Hold",
     stats.DOES_NOT_HOLD: f"Do not hold (no gain of {100 * stats.SMALLEST_EFFECT:g} point)",
     stats.NO_DIFFERENCE: "Show no difference that matters",
-    stats.NOT_SETTLED: "Not settled",
 }
 
 
 def _in_short(row: judge.Row, late: Sequence[judge.Row], rows: Sequence[judge.Row]) -> str:
-    """A test with the size of its difference, and what runs of another length or cost say."""
+    """A settled test with the size of its difference, and what runs of another length or cost say."""
     beside = row.elsewhere or ("none overfits" if row.too_short else row.remark)
-    said = [row.size, beside] if row.settled else [row.size]
+    said = [row.size, beside]
     for other in (other for other in rows if other.name == row.test.at_equal_macs):
         yet = "yet " if other.estimate.value * row.estimate.value < 0 else ""
         said.append(f"{yet}{other.size} at equal MACs in {other.largest_run[1]:,} steps")
@@ -215,8 +217,8 @@ def _ingredients(changes: Sequence[AblationRow], best: Final) -> str:
     parts = [f"{escape(name)} {_brought(row)}" for name, row in largest_first]
     costs = "".join(f"; {escape(name)} costs {-100 * row.brings.value:.1f}" for name, row in harmful.items())
     return (
-        f'In <a href="#{INGREDIENTS}">a small network with the recipe <em>two_cores</em></a> ({largest:,} parameters,'
-        f' {longest:,} steps) <a href="#{RECIPE_IN_WORDS}">these ingredients</a> bring most: {", ".join(parts)}'
+        f'In <a href="#{INGREDIENTS}">a small network with recipe <em>two_cores</em></a> ({largest:,} parameters,'
+        f' {longest:,} steps) <a href="#{RECIPE_IN_WORDS}">these</a> bring most: {", ".join(parts)}'
         f" points{costs}. Of these <em>{escape(best.name)}</em> has {', '.join(own) or 'none'}."
     )
 
