@@ -64,9 +64,9 @@ def test_a_name_that_is_not_defined_is_explained(lines: list[str]) -> None:
         def showtraceback(self, *error: Any, **place: Any) -> None:
             lines.append("traceback")
 
-    for name in ("pixel_st", "holds", "log", "perm", "relu", "cdist"):
+    for name in ("pixel_st", "holds", "log", "perm", "relu", "cdist", "flip"):
         course.explain_name(Shell(), NameError, NameError("no", name=name), None)
-    assert lines[::2] == ["traceback"] * 6
+    assert lines[::2] == ["traceback"] * 7
     assert lines[1::2] == [
         "`pixel_st` is not defined: did you mean `pixel_std`?",
         "`holds` is not defined: is a line missing above that gives it a value? (A text stands in quotes.)",
@@ -74,6 +74,7 @@ def test_a_name_that_is_not_defined_is_explained(lines: list[str]) -> None:
         "`perm` is not defined: write `math.perm`, after `import math`.",
         "`relu` is not defined: write `F.relu`, after `import torch.nn.functional as F`.",
         "`cdist` is not defined: write `torch.cdist`, after `import torch`.",
+        "`flip` is not defined: write `np.flip`, after `import numpy as np`. (A text stands in quotes.)",
     ]
 
 
@@ -304,6 +305,26 @@ def test_hints_come_in_steps(lines: list[str]) -> None:
     assert not any("hint" in line for line in (lines[1], lines[3])), "an answer of another form costs no hint"
 
 
+def test_a_hint_that_fits_comes_again_before_one_that_does_not(lines: list[str]) -> None:
+    task = course.task("sign", answer_checks.number(10), {"lower it": "large", "raise it": "small"})
+    for answer in (20, 30, 5, 40):
+        task.check(answer)
+    assert [line.split("*Hint")[1].split("*")[0] for line in lines[:3]] == [
+        " 1 of 2: lower it", " 1 of 2: lower it", " 2 of 2: raise it"
+    ]  # fmt: skip
+    assert "lower it raise it" in lines[3], "all have been given"
+
+
+def test_steps_are_counted_where_somebody_waits(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    assert list(course.steps(range(3))) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(course, "has_front_end", lambda: True)
+    monkeypatch.setattr("tpsnet_lib.progress._in_jupyter", lambda: True)
+    monkeypatch.setenv("TPSNET_PROGRESS", "auto")
+    assert list(course.steps(range(3), "networks")) == [0, 1, 2]
+    assert "networks" in capsys.readouterr().err
+
+
 def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the_worked_solution(
     lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -367,6 +388,8 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
             "a list; expected is a tensor",
         ),
         (answer_checks.function(doubled, torch.ones(3)), lambda values: values.flaten(), "did you mean `flatten`?"),
+        (answer_checks.function(doubled, torch.ones(3)), lambda values: valuse, "did you mean `values`?"),  # noqa: F821
+        (answer_checks.function(1, torch.ones(3, 3)), lambda values: values.min(1), "take `.indices` of them"),
         (answer_checks.function(1, [torch.ones(3, 3)] * 2), len, "For the input a list of 2 tensors of shape [3, 3]:"),
         (answer_checks.function(refused), lambda: 1, "checked: there is no such variable."),
         (answer_checks.function(doubled, torch.ones(3)), lambda values: values[7], "raises IndexError"),

@@ -176,6 +176,7 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         SimpleNamespace(
             n=3,
             name=name,
+            claim=name,
             short=f"{name} is so",
             size="+2.0 points",
             test=SimpleNamespace(at_equal_macs=""),

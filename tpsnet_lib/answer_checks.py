@@ -212,7 +212,11 @@ def raised(error: Exception) -> str:
     if isinstance(error, TpsnetError):
         return Slip(f"This answer cannot be checked: {message}{'' if message.endswith('?') else '.'}")
     if isinstance(error, NameError) and error.name:
-        way_out = _missing_self(error) or way_out_of(error.name, notebook_names())
+        names = _names_where_it_failed(error)
+        if hasattr(names.get("self"), error.name):
+            way_out = f"write `self.{error.name}`."
+        else:
+            way_out = way_out_of(error.name, {**notebook_names(), **names})
         return Slip(f"`{error.name}` is not defined: {way_out}")
     sentence = f"Your answer raises {type(error).__name__} (`{message.replace('`', chr(39))}`)."
     if not isinstance(error, AttributeError):
@@ -238,17 +242,18 @@ def way_out_of(name: str, known: Mapping[str, Any]) -> str:
     return "is a line missing above that gives it a value? (A text stands in quotes.)"
 
 
-def _missing_self(error: NameError) -> str:
-    """What to write where a method names a part of its object without `self.`; empty if it does not."""
+def _names_where_it_failed(error: Exception) -> Mapping[str, Any]:
+    """The arguments and variables of the function in which an error was raised."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    part_of = trace.tb_frame.f_locals.get("self") if trace is not None else None
-    return f"write `self.{error.name}`." if error.name and hasattr(part_of, error.name) else ""
+    return trace.tb_frame.f_locals if trace is not None else {}
 
 
 def _difference(value: Any, target: Any) -> str:
     """How a result differs from the right one, in one sentence; empty: it does not."""
+    if isinstance(value, tuple) and hasattr(value, "indices"):  # what .min(1) and .max(1) of a tensor return
+        return Slip("Your function returns values and their positions: take `.indices` of them, or `.values`.")
     if isinstance(target, Tensor) and target.dim() and isinstance(value, list | tuple):
         return Slip(f"Your function returns a {type(value).__name__}; expected is a tensor of {list(target.shape)}.")
     try:

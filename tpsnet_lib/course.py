@@ -11,15 +11,16 @@
 
 `tasks` says where a task, its blank and its worked solution stand, `answer_checks` what is wrong with an answer."""
 
+import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
@@ -31,7 +32,7 @@ from tpsnet_lib.files import DataError
 from tpsnet_lib.plots import style
 from tpsnet_lib.plots.style import finding
 from tpsnet_lib.profiles import check_parameters
-from tpsnet_lib.progress import running_shell
+from tpsnet_lib.progress import Progress, running_shell
 from tpsnet_lib.runs.records import Store, default_store, local_folder
 from tpsnet_lib.tasks import hide_solutions, task
 
@@ -51,8 +52,11 @@ __all__ = [
     "open_lab",
     "predict",
     "ranges",
+    "steps",
     "task",
 ]
+
+Item = TypeVar("Item")
 
 SYNTHETIC = (
     "Data: **synthetic images** (shapes10), drawn shapes in place of CIFAR-10's photographs. The method is the same;"
@@ -150,7 +154,21 @@ def explain_name(shell: Any, kind: type[NameError], error: NameError, trace: Any
     """Say, below the traceback, what a name that is not defined may stand for; for `set_custom_exc` of IPython."""
     shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
     name = error.name or ""
-    finding(f"`{name}` is not defined: {way_out_of(name, shell.user_ns)}")
+    way_out = way_out_of(name, shell.user_ns)
+    in_numpy_alone = way_out.startswith("write `np.") and not hasattr(math, name)  # as `flip`, for "random flip"
+    text = " (A text stands in quotes.)" if in_numpy_alone else ""
+    finding(f"`{name}` is not defined: {way_out}{text}")
+
+
+def steps(items: Sequence[Item], label: str = "") -> Iterator[Item]:
+    """The items one after another, with a bar of how many are done where somebody waits for them."""
+    if not has_front_end():
+        yield from items
+        return
+    with Progress(len(items), label) as progress:
+        for item in items:
+            yield item
+            progress.advance()
 
 
 # Predictions ----------------------------------------------------------------------------------------------------------

@@ -44,16 +44,17 @@ class Task:
     one), hints of which each new wrong answer gets another, and a solution that stands in for the answer where no
     worked one is found. `passed`: whether the student's own answer was right.
 
-    Hints are given in their order; if each comes with a part of what is wrong, or several between `|`, those first that
-    fit (empty: always). `faults` are likely faults with the same: the first that fits is said in place of what is
-    wrong."""
+    Hints are given in their order. If each comes with a part of what is wrong, or several between `|`, one that fits
+    comes first, and again while no other fits as well (empty: always fits). `faults` are likely faults with the same:
+    the first that fits is said in place of what is wrong."""
 
     name: str
     wrong: Check
     hints: Sequence[str] | Mapping[str, str] = ()
     solution: Any = None
     faults: Mapping[str, str] = field(default_factory=dict)
-    shown: list[str] = field(default_factory=list, init=False)  # hints, and an empty text once there is none left
+    shown: list[str] = field(default_factory=list, init=False)  # hints, in the order in which they were first given
+    hint: str = field(default="", init=False)  # the last that was given; empty once there is none left
     passed: bool = field(default=False, init=False)
     last_wrong: Any = field(default=None, init=False, repr=False)
     stand_in: Any = field(default=None, init=False, repr=False)
@@ -92,11 +93,13 @@ class Task:
         hints = self.hints if isinstance(self.hints, Mapping) else dict.fromkeys(self.hints, "")
         if (content := _content(answer)) != self.last_wrong:
             left = [hint for hint in hints if hint not in self.shown]
-            fitting = [hint for hint in left if _fits(hints[hint], problem)]
-            self.shown.append([*fitting, *left, ""][0])
+            fitting = [hint for hint in hints if hints[hint] and _fits(hints[hint], problem)]
+            new = [hint for hint in fitting if hint in left]
+            self.hint = [*new, *fitting, *(hint for hint in left if not hints[hint]), *left][0] if left else ""
+            self.shown += [self.hint] if self.hint in left else []
         self.last_wrong = content
-        if self.shown[-1]:
-            return f"*Hint {len(self.shown)} of {len(hints)}: {self.shown[-1]}*"
+        if self.hint:
+            return f"*Hint {self.shown.index(self.hint) + 1} of {len(hints)}: {self.hint}*"
         shown = [] if solutions.hidden else _solution_files()
         worked = next((path for path in shown if f"# %% {self.name}\n" in path.read_text("utf-8")), None)
         place = f" The worked solution is in [{worked.name}]({os.path.relpath(worked)})." if worked else ""

@@ -110,7 +110,7 @@ def feature_maps(image: Tensor, maps: Mapping[str, Tensor], columns: int = 8) ->
 def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
     """Residual against plain networks by depth: training loss of live runs, validation accuracy of recorded ones.
 
-    A ring is a run; the points are medians of the losses, and means of the accuracies with their 95% t intervals.
+    A ring is a run; the points are means, those of the accuracies with their 95% t intervals.
     `recorded`: groups labelled as `B=3` and `B=3, plain`."""
     fig, axes = figure(1, 2, height=3.1)
     live = [(blocks, kind, value) for (blocks, kind), values in losses.items() for value in values]
@@ -120,7 +120,7 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
         if rows:
             table = pd.DataFrame(rows, columns=["blocks", "kind", "value"])
             depths = sorted(set(table["blocks"]))
-            _points(ax, table, "blocks", median=ax is axes[0], hue="kind", palette=COLOURS, order=depths)
+            _points(ax, table, "blocks", interval=ax is axes[1], hue="kind", palette=COLOURS, order=depths)
         ax.set(xlabel="blocks in each of 3 layers, B", ylabel=label)
     top = axes[0].get_ylim()[1]
     axes[0].set_ylim(-0.03 * top, top)  # a ring at 0 is whole
@@ -131,7 +131,7 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
     gains = {b: np.mean(losses[b, "plain"]) - np.mean(losses[b, "residual"]) for b in trained}
     most = max(gains, key=lambda b: abs(gains[b]), default=0)
     text = f"Skips change the training loss most, in nats, at B = {most}. " if most else ""
-    text += "Left: trained live, medians; right: recorded runs, means with 95% t intervals. Rings are runs."
+    text += "Rings are runs, points their means; left: trained live, right: recorded, with 95% t intervals."
     alt = f"Loss and accuracy over depth. Loss: {losses_text}."
     return describe(fig, caption=text, alt=alt, records=by_name((group.label, group.records) for group in recorded))
 
@@ -213,13 +213,13 @@ def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:
     return describe(fig, caption=text, alt=alt, records=by_name((group.label, group.records) for group in groups))
 
 
-def _points(ax: Any, table: Any, x: str, median: bool = False, **options: Any) -> None:
-    """A ring a run and, beside the rings, the mean with its 95% t interval or their median."""
+def _points(ax: Any, table: Any, x: str, interval: bool = True, **options: Any) -> None:
+    """A ring a run and, beside the rings, the mean, with its 95% t interval or without."""
     dodge = 0.25 if "hue" in options else False
     chosen = {"data": table, "x": x, "y": "value", "ax": ax, **({} if dodge else {"color": BLUE}), **options}
     sns.stripplot(**chosen, jitter=0.08, dodge=bool(dodge), legend=False, marker=r"$\circ$")
-    middle: Any = {"estimator": "median", "errorbar": None} if median else {"errorbar": _t_interval}
-    sns.pointplot(**chosen, **middle, dodge=dodge, capsize=0.15, markersize=4, linewidth=1.2)
+    bars: Any = _t_interval if interval else None
+    sns.pointplot(**chosen, errorbar=bars, dodge=dodge, capsize=0.15, markersize=4, linewidth=1.2)
     for line in ax.lines:  # the means of neighbours are joined past a level that has no run
         places = np.array(line.get_data(), dtype=float)
         line.set_data(places[:, np.isfinite(places).all(0)])

@@ -38,10 +38,11 @@ def parallel(trials: Sequence[Trial], views: Mapping[str, Sequence[str]]) -> Fig
         return fig
 
     best = table.nlargest(max(1, round(BEST * len(table))), "accuracy")
-    rates = best["lr"].quantile([0.1, 0.9])
+    whose, ends = ("eight in ten", [0.1, 0.9]) if len(best) >= 10 else ("all", [0, 1])
+    rates = best["lr"].quantile(ends)
     caption = (
         f"The best fifth of {len(table)} trials (in colour, brighter is better) reaches"
-        f" {best['accuracy'].min():.1f}% to {best['accuracy'].max():.1f}%; eight in ten of them have learning rates of"
+        f" {best['accuracy'].min():.1f}% to {best['accuracy'].max():.1f}%; {whose} of them have learning rates of"
         f" {rates.iloc[0]:.2g} to {rates.iloc[1]:.2g}. The rest is grey. Lines are spread out within a choice."
     )
     alt = "Parallel coordinates: lines from the drawn variables to the accuracy, the best fifth in colour."

@@ -229,6 +229,7 @@ def importance_bars(trials: Sequence[Trial], ranked: Sequence[Importance]) -> Fi
     ax.set(xlabel="variance of the accuracy explained by the variable alone (%)", ylabel="")
     ax.set_xlim(left=0)
     noise = max((each.share.high for each in ranked if each.variable == NOISE), default=0.0)
+    ax.axvline(100 * noise, color=MUTED, linestyle=":", linewidth=1.2)
     clear = ranked[0].variable != NOISE and ranked[0].share.low > noise
     first = (
         f"Within the ranges that were drawn, the {names[0]} matters most"
@@ -237,7 +238,7 @@ def importance_bars(trials: Sequence[Trial], ranked: Sequence[Importance]) -> Fi
     )
     caption = (
         f"{first}. fANOVA importance, with 95% intervals over resamples of {len(trials)} trials. A variable whose"
-        " interval is not above that of the random numbers cannot be told from chance."
+        " interval is not above that of the random numbers (dotted) cannot be told from chance."
     )
     alt = "Bars of importance with intervals, the greatest on top, and a grey bar for random numbers."
     return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
