@@ -23,8 +23,9 @@ from test_figures import words
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import architecture
-from tpsnet_lib.analysis.final_runs import Final, leading, validated
+from tpsnet_lib.analysis.final_runs import Final, leading
 from tpsnet_lib.analysis.training import ablation
+from tpsnet_lib.data.datasets import image_counts
 from tpsnet_lib.files import project_root
 from tpsnet_lib.plots import architecture as architecture_plots
 from tpsnet_lib.plots import network_drawing, style
@@ -306,10 +307,15 @@ def design_variables(store: Store) -> Figure:
     return architecture_plots.design_variables(variables)
 
 
+def learning_curve(store: Store) -> Figure:
+    record = leader(store).with_curve
+    return learning_curves(record, image_counts(record.config.data)[1])
+
+
 FROM_RECORDS: dict[str, Callable[[Store], Figure]] = {
     "accuracy": lambda store: first_screen.frontier(opened_recipes(store)),
     "winner": lambda store: network_drawing.draw_network(leader(store).run.model),
-    "learning curve": lambda store: learning_curves(curve := leader(store).with_curve, validated(curve)),
+    "learning curve": learning_curve,
     "design variables": design_variables,
     "ablation": lambda store: ablation_plot(ablation(collect(load_experiment("ablation"), store))),
 }

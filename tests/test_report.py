@@ -127,7 +127,7 @@ def test_a_limitation_says_what_a_new_rule_changed_and_which_verdicts_are_margin
     earlier = [row("a b", "c", stats.NOT_SETTLED, 0.056), row("d", "d", stats.DOES_NOT_HOLD, 0.01)]
     changed, marginal = text(limitations._of_rule("A rule", rows, earlier)), *map(text, limitations._marginal(rows))
     assert changed.endswith("It settles 2 tests of the claims, the earlier one 1; (c) a b only now.")
-    assert marginal == "1 verdict is marginal, by an adjusted p of 0.049 (its limit: 0.05)."
+    assert marginal == "1 verdict is marginal, by an adjusted p of 0.049."
     assert limitations._marginal(rows[1:]) == []
     same = text(limitations._of_rule("A rule", earlier, earlier))
     assert same.endswith("settles 1 test of the claims, the earlier one 1.")

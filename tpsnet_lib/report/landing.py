@@ -128,7 +128,7 @@ def _runs(records: Sequence[Record]) -> str:
 
 
 def _why_described(final: Final, recipes: Sequence[Final]) -> str:
-    """Why this network is described, and where ingredients are changed one at a time."""
+    """Why this network is described, and whether it was tuned."""
     judged = [each for each in recipes if each.held_out and not each.of_a_profile]
     why = (
         f"Its accuracy on validation images, {final.validation:% value} in {_runs(final.held_out)}, is the highest of"
@@ -140,11 +140,7 @@ def _why_described(final: Final, recipes: Sequence[Final]) -> str:
     if not final.was_tuned:
         known = '<a href="#limitations">the test result of an earlier recipe was known</a>'
         why += f" No run was made to tune it, but {known}."
-    return (
-        f" {why}"
-        ' <a href="#nb04">Chapter 4</a> changes ingredients one at a time, of a small network with the recipe'
-        f" <em>two_cores</em>, in short runs."
-    )
+    return f" {why}"
 
 
 def _linked(text: str) -> str | Markup:

@@ -18,7 +18,7 @@ from tpsnet_lib.runs.records import Record, Store, committed_folder
 
 ROUNDED_WEIGHTS = (
     "The accuracies are those of the weights as they were opened; those that ship are rounded, and"
-    ' <a href="#openings-shown">some score a few images more or fewer</a>.'
+    ' <a href="#openings-shown">some score a few images fewer</a>.'
 )
 
 
@@ -174,8 +174,8 @@ def _of_openings(leading: Sequence[tuple[str, Final]]) -> str:
 def _of_minutes(leading: Sequence[tuple[str, Final]]) -> list[str]:
     """That the records of runs which took turns on a card have other seconds than the time that is quoted."""
     turns = [f"<em>{escape(final.name)}</em>" for _, final in leading if any(map(_took_turns, final.counted))]
-    said = "is quoted from start to finish; the <code>seconds</code> in the records of runs that took turns on a card"
-    return [f"The time of {' and '.join(turns)} {said} are not the time of the computation."] if turns else []
+    said = "is from start to finish: the <code>seconds</code> in the records of runs that took turns on a card are less"
+    return [f"The time of {' and '.join(turns)} {said}."] if turns else []
 
 
 def _took_turns(record: Record) -> bool:
@@ -187,8 +187,8 @@ def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
     measured = [row for row in rows if row.n]
     untuned = [row for row in measured if not row.tuned and len({r.config.train.lr for r in row.records}) == 1]
     return [
-        f"Of the {len(rows)} tests of the original's claims, {pending} wait for runs; the others say nothing of larger"
-        " networks and longer runs than they name.",
+        f"{pending} of the {len(rows)} tests of claims wait for runs; the others say nothing of larger networks and"
+        " longer runs.",
         f"In {len(untuned)} of the {len(measured)} tests that have runs, all networks had one learning rate, not tuned"
         " again for each.",
     ]
@@ -244,7 +244,7 @@ def _marginal(rows: Sequence[judge.Row]) -> list[str]:
     close = sorted(row.p for row in rows if row.settled and row.p > MARGINAL * stats.ALPHA)
     said = "1 verdict is" if len(close) == 1 else f"{len(close)} verdicts are"
     ends = " to ".join(f"{p:.2g}" for p in dict.fromkeys((*close[:1], *close[-1:])))
-    return [f"{said} marginal, by an adjusted p of {ends} (its limit: {stats.ALPHA:g})."] if close else []
+    return [f"{said} marginal, by an adjusted p of {ends}."] if close else []
 
 
 MARGINAL = 0.7  # of the limit of p, above which a settled verdict is called marginal
