@@ -164,7 +164,7 @@ def test_the_notebook_runs_on_a_record_with_a_baseline_and_a_class_without_image
     assert f"2,000 predictions for {len(few):,} test images" in findings
     assert f"of the {len(few):,} test images" in findings
     assert "The corruptions cost" in findings
-    assert "cost to the `classroom` network" in findings
+    assert "corruptions cost the `classroom` network" in findings
     assert "not settled" in findings  # it is its own baseline
     assert "shapes10 has no published predictions" in out
     assert len(names.table) == 32

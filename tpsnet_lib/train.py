@@ -135,7 +135,7 @@ def training_steps(
             take_step(batch, phase)
 
             # Bookkeeping: figures of the epoch, validation at its end, a checkpoint where one is due.
-            state.step += 1
+            state.count()
             state.execution = executed(execution, take_step, forward_loss)
             bar.advance()
             if device.type == "cpu":  # a GPU would wait for this at every step, so there it waits for the epoch's end

@@ -72,6 +72,10 @@ class TrainState:
         self.finite *= torch.isfinite(loss)
         self.finite_steps += self.finite
 
+    def count(self) -> None:
+        """Count a step that was taken."""
+        self.step += 1
+
     def require_finite(self) -> None:
         """Raise `TrainingError` if any loss so far was not a number. This waits for the device."""
         bad = self.first_step + int(self.finite_steps) + 1
