@@ -19,6 +19,8 @@ from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.model import build
 from tpsnet_lib.train_state import TrainState
 
+pytestmark = pytest.mark.slow  # a step is recorded and played on the CPU, as on a card
+
 CPU = torch.device("cpu")
 RECIPES: dict[str, dict[str, Any]] = {
     "sgd, clipped": {"optimizer": "sgd", "nesterov": True, "schedule": "onecycle", "clip_norm": 0.5},

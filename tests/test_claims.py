@@ -136,6 +136,7 @@ def test_verdicts_are_adjusted_over_the_whole_table(tmp_path: Path) -> None:
     assert close.p == pytest.approx(needed * (len(rows) - 1), rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_part_of_the_declared_runs_settles_nothing() -> None:
     """However small p is: the look was not declared, and there may be many before the end."""
     whole = next(each for each in judge.judge_claims(Store(committed_folder())) if each.verdict == HOLDS)
@@ -318,6 +319,7 @@ def test_a_search_is_asked_by_the_medians_of_its_groups(tmp_path: Path) -> None:
     assert len(rows["optimizer"].records) == len(declared("search_classroom").runs)
 
 
+@pytest.mark.slow
 def test_sgd_is_judged_where_its_best_rates_are_once_they_are_searched(tmp_path: Path) -> None:
     """SGD is best at 0.3, beyond the rates of the first search; a search that is half done changes nothing."""
 

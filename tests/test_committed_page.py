@@ -267,6 +267,7 @@ def test_it_lists_every_record_of_its_commit_and_younger_ones_are_named() -> Non
     assert not {record.id for record in younger} & (at_its_commit() or set())
 
 
+@pytest.mark.slow
 def test_its_numbers_before_the_chapters_are_those_of_its_records(store: Store) -> None:
     made = {section.id: section.html for section in landing.sections(store, None, synthetic=False)}
     for name in ("answer", "winner", "claims", "mistakes", "limitations"):

@@ -38,6 +38,7 @@ def same(one: str, other: str) -> bool:
     return words(one) == words(other) and alike
 
 
+@pytest.mark.slow
 def test_made_again_from_the_page_and_the_records_they_are_the_same() -> None:
     made = figures.pictures(PAGE, Store(committed_folder()))
     assert len(made) >= 12

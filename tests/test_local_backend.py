@@ -84,6 +84,7 @@ def test_a_run_whose_worker_dies_every_time_is_named_and_the_others_go_on(tmp_pa
 
 
 @proc_only
+@pytest.mark.slow
 def test_a_stopped_process_that_holds_a_run_is_named_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

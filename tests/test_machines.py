@@ -27,6 +27,7 @@ def python(code: str, folder: Path, **variables: str) -> subprocess.CompletedPro
 
 
 @pytest.mark.parametrize("line_ends", ["true", "input", "false"])
+@pytest.mark.slow
 def test_a_clone_keeps_every_checksum_whatever_git_does_with_line_ends(line_ends: str, tmp_path: Path) -> None:
     clone = ["git", "clone", "-q", "--depth=1", "-c", f"core.autocrlf={line_ends}", "-c", "core.eol=crlf"]
     if subprocess.run([*clone, ROOT.as_uri(), str(tmp_path / "clone")], check=False).returncode:
@@ -123,6 +124,7 @@ def test_another_python_is_named_before_anything_is_done(version: str, tmp_path:
     assert "make PYTHON=python3.12 setup" in refused.stderr
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_whatever_a_user_has_set_for_matplotlib(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nsavefig.dpi: 9999\nbackend: nonsense\n")
     code = "from tpsnet_lib.cli import main; assert main.main(['describe', '--draw', 'a.svg']) == 0\n"

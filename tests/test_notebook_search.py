@@ -160,6 +160,7 @@ OF_MEDIANS = {("groups", 0)}  # of hundreds of trials, which two of them need no
     ("experiment", "expected"),
     [("search_classroom", None), ("search_classroom_long", TWO_BUDGETS), ("search_winners", TWO_SEEDS)],
 )
+@pytest.mark.slow
 def test_the_findings_turn_with_their_trials_and_with_no_others(
     experiment: str, expected: set[tuple[str, int]] | None, before: Findings, tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -174,6 +175,7 @@ def test_the_findings_turn_with_their_trials_and_with_no_others(
         assert expected <= turned <= expected | {("ranking", 1)}
 
 
+@pytest.mark.slow
 def test_the_verdict_on_a_rate_stands_on_the_search_for_it_alone(
     before: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

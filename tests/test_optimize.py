@@ -216,6 +216,7 @@ def pooled_twice(cache: Path, before: str = "", **variables: str) -> tuple[str, 
         ("", {"NUMBA_THREADING_LAYER": "nonsense"}, "numba does not work here"),
     ],
 )
+@pytest.mark.slow
 def test_where_numba_is_missing_or_fails_torch_trains_and_one_line_says_so(
     before: str, variables: dict[str, str], words: str, tmp_path: Path
 ) -> None:

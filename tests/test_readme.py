@@ -74,6 +74,7 @@ def test_the_papermill_line_names_a_notebook_and_parameter_that_exist() -> None:
     assert name in papermill.inspect_notebook(str(ROOT / notebook))
 
 
+@pytest.mark.slow
 def test_jupyterlab_is_there_to_open() -> None:
     call = [sys.executable, "-m", "jupyterlab", "--version"]
     assert subprocess.run(call, capture_output=True, check=True).returncode == 0

@@ -9,6 +9,7 @@ from tpsnet_lib.claims.judge import judge_claims
 from tpsnet_lib.runs.records import Store, committed_folder
 
 
+@pytest.mark.slow
 def test_every_interval_count_and_verdict_of_the_claims_is_recomputed_to_the_printed_digit() -> None:
     again = recompute.table()
     rows = judge_claims(Store(committed_folder()))

@@ -76,6 +76,7 @@ def test_a_cell_that_may_raise_is_named_if_nothing_else_failed(tmp_path, smoke, 
     assert failed.error.startswith(error)
 
 
+@pytest.mark.slow
 def test_keep_going_runs_the_rest_and_a_success_replaces_what_was_left_of_a_failure(tmp_path, smoke):
     toy(tmp_path, "01_bad", "import os\nos._exit(1)")
     toy(tmp_path, "02_good", "print('ran')")
@@ -95,6 +96,7 @@ def test_sigterm_is_one_line_and_leaves_no_partial_copy(tmp_path, smoke):
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
 
 
+@pytest.mark.slow
 def test_a_cell_that_hangs_is_stopped_at_the_time_out(tmp_path, smoke):
     toy(tmp_path, "01_slow", "while True:\n    pass")
     profile = Profile("x", smoke.parameters, {}, {}, 1, "2 cores")

@@ -173,6 +173,7 @@ def test_the_time_to_an_accuracy_is_that_of_the_epoch_that_reached_it() -> None:
 
 
 @pytest.mark.usefixtures("_a_second_a_look", "_in_this_process")
+@pytest.mark.slow
 def test_what_does_not_get_there_is_said_not_to(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,8 @@ from tpsnet_lib.runs.records import Store
 from tpsnet_lib.runs.round_robin import RoundRobin
 from tpsnet_lib.train_state import TrainState
 
+pytestmark = pytest.mark.slow  # a step is recorded and played on the CPU, as on a card
+
 CPU = torch.device("cpu")
 LONG = {"train.epochs": 6, "train.cutmix": 1.0, "train.mix_off_epochs": 2, "model.dropout": 0.3}
 
