@@ -113,6 +113,7 @@ def ahead(*call: Any, **_: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.slow
 def test_an_epoch_augmented_ahead_trains_the_same_and_its_steps_wait_for_nothing(
     recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

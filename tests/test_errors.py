@@ -233,6 +233,7 @@ def findings(given: torch.Tensor, other: torch.Tensor, record: Record) -> dict[s
     return said
 
 
+@pytest.mark.slow
 def test_every_finding_turns_when_two_networks_change_places(tiny_record):
     before, after = findings(GOOD, POOR, tiny_record), findings(POOR, GOOD, tiny_record)
     assert len(before) == 7

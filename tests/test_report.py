@@ -149,6 +149,7 @@ def test_a_recipe_that_replaced_another_was_begun_after_that_one_was_tested() ->
         assert first_look < min(record.span[0] for record in recipes[new].counted), old
 
 
+@pytest.mark.slow
 def test_each_test_of_the_claims_leads_to_its_records() -> None:
     rows = judge.judge_claims(Store(committed_folder()))
     soup = BeautifulSoup(landing._claims(rows, [], {}), "html.parser")

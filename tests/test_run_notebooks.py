@@ -48,6 +48,7 @@ def test_parameters_reach_the_notebook_which_runs_in_this_interpreter(tmp_path, 
     assert capsys.readouterr().err.startswith("01_good: done in ")
 
 
+@pytest.mark.slow
 def test_a_failure_keeps_its_part_and_the_last_good_copy_names_the_cell_and_skips_the_rest(tmp_path, smoke, capsys):
     toy(tmp_path, "01_bad", "print('before')", "x = 1\nraise ValueError('the\\nlast line')", "print('after')")
     toy(tmp_path, "02_next", "1")
@@ -66,6 +67,7 @@ def test_a_failure_keeps_its_part_and_the_last_good_copy_names_the_cell_and_skip
 
 
 @pytest.mark.parametrize(("last", "cell", "error"), [("1", 3, "`assert 0,"), ("1 / 0", 4, "`1 / 0`: ZeroDivision")])
+@pytest.mark.slow
 def test_a_cell_that_may_raise_is_named_if_nothing_else_failed(tmp_path, smoke, last, cell, error):
     path = toy(tmp_path, "01_open", "assert 0, 'not solved yet'", last)
     notebook = nbformat.read(path, as_version=4)
@@ -89,6 +91,7 @@ def test_keep_going_runs_the_rest_and_a_success_replaces_what_was_left_of_a_fail
     assert sorted(path.name for path in out.glob("[0-9]*")) == ["01_bad.failed.ipynb", "02_good.ipynb"]
 
 
+@pytest.mark.slow
 def test_sigterm_is_one_line_and_leaves_no_partial_copy(tmp_path, smoke):
     toy(tmp_path, "01_long", "import os, signal, time\nos.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(60)")
     with pytest.raises(Interrupted, match="stopped in 01_long"):
@@ -219,6 +222,7 @@ def test_every_parameter_of_another_type_is_refused_in_one_line_that_names_it(pa
 
 
 @pytest.mark.parametrize("path", run_notebooks.choose(), ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_every_number_out_of_range_is_refused_in_a_kernel_and_before_one_is_started(path, smoke):
     given = declared(path)
     for name, value in given.items():

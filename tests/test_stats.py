@@ -398,6 +398,7 @@ def test_a_narrower_interval_never_loses_a_verdict() -> None:
         assert len({each for each in said if strength[each] == 1}) <= 1
 
 
+@pytest.mark.slow
 def test_each_question_of_a_table_is_answered_wrongly_as_rarely_as_it_promises() -> None:
     """At the bounds themselves: differences of 0, and of the smallest effect in either direction."""
     rng, truths, smallest = np.random.default_rng(9), [-0.5, -0.5, -0.5, 0.5, 0.5, 0.0], 0.5
