@@ -20,10 +20,13 @@ class Whitening(nn.Conv2d):
         return maps + self.bias.to(maps.dtype)[:, None, None]
 
 
+LEAST_VARIANCE = 5e-4  # added to every eigenvalue, so that directions without variance are not blown up
+
+
 @torch.no_grad()
 def whiten(stem: nn.Module, images: Tensor) -> None:
     """Set the kernel of a whitened stem so that its outputs are uncorrelated 2x2 patches of unit variance: the 12
-    eigenvectors of the patches' covariance, each over sqrt(eigenvalue + 0.0005), and their negatives.
+    eigenvectors of the patches' covariance, each over sqrt(eigenvalue + `LEAST_VARIANCE`), and their negatives.
 
     `images`: normalised training images [N, 3, 32, 32]; some thousands are enough. A plain stem is left as it is."""
     for whitening in (module for module in stem.modules() if isinstance(module, Whitening)):
@@ -35,5 +38,5 @@ def whiten(stem: nn.Module, images: Tensor) -> None:
             covariance += (flat @ flat.T).cpu().double()
             patches += flat.shape[1]
         values, vectors = torch.linalg.eigh(covariance / patches)
-        kernel = (vectors / (values + 5e-4).sqrt()).T.flip(0).reshape(12, 3, 2, 2)  # largest eigenvalue first
+        kernel = (vectors / (values + LEAST_VARIANCE).sqrt()).T.flip(0).reshape(12, 3, 2, 2)  # largest eigenvalue first
         whitening.weight.copy_(torch.cat((kernel, -kernel)))

@@ -30,8 +30,15 @@ class DesignVariable:
 _DEPTHS = (("B=1", "B=3"), ("B=3", "B=5"))
 _SKIPS = tuple((f"B={blocks}", f"B={blocks}, plain") for blocks in (1, 3, 5))
 _PAIRED = tuple(level for pair in _SKIPS for level in pair)
-_NAMES = {"N": "residual layers", "B": "blocks a layer", "w": "width", "F": "kernel", "K": "skip kernel", "P": "pool"}
-_NAMES["skips"] = "residual or plain"
+_NAMES = {
+    "N": "residual layers",
+    "B": "blocks a layer",
+    "w": "width",
+    "F": "kernel",
+    "K": "skip kernel",
+    "P": "pool",
+    "skips": "residual or plain",
+}
 
 
 def _variable(symbol: str, labels: Mapping[str, str], *pairs: tuple[str, str]) -> DesignVariable:

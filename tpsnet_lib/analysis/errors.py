@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tpsnet_lib import metrics, stats
 from tpsnet_lib.analysis.final_runs import best_by_validation, finals, rank_records, role
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.data.datasets import ImageSet, class_names, load_test
+from tpsnet_lib.data.datasets import ImageSet, load_test
 from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import RecordError
 from tpsnet_lib.model import Block, ResNet
@@ -46,8 +46,8 @@ class NetworkUnderTest:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of the ten classes, in the order of their labels."""
-        return class_names(self.dataset)
+        """The names of the classes, in the order of their labels."""
+        return self.record.class_names
 
     @property
     def precision(self) -> str:

@@ -140,13 +140,16 @@ def accuracy_at(trial: Trial, epoch: float) -> float:
     Chance where it failed."""
     if trial.record.failed:
         return CHANCE
-    return [row["validation_accuracy"] for row in trial.record.history() if row["epoch"] <= epoch + 1e-6][-1]
+    return _row_at(trial, epoch)["validation_accuracy"]
 
 
 def rate_left_at(trial: Trial, epoch: float) -> float:
     """The learning rate of a trial at the last of its epochs up to `epoch`, as a part of its peak."""
-    rates = [row["lr"] for row in trial.record.history() if row["epoch"] <= epoch + 1e-6]
-    return rates[-1] / trial.record.config.train.lr
+    return _row_at(trial, epoch)["lr"] / trial.record.config.train.lr
+
+
+def _row_at(trial: Trial, epoch: float) -> dict[str, float]:
+    return [row for row in trial.record.history() if row["epoch"] <= epoch + 1e-6][-1]
 
 
 def winners_range(values: ArrayLike, accuracy: ArrayLike, repeats: int = 2000) -> Estimate:

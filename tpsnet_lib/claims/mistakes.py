@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -61,15 +61,25 @@ def rankings(store: Store) -> tuple[Estimate, Estimate, tuple[float, float, floa
     First, the long trials read at the epoch where the short ones end, when their rate has hardly fallen; second, trials
     with a short schedule of their own. Last, the two lengths in epochs and the part of its peak that the rate has left
     where the long trials are cut off. None with fewer than `LEAST_PAIRS` networks."""
-    if (measured := _short_and_long(store)) is None:
+    if (trials := _short_and_long(store)) is None:
         return None
-    cut, annealed, final, lengths = measured
-    return stats.rank_correlation(cut, final, "networks"), stats.rank_correlation(annealed, final, "networks"), lengths
+    cut, annealed = (stats.rank_correlation(short, trials.final, "networks") for short in (trials.cut, trials.annealed))
+    return cut, annealed, (trials.short_epochs, trials.long_epochs, trials.rate_left)
 
 
-def _short_and_long(store: Store) -> tuple[list[float], list[float], list[float], tuple[float, float, float]] | None:
-    """The accuracies behind `rankings`: of long trials cut off, of short ones with a schedule of their own, and of the
-    long ones at their end; and both lengths, with the part of the rate that is left at the shorter."""
+class _ShortAndLong(NamedTuple):
+    """The accuracies of the same networks, short and long, and the lengths."""
+
+    cut: list[float]  # of the long trials where the short ones end
+    annealed: list[float]  # of the short trials, with a schedule of their own
+    final: list[float]  # of the long trials at their end
+    short_epochs: float
+    long_epochs: float
+    rate_left: float  # where the long trials are cut off, as a part of the peak
+
+
+def _short_and_long(store: Store) -> _ShortAndLong | None:
+    """What `rankings` compares; None with fewer than `LEAST_PAIRS` networks."""
     short, long = (search.recorded_trials(name, store) for name in (SHORT, LONG))
     pairs = [pair for pair in search.same_draws(short, long) if not any(trial.record.failed for trial in pair)]
     if len(pairs) < LEAST_PAIRS:
@@ -78,14 +88,14 @@ def _short_and_long(store: Store) -> tuple[list[float], list[float], list[float]
     annealed, final = ([trial.accuracy for trial in trials] for trials in zip(*pairs, strict=True))
     cut = [search.accuracy_at(trial, short_epochs) for _, trial in pairs]
     left = [search.rate_left_at(trial, short_epochs) for _, trial in pairs]
-    return cut, annealed, final, (short_epochs, long_epochs, float(np.mean(left)))
+    return _ShortAndLong(cut, annealed, final, short_epochs, long_epochs, float(np.mean(left)))
 
 
 def unannealed_ranking(store: Store) -> str:
     """How well short trials rank networks as long ones do, with a schedule of their own and cut off a longer one."""
-    if (measured := _short_and_long(store)) is None:
+    if (trials := _short_and_long(store)) is None:
         return ""
-    cut, annealed, final, (short_epochs, long_epochs, left) = measured
+    cut, annealed, final, short_epochs, long_epochs, left = trials
     ahead = stats.rank_correlation_difference(annealed, cut, final, "networks")
     return (
         f"Of {len(final)} random networks trained for {long_epochs:g} epochs, the ranking after {short_epochs:g} of"

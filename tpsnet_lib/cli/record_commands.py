@@ -48,7 +48,6 @@ def predict(options: Options) -> int:
     import torch
 
     from tpsnet_lib import metrics
-    from tpsnet_lib.data.datasets import class_names
     from tpsnet_lib.data.photos import load_photo
     from tpsnet_lib.device import resolve_device
 
@@ -58,7 +57,7 @@ def predict(options: Options) -> int:
     if record.config.model.colours == 1:
         images = images.float().mean(1, keepdim=True).to(torch.uint8)
     logits = metrics.predict(record.load_model(resolve_device(options.device)), images)
-    names = record.provenance["fingerprint"].get("classes") or class_names(record.config.data.dataset)
+    names = record.class_names
     likeliest = logits.softmax(1).topk(min(3, len(names)))
     rows = [
         {names[position]: round(value, 4) for value, position in zip(values, positions, strict=True)}

@@ -56,10 +56,10 @@ def resolve_dataset(name: str, data: str | Path | None = None) -> str:
     return name if name != "auto" else "cifar10" if data or cifar10.find_root() else "shapes10"
 
 
-def class_names(dataset: str, root: str | Path | None = None) -> tuple[str, ...]:
-    """The names of the classes in the order of their labels; of data of one's own, `root` says where they are."""
-    if own.is_own(dataset):
-        return own.read(dataset, "train", root).fingerprint.classes
+def class_names(dataset: str) -> tuple[str, ...]:
+    """The names of the ten classes of the built-in data set or CIFAR-10, in the order of their labels.
+
+    The classes of other data stand in the records of their runs (`Record.class_names`)."""
     return shapes10.CLASSES if dataset == "shapes10" else cifar10.CLASSES
 
 

@@ -159,7 +159,7 @@ def _design_choices(
     largest, longest = map(max, zip(*(row.largest_run for row in measured), strict=True))
     name = f"<em>{escape(best.name)}</em>"
     variants = (
-        f'Variants of {name} had <a href="#nb04">one run each</a>.'
+        f'Variants of {name} are compared in <a href="#nb04">chapter 4</a>.'
         if best.was_tuned
         else f"Not known: no variant of {name} was trained."
     )

@@ -90,9 +90,8 @@ def _winner(recipes: Sequence[Final]) -> str:
     columns = list(layers[0])
     recipe = [row | {"source": _linked(row["source"])} for row in recipe_glossary.in_words(run)]
     length = f"{run.train.epochs:g} epochs of {'all training images' if run.data.fit_on == 'all' else 'the split'}"
-    curve = (
-        elements.figure(training.learning_curves(record, image_counts(record.config.data)[1])) if record.curve else ""
-    )
+    _, validated = image_counts(record.config.data)
+    curve = elements.figure(training.learning_curves(record, validated)) if record.curve else ""
     ingredients = ", ".join(row["ingredient"] for row in recipe)
     terms = " SE is squeeze-and-excitation." if run.model.squeeze else ""
     if run.model.block == "preact":

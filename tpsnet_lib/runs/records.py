@@ -52,6 +52,13 @@ class Record:
         return str(self.provenance["fingerprint"]["stamp"])
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes of its data set, in the order of their labels."""
+        from tpsnet_lib.data.datasets import class_names
+
+        return tuple(self.provenance["fingerprint"].get("classes", ())) or class_names(self.config.data.dataset)
+
+    @property
     def hardware(self) -> str:
         """The device that it ran on, in words."""
         return str(self.provenance.get("hardware", "unknown hardware"))
