@@ -32,6 +32,7 @@ data/reference_labels
 own_blocks
 model_cost
 whitening
+pointwise
 model
 fast_cpu/compiler
 fast_cpu/instructions

@@ -16,8 +16,9 @@ from torchvision.models.resnet import BasicBlock
 
 from tpsnet_lib.config import MEMBERS, ModelConfig
 from tpsnet_lib.files import ConfigError
-from tpsnet_lib.model import Block, DropPath, Pointwise, PreactBlock, SqueezeExcite, build
+from tpsnet_lib.model import Block, DropPath, PreactBlock, SqueezeExcite, build
 from tpsnet_lib.model_cost import count_macs, count_parameters, layer_costs
+from tpsnet_lib.pointwise import Pointwise, exchange_pointwise
 from tpsnet_lib.whitening import whiten
 
 EXACT = {"tpsnet": 4_959_770, "model1": 4_865_580, "model2": 4_971_680, "deep17": 4_987_384, "deep23": 4_976_470}
@@ -296,19 +297,31 @@ def test_channels_last_and_bf16_autocast_agree_with_fp32(name: str) -> None:
     assert (logits - expected).abs().max() < 0.05 * expected.abs().max()
 
 
-@pytest.mark.parametrize("stride", [2, 3])
-def test_a_strided_pointwise_convolution_is_torchs(stride: int) -> None:
+@pytest.mark.parametrize("stride", [2, 3, (1, 2)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_strided_pointwise_convolution_is_torchs(stride: int | tuple[int, int], groups: int) -> None:
     """On a CPU it is computed in another way, as oneDNN's own backward pass is at fault; here widths are sound."""
-    layer = build(ModelConfig(**SMALL)).layers[1][0].projection[0]
-    assert isinstance(layer, Pointwise)
-    layer.stride = (stride, stride)
-    x = torch.randn(3, 6, 9, 9, requires_grad=True)
-    results = []
-    for out in (layer(x), F.conv2d(x, layer.weight, stride=stride)):
+    network = nn.Sequential(nn.Conv2d(6, 4, 1, stride, groups=groups))
+    layer, x, results = network[0], torch.randn(3, 6, 9, 9, requires_grad=True), []
+    for kind in (nn.Conv2d, Pointwise):
+        assert type(layer) is kind
+        out = layer(x)
         pull = torch.linspace(-1, 1, out.numel()).view(out.shape)
-        results.append((out, *torch.autograd.grad(out, (x, layer.weight), pull)))
+        results.append((out, *torch.autograd.grad(out, (x, layer.weight, layer.bias), pull)))
+        exchange_pointwise(network)
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_only_strided_pointwise_convolutions_are_exchanged() -> None:
+    class Own(nn.Conv2d):
+        pass
+
+    convolutions = [nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, 2), nn.Conv2d(4, 4, 1, 2, padding=1), Own(4, 4, 1, 2)]
+    network = nn.Sequential(*convolutions, build(ModelConfig(**SMALL)))
+    exchange_pointwise(network)
+    assert not any(isinstance(convolution, Pointwise) for convolution in convolutions)
+    assert isinstance(network[-1].layers[1][0].projection[0], Pointwise)
 
 
 def test_the_model_knows_nothing_of_how_it_is_made_fast() -> None:

@@ -22,7 +22,8 @@ from tpsnet_lib.fast_cpu import available
 from tpsnet_lib.fast_cpu import optimize as fast
 from tpsnet_lib.fast_cpu.available import has_amx
 from tpsnet_lib.fast_cpu.optimize import optimize
-from tpsnet_lib.model import Pointwise, ResNet, build
+from tpsnet_lib.model import ResNet, build
+from tpsnet_lib.pointwise import Pointwise
 
 SMALL: dict[str, Any] = {"blocks": (1, 2), "channels": (8, 16), "stem": 8}
 CASES = {

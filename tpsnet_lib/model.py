@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tpsnet_lib.config import PARAMETER_BUDGET, ModelConfig
 from tpsnet_lib.model_cost import check_budget
 from tpsnet_lib.own_blocks import find_block
+from tpsnet_lib.pointwise import exchange_pointwise
 from tpsnet_lib.whitening import Whitening
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
@@ -72,6 +73,7 @@ class ResNet(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(widths[-1], config.classes)
         initialise(self, config.init)
+        exchange_pointwise(self)
 
     def forward(self, images: Tensor) -> Tensor:
         logits = self.head(self.dropout(self.features(images)))
@@ -130,17 +132,7 @@ def norm_activation(config: ModelConfig, channels: int) -> tuple[nn.Module, nn.M
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """A convolution without bias that keeps the side of a map, except for its stride."""
-    kind = Pointwise if kernel == 1 and stride > 1 else nn.Conv2d
-    return kind(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
-
-
-class Pointwise(nn.Conv2d):
-    """A strided 1x1 convolution. On a CPU the stride is taken of its input, to the same result: the backward pass of
-    oneDNN's strided 1x1 convolution writes beyond its memory at some small widths (torch 2.15)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        step = self.stride[0]
-        return F.conv2d(x[:, :, ::step, ::step], self.weight) if x.device.type == "cpu" else super().forward(x)
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
 
 
 class SqueezeExcite(nn.Module):

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from tpsnet_lib.fast_cpu.available import do_without_kernels, has_amx, kernels
-from tpsnet_lib.model import ACTIVATIONS, Block, Pointwise, PreactBlock
+from tpsnet_lib.model import ACTIVATIONS, Block, PreactBlock
+from tpsnet_lib.pointwise import Pointwise
 from tpsnet_lib.whitening import Whitening
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -243,26 +244,25 @@ class FastPointwise(Pointwise):
     That of a slice has not, and to add gradients of two formats takes several times as long, and so does all that
     their sum goes through."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not trains_on_cpu(self, x):
-            return super().forward(x)
-        return F.conv2d(_Strided.apply(x, self.stride[0]), self.weight)
+    def every(self, x: Tensor) -> Tensor:
+        rows_and_columns: Tensor = _Strided.apply(x, self.stride) if trains_on_cpu(self, x) else super().every(x)
+        return rows_and_columns
 
 
 class _Strided(torch.autograd.Function):
-    """Every `step`-th row and column of maps."""
+    """The rows and columns of maps that a stride comes to."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, step: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, stride: tuple[int, int]) -> Tensor:
         channels_last = x.is_contiguous(memory_format=torch.channels_last)
         ctx.format = torch.channels_last if channels_last else torch.contiguous_format
-        ctx.shape, ctx.step = x.shape, step
-        return x[:, :, ::step, ::step].contiguous(memory_format=ctx.format)
+        ctx.shape, (ctx.down, ctx.right) = x.shape, stride
+        return x[:, :, :: ctx.down, :: ctx.right].contiguous(memory_format=ctx.format)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         whole = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=ctx.format).zero_()
-        whole[:, :, :: ctx.step, :: ctx.step] = grad
+        whole[:, :, :: ctx.down, :: ctx.right] = grad
         return whole, None
 
 
