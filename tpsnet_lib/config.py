@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from tpsnet_lib.config_fields import Checked, checked, option, refuse_unknown
+from tpsnet_lib.config_fields import Checked, checked, option, refuse_misplaced_lists, refuse_unknown
 from tpsnet_lib.files import ConfigError, brief
 from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import plain_yaml, read_yaml
@@ -322,6 +322,7 @@ def _parse_section(name: str, tree: Any) -> Any:
             raise ConfigError(f"{name}.{key} is {brief(chosen)}: choose one of {', '.join(bases)}")
         base = bases[chosen]
     refuse_unknown(name, values, [spec.name for spec in fields(kind)] + ([key] if bases else []))
+    refuse_misplaced_lists(kind, values)
     if name == "model" and "blocks" in values and "channels" in values:  # another depth: per-layer values start anew
         base = replace(base, kernels=base.kernels[:1], skip_kernels=base.skip_kernels[:1])
     return replace(base, **values)

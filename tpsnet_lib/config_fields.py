@@ -1,6 +1,7 @@
 """The fields of a config: their ranges and choices, and the check of every value against them."""
 
 import copy
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, field, fields
@@ -47,6 +48,14 @@ def refuse_unknown(section: str, tree: Mapping[str, Any], known: Sequence[str]) 
         if key not in known:
             name = f"{section + '.' if section else ''}{str(key)[:QUOTED]}"
             raise ConfigError(f"{name} is not a field: {way_to(str(key), known)}")
+
+
+def refuse_misplaced_lists(kind: type[Checked], tree: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for a list in a field of one value whose name is nearly that of a field of lists."""
+    lists = [spec.name for spec in fields(kind) if isinstance(spec.default, tuple)]  # type: ignore[arg-type]
+    for key, value in tree.items():
+        if isinstance(value, (list, tuple)) and key not in lists and (near := difflib.get_close_matches(key, lists, 1)):
+            raise ConfigError(f"{kind.section}.{key} is {brief(value)}, but takes one value: did you mean {near[0]}?")
 
 
 def checked(name: str, value: Any, default: Any, limits: Mapping[str, Any]) -> Any:
