@@ -305,12 +305,16 @@ def test_the_records_of_a_figure_stand_by_the_row_that_they_are_of(tmp_path):
     assert " ".join(folded.text.split()) == "Data Records: draw 9: a1; draw 10 <Muon>: b1 b2"
 
 
+LINKS = {"measured": "data-rank", "nowhere": "data-other", "there": "cell-id=rank"}
+
+
 def test_the_records_of_a_finding_fold_away_under_it_and_a_link_leads_into_them(tmp_path):
     run = record(0, 0.9)
     rows = {"draw 10": [run.id], "draw 9": []}
     cell = shown({"text/markdown": "It **holds**."}, {"records": [run.id], "rows": rows, "provenance": "n = 1 run"})
     cell["id"] = "rank"
-    there = new_markdown_cell("It is [measured](03_search.ipynb#data-rank), [nowhere](03_search.ipynb#data-other).")
+    links = ", ".join(f"[{name}](03_search.ipynb#{to})" for name, to in LINKS.items())
+    there = new_markdown_cell(f"It is {links}.")
     soup = soup_of(notebook(tmp_path, "03_search", cell), notebook(tmp_path, "04_end", there), records=[run])
     fold = soup.find(id="nb03-data-rank").find_parent("details")
     assert fold["class"] == ["sources"]
@@ -318,6 +322,7 @@ def test_the_records_of_a_finding_fold_away_under_it_and_a_link_leads_into_them(
     assert fold.find("a")["href"] == f"#record-{run.id}"
     assert [link.text for link in soup.select('a[href="#nb03-data-rank"]')] == ["measured"]
     assert not soup.select('a[href="#nb03-data-other"]')
+    assert soup.find(id=soup.find("a", string="there")["href"].removeprefix("#"))
 
 
 def test_runs_that_were_fitted_on_all_images_come_first_and_show_no_validation():

@@ -112,7 +112,7 @@ def tidy(soup: BeautifulSoup, name: str, problems: list[str]) -> None:
 def _local_link(link: Tag) -> None:
     """A link to another notebook leads to its chapter; one to a file beside the notebook becomes text."""
     href = str(link["href"])
-    if other := re.fullmatch(r"(?:\./)?(\d\d)_\w+\.ipynb(?:#(data-)?.*)?", href):
+    if other := re.fullmatch(r"(?:\./)?(\d\d)_\w+\.ipynb(?:#(data-|cell-id=)?.*)?", href):
         link["href"] = f"#nb{other[1]}-{href.partition('#')[2]}" if other[2] else f"#nb{other[1]}"
     elif not re.match(r"#|data:|https?://|mailto:", href):
         link.unwrap()
