@@ -208,6 +208,7 @@ CONTROL, LONG = "study_control/B=1", "study_long/B=1, 48 epochs"
 SMALL, SMALL_LONG = "effects_layers/N=3", "effects_blocks_long/B=1"
 DEEP, SMALL_DEEP = "study_blocks/B=5", "effects_blocks/B=5"
 DEEP_LONG, SMALL_DEEP_LONG = "study_long/B=5, 48 epochs", "effects_blocks_long/B=5"
+TIMED = ("epoch_times/B=5", "epoch_times/B=1")
 
 
 def study(name, first, last):
@@ -259,7 +260,7 @@ TESTS = {  # (what is computed, the places of each budget, the smallest effect, 
         0.0,
         POINT,
     ),
-    "cost": (epoch_time, [(DEEP, CONTROL), ("effects_depth/B=2", "effects_width/w=12")], TENTH),
+    "cost": (epoch_time, [TIMED, (DEEP, CONTROL), ("effects_depth/B=2", "effects_width/w=12")], TENTH),
 }
 UNTRIED = ("reproduction", "odd in the search", "shallow, run cut off")  # on a GPU: without a record yet
 
