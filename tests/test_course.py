@@ -316,12 +316,12 @@ def test_a_hint_that_fits_comes_again_before_one_that_does_not(lines: list[str])
 
 
 def test_steps_are_counted_where_somebody_waits(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    assert list(course.steps(range(3))) == [0, 1, 2]
+    assert list(course.track(range(3))) == [0, 1, 2]
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(course, "has_front_end", lambda: True)
     monkeypatch.setattr("tpsnet_lib.progress._in_jupyter", lambda: True)
     monkeypatch.setenv("TPSNET_PROGRESS", "auto")
-    assert list(course.steps(range(3), "networks")) == [0, 1, 2]
+    assert list(course.track(range(3), "networks")) == [0, 1, 2]
     assert "networks" in capsys.readouterr().err
 
 

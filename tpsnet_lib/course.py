@@ -1,6 +1,6 @@
 """What the five notebooks share: the opening line, figures with their captions, predictions, and tasks that check.
 
-    lab = course.open_lab(dataset=dataset, data=data, store=store)       the data and the records of a chapter
+    lab = course.open_lab(dataset=dataset, data=data, store=store)   the data and the records of a chapter
     lab.show(plots.mean_images(...))                                 a figure that carries its caption and alt text
     course.finding(f"The accuracy is {accuracy:%}.")                 a sentence that follows its numbers
     guess = course.predict("How many pairs?", low=0, high=1000)      before the result,
@@ -52,8 +52,8 @@ __all__ = [
     "open_lab",
     "predict",
     "ranges",
-    "steps",
     "task",
+    "track",
 ]
 
 Item = TypeVar("Item")
@@ -160,7 +160,7 @@ def explain_name(shell: Any, kind: type[NameError], error: NameError, trace: Any
     finding(f"`{name}` is not defined: {way_out}{text}")
 
 
-def steps(items: Sequence[Item], label: str = "") -> Iterator[Item]:
+def track(items: Sequence[Item], label: str = "") -> Iterator[Item]:
     """The items one after another, with a bar of how many are done where somebody waits for them."""
     if not has_front_end():
         yield from items

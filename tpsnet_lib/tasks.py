@@ -53,8 +53,8 @@ class Task:
     hints: Sequence[str] | Mapping[str, str] = ()
     solution: Any = None
     faults: Mapping[str, str] = field(default_factory=dict)
-    shown: list[str] = field(default_factory=list, init=False)  # hints, in the order in which they were first given
-    hint: str = field(default="", init=False)  # the last that was given; empty once there is none left
+    given: list[str] = field(default_factory=list, init=False)  # hints, in the order in which they were first given
+    last_hint: str = field(default="", init=False)  # empty once there is none left
     passed: bool = field(default=False, init=False)
     last_wrong: Any = field(default=None, init=False, repr=False)
     stand_in: Any = field(default=None, init=False, repr=False)
@@ -92,14 +92,14 @@ class Task:
         """A hint that was not shown yet; the last one again for the same answer."""
         hints = self.hints if isinstance(self.hints, Mapping) else dict.fromkeys(self.hints, "")
         if (content := _content(answer)) != self.last_wrong:
-            left = [hint for hint in hints if hint not in self.shown]
+            left = [hint for hint in hints if hint not in self.given]
             fitting = [hint for hint in hints if hints[hint] and _fits(hints[hint], problem)]
             new = [hint for hint in fitting if hint in left]
-            self.hint = [*new, *fitting, *(hint for hint in left if not hints[hint]), *left][0] if left else ""
-            self.shown += [self.hint] if self.hint in left else []
+            self.last_hint = [*new, *fitting, *(hint for hint in left if not hints[hint]), *left][0] if left else ""
+            self.given += [self.last_hint] if self.last_hint in left else []
         self.last_wrong = content
-        if self.hint:
-            return f"*Hint {self.shown.index(self.hint) + 1} of {len(hints)}: {self.hint}*"
+        if self.last_hint:
+            return f"*Hint {self.given.index(self.last_hint) + 1} of {len(hints)}: {self.last_hint}*"
         shown = [] if solutions.hidden else _solution_files()
         worked = next((path for path in shown if f"# %% {self.name}\n" in path.read_text("utf-8")), None)
         place = f" The worked solution is in [{worked.name}]({os.path.relpath(worked)})." if worked else ""
