@@ -218,9 +218,15 @@ def study(name, first, last):
 TENTH = math.log(1.1)  # of a ratio of times
 TESTS = {  # (what is computed, the places of each budget, the smallest effect, the bound of "at most")
     "three layers against two": (difference, [(CONTROL, "study_layers/N=2"), (SMALL, "effects_layers/N=2")]),
-    "three layers against two, MACs": (difference, [(SMALL, "effects_layers_macs/N=2")]),
+    "three layers against two, MACs": (
+        difference,
+        [(CONTROL, "study_layers_macs/N=2, MACs"), (SMALL, "effects_layers_macs/N=2")],
+    ),
     "three layers against four": (difference, [(CONTROL, "study_layers/N=4"), (SMALL, "effects_layers/N=4")]),
-    "three layers against four, MACs": (difference, [(SMALL, "effects_layers_macs/N=4")]),
+    "three layers against four, MACs": (
+        difference,
+        [(CONTROL, "study_layers_macs/N=4, MACs"), (SMALL, "effects_layers_macs/N=4")],
+    ),
     "odd": (odd, [(CONTROL, *study("study_blocks", 2, 6)), (SMALL, *study("effects_blocks", 2, 5))]),
     "dropout": (difference, [("study_dropout/B=1, dropout 0.2", CONTROL), ("effects_dropout/D=0.2", SMALL)]),
     "dropout, longer run": (difference, [("study_dropout_long/B=1, dropout 0.2, 48 epochs", LONG)]),

@@ -64,12 +64,21 @@ def test_the_study_takes_the_place_of_the_small_runs(tmp_path: Path, monkeypatch
         shutil.copy(project_root() / "report" / "experiments" / f"{name}.yaml", tmp_path)
     head = "base: {train: {epochs: 12.0, precision: fp32}}\nseeds: [1, 2]\nruns:\n"
     (tmp_path / "study_layers.yaml").write_text(head + "\n".join(lines))
+    wide = [
+        line.replace(f"N={n}", f'"N={n}, MACs"').replace("[8", "[16") for n, line in zip((2, 4), lines, strict=False)
+    ]
+    (tmp_path / "study_layers_macs.yaml").write_text(head + "\n".join(wide))
     monkeypatch.setattr("tpsnet_lib.runs.experiments.experiments_folder", lambda: tmp_path)
-    runs = load_experiment("study_layers").runs
-    records = [Record(Path(), run.config, {"validation_accuracy": 0.9}, PROVENANCE, ()) for run in runs]
+    runs = [run for name in ("study_layers", "study_layers_macs") for run in load_experiment(name).runs]
+    records = [
+        Record(Path(), run.config, {"validation_accuracy": 0.8 if "MACs" in run.label else 0.9}, PROVENANCE, ())
+        for run in runs
+    ]
     write_trials(tmp_path / "all.trials.jsonl", records)
     found = architecture.design_variables(Store(tmp_path))
     assert {group.label: group.estimate.value for group in found["N"][1]} == {"N=2": 0.9, "N=3": 0.9, "N=4": 0.9}
+    at_equal_macs = {group.label: group.estimate.value for group in found[architecture.EQUAL_MACS][1]}
+    assert at_equal_macs == {"N=2": 0.8, "N=3": 0.9, "N=4": 0.8}
     assert found["w"][0] is architecture.SMALL["w"], "the study has no run of the wide network"
     assert "in small runs" in architecture.describe_budget(found["N"][1]), "too small a network is no study"
 

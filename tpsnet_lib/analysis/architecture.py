@@ -27,11 +27,14 @@ class DesignVariable:
     pairs: tuple[tuple[str, str], ...]
 
 
+_LAYERS = (("N=3", "N=2"), ("N=3", "N=4"))
 _DEPTHS = (("B=1", "B=3"), ("B=3", "B=5"))
 _SKIPS = tuple((f"B={blocks}", f"B={blocks}, plain") for blocks in (1, 3, 5))
 _PAIRED = tuple(level for pair in _SKIPS for level in pair)
+EQUAL_MACS = "N at equal MACs"
 _NAMES = {
     "N": "residual layers",
+    EQUAL_MACS: "residual layers",
     "B": "blocks a layer",
     "w": "width",
     "F": "kernel",
@@ -52,7 +55,8 @@ def _same(*levels: str) -> dict[str, str]:
 STUDY = {  # at 310,000 parameters: labels of the experiments `study_*`
     variable.symbol: variable
     for variable in (
-        _variable("N", {"N=2": "N=2", "N=3": "B=1", "N=4": "N=4"}, ("N=3", "N=2"), ("N=3", "N=4")),
+        _variable("N", {"N=2": "N=2", "N=3": "B=1", "N=4": "N=4"}, *_LAYERS),
+        _variable(EQUAL_MACS, {"N=2": "N=2, MACs", "N=3": "B=1", "N=4": "N=4, MACs"}, *_LAYERS),
         _variable("B", _same("B=1", "B=2", "B=3", "B=4", "B=5", "B=6"), *_DEPTHS),
         _variable("w", {"w=16": "B=1", "w=23": "B=1, wide"}, ("w=23", "w=16")),
         _variable("F", {"F=1": "F=1", "F=3": "B=1", "F=5": "F=5"}, ("F=3", "F=1"), ("F=3", "F=5")),
@@ -72,7 +76,7 @@ _SMALL_SKIPS = {
 SMALL = {  # at 77,000 parameters: labels of the experiments `effects_*`
     variable.symbol: variable
     for variable in (
-        _variable("N", _same("N=2", "N=3", "N=4"), ("N=3", "N=2"), ("N=3", "N=4")),
+        _variable("N", _same("N=2", "N=3", "N=4"), *_LAYERS),
         _variable("B", _same("B=1", "B=2", "B=3", "B=4", "B=5") | {"B=1": _CONTROL}, *_DEPTHS),
         _variable("w", _same("w=4", "w=8", "w=12"), ("w=8", "w=4"), ("w=12", "w=8")),
         _variable("F", {"F=1": "F=1", "F=3": _CONTROL, "F=5": "F=5"}, ("F=3", "F=1"), ("F=3", "F=5")),
@@ -81,7 +85,6 @@ SMALL = {  # at 77,000 parameters: labels of the experiments `effects_*`
         _variable("skips", _SMALL_SKIPS, *_SKIPS),
     )
 }
-EQUAL_MACS = "N at equal MACs"
 SMALL_EXPERIMENTS = tuple(
     f"effects_{name}" for name in ("blocks", "layers", "width", "kernels", "skip_kernels", "pool", "plain")
 )
@@ -91,18 +94,18 @@ def design_variables(store: Store) -> dict[str, tuple[DesignVariable, list[Group
     """Each design variable with one group of runs for each of its levels, by symbol.
 
     The runs are those of the study at 310,000 parameters for a variable of which two levels or more have several
-    records there: these levels and their pairs; else those of the small, short runs. Layers at equal MACs come last:
-    small, short runs too."""
+    records there: these levels and their pairs; else those of the small, short runs. Layers at equal MACs come last."""
     study = [name for name in experiment_names() if name.startswith("study_") and name != "study_rates"]
     studied, small = _by_label(study, store), _by_label(SMALL_EXPERIMENTS, store)
-    variables = {}
-    for symbol, variable in SMALL.items():
-        recorded = _recorded(STUDY[symbol], studied) if symbol in STUDY else variable
-        groups = _levels(recorded, studied) if recorded.pairs else []
-        variables[symbol] = (recorded, groups) if groups else (variable, _levels(variable, small))
-    layers = replace(SMALL["N"], symbol=EQUAL_MACS)
+    declared = {symbol: (variable, small) for symbol, variable in SMALL.items()}
     at_equal_macs = small | _by_label(["effects_layers_macs"], store)  # its N=2 and N=4 take the others' place
-    return variables | {EQUAL_MACS: (layers, _levels(layers, at_equal_macs))}
+    declared[EQUAL_MACS] = replace(SMALL["N"], symbol=EQUAL_MACS), at_equal_macs
+    variables = {}
+    for symbol, (variable, groups) in declared.items():
+        recorded = _recorded(STUDY[symbol], studied) if symbol in STUDY else variable
+        large = _levels(recorded, studied) if recorded.pairs else []
+        variables[symbol] = (recorded, large) if large else (variable, _levels(variable, groups))
+    return variables
 
 
 def _recorded(variable: DesignVariable, groups: Mapping[str, Group]) -> DesignVariable:

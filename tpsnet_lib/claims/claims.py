@@ -80,7 +80,7 @@ TESTS = [
         "b",
         "three layers beat two of equal MACs",
         "Three residual layers beat two, at matched MACs",
-        differences((SMALL, "effects_layers_macs/N=2")),
+        differences((CONTROL, "study_layers_macs/N=2, MACs"), (SMALL, "effects_layers_macs/N=2")),
     ),
     Test(
         "three layers against four",
@@ -95,7 +95,7 @@ TESTS = [
         "b",
         "three layers beat four of equal MACs",
         "Three residual layers beat four, at matched MACs",
-        differences((SMALL, "effects_layers_macs/N=4")),
+        differences((CONTROL, "study_layers_macs/N=4, MACs"), (SMALL, "effects_layers_macs/N=4")),
     ),
     Test(
         "odd",

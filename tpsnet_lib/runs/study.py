@@ -5,7 +5,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -27,6 +27,7 @@ class StudyPart:
     runs: Mapping[str, Mapping[str, Any]]
     seeds: int = 5
     epochs: float = 12
+    size: str = "310,000 parameters"
 
     @property
     def architectures(self) -> dict[str, str]:
@@ -77,16 +78,17 @@ def _declaration(part: StudyPart, priority: int, best: Mapping[str, Record], sec
     lines, minutes = [], []
     for label, architecture in part.architectures.items():
         record = best[architecture]
-        rate, model = record.config.train.lr, record.config.model
-        fields = {**models[architecture], **part.runs[label]}
-        model_text = ", ".join(f"{key}: {json.dumps(value)}" for key, value in fields.items() if key != "of")
+        changes = {key: value for key, value in part.runs[label].items() if key != "of"}
+        rate, model = record.config.train.lr, replace(record.config.model, **changes)
+        fields = {**models[architecture], **changes}
+        model_text = ", ".join(f"{key}: {json.dumps(value)}" for key, value in fields.items())
         size = f"{count_parameters(model):,} parameters, {count_macs(model) / 1e6:.1f} MMAC"
         border = f"; {rate:g} is at the border of the range tried" if rate in (rates[0], rates[-1]) else ""
         run = f"label: {json.dumps(label)}, model: {{{model_text}}}, train: {{lr: {rate:g}}}"
         lines.append(f"  - {{{run}}}  # {size}{border}")
         minutes.append(seconds[architecture] / 60 * part.epochs / record.config.train.epochs)
     head = f"""\
-question: {part.question} (310,000 parameters, {part.epochs:g} epochs, each rate from {RATES})
+question: {part.question} ({part.size}, {part.epochs:g} epochs, each rate from {RATES})
 needs: cpu
 priority: {priority}
 minutes: {fmean(minutes):.0f}  # on one core, by the fastest runs that chose the rate
