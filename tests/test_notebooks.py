@@ -143,11 +143,16 @@ def test_what_chooses_does_not_open_the_test_set(path: Path) -> None:
             assert "test_fingerprint" not in cell.source
 
 
-def test_the_template_for_html_gives_figures_their_alternative_text() -> None:
+def test_the_template_for_html_gives_figures_their_alternative_text_and_links_to_html() -> None:
     drawing, about = "<svg xmlns='http://www.w3.org/2000/svg'/>", {"image/svg+xml": {"alt": 'Loss, "falling".'}}
     output = nbformat.v4.new_output("display_data", {"image/svg+xml": drawing}, metadata=about)
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("draw()", outputs=[output])])
+    link = "[there](03_random_search.ipynb#cell-id=ranking), [all](03_random_search.ipynb)"
+    said = nbformat.v4.new_output("display_data", {"text/markdown": link})
+    cells = [nbformat.v4.new_code_cell("draw()", outputs=[output, said]), nbformat.v4.new_markdown_cell(link)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
     html, _ = HTMLExporter(template_file=str(ROOT / "notebooks" / "alt_text.html.j2")).from_notebook_node(notebook)
     assert re.findall(r"<img alt=['\"](.+?)['\"] src=['\"]data:image/svg", html) == ['Loss, "falling".']
+    links = ["03_random_search.html#cell-id=ranking", "03_random_search.html"]
+    assert re.findall(r'href="(03_[^"]+)"', html) == 2 * links
     command = "--template-file notebooks/alt_text.html.j2 report"
     assert command in (ROOT / "notebooks" / "README.md").read_text("utf-8")

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import re
+import shutil
 import struct
 from pathlib import Path
 
@@ -74,6 +76,10 @@ def test_training_on_a_folder_keeps_a_record_that_carries_its_name(
     assert main.main(["train", "--data", str(flowers), *SMALL, *out, "--json"]) == 0
     made = json.loads(capsys.readouterr().out.splitlines()[-1])
     store = Store(tmp_path / "store")
+    assert main.main(["train", "--data", str(flowers), *SMALL, *out]) == 0  # its record is read
+    assert re.search(
+        r"validation accuracy [\d.]+% \(95% interval [\d.]+ to [\d.]+, 3 images\)", capsys.readouterr().out
+    )
     record = store.load(made["id"])
     assert (record.stamp, record.config.model.classes) == ("my flowers (own data)", 3)
     assert record.config.data.dataset == own.name_of(flowers)
@@ -97,6 +103,19 @@ def test_a_class_with_too_few_photographs_is_named(flowers: Path, remove: int, m
             own.name_of(flowers)
     else:  # an empty folder is no class
         assert own.name_of(flowers).startswith("own:my-flowers:2:")
+
+
+@pytest.mark.parametrize(("place", "held"), [("crocus", "12 photographs themselves"), ("", "in one folder, crocus")])
+def test_photographs_of_one_class_are_no_data_set(
+    flowers: Path, place: str, held: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("aster", "bellis"):
+        shutil.rmtree(flowers / name)
+    assert main.main(["train", "--data", str(flowers / place), *SMALL]) == 1
+    said = capsys.readouterr().err
+    assert held in said
+    assert "two folders of photographs or more" in said
+    assert said.count("\n") == 1
 
 
 def test_a_damaged_photograph_is_one_line(flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,3 +110,20 @@ def test_another_address_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     given = ["notebooks", "--student", str(tmp_path), "--only", "01", "--address", "github.com/course"]
     assert main(given) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_readme_tells_from_copies_that_were_run_who_solved_what(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["notebooks", "--student", str(tmp_path), "--only", "01"]) == 0
+    copy = nbformat.read(tmp_path / PATHS[0].name, as_version=4)
+    failed, solved, left = [cell for cell in copy.cells if cell.metadata.get("nbgrader", {}).get("grade")][:3]
+    failed.execution_count = solved.execution_count = 1
+    failed.outputs = [nbformat.v4.new_output("error", ename="AssertionError", evalue="", traceback=[])]
+    nbformat.write(copy, tmp_path / PATHS[0].name)
+    capsys.readouterr()
+    readme = (PATHS[0].parent / "README.md").read_text("utf-8")
+    exec(re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0].replace('"DIR"', repr(str(tmp_path))), {})
+    ids = [cell.metadata.nbgrader.grade_id for cell in (failed, solved, left)]
+    lines = [f"{PATHS[0].name} {each} {state}" for each, state in zip(ids, ("open", "solved", "open"), strict=True)]
+    assert capsys.readouterr().out.splitlines()[:3] == lines

@@ -59,8 +59,9 @@ __all__ = [
 Item = TypeVar("Item")
 
 SYNTHETIC = (
-    "Data: **synthetic images** (shapes10), drawn shapes in place of CIFAR-10's photographs. The method is the same;"
-    " no result below is a statement about CIFAR-10, which `tpsnet data download` gets."
+    "Data: **synthetic images** (shapes10), drawn shapes in place of CIFAR-10's photographs. The method is the same,"
+    " but what is trained or measured here is no statement about CIFAR-10, which `tpsnet data download` gets. Recorded"
+    " results name the data set that they are of."
 )
 
 # Source code that a cell shows scrolls in a box; a line that is too wide breaks between words, not within one as in

@@ -13,7 +13,7 @@ from tpsnet_lib.model_cost import check_budget, count_macs, count_parameters, la
 from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.progress import duration
-from tpsnet_lib.runs.records import default_store, in_percent
+from tpsnet_lib.runs.records import default_store, held_out, in_percent
 from tpsnet_lib.runs.wandb_mirror import Mirror
 
 
@@ -122,6 +122,8 @@ def train(options: Options) -> int:
     """Train one network, or read its record where it has been trained before."""
     config = _config(options)
 
+    from tpsnet_lib import stats
+    from tpsnet_lib.data.datasets import fit_and_validation
     from tpsnet_lib.device import native_precision, resolve_device
     from tpsnet_lib.runs.load_or_run import load_or_run
     from tpsnet_lib.train import TrainOptions
@@ -151,9 +153,13 @@ def train(options: Options) -> int:
     if options.json:
         print(json.dumps({"record": str(record.path), "id": record.id, "stamp": record.stamp, **record.metrics}))
         return 0
-    figures, reached = record.metrics, f"validation accuracy {in_percent(record)}"
-    if record.config.data.fit_on == "all":
+    figures = record.metrics
+    if (accuracy := held_out(record)) is None:
         reached = f"fitted on all images, training accuracy {100 * figures['train_accuracy']:.2f}%"
+    else:
+        n = len(fit_and_validation(record.config.data, options.data)[1])
+        interval = f"95% interval {stats.proportion(round(accuracy * n), n):%.2 interval}, {n:,} images"
+        reached = f"validation accuracy {in_percent(record)} ({interval})"
     print(
         f"{reached} on {record.stamp} after {figures['epochs']:.4g} epochs,"
         f" {figures['parameters']:,} parameters, {duration(figures['seconds'])} on {record.hardware}\n{record.path}"

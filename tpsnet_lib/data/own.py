@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tpsnet_lib.data.cifar10 import Fingerprint, content_sum
+from tpsnet_lib.data.cifar10 import Fingerprint, content_sum, find_root
 from tpsnet_lib.data.photos import load_photo
 from tpsnet_lib.files import DataError
 
@@ -55,8 +55,15 @@ def read(dataset: str, part: str, root: str | Path | None) -> OwnImages:
 
 
 def is_class_folder(root: str | Path) -> bool:
-    """Whether a folder holds two folders or more with photographs."""
-    return len({path.parent for path in _photos(root)}) > 1
+    """Whether a folder holds two folders or more with photographs.
+
+    Raises `DataError` for one that was surely meant so: it has photographs, but of one class, and no CIFAR-10."""
+    folders = {path.parent for path in _photos(root)}
+    loose = [path for path in sorted(Path(root).glob("*")) if path.suffix.lower() in PHOTOS]
+    if len(folders) < 2 and (folders or loose) and find_root(root) is None:
+        held = f"photographs in one folder, {folders.pop().name}" if folders else f"{len(loose)} photographs themselves"
+        raise DataError(f"{root} holds {held}: give a folder with two folders of photographs or more, one a class")
+    return len(folders) > 1
 
 
 def name_of(root: str | Path) -> str:
