@@ -15,7 +15,7 @@ from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.benchmarks import step_profile
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.datasets import fit_and_validation
-from tpsnet_lib.files import project_root
+from tpsnet_lib.files import Interrupted, project_root
 from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.runs.experiments import load_experiment
@@ -130,6 +130,16 @@ def test_a_fresh_store_is_empty_and_its_record_is_found_as_the_latest(tmp_path: 
     latest = cost.latest_fresh(tmp_path)
     assert latest is not None
     assert latest.config.seed == 1
+
+
+def test_a_fresh_store_whose_run_was_interrupted_is_taken_again(tmp_path: Path) -> None:
+    first = cost.fresh_store(tmp_path)
+    with pytest.raises(Interrupted):
+        load_or_run(TINY, replace(QUIET, deadline=0.0), store=first)
+    again = cost.fresh_store(tmp_path)
+    assert again.writable == first.writable
+    load_or_run(TINY, QUIET, store=again)
+    assert cost.fresh_store(tmp_path).writable != first.writable
 
 
 @pytest.mark.parametrize("experiment", ["quick", "smoke"])

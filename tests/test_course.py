@@ -69,7 +69,8 @@ def test_a_name_that_is_not_defined_is_explained(lines: list[str]) -> None:
     assert lines[::2] == ["traceback"] * 7
     assert lines[1::2] == [
         "`pixel_st` is not defined: did you mean `pixel_std`?",
-        "`holds` is not defined: is a line missing above that gives it a value? (A text stands in quotes.)",
+        "`holds` is not defined: was a cell above not run (a folded one too), or is a line missing that gives it a"
+        " value? (A text stands in quotes.)",
         "`log` is not defined: write `np.log`, after `import numpy as np`.",
         "`perm` is not defined: write `math.perm`, after `import math`.",
         "`relu` is not defined: write `F.relu`, after `import torch.nn.functional as F`.",
@@ -362,6 +363,7 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         (answer_checks.number(45_619), (45, 619), "A comma makes two numbers of one: write `45619` or `45.619`."),
         (answer_checks.number(1.22), (1, 22), "write `1.22`."),
         (answer_checks.number(18_874_368), (18, 874, 368), "write `18874368`."),
+        (answer_checks.number(45_600, example="20000"), 456, "456 is too small."),
         (answer_checks.number(83.9, example="80.0"), 0.839, "Give it in percent, such as 80.0."),
         (answer_checks.names({"crop"}, known=["flip", "crop"]), "flip, crop", "as a list: ['flip', 'crop']."),
         (answer_checks.names({"crop"}, known=["flip", "crop"]), [], "Not answered yet."),

@@ -200,6 +200,8 @@ def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(monkeypatc
     assert "The second loss is wrong: the weights were not moved" in said.pop()
     step.check(without("logits = network(inputs)", "logits = network(inputs).softmax(1)"))
     assert "The first loss is wrong: it is the mean cross-entropy of the logits, without a softmax" in said.pop()
+    step.check(without("logits = network(inputs)", "logits = network(inputs).detach()"))
+    assert "leave out torch.no_grad() and .detach()" in said.pop()
     for wrong in ("return loss", "pass"):  # a tensor with a gradient, and a forgotten return
         step.check(without("return loss.item()", wrong))
         assert "**Not yet.** It returns no number: end with return loss.item()." in said.pop()
@@ -240,7 +242,7 @@ LAST = "return F.relu(self.projection(x) + out if self.skip else out)"
         (LAST, "return F.relu(out)", "self.projection"),
         ("self.projection(x) + out", "x + out", "self.projection"),
         (LAST, "return F.relu(self.projection(x) + out)", "self.projection"),
-        (LAST, "return self.projection(x) + out if self.skip else out", "End with `F.relu`"),
+        (LAST, "return self.projection(x) + out if self.skip else out", "Let `F.relu` come last"),
         ("self.norm2(self", "norm2(self", "`norm2` is not defined: write `self.norm2`."),
     ],
 )

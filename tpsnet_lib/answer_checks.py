@@ -53,7 +53,7 @@ def number(
             return Slip(f"Give a whole number, such as {example}.")
         if abs(value - target) <= within * abs(target):
             return ""
-        if target > 1 and abs(100 * value - target) <= within * abs(target):
+        if 1 < target <= 100 and abs(100 * value - target) <= within * abs(target):
             return Slip(f"Give it in percent, such as {example}.")
         return f"{value:,.10g} is too {'large' if value > target else 'small'}."
 
@@ -239,7 +239,8 @@ def way_out_of(name: str, known: Mapping[str, Any]) -> str:
         return f"write `import {name}` before it."
     if near:
         return f"did you mean `{near[0]}`?"
-    return "is a line missing above that gives it a value? (A text stands in quotes.)"
+    where = "was a cell above not run (a folded one too), or is a line missing that gives it a value?"
+    return f"{where} (A text stands in quotes.)"
 
 
 def _names_where_it_failed(error: Exception) -> Mapping[str, Any]:
@@ -272,7 +273,9 @@ def _difference(value: Any, target: Any) -> str:
     pair = f"{result[first].item():.6g} instead of {wanted[first].item():.6g}"
     if result.dim() == 1:
         return f"Value {first[0] + 1} of {len(result)} is the first that differs: {pair}."
-    return f"The shape is right, but {int(differ.sum()):,} of {differ.numel():,} values differ, the first is {pair}."
+    ranges = (f"from {each.min().item():.3g} to {each.max().item():.3g}" for each in (result.double(), wanted.double()))
+    count = f"{int(differ.sum()):,} of {differ.numel():,} values differ"
+    return f"The shape is right, but {count}, the first is {pair}. Yours run {', those expected '.join(ranges)}."
 
 
 def _short(answer: Any) -> str:

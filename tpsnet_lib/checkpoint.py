@@ -13,6 +13,7 @@ import torch
 
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.files import Interrupted, RecordError, brief, read_bytes, write_whole
+from tpsnet_lib.progress import running_shell
 from tpsnet_lib.train_state import TrainState
 
 CHECKPOINT_SECONDS = 60.0  # between checkpoints that are written at the end of an epoch
@@ -93,7 +94,8 @@ class Checkpoints:
             write_checkpoint(self.path, state)
             self.saved_at = time.monotonic()
         if stops:
-            way_on = f"; {self.path} holds it, --resume goes on" if self.path else ""
+            again = "--resume goes on" if running_shell() is None else "run the cell again to go on"
+            way_on = f"; {self.path} holds it, {again}" if self.path else ""
             stopped = Interrupted(f"stopped at step {state.step} of {state.steps}{way_on}")
             stopped.requested = self.stop_requested.is_set()
             raise stopped

@@ -34,8 +34,16 @@ def training_flops(config: RunConfig, images: float) -> float:
 def fresh_store(folder: str | Path | None = None) -> Store:
     """An empty store, named by this moment, so that a run that is asked of it is trained anew.
 
-    It lies in `folder`, by default `FRESH`, under the time in UTC."""
+    It lies in `folder`, by default `FRESH`, under the time in UTC. The newest one is taken again where it holds nothing
+    but a run that was interrupted: that goes on."""
     base = Path(folder or project_root() / FRESH)
+    newest = max(base.glob("*/.work/*/checkpoint"), key=str, default=None)
+    if (
+        newest is not None
+        and newest.parents[2] == max(base.iterdir())
+        and not any(newest.parents[2].glob("*/config.json"))
+    ):
+        return Store(newest.parents[2].resolve())
     return Store(base.resolve() / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ"))
 
 

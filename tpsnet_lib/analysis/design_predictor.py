@@ -92,7 +92,9 @@ def shrink(config: ModelConfig, macs: int) -> ModelConfig:
         smaller = replace(config, channels=channels, stem=max(1, round(config.stem * percent / 100)))
         if count_macs(smaller) <= macs:
             return smaller
-    raise ConfigError(f"{list(config.blocks)} blocks do not fit into {macs:,} MACs: take fewer model.blocks")
+    raise ConfigError(
+        f"{list(config.blocks)} blocks do not fit into {macs:,} MACs: take smaller numbers for model.blocks"
+    )
 
 
 @torch.inference_mode()

@@ -29,10 +29,12 @@ def start(config: RunConfig) -> tuple[ResNet, torch.optim.Optimizer]:
 
 STEP_FAULTS = {  # the likely fault -> the error, or which loss differs, of three training steps on one batch
     "F.cross_entropy takes the logits first, then the labels.": "'Long'",
+    "The forward pass must be recorded for the gradient: leave out torch.no_grad() and .detach().": "not require grad",
     "It returns no number: end with return loss.item().": "-1 instead",
     "The first loss is wrong: it is the mean cross-entropy of the logits, without a softmax before it, taken in"
     " training mode and before the update.": "Value 1",
-    "The second loss is wrong: the weights were not moved as the first gradients say.": "Value 2",
+    "The second loss is wrong: the weights were not moved as the first gradients say. Are all there, in this order:"
+    " clear, backward, step?": "Value 2",
     "The third loss is wrong: gradients of the step before were not cleared.": "Value 3",
 }
 STEP_HINTS = (
