@@ -298,10 +298,10 @@ def test_channels_last_and_bf16_autocast_agree_with_fp32(name: str) -> None:
 
 
 @pytest.mark.parametrize("stride", [2, 3, (1, 2)])
-@pytest.mark.parametrize("groups", [1, 2])
-def test_a_strided_pointwise_convolution_is_torchs(stride: int | tuple[int, int], groups: int) -> None:
+@pytest.mark.parametrize("more", [{}, {"groups": 2}, {"padding": (1, 0)}, {"padding": "valid"}], ids=str)
+def test_a_strided_pointwise_convolution_is_torchs(stride: int | tuple[int, int], more: dict[str, Any]) -> None:
     """On a CPU it is computed in another way, as oneDNN's own backward pass is at fault; here widths are sound."""
-    network = nn.Sequential(nn.Conv2d(6, 4, 1, stride, groups=groups))
+    network = nn.Sequential(nn.Conv2d(6, 4, 1, stride, **more))
     layer, x, results = network[0], torch.randn(3, 6, 9, 9, requires_grad=True), []
     for kind in (nn.Conv2d, Pointwise):
         assert type(layer) is kind
@@ -317,7 +317,12 @@ def test_only_strided_pointwise_convolutions_are_exchanged() -> None:
     class Own(nn.Conv2d):
         pass
 
-    convolutions = [nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, 2), nn.Conv2d(4, 4, 1, 2, padding=1), Own(4, 4, 1, 2)]
+    convolutions = [
+        nn.Conv2d(4, 4, 1),
+        nn.Conv2d(4, 4, 3, 2),
+        nn.Conv2d(4, 4, 1, 2, 1, padding_mode="reflect"),
+        Own(4, 4, 1, 2),
+    ]
     network = nn.Sequential(*convolutions, build(ModelConfig(**SMALL)))
     exchange_pointwise(network)
     assert not any(isinstance(convolution, Pointwise) for convolution in convolutions)

@@ -13,7 +13,9 @@ class Pointwise(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
             return super().forward(x)
-        return F.conv2d(self.every(x), self.weight, self.bias, groups=self.groups)
+        height, width = self.padding if isinstance(self.padding, tuple) else (0, 0)  # as "valid" says
+        padded = F.pad(x, (width, width, height, height)) if height or width else x
+        return F.conv2d(self.every(padded), self.weight, self.bias, groups=self.groups)
 
     def every(self, x: Tensor) -> Tensor:
         """The rows and columns of maps [B, C, H, W] that the stride comes to."""
@@ -24,7 +26,7 @@ class Pointwise(nn.Conv2d):
 def exchange_pointwise(network: nn.Module) -> None:
     """Make every strided 1x1 convolution of a network, and of the blocks of one's own in it, a `Pointwise`."""
     for module in network.modules():
-        if type(module) is not nn.Conv2d or module.padding != (0, 0):
+        if type(module) is not nn.Conv2d or module.padding_mode != "zeros":
             continue
         if module.kernel_size == (1, 1) and max(module.stride) > 1:
             module.__class__ = Pointwise
