@@ -118,6 +118,7 @@ def test_the_best_of_n_rises_to_the_best_trial(crowd: list[Trial]) -> None:
     assert (np.diff(mean) >= 0).all()
     check(figure, f"the best of {N} at {100 * max(SCORES):.1f}%")
     assert texts(plots.best_of_n(crowd, searches, draws=5)) == ["5 draws"]
+    check(plots.best_of_n(crowd, searches, draws=2), "Draw 2 adds ")
 
 
 def test_error_distributions_have_a_curve_a_group_and_name_their_sizes(crowd: list[Trial]) -> None:

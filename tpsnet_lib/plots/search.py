@@ -119,8 +119,9 @@ def best_of_n(trials: Sequence[Trial], searches: Array, draws: int = 60) -> Figu
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     half = max(1, draws // 2)
     low, high = (100 * expected_best(accuracies(trials), n) for n in (half, draws))
+    more = f"Draws {half + 1} to {draws} add" if draws > half + 1 else f"Draw {draws} adds"
     caption = (
-        f"Draws {half + 1} to {draws} add {high - low:.1f} points: the best of {half} is expected at {low:.1f}%, the"
+        f"{more} {high - low:.1f} points: the best of {half} is expected at {low:.1f}%, the"
         f" best of {draws} at {high:.1f}%. All orders of {count} trials; the band is of {len(searches)}."
     )
     alt = "The expected best accuracy rises steeply over the first draws and flattens; a band of 90% of searches."
