@@ -94,9 +94,9 @@ class Checkpoints:
             write_checkpoint(self.path, state)
             self.saved_at = time.monotonic()
         if stops:
-            again = "--resume goes on" if running_shell() is None else "run the cell again to go on"
-            way_on = f"; {self.path} holds it, {again}" if self.path else ""
-            stopped = Interrupted(f"stopped at step {state.step} of {state.steps}{way_on}")
+            way_on = "--resume goes on" if running_shell() is None else "run the cell again to go on"
+            kept = f"; {self.path} holds it, {way_on}" if self.path else ""
+            stopped = Interrupted(f"stopped at step {state.step} of {state.steps}{kept}")
             stopped.requested = self.stop_requested.is_set()
             raise stopped
 

@@ -15,10 +15,10 @@ class Pointwise(nn.Conv2d):
             return super().forward(x)
         height, width = self.padding if isinstance(self.padding, tuple) else (0, 0)  # as "valid" says
         padded = F.pad(x, (width, width, height, height)) if height or width else x
-        return F.conv2d(self.every(padded), self.weight, self.bias, groups=self.groups)
+        return F.conv2d(self.subsampled(padded), self.weight, self.bias, groups=self.groups)
 
-    def every(self, x: Tensor) -> Tensor:
-        """The rows and columns of maps [B, C, H, W] that the stride comes to."""
+    def subsampled(self, x: Tensor) -> Tensor:
+        """The rows and columns of maps [B, C, H, W] on which the stride lands: [B, C, H / stride, W / stride]."""
         down, right = self.stride
         return x[:, :, ::down, ::right]
 

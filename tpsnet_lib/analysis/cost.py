@@ -37,13 +37,9 @@ def fresh_store(folder: str | Path | None = None) -> Store:
     It lies in `folder`, by default `FRESH`, under the time in UTC. The newest one is taken again where it holds nothing
     but a run that was interrupted: that goes on."""
     base = Path(folder or project_root() / FRESH)
-    newest = max(base.glob("*/.work/*/checkpoint"), key=str, default=None)
-    if (
-        newest is not None
-        and newest.parents[2] == max(base.iterdir())
-        and not any(newest.parents[2].glob("*/config.json"))
-    ):
-        return Store(newest.parents[2].resolve())
+    newest = max(base.glob("*Z"), default=None)
+    if newest is not None and any(newest.glob(".work/*/checkpoint")) and not any(newest.glob("*/config.json")):
+        return Store(newest.resolve())
     return Store(base.resolve() / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ"))
 
 

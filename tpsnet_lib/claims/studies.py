@@ -174,5 +174,5 @@ def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
     ):
         groups = by_machine([evidence.group(place) for place in places], hardware_and_threads)[0]
         slowest = max((uneven_epochs(record) for group in groups for record in group.records), default=1.0)
-        shared = f"A run's slowest epoch took up to {slowest:.1f} times its fastest."
-        yield replace(greater(cost_ratio(*groups), groups, TENTH), form="ratio", notes=(f"{note} {shared}",))
+        uneven = f"A run's slowest epoch took up to {slowest:.1f} times its fastest."
+        yield replace(greater(cost_ratio(*groups), groups, TENTH), form="ratio", notes=(f"{note} {uneven}",))

@@ -244,13 +244,15 @@ class FastPointwise(Pointwise):
     That of a slice has not, and to add gradients of two formats takes several times as long, and so does all that
     their sum goes through."""
 
-    def every(self, x: Tensor) -> Tensor:
-        rows_and_columns: Tensor = _Strided.apply(x, self.stride) if trains_on_cpu(self, x) else super().every(x)
-        return rows_and_columns
+    def subsampled(self, x: Tensor) -> Tensor:
+        if not trains_on_cpu(self, x):
+            return super().subsampled(x)
+        maps: Tensor = _Subsampled.apply(x, self.stride)
+        return maps
 
 
-class _Strided(torch.autograd.Function):
-    """The rows and columns of maps that a stride comes to."""
+class _Subsampled(torch.autograd.Function):
+    """The rows and columns of maps on which a stride lands; the gradient of the others is 0."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, stride: tuple[int, int]) -> Tensor:
