@@ -11,6 +11,7 @@ import pytest
 LIBRARY = Path(__file__).parent.parent / "tpsnet_lib"
 ORDER = """
 files
+chapter_copies
 old_words
 arrays
 locks

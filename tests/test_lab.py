@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tpsnet_lib import chapter_copies, course
 from tpsnet_lib.cli import main, setup_venv
+from tpsnet_lib.report import student_copies
+
+CHAPTER = {"cells": [{"source": ["a\n", "b"], "outputs": []}], "metadata": {}}
 
 
 @pytest.fixture
@@ -17,7 +21,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     found: list[list[str]] = []
     (tmp_path / "notebooks").mkdir()
     for name in ("01_explore_data", "02_architecture_effects"):
-        (tmp_path / "notebooks" / f"{name}.ipynb").write_text("{}")
+        (tmp_path / "notebooks" / f"{name}.ipynb").write_text(json.dumps(CHAPTER))
     monkeypatch.setattr(setup_venv, "project_root", lambda: tmp_path)
     monkeypatch.setattr(setup_venv, "venv_python", lambda: Path("python"))
     monkeypatch.setattr(setup_venv, "_run", lambda command: found.append(list(command)) or 0)
@@ -40,16 +44,67 @@ def test_a_lab_opens_a_copy_of_notebook_01_and_hands_options_on(calls: list[list
     assert layout["main"]["current"] == "notebook:report/local/lab/01_explore_data.ipynb"
 
 
-def test_a_students_copy_is_kept_and_the_chapter_is_not_touched(
+def test_a_copy_that_a_student_changed_is_kept_and_one_of_an_older_chapter_is_named(
     calls: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    setup_venv.lab()
     copy, chapter = (tmp_path / where / "01_explore_data.ipynb" for where in ("report/local/lab", "notebooks"))
-    copy.write_text('{"my": "work"}')
     setup_venv.lab()
-    assert (copy.read_text(), chapter.read_text()) == ('{"my": "work"}', "{}")
-    assert "has changed" not in capsys.readouterr().err
-    os.utime(chapter, (2e9, 2e9))
+    made = json.loads(copy.read_text())
+    assert made["cells"] == CHAPTER["cells"]
+    made["cells"][0] = {"source": "a\nmy work", "outputs": ["3"]}
+    copy.write_text(json.dumps(made))
     setup_venv.lab()
-    assert copy.read_text() == '{"my": "work"}'
-    assert f"delete {copy}" in capsys.readouterr().err
+    assert json.loads(copy.read_text()) == made
+    assert chapter_copies.OLDER not in capsys.readouterr().err
+    assert not chapter_copies.is_older(copy, chapter.parent)
+    chapter.write_text(json.dumps(CHAPTER | {"cells": [{"source": "c"}]}))
+    setup_venv.lab()
+    assert json.loads(copy.read_text()) == made, "somebody's work"
+    assert f"{copy} {chapter_copies.OLDER}: rename it" in capsys.readouterr().err
+    assert chapter_copies.is_older(copy, chapter.parent)
+
+
+def test_a_copy_that_nobody_changed_follows_its_chapter(
+    calls: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, chapter = (tmp_path / where / "01_explore_data.ipynb" for where in ("report/local/lab", "notebooks"))
+    setup_venv.lab()
+    made = json.loads(copy.read_text())
+    made["cells"] = [{"source": "a\nb", "outputs": ["as JupyterLab saves what a cell printed"]}]
+    copy.write_text(json.dumps(made))
+    setup_venv.lab()
+    assert json.loads(copy.read_text()) == made, "outputs stay while the chapter does"
+    chapter.write_text(json.dumps(CHAPTER | {"cells": [{"source": "c"}]}))
+    setup_venv.lab()
+    assert json.loads(copy.read_text())["cells"] == [{"source": "c"}]
+    assert chapter_copies.OLDER not in capsys.readouterr().err
+    assert not chapter_copies.is_older(copy, chapter.parent)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"cells": 3, "metadata": []}', '{"cells": [], "metadata": {}}'])
+def test_what_is_no_copy_is_kept_and_is_not_called_older(
+    text: str, calls: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "report" / "local" / "lab" / "01_explore_data.ipynb"
+    copy.parent.mkdir(parents=True)
+    copy.write_text(text)
+    setup_venv.lab()
+    assert copy.read_text() == text
+    assert f"{copy} {chapter_copies.OLDER}" in capsys.readouterr().err, "it is in the way of a new one"
+    assert not chapter_copies.is_older(copy, tmp_path / "notebooks")
+    assert not chapter_copies.is_older(tmp_path / "nothing.ipynb", tmp_path / "notebooks")
+
+
+def test_an_older_copy_says_so_when_it_is_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As after `git pull`: the library's names may have changed under a copy that somebody worked in."""
+    said: list[str] = []
+    monkeypatch.setattr(course, "finding", said.append)
+    (copy,) = student_copies.write_student_copies(tmp_path, ["01"])
+    monkeypatch.setenv("JPY_SESSION_NAME", str(copy))
+    course.open_lab("shapes10")
+    assert not any(chapter_copies.OLDER in line for line in said)
+    notebook = json.loads(copy.read_text())
+    notebook["metadata"][chapter_copies.MARK] = "another"
+    copy.write_text(json.dumps(notebook))
+    course.open_lab("shapes10")
+    assert sum(chapter_copies.OLDER in line for line in said) == 1

@@ -26,9 +26,10 @@ from matplotlib.figure import Figure
 
 from tpsnet_lib.analysis.cost import fresh_store
 from tpsnet_lib.answer_checks import Slip, function, module, names, notebook_names, number, ranges, way_out_of
+from tpsnet_lib.chapter_copies import OLDER, is_older
 from tpsnet_lib.data import cifar10, datasets
 from tpsnet_lib.data.datasets import ImageSet
-from tpsnet_lib.files import DataError
+from tpsnet_lib.files import DataError, project_root
 from tpsnet_lib.plots import style
 from tpsnet_lib.plots.style import finding
 from tpsnet_lib.profiles import check_parameters
@@ -126,6 +127,12 @@ def open_lab(dataset: str = "auto", data: str = "", store: str = "", recompute: 
     if dataset not in ("cifar10", "shapes10"):
         raise DataError(f"dataset is {dataset!r}: give cifar10, shapes10 or auto")
     finding(_notice(dataset, root or data or None))
+    opened = given.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME", "")  # what VS Code and Jupyter say
+    if is_older(Path(opened), project_root() / "notebooks"):
+        finding(
+            f"**This notebook {OLDER}**, so that a cell may fail. Rename it, get a new one (`make lab`, or `tpsnet"
+            " notebooks --student DIR`), and bring your answers over."
+        )
     if has_front_end():
         import IPython
         from IPython.display import HTML, display

@@ -12,6 +12,7 @@ from argparse import Namespace as Options
 from collections.abc import Sequence
 from pathlib import Path
 
+from tpsnet_lib.chapter_copies import working_copies
 from tpsnet_lib.files import TpsnetError, project_root, write_whole
 
 NO_NEWS = '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}\n'
@@ -104,21 +105,6 @@ def lab(options: Options | None = None) -> int:
     address = f"--LabApp.default_url=/lab/tree/{notebook.relative_to(root).as_posix()}"  # which --no-browser prints
     folders = [f"--ServerApp.root_dir={root}", f"--LabApp.workspaces_dir={workspace.parent}", address]
     return _run([python, "-m", "jupyterlab", str(notebook), *folders, *as_root, *(options.jupyter if options else [])])
-
-
-def working_copies(root: Path) -> Path:
-    """The folder of the chapters that a lab works in, so that saved outputs change no file that git knows.
-
-    A copy that is there stays as it is; if its chapter is newer, one line says so."""
-    folder = root / "report" / "local" / "lab"
-    for path in sorted((root / "notebooks").glob("*.ipynb")):
-        copy = folder / path.name
-        if not copy.exists():
-            write_whole(copy, path.read_text("utf-8"))
-        elif path.stat().st_mtime > copy.stat().st_mtime:
-            print(f"{path.name} has changed since your copy was saved: delete {copy} to start it anew", file=sys.stderr)
-    print(f"your copies of the chapters are in {folder}", file=sys.stderr)
-    return folder
 
 
 def _workspace(notebook: str) -> dict[str, object]:

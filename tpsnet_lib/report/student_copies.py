@@ -8,6 +8,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from tpsnet_lib.chapter_copies import MARK, digest
 from tpsnet_lib.files import ConfigError, write_whole
 from tpsnet_lib.report import run_notebooks
 
@@ -21,6 +22,7 @@ def student_copy(notebook: Any) -> Any:
     the name of the task, by which its worked solution is found too, and so do the cells that check, which are locked.
     The exercise has none: nbgrader would empty it when it makes an assignment."""
     copy, cells = deepcopy(notebook), []
+    copy.metadata[MARK] = digest(notebook)
     tasks = dict(re.findall(r'(\w+) = course\.task\(\s*"([^"]+)"', "\n".join(cell.source for cell in copy.cells)))
     for cell in copy.cells:
         cells.append(cell)
