@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,9 @@ def test_a_long_run_is_announced_with_a_way_to_shorten_it_and_a_short_one_is_not
     monkeypatch.setattr(network_commands, "LONG", 1.0)
     assert "3000 epochs take about" in (said := network_commands._length_of(config, options))
     assert "--set train.epochs=" in said
+    monkeypatch.setattr(network_commands, "LONG", 1e-9)
+    one = replace(config, train=replace(config.train, epochs=1))
+    assert "train.epochs" not in network_commands._length_of(one, options), "an epoch is no way to shorten an epoch"
     monkeypatch.setattr(network_commands, "LONG", 1e9)
     assert network_commands._length_of(config, options) == ""
 

@@ -74,6 +74,12 @@ def test_what_has_no_rate_yet_is_not_declared(tmp_path: Path) -> None:
     assert names == PARTS.keys() - {"study_blocks"}
 
 
+def test_a_label_is_of_one_experiment_of_the_study() -> None:
+    """Analysis finds the study's runs by their labels alone: one that two experiments have would join their runs."""
+    labels = [label for part in PARTS.values() for label in part.runs]
+    assert len(labels) == len(set(labels))
+
+
 @pytest.mark.parametrize("name", DECLARED)
 def test_a_declared_experiment_has_the_rates_that_the_records_choose(name: str) -> None:
     best = study.best_rates(default_store())

@@ -123,7 +123,7 @@ def train(options: Options) -> int:
     config = _config(options)
 
     from tpsnet_lib import stats
-    from tpsnet_lib.data.datasets import fit_and_validation
+    from tpsnet_lib.data.datasets import image_counts
     from tpsnet_lib.device import native_precision, resolve_device
     from tpsnet_lib.runs.load_or_run import load_or_run
     from tpsnet_lib.train import TrainOptions
@@ -157,7 +157,7 @@ def train(options: Options) -> int:
     if (accuracy := held_out(record)) is None:
         reached = f"fitted on all images, training accuracy {100 * figures['train_accuracy']:.2f}%"
     else:
-        n = len(fit_and_validation(record.config.data, options.data)[1])
+        _, n = image_counts(record.config.data, options.data)
         interval = f"95% interval {stats.proportion(round(accuracy * n), n):%.2 interval}, {n:,} images"
         reached = f"validation accuracy {in_percent(record)} ({interval})"
     print(
@@ -186,8 +186,8 @@ def _length_of(config: RunConfig, options: Options) -> str:
     if seconds < LONG:
         return ""
     epochs = max(1, int(recipe.epochs * LONG / seconds))
+    shorter = f"--set train.epochs={epochs} (about {duration(seconds * epochs / recipe.epochs)}), "
     return (
-        f"{recipe.epochs:g} epochs take about {duration(seconds)} here. Shorter: --set train.epochs={epochs}"
-        f" (about {duration(seconds * epochs / recipe.epochs)}), --set data.train_size=5000, or a smaller network"
-        " and recipe, --set model=classroom --set train=sprint"
+        f"{recipe.epochs:g} epochs take about {duration(seconds)} here. Shorter: {shorter * (epochs < recipe.epochs)}"
+        "--set data.train_size=5000, or a smaller network and recipe, --set model=classroom --set train=sprint"
     )

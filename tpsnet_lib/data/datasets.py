@@ -109,9 +109,9 @@ def split(dataset: str, root: str | Path | None = None) -> tuple[Tensor, Tensor]
     return positions[:count].clone(), positions[count:].clone()
 
 
-def image_counts(config: DataConfig) -> tuple[int, int]:
-    """How many images a run fits, and on how many it is validated."""
-    fit, validation = map(len, split(config.dataset))
+def image_counts(config: DataConfig, root: str | Path | None = None) -> tuple[int, int]:
+    """How many images a run fits, and on how many it is validated; `root` as in `split`."""
+    fit, validation = map(len, split(config.dataset, root))
     return config.train_size or fit + validation * (config.fit_on == "all"), config.validation_size or validation
 
 
