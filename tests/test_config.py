@@ -22,9 +22,10 @@ from tpsnet_lib.config import (
     merged,
     parse,
 )
+from tpsnet_lib.config_fields import Checked, checked
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.plain_yaml import read_yaml
-from tpsnet_lib.runs.experiments import load_experiment
+from tpsnet_lib.runs.experiments import ExperimentFile, load_experiment
 
 FP32 = RunConfig(train=TrainConfig(precision="fp32"))
 SPRINT = RunConfig(model=MEMBERS["sprint"], train=RECIPES["sprint"]).with_precision("bf16")
@@ -195,6 +196,24 @@ def test_the_order_of_teachers_makes_no_other_run() -> None:
     runs = [parse({"train": {"teacher": ids, "precision": "fp32"}}) for ids in ([one, other], [other, one, other])]
     assert runs[0] == runs[1]
     assert parse({"train": {"teacher": one}}).train.teacher == (one,)
+
+
+@pytest.mark.parametrize("kind", [ModelConfig, TrainConfig, DataConfig, RunConfig, ExperimentFile])
+def test_a_default_is_within_its_own_limits(kind: type[Checked]) -> None:
+    """A value that is the default is not looked at again."""
+    for spec in dataclasses.fields(kind):
+        if spec.metadata:
+            default = spec.default_factory() if callable(spec.default_factory) else spec.default
+            assert checked(spec.name, default, default, spec.metadata) == default
+
+
+def test_minus_nought_is_nought() -> None:
+    """It compares equal to the default, and would be written in another way, under another id."""
+    assert (
+        RunConfig(train=TrainConfig(precision="fp32", momentum=-0.0)).to_dict()
+        == RunConfig(train=TrainConfig(precision="fp32", momentum=0.0)).to_dict()
+    )
+    assert str(TrainConfig(label_smoothing=-0.0).label_smoothing) == "0.0"
 
 
 def test_members_stay_under_the_limits_of_their_own_fields() -> None:

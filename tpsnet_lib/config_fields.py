@@ -29,8 +29,13 @@ class Checked:
     def __post_init__(self) -> None:
         for spec in fields(self):  # type: ignore[arg-type]
             default = spec.default_factory() if spec.default_factory is not MISSING else spec.default
-            name = f"{self.section}.{spec.name}" if self.section else spec.name
-            object.__setattr__(self, spec.name, checked(name, getattr(self, spec.name), default, spec.metadata))
+            value = getattr(self, spec.name)
+            if type(value) is type(default) and value == default:  # most are: a list of experiments parses thousands
+                value = default  # 0.0, where -0.0 was given
+            else:
+                name = f"{self.section}.{spec.name}" if self.section else spec.name
+                value = checked(name, value, default, spec.metadata)
+            object.__setattr__(self, spec.name, value)
 
 
 Fields = TypeVar("Fields", bound=Checked)

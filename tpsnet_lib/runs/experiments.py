@@ -62,8 +62,13 @@ class Search(Checked):
     section = "search"
 
     space: str = option("")
-    draws: int = option(0, 1, MAX_DRAWS)
+    draws: int = option(0, 1, MAX_DRAWS)  # 0: not given
     seed: int = option(0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.draws:
+            raise ConfigError(f"search.draws is 0: give a value from 1 to {MAX_DRAWS}")
 
 
 @dataclass(frozen=True)
