@@ -66,8 +66,8 @@ def test_a_row_names_its_ingredient_and_what_stands_in_its_place() -> None:
     assert rows["ReLU, not GELU"].title == "GELU, not ReLU"
     assert rows["no warm-up"].title == "warm-up"
     assert rows["average-pool head, not max"].title == "max-pool head, not average-pool head"
-    padded = rows["crop padded with zeros, not reflected"]
-    assert padded.title == "crop: reflected, not crop padded with zeros"
+    padded = rows["padding with zeros, not reflection"]
+    assert padded.title == "crop: reflection, not padding with zeros"
     assert len({row.title for row in rows.values()}) == len(rows)
 
 
