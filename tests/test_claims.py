@@ -129,7 +129,7 @@ def test_verdicts_are_adjusted_over_the_whole_table(tmp_path: Path) -> None:
     store = store_of(tmp_path, {"effects_layers": by_label(N2=0.499, N3=0.5, N4=0.4)})
     rows = {each.name: each for each in judge.judge_claims(store)}
     close = rows["three layers against two"]
-    needed = max(stats.p_values(close.estimate, close.smallest_effect)[1:])
+    needed = max(stats.p_values(close.estimate, close.answer.smallest_effect)[1:])
     assert needed < 0.05 / len(rows)
     assert close.verdict == NO_DIFFERENCE
     assert rows["three layers against four"].verdict == HOLDS
@@ -373,7 +373,7 @@ def test_a_reproduction_may_be_a_point_below_and_no_more(accuracy: float, verdic
     assert answer.estimate.value == pytest.approx(accuracy - 0.9484)
 
 
-def test_an_experiment_that_stands_in_is_looked_at(tmp_path: Path) -> None:
+def test_a_test_is_of_the_runs_that_its_experiments_declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [
         Run(label, replace(declared("study_rates").runs[at].config, seed=seed), {})
         for at, label in ((0, "B=1, wide"), (4, "B=1"))
@@ -385,7 +385,10 @@ def test_an_experiment_that_stands_in_is_looked_at(tmp_path: Path) -> None:
     }
     records = [recorded(run.config, 0.8 + 0.1 * ("wide" in run.label) + 0.001 * run.config.seed) for run in runs]
     write_trials(tmp_path / "all.trials.jsonl", records)
-    width = row("width at one block", Store(tmp_path), declared=study)
+    monkeypatch.setattr(
+        "tpsnet_lib.claims.evidence.load_experiment", lambda name: study.get(name) or load_experiment(name)
+    )
+    width = row("width at one block", Store(tmp_path))
     assert width.estimate.value == pytest.approx(0.1)
     assert width.n == 2
     assert not width.pending

@@ -182,7 +182,7 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
             size="+2.0 points",
             test=SimpleNamespace(at_equal_macs=""),
             remark={"a": "at 2 times the MACs", "c, d": "too short to overfit"}.get(name, ""),
-            too_short=name == "c, d",
+            answer=SimpleNamespace(too_short=name == "c, d"),
             elsewhere="−1.0 points in 30" if name == "b" else "",
             verdict=verdict,
             settled=verdict != stats.NOT_SETTLED,
@@ -191,7 +191,7 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         )
         for name, verdict in verdicts.items()
     ]
-    shown = first_screen._design_choices(measured, Store(), measured[:1], recipe(tiny_record, [0.9], "ours"))
+    shown = first_screen._design_choices(measured, Store(), {"a"}, recipe(tiny_record, [0.9], "ours"))
     claims, hold, fail, open_ones, sentence = (BeautifulSoup(each, "html.parser").get_text("") for each in shown)
     assert claims == (
         "Which design choices make it so? Not known: no variant of ours was trained. The original's claims were tested"

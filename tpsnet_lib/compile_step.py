@@ -26,11 +26,13 @@ def resolve_execution(name: str, device: torch.device, steps: int) -> str:
 
     Raises `TrainingError` for an unknown name."""
     name = current_word("execution", name)
-    if name == "auto" and device.type == "cuda" and steps >= CAPTURED_STEPS_THAT_PAY:
-        return "captured-compiled" if steps >= STEPS_THAT_PAY else "captured"
-    if name != "auto" and name not in EXECUTIONS:
+    if name in EXECUTIONS:
+        return name
+    if name != "auto":
         raise TrainingError(f"execution {name}: choose one of auto, {', '.join(EXECUTIONS)}")
-    return "eager" if name == "auto" else name
+    if device.type != "cuda" or steps < CAPTURED_STEPS_THAT_PAY:
+        return "eager"
+    return "captured-compiled" if steps >= STEPS_THAT_PAY else "captured"
 
 
 class ForwardLoss:

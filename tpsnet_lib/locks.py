@@ -82,9 +82,8 @@ def _holder(path: Path) -> Held:
         stopped = here and stat.is_file() and stat.read_text("utf-8").rpartition(")")[2].split()[0] in "Tt"
     except (OSError, ValueError, IndexError):
         return Held("another process")
-    held = Held(f"process {process} on {host}")
-    if stopped:
-        held = Held(f"process {process}, which is stopped (`kill -CONT {process}` lets it go on),")
+    state = f", which is stopped (`kill -CONT {process}` lets it go on)," if stopped else f" on {host}"
+    held = Held(f"process {process}{state}")
     held.stopped = stopped
     return held
 

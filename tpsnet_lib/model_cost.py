@@ -55,7 +55,8 @@ def _layer_row(config: ModelConfig, layer: int, inputs: int, side: int) -> Layer
     outputs, kernel, blocks = config.channels[layer], config.kernel(layer), config.blocks[layer]
     convolutions, normed = [], 0  # normed: channels of all its batch norms
     strided = config.downsample == "stride" and layer > 0
-    kind = f"{blocks} {config.block} block{'s' if blocks > 1 else ''} {kernel}x{kernel}"
+    kind = f"{blocks} {config.block} block{'s' if blocks > 1 else ''}"
+    kind += "" if config.own_block else f" {kernel}x{kernel}"
     if config.downsample == "pool":
         convolutions.append((inputs, outputs, kernel, side))
         normed += outputs
@@ -88,8 +89,7 @@ def _with_own_blocks(row: LayerRow, config: ModelConfig, inputs: int, blocks: in
     first_block = cost_of_block(config.block, inputs, outputs, stride, side * stride)
     later_block = cost_of_block(config.block, outputs, outputs, 1, side)
     parameters, macs = (first + (blocks - 1) * later for first, later in zip(first_block, later_block, strict=True))
-    kind = f"{blocks} {config.block} block{'s' if blocks > 1 else ''}"
-    return replace(row, kind=kind, parameters=row.parameters + parameters, macs=row.macs + macs)
+    return replace(row, parameters=row.parameters + parameters, macs=row.macs + macs)
 
 
 def count_parameters(config: ModelConfig) -> int:

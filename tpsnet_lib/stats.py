@@ -109,9 +109,7 @@ class Estimate:
 
     def p_below(self, bound: float) -> float:
         """One-sided p-value of the hypothesis that the truth is at least `bound`: small if the truth is below it."""
-        if not self.has_interval:
-            return 1.0
-        return 1 - self.p_above(bound) if self.resampled is None else self.taken_from(bound).p_above(0)
+        return self.taken_from(bound).p_above(0)
 
 
 def _signed(number: float, form: str) -> str:

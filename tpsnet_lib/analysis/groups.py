@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -87,17 +88,12 @@ def groups_by_label(pairs: Pairs) -> dict[str, Group]:
     return {label: group_of(label, members) for label, members in labelled.items()}
 
 
-def hardware(record: Record) -> str:
-    """The kind of machine that decides how a run draws and rounds."""
-    return record.hardware
-
-
 def hardware_and_threads(record: Record) -> tuple[str, str]:
     """The kind of machine that decides how long a run takes."""
     return record.hardware, str(record.provenance.get("threads"))
 
 
-def by_machine(groups: Sequence[Group], kind: Callable[[Record], object] = hardware) -> list[list[Group]]:
+def by_machine(groups: Sequence[Group], kind: Callable[[Record], object] = attrgetter("hardware")) -> list[list[Group]]:
     """The groups once for each kind of machine, with the runs that it made, so that like is compared with like.
 
     Only kinds with two or more runs of every group count, that with the most runs of its smallest group first; where
@@ -112,8 +108,8 @@ def by_machine(groups: Sequence[Group], kind: Callable[[Record], object] = hardw
 
 def on_shared_machines(groups: Sequence[Group]) -> list[Group]:
     """The groups with the runs that count in `by_machine`, those of all its kinds of machine together."""
-    counted = {hardware(record) for parts in by_machine(groups) for each in parts for record in each.records}
-    return _made_by(counted, groups, hardware)
+    counted = {record.hardware for parts in by_machine(groups) for each in parts for record in each.records}
+    return _made_by(counted, groups, attrgetter("hardware"))
 
 
 def _made_by(machines: Collection[object], groups: Sequence[Group], kind: Callable[[Record], object]) -> list[Group]:

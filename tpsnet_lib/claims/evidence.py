@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from tpsnet_lib.analysis.groups import (
     Pairs,
     by_machine,
     group_of,
-    hardware,
     hardware_and_threads,
     on_shared_machines,
 )
@@ -27,21 +26,17 @@ from tpsnet_lib.stats import Estimate
 
 
 class Evidence:
-    """The records of a store, by experiment and label; `declared` stands in for experiments of the same names.
+    """The records of a store, by experiment and label.
 
     `one_machine`: compare on one kind of machine alone, as the claims did at first."""
 
-    def __init__(
-        self, store: Store, declared: Mapping[str, Experiment] | None = None, one_machine: bool = False
-    ) -> None:
-        self.store, self._declared, self._one_machine = store, dict(declared or {}), one_machine
+    def __init__(self, store: Store, one_machine: bool = False) -> None:
+        self.store, self._one_machine = store, one_machine
         self._collected: dict[str, Pairs] = {}
 
     def experiment(self, name: str) -> Experiment | None:
         """A declared experiment; None for one of the study whose learning rates are not known yet."""
-        if name not in self._declared and (experiments_folder() / f"{name}.yaml").is_file():
-            self._declared[name] = load_experiment(name)
-        return self._declared.get(name)
+        return load_experiment(name) if (experiments_folder() / f"{name}.yaml").is_file() else None
 
     def group(self, place: str) -> Group:
         """The runs at `experiment/label`; those of all labels, such as the draws of a search, at `experiment`."""
@@ -137,7 +132,7 @@ def better(first: Group, second: Group) -> Answer:
     answer, machines = greater(first.lead_over(second), (first, second)), by_machine([first, second])
     if len(machines) == 1:
         return answer
-    leads = ", ".join(f"{hardware(a.records[0])} {a.lead_over(b):points}" for a, b in machines)
+    leads = ", ".join(f"{a.records[0].hardware} {a.lead_over(b):points}" for a, b in machines)
     (a, b), (c, d) = machines[:2]
     apart = stats.contrast([[group.accuracies for group in (a, b, c, d)]], [1, -1, -1, 1])
     return replace(answer, notes=(f"By kind of machine: {leads}. The first two differ by {apart:points}.",))

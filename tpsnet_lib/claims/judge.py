@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.architecture import describe_budget, largest_run
-from tpsnet_lib.analysis.groups import Group, hardware
+from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.claims.claims import CLAIMS, TESTS, Test
 from tpsnet_lib.claims.evidence import Answer, Evidence
 from tpsnet_lib.runs.experiments import Experiment, load_experiment
@@ -67,29 +67,9 @@ class Row:
         return self.answer.estimate
 
     @property
-    def judged(self) -> Estimate:
-        """What a verdict is made of: above 0 where the claim is right."""
-        return self.answer.judged
-
-    @property
-    def smallest_effect(self) -> float:
-        """The smallest effect of interest."""
-        return self.answer.smallest_effect
-
-    @property
     def n(self) -> int:
         """How many seeds, trials or networks the estimate rests on, on the smaller side."""
         return self.estimate.n
-
-    @property
-    def complete(self) -> bool:
-        """Whether all declared runs are done; others settle nothing."""
-        return self.answer.complete
-
-    @property
-    def difference(self) -> str:
-        """The estimate in words, with its interval."""
-        return self.answer.in_words()
 
     @property
     def size(self) -> str:
@@ -99,15 +79,10 @@ class Row:
     @property
     def remark(self) -> str:
         """What else is to be known beside the size, or empty."""
-        if self.too_short:
+        if self.answer.too_short:
             return "too short to overfit"
         groups = self.answer.groups
         return self.answer.remark or ", ".join(filter(None, (_unequal_macs(groups), _largest_rate(groups))))
-
-    @property
-    def too_short(self) -> bool:
-        """Whether no network of these runs overfits, where the claim is about that."""
-        return self.answer.too_short
 
     @property
     def budget(self) -> str:
@@ -159,7 +134,8 @@ class Row:
         """How many runs are done, if not all, and what larger runs and those of the other sign say."""
         done = sum(len(group.records) for group in self.answer.groups)
         declared = done + sum(group.missing for group in self.answer.groups)
-        part = [f"{done} of {declared} declared runs; judged when all are done"] * (self.n > 0 and not self.complete)
+        waiting = self.n > 0 and not self.answer.complete
+        part = [f"{done} of {declared} declared runs; judged when all are done"] * waiting
         return (*part, *(f"{which}: {each.size}{each.scope}" for which, each in self._other_views))
 
     @property
@@ -176,13 +152,11 @@ LARGER, SMALLER, OTHER = "larger runs, not all done", "smaller runs", "other run
 Table = Mapping[str, tuple[Estimate, float]]  # (what is judged, smallest effect) by the name of a test
 
 
-def judge_claims(
-    store: Store, declared: Mapping[str, Experiment] | None = None, one_machine: bool = False
-) -> list[Row]:
+def judge_claims(store: Store, one_machine: bool = False) -> list[Row]:
     """Every test of the claims (a) to (j) from the records of a store; their verdicts are adjusted together.
 
-    `declared` stands in for declared experiments of the same names, and `one_machine` is of `Evidence`."""
-    evidence = Evidence(store, declared, one_machine)
+    `one_machine` is of `Evidence`."""
+    evidence = Evidence(store, one_machine)
     rows = []
     for test in TESTS:
         answers = list(test.answers(evidence))
@@ -193,9 +167,9 @@ def judge_claims(
 
 def judged_by(holm: Callable[[Table], Mapping[str, stats.Adjusted]], rows: Sequence[Row]) -> list[Row]:
     """The rows with the verdicts and p-values that a rule gives to their whole table."""
-    adjusted = holm({row.name: (row.judged, row.smallest_effect) for row in rows})
+    adjusted = holm({row.name: (row.answer.judged, row.answer.smallest_effect) for row in rows})
     verdicts = {name: each.verdict for name, each in adjusted.items()}
-    verdicts |= {row.name: stats.NOT_SETTLED for row in rows if row.n and not row.complete}
+    verdicts |= {row.name: stats.NOT_SETTLED for row in rows if row.n and not row.answer.complete}
     return [
         replace(row, verdict=verdicts[row.name], p=adjusted[row.name].p, p_is_of=adjusted[row.name].p_is_of)
         for row in rows
@@ -223,7 +197,7 @@ def describe_table(rows: Sequence[Row]) -> str:
     counts = Counter(row.verdict for row in rows)
     words = [f"{counts[one]} {many if counts[one] > 1 else one}" for one, many in stats.PLURALS.items() if counts[one]]
     claims = len({row.claim for row in rows})
-    waiting = sum(row.n > 0 and not row.complete for row in rows)
+    waiting = sum(row.n > 0 and not row.answer.complete for row in rows)
     part = f" ({waiting} of those not settled wait for the rest of their runs)" if waiting else ""
     return f"Of {len(rows)} tests of {claims} claims, adjusted together by Holm's method, {', '.join(words)}{part}."
 
@@ -255,7 +229,7 @@ def _run_notes(groups: Sequence[Group]) -> list[str]:
     """Notes on runs that are not in the means: those of another kind of machine, and those that failed; and on networks
     that no machine has in common."""
     notes, left_out = [], sum(group.left_out for group in groups)
-    machines = [{hardware(record) for record in group.records} for group in groups]
+    machines = [{record.hardware for record in group.records} for group in groups]
     if left_out:
         names = " and ".join(sorted(set().union(*machines)))
         notes.append(f"Runs of one kind of machine are compared ({names}); {left_out} of another are left out.")

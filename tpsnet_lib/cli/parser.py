@@ -196,7 +196,7 @@ def _add_record_commands(new: Add) -> None:
     add("--out", metavar="STORE", help=store)
 
     about = "list, verify or publish records; export finished ones to a file, and import them into another store"
-    example = "tpsnet records export best --out best.tar; elsewhere: tpsnet records import best.tar"
+    example = "tpsnet records export card_wide --out wide.tar; elsewhere: tpsnet records import wide.tar"
     command = new("record_commands:records", about, example)
     add = command.add_argument
     add("verb", nargs="?", choices=("list", "verify", "publish", "export", "import"), default="list")

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from tpsnet_lib.config import IMAGE_SIZE, ModelConfig
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.files import ConfigError, write_whole
 from tpsnet_lib.model_cost import LayerRow, layer_costs
 from tpsnet_lib.plots.style import BLUE, GREEN, INK, MUTED, PHONE, VERMILION, WIDTH, describe, figure, png, svg
 
@@ -115,9 +115,8 @@ def save_drawing(config: ModelConfig, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix not in (".svg", ".png"):
         raise ConfigError(f"{path} ends in {path.suffix!r}: give a file that ends in .svg or .png")
-    path.parent.mkdir(parents=True, exist_ok=True)
     drawn = draw_network(config)
-    path.write_bytes(png(drawn) if path.suffix == ".png" else svg(drawn).encode("utf-8"))
+    write_whole(path, png(drawn) if path.suffix == ".png" else svg(drawn))
     return path
 
 

@@ -317,10 +317,9 @@ def show(fig: Figure) -> None:
     metadata["narrow"] = phone_svg(fig)
     plt.close(fig)
     display({kind: content, "text/plain": about.alt}, metadata={kind: metadata}, raw=True)
-    if about.caption:
-        folded = f"<details><summary>Source</summary>{escape(about.provenance)}</details>" if about.provenance else ""
-        html = f"<p><em>{escape(about.caption)}</em></p>{folded}"
-        display({"text/markdown": f"*{about.caption}*", "text/html": html, "text/plain": about.caption}, raw=True)
+    folded = f"<details><summary>Source</summary>{escape(about.provenance)}</details>" if about.provenance else ""
+    html = f"<p><em>{escape(about.caption)}</em></p>{folded}"
+    display({"text/markdown": f"*{about.caption}*", "text/html": html, "text/plain": about.caption}, raw=True)
 
 
 def finding(text: str, records: Records = ()) -> None:

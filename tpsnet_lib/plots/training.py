@@ -65,23 +65,23 @@ def learning_curves(record: Record, n: int) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     later = [row for row in rows if row["epoch"] > rows[-1]["epoch"] / 10]  # the steep first tenth leaves no room
     left.set_ylim(bottom=max(0.0, 100 * min(row[f"{key}_accuracy"] for row in later for key in sets.values()) - 5))
+    network = f"a network of {record.metrics['parameters']:,.0f} parameters, {record.config.train.epochs:g} epochs"
     if "validation" in sets:
         seen = [stats.proportion(round(row["validation_accuracy"] * n), n) for row in rows]
         ends = [100 * each.low for each in seen], [100 * each.high for each in seen]
         left.fill_between([row["epoch"] for row in rows], *ends, color=BLUE, alpha=0.35, linewidth=0)
         left.annotate(f"{seen[-1]:%.1 value}", (rows[-1]["epoch"], 100 * seen[-1].value), (0, 9), color=BLUE, **_NEAR)
-    left.legend(title=None, loc="lower right")
-    network = f"a network of {record.metrics['parameters']:,.0f} parameters, {record.config.train.epochs:g} epochs"
-    caption = (
-        f"Training ends at {100 * rows[-1]['train_accuracy']:.1f}% of augmented images{_mixing_ends(record)}:"
-        f" {network}. All images were fitted, so that there is no validation curve."
-    )
-    if "validation" in sets:
         caption = (
             f"Validation ends at {100 * rows[-1]['validation_accuracy']:.1f}%: {network}. The band is the 95% interval"
             f" of the {n:,} images held out; the steep beginning is cut off. Training images are augmented, and their"
             " loss contains the label smoothing."
         )
+    else:
+        caption = (
+            f"Training ends at {100 * rows[-1]['train_accuracy']:.1f}% of augmented images{_mixing_ends(record)}:"
+            f" {network}. All images were fitted, so that there is no validation curve."
+        )
+    left.legend(title=None, loc="lower right")
     return describe(
         fig,
         caption=caption,

@@ -7,12 +7,12 @@ from typing import Any
 from urllib.parse import quote
 
 from tpsnet_lib import stats
-from tpsnet_lib.config import MEMBERS
+from tpsnet_lib.config import MEMBERS, RunConfig
 from tpsnet_lib.profiles import profile_names
 from tpsnet_lib.progress import duration
 from tpsnet_lib.runs.experiments import all_experiments, collect
 from tpsnet_lib.runs.record_files import history_as_csv
-from tpsnet_lib.runs.records import Store, committed_folder, held_out
+from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
 
 HISTORY_LIMIT = 2**17  # bytes of embedded histories; those beyond are left to the record store
 
@@ -32,19 +32,19 @@ def names(store: Store) -> dict[str, str]:
 Tests = Mapping[str, Mapping[str, Any]]  # the metrics of the tests that were opened, by the id of the record
 
 
-def groups(records: Sequence[Any], tests: Tests, names: Mapping[str, str]) -> list[dict[str, Any]]:
+def groups(records: Sequence[Record], tests: Tests, called: Mapping[str, str]) -> list[dict[str, Any]]:
     """Records grouped by everything but the seed: first the recipes that were fitted on all training images, then the
     others, best validation accuracy first.
 
-    `names` has what a record is called, by id."""
-    by_group: dict[str, list[Any]] = {}
+    `called` has what a record is called, by id."""
+    by_group: dict[str, list[Record]] = {}
     for record in records:
         by_group.setdefault(record.group_id, []).append(record)
     room = HISTORY_LIMIT
     result = []
-    for members in sorted(by_group.values(), key=lambda group: (not _fitted_on_all(group[0]), -_mean(group))):
+    for members in sorted(by_group.values(), key=lambda group: (held_out(group[0]) is not None, -_mean(group))):
         rows = []
-        for record in sorted(members, key=_seed):
+        for record in sorted(members, key=lambda record: record.config.seed):
             history = _history_link(_shown_history(record))
             room -= len(history)
             rows.append(
@@ -59,7 +59,7 @@ def groups(records: Sequence[Any], tests: Tests, names: Mapping[str, str]) -> li
         result.append(
             {
                 "id": members[0].group_id,
-                "name": "; ".join(sorted({names[record.id] for record in members if record.id in names})),
+                "name": "; ".join(sorted({called[record.id] for record in members if record.id in called})),
                 "config": _settings(members[0].config),
                 "summary": _summary(members, tests),
                 "records": rows,
@@ -68,39 +68,32 @@ def groups(records: Sequence[Any], tests: Tests, names: Mapping[str, str]) -> li
     return result
 
 
-def _seed(record: Any) -> int:
-    return int(record.config.seed)
-
-
-def is_fresh(record: Any) -> bool:
+def is_fresh(record: Record) -> bool:
     """Whether a record was made for this page and is not among the committed ones."""
     return committed_folder() not in record.path.parents
 
 
-def _fitted_on_all(record: Any) -> bool:
-    return bool(record.config.data.fit_on == "all")
-
-
-def _shown_history(record: Any) -> list[dict[str, float]]:
+def _shown_history(record: Record) -> list[dict[str, float]]:
     """A record's history without what is no validation: scores on images that it was fitted on."""
     rows: list[dict[str, float]] = record.history()
-    left_out = ("validation",) if _fitted_on_all(record) else ()
+    left_out = ("validation",) if held_out(record) is None else ()
     return [{name: value for name, value in row.items() if not name.startswith(left_out)} for row in rows]
 
 
-def _accuracies(records: Sequence[Any]) -> list[float]:
-    measured = (held_out(record) for record in records if "validation_accuracy" in record.metrics)
-    return [value for value in measured if value is not None]
+def _accuracies(records: Sequence[Record]) -> list[float]:
+    return [value for record in records if (value := held_out(record)) is not None]
 
 
-def _mean(records: Sequence[Any]) -> float:
+def _mean(records: Sequence[Record]) -> float:
     values = _accuracies(records)
     return sum(values) / len(values) if values else -1.0
 
 
-def _summary(records: Sequence[Any], tests: Tests) -> str:
+def _summary(records: Sequence[Record], tests: Tests) -> str:
     """What the records of a group share: their number, means over seeds, size, data, and the file of trials."""
-    opened = [tests[record.id] for record in sorted(records, key=_seed) if record.id in tests]
+    opened = [
+        tests[record.id] for record in sorted(records, key=lambda record: record.config.seed) if record.id in tests
+    ]
     means = {"test accuracy": [test["accuracy"] for test in opened], "validation accuracy": _accuracies(records)}
     sizes = {f"{record.metrics['parameters']:,} parameters" for record in records if "parameters" in record.metrics}
     files = {record.path.name for record in records if record.path.suffix == ".jsonl"}
@@ -119,7 +112,7 @@ def _summary(records: Sequence[Any], tests: Tests) -> str:
     return "; ".join([*parts, *sizes, *sorted({record.stamp for record in records}), *sorted(files)])
 
 
-def _numbers(record: Any, test: float | None) -> list[str]:
+def _numbers(record: Record, test: float | None) -> list[str]:
     """Seed, accuracies in percent (validation, test, training) and time."""
 
     def percent(value: Any) -> str:
@@ -127,14 +120,14 @@ def _numbers(record: Any, test: float | None) -> list[str]:
 
     return [
         str(record.config.seed),
-        "fitted" if _fitted_on_all(record) else percent(record.metrics.get("validation_accuracy")),
+        "fitted" if held_out(record) is None else percent(record.metrics.get("validation_accuracy")),
         percent(test),
         percent(record.metrics.get("train_accuracy")),
         duration(record.seconds) if "seconds" in record.metrics else "–",
     ]
 
 
-def _settings(config: Any) -> str:
+def _settings(config: RunConfig) -> str:
     """What differs from the defaults, as `tpsnet train --set` takes it; a named member by its name."""
     tree = {name: value for name, value in config.to_dict().items() if isinstance(value, Mapping)}
     member = next((name for name, model in MEMBERS.items() if model == config.model), "")

@@ -51,7 +51,8 @@ def _openings(store: Store, names: Mapping[str, str]) -> str:
     ]
     heads = ["opened", "record", "test accuracy", "recipe", "declared by", "rule"]
     logged = openings.all_openings(Store(committed_folder()))
-    count = sum(line["record"] in openings.before_the_rule() for line in logged)
+    early = openings.before_the_rule()
+    count = sum(line["record"] in early for line in logged)
     called: dict[str, str] = {}  # what was opened under another name, by its name of today, in the order of opening
     for line in lines:
         if line.get("experiment") in NEW_WORDS["name"] and (today := names.get(line["record"])):

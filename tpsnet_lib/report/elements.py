@@ -113,8 +113,7 @@ def figure(fig: Figure) -> str:
         raise TpsnetError(f"figure {about.caption!r} has no alternative text: say in a sentence what it shows")
     across, down = fig.get_size_inches()
     source = _source(style.svg(fig))
-    phone = style.phone_svg(fig)
-    described = {**vars(about), "wide": across >= 2 * down, "narrow": _source(phone) if phone else ""}
+    described = {**vars(about), "wide": across >= 2 * down, "narrow": _source(style.phone_svg(fig))}
     return str(_html("figure", source, described))
 
 

@@ -98,12 +98,12 @@ def _of_page(soup: BeautifulSoup, place: str) -> Picture:
 
 def _claims(store: Store) -> Figure:
     """The tests of the original's claims that are measured in points, with their intervals."""
-    rows = [row for row in judge.judge_claims(store) if row.n and row.smallest_effect and "points" in row.difference]
-    records = {record.id: record for row in rows for record in row.records}
+    in_points = [row for row in judge.judge_claims(store) if row.n and row.answer.form in ("points", "distance")]
+    rows = [row for row in in_points if row.answer.smallest_effect]
     tests = [(row.sentence, row.verdict, row.estimate) for row in rows]
     parameters, steps = map(max, zip(*(row.largest_run for row in rows), strict=True))
     budget = f"In networks of up to {parameters:,} parameters and runs of up to {steps:,} steps"
-    return answer.claims(tests, budget, list(records.values()))
+    return answer.claims(tests, budget, [record for row in rows for record in row.records])
 
 
 def write(folder: Path, page: Path, store: Store) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from html import escape
 from typing import Any
 
@@ -42,7 +43,7 @@ def answer(
     recipes: Sequence[Final],
     rows: Sequence[judge.Row] = (),
     store: Store | None = None,
-    late: Sequence[judge.Row] = (),
+    late: AbstractSet[str] = frozenset(),
 ) -> str:
     """The answer as a list in HTML: `sentences`, then what the README leaves out.
 
@@ -147,9 +148,7 @@ INGREDIENTS = "nb04-data-ablation"  # the records of the figure of chapter 4
 RECIPE_IN_WORDS = "nb04-cell-id=recipe"  # its table of what each ingredient is
 
 
-def _design_choices(
-    rows: Sequence[judge.Row], store: Store | None, late: Sequence[judge.Row], best: Final
-) -> list[str]:
+def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: AbstractSet[str], best: Final) -> list[str]:
     """What is known of the design choices: the original's claims that hold and those that do not, and what the ablation
     shows; empty without records. `best`: the leading recipe, of which no variant was trained."""
     measured = [row for row in rows if row.n]
@@ -188,15 +187,15 @@ IN_WORDS = {  # what is settled, in the words of the first screen
 }
 
 
-def _in_short(row: judge.Row, late: Sequence[judge.Row], rows: Sequence[judge.Row]) -> str:
+def _in_short(row: judge.Row, late: AbstractSet[str], rows: Sequence[judge.Row]) -> str:
     """A settled test with the size of its difference, and what runs of another length or cost say."""
-    beside = row.elsewhere or ("none overfits" if row.too_short else row.remark)
+    beside = row.elsewhere or ("none overfits" if row.answer.too_short else row.remark)
     said = [row.size, beside]
     for other in (other for other in rows if other.name == row.test.at_equal_macs):
         yet = "yet " if other.estimate.value * row.estimate.value < 0 else ""
         said.append(f"{yet}{other.size} at equal MACs in {other.largest_run[1]:,} steps")
     size = ", ".join(filter(None, said)).replace(" points", "")
-    mark = "†" if row.name in {each.name for each in late} else ""
+    mark = "†" if row.name in late else ""
     return f"{elements.test_link(row, row.short)} ({size}){mark}"
 
 
@@ -255,12 +254,9 @@ VERDICTS = {  # on `ours is better than the original`, in words
 
 def _difference(final: Final, original: Mapping[str, Any], recipes: Sequence[Final]) -> str:
     """The difference from the original and its verdict, with the noise of seeds, of images and of the one run."""
-    verdict = verdicts_against_published(recipes, original)[final.name]
-    return f"{against_published(final, original, recipes):points.2}: {_explained(VERDICTS[verdict])}"
-
-
-def _explained(verdict: str) -> str:
-    return f'<a href="#intervals"><em>{verdict}</em></a>'  # where the limitations say how it is made
+    verdict = VERDICTS[verdicts_against_published(recipes, original)[final.name]]
+    how = f'<a href="#intervals"><em>{verdict}</em></a>'  # where the limitations say how it is made
+    return f"{against_published(final, original, recipes):points.2}: {how}"
 
 
 ACROSS = 4.95  # inches, of the figure beside the sentences

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from html import escape
 
@@ -66,7 +67,7 @@ def sections(
     return parts
 
 
-def _answer(recipes: Sequence[Final], rows: Sequence[judge.Row], store: Store, late: Sequence[judge.Row]) -> str:
+def _answer(recipes: Sequence[Final], rows: Sequence[judge.Row], store: Store, late: AbstractSet[str]) -> str:
     return answer(recipes, rows, store, late) + elements.figure(frontier(recipes)) + answer_table(recipes)
 
 
@@ -151,7 +152,7 @@ def _linked(text: str) -> str | Markup:
 # Claims, mistakes, limitations --------------------------------------------------------------------------------------
 
 
-def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping[str, str]) -> str:
+def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[str, str]) -> str:
     """A line a test, its verdict first; the original's words, grounds and records are folded."""
     smallest = f"{100 * stats.SMALLEST_EFFECT:.0f} point, unless the test names another"
     waiting = ", ".join(dict.fromkeys(f"({row.claim})" for row in rows if not row.n))
@@ -172,10 +173,10 @@ def _claims(rows: Sequence[judge.Row], late: Sequence[judge.Row], names: Mapping
     )
     lines = [
         {
-            "verdict": elements.verdict(row.verdict) + ("†" if row.name in {each.name for each in late} else ""),
+            "verdict": elements.verdict(row.verdict) + ("†" if row.name in late else ""),
             "tested": _tested(row),
-            "difference": elements.test_link(row, row.difference),
-            "adjusted p": _p_value(row) if row.complete else None,
+            "difference": elements.test_link(row, row.answer.in_words()),
+            "adjusted p": _p_value(row) if row.answer.complete else None,
             "parameters; steps": "; ".join(f"{count:,}" for count in row.largest_run),
         }
         for row in rows

@@ -206,10 +206,10 @@ def earlier_rules(store: Store, rows: Sequence[judge.Row]) -> dict[str, list[jud
     }
 
 
-def only_by_new_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Row]]) -> list[judge.Row]:
-    """The tests that are settled now and were not by some earlier rule."""
+def only_by_new_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Row]]) -> set[str]:
+    """The names of the tests that are settled now and were not by some earlier rule."""
     open_before = {row.name for then in earlier.values() for row in then if not row.settled}
-    return [row for row in rows if row.settled and row.name in open_before]
+    return {row.name for row in rows if row.settled and row.name in open_before}
 
 
 def _of_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Row]]) -> str:

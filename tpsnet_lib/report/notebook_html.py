@@ -87,7 +87,7 @@ def _chapter(path: Path, notebook: Any, problems: list[str], shown: Mapping[str,
     tidy(soup, path.name, problems)
     title, headings = _headings(soup, prefix)  # which makes the chapter's ids its own: a link out of it comes after
     refer_to_shown(soup, shown)
-    number_figures(soup, f"{int(number)}." if number.isdigit() else "")
+    number_figures([soup], f"{int(number)}." if number.isdigit() else "")
     return Chapter(
         prefix, title or name.replace("_", " ").capitalize(), f"Notebook {path.name}", Markup(soup), headings
     )

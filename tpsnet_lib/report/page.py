@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,13 +19,12 @@ from tpsnet_lib.report.elements import ASSETS, ENVIRONMENT, Section
 from tpsnet_lib.report.notebook_html import chapter
 from tpsnet_lib.report.pictures import darkened_colours
 from tpsnet_lib.report.sanitise import clean
-from tpsnet_lib.report.tidy_html import NO_ALT, tidy
+from tpsnet_lib.report.tidy_html import NO_ALT, number_figures, tidy
 
 SIZE_LIMIT = 5 * 2**20  # bytes of a page, above which it warns
 ACTIVE = ("script", "iframe", "object", "embed", "link", "meta", "base", "form")  # what a page that only shows lacks
 POLICY = "Content-Security-Policy"
 ADDRESSES = ("src", "href", "srcset", "poster", "action", "data", "background", "xlink:href")
-NUMBERED = "figure > figcaption, table > caption:not(details *)"
 
 
 def render(
@@ -112,19 +110,14 @@ def faults(html: str) -> list[str]:
 
 
 def _number_across(parts: Sequence[BeautifulSoup]) -> dict[str, int]:
-    """Number the figures and tables of several parts in one row; a folded table, which is not printed, has none.
-
-    Returns the numbers of the figures by their captions."""
-    whole = BeautifulSoup("", "html.parser")
-    counts, figures = {"figcaption": 0, "caption": 0}, {}
-    for caption in itertools.chain.from_iterable(part.select(NUMBERED) for part in parts):
-        counts[caption.name] += 1
-        if caption.name == "figcaption" and caption.parent is not None:
-            figures[str(caption.contents[0]).strip()] = counts[caption.name]
-            caption.parent["id"] = f"figure-{counts[caption.name]}"
-        label = whole.new_tag("b", attrs={"class": "label"})
-        label.string = f"{'Figure' if caption.name == 'figcaption' else 'Table'} {counts[caption.name]}. "
-        caption.insert(0, label)
+    """Number the figures and tables of several parts in one row; returns the numbers of the figures by their
+    captions."""
+    figures = {}
+    for number, caption in enumerate([one for part in parts for one in part.select("figure > figcaption")], 1):
+        figures[str(caption.contents[0]).strip()] = number
+        if caption.parent is not None:
+            caption.parent["id"] = f"figure-{number}"
+    number_figures(parts)
     return figures
 
 

@@ -66,7 +66,7 @@ def parameters_for(notebook: Path, profile: Profile, extra: Mapping[str, Any] | 
     whose value is of another type or range than the default there."""
     import papermill
 
-    _quiet()
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it says is in the notebook and the result
     given = {**profile.parameters, **profile.notebooks.get(notebook.stem, {}), **(extra or {})}
     read_notebook(notebook)
     try:
@@ -236,10 +236,6 @@ def _plain(path: Path) -> str:
 
 def _last_line(text: str) -> str:
     return ([line.strip() for line in text.splitlines() if line.strip()] or ["no message"])[-1]
-
-
-def _quiet() -> None:
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it has to say is in the notebook and the result
 
 
 def _say(progress: str, line: str) -> None:

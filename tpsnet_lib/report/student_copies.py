@@ -107,7 +107,6 @@ def write_student_copies(out: Path, only: Sequence[str] = (), address: str = "")
         if address:
             top = next((folder for folder in target.parents if (folder / ".git").exists()), target.parent.parent)
             copy = with_badges(copy, address, target.relative_to(top).as_posix())
-        target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, nbformat.writes(copy))
         paths.append(target)
     return paths

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from bs4 import BeautifulSoup, Tag
@@ -129,13 +129,14 @@ def refer_to_shown(soup: BeautifulSoup, shown: Mapping[str, int]) -> None:
             caption.parent.replace_with(paragraph)
 
 
-def number_figures(soup: BeautifulSoup, prefix: str) -> None:
-    """Give every figure with a caption its number, such as `Figure 2.3.`, and every table with one `Table 2.1.`."""
+def number_figures(parts: Sequence[BeautifulSoup], prefix: str = "") -> None:
+    """Number the figures with captions, such as `Figure 2.3.`, through all parts, and the tables, `Table 2.1.`.
+
+    A folded table, which is not printed, has no number."""
     for kind, selector in (("Figure", "figure > figcaption"), ("Table", "table > caption:not(details *)")):
-        for count, caption in enumerate(soup.select(selector), 1):
-            label = soup.new_tag("b", attrs={"class": "label"})
-            label.string = f"{kind} {prefix}{count}. "
-            caption.insert(0, label)
+        captions = [(soup, caption) for soup in parts for caption in soup.select(selector)]
+        for count, (soup, caption) in enumerate(captions, 1):
+            caption.insert(0, soup.new_tag("b", attrs={"class": "label"}, string=f"{kind} {prefix}{count}. "))
 
 
 def _tidy_table(soup: BeautifulSoup, table: Tag) -> None:
