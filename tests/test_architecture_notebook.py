@@ -76,7 +76,9 @@ def test_any_block_gets_a_line_and_the_chapter_goes_on(chapter: Chapter, answer:
     room["ResidualBlock"](16, 32, 2)(room["maps"])
 
 
-LAYER = "nn.Sequential(ResidualBlock(inputs, outputs, stride, {}), *[ResidualBlock(outputs, outputs{}) for _ in [1]])"
+LAYER = (
+    "nn.Sequential(ResidualBlock(inputs, outputs, stride, {}), *[ResidualBlock(outputs, outputs{}) for _ in (1, 2)])"
+)
 
 
 @pytest.mark.parametrize(
@@ -85,9 +87,9 @@ LAYER = "nn.Sequential(ResidualBlock(inputs, outputs, stride, {}), *[ResidualBlo
         (LAYER.format("skip", ", 1, skip"), "**Right.**"),
         (LAYER.format("skip", ""), "With `skip=False`: The shape is right"),
         (LAYER.format("True", ", 1, skip"), "With `skip=False`: The shape of `0.projection"),
-        ("nn.Sequential()", "Your nn.Sequential has 0 parts; expected are 2 blocks"),
-        ("ResidualBlock(inputs, outputs, stride, skip)", "expected is an nn.Sequential of 2 blocks"),
-        ("nn.Sequential(nn.ReLU(), nn.ReLU())", "The shape of `0.conv1.weight` is none"),
+        ("nn.Sequential()", "Your nn.Sequential has 0 parts; expected are 3 blocks"),
+        ("ResidualBlock(inputs, outputs, stride, skip)", "expected is an nn.Sequential of 3 blocks"),
+        ("nn.Sequential(nn.ReLU(), nn.ReLU(), nn.ReLU())", "The shape of `0.conv1.weight` is none"),
     ],
 )
 def test_any_layer_gets_a_line_and_the_next_cell_says_whose_it_is(

@@ -132,7 +132,7 @@ def test_an_architecture_over_the_budget_is_refused_with_its_count() -> None:
         build(config)
     assert str(caught.value) == (
         "this network has 5,015,450 parameters, 15,450 over the budget of 5,000,000:"
-        " take smaller numbers for model.blocks or model.channels"
+        " take smaller model.blocks, model.channels or model.kernels"
     )
     with pytest.raises(ConfigError, match="78,042 parameters, 42 over the budget of 78,000"):
         build(MEMBERS["classroom"], budget=78_000)

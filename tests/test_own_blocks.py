@@ -131,6 +131,10 @@ class Raising(Depthwise):
         raise ValueError("I do not know")
 
 
+class Bare(nn.Module):
+    pass
+
+
 class Needy(nn.Module):
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -142,7 +146,8 @@ class Needy(nn.Module):
         (Narrow, r"expected is \[1, 8, 4, 4\]"),
         (Silent, "Silent is no block: its forward returns None"),
         (Raising, "Raising is no block: it raises ValueError: I do not know"),
-        (Needy, "no block"),
+        (Needy, r"Needy is no block: it is built as Needy\(inputs, outputs, stride\), and its __init__ has other"),
+        (Bare, r"Bare is no block: give it __init__\(self, inputs, outputs, stride\) and forward"),
         (nn.Conv2d, "no block"),
         (Copy(4, 4, 1), "without brackets"),
         (None, "no block"),

@@ -201,7 +201,9 @@ def test_a_space_is_found_by_name_or_written_out_and_a_fault_is_one_line() -> No
         "variables: {speed: [1]}": "speed",
         "variables: {lr: []}": "lr",
         "varables: {lr: [0.1]}": "varables",
-        "{variables: {lr: [0.1]}, budget: {macs: 15}}": "no draw of 1000 is under its budget",
+        "{variables: {lr: [0.1, 0.2]}, budget: {macs: 15}}": "no draw of 1000 is under its budget",
+        "{variables: {layers: [2], blocks: [1], width: [2]}}": "all of its draws are one and the same",
+        "mine": "run the cell in which it is written",
     }.items():
         with pytest.raises(ConfigError, match=named) as caught:
             search.read_space(wrong, spaces)

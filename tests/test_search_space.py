@@ -106,8 +106,8 @@ def test_a_space_in_which_nothing_fits_is_said_to_be_empty() -> None:
         sample(parse_space("empty_space", tree), 0, 1)
     with pytest.raises(ConfigError, match=r"MACs; not given: layers \(3\), width \(16\), factor \(2\)$"):
         sample(parse_space("narrow", {"variables": {"blocks": [1]}, "budget": {"macs": 15}}), 0, 1)
-    with pytest.raises(ConfigError, match=r"no draw of 1000 can be built: model\.kernels is .* odd"):
-        sample(parse_space("even", {"variables": {"kernels": [2]}}), 0, 1)
+    with pytest.raises(ConfigError, match=r"no draw of 1000 can be built: model\.pool is 16"):
+        sample(parse_space("even", {"variables": {"pool": [16]}}), 0, 1)
     with pytest.raises(ConfigError, match=r"budget\.mac is not a field: did you mean macs"):
         parse_space("bad", {"variables": {"width": [8]}, "budget": {"mac": 15}})
 
@@ -138,6 +138,28 @@ def test_a_name_that_is_like_none_gets_a_short_list_of_those_that_are_known() ->
     with pytest.raises(ConfigError, match=r"known are layers, .* \.\.\.$") as refused:
         parse_space("mine", {"variables": {"__proto__": [1, 2]}})
     assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"lr": {"log": [100, 1000]}}, "mine: lr is 1000: give a value from 0 to 100"),
+        ({"batch_size": [0, 50]}, "mine: batch_size is 0: give a value from 1"),
+        ({"kernels": [3, 4]}, "mine: kernels is 4: give odd"),
+        ({"dropout": {"uniform": [0, 1.5]}}, "mine: dropout is 1.5: give a value from 0"),
+        ({"learning_rate": {"log": [0.001, 0.1]}}, "learning_rate is not a variable .* did you mean lr"),
+        ({"depth": [1, 2]}, "did you mean blocks"),
+        ({"channels": [8]}, "did you mean width"),
+    ],
+)
+def test_a_value_that_no_config_takes_is_not_dropped_without_a_word(variables: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse_space("mine", {"variables": variables})
+
+
+def test_numbers_of_a_space_are_written_as_people_write_them() -> None:
+    space = parse_space("mine", {"variables": {"lr": {"log": ["1e-3", "1E-1"]}, "dropout": ["1e-1", 0.2]}})
+    assert space.variables == {"lr": {"log": [0.001, 0.1]}, "dropout": [0.1, 0.2]}
 
 
 def test_the_original_space_reaches_the_originals_table(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(monkeypatc
     step.check(without("return loss.item()", "raise NotImplementedError"))
     assert said.pop().startswith(tasks.NOT_ANSWERED)
     asked["cosine schedule"].check(lambda share: (1 + math.cos(math.pi * share)) / 2)
-    assert "use torch.cos" in said.pop()
+    assert "write torch's of that name, as `torch.cos`." in said.pop()
     step.check(without("loss = F.cross_entropy(logits, labels)", "loss = F.cross_entropy(labels, logits)"))
     assert "F.cross_entropy takes the logits first, then the labels." in said.pop()
     for answer, line in ((22, "22 is too small"), (30.6, "Give a whole"), (31, "Right"), (33, "33 is too large")):
@@ -258,6 +258,39 @@ def test_a_wrong_block_of_chapter_02_is_told_what_is_wrong_with_it(
     methods = {name: room[name] for name in ("__init__", "forward")}
     asked["block"].check(type("ResidualBlock", (torch.nn.Module,), methods))
     assert told in said.pop().partition("Until it is right")[0]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "told"),
+    [
+        ("[first, *(ResidualBlock(outputs, outputs, 1, skip) for _ in range(blocks - 1))]", "Right"),
+        ("[first, ResidualBlock(outputs, outputs, 1, skip)]", "2 parts; expected are 3 blocks"),  # whatever is asked
+        ("[first, *[ResidualBlock(outputs, outputs, 1, skip)] * (blocks - 1)]", "values differ"),  # one set of weights
+        ("[first, *(ResidualBlock(outputs, outputs, stride, skip) for _ in range(blocks - 1))]", "Only the first has"),
+        ("[first, *(ResidualBlock(outputs, outputs) for _ in range(blocks - 1))]", "Hand skip on"),
+    ],
+)
+def test_a_wrong_layer_of_chapter_02_is_told_what_is_wrong_with_it(
+    blocks: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(tasks, "finding", said.append)
+    room, asked = tasks_of("02")
+    monkeypatch.setattr(tasks, "notebook_names", lambda: room)
+    room["ResidualBlock"] = tasks._worked("block")
+    first = "    first = ResidualBlock(inputs, outputs, stride, skip)\n"
+    head = "def make_layer(inputs, outputs, blocks, stride=1, skip=True):\n"
+    exec(f"{head}{first}    return nn.Sequential(*{blocks})", room)
+    asked["layer"].check(room["make_layer"])
+    assert told in said.pop().partition("Until it is right")[0]
+
+
+def test_what_breaks_a_check_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(tasks, "finding", said.append)
+    _, asked = tasks_of("03")
+    asked["a space with room"].check({"blocks": {"int": ["a", 8]}, "width": {"int": [8, 9]}})
+    assert "blocks is {'int': ['a', 8]}: give numbers" in said.pop()
 
 
 def test_an_ensemble_of_chapter_05_averages_the_networks_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:

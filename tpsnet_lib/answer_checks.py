@@ -109,11 +109,15 @@ def ranges(needed: Collection[str], then: Check, example: str) -> Check:
             return Slip(f"{near[0]!r} is not known: did you mean {name!r}?" if near else missing)
         for name, dimension in answer.items():
             for values in dimension.values() if isinstance(dimension, dict) else ():
-                if isinstance(values, list | tuple) and len(values) == 2 and values[0] > values[1]:
+                if isinstance(values, list | tuple) and len(values) == 2 and _falls(*values):
                     return Slip(f"`{name}`: the low end {values[0]} is above the high end {values[1]}.")
         return then(answer)
 
     return wrong
+
+
+def _falls(low: Any, high: Any) -> bool:
+    return isinstance(low, Real) and isinstance(high, Real) and low > high
 
 
 def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = None) -> Check:
@@ -218,6 +222,8 @@ def raised(error: Exception) -> str:
         else:
             way_out = way_out_of(error.name, {**notebook_names(), **names})
         return Slip(f"`{error.name}` is not defined: {way_out}")
+    if "only one element tensors can be converted" in message:  # math.cos(tensor)
+        return Slip("A function of `math` takes one number, not a tensor: write torch's of that name, as `torch.cos`.")
     sentence = f"Your answer raises {type(error).__name__} (`{message.replace('`', chr(39))}`)."
     if not isinstance(error, AttributeError):
         return sentence

@@ -108,5 +108,5 @@ def check_budget(config: ModelConfig, budget: int = PARAMETER_BUDGET) -> None:
     if count > budget:
         raise ConfigError(
             f"this network has {count:,} parameters, {count - budget:,} over the budget of {budget:,}:"
-            " take smaller numbers for model.blocks or model.channels"
+            " take smaller model.blocks, model.channels or model.kernels"
         )

@@ -25,10 +25,17 @@ def register_block(block: type[nn.Module]) -> str:
 
     So a class that is changed is another block, with records of its own. Raises `ConfigError` for a class that cannot
     be built as `block(inputs, outputs, stride)`, or that returns maps of another shape."""
-    classes = block.__mro__[: block.__mro__.index(nn.Module)] if nn.Module in getattr(block, "__mro__", ()) else ()
+    if not isinstance(block, type) or not issubclass(block, nn.Module):
+        raise ConfigError(f"{brief(block)} is no block: give a class derived from torch.nn.Module, without brackets")
+    classes = block.__mro__[: block.__mro__.index(nn.Module)]
     methods = [method for kind in classes for method in vars(kind).values() if inspect.isfunction(method)]
     if not methods:
-        raise ConfigError(f"{brief(block)} is no block: give a class derived from torch.nn.Module, without brackets")
+        raise ConfigError(f"{block.__name__} is no block: give it __init__(self, inputs, outputs, stride) and forward")
+    try:
+        inspect.signature(block).bind(1, 1, 1)
+    except TypeError as error:
+        problem = f"it is built as {block.__name__}(inputs, outputs, stride), and its __init__ has other arguments"
+        raise ConfigError(f"{block.__name__} is no block: {problem} ({error})") from error
     try:
         source = "".join(map(inspect.getsource, methods))
     except OSError as error:

@@ -83,6 +83,7 @@ class TrainState:
             raise TrainingError(
                 f"the loss is not a number at step {bad} of {self.steps} (epoch {(bad - 1) // self.epoch_steps + 1}):"
                 f" lower train.lr (now {self.config.train.lr:g}) or set train.clip_norm"
+                f"{', or look into your block' if self.config.model.own_block else ''}"
             )
 
     def end_epoch(self, logits: Tensor, labels: Tensor, lr: float) -> str:

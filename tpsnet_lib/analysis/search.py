@@ -109,10 +109,14 @@ def read_space(space: str | Mapping[str, Any], spaces: Mapping[str, Space], name
         tree = plain_yaml(space) if isinstance(space, str) else space
     except ValueError as error:
         raise ConfigError(f"space {name}: not YAML ({error})") from None
+    if tree == name:
+        raise ConfigError(f"there is no space {name} yet: run the cell in which it is written")
     if isinstance(tree, str):
         raise ConfigError(f"there is no space {brief(tree)} in report/spaces.yaml: {way_to(tree, list(spaces))}")
     parsed = parse_space(name, tree)
-    sample(parsed, 0, 1)
+    first, *others = sample(parsed, 0, 12).values
+    if all(other == first for other in others):
+        raise ConfigError(f"space {name}: all of its draws are one and the same; let a variable vary")
     return parsed
 
 

@@ -127,12 +127,13 @@ def ablation(rows: Sequence[AblationRow]) -> Figure:
     counts = "; ".join(f"{effect}: {effects.count(effect)}" for effect in order)
     rate = next((row.group.config.train.lr for row in parts if row.rate == "largest"), None)
     tried = sum(bool(row.rate) for row in parts)
-    end = f" SGD is better at {rate:g}, the largest of {tried} rates tried." if rate else ""
+    rates = f" ({tried} are of SGD's rates)" if tried else ""
+    end = f" SGD is better at {rate:g}, the largest." if rate else ""
     return describe(
         fig,
         caption=f"In small, short runs ({run.epochs:g} epochs of {size:,} images, {len(whole.group.records)} seeds)"
-        f" {effects.count('the ingredient helps')} of {len(parts)} changes show that the ingredient helps. Bars are 95%"
-        f" intervals with the spread of all rows; the band is one point.{end}",
+        f" {effects.count('the ingredient helps')} of {len(parts)} changes{rates} show that the ingredient helps. Bars"
+        f" are 95% intervals with the spread of all rows; the band is one point.{end}",
         alt=f"Points of accuracy that each of {len(parts)} ingredients brings, with intervals. {counts}.",
         records={row.title: row.group.records for row in rows},
     )

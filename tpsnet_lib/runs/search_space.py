@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from tpsnet_lib.config import IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig, RunConfig, TrainConfig, merged, parse
-from tpsnet_lib.config_fields import refuse_unknown
+from tpsnet_lib.config_fields import checked, refuse_unknown
 from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root, way_to
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.plain_yaml import read_yaml
@@ -17,6 +18,8 @@ from tpsnet_lib.plain_yaml import read_yaml
 _SHAPE = ("layers", "blocks", "width", "factor", "kernels", "skip_kernels", "pool")
 _MODEL = {spec.name for spec in fields(ModelConfig)} - {"blocks", "channels", "stem"}
 _TRAIN = {spec.name for spec in fields(TrainConfig)}
+_FIELDS = {spec.name: spec for kind in (TrainConfig, ModelConfig) for spec in fields(kind)}
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # YAML takes it as a text if it has no point, or no sign
 _EACH = ("blocks", "kernels", "skip_kernels")  # what may be drawn for each layer
 # What the shape is computed from.
 _LIMITS = {"layers": (1, 5), "blocks": (1, 1024), "width": (1, 1024), "factor": (0.1, 64)}
@@ -79,20 +82,44 @@ def parse_space(name: str, tree: Mapping[str, Any]) -> Space:
         raise ConfigError(f"space {name}: it has no variables to draw")
     if not isinstance(each, (list, tuple)) or any(variable not in _EACH for variable in each):
         raise ConfigError(f"space {name}: each is {brief(each)}: give a list of {', '.join(_EACH)}")
+    variables = {variable: _with_numbers(dimension) for variable, dimension in variables.items()}
     for variable, dimension in variables.items():
         if variable not in {*_SHAPE, *_MODEL, *_TRAIN}:
             known = way_to(str(variable), [*_SHAPE, *sorted((_MODEL | _TRAIN) - {*_SHAPE})])
             raise ConfigError(f"space {name}: {str(variable)[:QUOTED]} is not a variable that can be drawn: {known}")
         if fault := _fault(variable, dimension):
             raise ConfigError(f"space {name}: {variable} is {brief(dimension)}: {fault}")
-        for choice in dimension if isinstance(dimension, list) and variable in _TRAIN else ():
-            if isinstance(choice, str):  # a name that is not known would never be drawn, without a word
-                parse({"train": {variable: choice}})
+        for value in _values(dimension):  # one that no config takes would never be drawn, without a word
+            _check_value(f"space {name}: {variable}", variable, value)
     refuse_unknown(f"space {name}: budget", budget, ("parameters", "macs"))
     parameters, macs = budget.get("parameters", PARAMETER_BUDGET), budget.get("macs", 0)
     if not isinstance(parameters, int) or not isinstance(macs, int):
         raise ConfigError(f"space {name}: budget is {brief(budget)}: give whole numbers of parameters and macs")
     return Space(name, variables, tuple(each), parameters, macs)
+
+
+def _with_numbers(dimension: Any) -> Any:
+    """A dimension whose numbers may be written as people write them: `1e-3` is a text in YAML."""
+    if isinstance(dimension, Mapping):
+        return {kind: _with_numbers(values) for kind, values in dimension.items()}
+    if not isinstance(dimension, list):
+        return dimension
+    return [float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value for value in dimension]
+
+
+def _values(dimension: Any) -> Sequence[Any]:
+    """The choices of a dimension, or the ends of its range; none of one that depends on other variables."""
+    if isinstance(dimension, Mapping):
+        (dimension,) = dimension.values()
+    return dimension if isinstance(dimension, (list, tuple)) else ()
+
+
+def _check_value(name: str, variable: str, value: Any) -> None:
+    """Raise `ConfigError` for a value that the config's field of this name does not take."""
+    if variable in ("kernels", "skip_kernels") and isinstance(value, int) and value % 2 == 0:
+        raise ConfigError(f"{name} is {value}: give odd kernels")
+    if spec := _FIELDS.get(variable):
+        checked(name, value, spec.default, spec.metadata)
 
 
 def _fault(variable: str, dimension: Any) -> str:
@@ -142,7 +169,7 @@ def sample(space: Space, seed: int, n: int, base: Mapping[str, Any] | None = Non
         for attempt in range(MAX_TRIES):
             tries += 1
             if tries > MAX_TRIES + MAX_SHARE * index:
-                problem = f"{index} of {tries:,} draws are under its budget; widen either"
+                problem = f"{index} of {tries:,} draws can be built within its budget; widen either"
                 raise ConfigError(f"space {space.name}: {problem}")
             rng = random.Random(f"{space.name}/{seed}/{index}/{attempt}")
             draw = _draw_values(space, rng)

@@ -181,7 +181,7 @@ def _declared_by(record: Record, name: str) -> Declaration:
 
 
 def _refused(record: Record, reason: str) -> RecordError:
-    way_out = "--exploratory opens it for a look that nothing may be chosen by"
+    way_out = f"`tpsnet test {record.id} --exploratory` opens it for a look that nothing may be chosen by"
     return RecordError(f"the test set stays shut for record {record.id}: {reason}; {way_out}")
 
 
