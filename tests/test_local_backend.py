@@ -220,8 +220,8 @@ def test_the_time_left_counts_what_is_begun_but_not_as_work_of_now(
     progress.began -= 60
     progress.bar.began -= 60
     progress.report_running()
-    assert progress.bar.begun == 1.0
-    assert progress.bar.before == pytest.approx(0.25, abs=0.01)
+    assert progress.bar.partial == 1.0
+    assert progress.bar.partial_before == pytest.approx(0.25, abs=0.01)
     assert progress.bar.time_left() == "4:00 min"  # three runs at three quarters of one a minute
 
 

@@ -134,7 +134,7 @@ def test_a_limitation_says_what_a_new_rule_changed_and_which_verdicts_are_margin
 
 
 def test_what_the_first_openings_lacked_is_read_from_the_log() -> None:
-    lacked = text(limitations.before_the_rule())
+    lacked = text(limitations.what_the_first_lacked())
     assert lacked.startswith(
         "card_wide, classroom and sprint10 from a tree that was not clean, 1 undeclared, for a look; "
     )

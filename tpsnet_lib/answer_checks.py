@@ -216,11 +216,11 @@ def raised(error: Exception) -> str:
     if isinstance(error, TpsnetError):
         return Slip(f"This answer cannot be checked: {message}{'' if message.endswith('?') else '.'}")
     if isinstance(error, NameError) and error.name:
-        names = _names_where_it_failed(error)
-        if hasattr(names.get("self"), error.name):
+        local = _names_where_it_failed(error)
+        if hasattr(local.get("self"), error.name):
             way_out = f"write `self.{error.name}`."
         else:
-            way_out = way_out_of(error.name, {**notebook_names(), **names})
+            way_out = way_out_of(error.name, {**notebook_names(), **local})
         return Slip(f"`{error.name}` is not defined: {way_out}")
     if "only one element tensors can be converted" in message:  # math.cos(tensor)
         return Slip("A function of `math` takes one number, not a tensor: write torch's of that name, as `torch.cos`.")
@@ -279,9 +279,9 @@ def _difference(value: Any, target: Any) -> str:
     pair = f"{result[first].item():.6g} instead of {wanted[first].item():.6g}"
     if result.dim() == 1:
         return f"Value {first[0] + 1} of {len(result)} is the first that differs: {pair}."
-    ranges = (f"from {each.min().item():.3g} to {each.max().item():.3g}" for each in (result.double(), wanted.double()))
+    spans = (f"from {each.min().item():.3g} to {each.max().item():.3g}" for each in (result.double(), wanted.double()))
     count = f"{int(differ.sum()):,} of {differ.numel():,} values differ"
-    return f"The shape is right, but {count}, the first is {pair}. Yours run {', those expected '.join(ranges)}."
+    return f"The shape is right, but {count}, the first is {pair}. Yours run {', those expected '.join(spans)}."
 
 
 def _short(answer: Any) -> str:

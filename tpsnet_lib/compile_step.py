@@ -54,7 +54,7 @@ class ForwardLoss:
             self.function = torch.compile(loss_and_logits, dynamic=False)
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss, a scalar, and the logits [B, 10], of `inputs` float [B, 3, H, W] and `targets` float [B, 10]."""
+        """The loss, a scalar, and the logits of `inputs` float [B, 3, H, W]; these and `targets` are [B, classes]."""
         if self.compiles:
             self._try_once(inputs, targets)
         return self.function(inputs, targets)

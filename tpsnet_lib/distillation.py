@@ -27,7 +27,7 @@ class Teacher:
 
     @torch.no_grad()
     def targets(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """The targets [B, 10], of which the teacher's probabilities for `inputs` [B, 3, H, W] take their share.
+        """The targets [B, classes], of which the teacher's probabilities for `inputs` [B, 3, H, W] take their share.
 
         Cross-entropy is linear in its targets, so its loss is the same mixture of the two losses."""
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.half):

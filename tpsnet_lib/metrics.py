@@ -15,7 +15,7 @@ from tpsnet_lib.data.datasets import normalise
 
 @torch.inference_mode()
 def predict(model: nn.Module, images: Tensor, *, batch_size: int = 500, precision: str = "fp32") -> Tensor:
-    """Logits float32 [N, 10], on the CPU, of images uint8 [N, 3, 32, 32], computed on the model's device.
+    """Logits float32 [N, classes], on the CPU, of images uint8 [N, 3, 32, 32], computed on the model's device.
 
     The model runs in evaluation mode and then returns to the mode it was in. `precision`: `fp32`, or `bf16` for
     autocast."""

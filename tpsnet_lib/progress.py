@@ -24,7 +24,8 @@ class Progress:
 
     def __init__(self, total: int, label: str, *, start: int = 0, mode: str = "auto") -> None:
         self.label, self.total, self.start, self.done = label, total, start, start
-        self.begun, self.before = 0.0, 0.0  # units' worth of what is not yet done; of it, what was before this began
+        self.partial = 0.0  # units' worth of what is not yet done
+        self.partial_before = 0.0  # of it, what was done before this began
         self.began = time.monotonic()
         mode = os.environ.get("TPSNET_PROGRESS", "auto") if mode == "auto" else mode
         self.lines = mode == "lines" or (mode == "auto" and not (_in_jupyter() or sys.stderr.isatty()))
@@ -49,10 +50,10 @@ class Progress:
 
     def time_left(self) -> str:
         """The time the rest will take at the rate so far."""
-        worked = self.done - self.start + self.begun - self.before
+        worked = self.done - self.start + self.partial - self.partial_before
         if worked <= 0:
             return "?"
-        return duration((time.monotonic() - self.began) / worked * (self.total - self.done - self.begun))
+        return duration((time.monotonic() - self.began) / worked * (self.total - self.done - self.partial))
 
     def stage(self, text: str) -> None:
         """Show the figures of a stage, with the time left."""

@@ -90,7 +90,7 @@ def training_steps(
     forward_loss = ForwardLoss(loss_and_logits, model, execution.endswith("compiled"))
 
     def step(batch: Batch, phase: Phase) -> None:
-        # The batch: augmented images become inputs [B, 3, H, W], labels become targets [B, 10].
+        # The batch: augmented images become inputs [B, 3, H, W], labels become targets [B, classes].
         inputs, targets = normalise(batch.images), one_hot.index_select(0, batch.labels)
         if phase.mixed:
             inputs, targets = mix(inputs, targets, batch.indices, recipe, seed, batch.epoch)

@@ -37,7 +37,7 @@ class TrainState:
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
-    validation_logits: Tensor | None = None  # float [N, 10], on the CPU, of the last epoch that was scored
+    validation_logits: Tensor | None = None  # float [N, classes], on the CPU, of the last epoch that was scored
     temperature: float = 1.0  # the best one on the validation images after the last step (Guo et al. 2017)
     execution: str = "eager"  # of the last step, one of `compile_step.EXECUTIONS`
 
@@ -66,7 +66,7 @@ class TrainState:
         return self.step * self.shown / max(self.seconds, 1e-9)
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a step, of logits [B, 10] and labels [B], to its epoch's figures; nothing here waits for the device."""
+        """Add a step, of logits [B, classes] and labels [B], to its epoch's figures, without waiting for the device."""
         self.loss_sum += loss
         self.correct += (logits.argmax(1) == labels).sum()
         self.finite *= torch.isfinite(loss)
@@ -89,7 +89,7 @@ class TrainState:
     def end_epoch(self, logits: Tensor, labels: Tensor, lr: float) -> str:
         """Add the epoch's row to the history; returns the row in a few words.
 
-        `logits` float [N, 10] and `labels` int64 [N], on the CPU, are those of the validation images, `lr` is the
+        `logits` float [N, classes] and `labels` int64 [N], on the CPU, are those of the validation images, `lr` is the
         learning rate of the last step. Raises `TrainingError` as `require_finite` does."""
         self.require_finite()
         self.validation_logits = logits

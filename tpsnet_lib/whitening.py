@@ -24,12 +24,12 @@ LEAST_VARIANCE = 5e-4  # added to every eigenvalue, so that directions without v
 
 
 @torch.no_grad()
-def whiten(stem: nn.Module, images: Tensor) -> None:
-    """Set the kernel of a whitened stem so that its outputs are uncorrelated 2x2 patches of unit variance: the 12
-    eigenvectors of the patches' covariance, each over sqrt(eigenvalue + `LEAST_VARIANCE`), and their negatives.
+def whiten(model: nn.Module, images: Tensor) -> None:
+    """Set the kernel of a network's whitened stem so that its outputs are uncorrelated 2x2 patches of unit variance:
+    the 12 eigenvectors of the patches' covariance, each over sqrt(eigenvalue + `LEAST_VARIANCE`), and their negatives.
 
     `images`: normalised training images [N, 3, 32, 32]; some thousands are enough. A plain stem is left as it is."""
-    for whitening in (module for module in stem.modules() if isinstance(module, Whitening)):
+    for whitening in (module for module in model.modules() if isinstance(module, Whitening)):
         covariance, patches = torch.zeros(12, 12, dtype=torch.float64), 0
         for start in range(0, len(images), 500):
             flat = (

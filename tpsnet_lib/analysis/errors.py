@@ -29,7 +29,7 @@ BASELINE = "classroom"  # the experiment whose network errors under corruptions 
 
 @dataclass(frozen=True)
 class NetworkUnderTest:
-    """A record to analyse, its network, the test images, and the network's logits on them, float32 [N, 10]."""
+    """A record to analyse, its network, the test images, and the network's logits on them, float32 [N, classes]."""
 
     record: Record
     network: ResNet
@@ -139,7 +139,7 @@ def read_network(record: Record, store: Store, root: str | Path | None) -> Netwo
 
 
 def logits_by_seed(record: Record, store: Store, n: int) -> dict[int, Tensor]:
-    """The test logits float32 [n, 10] of a record's recipe by seed, the record's own among them.
+    """The test logits float32 [n, classes] of a record's recipe by seed, the record's own among them.
 
     Only of records that were opened on the same n test images and under the same promise: beside one that was declared
     final stands none that was opened for a look alone. Predictions that are altered or of another length are left

@@ -52,12 +52,12 @@ class Timing:
 
 
 def bench_loop(config: RunConfig, images: ImageSet, device: torch.device, timing: Timing = Timing()) -> dict[str, Any]:
-    """Images a second of our training loop and of `baseline`: one network, batch size and number of threads.
+    """Images a second of our training loop and of the original's: one network, batch size and number of threads.
 
     Each precision the device has natively and each number of workers is first tried on the baseline, in a process of
     its own; then its best and our loop take turns. `profile`: the share that each kind of work has in one of our
     steps, uncompiled; `peak`: the share of what matrix products reach here that our loop comes to, a
-    backward pass taken for two forward ones. On CUDA our loop is compiled, as a long run is."""
+    backward pass taken for two forward ones. On CUDA our loop is captured and compiled, as a long run is."""
     recipe = replace(config.train, batch_size=min(config.train.batch_size, len(images)))
     config = replace(config, train=recipe).with_precision(native_precision(device))
     seconds, repeats = timing.seconds, timing.repeats

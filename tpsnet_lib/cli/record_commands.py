@@ -59,14 +59,14 @@ def predict(options: Options) -> int:
     logits = metrics.predict(record.load_model(resolve_device(options.device)), images)
     names = record.class_names
     likeliest = logits.softmax(1).topk(min(3, len(names)))
-    rows = [
+    guesses = [
         {names[position]: round(value, 4) for value, position in zip(values, positions, strict=True)}
         for values, positions in zip(likeliest.values.tolist(), likeliest.indices.tolist(), strict=True)
     ]
     if options.json:
-        print(json.dumps({"id": record.id, "photos": dict(zip(options.photo, rows, strict=True))}))
+        print(json.dumps({"id": record.id, "photos": dict(zip(options.photo, guesses, strict=True))}))
         return 0
-    for path, row in zip(options.photo, rows, strict=True):
+    for path, row in zip(options.photo, guesses, strict=True):
         (name, confidence), *runners_up = row.items()
         print(f"{path}: {name}, {confidence:.0%} ({', '.join(f'{label} {share:.0%}' for label, share in runners_up)})")
     print(

@@ -137,8 +137,8 @@ def error_distributions(trials: Sequence[Trial], groups: Mapping[str, ArrayLike]
     errors = 100 * (1 - trial_table(trials)["accuracy"].to_numpy())
     lowest = []
     for ax, (variable, names) in zip(axes.flat, groups.items(), strict=False):
-        by_name = pd.Series(errors).groupby(np.asarray(names))
-        sizes, medians = by_name.size(), by_name.median().sort_values()
+        grouped = pd.Series(errors).groupby(np.asarray(names))
+        sizes, medians = grouped.size(), grouped.median().sort_values()
         lowest.append(f"by {short_label(variable)}, {medians.index[0]} ({medians.iloc[0]:.0f}%)")
         labels = [f"{name} (n = {sizes[name]})" for name in np.asarray(names)]
         palette = {f"{name} (n = {sizes[name]})": colour for name, colour in zip(medians.index, PALETTE, strict=False)}

@@ -12,7 +12,7 @@ from tpsnet_lib.profiles import profile_names
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import elements
 from tpsnet_lib.report.elements import ASSETS, Section
-from tpsnet_lib.report.limitations import before_the_rule, replaced, undeclared_seeds
+from tpsnet_lib.report.limitations import replaced, undeclared_seeds, what_the_first_lacked
 from tpsnet_lib.runs import experiments, openings
 from tpsnet_lib.runs.records import Store, committed_folder
 from tpsnet_lib.runs.test_set import find_test
@@ -61,8 +61,8 @@ def _openings(store: Store, names: Mapping[str, str]) -> str:
     about = (
         "<p>A run is declared final in a commit before it trains, and the test set opens for it once."
         f" {count} of the {len(logged)} openings in the committed log are older than this rule: by the log,"
-        f" {before_the_rule()}. Replaced once they had been opened were {replaced()} ({names_then}). The table lists"
-        " the openings of the records that this page stands on."
+        f" {what_the_first_lacked()}. Replaced once they had been opened were {replaced()} ({names_then}). The table"
+        " lists the openings of the records that this page stands on."
         " Chapter 4 opens the test set once more, for a network that is trained where the page is made: its record and"
         " the log of that opening stay there.</p>"
     )

@@ -115,7 +115,7 @@ def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final
 CARD_WIDE_LENGTH = "<em>card_wide</em> had another length than its committed declaration named"
 
 
-def before_the_rule() -> str:
+def what_the_first_lacked() -> str:
     """What the openings before the rule of declaration lacked, from the committed log, in words."""
     early = openings.before_the_rule()
     lines = [line for line in openings.all_openings(Store(committed_folder())) if line["record"] in early]

@@ -2,7 +2,6 @@
 CUDA device by turns in this one."""
 
 import contextlib
-import functools
 import math
 import multiprocessing
 import os
@@ -14,7 +13,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -124,7 +122,7 @@ def default_workers(device: torch.device, jobs: int) -> int:
     return max(1, min(3 if device.type == "cuda" else 1, jobs))
 
 
-Submit = Callable[[RunConfig, bool, WorkerSettings, OnWait], "Future[str]"]  # the parameters are those of `work`
+Submit = Callable[[RunConfig, bool], "Future[str]"]  # a run, and whether its weights are kept
 
 
 class _LocalPool:
@@ -141,8 +139,11 @@ class _LocalPool:
         others = set(multiprocessing.active_children())
         while self.waiting:
             with ProcessPoolExecutor(self.places, multiprocessing.get_context("spawn"), _end_with_parent) as processes:
+
+                def submit(config: RunConfig, weights: bool) -> Future[str]:
+                    return processes.submit(work, config, weights, self.settings, do_not_wait)
+
                 try:
-                    submit: Any = functools.partial(processes.submit, work)  # type: ignore[call-arg]
                     self._use(submit, lambda: wait(self.running, POLL_SECONDS, FIRST_COMPLETED).done)
                 except BrokenProcessPool:
                     self._sort_out()
@@ -156,8 +157,8 @@ class _LocalPool:
         """Run until nothing waits, all jobs in this process."""
         with RoundRobin[str](device, self.places) as round_robin:
 
-            def submit(config: RunConfig, weights: bool, settings: WorkerSettings, on_wait: OnWait) -> Future[str]:
-                run = work_in_steps(config, weights, settings, on_wait, lambda: len(round_robin.running) > 1)
+            def submit(config: RunConfig, weights: bool) -> Future[str]:
+                run = work_in_steps(config, weights, self.settings, do_not_wait, lambda: len(round_robin.running) > 1)
                 return round_robin.add(run)
 
             self._use(submit, lambda: round_robin.step_until_one_ends(POLL_SECONDS))
@@ -168,7 +169,7 @@ class _LocalPool:
             while self.waiting and self._may_start(self.waiting[0]):
                 experiment, run = job = self.waiting[0]
                 if self.settings.has_time_for(experiment.minutes, self._begun(run.config)):
-                    self.running[submit(run.config, experiment.weights, self.settings, do_not_wait)] = job
+                    self.running[submit(run.config, experiment.weights)] = job
                 del self.waiting[0]
             for future in ended():
                 self._settle(self.running[future], future)

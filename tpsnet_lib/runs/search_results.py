@@ -84,7 +84,7 @@ class SearchResults:
         """Count in the bar how far the running jobs are, by what their workers have written since the search began;
         returns these jobs with the epochs done."""
         running = []
-        self.bar.begun, self.bar.before = 0.0, 0.0
+        self.bar.partial, self.bar.partial_before = 0.0, 0.0
         for job in self.jobs:
             for checkpoint in checkpoints(self.store, job[1].config):
                 path = checkpoint.with_name(EPOCHS_FILE)
@@ -93,8 +93,8 @@ class SearchResults:
                         epochs, seconds = map(float, path.read_text("utf-8").split())
                         running.append((job, epochs))
                         share = epochs / job[1].config.train.epochs
-                        self.bar.begun += share
-                        self.bar.before += share * max(0.0, 1 - (time.time() - self.began) / seconds)
+                        self.bar.partial += share
+                        self.bar.partial_before += share * max(0.0, 1 - (time.time() - self.began) / seconds)
         return running
 
 

@@ -43,7 +43,7 @@ class TestResult:
 
     path: Path
     metrics: dict[str, Any]
-    logits: Tensor  # float32 [N, 10]
+    logits: Tensor  # float32 [N, classes]
 
     @property
     def exploratory(self) -> bool:
@@ -207,7 +207,7 @@ def log_score(record: Record, store: Store, scores: dict[str, Any]) -> None:
 
 
 def score(record: Record, *, root: str | Path | None = None, device: str = "auto") -> tuple[Tensor, dict[str, Any]]:
-    """Logits float32 [N, 10] of a record's weights on the test images, and their scores: counts, accuracy and its
+    """Logits float32 [N, classes] of a record's weights on the test images, and their scores: counts, accuracy and its
     Wilson interval, also on the exact images alone where the data set has inexact ones, NLL and calibration error."""
     torch_device = resolve_device(device)
     model = record.load_model(torch_device)
