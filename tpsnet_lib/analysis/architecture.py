@@ -137,7 +137,7 @@ def _levels(variable: DesignVariable, groups: Mapping[str, Group]) -> list[Group
     return on_shared_machines([replace(groups[label], label=level) for level, label in variable.labels.items()])
 
 
-def describe_budget(groups: Iterable[Group]) -> str:
+def describe_budget(groups: Sequence[Group]) -> str:
     """The size of networks and the length of their runs: `77,000 parameters, 312 steps (4 epochs of 10,000 images)`.
 
     Networks under 300,000 parameters and runs under 4,000 steps are called so first: "in small, short runs: "."""
@@ -145,13 +145,20 @@ def describe_budget(groups: Iterable[Group]) -> str:
     if not configs:
         return "no runs"
     sizes = [count_parameters(config.model) for config in configs]
-    images, lengths = [image_counts(config.data)[0] for config in configs], [steps(config) for config in configs]
+    lengths = [steps(config) for config in configs]
     adjectives = [*(["small"] if min(sizes) < LARGE else []), *(["short"] if min(lengths) < LONG else [])]
     lead = f"in {', '.join(adjectives)} runs: " if adjectives else ""
+    of_size = f"{_span([round(size, -3) for size in sizes])} parameters"
+    return f"{lead}{of_size}, {_span(lengths)} steps ({describe_length(groups)})"
+
+
+def describe_length(groups: Iterable[Group]) -> str:
+    """The length of the groups' runs: `4 epochs of 10,000 images`."""
+    configs = [config for group in groups for config in group.configs]
+    images = _span([image_counts(config.data)[0] for config in configs])
     names = sorted({config.data.dataset for config in configs} - {"cifar10"})
     pictures = " ".join(["images", *(f"of {name}" for name in names)])
-    epochs = f"{_span([config.train.epochs for config in configs])} epochs of {_span(images)} {pictures}"
-    return f"{lead}{_span([round(size, -3) for size in sizes])} parameters, {_span(lengths)} steps ({epochs})"
+    return f"{_span([config.train.epochs for config in configs])} epochs of {images} {pictures}"
 
 
 def largest_run(groups: Iterable[Group]) -> tuple[int, int]:

@@ -15,6 +15,8 @@ from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.test_set import TestResult, find_test
 from tpsnet_lib.stats import Estimate
 
+CLASSES_OF_HARDWARE = {"cuda": "on one GPU", "cpu": "on two CPU cores"}  # as all final runs were trained
+
 
 @dataclass(frozen=True)
 class Final:
@@ -102,6 +104,11 @@ class Final:
     def minutes(self) -> float:
         """Minutes of training of one run, the mean over `timed`."""
         return sum(record.seconds for record in self.timed) / 60 / len(self.timed)
+
+    @property
+    def trained_on(self) -> str:
+        """The class of hardware that the recipe was trained on, in words."""
+        return CLASSES_OF_HARDWARE.get(self.records[0].provenance["device"], "here")
 
     @property
     def hardware(self) -> str:

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis.architecture import DesignVariable, describe_budget
+from tpsnet_lib.analysis.architecture import DesignVariable, describe_length
 from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.plots.style import (
     BLUE,
@@ -148,8 +148,7 @@ def design_variables(variables: Variables) -> Figure:
         ]
         _points(ax, pd.DataFrame(rows), "level", order=levels)
         ax.set_title(f"{variable.symbol}, {variable.name}", loc="left", fontsize=9.5, fontweight="bold")
-        length = describe_budget(groups).rpartition("(")[2].rstrip(")")  # epochs and images
-        ax.set_xlabel(f"{variable.symbol}; {length}", fontsize=8.5)
+        ax.set_xlabel(f"{variable.symbol}; {describe_length(groups)}", fontsize=8.5)
         ax.set_ylabel("")
         low, high = ax.get_ylim()
         high += 0.12 * (high - low)  # room for the note

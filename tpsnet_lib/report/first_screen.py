@@ -31,7 +31,6 @@ from tpsnet_lib.runs.experiments import collect, load_experiment
 from tpsnet_lib.runs.records import Store
 
 PUBLISHED = "nb04-table-beside"  # the table of chapter 4 with every network's source
-CLASSES_OF_HARDWARE = {"cuda": "on one GPU", "cpu": "on two CPU cores"}  # as all final runs were trained
 
 
 def opened_recipes(store: Store) -> list[Final]:
@@ -93,14 +92,14 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
 
 def _introduced(final: Final, recipes: Sequence[Final], unit: str = "") -> str:
     """A leading recipe, its name and parameters in millions, and where it was trained if the subject is silent."""
-    subject, where = as_subject(final, recipes), where_trained(final)
+    subject, where = as_subject(final, recipes), final.trained_on
     trained = "" if subject.endswith(where) else f", {where}"
     return f"{subject} (recipe <em>{escape(final.name)}</em>, {_millions(final)} million{unit}{trained})"
 
 
 def as_subject(final: Final, recipes: Sequence[Final]) -> str:
     """What a leading recipe is among all, as the subject of a sentence."""
-    subject = role(final, recipes) or f"our choice {where_trained(final)}"
+    subject = role(final, recipes) or f"our choice {final.trained_on}"
     return subject[0].upper() + subject[1:]
 
 
@@ -225,11 +224,6 @@ def _ingredients(changes: Sequence[AblationRow], best: Final) -> str:
 def _brought(row: AblationRow) -> str:
     """What an ingredient brings, by a row that lacks it; at most that, where a larger rate might have lost less."""
     return f"{'at most ' if row.rate == 'largest' else ''}+{100 * row.brings.value:.1f}{row.at_what_size}"
-
-
-def where_trained(final: Final) -> str:
-    """On which class of hardware a recipe was trained, in words."""
-    return CLASSES_OF_HARDWARE.get(final.records[0].provenance["device"], "here")
 
 
 def _millions(final: Final) -> str:

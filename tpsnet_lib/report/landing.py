@@ -26,7 +26,6 @@ from tpsnet_lib.report.first_screen import (
     as_subject,
     frontier,
     opened_recipes,
-    where_trained,
 )
 from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
 
@@ -44,16 +43,7 @@ def sections(
         *([Section("The network described", _winner(recipes), "winner")] if recipes else []),
         Section("The original's claims, tested", _claims(rows, late, names or {}), "claims"),
         Section("Three mistakes of the original, and their size", _mistakes(store, names or {}), "mistakes"),
-        Section(
-            "Limitations",
-            limitations.items(
-                [(where_trained(each), each) for each in leading(recipes)],
-                recipes,
-                rows,
-                earlier,
-            ),
-            "limitations",
-        ),
+        Section("Limitations", limitations.items(recipes, rows, earlier), "limitations"),
         Section("How this was made, and how to cite it", _made(), "made"),
     ]
     if synthetic:

@@ -7,7 +7,7 @@ from html import escape
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import cost, original_results, training
-from tpsnet_lib.analysis.final_runs import Final, finals
+from tpsnet_lib.analysis.final_runs import Final, finals, leading
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.model_cost import count_macs
@@ -23,46 +23,46 @@ ROUNDED_WEIGHTS = (
 
 
 def items(
-    leading: Sequence[tuple[str, Final]],
-    finals: Sequence[Final],
+    recipes: Sequence[Final],
     rows: Sequence[judge.Row],
     earlier: Mapping[str, Sequence[judge.Row]],
 ) -> str:
-    """A list in HTML. Each leading recipe comes with where it ran; `finals` are all, `rows` the claims' tests, and
-    `earlier` the same by each rule that was in force at first, by a sentence on what replaced it."""
+    """A list in HTML, of all opened recipes. `rows` are the claims' tests, and `earlier` the same by each rule that was
+    in force at first, by a sentence on what replaced it."""
+    best = leading(recipes)
     shown = [
-        *_of_accuracy(leading),
-        *_of_differences(leading, finals),
+        *_of_accuracy(best),
+        *_of_differences(best, recipes),
         *_of_claims(rows),
         _of_rules(rows, earlier),
         *_marginal(rows),
-        _of_openings(leading),
-        *_of_minutes(leading),
+        _of_openings(best),
+        *_of_minutes(best),
         ROUNDED_WEIGHTS,
     ]
     return f"<ul>{''.join(f'<li>{item}</li>' for item in shown)}</ul>"
 
 
-def _of_accuracy(leading: Sequence[tuple[str, Final]]) -> list[str]:
-    stamps = {record.stamp for _, final in leading for record in final.counted}
+def _of_accuracy(best: Sequence[Final]) -> list[str]:
+    stamps = {record.stamp for final in best for record in final.counted}
     data = [f"The images are one copy of the data set: {escape(stamp)}" for stamp in sorted(stamps) if "(" in stamp]
-    exact = [(where, final) for where, final in leading if "exact_n" in final.opened[0][1].metrics]
+    exact = [final for final in best if "exact_n" in final.opened[0][1].metrics]
     if exact:
-        n = exact[0][1].opened[0][1].metrics["exact_n"]
+        n = exact[0].opened[0][1].metrics["exact_n"]
         links = (
             elements.group_link(
                 final.counted[0].group_id,
                 f"{final.over_images('exact_'):%.2 value} ({final.over_images('exact_'):%.1 interval})",
             )
-            + f" {where}"
-            for where, final in exact
+            + f" {final.trained_on}"
+            for final in exact
         )
         data.append(f"on the {n:,} test images with the original pixels, our accuracy is {' and '.join(links)}")
     notes = [f"{text[0].upper()}{text[1:]}." for text in ["; ".join(data)] if text]
     notes.append(
         "The original reports one run; lengths, recipes and choices of the published networks differ, and some kept the"
         " best of several readings of the test set: the ranks compare what is reported, not"
-        f" architectures.{''.join(_rank(final) for _, final in leading[:1])}"
+        f" architectures.{''.join(map(_rank, best[:1]))}"
     )
     return notes
 
@@ -80,20 +80,20 @@ def _rank(final: Final) -> str:
     )
 
 
-def _of_differences(leading: Sequence[tuple[str, Final]], finals: Sequence[Final]) -> list[str]:
+def _of_differences(best: Sequence[Final], recipes: Sequence[Final]) -> list[str]:
     """How the intervals of the first screen are made, and the differences from the original's last epoch."""
     original = cost.published_model("TPSNet")
     last = original_results.CURVE[max(original_results.CURVE)]
     differences = "; ".join(
-        f"{where} {training.against_published(final, {**original, 'accuracy': last}, finals):points.2}"
-        for where, final in leading
+        f"{final.trained_on} {training.against_published(final, {**original, 'accuracy': last}, recipes):points.2}"
+        for final in best
     )
-    groups = training.seed_groups(finals)
+    groups = training.seed_groups(recipes)
     sd, freedom = stats.pooled_sd(list(groups.values()))
     each = ", ".join(
         f"<em>{escape(name)}</em> {100 * stats.pooled_sd([group])[0]:.2f}" for name, group in groups.items()
     )
-    if not leading or not freedom:
+    if not best or not freedom:
         return []
     return [
         f"From the original's last epoch ({100 * last:.2f}%; {100 * original['accuracy']:.2f}% is that of an epoch that"
@@ -158,10 +158,10 @@ def replaced() -> str:
     return ", ".join(f"<em>{old}</em> by <em>{new}</em>" for old, new in REPLACED.items())
 
 
-def _of_openings(leading: Sequence[tuple[str, Final]]) -> str:
+def _of_openings(best: Sequence[Final]) -> str:
     store, early = Store(committed_folder()), openings.before_the_rule()
     opened = [store.load(line["record"]).group_id for line in openings.all_openings(store)]
-    ours = [where for where, final in leading if all(record.id in early for record in final.counted)]
+    ours = [final.trained_on for final in best if all(record.id in early for record in final.counted)]
     among = f", those of our network {' and '.join(ours)} among them," if ours else ""
     return (
         f"The test set was opened for {len(opened)} runs of {len(set(opened))} recipes, some of which were replaced"
@@ -171,9 +171,9 @@ def _of_openings(leading: Sequence[tuple[str, Final]]) -> str:
     )
 
 
-def _of_minutes(leading: Sequence[tuple[str, Final]]) -> list[str]:
+def _of_minutes(best: Sequence[Final]) -> list[str]:
     """That the records of runs which took turns on a card have other seconds than the time that is quoted."""
-    turns = [f"<em>{escape(final.name)}</em>" for _, final in leading if any(map(_took_turns, final.counted))]
+    turns = [f"<em>{escape(final.name)}</em>" for final in best if any(map(_took_turns, final.counted))]
     said = "is from start to finish: the <code>seconds</code> in the records of runs that took turns on a card are less"
     return [f"The time of {' and '.join(turns)} {said}."] if turns else []
 

@@ -155,9 +155,8 @@ def _tidy_table(soup: BeautifulSoup, table: Tag) -> None:
     for corner in [head for head in table("th") if not head.get_text(strip=True)]:
         corner.name, corner.attrs = "td", {}  # a head without a text says nothing
     longest = max((len(cell.get_text()) for row in body for cell in row), default=0)
-    if heads and len(heads[-1]) >= (
-        3 if longest > A_SENTENCE else WIDE
-    ):  # a card a row on a phone, each cell behind the name of its column
+    fewest = 3 if longest > A_SENTENCE else WIDE
+    if heads and len(heads[-1]) >= fewest:  # a card a row on a phone, each cell behind the name of its column
         table["class"] = "cards"
         names = [head.get_text(" ", strip=True) for head in table("tr")[0].find_all(["td", "th"])]
         for row in body:
