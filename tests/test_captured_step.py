@@ -16,17 +16,19 @@ from tpsnet_lib.captured_step import WARM_UP_STEPS
 from tpsnet_lib.checkpoint import write_checkpoint
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import fit_and_validation
+from tpsnet_lib.device import native_precision
 from tpsnet_lib.model import build
 from tpsnet_lib.train_state import TrainState
 
 pytestmark = pytest.mark.slow  # a step is recorded and played on the CPU, as on a card
 
 CPU = torch.device("cpu")
+NATIVE = native_precision(CPU)  # bf16 takes a hundred times as long where it is emulated
 RECIPES: dict[str, dict[str, Any]] = {
     "sgd, clipped": {"optimizer": "sgd", "nesterov": True, "schedule": "onecycle", "clip_norm": 0.5},
     "adam": {"optimizer": "adam", "lr": 0.001, "clip_norm": 1.0},
     "adamw": {"optimizer": "adamw", "lr": 0.001, "warmup_epochs": 0.5},
-    "distillation": {"teacher": ["0" * 12, "1" * 12], "teacher_share": 0.7, "cutmix": 1.0, "precision": "bf16"},
+    "distillation": {"teacher": ["0" * 12, "1" * 12], "teacher_share": 0.7, "cutmix": 1.0, "precision": NATIVE},
     "muon, small images, frozen stem": {
         "optimizer": "muon", "momentum": 0.6, "small_epochs": 1.5, "small_size": 16, "stem_epochs": 3,
     },
@@ -168,7 +170,7 @@ def test_outside_a_captured_step_there_is_next_to_nothing_to_do(
     """Without a graph a step has some 740 operations (`wide`), 460 (`two_cores`), 870 (TPSNet)."""
     install(monkeypatch)
     monkeypatch.setattr(TrainState, "require_finite", lambda state: None)  # as on CUDA
-    short = replace(config_module.RECIPES[recipe], batch_size=2, precision="bf16", small_epochs=0.0, stem_epochs=0.0)
+    short = replace(config_module.RECIPES[recipe], batch_size=2, precision=NATIVE, small_epochs=0.0, stem_epochs=0.0)
     config = replace(tiny(data__train_size=20), model=config_module.MEMBERS[member], train=short)
     states = train.training_steps(config, fit_and_validation(config.data)[0], None, options())
     for _ in range(WARM_UP_STEPS + 2):
