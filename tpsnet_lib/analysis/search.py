@@ -99,7 +99,10 @@ def expected_best(scores: ArrayLike, n: int) -> float:
     return float(ordered @ np.diff(among_the_lowest / among_the_lowest[-1]))
 
 
-def read_space(space: str | Mapping[str, Any], spaces: Mapping[str, Space], name: str = "mine") -> Space:
+OWN = "mine"  # what a chapter calls the space that its reader writes
+
+
+def read_space(space: str | Mapping[str, Any], spaces: Mapping[str, Space], name: str = OWN) -> Space:
     """One of `spaces` by its name, or a space that is written out, as YAML text or as a mapping.
 
     A name that is not there, text that is no YAML, and a space in which nothing fits are a one-line `ConfigError`."""
@@ -109,8 +112,8 @@ def read_space(space: str | Mapping[str, Any], spaces: Mapping[str, Space], name
         tree = plain_yaml(space) if isinstance(space, str) else space
     except ValueError as error:
         raise ConfigError(f"space {name}: not YAML ({error})") from None
-    if tree == name:
-        raise ConfigError(f"there is no space {name} yet: run the cell in which it is written")
+    if tree == OWN:
+        raise ConfigError(f"there is no space {OWN} yet: run the cell in which it is written")
     if isinstance(tree, str):
         raise ConfigError(f"there is no space {brief(tree)} in report/spaces.yaml: {way_to(tree, list(spaces))}")
     parsed = parse_space(name, tree)
