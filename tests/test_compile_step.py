@@ -19,13 +19,11 @@ from tpsnet_lib.cli import main, parser
 from tpsnet_lib.config import MEMBERS, RECIPES, RunConfig
 from tpsnet_lib.data import batches
 from tpsnet_lib.data.datasets import fit_and_validation
-from tpsnet_lib.device import native_precision
 from tpsnet_lib.files import Interrupted, TrainingError
 from tpsnet_lib.old_words import NEW_WORDS
 from tpsnet_lib.train_state import TrainState
 
 CPU = torch.device("cpu")
-NATIVE = native_precision(CPU)  # bf16 takes a hundred times as long where it is emulated
 SMALL = tiny(model__blocks=[1], model__channels=[4], model__block_dropout=0.0)
 has_compiler = pytest.mark.skipif(
     not any(shutil.which(name) for name in ("g++", "clang++")), reason="torch.compile needs a C++ compiler on a CPU"
@@ -164,7 +162,7 @@ def test_how_many_operations_an_eager_step_has(
     member: str, recipe: str, operations: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each costs a GPU's processor some 5 microseconds, so a change that adds to them is seen here."""
-    short = replace(RECIPES[recipe], batch_size=2, precision=NATIVE, small_epochs=0.0, stem_epochs=0.0)
+    short = replace(RECIPES[recipe], batch_size=2, precision="bf16", small_epochs=0.0, stem_epochs=0.0)
     config = replace(tiny(data__train_size=20), model=MEMBERS[member], train=short)
     monkeypatch.setattr(train, "batches", ahead)
     monkeypatch.setattr(TrainState, "require_finite", lambda state: None)
