@@ -82,7 +82,7 @@ def test_a_copy_that_nobody_changed_follows_its_chapter(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"cells": 3, "metadata": []}', '{"cells": [], "metadata": {}}'])
-def test_what_is_no_copy_is_kept_and_is_not_called_older(
+def test_what_is_no_copy_is_kept_and_the_terminal_alone_names_it(
     text: str, calls: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = tmp_path / "report" / "local" / "lab" / "01_explore_data.ipynb"

@@ -25,8 +25,8 @@ def digest(notebook: Mapping[str, Any]) -> str:
 def working_copies(root: Path) -> Path:
     """The folder of the chapters that a lab works in, so that saved outputs change no file that git knows.
 
-    A copy that is there stays as it is. If its chapter has changed since, it is made anew where no cell of it was
-    changed, and else one line says so."""
+    A copy is made where there is none, and made anew where its chapter has changed and none of its own cells has. A
+    copy whose cells have changed too stays as it is, and one line says that it is older."""
     folder = root / "report" / "local" / "lab"
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         copy, chapter = folder / path.name, json.loads(path.read_text("utf-8"))

@@ -47,12 +47,27 @@ def from_mapping(kind: type[Fields], tree: Mapping[str, Any]) -> Fields:
     return kind(**tree)
 
 
+SYNONYMS = {  # what people call a field, and its name in one place or another
+    "learning_rate": ("lr",),
+    "depth": ("blocks",),
+    "channels": ("width",),
+    "stem": ("width",),
+    "width": ("channels",),
+}
+
+
+def way_to_field(word: str, known: Sequence[str]) -> str:
+    """What field or variable may have been meant by a word that is not known: the end of a message."""
+    meant = [name for name in SYNONYMS.get(word, ()) if name in known]
+    return f"did you mean {meant[0]}?" if meant else way_to(word, known)
+
+
 def refuse_unknown(section: str, tree: Mapping[str, Any], known: Sequence[str]) -> None:
     """Raise `ConfigError` for a key that is not known, with what may have been meant."""
     for key in tree:
         if key not in known:
             name = f"{section + '.' if section else ''}{str(key)[:QUOTED]}"
-            raise ConfigError(f"{name} is not a field: {way_to(str(key), known)}")
+            raise ConfigError(f"{name} is not a field: {way_to_field(str(key), known)}")
 
 
 def refuse_misplaced_lists(kind: type[Checked], tree: Mapping[str, Any]) -> None:

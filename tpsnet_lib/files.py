@@ -310,18 +310,9 @@ def warn(line: str) -> None:
     print(f"tpsnet: {line}", file=sys.stderr)
 
 
-SYNONYMS = {  # what people call a field, and its name in one place or another
-    "learning_rate": ("lr",),
-    "depth": ("blocks",),
-    "channels": ("width",),
-    "stem": ("width",),
-    "width": ("channels",),
-}
-
-
 def way_to(word: str, known: Sequence[str]) -> str:
     """What may have been meant by a word that is not known, else what is known: the end of a message."""
-    near = [name for name in SYNONYMS.get(word, ()) if name in known] or difflib.get_close_matches(word, known, 1)
+    near = difflib.get_close_matches(word, known, 1)
     listed = textwrap.shorten(", ".join(known), 2 * QUOTED, placeholder=" ...")
     return f"did you mean {near[0]}?" if near else f"known are {listed}" if known else "none are known"
 

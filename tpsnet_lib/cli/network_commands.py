@@ -186,8 +186,9 @@ def _length_of(config: RunConfig, options: Options) -> str:
     if seconds < LONG:
         return ""
     epochs = max(1, int(recipe.epochs * LONG / seconds))
-    shorter = f"--set train.epochs={epochs} (about {duration(seconds * epochs / recipe.epochs)}), "
+    fewer = f"--set train.epochs={epochs} (about {duration(seconds * epochs / recipe.epochs)}), "
     return (
-        f"{recipe.epochs:g} epochs take about {duration(seconds)} here. Shorter: {shorter * (epochs < recipe.epochs)}"
-        "--set data.train_size=5000, or a smaller network and recipe, --set model=classroom --set train=sprint"
+        f"{recipe.epochs:g} epochs take about {duration(seconds)} here."
+        f" Shorter: {fewer if epochs < recipe.epochs else ''}--set data.train_size=5000,"
+        " or a smaller network and recipe, --set model=classroom --set train=sprint"
     )

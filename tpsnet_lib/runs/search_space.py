@@ -10,8 +10,8 @@ from statistics import fmean
 from typing import Any
 
 from tpsnet_lib.config import IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig, RunConfig, TrainConfig, merged, parse
-from tpsnet_lib.config_fields import checked, refuse_unknown
-from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root, way_to
+from tpsnet_lib.config_fields import checked, refuse_unknown, way_to_field
+from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.plain_yaml import read_yaml
 
@@ -85,7 +85,7 @@ def parse_space(name: str, tree: Mapping[str, Any]) -> Space:
     variables = {variable: _with_numbers(dimension) for variable, dimension in variables.items()}
     for variable, dimension in variables.items():
         if variable not in {*_SHAPE, *_MODEL, *_TRAIN}:
-            known = way_to(str(variable), [*_SHAPE, *sorted((_MODEL | _TRAIN) - {*_SHAPE})])
+            known = way_to_field(str(variable), [*_SHAPE, *sorted((_MODEL | _TRAIN) - {*_SHAPE})])
             raise ConfigError(f"space {name}: {str(variable)[:QUOTED]} is not a variable that can be drawn: {known}")
         if fault := _fault(variable, dimension):
             raise ConfigError(f"space {name}: {variable} is {brief(dimension)}: {fault}")
