@@ -42,6 +42,7 @@ fast_cpu/amx
 fast_cpu/available
 fast_cpu/optimize
 device
+bf16_products
 compile_step
 captured_step
 stats

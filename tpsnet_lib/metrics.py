@@ -9,6 +9,7 @@ from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tpsnet_lib.bf16_products import bf16_products
 from tpsnet_lib.config import CLASSES
 from tpsnet_lib.data.datasets import normalise
 
@@ -24,7 +25,8 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 500, precisio
     model.eval()
     logits = []
     try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+        with autocast, bf16_products(device, precision):
             for start in range(0, len(images), batch_size):
                 batch = images[start : start + batch_size].to(device)
                 logits.append(model(normalise(batch)).float())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tpsnet_lib import metrics, optim
 from tpsnet_lib.asam import Asam
+from tpsnet_lib.bf16_products import bf16_products
 from tpsnet_lib.captured_step import CapturedStep, executed
 from tpsnet_lib.checkpoint import Checkpoints, read_checkpoint
 from tpsnet_lib.compile_step import ForwardLoss, resolve_execution
@@ -115,6 +116,7 @@ def training_steps(
         state.add(loss.detach(), logits, batch.labels)
 
     take_step = CapturedStep(step, device) if captured else step
+    products = bf16_products(device, recipe.precision)
     training_batches = batches(
         fit_set, recipe, seed, state.step, state.steps, epoch_ahead=device.type != "cpu" or captured
     )
@@ -132,7 +134,8 @@ def training_steps(
             lr = recipe.lr * lr_factor(batch.step)
             optim.advance(optimizer, ema, lr)
             torch.manual_seed(seed * 1_000_003 + batch.step)  # dropout draws the same numbers after a resume
-            take_step(batch, phase)
+            with products:
+                take_step(batch, phase)
 
             # Bookkeeping: figures of the epoch, validation at its end, a checkpoint where one is due.
             state.count()
