@@ -80,7 +80,7 @@ def test_the_study_takes_the_place_of_the_small_runs(tmp_path: Path, monkeypatch
     at_equal_macs = {group.label: group.estimate.value for group in found[architecture.EQUAL_MACS][1]}
     assert at_equal_macs == {"N=2": 0.8, "N=3": 0.9, "N=4": 0.8}
     assert found["w"][0] is architecture.SMALL["w"], "the study has no run of the wide network"
-    assert "in small runs" in architecture.describe_budget(found["N"][1]), "too small a network is no study"
+    assert "in small runs" in architecture.budget(found["N"][1]).kind, "too small a network is no study"
 
 
 def test_the_number_of_layers_is_compared_at_equal_macs_too() -> None:
@@ -93,12 +93,12 @@ def test_the_number_of_layers_is_compared_at_equal_macs_too() -> None:
 
 def test_a_budget_says_small_and_short_before_anything_else() -> None:
     large = replace(RunConfig(MEMBERS["tpsnet"]), data=DataConfig(train_size=45_000))
-    assert architecture.describe_budget([Group("", (large,), ())]) == (
+    assert str(architecture.budget([Group("", (large,), ())])) == (
         "4,960,000 parameters, 105,300 steps (300 epochs of 45,000 images)"
     )
     small = replace(large, train=replace(large.train, epochs=4.0))
-    assert architecture.describe_budget([Group("", (small,), ())]).startswith("in short runs: 4,960,000 para")
-    assert architecture.describe_budget([]) == "no runs"
+    assert str(architecture.budget([Group("", (small,), ())])).startswith("in short runs: 4,960,000 para")
+    assert str(architecture.budget([])) == "no runs"
 
 
 def test_the_small_networks_are_of_one_recipe_and_each_is_there_once() -> None:
@@ -182,7 +182,7 @@ def test_latency_is_in_milliseconds_and_leaves_the_threads_as_they_were() -> Non
 
 def test_budgets_that_are_small_or_short_say_so_first() -> None:
     def budget(name: str) -> str:
-        return architecture.describe_budget([Group("", (load_experiment(name).runs[0].config,), ())])
+        return str(architecture.budget([Group("", (load_experiment(name).runs[0].config,), ())]))
 
     assert budget("table1_matched") == "4,866,000 parameters, 10,530 steps (30 epochs of 45,000 images)"
     assert budget("effects_width").startswith("in small, short runs: 20,000 parameters, 312 steps")

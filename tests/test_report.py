@@ -14,7 +14,7 @@ from bs4 import BeautifulSoup
 from conftest import tiny
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis import architecture, cost
+from tpsnet_lib.analysis import architecture
 from tpsnet_lib.analysis.final_runs import Final, finals, leading
 from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.analysis.training import AblationRow
@@ -290,13 +290,10 @@ def test_chapters_that_are_older_than_records_are_named(tmp_path: Path, capsys: 
 
 
 def test_a_page_lists_the_run_that_its_chapter_trained_where_no_record_is_known_by_its_id(
-    tiny_record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_record: Record, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(cost, "latest_fresh", lambda: tiny_record)
     (chapter := tmp_path / "04.ipynb").write_text(f"Record {tiny_record.id}, 15.9 minutes")
     (another := tmp_path / "05.ipynb").write_text("no record of it")
-    assert build._trained_by([another, chapter], set()) == [tiny_record]
-    assert build._trained_by([another], set()) == []
-    assert build._trained_by([chapter], {tiny_record.id}) == []
-    monkeypatch.setattr(cost, "latest_fresh", lambda: None)
-    assert build._trained_by([chapter], set()) == []
+    assert build._is_new(tiny_record, [], [another, chapter])
+    assert not build._is_new(tiny_record, [], [another])
+    assert not build._is_new(tiny_record, [tiny_record], [chapter])

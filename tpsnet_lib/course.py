@@ -196,8 +196,8 @@ class Prediction:
         return f"{value}{self.unit if self.unit == '%' else f' {self.unit}'}".strip()
 
     @property
-    def kept(self) -> str:
-        """What was predicted, in words; empty before that."""
+    def note(self) -> str:
+        """A line that says what was predicted; empty before that."""
         return "" if self.value is None else f"Kept: {self.said(self.value)}"
 
 
@@ -234,25 +234,26 @@ def predict(
         knob = slider(value=middle, min=low, max=high, step=step, layout=wide)
     else:
         knob = ipywidgets.Text(placeholder="your prediction")
-    kept = _asked.setdefault(question, Prediction(question, unit))
-    line = ipywidgets.HTML(escape(kept.kept) or (SHOWN if kept.result is not None else "Not chosen yet."))
+    prediction = _asked.setdefault(question, Prediction(question, unit))
+    begin = SHOWN if prediction.result is not None else "Not chosen yet."
+    line = ipywidgets.HTML(escape(prediction.note) or begin)
     button = ipywidgets.Button(description="Keep my prediction", layout=ipywidgets.Layout(width="12em"))
 
     def keep(_: Any) -> None:
-        if kept.result is not None:
+        if prediction.result is not None:
             line.value = SHOWN
         elif knob.value in (None, ""):
             line.value = "Write an answer first."
         else:
-            kept.value = knob.value
-            line.value = escape(kept.kept)
+            prediction.value = knob.value
+            line.value = escape(prediction.note)
 
     button.on_click(keep)
     knob.observe(keep, "value")
     title = ipywidgets.HTML(f"<b>Predict first.</b> {escape(question)}")
     below = ipywidgets.HBox([line] if options else [button, line])  # a click on an option keeps it
     display(ipywidgets.VBox([title, ipywidgets.HBox([knob, ipywidgets.Label(unit)]), below]))
-    return kept
+    return prediction
 
 
 def compare(prediction: Prediction | None, result: Any) -> None:
@@ -260,10 +261,10 @@ def compare(prediction: Prediction | None, result: Any) -> None:
     if prediction is None:
         return
     nothing = prediction.value in (None, "")
-    kept = "" if nothing else f"Predicted: **{prediction.said(prediction.value)}**. "
+    predicted = "" if nothing else f"Predicted: **{prediction.said(prediction.value)}**. "
     hint = f" ({RESTART})" if nothing and not any(each.result is not None for each in _asked.values()) else ""
     prediction.result = result
-    finding(f"*{prediction.question}* {kept}Result: **{prediction.said(result)}**.{hint}")
+    finding(f"*{prediction.question}* {predicted}Result: **{prediction.said(result)}**.{hint}")
 
 
 def explore(draw: Callable[..., Figure], begin: Mapping[str, Any] | None = None, /, **knobs: Sequence[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from tpsnet_lib.analysis.groups import Group, groups_by_label, on_shared_machines
 from tpsnet_lib.config import RunConfig
@@ -137,19 +138,31 @@ def _levels(variable: DesignVariable, groups: Mapping[str, Group]) -> list[Group
     return on_shared_machines([replace(groups[label], label=level) for level, label in variable.labels.items()])
 
 
-def describe_budget(groups: Sequence[Group]) -> str:
-    """The size of networks and the length of their runs: `77,000 parameters, 312 steps (4 epochs of 10,000 images)`.
+class Budget(NamedTuple):
+    """What some runs are, in words; as a text `in small, short runs: 77,000 parameters, 312 steps (4 epochs ...)`."""
 
-    Networks under 300,000 parameters and runs under 4,000 steps are called so first: "in small, short runs: "."""
+    kind: str  # small: under 300,000 parameters; short: under 4,000 steps; empty if neither is true
+    sizes: str  # parameters, to a thousand
+    length: str
+
+    def __str__(self) -> str:
+        kind = f"{self.kind}: " if self.kind else ""
+        return f"{kind}{self.sizes} parameters, {self.length}" if self.sizes else "no runs"
+
+
+def budget(groups: Sequence[Group]) -> Budget:
+    """The size of the groups' networks and the length of their runs."""
     configs = [config for group in groups for config in group.configs]
     if not configs:
-        return "no runs"
+        return Budget("", "", "")
     sizes = [count_parameters(config.model) for config in configs]
     lengths = [steps(config) for config in configs]
     adjectives = [*(["small"] if min(sizes) < LARGE else []), *(["short"] if min(lengths) < LONG else [])]
-    lead = f"in {', '.join(adjectives)} runs: " if adjectives else ""
-    of_size = f"{_span([round(size, -3) for size in sizes])} parameters"
-    return f"{lead}{of_size}, {_span(lengths)} steps ({describe_length(groups)})"
+    return Budget(
+        f"in {', '.join(adjectives)} runs" if adjectives else "",
+        _span([round(size, -3) for size in sizes]),
+        f"{_span(lengths)} steps ({describe_length(groups)})",
+    )
 
 
 def describe_length(groups: Iterable[Group]) -> str:
@@ -162,7 +175,7 @@ def describe_length(groups: Iterable[Group]) -> str:
 
 
 def largest_run(groups: Iterable[Group]) -> tuple[int, int]:
-    """The parameters of the largest network, to a thousand as in `describe_budget`, and the steps of the longest run; 0
+    """The parameters of the largest network, to a thousand as in `budget`, and the steps of the longest run; 0
     and 0 without runs."""
     configs = [config for group in groups for config in group.configs]
     sizes = [round(count_parameters(config.model), -3) for config in configs]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis.architecture import describe_budget, largest_run
+from tpsnet_lib.analysis.architecture import budget, largest_run
 from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.claims.claims import CLAIMS, TESTS, Test
 from tpsnet_lib.claims.evidence import Answer, Evidence
@@ -87,7 +87,7 @@ class Row:
     @property
     def budget(self) -> str:
         """The size and the length of the runs in words."""
-        return describe_budget(self.answer.groups)
+        return str(budget(self.answer.groups))
 
     @property
     def largest_run(self) -> tuple[int, int]:
@@ -142,7 +142,7 @@ class Row:
     def notes(self) -> tuple[str, ...]:
         """What the estimate is, what other budgets say, and which runs it leaves out."""
         said = [
-            f"{which.capitalize()}: {each.in_words()}. Not used for the verdict: {describe_budget(each.groups)}."
+            f"{which.capitalize()}: {each.in_words()}. Not used for the verdict: {budget(each.groups)}."
             for which, each in self.others
         ]
         return (*self.answer.notes, *said, *_run_notes(self.answer.groups)) if self.n else ()

@@ -65,15 +65,7 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
         "label": "ours, 95% interval",
     }
     draw_intervals(axes, [row["estimate"] for row in ours], _places(ours)[0], **look)
-    axes.set_yscale("function", functions=(lambda y: -np.log10(100.001 - y), lambda y: 100.001 - 10**-y))
-    low = min([100 * row["accuracy"] for row in measured], default=90)
-    axes.set(xlabel="parameters (millions)", ylabel="test accuracy (%, log of the error)")
-    below = low - 0.3 * (100 - low)  # a name may stand below the lowest
-    axes.set(xlim=(-0.12, 5.6 if width == WIDTH else 6.2), ylim=(below, 98.6))
-    axes.xaxis.set_major_locator(FixedLocator(range(6)))
-    axes.yaxis.set_major_locator(FixedLocator([50, 60, 70, 80, 85, 90, 92, 94, 95, 96, 97, 98]))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _set_scales(axes, min([100 * row["accuracy"] for row in measured], default=90), 5.6 if width == WIDTH else 6.2)
     place: Any = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "ncols": 1 if narrow else 2}
     axes.legend(fontsize=8, handletextpad=0.4, columnspacing=1, **place)
     best = [row for row in edge if row not in ours and row not in original]
@@ -92,6 +84,18 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     records = {row["model"]: list(row.get("records", ())) for row in ours}
     phone = None if narrow else lambda: accuracy_against_parameters(rows, PHONE)
     return describe(fig, caption=caption, alt=alt, records=records, phone=phone)
+
+
+def _set_scales(axes: Axes, lowest: float, end: float) -> None:
+    """Millions of parameters to `end`, and accuracy in percent from below `lowest`, by the error's logarithm."""
+    axes.set_yscale("function", functions=(lambda y: -np.log10(100.001 - y), lambda y: 100.001 - 10**-y))
+    axes.set(xlabel="parameters (millions)", ylabel="test accuracy (%, log of the error)")
+    below = lowest - 0.3 * (100 - lowest)  # a name may stand below the lowest
+    axes.set(xlim=(-0.12, end), ylim=(below, 98.6))
+    axes.xaxis.set_major_locator(FixedLocator(range(6)))
+    axes.yaxis.set_major_locator(FixedLocator([50, 60, 70, 80, 85, 90, 92, 94, 95, 96, 97, 98]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _places(rows: Rows) -> tuple[list[float], list[float]]:

@@ -7,7 +7,6 @@ import os
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -48,19 +47,12 @@ def make(
     began = datetime.datetime.now().astimezone()
     given = dict(parameters or {})
     dataset = _dataset(profile, given)
-    folder = project_root() / "report" / "local" / "notebooks" / profile
-    executed = [folder / path.name for path in run_notebooks.choose(only)]
+    store = Store(committed_folder()) if profile == "full" else default_store()
     if run:
         _announce(profile, only, dataset)
-        results = run_notebooks.run(profile, only=only, keep_going=keep_going, out=folder, parameters=given)
-        failed = [str(result) for result in results if result.status == "failed"]
-        if failed and not keep_going:
-            raise TpsnetError("; ".join(failed))
-        executed = [result.path for result in results if result.path is not None]
-    if missing := [path.name for path in executed if not path.is_file()]:
-        raise TpsnetError(f"{', '.join(missing)}: not executed yet with profile {profile}; leave out --no-run")
-    store = Store(committed_folder()) if profile == "full" else default_store()
-    if not run:
+        executed = _execute(profile, only, keep_going, given)
+    else:
+        executed = _executed_before(profile, only)
         _warn_of_older_chapters(executed, store)
     facts = {
         "started": began.strftime("%Y-%m-%d %H:%M %Z"),
@@ -69,15 +61,13 @@ def make(
         "hardware": hardware(resolve_device("auto")),
         "commit": commit(),
     }
-    fresh = cost.latest_fresh() if run else None
-    if fresh is not None and datetime.datetime.fromisoformat(fresh.provenance["started"]) < began.replace(
-        microsecond=0
-    ):
-        fresh = None  # of an earlier report
+    trained = cost.latest_fresh()
     names = appendix.names(store)
+    fresh = trained if trained is not None and _started(trained) >= began.replace(microsecond=0) else None
     sections = landing.sections(store, fresh, not dataset.startswith("CIFAR-10"), names)
     shown = [record for record in store.all() if not record.failed]
-    shown += _trained_by(executed, {record.id for record in shown})
+    if trained is not None and _is_new(trained, shown, executed):
+        shown.append(trained)
     meta = {"title": landing.TITLE, "question": QUESTION, **facts}
     tests = {record.id: test.metrics for record in shown if (test := find_final_test(record, store))}
     html = page.render(sections, executed, shown, meta, closing.sections(store, names), tests, names)
@@ -86,12 +76,38 @@ def make(
     return page.write(out or target, html)
 
 
-def _trained_by(executed: Sequence[Path], known: AbstractSet[str]) -> list[Record]:
-    """The run that chapter 4 trained for its figures, where no record is known by its id, as on another processor."""
-    record = cost.latest_fresh()
-    if record is None or record.id in known:
-        return []
-    return [record] if any(record.id in path.read_text("utf-8") for path in executed) else []
+def _folder(profile: str) -> Path:
+    """Where the notebooks lie that were executed with a profile."""
+    return project_root() / "report" / "local" / "notebooks" / profile
+
+
+def _execute(profile: str, only: Sequence[str], keep_going: bool, given: Mapping[str, Any]) -> list[Path]:
+    """Execute the notebooks; those that came so far. `TpsnetError` if one failed, unless the others are to go on."""
+    results = run_notebooks.run(profile, only=only, keep_going=keep_going, out=_folder(profile), parameters=given)
+    failed = [str(result) for result in results if result.status == "failed"]
+    if failed and not keep_going:
+        raise TpsnetError("; ".join(failed))
+    return [result.path for result in results if result.path is not None]
+
+
+def _executed_before(profile: str, only: Sequence[str]) -> list[Path]:
+    """The notebooks as they were executed; `TpsnetError` names those that were not."""
+    executed = [_folder(profile) / path.name for path in run_notebooks.choose(only)]
+    if missing := [path.name for path in executed if not path.is_file()]:
+        raise TpsnetError(f"{', '.join(missing)}: not executed yet with profile {profile}; leave out --no-run")
+    return executed
+
+
+def _started(record: Record) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(record.provenance["started"])
+
+
+def _is_new(trained: Record, known: Sequence[Record], executed: Sequence[Path]) -> bool:
+    """Whether the run that chapter 4 trained stands in its figures and no record is known by its id, as on another
+    processor."""
+    if trained.id in {record.id for record in known}:
+        return False
+    return any(trained.id in path.read_text("utf-8") for path in executed)
 
 
 def _warn_of_older_chapters(executed: Sequence[Path], store: Store) -> None:

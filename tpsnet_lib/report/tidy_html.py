@@ -140,33 +140,48 @@ def number_figures(parts: Sequence[BeautifulSoup], prefix: str = "") -> None:
 
 
 def _tidy_table(soup: BeautifulSoup, table: Tag) -> None:
+    """In place: a table without the look that pandas gives it; its numbers are aligned, and it fits a phone."""
     for tag in [table, *table("tr")]:
         for attribute in ("border", "style", "class"):
             tag.attrs.pop(attribute, None)
     body = [row.find_all(["td", "th"]) for row in table("tr") if row.find("td")]
     heads = [row.find_all("th") for row in table("tr") if not row.find("td")]
-    for column in range(max((len(row) for row in body), default=0)):
-        cells = [row[column] for row in body if len(row) > column and row[column].name == "td"]
-        if cells and all(NUMBER.fullmatch(cell.get_text(strip=True)) for cell in cells):
-            for cell in [*cells, *(row[column] for row in heads if len(row) > column)]:
-                cell["class"] = " ".join([*(cell.get("class") or ()), "number"])
+    _mark_numbers(body, heads)
     for head in table("th"):
         head["scope"] = "col" if head.find_parent("thead") else "row"
     for corner in [head for head in table("th") if not head.get_text(strip=True)]:
         corner.name, corner.attrs = "td", {}  # a head without a text says nothing
     longest = max((len(cell.get_text()) for row in body for cell in row), default=0)
     fewest = 3 if longest > A_SENTENCE else WIDE
-    if heads and len(heads[-1]) >= fewest:  # a card a row on a phone, each cell behind the name of its column
-        table["class"] = "cards"
-        names = [head.get_text(" ", strip=True) for head in table("tr")[0].find_all(["td", "th"])]
-        for row in body:
-            for cell, name in zip(row, names, strict=False):
-                cell["data-label"] = name
-                if cell.get_text(strip=True) == "–":
-                    cell["class"] = " ".join([*(cell.get("class") or ()), "empty"])
+    if heads and len(heads[-1]) >= fewest:
+        _make_cards(table, body)
     for name in table(string=re.compile(r"\w_\w")):  # a long name may go on in the next line
         *parts, last = str(name).split("_")
         broken = [piece for part in parts for piece in (f"{part}_", soup.new_tag("wbr"))]
         name.replace_with(*broken, last)
     if table.find_parent(class_="scroll") is None:
         table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
+
+
+def _mark_numbers(body: Sequence[Sequence[Tag]], heads: Sequence[Sequence[Tag]]) -> None:
+    """In place: the cells of a column that holds numbers alone, and its heads, are of the class `number`."""
+    for column in range(max((len(row) for row in body), default=0)):
+        cells = [row[column] for row in body if len(row) > column and row[column].name == "td"]
+        if cells and all(NUMBER.fullmatch(cell.get_text(strip=True)) for cell in cells):
+            for cell in [*cells, *(row[column] for row in heads if len(row) > column)]:
+                _add_class(cell, "number")
+
+
+def _make_cards(table: Tag, body: Sequence[Sequence[Tag]]) -> None:
+    """In place: a table that is a card a row on a phone, each cell behind the name of its column."""
+    table["class"] = "cards"
+    names = [head.get_text(" ", strip=True) for head in table("tr")[0].find_all(["td", "th"])]
+    for row in body:
+        for cell, name in zip(row, names, strict=False):
+            cell["data-label"] = name
+            if cell.get_text(strip=True) == "–":
+                _add_class(cell, "empty")
+
+
+def _add_class(tag: Tag, name: str) -> None:
+    tag["class"] = " ".join([*(tag.get("class") or ()), name])
