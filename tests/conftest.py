@@ -9,7 +9,8 @@ import pytest
 import torch
 from forks import use_forks
 
-from tpsnet_lib.config import RunConfig, merged, parse
+from tpsnet_lib.config import RunConfig
+from tpsnet_lib.config_parsing import merged, parse
 from tpsnet_lib.runs.load_or_run import load_or_run
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.train import TrainOptions

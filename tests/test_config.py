@@ -11,18 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tpsnet_lib.config import (
-    MEMBERS,
-    RECIPES,
-    DataConfig,
-    ModelConfig,
-    RunConfig,
-    TrainConfig,
-    assignment,
-    merged,
-    parse,
-)
+from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.config_fields import Checked, checked
+from tpsnet_lib.config_parsing import assignment, merged, parse
 from tpsnet_lib.files import ConfigError
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.runs.experiments import ExperimentFile, load_experiment

@@ -13,7 +13,8 @@ from tpsnet_lib import stats
 from tpsnet_lib.analysis import final_runs
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.cli import record_commands
-from tpsnet_lib.config import RECIPES, DataConfig, RunConfig, parse
+from tpsnet_lib.config import RECIPES, DataConfig, RunConfig
+from tpsnet_lib.config_parsing import parse
 from tpsnet_lib.files import write_json
 from tpsnet_lib.model import build
 from tpsnet_lib.runs import openings, test_set

@@ -20,6 +20,7 @@ config_fields
 plain_yaml
 profiles
 config
+config_parsing
 data/cifar10
 data/shapes10
 data/photos

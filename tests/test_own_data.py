@@ -14,7 +14,8 @@ from conftest import QUIET
 from torchvision.io import write_png
 
 from tpsnet_lib.cli import main
-from tpsnet_lib.config import DataConfig, ModelConfig, RunConfig, parse
+from tpsnet_lib.config import DataConfig, ModelConfig, RunConfig
+from tpsnet_lib.config_parsing import parse
 from tpsnet_lib.data import datasets, own
 from tpsnet_lib.files import ConfigError, DataError
 from tpsnet_lib.model import build

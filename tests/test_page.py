@@ -20,7 +20,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 mpl.use("Agg")
 from matplotlib.figure import Figure
 
-from tpsnet_lib.config import parse
+from tpsnet_lib.config_parsing import parse
 from tpsnet_lib.files import TpsnetError
 from tpsnet_lib.plots import style
 from tpsnet_lib.report import elements, page

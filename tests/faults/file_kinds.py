@@ -23,7 +23,7 @@ import torch
 
 from tpsnet_lib import checkpoint
 from tpsnet_lib.analysis import cost
-from tpsnet_lib.config import assignment, merged, parse
+from tpsnet_lib.config_parsing import assignment, merged, parse
 from tpsnet_lib.data import cifar10, photos, reference_labels
 from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import ConfigError, DataError, TrainingError, project_root

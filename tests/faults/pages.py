@@ -21,7 +21,8 @@ from unittest import mock
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tpsnet_lib.config import RunConfig, parse
+from tpsnet_lib.config import RunConfig
+from tpsnet_lib.config_parsing import parse
 from tpsnet_lib.report import closing, landing, page
 from tpsnet_lib.runs import experiments, openings
 from tpsnet_lib.runs.records import Record, Store

@@ -101,7 +101,7 @@ def command(*words: str) -> Callable[[], int]:
 
 def config(seed: int, *more: str) -> Any:
     """The small network's run from a seed."""
-    from tpsnet_lib.config import assignment, merged, parse
+    from tpsnet_lib.config_parsing import assignment, merged, parse
 
     return parse(merged(*(dict([assignment(text)]) for text in [*SETTINGS, f"seed={seed}", *more])))
 

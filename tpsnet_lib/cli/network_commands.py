@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, ModelConfig, RunConfig, assignment, merged, parse
+from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, ModelConfig, RunConfig
+from tpsnet_lib.config_parsing import assignment, merged, parse
 from tpsnet_lib.files import ConfigError, warn
 from tpsnet_lib.model_cost import check_budget, count_macs, count_parameters, layer_costs
 from tpsnet_lib.old_words import current_word

@@ -4,7 +4,7 @@ from argparse import Namespace as Options
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.config import assignment
+from tpsnet_lib.config_parsing import assignment
 from tpsnet_lib.files import ConfigError, project_root
 from tpsnet_lib.report import run_notebooks
 from tpsnet_lib.report.student_copies import write_student_copies

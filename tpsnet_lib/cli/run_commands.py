@@ -90,7 +90,7 @@ def bench(options: Options) -> int:
 def _bench_results(options: Options) -> Iterator[tuple[dict[str, Any], Callable[[dict[str, Any]], str]]]:
     """Each result of a bench, with the function that shows it to people."""
     from tpsnet_lib.benchmarks import airbench, card, throughput, time_to_accuracy
-    from tpsnet_lib.config import assignment, merged, parse
+    from tpsnet_lib.config_parsing import assignment, merged, parse
     from tpsnet_lib.device import resolve_device
 
     timing = throughput.Timing(options.seconds or 5.0, options.repeats, options.workers)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.config import RunConfig, merged, parse
+from tpsnet_lib.config import RunConfig
 from tpsnet_lib.config_fields import Checked, from_mapping, option
+from tpsnet_lib.config_parsing import merged, parse
 from tpsnet_lib.files import ConfigError, brief, project_root
 from tpsnet_lib.model_cost import check_budget
 from tpsnet_lib.old_words import current_word

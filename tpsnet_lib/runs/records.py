@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tpsnet_lib.config import RunConfig, parse
+from tpsnet_lib.config import RunConfig
+from tpsnet_lib.config_parsing import parse
 from tpsnet_lib.files import ConfigError, RecordError, brief, project_root, read_json, read_text, sweep
 from tpsnet_lib.runs import record_files
 from tpsnet_lib.runs.record_files import PARTS, SUMS, WAY_OUT, WEIGHTS, check_sums, row_sum

@@ -9,8 +9,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tpsnet_lib.config import IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig, RunConfig, TrainConfig, merged, parse
+from tpsnet_lib.config import IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.config_fields import checked, refuse_unknown, way_to_field
+from tpsnet_lib.config_parsing import merged, parse
 from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.plain_yaml import read_yaml
