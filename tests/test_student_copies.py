@@ -43,9 +43,22 @@ def test_a_copy_that_may_hold_somebodys_work_is_not_overwritten(
     assert main(given) == 1
     assert "would be overwritten: name another folder" in capsys.readouterr().err
     assert (tmp_path / PATHS[0].name).read_text() == "work"
-    assert main(["notebooks", "--student", str(tmp_path / "new"), "-p", "live_draws", "8"]) == 1
-    assert "-p has no effect with --student" in capsys.readouterr().err
+    new = ["notebooks", "--student", str(tmp_path / "new")]
+    assert main([*new, "--out", str(tmp_path)]) == 1
+    assert "--out has no effect with --student" in capsys.readouterr().err
+    assert main([*new, "--only", "03", "-p", "live_drawn", "8"]) == 1
+    assert "03_random_search.ipynb has no parameter 'live_drawn': did you mean live_draws?" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_a_copy_may_have_the_parameters_of_a_profile_and_its_own(tmp_path: Path) -> None:
+    asked = ["--profile", "smoke", "-p", "live_seed", "8"]
+    assert main(["notebooks", "--student", str(tmp_path), "--only", "03", *asked]) == 0
+    cells = nbformat.read(tmp_path / "03_random_search.ipynb", as_version=4).cells
+    tags = [cell.metadata.get("tags", []) for cell in cells]
+    injected = tags.index(["injected-parameters"])
+    assert "parameters" in tags[injected - 1]
+    assert {'profile = "smoke"', 'dataset = "shapes10"', "live_seed = 8"} <= set(cells[injected].source.splitlines())
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)

@@ -215,7 +215,7 @@ def _add_report_commands(new: Add) -> None:
     report = new("report_commands:report", about, "tpsnet report --profile quick")
     for command in (notebooks, report):
         add = command.add_argument
-        add("--profile", default="quick", help="smoke, quick or full (default: %(default)s)")
+        add("--profile", help="smoke, quick or full (default: quick)")
         add("--only", action="append", default=[], metavar="NN", help="this notebook; may be repeated")
         add("--keep-going", action="store_true", help="run the rest after a failure")
         add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")

@@ -9,24 +9,34 @@ from tpsnet_lib.files import ConfigError, project_root
 from tpsnet_lib.report import run_notebooks
 from tpsnet_lib.report.student_copies import write_student_copies
 
+DEFAULT_PROFILE = "quick"
+
 
 def notebooks(options: Options) -> int:
     """Execute the notebooks; 1 if one failed."""
     if options.student:
-        given = {"-p": options.p, "--data": options.data, "--out": options.out, "--prepare": options.prepare}
+        given = {"--out": options.out, "--prepare": options.prepare, "--keep-going": options.keep_going}
         if unused := [name for name, value in given.items() if value]:
             raise ConfigError(f"{unused[0]} has no effect with --student, which executes nothing: leave it out")
-        print(*write_student_copies(Path(options.student), options.only, address=options.address), sep="\n")
+        copies = write_student_copies(
+            Path(options.student),
+            options.only,
+            address=options.address,
+            profile=options.profile,
+            parameters=_parameters(options),
+        )
+        print(*copies, sep="\n")
         return 0
+    profile = options.profile or DEFAULT_PROFILE
     out = Path(options.out) if options.out else None
     if options.prepare:
         if out is None:
             raise ConfigError("notebooks --prepare needs --out: the folder that takes the copies")
-        copies = run_notebooks.prepare(options.profile, out, only=options.only, parameters=_parameters(options))
+        copies = run_notebooks.prepare(profile, out, only=options.only, parameters=_parameters(options))
         print(*copies, sep="\n")
         return 0
     results = run_notebooks.run(
-        options.profile, only=options.only, keep_going=options.keep_going, out=out, parameters=_parameters(options)
+        profile, only=options.only, keep_going=options.keep_going, out=out, parameters=_parameters(options)
     )
     return 1 if any(result.status == "failed" for result in results) else 0
 
@@ -41,7 +51,7 @@ def report(options: Options) -> int:
     from tpsnet_lib.report.build import make
 
     path = make(
-        options.profile,
+        options.profile or DEFAULT_PROFILE,
         only=options.only,
         keep_going=options.keep_going,
         parameters=_parameters(options),

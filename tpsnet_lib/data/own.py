@@ -91,7 +91,8 @@ def _state(root: str | Path) -> tuple[Any, ...]:
 
 @lru_cache(maxsize=2)
 def _parts(root: Path, state: tuple[Any, ...]) -> dict[str, OwnImages]:
-    """Both parts of a class folder. Of each class a tenth, but at least one image, tests, and as many validate."""
+    """Both parts of a class folder. Of each class a tenth tests and a tenth of the rest validates, one image at
+    least."""
     photos = _photos(root)
     classes = sorted({path.parent.name for path in photos})
     labels = np.array([classes.index(path.parent.name) for path in photos])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.chapter_copies import MARK, digest
 from tpsnet_lib.files import ConfigError, write_whole
+from tpsnet_lib.profiles import Profile, load_profile
 from tpsnet_lib.report import run_notebooks
 
 HIDE = "course.hide_solutions()"
@@ -90,19 +91,34 @@ def with_badges(notebook: Any, address: str, place: str) -> Any:
     return notebook
 
 
-def write_student_copies(out: Path, only: Sequence[str] = (), address: str = "") -> list[Path]:
+def write_student_copies(
+    out: Path,
+    only: Sequence[str] = (),
+    address: str = "",
+    profile: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> list[Path]:
     """Write the students' copies of the notebooks to a folder; returns their paths.
 
-    With the `address` of the repository that will hold this folder they begin with badges. Raises `ConfigError` for a
-    choice that fits no notebook, and for a copy that is there already and may hold somebody's work."""
+    With the `address` of the repository that will hold this folder they begin with badges; a `profile` and `parameters`
+    stand in a cell below the chapter's own. Raises `ConfigError` for a choice that fits no notebook, for a parameter
+    that one does not have, and for a copy that is there already and may hold somebody's work."""
     import nbformat
+    from papermill.parameterize import parameterize_notebook
 
     paths = []
     chosen = run_notebooks.choose(only)
+    chosen_profile = load_profile(profile) if profile else Profile("", {}, {}, {}, 0, "")
+    given = {path: run_notebooks.parameters_for(path, chosen_profile, parameters) for path in chosen}
     if there := [path.name for path in chosen if (out / path.name).exists()]:
         raise ConfigError(f"--student {out}: {', '.join(there)} would be overwritten: name another folder")
     for path in chosen:
         copy = student_copy(nbformat.read(path, as_version=4))
+        if given[path]:
+            copy.metadata.setdefault("papermill", {})
+            for cell in copy.cells:
+                cell.metadata.setdefault("tags", [])  # papermill looks for its own in each cell
+            copy = parameterize_notebook(copy, given[path])
         target = out.resolve() / path.name
         if address:
             top = next((folder for folder in target.parents if (folder / ".git").exists()), target.parent.parent)
