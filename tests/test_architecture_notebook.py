@@ -53,6 +53,7 @@ BLANK = "raise NotImplementedError  # your three lines, the last one a return"
 NO_SKIP = "return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))"
 ALWAYS = "return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))) + self.projection(x))"
 RIGHT = ALWAYS.replace("self.projection(x)", "(self.projection(x) if self.skip else 0)")
+TWICE = RIGHT.replace("(self.norm2", "(F.relu(self.norm2").replace(" + ", ") + ")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,8 @@ RIGHT = ALWAYS.replace("self.projection(x)", "(self.projection(x) if self.skip e
         (RIGHT, "**Right.**"),
         (NO_SKIP, "With `skip=True`: The shape is right"),
         (ALWAYS, "With `skip=False (nothing is added)`: "),
-        (ALWAYS, "*Hint 1 of 3: Add `self.projection(x)`, only `if self.skip`.*"),
+        (ALWAYS, "*Hint 1 of 3: If `self.skip`, add `self.projection(x)`; only then the ReLU.*"),
+        (TWICE, "*Hint 1 of 3: If `self.skip`, add `self.projection(x)`; only then the ReLU.*"),
         (RIGHT.replace("F.relu(self.norm2", "(self.norm2"), "*Hint 1 of 3: Let `F.relu` come last"),
         (NO_SKIP + " + (self.projection(x) if self.skip else 0)", "*Hint 1 of 3: Let `F.relu` come last"),
         ("return self.conv1(x)[:, :3]", "*Hint 1 of 3: Begin with"),

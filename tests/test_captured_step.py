@@ -23,7 +23,7 @@ from tpsnet_lib.train_state import TrainState
 pytestmark = pytest.mark.slow  # a step is recorded and played on the CPU, as on a card
 
 CPU = torch.device("cpu")
-NATIVE = native_precision(CPU)  # bf16 takes a hundred times as long where it is emulated
+NATIVE = native_precision(CPU)  # bf16 where the processor has it
 RECIPES: dict[str, dict[str, Any]] = {
     "sgd, clipped": {"optimizer": "sgd", "nesterov": True, "schedule": "onecycle", "clip_norm": 0.5},
     "adam": {"optimizer": "adam", "lr": 0.001, "clip_norm": 1.0},

@@ -219,7 +219,7 @@ def test_a_prediction_is_kept_before_the_result_and_not_after(
     assert guess is not None
     _, above, row = boxes[0].children
     knob, line = above.children[0], row.children[-1]
-    assert (guess.value, line.value) == (None, "Not chosen yet."), "a slider shows a value and is no prediction"
+    assert (guess.value, line.value) == (None, course.NOT_CHOSEN), "a slider shows a value and is no prediction"
     assert len(row.children) == (1 if "options" in asked else 2), "a click on an option keeps it"
     if "options" not in asked:
         row.children[0].click()

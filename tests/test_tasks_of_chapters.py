@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import math
 import re
+import symtable
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +173,37 @@ def test_a_task_can_be_answered_after_the_whole_chapter_has_run(number: str) -> 
     (path,) = (project_root() / "notebooks").glob(f"{number}_*.ipynb")
     cells = nbformat.read(path, as_version=4).cells
     assert not clashes([(cell.metadata.get("tags", []), cell.source) for cell in cells if cell.cell_type == "code"])
+
+
+def names_used(source: str) -> set[str]:
+    """The names of the notebook that a cell reads, within functions too."""
+    used: set[str] = set()
+    tables = [symtable.symtable(source, "cell", "exec")]
+    for table in tables:
+        tables += table.get_children()
+        for symbol in table.get_symbols():
+            if symbol.is_referenced() and (table is tables[0] or symbol.is_global()):
+                used.add(symbol.get_name())
+    return used
+
+
+def taken_over(sources: Sequence[str]) -> set[str]:
+    """The names that a cell has from another where two cells or more give them: run again, it may get the other's."""
+    given = [names_given(ast.parse(source)) for source in sources]
+    often = {name for name, cells in Counter(name for each in given for name in each).items() if cells > 1}
+    return {name for source, own in zip(sources, given, strict=True) for name in often & names_used(source) - own}
+
+
+@pytest.mark.parametrize("number", CELLS)
+def test_a_cell_that_is_run_again_finds_its_names_as_they_were(number: str) -> None:
+    (path,) = (project_root() / "notebooks").glob(f"{number}_*.ipynb")
+    assert not taken_over([cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"])
+
+
+def test_a_name_that_two_cells_give_to_a_third_is_found() -> None:
+    assert taken_over(["n = 5", "print(n)", "n = 10"]) == {"n"}
+    assert taken_over(["n = 5", "f = lambda: [n for _ in range(2)]", "for n in (1, 2):\n    pass"]) == {"n"}
+    assert not taken_over(["n = 5", "n = 10\nprint(n)", "def f(n):\n    return n"])
 
 
 def test_a_name_that_a_check_reads_and_a_later_cell_gives_again_is_found() -> None:

@@ -201,7 +201,7 @@ def _other_parts(part: Any, right: nn.Module) -> str:
         if not isinstance(part, nn.Sequential):
             return f"Your answer makes a {type(part).__name__}; expected is an nn.Sequential of {len(right)} blocks."
         if len(part) != len(right):
-            return f"Your nn.Sequential has {len(part)} parts; expected are {len(right)} blocks."
+            return f"Your nn.Sequential has {len(part)} part{'s' * (len(part) != 1)}; expected are {len(right)} blocks."
     shapes, wanted = ({name: list(value.shape) for name, value in m.state_dict().items()} for m in (part, right))
     for name in [*wanted, *shapes]:
         if shapes.get(name) != wanted.get(name):

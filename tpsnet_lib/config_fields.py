@@ -84,6 +84,8 @@ def checked(name: str, value: Any, default: Any, limits: Mapping[str, Any]) -> A
         return _checked_ids(name, value)
     if isinstance(default, tuple):
         values = value if isinstance(value, (list, tuple)) else (value,)
+        if isinstance(value, str) and not value.strip().isdigit():
+            raise ConfigError(f"{name} is {brief(value)}: give whole numbers, one a layer, such as {list(default)}")
         if not values:
             raise ConfigError(f"{name} is empty: give one value a layer, such as {list(default)}")
         return tuple(_checked_number(name, item, int, limits) for item in values)

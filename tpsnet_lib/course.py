@@ -202,6 +202,7 @@ class Prediction:
 
 
 RESTART = "To predict, restart the kernel and run cell by cell."
+NOT_CHOSEN = "Not chosen yet. A click counts while no cell runs."
 SHOWN = f"The result is already shown. {RESTART}"
 _asked: dict[str, Prediction] = {}  # by question: a cell that is run again asks anew, and keeps what was predicted
 
@@ -235,7 +236,7 @@ def predict(
     else:
         knob = ipywidgets.Text(placeholder="your prediction")
     prediction = _asked.setdefault(question, Prediction(question, unit))
-    begin = SHOWN if prediction.result is not None else "Not chosen yet."
+    begin = SHOWN if prediction.result is not None else NOT_CHOSEN
     line = ipywidgets.HTML(escape(prediction.note) or begin)
     button = ipywidgets.Button(description="Keep my prediction", layout=ipywidgets.Layout(width="12em"))
 

@@ -113,7 +113,7 @@ def read_space(space: str | Mapping[str, Any], spaces: Mapping[str, Space], name
     except ValueError as error:
         raise ConfigError(f"space {name}: not YAML ({error})") from None
     if tree == OWN:
-        raise ConfigError(f"there is no space {OWN} yet: run the cell in which it is written")
+        raise ConfigError(f"there is no space {OWN} yet: run the cell in which it is written, and mend what it refuses")
     if isinstance(tree, str):
         raise ConfigError(f"there is no space {brief(tree)} in report/spaces.yaml: {way_to(tree, list(spaces))}")
     parsed = parse_space(name, tree)

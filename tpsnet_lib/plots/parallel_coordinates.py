@@ -40,14 +40,19 @@ def parallel(trials: Sequence[Trial], views: Mapping[str, Sequence[str]]) -> Fig
     best = table.nlargest(max(1, round(BEST * len(table))), "accuracy")
     whose, ends = ("eight in ten", [0.1, 0.9]) if len(best) >= 10 else ("all", [0, 1])
     rates = best["lr"].quantile(ends)
+    reached = _span(f"{best['accuracy'].min():.1f}%", f"{best['accuracy'].max():.1f}%")
+    drawn = _span(f"{rates.iloc[0]:.2g}", f"{rates.iloc[1]:.2g}")
     caption = (
         f"The best fifth of {len(table)} trials (in colour, brighter is better) reaches"
-        f" {best['accuracy'].min():.1f}% to {best['accuracy'].max():.1f}%; {whose} of them have learning rates of"
-        f" {rates.iloc[0]:.2g} to {rates.iloc[1]:.2g}. The rest is grey. Lines are spread out within a choice."
+        f" {reached}; {whose} of them have learning rates of {drawn}. The rest is grey. Lines are spread out within a choice."
     )
     alt = "Parallel coordinates: lines from the drawn variables to the accuracy, the best fifth in colour."
     records = {trial.label: [trial.record] for trial in trials}
     return describe(draw(WIDTH), caption=caption, alt=alt, records=records, unit="trials", phone=lambda: draw(PHONE))
+
+
+def _span(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"
 
 
 def _parallel_view(ax: Axes, table: pd.DataFrame, names: Sequence[str], width: float) -> None:

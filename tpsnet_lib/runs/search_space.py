@@ -222,8 +222,8 @@ def _why_none_fits(space: Space) -> str:
     if not sizes:
         return f"can be built: {fault}"
     parameters, macs = map(min, zip(*sizes, strict=True))
-    absent = ", ".join(f"{name} ({value})" for name, value in _DEFAULTS.items() if name not in space.variables)
-    not_given = f"; not given: {absent}" if absent else ""
+    absent = ", ".join(f"{name} = {value}" for name, value in _DEFAULTS.items() if name not in space.variables)
+    not_given = f"; what is not drawn has its default: {absent}" if absent else ""
     return f"is under its budget: the smallest have {parameters:,} parameters and {macs:,} MACs{not_given}"
 
 
