@@ -44,7 +44,8 @@ def parallel(trials: Sequence[Trial], views: Mapping[str, Sequence[str]]) -> Fig
     drawn = _span(f"{rates.iloc[0]:.2g}", f"{rates.iloc[1]:.2g}")
     caption = (
         f"The best fifth of {len(table)} trials (in colour, brighter is better) reaches"
-        f" {reached}; {whose} of them have learning rates of {drawn}. The rest is grey. Lines are spread out within a choice."
+        f" {reached}; {whose} of them have learning rates of {drawn}. The rest is"
+        " grey. Lines are spread out within a choice."
     )
     alt = "Parallel coordinates: lines from the drawn variables to the accuracy, the best fifth in colour."
     records = {trial.label: [trial.record] for trial in trials}
