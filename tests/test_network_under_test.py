@@ -167,7 +167,7 @@ def test_the_notebook_runs_on_a_record_with_a_baseline_and_a_class_without_image
     assert "corruptions cost the `classroom` network" in findings
     assert "not settled" in findings  # it is its own baseline
     assert "shapes10 has no published predictions" in out
-    assert len(names.table) == 32
+    assert len(names.stressed) == 32
 
 
 @pytest.mark.slow
