@@ -175,8 +175,8 @@ def describe_length(groups: Iterable[Group]) -> str:
 
 
 def largest_run(groups: Iterable[Group]) -> tuple[int, int]:
-    """The parameters of the largest network, to a thousand as in `budget`, and the steps of the longest run; 0
-    and 0 without runs."""
+    """The parameters of the largest network, to a thousand as in `budget`, and the steps of the longest run; 0 and
+    0 without runs."""
     configs = [config for group in groups for config in group.configs]
     sizes = [round(count_parameters(config.model), -3) for config in configs]
     return max(sizes, default=0), max(map(steps, configs), default=0)

@@ -59,15 +59,16 @@ def choose(only: Sequence[str] = (), folder: Path | None = None) -> list[Path]:
     return [path for path in paths if not wanted or any(path.stem.startswith(choice) for choice in wanted)]
 
 
-def parameters_for(notebook: Path, profile: Profile, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The parameters one notebook gets: the profile's common ones, its own, then `extra`.
+def parameters_for(notebook: Path, profile: Profile | None, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The parameters one notebook gets: the profile's common ones and its own, if there is one, then `extra`.
 
     Raises `ConfigError` for one that the notebook's `parameters` cell does not declare (papermill only warns), or
     whose value is of another type or range than the default there."""
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it says is in the notebook and the result
-    given = {**profile.parameters, **profile.notebooks.get(notebook.stem, {}), **(extra or {})}
+    given = {**profile.parameters, **profile.notebooks.get(notebook.stem, {})} if profile else {}
+    given |= extra or {}
     read_notebook(notebook)
     try:
         declared = papermill.inspect_notebook(_plain(notebook))

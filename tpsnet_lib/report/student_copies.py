@@ -10,7 +10,7 @@ from typing import Any
 
 from tpsnet_lib.chapter_copies import MARK, digest
 from tpsnet_lib.files import ConfigError, write_whole
-from tpsnet_lib.profiles import Profile, load_profile
+from tpsnet_lib.profiles import load_profile
 from tpsnet_lib.report import run_notebooks
 
 HIDE = "course.hide_solutions()"
@@ -108,7 +108,7 @@ def write_student_copies(
 
     paths = []
     chosen = run_notebooks.choose(only)
-    chosen_profile = load_profile(profile) if profile else Profile("", {}, {}, {}, 0, "")
+    chosen_profile = load_profile(profile) if profile else None
     given = {path: run_notebooks.parameters_for(path, chosen_profile, parameters) for path in chosen}
     if there := [path.name for path in chosen if (out / path.name).exists()]:
         raise ConfigError(f"--student {out}: {', '.join(there)} would be overwritten: name another folder")
