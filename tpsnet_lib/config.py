@@ -26,8 +26,8 @@ class ModelConfig(Checked):
 
     blocks: tuple[int, ...] = option((13, 13, 13), 1, 128)  # B_i, residual blocks of layer i; N is its length
     channels: tuple[int, ...] = option((32, 64, 128), 1, 4096)  # C_i, output channels of layer i
-    kernels: tuple[int, ...] = option((3,), 1, 9)  # F_i, odd; one value stands for all layers
-    skip_kernels: tuple[int, ...] = option((1,), 1, 9)  # K_i of the projection skips, odd; one stands for all
+    kernels: tuple[int, ...] = option((3,), 1, 9, odd=True)  # F_i; one value stands for all layers
+    skip_kernels: tuple[int, ...] = option((1,), 1, 9, odd=True)  # K_i of the projection skips; one stands for all
     pool: int = option(8, 1, 32)  # P, side of the pool over the last feature map; then the mean of what is left
     stem: int = option(16, 1, 1024)  # output channels of the first convolution
     block: str = option("basic", choices=("basic", "preact"), or_like=OWN_BLOCK)  # He 2015, He 2016, one's own
@@ -62,8 +62,6 @@ class ModelConfig(Checked):
                 raise ConfigError(
                     f"model.{name} has {len(values)} values for {layers} layers: give one, or one a layer"
                 )
-            if any(value % 2 == 0 for value in values):
-                raise ConfigError(f"model.{name} is {list(values)}: give odd kernels")
             if len(set(values)) == 1:  # (3, 3, 3) and (3,) are one network and so one id
                 object.__setattr__(self, name, values[:1])
 
@@ -204,10 +202,10 @@ class RunConfig:
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     data: DataConfig = DataConfig()
-    seed: int = 0
+    seed: int = option(0, 0, 2**31 - 1)
 
     def __post_init__(self) -> None:
-        limits = {"low": 0, "high": 2**31 - 1, "choices": ()}
+        limits = self.__dataclass_fields__["seed"].metadata
         object.__setattr__(self, "seed", checked("seed", self.seed, 0, limits))
         if self.train.trivial and self.data.colours != 3:
             raise ConfigError(f"train.trivial is True: TrivialAugment is for colours, {self.data.dataset} has greys")

@@ -11,11 +11,16 @@ from tpsnet_lib.files import QUOTED, ConfigError, brief, way_to
 
 
 def option(
-    default: Any, low: float | None = None, high: float | None = None, choices: Sequence[str] = (), or_like: str = ""
+    default: Any,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Sequence[str] = (),
+    or_like: str = "",
+    odd: bool = False,
 ) -> Any:
-    """A dataclass field with the range or the choices its value is checked against; `or_like` is a regular expression
-    of what may stand in a choice's place. A text without either may be any."""
-    limits = {"low": low, "high": high, "choices": tuple(choices), "or_like": or_like}
+    """A dataclass field with the range or the choices its value is checked against, and whether only odd numbers count;
+    `or_like` is a regular expression of what may stand in a choice's place. A text without either may be any."""
+    limits = {"low": low, "high": high, "choices": tuple(choices), "or_like": or_like, "odd": odd}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: copy.copy(default), metadata=limits)
     return field(default=default, metadata=limits)
@@ -130,4 +135,6 @@ def _checked_number(name: str, value: Any, kind: type[int | float], limits: Mapp
     low, high = limits["low"], limits["high"]
     if not (low is None or number >= low) or not (high is None or number <= high):
         raise ConfigError(f"{name} is {brief(value)}: give a value from {low:g} to {high:g}")
+    if limits["odd"] and number % 2 == 0:
+        raise ConfigError(f"{name} is {brief(value)}: give an odd number")
     return number

@@ -91,7 +91,8 @@ def parse_space(name: str, tree: Mapping[str, Any]) -> Space:
         if fault := _fault(variable, dimension):
             raise ConfigError(f"space {name}: {variable} is {brief(dimension)}: {fault}")
         for value in _values(dimension):  # one that no config takes would never be drawn, without a word
-            _check_value(f"space {name}: {variable}", variable, value)
+            if spec := _FIELDS.get(variable):
+                checked(f"space {name}: {variable}", value, spec.default, spec.metadata)
     refuse_unknown(f"space {name}: budget", budget, ("parameters", "macs"))
     parameters, macs = budget.get("parameters", PARAMETER_BUDGET), budget.get("macs", 0)
     if not isinstance(parameters, int) or not isinstance(macs, int):
@@ -113,14 +114,6 @@ def _values(dimension: Any) -> Sequence[Any]:
     if isinstance(dimension, Mapping):
         (dimension,) = dimension.values()
     return dimension if isinstance(dimension, (list, tuple)) else ()
-
-
-def _check_value(name: str, variable: str, value: Any) -> None:
-    """Raise `ConfigError` for a value that the config's field of this name does not take."""
-    if variable in ("kernels", "skip_kernels") and isinstance(value, int) and value % 2 == 0:
-        raise ConfigError(f"{name} is {value}: give odd kernels")
-    if spec := _FIELDS.get(variable):
-        checked(name, value, spec.default, spec.metadata)
 
 
 def _fault(variable: str, dimension: Any) -> str:
