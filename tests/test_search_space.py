@@ -145,7 +145,7 @@ def test_a_name_that_is_like_none_gets_a_short_list_of_those_that_are_known() ->
     [
         ({"lr": {"log": [100, 1000]}}, "mine: lr is 1000: give a value from 0 to 100"),
         ({"batch_size": [0, 50]}, "mine: batch_size is 0: give a value from 1"),
-        ({"kernels": [3, 4]}, "mine: kernels is 4: give odd"),
+        ({"kernels": [3, 4]}, "mine: kernels is 4: give an odd number"),
         ({"dropout": {"uniform": [0, 1.5]}}, "mine: dropout is 1.5: give a value from 0"),
         ({"learning_rate": {"log": [0.001, 0.1]}}, "learning_rate is not a variable .* did you mean lr"),
         ({"depth": [1, 2]}, "did you mean blocks"),
