@@ -242,3 +242,48 @@ def test_predict_refuses_what_is_no_photograph_in_one_line(
     code, out, err = call(*given, capsys=capsys)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert str(photo) in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "quick", "--pending"], "--pending is of all experiments"),
+        (["run", "smoke", "--gpus-per-run", "0"], "--gpus-per-run is for Ray"),
+        (["bench", "augment", "--repeats", "0"], "--repeats is 0: give at least 1"),
+        (["bench", "search", "--set", "seed=1"], "--set is a run's"),
+        (["records", "verify", "--json"], "--json is of records list"),
+        (["describe", "best"], "no member is called 'best'"),
+        (["run", "best_of_all"], "no experiment best_of_all"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = call(*words, capsys=capsys)
+    assert code == 1
+    assert said in err
+    assert "is called card_wide now" not in err
+
+
+def test_a_field_that_is_given_as_an_option_is_named_with_its_value(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        call("train", "--batch-size=1e-3", capsys=capsys)
+    assert "--set train.batch_size=1e-3" in capsys.readouterr().err
+
+
+def test_old_words_are_known_with_a_value_too(capsys: pytest.CaptureFixture[str]) -> None:
+    words = main._in_words_of_today(["bench", "time", "--to=0.9"])
+    assert words == ["bench", "time", "--target=0.9"]
+    options = parser.command_line().parse_args(["train", "--execution", "graphs"])
+    assert options.execution == "captured"
+    assert main._in_words_of_today(["records", "import", "unpack_it.tar"])[-1] == "unpack_it.tar"
+    capsys.readouterr()
+    code, out, err = call("records", "list", "laptop", capsys=capsys)
+    assert (code, "laptop is called two_cores now" in err) == (0, True)
+    assert len(out.splitlines()) >= 3
+
+
+def test_data_status_is_of_the_data_set_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = call("data", "status", "--dataset", "cifar100", "--data", str(tmp_path), capsys=capsys)
+    assert code == 1
+    assert "CIFAR-10 " not in err

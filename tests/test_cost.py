@@ -16,7 +16,7 @@ from tpsnet_lib.benchmarks import step_profile
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import Interrupted, project_root
-from tpsnet_lib.model_cost import count_macs
+from tpsnet_lib.model_cost import count_macs, training_flops
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.load_or_run import load_or_run
@@ -115,9 +115,9 @@ def test_profile_of_a_step_accounts_for_all_of_it(capfd: pytest.CaptureFixture[s
 
 def test_training_costs_six_operations_a_mac_and_image() -> None:
     config = RunConfig(MEMBERS["classroom"])
-    assert cost.training_flops(config, 1000) == 6000 * count_macs(config.model)
+    assert training_flops(config, 1000) == 6000 * count_macs(config.model)
     halved = replace(config, train=TrainConfig(epochs=4, small_epochs=2, small_size=16))
-    assert cost.training_flops(halved, 1000) == (1 + 1 / 4) / 2 * cost.training_flops(config, 1000)
+    assert training_flops(halved, 1000) == (1 + 1 / 4) / 2 * training_flops(config, 1000)
 
 
 def test_a_fresh_store_is_empty_and_its_record_is_found_as_the_latest(tmp_path: Path) -> None:

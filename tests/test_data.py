@@ -147,6 +147,7 @@ def test_places_are_looked_through_in_order_and_a_named_one_is_never_replaced(bi
     folder = binary / "cifar-10-batches-bin"
     assert cifar10.find_root(folder) == folder
     assert len(datasets.load_train("cifar10", folder)) == 100
+    assert cifar10.find_root(binary / "no-such.tar.gz") is None
 
     monkeypatch.setenv("TPSNET_DATA", str(tmp_path / "nowhere"))
     assert cifar10.find_root() is None

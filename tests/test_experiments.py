@@ -54,6 +54,9 @@ def test_runs_grids_and_seeds_multiply(tmp_path: Path) -> None:
     labelled = declare(tmp_path / "f.yaml", runs=[{"label": "wide", "model": {"channels": [8, 16]}}])
     (run,) = load_experiment(labelled).runs
     assert (run.label, run.config.model.channels) == ("wide", (8, 16))
+    networks = [{"model.stem": 4}, {"model.stem": 8}]  # without labels: their factors tell them apart in every point
+    crossed = load_experiment(declare(tmp_path / "g.yaml", runs=networks, grid={"train.lr": [0.1, 0.2]})).runs
+    assert len({run.label for run in crossed}) == 4
 
 
 @pytest.mark.parametrize(

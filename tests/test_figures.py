@@ -63,6 +63,10 @@ def test_another_number_is_another_figure() -> None:
     assert not same(accuracy, accuracy.replace(first, moved))
 
 
+def test_what_is_said_of_a_figure_cannot_end_its_attribute() -> None:
+    assert 'alt="a &quot;horse&quot;"' in figures.Picture("", 'a "horse"', "").entry("horse")
+
+
 def test_a_page_without_a_figure_is_one_line(tmp_path: Path) -> None:
     page = tmp_path / "index.html"
     page.write_text(PAGE.read_text("utf-8").replace('id="figure-2"', 'id="figure-x"'), "utf-8")

@@ -81,6 +81,9 @@ def test_what_a_killed_process_left_is_finished_or_taken_away_and_what_a_living_
     (tmp_path / ".c.12345678.part.old").mkdir()
     (tmp_path / ".import.12345678.part" / "d").mkdir(parents=True)
     (tmp_path / ".import.12345678.part" / ".all-here").touch()
+    (tmp_path / ".a[1].12345678.part").mkdir()  # a name that is a pattern
+    with temporary(tmp_path / "a[1]"):
+        assert not (tmp_path / ".a[1].12345678.part").exists()
     with temporary(tmp_path / "e") as work:
         sweep(tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted([work.name, "b", "c", "d"])

@@ -1,6 +1,7 @@
 """Figures and their intervals agree with tables, with hand-worked examples, and with their own definitions."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,6 +58,8 @@ def test_predicting_in_bf16_gives_nearly_the_same_float32_logits(network: nn.Mod
 
 def test_predicting_takes_no_images(network: nn.Module, images: Tensor) -> None:
     assert metrics.predict(network, images[:0]).shape == (0, 10)
+    hundred = build(replace(MEMBERS["classroom"], classes=100))
+    assert metrics.predict(hundred, images[:0]).shape == (0, 100)
 
 
 def test_accuracy_is_the_fraction_of_right_largest_logits() -> None:

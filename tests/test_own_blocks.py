@@ -14,6 +14,7 @@ from tpsnet_lib.files import ConfigError
 from tpsnet_lib.model import build
 from tpsnet_lib.model_cost import count_macs, count_parameters, layer_costs
 from tpsnet_lib.own_blocks import register_block
+from tpsnet_lib.plots import network_drawing
 from tpsnet_lib.runs.load_or_run import load_or_run
 from tpsnet_lib.runs.records import Store
 
@@ -64,6 +65,17 @@ def test_a_copy_of_the_familys_block_costs_what_it_costs(downsample: str) -> Non
         (row.parameters, row.macs) for row in layer_costs(ours)
     ]
     assert "own:Copy" in layer_costs(own)[1].kind
+
+
+def test_a_block_of_ones_own_is_drawn_as_what_is_known_of_it() -> None:
+    config = ModelConfig(blocks=(2, 2), channels=(8, 16), stem=4, block=register_block(Depthwise))
+    drawn = network_drawing.draw_network(config)
+    words = " ".join(text.get_text() for axes in drawn.axes for text in axes.texts)
+    assert "one's own" in words
+    assert "kernel" not in words
+    assert "residual" not in words
+    with pytest.raises(ConfigError, match="not drawn"):
+        network_drawing.draw_block(config)
 
 
 def test_the_cost_of_any_block_is_counted_on_it() -> None:

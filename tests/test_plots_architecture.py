@@ -188,6 +188,7 @@ def test_the_texts_of_layers_that_pool_do_not_touch_on_a_phone() -> None:
 
 
 def test_a_block_is_drawn_with_its_projection_where_the_shape_changes() -> None:
+    texts(network_drawing.draw_block(ModelConfig(blocks=(2,), channels=(8,))))  # the second layer is the first
     shown = texts(network_drawing.draw_block(MEMBERS["classroom"]))
     assert "first block: 16 to 32 channels, stride 2" in shown
     assert "projection 1 × 1, /2, then norm" in shown

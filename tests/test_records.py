@@ -18,7 +18,7 @@ from tpsnet_lib.runs import provenance
 from tpsnet_lib.runs.load_or_run import load_or_run
 from tpsnet_lib.runs.provenance import commit
 from tpsnet_lib.runs.publish import publish_record, write_trials
-from tpsnet_lib.runs.record_files import check_sums, write_failure, write_sums
+from tpsnet_lib.runs.record_files import check_sums, checked_provenance, write_failure, write_sums
 from tpsnet_lib.runs.records import Record, Store, read_record, read_trials, rows
 from tpsnet_lib.train import TrainOptions, training_steps
 
@@ -73,6 +73,11 @@ def test_a_half_written_record_is_refused(record_copy: Path) -> None:
     (record_copy / "SHA256SUMS").unlink()
     with pytest.raises(RecordError, match="half-written"):
         read_record(record_copy)
+
+
+def test_a_time_that_is_none_is_refused() -> None:
+    with pytest.raises(RecordError, match="started is 'yesterday', no date and time"):
+        checked_provenance("row 1", {"started": "yesterday", "fingerprint": {"stamp": "CIFAR-10"}})
 
 
 def test_a_record_under_another_id_is_refused(record_copy: Path) -> None:

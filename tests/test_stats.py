@@ -252,6 +252,10 @@ def test_a_published_run_is_compared_with_the_noise_of_seeds_and_images_of_both(
     assert stats.verdict(stats.published_difference([], 10_000, 0.9484, 10_000), POINT) == PENDING
 
 
+def test_a_published_run_cannot_be_compared_by_a_spread_of_nothing() -> None:
+    assert not stats.published_difference([0.9, 0.9], 10_000, 0.9, 10_000, pooled=(0.0, 3)).has_interval
+
+
 def test_the_interval_against_a_published_run_covers_the_truth() -> None:
     def draw(rng: np.random.Generator) -> Estimate:
         image_noise = rng.normal(0, math.sqrt(0.95 * 0.05 / 10_000))  # shared by all of our runs

@@ -40,7 +40,7 @@ def _parse_section(name: str, tree: Any) -> Any:
     base = kind()
     if bases and key in values:
         chosen = values.pop(key)
-        chosen = current_word("name", chosen) if isinstance(chosen, str) else chosen
+        chosen = current_word("name", chosen, bases) if isinstance(chosen, str) else chosen
         if not isinstance(chosen, str) or chosen not in bases:
             raise ConfigError(f"{name}.{key} is {brief(chosen)}: choose one of {', '.join(bases)}")
         base = bases[chosen]

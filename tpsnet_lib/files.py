@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -123,10 +124,11 @@ def folders_whole(folder: Path, name: str) -> Iterator[Path]:
             _move_all(work)
 
 
-def sweep(folder: Path, name: str = "*") -> None:
+def sweep(folder: Path, name: str = "") -> None:
     """Finish what a killed process had whole already, and take away what it left half-done; what a living one works on
-    stays. `name` is of the file or folder that was being made."""
-    for work in sorted(folder.glob(f".{name[:_NAME]}.????????.part*"), reverse=True):  # `.old` before what replaces it
+    stays. `name` is of the file or folder that was being made, if not of any."""
+    pattern = f".{glob.escape(name[:_NAME]) if name else '*'}.????????.part*"
+    for work in sorted(folder.glob(pattern), reverse=True):  # `.old` before what replaces it
         fresh = work.with_name(work.name.removesuffix(".old"))
         with (
             contextlib.suppress(OSError),  # a folder that is only read, or another process sweeps too

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tpsnet_lib.bf16_products import bf16_products
-from tpsnet_lib.config import CLASSES
 from tpsnet_lib.data.datasets import normalise
 
 
 @torch.inference_mode()
 def predict(model: nn.Module, images: Tensor, *, batch_size: int = 500, precision: str = "fp32") -> Tensor:
-    """Logits float32 [N, classes], on the CPU, of images uint8 [N, 3, 32, 32], computed on the model's device.
+    """Logits float32 [N, classes], on the CPU, of images uint8 [N, channels, 32, 32], computed on the model's device.
 
     The model runs in evaluation mode and then returns to the mode it was in. `precision`: `fp32`, or `bf16` for
     autocast."""
@@ -27,12 +26,12 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 500, precisio
     try:
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
         with autocast, bf16_products(device, precision):
-            for start in range(0, len(images), batch_size):
+            for start in range(0, max(1, len(images)), batch_size):
                 batch = images[start : start + batch_size].to(device)
                 logits.append(model(normalise(batch)).float())
     finally:
         model.train(was_training)
-    return torch.cat(logits).cpu() if logits else torch.empty(0, CLASSES)
+    return torch.cat(logits).cpu()
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tpsnet_lib.config import IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig
+from tpsnet_lib.config import IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig, RunConfig
 from tpsnet_lib.files import ConfigError
+
+FLOPS_PER_MAC = 6  # a multiplication and an addition, once forward and twice backward (to the inputs, to the weights)
 
 
 @dataclass(frozen=True)
@@ -110,3 +112,12 @@ def check_budget(config: ModelConfig, budget: int = PARAMETER_BUDGET) -> None:
             f"this network has {count:,} parameters, {count - budget:,} over the budget of {budget:,}:"
             " take smaller model.blocks, model.channels or model.kernels"
         )
+
+
+def training_flops(config: RunConfig, images: float) -> float:
+    """Floating-point operations of training on a number of images (an image counts each time it is shown, a copy too);
+    smaller ones, of the first epochs, count by their area. ASAM doubles them; a teacher's are not among them."""
+    recipe = config.train
+    small = min(1.0, recipe.small_epochs / recipe.epochs)
+    area = (recipe.small_size / IMAGE_SIZE) ** 2
+    return FLOPS_PER_MAC * count_macs(config.model) * images * (1 - small * (1 - area)) * (2 if recipe.asam else 1)

@@ -1,5 +1,7 @@
 """The words of earlier versions that still work; a line on standard error names the word of today."""
 
+from collections.abc import Collection
+
 from tpsnet_lib.files import warn
 
 _EXECUTION = {
@@ -19,14 +21,17 @@ NEW_WORDS = {  # by what they are words of: a command, or a kind of name
 }
 
 
-def current_word(kind: str, word: str) -> str:
-    """The word of today for one of a kind of `NEW_WORDS`; others are returned as they are."""
-    if (new := renamed(kind, word)) != word:
-        warn(f"{word} is called {new} now")
+def current_word(kind: str, word: str, known: Collection[str] | None = None) -> str:
+    """The word of today for one of a kind of `NEW_WORDS`; others are returned as they are, and so is one whose new word
+    is not among those that are known."""
+    new = renamed(kind, word)
+    if new == word or (known is not None and new not in known):
+        return word
+    warn(f"{word} is called {new} now")
     return new
 
 
 def renamed(kind: str, word: str) -> str:
     """The same without a line on standard error, for what was written down before."""
-    first, underscore, rest = word.partition("_")
+    first, underscore, rest = word.partition("_") if kind == "name" else (word, "", "")
     return NEW_WORDS.get(kind, {}).get(first, first) + underscore + rest

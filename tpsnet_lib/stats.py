@@ -336,7 +336,7 @@ def published_difference(
     if min(n_images, published_n_images) < 1 or any(not 0 <= p <= 1 for p in [*x, published]):
         raise ValueError("accuracies are from 0 to 1, and there is at least one test image")
     k, of, method = len(x), "seeds against one run", "seed-and-image t"
-    if k == 0 or (pooled is None and not _vary(x)):
+    if k == 0 or (not _vary(x) if pooled is None else pooled[0] == 0):
         return _estimate(x.mean() - published if k else math.nan, None, k, of, method)
     sd, seed_freedom = pooled or (float(x.std(ddof=1)), k - 1)
     seeds = sd**2 * (1 / k + 1)

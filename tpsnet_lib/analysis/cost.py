@@ -10,25 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.analysis.final_runs import Final
-from tpsnet_lib.config import IMAGE_SIZE, MEMBERS, PARAMETER_BUDGET, ModelConfig, RunConfig
+from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, ModelConfig, RunConfig
 from tpsnet_lib.files import DataError, brief, project_root, read_text
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record, Store, read_record
 
-FLOPS_PER_MAC = 6  # a multiplication and an addition, once forward and twice backward (to the inputs, to the weights)
-
-
 FRESH = "report/local/fresh"  # from the project's root: records of runs that were trained anew
-
-
-def training_flops(config: RunConfig, images: float) -> float:
-    """Floating-point operations of training on a number of images (an image counts each time it is shown, a copy too);
-    smaller ones, of the first epochs, count by their area. ASAM doubles them; a teacher's are not among them."""
-    recipe = config.train
-    small = min(1.0, recipe.small_epochs / recipe.epochs)
-    area = (recipe.small_size / IMAGE_SIZE) ** 2
-    return FLOPS_PER_MAC * count_macs(config.model) * images * (1 - small * (1 - area)) * (2 if recipe.asam else 1)
 
 
 def fresh_store(folder: str | Path | None = None) -> Store:

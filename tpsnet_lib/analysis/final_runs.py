@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tpsnet_lib import stats
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.model_cost import count_macs
+from tpsnet_lib.model_cost import training_flops
 from tpsnet_lib.profiles import profile_names
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import collect, experiments_folder, final_experiments
@@ -62,9 +62,9 @@ class Final:
         return (self.held_out or self.counted)[0]
 
     @property
-    def training_macs(self) -> float:
-        """Multiply-accumulates of the whole training for each of its images."""
-        return count_macs(self.run.model) * self.run.train.epochs
+    def training_flops(self) -> float:
+        """Floating-point operations of the whole training for each of its images."""
+        return training_flops(self.run, self.run.train.epochs * self.run.train.copies)
 
     @property
     def validation(self) -> Estimate:
@@ -159,11 +159,11 @@ def finals(store: Store, dataset: str = "cifar10") -> list[Final]:
 
 
 def _ranked(results: Iterable[Final]) -> list[Final]:
-    by_arithmetic = sorted(results, key=lambda final: -final.training_macs)
+    by_arithmetic = sorted(results, key=lambda final: -final.training_flops)
     ranked = sorted((final for final in by_arithmetic if final.held_out), key=lambda final: -final.validation.value)
     for final in by_arithmetic:
         if not final.held_out:
-            less = (at for at, other in enumerate(ranked) if other.training_macs < final.training_macs)
+            less = (at for at, other in enumerate(ranked) if other.training_flops < final.training_flops)
             ranked.insert(next(less, len(ranked)), final)
     return ranked
 

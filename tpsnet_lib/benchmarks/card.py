@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from tpsnet_lib import train
-from tpsnet_lib.analysis.cost import training_flops
 from tpsnet_lib.benchmarks import original_loop
 from tpsnet_lib.benchmarks.step_profile import endless
 from tpsnet_lib.benchmarks.throughput import origin_of
@@ -18,6 +17,7 @@ from tpsnet_lib.data.batches import batch_size
 from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.device import matrix_peak, native_precision
 from tpsnet_lib.files import brief, warn
+from tpsnet_lib.model_cost import training_flops
 from tpsnet_lib.runs.round_robin import RoundRobin
 
 EPOCH_IMAGES = 50_000  # of an epoch that is planned

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from tpsnet_lib import train
-from tpsnet_lib.analysis.cost import FLOPS_PER_MAC
 from tpsnet_lib.benchmarks import original_loop
 from tpsnet_lib.benchmarks.step_profile import endless, profile_step
 from tpsnet_lib.compile_step import STEPS_THAT_PAY, resolve_execution
@@ -23,7 +22,7 @@ from tpsnet_lib.data.augment import augment
 from tpsnet_lib.data.cifar10 import Fingerprint
 from tpsnet_lib.data.datasets import ImageSet, fit_and_validation, normalise
 from tpsnet_lib.device import matrix_peak, native_precision
-from tpsnet_lib.model_cost import count_macs
+from tpsnet_lib.model_cost import FLOPS_PER_MAC, count_macs
 from tpsnet_lib.progress import Progress
 from tpsnet_lib.runs.experiments import Experiment, Run
 from tpsnet_lib.runs.local_backend import RunOptions

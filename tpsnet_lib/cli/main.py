@@ -78,7 +78,8 @@ def _in_words_of_today(arguments: list[str]) -> list[str]:
     """The arguments with old words replaced by the new ones; `help` asks for help."""
     if arguments[:1] == ["help"]:
         return [*arguments[1:2], "--help"]
-    return arguments[:1] + [current_word(arguments[0], word) for word in arguments[1:]]
+    options = [word.partition("=") if word.startswith("--") else (word, "", "") for word in arguments[1:]]
+    return arguments[:1] + [current_word(arguments[0], name) + equals + value for name, equals, value in options]
 
 
 def _print_error(error: Exception, words: Sequence[str], line: str = "") -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, ModelConfig, RunConfig
 from tpsnet_lib.config_parsing import assignment, merged, parse
 from tpsnet_lib.files import ConfigError, warn
-from tpsnet_lib.model_cost import check_budget, count_macs, count_parameters, layer_costs
+from tpsnet_lib.model_cost import check_budget, count_macs, count_parameters, layer_costs, training_flops
 from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.progress import duration
@@ -36,7 +36,7 @@ def _described(options: Options) -> ModelConfig:
     for name in ("blocks", "channels", "kernels", "skip_kernels"):
         if (values := getattr(options, name)) is not None:
             sizes[name] = [item for text in values for item in text.strip("[]").split(",") if item]
-    member = current_word("name", options.name or "tpsnet")
+    member = current_word("name", options.name or "tpsnet", MEMBERS)
     if member not in MEMBERS:
         raise ConfigError(f"no member is called {member!r}: known are {', '.join(MEMBERS)}")
     return parse(merged({"model": member}, {"model": sizes}, *(dict([assignment(s)]) for s in options.set))).model
@@ -82,6 +82,9 @@ def data(options: Options) -> int:
     if options.data and own.is_class_folder(options.data):
         name = own.name_of(options.data)
         print(f"{name} in {options.data}: {', '.join(datasets.fingerprint(name, options.data).classes)}")
+        return 0
+    if options.dataset != "cifar10":
+        print(f"{datasets.fingerprint(options.dataset, options.data).stamp} in {options.data or 'data'}")
         return 0
     fingerprint = datasets.fingerprint("cifar10", options.data)
     print(f"{fingerprint.stamp} in {cifar10.find_root(options.data)}, training images {fingerprint.sha256[:12]}")
@@ -175,7 +178,6 @@ SHARE = {"cpu": 0.4, "cuda": 0.25}  # of the speed of matrix products that train
 
 def _length_of(config: RunConfig, options: Options) -> str:
     """How long a run will take here, by its operations, and how to shorten it; empty if it is not `LONG`."""
-    from tpsnet_lib.analysis.cost import training_flops
     from tpsnet_lib.data.datasets import fit_and_validation
     from tpsnet_lib.device import matrix_peak, resolve_device
 

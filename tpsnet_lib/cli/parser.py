@@ -2,11 +2,13 @@
 
 import argparse
 import difflib
+import functools
 import re
 from collections.abc import Callable
 from typing import NoReturn
 
 from tpsnet_lib import __version__
+from tpsnet_lib.old_words import current_word
 
 Add = Callable[[str, str, str], argparse.ArgumentParser]
 EXECUTIONS = ("auto", "eager", "plain", "compiled", "captured", "captured-compiled")  # `compile_step`'s, without torch
@@ -26,14 +28,13 @@ def _meant(message: str) -> str:
         choices = [choice.strip("' ") for choice in invalid[2].split(",")]
         near = difflib.get_close_matches(invalid[1], choices, 1)
         return f"; did you mean {near[0]}?" if near else "; --help lists what there is"
-    if unknown := re.search(
-        r"unrecognized arguments: --(\w+)[ =]?(\S*)", message.replace("-", "_").replace("__", "--")
-    ):
+    if unknown := re.search(r"unrecognized arguments: --([\w-]+)[ =]?(\S*)", message):
+        name = unknown[1].replace("-", "_")
         from tpsnet_lib.config import DataConfig, ModelConfig, TrainConfig
 
         for part in (TrainConfig, ModelConfig, DataConfig):
-            if unknown[1] in part.__dataclass_fields__:
-                return f"; fields of a run are set by --set {part.section}.{unknown[1]}={unknown[2] or '...'}"
+            if name in part.__dataclass_fields__:
+                return f"; fields of a run are set by --set {part.section}.{name}={unknown[2] or '...'}"
     return "; --help lists what there is"
 
 
@@ -85,7 +86,8 @@ def _add_execution(command: argparse.ArgumentParser) -> None:
         "of a step: eager; plain, without the faster layers of fast_cpu too; compiled by torch.compile; captured"
         " as a CUDA graph, or both (default: auto, which captures on CUDA, and compiles long runs there)"
     )
-    command.add_argument("--execution", choices=EXECUTIONS, default="auto", help=ways)
+    today = functools.partial(current_word, "execution")
+    command.add_argument("--execution", type=today, choices=EXECUTIONS, default="auto", help=ways)
 
 
 def _add_wandb(command: argparse.ArgumentParser) -> None:
@@ -112,7 +114,9 @@ def _add_network_commands(new: Add) -> None:
     command = new("network_commands:data", about, "tpsnet data download --data ./data")
     add = command.add_argument
     add("verb", nargs="?", choices=("status", "download", "reference"), default="status")
-    add("--dataset", choices=("cifar10", "cifar100", "fashion_mnist"), default="cifar10", help="what to download")
+    add(
+        "--dataset", choices=("cifar10", "cifar100", "fashion_mnist"), default="cifar10", help="status, download: which"
+    )
     _add_data_options(command, device=False)
     mirror = "an address to try first: the archive's, or for `reference` a folder's"
     add("--mirror", action="append", default=[], metavar="URL", help=mirror)

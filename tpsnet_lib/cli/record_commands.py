@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.files import ConfigError, RecordError, TpsnetError, warn
+from tpsnet_lib.old_words import current_word
 from tpsnet_lib.runs import experiments, openings, publish
 from tpsnet_lib.runs.export import export_records, import_records
 from tpsnet_lib.runs.record_files import SUMS, check_sums
@@ -105,6 +106,10 @@ def _best_opened(store: Store) -> str:
 
 def records(options: Options) -> int:
     """List, verify, publish, export or import records."""
+    if options.json and options.verb != "list":
+        raise ConfigError(f"--json is of records list; records {options.verb} prints its lines alone")
+    known = experiments.experiment_names()
+    options.names = [current_word("name", name, known) for name in options.names]
     verbs = {"list": _list, "verify": _verify, "publish": _publish, "export": _export, "import": _import}
     return verbs[options.verb](options)
 

@@ -18,6 +18,8 @@ def run(options: Options) -> int:
         raise ConfigError(f"--workers is {options.workers}: give at least 1")
     if not options.pending and not options.experiment:
         return _list_experiments(store)
+    if options.pending and options.experiment:
+        raise ConfigError("--pending is of all experiments; of those that are named, what is pending is run anyway")
     chosen, faults = [experiments.load_experiment(name) for name in options.experiment], list[str]()
     if options.pending:
         from tpsnet_lib.device import resolve_device
@@ -75,7 +77,7 @@ def _run_all(options: Options, jobs: Sequence[Any], store: Store, on_record: Any
         on_ray = {"address": options.address, "gpus_per_run": options.gpus_per_run, "asha": options.asha}
         return ray_backend.run_all(jobs, ray_backend.RayOptions(*settings, **on_ray))
     for name in ("address", "gpus_per_run", "asha"):
-        if getattr(options, name):
+        if (value := getattr(options, name)) is not None and value is not False:
             raise ConfigError(f"--{name.replace('_', '-')} is for Ray: add --backend ray")
     return local_backend.run_all(jobs, local_backend.RunOptions(*settings))
 
@@ -93,6 +95,10 @@ def _bench_results(options: Options) -> Iterator[tuple[dict[str, Any], Callable[
     from tpsnet_lib.config_parsing import assignment, merged, parse
     from tpsnet_lib.device import resolve_device
 
+    if options.repeats < 1:
+        raise ConfigError(f"--repeats is {options.repeats}: give at least 1")
+    if options.set and options.what in ("search", "augment"):
+        raise ConfigError(f"--set is a run's: bench {options.what} trains none")
     timing = throughput.Timing(options.seconds or 5.0, options.repeats, options.workers)
     device = resolve_device(options.device)
     given = parse(merged(*(dict([assignment(text)]) for text in options.set))) if options.set else None

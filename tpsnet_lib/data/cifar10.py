@@ -63,6 +63,8 @@ def find_root(data: str | Path | None = None, unpack: bool = False) -> Path | No
     there if that is asked for; `DataError` if it is not the official one."""
     for place in _places(data):
         root, archive = _archive_in(place)
+        if archive == place and not place.is_file():
+            continue  # an archive that was named and is not there: what lies beside it is not what was asked for
         if _layout(root):
             return root
         if archive.is_file():

@@ -143,7 +143,7 @@ def normalise(images: Tensor) -> Tensor:
     Images of one colour take the first of the three constants."""
     count, channels, height, width = images.shape
     scale, offset = _affine(images.device, height * width, channels)
-    rows = images.permute(0, 2, 3, 1).reshape(count, -1).float()  # laid out as bytes, which are the least to move
+    rows = images.permute(0, 2, 3, 1).flatten(1).float()  # laid out as bytes, which are the least to move
     torch.addcmul(offset, rows, scale, out=rows)
     return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
 

@@ -30,8 +30,10 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
     rows = layer_costs(config)
     totals = [sum(row.parameters for row in rows), sum(row.macs for row in rows)]
     depth = 2 + 2 * sum(config.blocks) + (len(config.blocks) if config.downsample == "pool" else 0)
-    kind = "residual" if config.residual else "plain (no skips)"
-    title = f"{kind}, {depth} layers with weights:\n{totals[0]:,} parameters, {_count(totals[1])} MACs for one image"
+    kind = f"{'residual' if config.residual else 'plain (no skips)'}, {depth} layers with weights"
+    if config.own_block:
+        kind = "blocks of one's own"
+    title = f"{kind}:\n{totals[0]:,} parameters, {_count(totals[1])} MACs for one image"
 
     def draw(width: float) -> Figure:
         lines = _in_lines(["image", "stem", *range(len(config.blocks)), "pool", "linear"], width)
@@ -45,7 +47,7 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
 
     parts = "; ".join(f"{row.name}: {row.kind}, {' × '.join(map(str, row.shape))}" for row in rows)
     projected = any(_projects(config, layer) for layer in range(len(config.blocks)))
-    skips = "; green skips add x" + (", orange ones project it" if projected else "") if config.residual else ""
+    skips = "; green skips add x" + (", orange ones project it" if projected else "") if _skips(config) else ""
     largest = max(rows, key=lambda row: row.parameters)
     caption = f"A bar is a block, the higher the larger its feature map, whatever its channels{skips}."
     caption += f" {largest.name.capitalize()} holds {largest.parameters / totals[0]:.0%} of the parameters."
@@ -91,10 +93,15 @@ def _line(ax: Any, parts: Sequence[Part], width: float, config: ModelConfig, row
 
 
 def draw_block(config: ModelConfig) -> Figure:
-    """The two kinds of block of the second layer: the first, whose skip changes the shape, and the others.
+    """The two kinds of block of the second layer (or the only one): the first, whose skip changes the shape, and the
+    others; `ConfigError` for blocks of one's own.
 
     He et al. 2015 (arXiv 1512.03385) for the basic order, 2016 (arXiv 1603.05027) for BN-activation-convolution."""
-    (inputs, outputs), stride, layer = config.channels[:2], 2, 1
+    if config.own_block:
+        raise ConfigError("a block of one's own is not drawn: its class says what it computes")
+    layer = min(1, len(config.blocks) - 1)
+    inputs, outputs = (config.stem, *config.channels)[layer : layer + 2]
+    stride = 1 + layer
     first = f"first block: {inputs} to {outputs} channels, stride {stride}"
     if config.downsample == "pool":
         stride, first = 1, "first block: the shape changes before it"
@@ -147,12 +154,18 @@ def _layer(ax: Any, x: float, width: float, row: LayerRow, config: ModelConfig, 
             ax.text(left + bar / 2, MIDDLE, "…", ha="center", va="center", color=INK)
             continue
         _bar(ax, left, bar, side, LAYER)
-        if config.residual:
+        if _skips(config):
             projects = slot == 0 and _projects(config, layer)
             _arc(ax, left + bar / 2, pitch, side, PROJECTION if projects else SKIP)
     kernel, opening = config.kernel(layer), ["conv, pool,"] if config.downsample == "pool" else []
     count = f"{blocks} {'block' if blocks == 1 else 'blocks'}"
-    _label(ax, x + width / 2, [f"layer {layer + 1}", *opening, count, f"kernel {kernel} × {kernel}", *_lines(row)])
+    inside = "one's own" if config.own_block else f"kernel {kernel} × {kernel}"
+    _label(ax, x + width / 2, [f"layer {layer + 1}", *opening, count, inside, *_lines(row)])
+
+
+def _skips(config: ModelConfig) -> bool:
+    """Whether the blocks are known to have skips: what one's own do is not."""
+    return config.residual and not config.own_block
 
 
 def _projects(config: ModelConfig, layer: int) -> bool:

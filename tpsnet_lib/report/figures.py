@@ -4,6 +4,7 @@ and in dark, with a page of them."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from bs4 import BeautifulSoup, Tag
@@ -56,7 +57,7 @@ class Picture:
         records = f" Records: {', '.join(f'`{each}`' for each in self.records[:NAMED])}{more}." if self.records else ""
         return (
             f'\n## {name}\n\n<picture><source media="(prefers-color-scheme: dark)" srcset="{name}-dark.svg">'
-            f'<img alt="{self.alt}" src="{name}.svg"></picture>\n\n{self.caption} {self.provenance}{records}\n'
+            f'<img alt="{escape(self.alt)}" src="{name}.svg"></picture>\n\n{self.caption} {self.provenance}{records}\n'
         )
 
 

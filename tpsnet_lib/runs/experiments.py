@@ -113,7 +113,7 @@ def load_experiment(name: str | Path) -> Experiment:
         if not path.is_file():
             raise ConfigError(f"{path} is {'no file' if path.exists() else 'missing'}")
     elif not (path := experiments_folder() / f"{name}.yaml").is_file():
-        path = path.with_stem(current_word("name", path.stem))
+        path = path.with_stem(current_word("name", path.stem, experiment_names()))
     if not path.is_file():
         raise ConfigError(f"no experiment {name}: known are {', '.join(experiment_names()) or 'none'}")
     return _load(path, *(file.stat().st_mtime_ns for file in (path, spaces_file()) if file.is_file()))
@@ -156,14 +156,11 @@ def _search_draws(declared: ExperimentFile) -> Draws | None:
 
 def _runs(name: str, declared: ExperimentFile, draws: Draws | None) -> list[Run]:
     if draws is not None:
-        pairs = zip(draws.configs, draws.values, strict=True)
-        runs = [Run(f"draw {index}", config, values) for index, (config, values) in enumerate(pairs)]
+        drawn = enumerate(zip(draws.configs, draws.values, strict=True))
+        runs = [Run(f"draw {index}", config, values) for index, (config, values) in drawn]
     else:
-        runs = []
-        for point in _crossed(declared.runs, declared.grid):
-            factors = {key: value for key, value in point.items() if key != "label"}
-            label = str(point.get("label", ", ".join(f"{key}={value}" for key, value in factors.items()) or name))
-            runs.append(Run(label, parse(merged(declared.base, factors)), factors))
+        pairs = _crossed(declared.runs, declared.grid)
+        runs = [Run(label or name, parse(merged(declared.base, factors)), factors) for label, factors in pairs]
     seeded = [Run(run.label, run.config.with_seed(seed), run.factors) for run in runs for seed in declared.seeds]
     for run in seeded:
         check_budget(run.config.model)
@@ -172,15 +169,16 @@ def _runs(name: str, declared: ExperimentFile, draws: Draws | None) -> list[Run]
     return seeded
 
 
-def _crossed(runs: Sequence[Mapping[str, Any]], grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Each of `runs` with each point of `grid`; a grid without variables is one point, which changes nothing."""
+def _crossed(runs: Sequence[Mapping[str, Any]], grid: Mapping[str, Sequence[Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """Each of `runs` with each point of `grid`, as its label and its factors; a run without a label of its own is named
+    by its factors. A grid without variables is one point, which changes nothing."""
     crossed = []
     for run, values in itertools.product(runs, itertools.product(*grid.values())):
         point = dict(zip(grid, values, strict=True))
-        labels = [str(run["label"])] if "label" in run else []
-        label = ", ".join([*labels, *(f"{key}={value}" for key, value in point.items())])
-        factors = merged(run, point) if run and point else {**run, **point}
-        crossed.append({**factors, "label": label} if label else factors)
+        factors = {key: value for key, value in run.items() if key != "label"}
+        given, named = ([str(run["label"])], point) if "label" in run else ([], {**factors, **point})
+        label = ", ".join([*given, *(f"{key}={value}" for key, value in named.items())])
+        crossed.append((label, merged(factors, point) if factors and point else {**factors, **point}))
     return crossed
 
 

@@ -13,6 +13,7 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,6 +208,11 @@ def checked_provenance(source: str, provenance: Any) -> dict[str, Any]:
     """Where a record was made, as it is; `RecordError` for an entry of another type."""
     origin = checked(source, provenance, _ORIGIN, ["fingerprint"])
     checked(f"{source}: fingerprint", origin["fingerprint"], {"stamp": TEXT}, ["stamp"])
+    for name in ("started", "finished"):
+        try:
+            datetime.fromisoformat(origin.get(name) or "1970-01-01")
+        except ValueError as error:
+            raise RecordError(f"{source}: {name} is {brief(origin[name])}, no date and time: {WAY_OUT}") from error
     return origin
 
 
