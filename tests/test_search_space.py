@@ -102,7 +102,7 @@ def test_what_is_not_drawn_comes_from_the_base(space: Space) -> None:
 
 def test_a_space_in_which_nothing_fits_is_said_to_be_empty() -> None:
     tree = {"variables": {"blocks": [6], "width": [48]}, "budget": {"parameters": 1000}}
-    with pytest.raises(ConfigError, match=r"empty_space: no draw of 1000 is under its budget: the smallest have"):
+    with pytest.raises(ConfigError, match="no draw of 1000 is under its budget of 1,000 parameters: the smallest"):
         sample(parse_space("empty_space", tree), 0, 1)
     with pytest.raises(ConfigError, match=r"has its default: layers = 3, width = 16, factor = 2$"):
         sample(parse_space("narrow", {"variables": {"blocks": [1]}, "budget": {"macs": 15}}), 0, 1)

@@ -1,7 +1,7 @@
 """What notebook 05 analyses: a trained network, its predictions on the test images, and networks to compare it with."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -225,11 +225,25 @@ def refines(smaller: int, blocks: int) -> str:
     )
 
 
-def loses_less(less: Estimate) -> str:
-    """By how much more the corruptions cost the network of `BASELINE`, with the verdict, in a sentence."""
+def compared_losses(theirs: Mapping[tuple[str, int], Tensor], ours: Mapping[tuple[str, int], Tensor]) -> str:
+    """By how much more the corruptions cost the network of `BASELINE`, with the verdict, and which cost ours more at
+    the highest severity, in sentences. Losses [N] of images, by corruption and severity."""
+    less = stats.paired_difference(_mean(theirs), _mean(ours), of="images")
     verdict = stats.verdict(less, stats.SMALLEST_EFFECT)
     cost = f"The corruptions cost the `{BASELINE}` network {less:points} more."
-    return f'{cost} "Ours loses less on average": **{verdict}**.'
+    most = max(severity for _, severity in ours)
+    more = {
+        name: stats.paired_difference(ours[name, most], theirs[name, most], of="images")
+        for name, severity in ours
+        if severity == most
+    }
+    exceptions = [f"{name} ({each:points})" for name, each in more.items() if each.low > 0]
+    yet = f" Yet at severity {most} these cost ours more: {', '.join(exceptions)}." if exceptions else ""
+    return f'{cost} "Ours loses less on average": **{verdict}**.{yet}'
+
+
+def _mean(losses: Mapping[tuple[str, int], Tensor]) -> Tensor:
+    return torch.stack([*losses.values()]).mean(0)
 
 
 # Inside a network ---------------------------------------------------------------------------------------------------

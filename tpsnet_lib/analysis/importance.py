@@ -15,7 +15,7 @@ from tpsnet_lib.stats import Estimate
 
 Array = NDArray[Any]
 TREES = 32
-LEAST = 6  # trials; a forest of fewer says nothing
+LEAST = 20  # trials; a forest of fewer says nothing
 NOISE = "(noise)"  # the name of a column of random numbers
 Column = Sequence[str] | Array
 

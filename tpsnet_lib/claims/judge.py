@@ -82,7 +82,7 @@ class Row:
         if self.answer.too_short:
             return "too short to overfit"
         groups = self.answer.groups
-        return self.answer.remark or ", ".join(filter(None, (_unequal_macs(groups), _largest_rate(groups))))
+        return self.answer.remark or ", ".join(filter(None, (_unequal_costs(groups), _largest_rate(groups))))
 
     @property
     def budget(self) -> str:
@@ -148,7 +148,10 @@ class Row:
         return (*self.answer.notes, *said, *_run_notes(self.answer.groups)) if self.n else ()
 
 
-LARGER, SMALLER, OTHER = "larger runs, not all done", "smaller runs", "other runs"
+LARGER, SMALLER, SHORTER, BOTH, OTHER = (
+    *("larger runs, not all done", "smaller runs", "shorter runs"),
+    *("smaller, shorter runs", "other runs"),
+)
 Table = Mapping[str, tuple[Estimate, float]]  # (what is judged, smallest effect) by the name of a test
 
 
@@ -215,10 +218,14 @@ def _other_runs(answers: Sequence[Answer], chosen: Answer) -> tuple[tuple[str, A
         return ()
     at = answers.index(chosen)
     larger = [(LARGER, each) for each in answers[:at] if each.estimate.has_interval]
-    steps = largest_run(chosen.groups)[1]
-    smaller = [each for each in answers[at + 1 :] if each.complete]
-    named = [(SMALLER if largest_run(each.groups)[1] < steps else OTHER, each) for each in smaller]
-    return (*larger, *named)
+    return (*larger, *((_which(each, chosen), each) for each in answers[at + 1 :] if each.complete))
+
+
+def _which(answer: Answer, chosen: Answer) -> str:
+    """How the runs of one answer compare with those of the chosen one, in size and length."""
+    (parameters, steps), (most, longest) = largest_run(answer.groups), largest_run(chosen.groups)
+    smaller, shorter = parameters < most / NEAR, steps < longest
+    return BOTH if smaller and shorter else SMALLER if smaller else SHORTER if shorter else OTHER
 
 
 def _in_steps(answer: Answer) -> str:
@@ -240,13 +247,20 @@ def _run_notes(groups: Sequence[Group]) -> list[str]:
     return notes
 
 
-def _unequal_macs(groups: Sequence[Group]) -> str:
-    """How many times the multiplications of the second network the first one has, of two that have runs; empty if it
-    has about as many, or fewer."""
+NEAR = 1.25  # costs are called unequal beyond this ratio
+
+
+def _unequal_costs(groups: Sequence[Group]) -> str:
+    """How many times the multiplications of the second network the first one has, of two that have runs, and which of
+    two of equal multiplications has how many times the other's parameters; empty if neither is so."""
     if len(groups) != 2 or not all(group.configs and group.label for group in groups):
         return ""
-    times = groups[0].macs / groups[1].macs
-    return f"at {times:.2g} times the arithmetic" if times > 1.25 else ""
+    macs, parameters = (groups[0].macs / groups[1].macs, groups[0].parameters / groups[1].parameters)
+    if not 1 / NEAR < macs < NEAR:
+        return f"at {macs:.2g} times the arithmetic" if macs > 1 else ""
+    if parameters > NEAR:
+        return f"with {parameters:.2g} times the parameters"
+    return f"against {1 / parameters:.2g} times the parameters" if parameters < 1 / NEAR else ""
 
 
 def _largest_rate(groups: Sequence[Group]) -> str:

@@ -100,9 +100,10 @@ def _near_rate(trials: Sequence[Trial], groups: Sequence[Group], x: float) -> An
     outside = "" if test.winners.low <= x <= test.winners.high else "; 0.01 is not among them: that is what p is of"
     nearest = sorted(rates, key=lambda rate: abs(rate - x))[: round(len(rates) / 4)]
     quarter = f"The quarter nearest to 0.01 has rates of {10 ** min(nearest):.2g} to {10 ** max(nearest):.2g}."
+    without = _false_holds(rates, accuracies, x)
     notes = (
         f"Of rates from {10 ** min(rates):.2g} to {10 ** max(rates):.2g}, 95% of winners have {winners}{outside}.",
-        f"Without any effect of the rate this test holds in {_false_holds(rates, accuracies, x):%.1} of simulations.",
+        f"Without any effect of the rate this test holds in {without:%.1} of {without.n} simulations.",
         quarter,
     )
     scope = f", of rates of {_rates(trials)}"

@@ -184,11 +184,14 @@ def good_values(
         ax.axis("off")
     caption = (
         f"95% of winners have these values (shaded): {'; '.join(winners)}. A winner is the best of a random quarter of"
-        f" a panel's trials ({len(table)}). Lines: local regressions; bars: medians."
+        f" a panel's trials ({len(table)}).{' Lines: local regressions.' * (len(table) >= SMOOTHED)} Bars: medians."
     )
-    alt = f"The accuracy of each trial against {', '.join(map(short_label, names))}, with regression lines."
+    alt = f"The accuracy of each trial against {', '.join(map(short_label, names))}, a panel a variable."
     records, phone = _records([*trials, *of_sgd]), Stack(2, 3 * rows)
     return describe(fig, caption=caption, alt=alt, records=records, unit="trials", phone=phone)
+
+
+SMOOTHED = 20  # trials, below which a local regression follows single points
 
 
 def _values_panel(ax: Axes, table: pd.DataFrame, name: str, winners: Estimate | None) -> None:
@@ -203,7 +206,8 @@ def _values_panel(ax: Axes, table: pd.DataFrame, name: str, winners: Estimate | 
     x = np.log10(table[name]) if log else table[name].astype(float)
     line: Any = {"color": VERMILION, "linewidth": 1.6}
     _points(ax, x, table["accuracy"], jitter=0.25 if whole else 0.0)
-    sns.regplot(x=x, y=table["accuracy"], lowess=True, scatter=False, line_kws=line, ax=ax)
+    if len(table) >= SMOOTHED:
+        sns.regplot(x=x, y=table["accuracy"], lowess=True, scatter=False, line_kws=line, ax=ax)
     if winners:
         ends = np.array([winners.low, winners.high])
         ax.axvspan(*(np.log10(ends) if log else ends), color=GREEN, alpha=0.12, linewidth=0)

@@ -177,9 +177,10 @@ def chosen_epoch(losses: ArrayLike, epochs: ArrayLike, on_choosers: ArrayLike, o
     seaborn.move_legend(right, "upper right", title=None, fontsize=8)
     return describe(
         fig,
-        caption=f"The epoch of the lowest loss looks better on the half that chose it, by {ahead.mean():.3f} nats on"
-        f" average and in {np.mean(ahead > 0):.0%} of {len(chosen)} random divisions of {images:,} validation images"
-        f" into halves (one run of {len(curve)} epochs).",
+        caption="What the epoch of the lowest loss is said to reach, on the half that chose it and on the other:"
+        f" {len(chosen)} random divisions of {images:,} validation images into halves (one run of {len(curve)} epochs)."
+        f" The difference is {ahead.mean():.3f} nats on average, with a standard deviation of {ahead.std():.3f} between"
+        " divisions.",
         alt="Left, loss by epoch with bars of how often each epoch is chosen. Right, the loss of the chosen epoch on"
         " the half that chose it and on the other half.",
         provenance="trained in this notebook",

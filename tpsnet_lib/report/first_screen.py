@@ -48,7 +48,7 @@ def answer(
 
     That is the time of a run, what the leading network is, why validation did not choose it, and, from the judged tests
     `rows` and the ablation's records in `store`, what is known of the design choices. `late`: the tests that only rules
-    settle which were chosen after data had been seen."""
+    or runs settle which were chosen after data had been seen."""
     shown, details = sentences(recipes), []
     if recipes:
         details = [f"{_described(recipes)} A run takes: {'; '.join(map(_time, leading(recipes)))}."]
@@ -161,7 +161,7 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Abstra
         if best.was_tuned
         else f"Not known: no variant of {name} was trained."
     )
-    marks = f"; †: only by {LATE_RULES}" if late else ""
+    marks = f"; †: only by {LATE_CHOICES}" if late else ""
     answers = [
         f"<b>Which design choices make it so?</b> {variants} "
         f'<a href="#claims">The original\'s claims</a> were tested in much smaller networks (at most {largest:,}'
@@ -178,7 +178,7 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Abstra
     return answers + ([ingredients] if (ingredients := _ingredients(changes, best)) else [])
 
 
-LATE_RULES = '<a href="#limitations">a rule made after the first data</a>'
+LATE_CHOICES = '<a href="#limitations">rules or runs chosen after the first data</a>'
 IN_WORDS = {  # what is settled, in the words of the first screen
     stats.HOLDS: "Hold",
     stats.DOES_NOT_HOLD: f"Do not hold (no gain of {100 * stats.SMALLEST_EFFECT:g} point)",
@@ -192,7 +192,8 @@ def _in_short(row: judge.Row, late: AbstractSet[str], rows: Sequence[judge.Row])
     said = [row.size, beside]
     for other in (other for other in rows if other.name == row.test.at_equal_macs):
         yet = "yet " if other.estimate.value * row.estimate.value < 0 else ""
-        said.append(f"{yet}{other.size} at equal MACs in {other.largest_run[1]:,} steps")
+        said.append(f"{yet}{other.size} at equal MACs{f' {other.remark}' if other.remark else ''}")
+        said.append(f"in {other.largest_run[1]:,} steps")
     size = ", ".join(filter(None, said)).replace(" points", "")
     mark = "†" if row.name in late else ""
     return f"{elements.test_link(row, row.short)} ({size}){mark}"

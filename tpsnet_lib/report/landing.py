@@ -37,7 +37,7 @@ def sections(
     recipes = opened_recipes(store)
     rows = judge.judge_claims(store)
     earlier = limitations.earlier_rules(store, rows)
-    late = limitations.only_by_new_rules(rows, earlier)
+    late = limitations.only_by_late_choices(rows, earlier)
     parts = [
         Section("The answer", _answer(recipes, rows, store, late), "answer"),
         *([Section("The network described", _winner(recipes), "winner")] if recipes else []),
@@ -153,13 +153,13 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
     rule = (
         "Each difference is asked three questions, and each answer needs a p of its own of at most"
         f" {stats.ALPHA:g} after adjustment. Above 0? The test *holds*. Below the smallest effect? It *does not hold*:"
-        " there is no gain that matters, and where its interval lies below 0 the reverse is seen."
+        " there is no gain that matters. That the reverse holds was not asked."
         " Smaller than the effect on both sides of 0? Then it *shows no difference that matters*; where only the second"
         " question is answered after adjustment, the test *does not hold*, though its interval may lie within a point"
         " of 0. A claim that a difference is small holds below the effect, and does not hold above it. A question is"
-        f" asked of all {len(rows)} tests, those without runs too; looked at once, at most one of forty such tables has"
-        " a wrong answer to it. Judged is the largest set of runs that is complete, and of searches that of the widest"
-        " rates; the full tests show the others."
+        f" asked of all {len(rows)} tests, those without runs too; at most one of forty such tables that are looked at"
+        " once has a wrong answer to it (this one was looked at as its runs came in). Judged is the largest set"
+        " of runs that is complete, and of searches that of the widest rates; the full tests show the others."
     )
     lines = [
         {
@@ -176,7 +176,7 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
         "What the tests of the original's claims say, of networks and runs of this size (searches: up to it). Where"
         " nothing is settled, p is of the verdict in brackets, the nearest."
     )
-    caption += " †: settled only by rules that were chosen after the first data." if late else ""
+    caption += " †: settled only by rules or runs that were chosen after the first data." if late else ""
     table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p", "parameters; steps"], caption)
     summary = "<summary>The tests in full, the original's words, grounds and records</summary>"
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'

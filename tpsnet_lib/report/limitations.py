@@ -14,7 +14,9 @@ from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.old_words import renamed
 from tpsnet_lib.report import elements
 from tpsnet_lib.runs import openings
+from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record, Store, committed_folder
+from tpsnet_lib.runs.study import RATES
 
 ROUNDED_WEIGHTS = (
     "The accuracies are those of the weights as they were opened; those that ship are rounded, and"
@@ -183,14 +185,15 @@ def _took_turns(record: Record) -> bool:
 
 
 def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
-    pending = sum(row.verdict == stats.PENDING for row in rows)
+    pending, rates = sum(row.verdict == stats.PENDING for row in rows), load_experiment(RATES)
     measured = [row for row in rows if row.n]
     untuned = [row for row in measured if not row.tuned and len({r.config.train.lr for r in row.records}) == 1]
     return [
         f"{pending} of the {len(rows)} tests of claims wait for runs; the others say nothing of larger networks and"
         " longer runs.",
         f"In {len(untuned)} of the {len(measured)} tests that have runs, all networks had one learning rate, not tuned"
-        " again for each.",
+        f" again for each. Where it was tuned, one run of {rates.runs[0].config.train.epochs:g} epochs of each of"
+        f" {len({run.config.train.lr for run in rates.runs})} rates chose it.",
     ]
 
 
@@ -206,6 +209,25 @@ def earlier_rules(store: Store, rows: Sequence[judge.Row]) -> dict[str, list[jud
     }
 
 
+RUNS_CHOSEN_LATE = {  # what of an experiment was declared when its first runs, or those of another, had been seen
+    "effects_layers": "five of the eight seeds",
+    "effects_width": "five of the eight seeds",
+    "search_sgd_rate": "the range of the rates",
+}
+
+
+def by_late_runs(rows: Sequence[judge.Row]) -> list[judge.Row]:
+    """The settled tests that rest on such runs."""
+    return [
+        row for row in rows if row.settled and any(group.experiment in RUNS_CHOSEN_LATE for group in row.answer.groups)
+    ]
+
+
+def only_by_late_choices(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Row]]) -> set[str]:
+    """The names of the tests that only rules or runs settle which were chosen after data had been seen."""
+    return only_by_new_rules(rows, earlier) | {row.name for row in by_late_runs(rows)}
+
+
 def only_by_new_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Row]]) -> set[str]:
     """The names of the tests that are settled now and were not by some earlier rule."""
     open_before = {row.name for then in earlier.values() for row in then if not row.settled}
@@ -213,14 +235,28 @@ def only_by_new_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[
 
 
 def _of_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Row]]) -> str:
-    """Which tests are settled only by rules that were chosen after data had been seen; what each rule changed waits in
-    a fold."""
-    late = len(only_by_new_rules(rows, earlier))
+    """Which tests are settled only by rules or runs that were chosen after data had been seen; what each rule changed,
+    and which runs these are, waits in a fold."""
+    late = len(only_by_late_choices(rows, earlier))
     each = "".join(f"<p>{_of_rule(sentence, rows, then)}</p>" for sentence, then in earlier.items())
     return (
-        f"{late} verdicts († in the table of claims) stand only by {len(earlier)} rules that were chosen after data had"
+        f"{late} verdicts († in the table of claims) stand only by rules, or by runs, that were chosen after data had"
         " been seen."
-        f'<details class="folded"><summary>The rules, and those before them</summary>{each}</details>'
+        '<details class="folded"><summary>The rules and those before them, and the runs</summary>'
+        f"{each}{_of_runs(by_late_runs(rows))}</details>"
+    )
+
+
+def _of_runs(rows: Sequence[judge.Row]) -> str:
+    """Which runs were declared late, and the tests that rest on them."""
+    if not rows:
+        return ""
+    used = {group.experiment for row in rows for group in row.answer.groups}
+    runs = [f"{what} of <em>{name}</em>" for name, what in RUNS_CHOSEN_LATE.items() if name in used]
+    tests = ", ".join(elements.test_link(row, f"({row.claim}) {row.short}") for row in rows)
+    return (
+        f"<p>When the first runs had been seen, these were declared: {'; '.join(runs)}. All are counted, so that the p"
+        f" of the tests that rest on them is too small: {tests}.</p>"
     )
 
 

@@ -73,7 +73,7 @@ def load_spaces(path: Path | None = None) -> dict[str, Space]:
 def parse_space(name: str, tree: Mapping[str, Any]) -> Space:
     """A mapping as a space; a variable or dimension that is not known is a `ConfigError` that names it."""
     if not isinstance(tree, Mapping):
-        raise ConfigError(f"space {name} is {brief(tree)}: give variables, each and budget")
+        raise ConfigError(f"space {name} is {brief(tree)}: give variables, and a budget if you like")
     refuse_unknown(f"space {name}", tree, ("about", "variables", "each", "budget"))
     variables, budget, each = tree.get("variables", {}), tree.get("budget", {}), tree.get("each", ())
     for part, value in (("variables", variables), ("budget", budget)):
@@ -217,7 +217,9 @@ def _why_none_fits(space: Space) -> str:
     parameters, macs = map(min, zip(*sizes, strict=True))
     absent = ", ".join(f"{name} = {value}" for name, value in _DEFAULTS.items() if name not in space.variables)
     not_given = f"; what is not drawn has its default: {absent}" if absent else ""
-    return f"is under its budget: the smallest have {parameters:,} parameters and {macs:,} MACs{not_given}"
+    budget = f"{space.parameters:,} parameters{f' and {space.macs:,} MACs' if space.macs else ''}"
+    smallest = f"the smallest have {parameters:,} parameters and {macs:,} MACs"
+    return f"is under its budget of {budget}: {smallest}{not_given}"
 
 
 def _model(values: Mapping[str, Any]) -> dict[str, Any]:
