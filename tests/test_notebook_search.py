@@ -47,7 +47,7 @@ def cells() -> SimpleNamespace:
     space: dict[str, Any] = {"np": np}
     for tag in ("best-of-n", "winners-curse", "winner-fall"):
         (cell,) = tagged(tag)
-        source = cell.source.partition("\nsearches = ")[0].partition("\nright = ")[0].partition("\nagain = ")[0]
+        source = cell.source.partition("\nsearches = ")[0].partition("\nright = ")[0].partition("\nretrained = ")[0]
         exec(compile(source, tag, "exec"), space)
     return SimpleNamespace(**space)
 
