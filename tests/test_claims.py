@@ -412,3 +412,19 @@ def test_the_page_names_the_budget_before_the_verdict_and_links_the_records(tmp_
     assert "n = 8 seeds a side" in grounds.text
     assert rows[1].records[0].id in str(records)
     assert "Pending: tpsnet run reproduction" in cells[rows[0].sentence][3].text
+
+
+def test_equal_macs_with_unequal_parameters_are_said_of_either_side() -> None:
+    rows = {row.name: row for row in judge.judge_claims(Store(committed_folder()))}
+    groups = rows["three layers against four, MACs"].answer.groups
+    times = groups[1].parameters / groups[0].parameters
+    assert rows["three layers against four, MACs"].remark == f"against {times:.2g} times the parameters"
+    assert judge._unequal_costs(groups[::-1]) == f"with {times:.2g} times the parameters"
+    assert judge._unequal_costs([groups[0], groups[0]]) == ""
+
+
+def test_other_runs_are_named_by_size_and_by_length() -> None:
+    rows = {row.name: row for row in judge.judge_claims(Store(committed_folder()))}
+    chosen = rows["overfitting"].answer
+    assert [which for which, _ in rows["overfitting"].others] == [judge.SHORTER, judge.BOTH]
+    assert judge._which(chosen, chosen) == judge.OTHER

@@ -344,3 +344,14 @@ def test_only_seeds_of_the_recipe_that_were_opened_alike_stand_together(tmp_path
     assert list(errors.logits_by_seed(records[2], shelf, 2)) == [2]
     for without in (1, 5):
         assert errors.logits_by_seed(records[without], shelf, 2) == {}
+
+
+def test_what_costs_our_network_more_is_named_though_it_loses_less_on_average() -> None:
+    image = torch.arange(100) / 100
+    ours = {("fog", 5): image * 0.2, ("pixelate", 5): image * 0.9}
+    theirs = {("fog", 5): image * 0.9 + 0.5, ("pixelate", 5): image * 0.5}
+    said = errors.compared_losses(theirs, ours)
+    assert '"Ours loses less on average": **holds**' in said
+    assert "at severity 5 these cost ours more: pixelate (+" in said
+    assert "fog" not in said
+    assert "these cost ours more" not in errors.compared_losses(theirs, theirs)

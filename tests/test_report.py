@@ -118,6 +118,15 @@ def test_the_most_accurate_network_and_the_best_by_validation_have_their_names(t
     assert "not chosen" not in both
 
 
+def test_a_verdict_on_runs_that_were_declared_late_is_marked_and_these_are_named() -> None:
+    rows = judge.judge_claims(Store(committed_folder()))
+    late = {row.name for row in limitations.by_late_runs(rows)}
+    assert "three layers against two" in late
+    assert "three layers against four" not in late  # of the study, declared whole
+    assert late <= limitations.only_by_late_choices(rows, {})
+    assert "five of the eight seeds of effects_layers" in text(limitations._of_runs(limitations.by_late_runs(rows)))
+
+
 def test_a_limitation_says_what_a_new_rule_changed_and_which_verdicts_are_marginal() -> None:
     def row(name: str, claim: str, verdict: str, p: float) -> Any:
         settled = verdict != stats.NOT_SETTLED

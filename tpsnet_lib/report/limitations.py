@@ -256,7 +256,7 @@ def _of_runs(rows: Sequence[judge.Row]) -> str:
     tests = ", ".join(elements.test_link(row, f"({row.claim}) {row.short}") for row in rows)
     return (
         f"<p>When the first runs had been seen, these were declared: {'; '.join(runs)}. All are counted, so that the p"
-        f" of the tests that rest on them is too small: {tests}.</p>"
+        f" of the tests that rest on them may be too small: {tests}.</p>"
     )
 
 
