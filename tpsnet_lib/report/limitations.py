@@ -39,8 +39,8 @@ def items(
         _of_rules(rows, earlier),
         *_marginal(rows),
         _of_openings(best),
-        *_of_minutes(best),
-        ROUNDED_WEIGHTS,
+        '<details class="folded"><summary>Times and weights</summary>'
+        f"<p>{' '.join([*_of_minutes(best), ROUNDED_WEIGHTS])}</p></details>",
     ]
     return f"<ul>{''.join(f'<li>{item}</li>' for item in shown)}</ul>"
 
