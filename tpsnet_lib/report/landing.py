@@ -148,7 +148,7 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
     waiting = ", ".join(dict.fromkeys(f"({row.claim})" for row in rows if not row.n))
     about = (
         f"{judge.describe_table(rows)}{f' Pending: tests of {waiting}.' if waiting else ''} The smallest effect that"
-        f" matters is {smallest}. Intervals are not adjusted for the number of tests; p and verdict are."
+        f" matters is {smallest}. Intervals are not adjusted; p and verdict are."
     )
     rule = (
         "Each difference is asked three questions, and each answer needs a p of its own of at most"
@@ -173,10 +173,10 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
         if row.n
     ]
     caption = (
-        "What the tests of the original's claims say, of networks and runs of this size (searches: up to it). Where"
+        "What the tests say, of networks and runs of this size (searches: up to it). Where"
         " nothing is settled, p is of the verdict in brackets, the nearest."
     )
-    caption += " †: settled only by rules or runs that were chosen after the first data." if late else ""
+    caption += " †: settled only by rules or runs chosen after the first data." if late else ""
     table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p", "parameters; steps"], caption)
     summary = "<summary>The tests in full, the original's words, grounds and records</summary>"
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'

@@ -189,11 +189,10 @@ def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
     measured = [row for row in rows if row.n]
     untuned = [row for row in measured if not row.tuned and len({r.config.train.lr for r in row.records}) == 1]
     return [
-        f"{pending} of the {len(rows)} tests of claims wait for runs; the others say nothing of larger networks and"
-        " longer runs.",
+        f"{pending} of the {len(rows)} tests of claims wait for runs.",
         f"In {len(untuned)} of the {len(measured)} tests that have runs, all networks had one learning rate, not tuned"
-        f" again for each. Where it was tuned, one run of {rates.runs[0].config.train.epochs:g} epochs of each of"
-        f" {len({run.config.train.lr for run in rates.runs})} rates chose it.",
+        f" again for each. Tuned: by one run of {rates.runs[0].config.train.epochs:g} epochs at each of"
+        f" {len({run.config.train.lr for run in rates.runs})} rates.",
     ]
 
 
