@@ -126,7 +126,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
     ],
     "SGD against the Adam family": [
         rf"Random trials with SGD beat those with the Adam family, SGD at rates of 0\.01 [^(]*? {POINTS}",
-        rf"SGD \(0\.01–1\) minus Adam: {POINTS}",
+        rf"SGD \(0\.01–1\) minus Adam family: {POINTS}",
     ],
     "0.01 among the best rates": [
         rf"0\.01 is among the best rates for SGD: [^(]*? {POINTS}",
