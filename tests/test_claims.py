@@ -426,5 +426,5 @@ def test_equal_macs_with_unequal_parameters_are_said_of_either_side() -> None:
 def test_other_runs_are_named_by_size_and_by_length() -> None:
     rows = {row.name: row for row in judge.judge_claims(Store(committed_folder()))}
     chosen = rows["overfitting"].answer
-    assert [which for which, _ in rows["overfitting"].others] == [judge.SHORTER, judge.BOTH]
-    assert judge._which(chosen, chosen) == judge.OTHER
+    assert [which for which, _ in rows["overfitting"].others] == [judge.SHORTER, judge.SMALLER_AND_SHORTER]
+    assert judge._kind_of_runs(chosen, chosen) == judge.OTHER

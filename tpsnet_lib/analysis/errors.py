@@ -228,7 +228,7 @@ def refines(smaller: int, blocks: int) -> str:
 def compared_losses(theirs: Mapping[tuple[str, int], Tensor], ours: Mapping[tuple[str, int], Tensor]) -> str:
     """By how much more the corruptions cost the network of `BASELINE`, with the verdict, and which cost ours more at
     the highest severity, in sentences. Losses [N] of images, by corruption and severity."""
-    less = stats.paired_difference(_mean(theirs), _mean(ours), of="images")
+    less = stats.paired_difference(_mean_loss(theirs), _mean_loss(ours), of="images")
     verdict = stats.verdict(less, stats.SMALLEST_EFFECT)
     cost = f"The corruptions cost the `{BASELINE}` network {less:points} more."
     most = max(severity for _, severity in ours)
@@ -242,7 +242,8 @@ def compared_losses(theirs: Mapping[tuple[str, int], Tensor], ours: Mapping[tupl
     return f'{cost} "Ours loses less on average": **{verdict}**.{yet}'
 
 
-def _mean(losses: Mapping[tuple[str, int], Tensor]) -> Tensor:
+def _mean_loss(losses: Mapping[tuple[str, int], Tensor]) -> Tensor:
+    """The loss [N] of each image, the mean over corruptions and severities."""
     return torch.stack([*losses.values()]).mean(0)
 
 

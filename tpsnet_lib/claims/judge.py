@@ -148,10 +148,8 @@ class Row:
         return (*self.answer.notes, *said, *_run_notes(self.answer.groups)) if self.n else ()
 
 
-LARGER, SMALLER, SHORTER, BOTH, OTHER = (
-    *("larger runs, not all done", "smaller runs", "shorter runs"),
-    *("smaller, shorter runs", "other runs"),
-)
+LARGER, OTHER = "larger runs, not all done", "other runs"
+SMALLER, SHORTER, SMALLER_AND_SHORTER = "smaller runs", "shorter runs", "smaller, shorter runs"
 Table = Mapping[str, tuple[Estimate, float]]  # (what is judged, smallest effect) by the name of a test
 
 
@@ -218,14 +216,16 @@ def _other_runs(answers: Sequence[Answer], chosen: Answer) -> tuple[tuple[str, A
         return ()
     at = answers.index(chosen)
     larger = [(LARGER, each) for each in answers[:at] if each.estimate.has_interval]
-    return (*larger, *((_which(each, chosen), each) for each in answers[at + 1 :] if each.complete))
+    return (*larger, *((_kind_of_runs(each, chosen), each) for each in answers[at + 1 :] if each.complete))
 
 
-def _which(answer: Answer, chosen: Answer) -> str:
+def _kind_of_runs(answer: Answer, chosen: Answer) -> str:
     """How the runs of one answer compare with those of the chosen one, in size and length."""
     (parameters, steps), (most, longest) = largest_run(answer.groups), largest_run(chosen.groups)
     smaller, shorter = parameters < most / NEAR, steps < longest
-    return BOTH if smaller and shorter else SMALLER if smaller else SHORTER if shorter else OTHER
+    if smaller:
+        return SMALLER_AND_SHORTER if shorter else SMALLER
+    return SHORTER if shorter else OTHER
 
 
 def _in_steps(answer: Answer) -> str:
@@ -255,7 +255,7 @@ def _unequal_costs(groups: Sequence[Group]) -> str:
     two of equal multiplications has how many times the other's parameters; empty if neither is so."""
     if len(groups) != 2 or not all(group.configs and group.label for group in groups):
         return ""
-    macs, parameters = (groups[0].macs / groups[1].macs, groups[0].parameters / groups[1].parameters)
+    macs, parameters = groups[0].macs / groups[1].macs, groups[0].parameters / groups[1].parameters
     if not 1 / NEAR < macs < NEAR:
         return f"at {macs:.2g} times the arithmetic" if macs > 1 else ""
     if parameters > NEAR:

@@ -216,7 +216,7 @@ RUNS_CHOSEN_LATE = {  # what of an experiment was declared when its first runs, 
 
 
 def by_late_runs(rows: Sequence[judge.Row]) -> list[judge.Row]:
-    """The settled tests that rest on such runs."""
+    """The settled tests that rest on `RUNS_CHOSEN_LATE`."""
     return [
         row for row in rows if row.settled and any(group.experiment in RUNS_CHOSEN_LATE for group in row.answer.groups)
     ]
