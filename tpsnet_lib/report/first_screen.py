@@ -178,7 +178,7 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Abstra
     return answers + ([ingredients] if (ingredients := _ingredients(changes, best)) else [])
 
 
-LATE_CHOICES = '<a href="#limitations">rules or runs chosen after the first data</a>'
+LATE_CHOICES = '<a href="#limitations">late choices</a>'
 IN_WORDS = {  # what is settled, in the words of the first screen
     stats.HOLDS: "Hold",
     stats.DOES_NOT_HOLD: f"Do not hold (no gain of {100 * stats.SMALLEST_EFFECT:g} point)",
@@ -192,8 +192,7 @@ def _in_short(row: judge.Row, late: AbstractSet[str], rows: Sequence[judge.Row])
     said = [row.size, beside]
     for other in (other for other in rows if other.name == row.test.at_equal_macs):
         yet = "yet " if other.estimate.value * row.estimate.value < 0 else ""
-        said.append(f"{yet}{other.size} at equal MACs{f' {other.remark}' if other.remark else ''}")
-        said.append(f"in {other.largest_run[1]:,} steps")
+        said.append(f"{yet}{other.size} at equal MACs{f', {other.remark}' if other.remark else ''}")
     size = ", ".join(filter(None, said)).replace(" points", "")
     mark = "†" if row.name in late else ""
     return f"{elements.test_link(row, row.short)} ({size}){mark}"
