@@ -204,8 +204,8 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
     claims, hold, fail, open_ones, sentence = (BeautifulSoup(each, "html.parser").get_text("") for each in shown)
     assert claims == (
         "Which design choices make it so? Not known: no variant of ours was trained. The original's claims were tested"
-        " in much smaller networks (at most 1 parameters; 4,800 steps; ours:"
-        f" {architecture.steps(tiny_record.config):,} steps): 4 of 5 tests are settled. Those in 4,000 steps and more"
+        " in much smaller networks (at most 1 parameters; 4,800 steps to its"
+        f" {architecture.steps(tiny_record.config):,}): 4 of 5 tests are settled. Those in 4,000 steps and more"
         " (in points; †: only by late choices):"
     )
     assert hold == "Hold: a is so (+2.0, at 2 times the MACs)†; c, d is so (+2.0, none overfits)."

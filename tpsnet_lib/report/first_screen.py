@@ -165,7 +165,7 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Abstra
     answers = [
         f"<b>Which design choices make it so?</b> {variants} "
         f'<a href="#claims">The original\'s claims</a> were tested in much smaller networks (at most {largest:,}'
-        f" parameters; {longest:,} steps; {name}: {steps(best.run):,} steps): {settled} of"
+        f" parameters; {longest:,} steps to its {steps(best.run):,}): {settled} of"
         f" {len(measured)} tests are settled. Those in {LONG:,} steps and more (in points{marks}):",
     ]
     for verdict, words in IN_WORDS.items():
