@@ -15,7 +15,7 @@ from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConf
 from tpsnet_lib.config_fields import Checked, checked, option
 from tpsnet_lib.config_parsing import assignment, merged, parse
 from tpsnet_lib.files import ConfigError
-from tpsnet_lib.plain_yaml import read_yaml
+from tpsnet_lib.plain_yaml import plain_yaml, read_yaml
 from tpsnet_lib.runs.experiments import ExperimentFile, load_experiment
 
 FP32 = RunConfig(train=TrainConfig(precision="fp32"))
@@ -229,6 +229,11 @@ def test_yaml_that_builds_objects_is_refused_and_builds_none(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="the value is not plain YAML"):
         assignment(f"train.lr=!!python/object/apply:os.mkdir ['{trace}']")
     assert not trace.exists()
+
+
+def test_a_fault_of_yaml_is_told_by_its_line() -> None:
+    with pytest.raises(ValueError, match=r"^line 2, character 2: expected ',' or '\]', but got ':'$"):
+        plain_yaml("a: [1, 2\nb: 3")
 
 
 def test_a_file_that_is_no_config_is_refused_by_name(tmp_path: Path) -> None:

@@ -23,6 +23,10 @@ def plain_yaml(text: str) -> Any:
     """A text's YAML as plain values; one that is torn, builds objects, has aliases or is too deep is a `ValueError`."""
     try:
         return yaml.load(text, _PlainLoader)
+    except yaml.MarkedYAMLError as error:
+        at = error.problem_mark or error.context_mark
+        where = f"line {at.line + 1}, character {at.column + 1}: " if at else ""
+        raise ValueError(brief(yaml.YAMLError(f"{where}{error.problem or error.context}"))) from error
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(brief(error)) from error  # PyYAML lets errors of Python through, such as of `!!int x`
 
