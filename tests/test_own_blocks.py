@@ -157,7 +157,7 @@ class Needy(nn.Module):
     [
         (Narrow, r"expected is \[1, 8, 4, 4\]"),
         (Silent, "Silent is no block: its forward returns None"),
-        (Raising, "Raising is no block: it raises ValueError: I do not know"),
+        (Raising, r"Raising\(4, 8, 2\) for maps of \[1, 4, 8, 8\] it raises ValueError: I do not know"),
         (Needy, r"Needy is no block: it is built as Needy\(inputs, outputs, stride\), and its __init__ has other"),
         (Bare, r"Bare is no block: give it __init__\(self, inputs, outputs, stride\) and forward"),
         (nn.Conv2d, "no block"),
@@ -170,6 +170,31 @@ def test_what_is_no_block_is_one_line(block: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         register_block(block)
     assert "\n" not in str(caught.value)
+
+
+class Fixed(Depthwise):
+    """It fits maps of 8 pixels a side and no others."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__(inputs, outputs, stride)
+        self.norm = nn.LayerNorm([inputs, 8, 8])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.norm(x))
+
+
+def test_a_block_that_does_not_fit_its_network_is_one_line() -> None:
+    config = ModelConfig((1, 1, 1), (8, 8, 8), stem=8, block=register_block(Fixed))
+    with pytest.raises(
+        ConfigError, match=r"as Fixed\(8, 8, 1\) for maps of \[1, 8, 32, 32\] it raises RuntimeError"
+    ) as caught:
+        build(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_of_own_blocks_over_the_budget_is_told_what_would_be_smaller() -> None:
+    with pytest.raises(ConfigError, match=r"smaller model.blocks or model.channels, or a block with fewer$"):
+        build(ModelConfig((1, 1, 1), (8, 8, 8), stem=8, block=register_block(Depthwise)), budget=10)
 
 
 def test_what_a_block_decides_itself_cannot_be_set_beside_it() -> None:

@@ -277,6 +277,11 @@ LAST = "return F.relu(self.projection(x) + out if self.skip else out)"
         ("self.projection(x) + out", "x + out", "self.projection"),
         (LAST, "return F.relu(self.projection(x) + out)", "self.projection"),
         (LAST, "return self.projection(x) + out if self.skip else out", "Let `F.relu` come last"),
+        (
+            "out = F.relu(self.norm1(self.conv1(x)))",
+            "x = out = F.relu(self.norm1(self.conv1(x)))",
+            "`x` is for the sum",
+        ),
         ("self.norm2(self", "norm2(self", "`norm2` is not defined: write `self.norm2`."),
     ],
 )
@@ -299,7 +304,9 @@ def test_a_wrong_block_of_chapter_02_is_told_what_is_wrong_with_it(
     [
         ("[first, *(ResidualBlock(outputs, outputs, 1, skip) for _ in range(blocks - 1))]", "Right"),
         ("[first, ResidualBlock(outputs, outputs, 1, skip)]", "2 parts; expected are 3 blocks"),  # whatever is asked
+        ("[first, *(ResidualBlock(outputs, outputs, 1, skip) for _ in range(blocks))]", "1 of 3: Only the first has"),
         ("[first, *[ResidualBlock(outputs, outputs, 1, skip)] * (blocks - 1)]", "values differ"),  # one set of weights
+        ("[ResidualBlock(inputs, outputs, stride, skip) for _ in range(blocks)]", "1 of 3: Only the first has"),
         ("[first, *(ResidualBlock(outputs, outputs, stride, skip) for _ in range(blocks - 1))]", "Only the first has"),
         ("[first, *(ResidualBlock(outputs, outputs) for _ in range(blocks - 1))]", "Hand skip on"),
     ],

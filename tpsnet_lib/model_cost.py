@@ -108,9 +108,12 @@ def check_budget(config: ModelConfig, budget: int = PARAMETER_BUDGET) -> None:
     """Raise `ConfigError` with the count if a config's network is over a budget of parameters; nothing is built."""
     count = count_parameters(config)
     if count > budget:
+        smaller = (
+            " or model.channels, or a block with fewer" if config.own_block else ", model.channels or model.kernels"
+        )
         raise ConfigError(
             f"this network has {count:,} parameters, {count - budget:,} over the budget of {budget:,}:"
-            " take smaller model.blocks, model.channels or model.kernels"
+            f" take smaller model.blocks{smaller}"
         )
 
 

@@ -46,10 +46,9 @@ def register_block(block: type[nn.Module]) -> str:
     try:
         for inputs, outputs, stride in ((4, 8, 2), (8, 8, 1)):
             cost_of_block(name, inputs, outputs, stride, 8)
-    except Exception as error:  # whatever a student's class raises is one line
+    except ConfigError:
         del _blocks[name]
-        kind = "" if isinstance(error, ConfigError) else f"it raises {type(error).__name__}: "
-        raise ConfigError(f"{block.__name__} is no block: {kind}{brief(error)}") from error
+        raise
     return name
 
 
@@ -65,14 +64,20 @@ def cost_of_block(name: str, inputs: int, outputs: int, stride: int, side: int) 
     """Parameters, and MACs of one image whose maps have `side` pixels before the block, counted on the block itself.
 
     It is built without memory (torch's meta device), and torch counts the multiplications of a forward pass.
-    Raises `ConfigError` where its result has another shape than [1, outputs, side / stride, side / stride]."""
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        block = find_block(name)(inputs, outputs, stride).eval()
-        result = block(torch.empty(1, inputs, side, side))
-    if result is None:
-        raise ConfigError("its forward returns None (is a `return` missing?)")
-    shape = tuple(result.shape)
-    expected = (1, outputs, -(-side // stride), -(-side // stride))
-    if shape != expected:
-        raise ConfigError(f"it maps [1, {inputs}, {side}, {side}] to {list(shape)}, expected is {list(expected)}")
+    Raises `ConfigError` for whatever the class raises, and where its result has another shape than
+    [1, outputs, side / stride, side / stride]."""
+    kind, given = find_block(name), [1, inputs, side, side]
+    called = f"as {kind.__name__}({inputs}, {outputs}, {stride}) for maps of {given}"
+    try:
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            block = kind(inputs, outputs, stride).eval()
+            result = block(torch.empty(given))
+            fault = "its forward returns None (is a `return` missing?)" if result is None else ""
+            expected = [1, outputs, -(-side // stride), -(-side // stride)]
+            if result is not None and list(result.shape) != expected:
+                fault = f"it maps {given} to {list(result.shape)}, expected is {expected}"
+    except Exception as error:  # whatever a student's class raises is one line
+        fault = f"{called} it raises {type(error).__name__}: {brief(error)}"
+    if fault:
+        raise ConfigError(f"{kind.__name__} is no block: {fault}")
     return sum(parameter.numel() for parameter in block.parameters()), counter.get_total_flops() // 2

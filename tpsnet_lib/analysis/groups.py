@@ -18,6 +18,9 @@ from tpsnet_lib.stats import Estimate
 Pairs = Iterable[tuple[Run, Record | None]]  # as `experiments.collect` gives them
 
 
+NEAR = 1.25  # costs are called unequal beyond this ratio
+
+
 @dataclass(frozen=True)
 class Group:
     """Runs of one network and recipe that differ by seed alone; some may have failed, others not been made yet."""
@@ -69,6 +72,16 @@ class Group:
     def lead_over(self, other: "Group") -> Estimate:
         """By how much these runs are more accurate (`contrast_within_machines`)."""
         return contrast_within_machines([self, other], [1, -1])
+
+    def cost_beside(self, other: "Group") -> str:
+        """How many times the other network's multiplications this one has, or, of two with as many, its parameters;
+        empty if it has no more, and as many parameters."""
+        macs, parameters = self.macs / other.macs, self.parameters / other.parameters
+        if not 1 / NEAR < macs < NEAR:
+            return f"at {macs:.2g} times the arithmetic" if macs > 1 else ""
+        if parameters > NEAR:
+            return f"with {parameters:.2g} times the parameters"
+        return f"against {1 / parameters:.2g} times the parameters" if parameters < 1 / NEAR else ""
 
 
 def group_of(label: str, pairs: Pairs, experiment: str = "") -> Group:

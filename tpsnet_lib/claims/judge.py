@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.architecture import budget, largest_run
-from tpsnet_lib.analysis.groups import Group
+from tpsnet_lib.analysis.groups import NEAR, Group
 from tpsnet_lib.claims.claims import CLAIMS, TESTS, Test
 from tpsnet_lib.claims.evidence import Answer, Evidence
 from tpsnet_lib.runs.experiments import Experiment, load_experiment
@@ -247,20 +247,10 @@ def _run_notes(groups: Sequence[Group]) -> list[str]:
     return notes
 
 
-NEAR = 1.25  # costs are called unequal beyond this ratio
-
-
 def _unequal_costs(groups: Sequence[Group]) -> str:
-    """How many times the multiplications of the second network the first one has, of two that have runs, and which of
-    two of equal multiplications has how many times the other's parameters; empty if neither is so."""
-    if len(groups) != 2 or not all(group.configs and group.label for group in groups):
-        return ""
-    macs, parameters = groups[0].macs / groups[1].macs, groups[0].parameters / groups[1].parameters
-    if not 1 / NEAR < macs < NEAR:
-        return f"at {macs:.2g} times the arithmetic" if macs > 1 else ""
-    if parameters > NEAR:
-        return f"with {parameters:.2g} times the parameters"
-    return f"against {1 / parameters:.2g} times the parameters" if parameters < 1 / NEAR else ""
+    """What the first of two networks that have runs costs beside the second; empty if no more."""
+    known = len(groups) == 2 and all(group.configs and group.label for group in groups)
+    return groups[0].cost_beside(groups[1]) if known else ""
 
 
 def _largest_rate(groups: Sequence[Group]) -> str:
