@@ -131,6 +131,8 @@ def test_error_distributions_have_a_curve_a_group_and_name_their_sizes(crowd: li
     medians = {"a (n = 10)": np.median(errors[:10]), "b (n = 30)": np.median(errors[10:])}
     assert legends[0] == sorted(medians, key=medians.__getitem__), "the better one comes first, and has its colour"
     check(figure, "Further left is better, on average over the other variables")
+    one_curve = plots.error_distributions(crowd, {"layers": ["c"] * N})
+    assert description(one_curve).caption.endswith("%)."), "one curve crosses none"
 
 
 def test_good_values_have_a_panel_a_variable_and_shade_the_winners_range(crowd: list[Trial]) -> None:

@@ -48,17 +48,24 @@ def test_a_copy_that_may_hold_somebodys_work_is_not_overwritten(
     assert "--out has no effect with --student" in capsys.readouterr().err
     assert main([*new, "--only", "03", "-p", "live_drawn", "8"]) == 1
     assert "03_random_search.ipynb has no parameter 'live_drawn': did you mean live_draws?" in capsys.readouterr().err
+    assert main([*new, "-p", "live_draws", "[8"]) == 1
+    assert "-p live_draws '[8': the value is not plain YAML (line 1, character 3: " in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 
 def test_a_copy_may_have_the_parameters_of_a_profile_and_its_own(tmp_path: Path) -> None:
-    asked = ["--profile", "smoke", "-p", "live_seed", "8"]
+    space = "variables: {lr: [0.1]}"
+    asked = ["--profile", "smoke", "-p", "live_seed", "8", "-p", "live_space", space, "-p", "store", "8"]
     assert main(["notebooks", "--student", str(tmp_path), "--only", "03", *asked]) == 0
     cells = nbformat.read(tmp_path / "03_random_search.ipynb", as_version=4).cells
     tags = [cell.metadata.get("tags", []) for cell in cells]
     injected = tags.index(["injected-parameters"])
     assert "parameters" in tags[injected - 1]
-    assert {'profile = "smoke"', 'dataset = "shapes10"', "live_seed = 8"} <= set(cells[injected].source.splitlines())
+    lines = cells[injected].source.splitlines()
+    assert {'profile = "smoke"', 'dataset = "shapes10"', "live_seed = 8"} <= set(lines)
+    assert {f'live_space = "{space}"', 'store = "8"'} <= set(lines), (
+        "texts as they are given, whatever YAML makes of them"
+    )
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)

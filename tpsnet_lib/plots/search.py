@@ -148,11 +148,11 @@ def error_distributions(trials: Sequence[Trial], groups: Mapping[str, ArrayLike]
         ax.set(xlabel=f"validation error by {short_label(variable)} (%)", ylabel="share of trials")
     for ax in axes.flat[len(groups) :]:
         ax.axis("off")
-    caption = (
-        f"Lowest median error: {'; '.join(lowest)}. Further left is better, on average over the other variables; where"
-        " curves cross, neither is better throughout."
-    )
-    alt = f"Error distribution functions of two groups of trials, by {', '.join(map(short_label, groups))}."
+    caption = f"Lowest median error: {'; '.join(lowest)}."
+    if any(len(set(np.asarray(names))) > 1 for names in groups.values()):
+        caption += " Further left is better, on average over the other variables; where curves cross, neither is better"
+        caption += " throughout."
+    alt = f"Error distribution functions of groups of trials, by {', '.join(map(short_label, groups))}."
     return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
 
 
