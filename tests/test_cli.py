@@ -247,6 +247,8 @@ def test_predict_refuses_what_is_no_photograph_in_one_line(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["notebooks", "--student", "", "--only", "01"], "student is empty: give it a value, or leave it out"),
+        (["describe", "tpsnet", "--skip-kernels", ""], "skip-kernels is empty"),
         (["run", "quick", "--pending"], "--pending is of all experiments"),
         (["run", "smoke", "--gpus-per-run", "0"], "--gpus-per-run is for Ray"),
         (["bench", "augment", "--repeats", "0"], "--repeats is 0: give at least 1"),

@@ -206,6 +206,8 @@ def _other_parts(part: Any, right: nn.Module) -> str:
     for name in [*wanted, *shapes]:
         if shapes.get(name) != wanted.get(name):
             return f"The shape of `{name}` is {shapes.get(name, 'none')}; expected is {wanted.get(name, 'none')}."
+    if len(list(part.parameters())) < len(list(right.parameters())):
+        return Slip("Two of its parts are one and the same module, so they share weights: make a new one for each.")
     return ""
 
 

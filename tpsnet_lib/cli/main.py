@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tpsnet_lib.cli.parser import command_line
-from tpsnet_lib.files import Interrupted, TpsnetError, naming, warn
+from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError, naming, warn
 from tpsnet_lib.old_words import current_word
 
 _SYSTEM_ERRORS = {  # what the system may refuse, in words, and the way out; others in its own
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         try:
-            return _run(command_line().parse_args(_in_words_of_today(words)))
+            return _run(_none_empty(command_line().parse_args(_in_words_of_today(words))))
         finally:
             with naming(Path("standard output")):  # whose reader may be gone, or its disk full
                 sys.stdout.flush()
@@ -56,6 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = _short(str(error.filename or "standard output, or a file"))
         _print_error(error, words, f"{place}: {_short(reason)}; nothing was overwritten: {way_out}, and give it again")
         return 1
+
+
+def _none_empty(options: argparse.Namespace) -> argparse.Namespace:
+    """The options, if no text among them is empty, as that of a shell's variable without a value is."""
+    for name, value in vars(options).items():
+        if value == "" or (isinstance(value, list) and "" in value):
+            raise ConfigError(f"{name.replace('_', '-')} is empty: give it a value, or leave it out")
+    return options
 
 
 def _run(options: argparse.Namespace) -> int:

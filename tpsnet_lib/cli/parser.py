@@ -229,7 +229,7 @@ def _add_report_commands(new: Add) -> None:
     add("--prepare", action="store_true", help="only write copies with the parameters, for nbval")
     add("--student", metavar="DIR", help="only write copies without worked solutions there")
     address = "of the GitHub repository that will hold DIR: its copies get badges for Colab and Binder"
-    add("--address", default="", metavar="URL", help=address)
+    add("--address", metavar="URL", help=address)
     report.add_argument("--no-run", action="store_true", help="of the notebooks executed before")
 
     about = "make the figures and the README's findings from the page and the records"

@@ -22,7 +22,7 @@ def notebooks(options: Options) -> int:
         copies = write_student_copies(
             Path(options.student),
             options.only,
-            address=options.address,
+            address=options.address or "",
             profile=options.profile,
             parameters=_parameters(options),
         )
