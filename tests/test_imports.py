@@ -67,7 +67,8 @@ runs/experiments
 runs/study
 runs/test_set
 analysis/final_runs
-analysis/cost
+runs/fresh_runs
+analysis/peers
 runs/wandb_mirror
 runs/search_results
 runs/round_robin

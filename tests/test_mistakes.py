@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis import cost
+from tpsnet_lib.analysis import peers
 from tpsnet_lib.claims import mistakes
 from tpsnet_lib.config import DataConfig, RunConfig
 from tpsnet_lib.runs.experiments import find_record, load_experiment
@@ -83,7 +83,7 @@ def test_a_trial_that_was_cut_off_ranks_as_its_record_at_that_epoch() -> None:
 
 
 def test_a_single_seed_is_measured_by_runs_that_differ_in_nothing_else() -> None:
-    rows = {row["model"]: row for row in cost.published()}
+    rows = {row["model"]: row for row in peers.published()}
     models = rows["Model 2"], rows["Model 1"]
     near = {"a": [0.94, 0.9401, 0.9402], "b": [0.95, 0.9501]}
     far = {"a": [0.94, 0.95, 0.96], "b": [0.95, 0.96]}

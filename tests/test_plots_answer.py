@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis import cost
+from tpsnet_lib.analysis import peers
 from tpsnet_lib.plots import answer, style
 from tpsnet_lib.stats import Estimate
 
@@ -26,12 +26,12 @@ OURS = [
 @pytest.fixture(params=[7.2, 5.9, 3.5], ids=["in a chapter", "beside the sentences", "on a phone"])
 def drawn(request: pytest.FixtureRequest) -> Figure:
     plt.close("all")
-    return answer.accuracy_against_parameters([*OURS, *cost.published()], request.param)
+    return answer.accuracy_against_parameters([*OURS, *peers.published()], request.param)
 
 
 def test_ours_have_an_interval_and_one_that_was_not_opened_is_left_out(drawn: Figure) -> None:
     shut = {**OURS[0], "model": "shut", "accuracy": None}
-    axes = answer.accuracy_against_parameters([*OURS, shut, *cost.published()]).axes[0]
+    axes = answer.accuracy_against_parameters([*OURS, shut, *peers.published()]).axes[0]
     assert axes.get_xlabel() == "parameters (millions)"
     assert axes.get_ylabel() == "test accuracy (%, log of the error)"
     named = {text.get_text() for text in axes.texts}
@@ -48,9 +48,9 @@ def test_the_caption_counts_the_networks_above_ours(drawn: Figure) -> None:
         "16 of 20 published networks besides TPSNet reach more than any of ours"
     )
     best = [{**OURS[0], "accuracy": 0.99, "estimate": stats.mean([0.989, 0.99, 0.991])}]
-    caption = style.description(answer.accuracy_against_parameters([*best, *cost.published()])).caption
+    caption = style.description(answer.accuracy_against_parameters([*best, *peers.published()])).caption
     assert caption.startswith("0 of 20 published networks besides")
-    assert "ours" not in style.description(answer.accuracy_against_parameters(cost.published())).caption
+    assert "ours" not in style.description(answer.accuracy_against_parameters(peers.published())).caption
 
 
 def test_all_labels_have_8_points_and_more_and_no_two_overlap(drawn: Figure) -> None:
@@ -66,11 +66,11 @@ def test_all_labels_have_8_points_and_more_and_no_two_overlap(drawn: Figure) -> 
 
 def test_the_line_joins_the_best_of_all_networks_ours_among_them(drawn: Figure) -> None:
     line = next(each for each in drawn.axes[0].lines if each.get_label() == "best for its size")
-    edge = cost.frontier([*OURS, *cost.published()], "parameters")
+    edge = peers.frontier([*OURS, *peers.published()], "parameters")
     assert list(line.get_ydata()) == pytest.approx([100 * row["accuracy"] for row in edge])
     estimate = stats.mean([0.984, 0.985, 0.986])
     better = [OURS[0] | {"accuracy": 0.985, "estimate": estimate}, OURS[1]]
-    changed = answer.accuracy_against_parameters([*better, *cost.published()])
+    changed = answer.accuracy_against_parameters([*better, *peers.published()])
     line = next(each for each in changed.axes[0].lines if each.get_label() == "best for its size")
     assert list(line.get_ydata())[-1] == pytest.approx(98.5)
     assert "best 98.50%" in style.description(changed).alt
@@ -81,7 +81,7 @@ def test_each_of_five_recipes_has_its_name_on_a_phone_and_none_on_an_axis() -> N
     spreads = {name: stats.mean([a - 0.001, a, a + 0.001]) for name, (_, a) in more.items()}
     mine = [{"model": m, "parameters": n, "accuracy": a, "estimate": spreads[m]} for m, (n, a) in more.items()]
     rows = [*OURS, *mine]
-    figure = answer.accuracy_against_parameters([*rows, *cost.published()], 3.6)
+    figure = answer.accuracy_against_parameters([*rows, *peers.published()], 3.6)
     (axes,) = figure.axes
     names = {text.get_text().replace("\n", "") for text in axes.texts}
     assert {row["model"] for row in rows} <= names
@@ -91,11 +91,11 @@ def test_each_of_five_recipes_has_its_name_on_a_phone_and_none_on_an_axis() -> N
 
 def test_no_name_touches_the_line() -> None:
     small = {"model": "classroom", "parameters": 80_000, "accuracy": 0.8269, "estimate": stats.mean([0.826, 0.828])}
-    rows = [*OURS, small, *cost.published()]
+    rows = [*OURS, small, *peers.published()]
     figure = answer.accuracy_against_parameters(rows)
     (axes,) = figure.axes
     (name,) = [text for text in axes.texts if text.get_text() == "classroom"]
-    edge = cost.frontier(rows, "parameters")
+    edge = peers.frontier(rows, "parameters")
     figure.canvas.draw()
     corners = axes.transData.transform([(row["parameters"] / 1e6, 100 * row["accuracy"]) for row in edge])
     box = name.get_window_extent()

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis import cost, recipe_glossary, training
+from tpsnet_lib.analysis import peers, recipe_glossary, training
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.runs.experiments import Run, load_experiment
@@ -143,7 +143,7 @@ def test_only_recipes_of_several_seeds_are_groups_and_pairs_are_counted_within_t
 
 
 def test_a_recipe_is_set_beside_a_published_run_with_the_noise_of_all_recipes_seeds() -> None:
-    original = next(row for row in cost.published() if row["model"] == "TPSNet")
+    original = next(row for row in peers.published() if row["model"] == "TPSNet")
     ours, wild = final("ours", 0.953, 0.954, 0.955), final("wild", 0.90, 0.95)
     gap = training.against_published(ours, original, [ours])
     assert gap.value == pytest.approx(0.954 - 0.9484)
@@ -153,7 +153,7 @@ def test_a_recipe_is_set_beside_a_published_run_with_the_noise_of_all_recipes_se
 
 
 def test_verdicts_against_a_published_run_are_adjusted_over_all_recipes() -> None:
-    original = next(row for row in cost.published() if row["model"] == "TPSNet")
+    original = next(row for row in peers.published() if row["model"] == "TPSNet")
     ahead = final("ahead", 0.9558, 0.9562, 0.9560, 0.9559, 0.9561)
     others = [final(f"even {n}", *(0.948 + 0.0001 * n + 0.0001 * seed for seed in range(5))) for n in range(5)]
     alone = training.verdicts_against_published([ahead], original)

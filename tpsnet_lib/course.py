@@ -24,7 +24,6 @@ from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
-from tpsnet_lib.analysis.cost import fresh_store
 from tpsnet_lib.answer_checks import Slip, function, module, names, notebook_names, number, ranges, way_out_of
 from tpsnet_lib.chapter_copies import OLDER, is_older
 from tpsnet_lib.data import cifar10, datasets
@@ -34,6 +33,7 @@ from tpsnet_lib.plots import style
 from tpsnet_lib.plots.style import finding
 from tpsnet_lib.profiles import check_parameters
 from tpsnet_lib.progress import Progress, running_shell
+from tpsnet_lib.runs.fresh_runs import fresh_store
 from tpsnet_lib.runs.records import Store, default_store, local_folder
 from tpsnet_lib.tasks import hide_solutions, task
 

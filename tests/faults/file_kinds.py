@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from tpsnet_lib import checkpoint
-from tpsnet_lib.analysis import cost
+from tpsnet_lib.analysis import peers
 from tpsnet_lib.config_parsing import assignment, merged, parse
 from tpsnet_lib.data import cifar10, photos, reference_labels
 from tpsnet_lib.data.datasets import fit_and_validation
@@ -204,8 +204,8 @@ def _photo() -> bytes:
 
 def read_published(path: Path) -> None:
     """The table, and what the report makes of it."""
-    rows = cost.published(path)
-    cost.frontier(rows, "parameters")
+    rows = peers.published(path)
+    peers.frontier(rows, "parameters")
 
 
 def read_config(path: Path) -> None:

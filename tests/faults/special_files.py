@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tpsnet_lib.analysis import cost
+from tpsnet_lib.analysis import peers
 from tpsnet_lib.arrays import read_arrays
 from tpsnet_lib.data import photos
 from tpsnet_lib.files import TpsnetError
@@ -34,7 +34,7 @@ READERS: dict[str, Read] = {
     "config": read_config,
     "experiment.yaml": experiments.load_experiment,
     "spaces": search_space.load_spaces,
-    "published": cost.published,
+    "published": peers.published,
     "notebook": lambda path: chapter(path, []),
     "openings": openings.read,
     "sums": read_sums,

@@ -140,7 +140,7 @@ def _rate(group: Group, rows: Sequence[Group], whole: Group) -> str:
 
 
 def against_published(final: Final, row: Mapping[str, Any], others: Iterable[Final]) -> Estimate:
-    """The test accuracy of a final recipe minus one published accuracy, a row of `cost.published` of a single run.
+    """The test accuracy of a final recipe minus one published accuracy, a row of `peers.published`, of one run.
 
     Its interval has the noise of the seeds (of ours, and of the single run), whose spread is pooled over all final
     recipes, and of the test images; see `stats.published_difference`."""

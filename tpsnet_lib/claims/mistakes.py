@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis import cost, original_results, search
+from tpsnet_lib.analysis import original_results, peers, search
 from tpsnet_lib.analysis.final_runs import finals
 from tpsnet_lib.analysis.training import SMALLEST_GAIN, pairs_apart, seed_groups
 from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
@@ -107,12 +107,12 @@ def unannealed_ranking(store: Store) -> str:
 
 def single_seed(store: Store) -> str:
     """What the original's difference between two networks of one seed each is worth beside runs of several seeds."""
-    better, worse = (cost.published_model(name) for name in ("Model 2", "Model 1"))
+    better, worse = (peers.published_model(name) for name in ("Model 2", "Model 1"))
     return seed_sentence(seed_groups(finals(store)), better, worse)
 
 
 def seed_sentence(groups: Mapping[str, list[float]], better: Mapping[str, Any], worse: Mapping[str, Any]) -> str:
-    """The sentence of `single_seed`; `better` and `worse` are rows of `cost.published`. Empty without groups."""
+    """The sentence of `single_seed`; `better` and `worse` are rows of `peers.published`. Empty without groups."""
     if not groups:
         return ""
     gap, n = better["accuracy"] - worse["accuracy"], int(worse["n"])

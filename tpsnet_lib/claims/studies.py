@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import logit  # type: ignore[import-untyped]
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis import cost
+from tpsnet_lib.analysis import peers
 from tpsnet_lib.analysis.groups import by_machine, contrast_within_machines, hardware_and_threads
 from tpsnet_lib.claims.evidence import (
     Answer,
@@ -61,7 +61,7 @@ def gain_of_dropout(*budgets: tuple[str, str]) -> Answers:
 
 def reproduction(evidence: Evidence) -> Iterator[Answer]:
     """That our runs of the original's recipe are at most a point below its published accuracy."""
-    group, published = evidence.group("reproduction/reproduction"), cost.published_model("TPSNet")
+    group, published = evidence.group("reproduction/reproduction"), peers.published_model("TPSNet")
     n = int(published["n"])
     difference = stats.published_difference(group.accuracies, n, published["accuracy"], n)
     yield at_least(difference, [group], -stats.SMALLEST_EFFECT)

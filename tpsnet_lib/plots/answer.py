@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis.cost import frontier
+from tpsnet_lib.analysis.peers import frontier
 from tpsnet_lib.plots.style import (
     BLUE,
     GREY,
@@ -37,9 +37,9 @@ Rows = Sequence[Mapping[str, Any]]
 def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     """Test accuracy, on a scale of the error's logarithm, against parameters, with the frontier over all rows.
 
-    Rows are those of `cost.published` and `cost.final_row`: one with an `estimate` is ours, drawn with its interval;
-    one that is not `checked` is hollow, and one without an accuracy is left out. Named are ours, the original, those
-    that no other beats and the best that was read at its source; of these, two in a figure for a phone, narrower than
+    Rows are those of `peers`: one with an `estimate` is ours, drawn with its interval; one that is not `checked`
+    is hollow, and one without an accuracy is left out. Named are ours, the original, those that no other beats and the
+    best that was read at its source; of these, two in a figure for a phone, narrower than
     4 inches."""
     narrow = width < 4
     measured = [row for row in rows if row.get("accuracy") is not None]

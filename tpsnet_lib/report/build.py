@@ -12,7 +12,6 @@ from typing import Any
 
 from bs4 import BeautifulSoup
 
-from tpsnet_lib.analysis import cost
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.data import datasets
 from tpsnet_lib.device import resolve_device
@@ -20,6 +19,7 @@ from tpsnet_lib.files import TpsnetError, project_root, warn, write_whole
 from tpsnet_lib.profiles import load_profile
 from tpsnet_lib.report import appendix, closing, figures, first_screen, landing, page, run_notebooks
 from tpsnet_lib.report.notebook_files import read_notebook
+from tpsnet_lib.runs import fresh_runs
 from tpsnet_lib.runs.provenance import commit, hardware
 from tpsnet_lib.runs.records import Record, Store, committed_folder, default_store
 from tpsnet_lib.runs.test_set import find_final_test
@@ -61,7 +61,7 @@ def make(
         "hardware": hardware(resolve_device("auto")),
         "commit": commit(),
     }
-    trained = cost.latest_fresh()
+    trained = fresh_runs.latest_fresh()
     names = appendix.names(store)
     fresh = trained if trained is not None and _started(trained) >= began.replace(microsecond=0) else None
     sections = landing.sections(store, fresh, not dataset.startswith("CIFAR-10"), names)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis import cost, recipe_glossary
+from tpsnet_lib.analysis import peers, recipe_glossary
 from tpsnet_lib.analysis.architecture import LONG, largest_run, steps
 from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, leading, role
 from tpsnet_lib.analysis.training import (
@@ -59,7 +59,7 @@ def answer(
 
 def sentences(recipes: Sequence[Final]) -> list[str]:
     """How good, with what network, beside the original, beside the others: the README says it too."""
-    original = cost.published_model("TPSNet")
+    original = peers.published_model("TPSNet")
     if not recipes:
         return [
             "No committed record has been opened on the test set yet. The published TPSNet reports"
@@ -78,7 +78,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
         f" ({other.over_images():%.1 interval}), against TPSNet {_difference(other, original, recipes)}."
         for other in others
     ]
-    theirs = cost.others_in_budget()
+    theirs = peers.others_in_budget()
     above = [row for row in theirs if row["accuracy"] > best.accuracy().value]
     read = [row["accuracy"] for row in above if row["checked"] != "no"]
     highest = f" ({len(read)} checked, up to {100 * max(read):.2f}%)" if read else ""
@@ -115,7 +115,7 @@ def _described(recipes: Sequence[Final]) -> str:
     blocks, channels = ("-".join(map(str, numbers)) for numbers in (model.blocks, model.channels))
     kind = "ResNet" if model.residual else "plain network"
     shape = f"<em>{escape(best.name)}</em> is a {kind} of {blocks} blocks, {channels} channels"
-    if alike := cost.of_layout(model):
+    if alike := peers.of_layout(model):
         shape += f" (a published one: {alike['accuracy']:.2%})"
     if not best.held_out:
         count = sum(not each.of_a_profile for each in recipes if each.opened)
@@ -258,20 +258,20 @@ ACROSS = 4.95  # inches, of the figure beside the sentences
 
 def frontier(recipes: Sequence[Final]) -> Figure:
     """The leading recipes among the published networks: test accuracy against parameters."""
-    return accuracy_against_parameters(cost.beside_published(leading(recipes)), ACROSS)
+    return accuracy_against_parameters(peers.beside_published(leading(recipes)), ACROSS)
 
 
 def answer_table(recipes: Sequence[Final]) -> str:
     """At most six rows: ours, the original, and the best published ones."""
-    published = sorted(cost.published(), key=lambda row: -row["accuracy"])
+    published = sorted(peers.published(), key=lambda row: -row["accuracy"])
     checked = [row for row in published if row["checked"] == "yes" and row["model"] != "TPSNet"][:3]
-    ours = [cost.final_row(final) | {"model": f"{final.name} (ours)", "ours": True} for final in leading(recipes)]
-    rows = [*ours, cost.published_model("TPSNet"), *checked]
+    ours = [peers.final_row(final) | {"model": f"{final.name} (ours)", "ours": True} for final in leading(recipes)]
+    rows = [*ours, peers.published_model("TPSNet"), *checked]
     table = [
         {
             "network": Markup("<strong>{}</strong>").format(row["model"])
             if row.get("ours")
-            else Markup(cost.source_link(row.get("source") or "", row["model"])),
+            else Markup(peers.source_link(row.get("source") or "", row["model"])),
             "parameters": f"{row['parameters'] / 1e6:.2f} M",
             "test accuracy": f"{100 * row['accuracy']:.2f}%",
             "n": _runs_of(row),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis import cost, original_results, training
+from tpsnet_lib.analysis import original_results, peers, training
 from tpsnet_lib.analysis.final_runs import Final, finals, leading
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import MEMBERS
@@ -71,8 +71,8 @@ def _of_accuracy(best: Sequence[Final]) -> list[str]:
 
 def _rank(final: Final) -> str:
     """Whose networks, besides TPSNet, report no more than ours, and how much more arithmetic ours needs than TPSNet."""
-    original = cost.published_model("TPSNet")
-    others = cost.others_in_budget()
+    original = peers.published_model("TPSNet")
+    others = peers.others_in_budget()
     below = [row for row in others if row["accuracy"] <= final.accuracy().value]
     own = sum(row["source"] == original["source"] for row in below)
     times = count_macs(final.run.model) / count_macs(MEMBERS["tpsnet"])
@@ -84,7 +84,7 @@ def _rank(final: Final) -> str:
 
 def _of_differences(best: Sequence[Final], recipes: Sequence[Final]) -> list[str]:
     """How the intervals of the first screen are made, and the differences from the original's last epoch."""
-    original = cost.published_model("TPSNet")
+    original = peers.published_model("TPSNet")
     last = original_results.CURVE[max(original_results.CURVE)]
     differences = "; ".join(
         f"{final.trained_on} {training.against_published(final, {**original, 'accuracy': last}, recipes):points.2}"
@@ -141,7 +141,7 @@ def undeclared_seeds(store: Store) -> str:
         parts.append(f"seed {seeds} of <em>{escape(final.name)}</em>, whose mean would be {mean}")
     if not parts:
         return ""
-    gap = cost.published_model("Model 2")["accuracy"] - cost.published_model("Model 1")["accuracy"]
+    gap = peers.published_model("Model 2")["accuracy"] - peers.published_model("Model 1")["accuracy"]
     apart, pairs = training.pairs_apart(groups.values(), gap)
     left_out = f"{'; '.join(parts)}, opened undeclared and left out"
     return f"<p>In the third mistake, with {left_out}: {apart} of {pairs} pairs.</p>"

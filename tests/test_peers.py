@@ -10,7 +10,7 @@ import torch
 from conftest import QUIET
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis import cost
+from tpsnet_lib.analysis import peers
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.benchmarks import step_profile
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
@@ -18,6 +18,7 @@ from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import Interrupted, project_root
 from tpsnet_lib.model_cost import count_macs, training_flops
 from tpsnet_lib.plain_yaml import read_yaml
+from tpsnet_lib.runs import fresh_runs
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.load_or_run import load_or_run
 from tpsnet_lib.runs.records import Record
@@ -121,25 +122,25 @@ def test_training_costs_six_operations_a_mac_and_image() -> None:
 
 
 def test_a_fresh_store_is_empty_and_its_record_is_found_as_the_latest(tmp_path: Path) -> None:
-    assert cost.latest_fresh(tmp_path) is None
-    first, second = cost.fresh_store(tmp_path), cost.fresh_store(tmp_path)
+    assert fresh_runs.latest_fresh(tmp_path) is None
+    first, second = fresh_runs.fresh_store(tmp_path), fresh_runs.fresh_store(tmp_path)
     assert first.writable != second.writable
     assert first.all() == []
     for store, run in ((first, TINY), (second, TINY.with_seed(1))):
         load_or_run(run, QUIET, store=store)
-    latest = cost.latest_fresh(tmp_path)
+    latest = fresh_runs.latest_fresh(tmp_path)
     assert latest is not None
     assert latest.config.seed == 1
 
 
 def test_a_fresh_store_whose_run_was_interrupted_is_taken_again(tmp_path: Path) -> None:
-    first = cost.fresh_store(tmp_path)
+    first = fresh_runs.fresh_store(tmp_path)
     with pytest.raises(Interrupted):
         load_or_run(TINY, replace(QUIET, deadline=0.0), store=first)
-    again = cost.fresh_store(tmp_path)
+    again = fresh_runs.fresh_store(tmp_path)
     assert again.writable == first.writable
     load_or_run(TINY, QUIET, store=again)
-    assert cost.fresh_store(tmp_path).writable != first.writable
+    assert fresh_runs.fresh_store(tmp_path).writable != first.writable
 
 
 @pytest.mark.parametrize("experiment", ["quick", "smoke"])
@@ -151,7 +152,7 @@ def test_what_notebook_4_trains_is_declared_final(experiment: str) -> None:
     given = profiles[experiment]["notebooks"]["04_final_training"]["parameters"]
     assert given["experiment"] == experiment
     for dataset in {run.config.data.dataset for run in declared.runs}:
-        config = cost.declared_run(experiment, dataset)
+        config = fresh_runs.declared_run(experiment, dataset)
         trained = replace(config, train=replace(config.train, epochs=given["epochs"]))
         assert trained in [run.config for run in declared.runs]
 
@@ -167,13 +168,13 @@ def test_the_defaults_of_notebook_4_are_those_of_the_quick_profile() -> None:
 
 
 def test_on_a_data_set_that_no_run_is_declared_for_the_run_is_another() -> None:
-    moved = cost.declared_run("smoke", "cifar10")
+    moved = fresh_runs.declared_run("smoke", "cifar10")
     assert moved.data.dataset == "cifar10"
     assert moved not in [run.config for run in load_experiment("smoke").runs]
 
 
-def test_published_results_are_numbers_within_reason_with_a_source() -> None:
-    rows = cost.published()
+def test_peers_are_numbers_within_reason_with_a_source() -> None:
+    rows = peers.published()
     by_name = {row["model"]: row for row in rows}
     assert by_name["TPSNet"]["parameters"] == 4_959_770
     assert by_name["TPSNet"]["accuracy"] == 0.9484
@@ -195,23 +196,23 @@ def test_frontier_keeps_what_nothing_beats_at_its_cost() -> None:
         {"model": "e", "parameters": None, "accuracy": 0.99},
         {"model": "f", "parameters": 1, "accuracy": None},
     ]
-    assert [row["model"] for row in cost.frontier(rows, "parameters")] == ["a", "c"]
+    assert [row["model"] for row in peers.frontier(rows, "parameters")] == ["a", "c"]
 
 
 def test_what_is_not_opened_has_no_accuracy_and_a_shared_machine_is_named() -> None:
     run = record()
     finals = [Final("unopened", (run,), (None,)), Final("ours", (run,), (opened(0.9),), alone=(run,))]
-    shut, ours, *others = cost.beside_published(finals)
+    shut, ours, *others = peers.beside_published(finals)
     assert (shut["accuracy"], shut["n"], shut["hardware"]) == (None, None, "a machine, beside other runs")
     assert (ours["accuracy"], ours["n"], ours["hardware"]) == (0.9, 10_000, "a machine")
     assert ours["estimate"] == stats.proportion(9000, 10_000)
-    assert others == cost.published()
+    assert others == peers.published()
 
 
 def test_the_seeds_of_a_recipe_are_one_row_with_their_interval() -> None:
     seeds = tuple(record(config=TINY.with_seed(seed), minutes=minutes) for seed, minutes in enumerate((1, 2, 297)))
     tests = (opened(0.94), opened(0.95), opened(0.96))
-    row = cost.final_row(Final("ours", seeds, tests))
+    row = peers.final_row(Final("ours", seeds, tests))
     assert (row["accuracy"], row["minutes"]) == (pytest.approx(0.95), pytest.approx(100))
     assert row["estimate"] == stats.proportion(9500, 10_000)
     assert (row["range of seeds"], row["95% over images"]) == ("94.00 to 96.00", "94.6 to 95.4")
