@@ -23,7 +23,7 @@ def given(tiny_record: Record, tmp_path: Path) -> list[str]:
 def test_the_exported_program_gives_the_same_probabilities(
     given: list[str], tiny_record: Record, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "network.pt2"
+    path = tmp_path / "new folder" / "network.pt2"
     assert main.main([*given, str(path)]) == 0
     assert str(path) in capsys.readouterr().out
     program = torch.export.load(path).module()
@@ -48,6 +48,7 @@ def test_the_onnx_file_gives_the_same_probabilities(given: list[str], tiny_recor
     ("name", "line"),
     [
         ("network.pth", "neither .pt2"),
+        ("there.pt2", "there.pt2 exists already and is not overwritten: name another"),
         pytest.param(
             "network.onnx", "pip install onnx", marks=pytest.mark.skipif(HAS_ONNX, reason="they are installed")
         ),
@@ -56,8 +57,10 @@ def test_the_onnx_file_gives_the_same_probabilities(given: list[str], tiny_recor
 def test_what_cannot_be_written_is_one_line(
     name: str, line: str, given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "there.pt2").write_text("another's")
     assert main.main([*given, str(tmp_path / name)]) == 1
+    assert (tmp_path / "there.pt2").read_text() == "another's"
     said = capsys.readouterr().err
     assert line in said
     assert said.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["there.pt2"]

@@ -155,6 +155,9 @@ def test_places_are_looked_through_in_order_and_a_named_one_is_never_replaced(bi
         datasets.load_train("cifar10")
     with refused("elsewhere, which does not exist"):
         datasets.load_train("cifar10", tmp_path / "elsewhere")
+    (tmp_path / "empty").mkdir()
+    with refused("empty, and no folder of photographs for each class: get it with"):
+        datasets.load_train("cifar10", tmp_path / "empty")
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------

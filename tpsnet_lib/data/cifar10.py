@@ -132,8 +132,10 @@ def _files(part: str, root: str | Path | None) -> list[tuple[Path, str]]:
     place = find_root(root, unpack=True)
     if place is None:
         places = _places(root)
-        missing = ", which does not exist" if len(places) == 1 and not places[0].exists() else ""
-        raise DataError(f"no CIFAR-10 in {' or '.join(map(str, places))}{missing}: {_WAY_OUT}")
+        named = len(places) == 1
+        missing = ", which does not exist" if named and not places[0].exists() else ""
+        own = ", and no folder of photographs for each class" if named and not missing else ""
+        raise DataError(f"no CIFAR-10 in {' or '.join(map(str, places))}{missing}{own}: {_WAY_OUT}")
     folder, layout = _layout(place) or (place, _BINARY)
     if layout == _BINARY:
         return [(folder / f"{name}.bin", "") for name in _FILES[part]]

@@ -48,7 +48,7 @@ def read(dataset: str, part: str, root: str | Path | None) -> OwnImages:
     if dataset in OF_TORCHVISION:
         return _of_torchvision(dataset, part, Path(root or "data"))
     if root is None or not is_class_folder(root):
-        raise DataError(f"{dataset} is a folder of one's own: give it with --data")
+        raise DataError(f"{dataset.split(':')[1]} is a folder of one's own: give it with --data")
     if (name := name_of(root)) != dataset:
         raise DataError(f"{root} is {name}, not {dataset}: its images are others")
     return _parts(Path(root).resolve(), _state(root))[part]

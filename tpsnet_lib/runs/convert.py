@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsnet_lib.data.datasets import MEAN, STD
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.files import ConfigError, move_whole, naming, temporary
 from tpsnet_lib.runs.records import Record
 
 
@@ -33,21 +33,27 @@ class BytesToProbabilities(nn.Module):
 def write_network(record: Record, path: Path) -> Path:
     """Write the network of a record as `path`, whose suffix says how: `.pt2` or `.onnx`; the batch may be of any size.
 
-    Raises `ConfigError` for another suffix, or for ONNX where its packages are not installed, `RecordError` for a
-    record without weights."""
+    Raises `ConfigError` for another suffix, for a file that is there already, or for ONNX where its packages are not
+    installed, `RecordError` for a record without weights."""
+    if path.suffix not in (".pt2", ".onnx"):
+        raise ConfigError(f"{path} is neither .pt2 (torch.export) nor .onnx: the name's ending says what to write")
+    if path.exists():
+        raise ConfigError(f"{path} exists already and is not overwritten: name another")
     colours = record.config.model.colours
     model = BytesToProbabilities(record.load_model(), colours).eval()
     images = torch.zeros(2, colours, 32, 32, dtype=torch.uint8)
     batch = {"images": {0: torch.export.Dim("batch")}}
-    if path.suffix == ".pt2":
-        torch.export.save(torch.export.export(model, (images,), dynamic_shapes=batch), path)
-    elif path.suffix == ".onnx":
-        try:
-            program = torch.onnx.export(model, (images,), dynamo=True, dynamic_shapes=batch, verbose=False)
-        except ImportError as error:
-            raise ConfigError(f"ONNX needs two packages more ({error}): pip install onnx onnxscript") from error
-        assert program is not None
-        program.save(str(path))
-    else:
-        raise ConfigError(f"{path} is neither .pt2 (torch.export) nor .onnx: the name's ending says what to write")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with naming(path), temporary(path) as work:
+        whole = work / f"network{path.suffix}"
+        if path.suffix == ".pt2":
+            torch.export.save(torch.export.export(model, (images,), dynamic_shapes=batch), whole)
+        else:
+            try:
+                program = torch.onnx.export(model, (images,), dynamo=True, dynamic_shapes=batch, verbose=False)
+            except ImportError as error:
+                raise ConfigError(f"ONNX needs two packages more ({error}): pip install onnx onnxscript") from error
+            assert program is not None
+            program.save(str(whole))
+        move_whole(whole, path)
     return path
