@@ -282,7 +282,11 @@ def test_old_words_are_known_with_a_value_too(capsys: pytest.CaptureFixture[str]
     capsys.readouterr()
     code, out, err = call("records", "list", "laptop", capsys=capsys)
     assert (code, "laptop is called two_cores now" in err) == (0, True)
-    assert len(out.splitlines()) >= 3
+    head, *lines = out.splitlines()
+    assert len(lines) >= 3
+    assert head.split()[:3] == ["record", "held", "out"]
+    assert any(line.endswith(", with weights") for line in lines)
+    assert any(not line.endswith(", with weights") for line in lines)
 
 
 def test_data_status_is_of_the_data_set_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,6 +150,15 @@ def test_good_values_have_a_panel_a_variable_and_shade_the_winners_range(crowd: 
     check(figure, "learning rate 0.005 to 0.02")
 
 
+def test_the_winners_range_of_a_few_numbers_is_shaded_too() -> None:
+    few = trials([0.3, 0.4, 0.5, 0.2, 0.3, 0.3], model__stem=[4, 6, 8, 8, 4, 6])
+    figure = plots.good_values(few, ["width"], {"width": Estimate(6, 5.5, 8, 6, "trials")})
+    ax = figure.axes[0]
+    (span,) = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
+    shaded = span.get_extents().transformed(ax.transData.inverted())
+    assert (shaded.x0, shaded.x1) == pytest.approx((0.5, 2.5)), "6 and 8, which stand at 1 and 2"
+
+
 def importances(low: float) -> list[Importance]:
     def share(value: float, low: float, high: float) -> Estimate:
         return Estimate(value, low, high, N, "trials", "percentile bootstrap")

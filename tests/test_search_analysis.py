@@ -73,6 +73,12 @@ def test_only_variables_that_vary_are_asked_about() -> None:
     assert search.varied(two) == ["optimizer", "lr"]
 
 
+@pytest.mark.parametrize(("pools", "asked"), [([16, 8], False), ([8, 8], False), ([16, 4], True)])
+def test_a_pool_that_follows_the_layers_is_no_variable(pools: list[int], asked: bool) -> None:
+    shapes = {"model__blocks": [(1, 1), (1, 1, 1)], "model__channels": [(4, 4), (4, 4, 4)]}
+    assert ("pool" in search.varied(trials([0.1, 0.2], **shapes, model__pool=pools))) is asked
+
+
 # Whether a value is among the best -----------------------------------------------------------------------------------
 
 
@@ -226,10 +232,9 @@ def test_a_diverging_run_is_recorded_as_failed_and_the_next_goes_on(tmp_path: Pa
     wild = Run("wild", tiny(train__lr=100, train__weight_decay=1, train__epochs=8), {})
     calm = Run("calm", tiny(train__epochs=1), {})
     store = Store(tmp_path / "with space")
-    pairs = search.train_in_process([wild, calm], store)
-    completed = search.completed_trials(pairs)
-    assert "not a number" in pairs[0][1].failed
+    completed = search.train_in_process([wild, calm], store)
+    assert "not a number" in completed[0].record.failed
     assert [trial.label for trial in completed] == ["wild", "calm"]
     assert completed[0].accuracy == search.CHANCE
     again = search.train_in_process([wild, calm], store)
-    assert [record.id for _, record in again] == [record.id for _, record in pairs], "nothing is run twice"
+    assert [trial.record.id for trial in again] == [trial.record.id for trial in completed], "nothing is run twice"

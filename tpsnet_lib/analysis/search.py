@@ -18,7 +18,7 @@ from tpsnet_lib.plain_yaml import plain_yaml
 from tpsnet_lib.runs.experiments import Run, collect, load_experiment
 from tpsnet_lib.runs.local_backend import WorkerSettings, work
 from tpsnet_lib.runs.records import Record, Store
-from tpsnet_lib.runs.search_space import Space, drawn_values, parse_space, sample
+from tpsnet_lib.runs.search_space import Space, default_pool, drawn_values, parse_space, sample
 from tpsnet_lib.stats import Estimate
 
 CHANCE = 1 / CLASSES  # the accuracy of a guess, which a failed trial counts as
@@ -83,8 +83,10 @@ def trial_table(trials: Sequence[Trial]) -> pd.DataFrame:
 
 
 def varied(trials: Sequence[Trial]) -> list[str]:
-    """The variables that take more than one value in these trials."""
-    return [name for name in VARIABLES if len({trial.values[name] for trial in trials}) > 1]
+    """The variables that take more than one value in these trials, but for a pool that only follows the layers."""
+    names = [name for name in VARIABLES if len({trial.values[name] for trial in trials}) > 1]
+    follows = all(trial.values["pool"] == default_pool(trial.values["layers"]) for trial in trials)
+    return [name for name in names if not (follows and name == "pool")]
 
 
 def accuracies(trials: Sequence[Trial]) -> NDArray[np.float64]:
@@ -123,14 +125,14 @@ def read_space(space: str | Mapping[str, Any], spaces: Mapping[str, Space], name
     return parsed
 
 
-def train_in_process(runs: Sequence[Run], store: Store, root: str | Path | None = None) -> list[tuple[Run, Record]]:
-    """Runs with their records, trained one after another in this process where missing, on one thread: for a few small
+def train_in_process(runs: Sequence[Run], store: Store, root: str | Path | None = None) -> list[Trial]:
+    """The trials of runs, trained one after another in this process where missing, on one thread: for a few small
     runs, too small to share between threads and done before `local_backend.run_all` would have started its workers.
 
     One that diverges is recorded as failed."""
     threads, settings = torch.get_num_threads(), WorkerSettings(store, root, threads=1)
     try:
-        return [(run, store.load(work(run.config, False, settings))) for run in runs]
+        return completed_trials((run, store.load(work(run.config, False, settings))) for run in runs)
     finally:
         torch.set_num_threads(threads)
 

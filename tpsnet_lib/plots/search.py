@@ -192,6 +192,7 @@ def good_values(
 
 
 SMOOTHED = 20  # trials, below which a local regression follows single points
+_SHADE: Any = {"color": GREEN, "alpha": 0.12, "linewidth": 0}
 
 
 def _values_panel(ax: Axes, table: pd.DataFrame, name: str, winners: Estimate | None) -> None:
@@ -201,6 +202,8 @@ def _values_panel(ax: Axes, table: pd.DataFrame, name: str, winners: Estimate | 
         median: Any = {"estimator": "median", "errorbar": None, "linestyle": "none", "marker": "_", "markersize": 16}
         sns.pointplot(table, x=name, y="accuracy", order=order, color=VERMILION, ax=ax, **median)
         ax.tick_params(axis="x", labelsize=8)
+        if winners and (inside := [row for row, value in enumerate(order) if winners.low <= value <= winners.high]):
+            ax.axvspan(inside[0] - 0.5, inside[-1] + 0.5, **_SHADE)
         return
     log, whole = name in LOGARITHMIC, table[name].dtype.kind == "i"
     x = np.log10(table[name]) if log else table[name].astype(float)
@@ -210,7 +213,7 @@ def _values_panel(ax: Axes, table: pd.DataFrame, name: str, winners: Estimate | 
         sns.regplot(x=x, y=table["accuracy"], lowess=True, scatter=False, line_kws=line, ax=ax)
     if winners:
         ends = np.array([winners.low, winners.high])
-        ax.axvspan(*(np.log10(ends) if log else ends), color=GREEN, alpha=0.12, linewidth=0)
+        ax.axvspan(*(np.log10(ends) if log else ends), **_SHADE)
     marks = round_numbers(table[name].min(), table[name].max(), log, wide=30)  # in a narrow panel
     ax.set_xticks(np.log10(marks) if log else marks, [f"{mark:g}" for mark in marks])
 

@@ -222,6 +222,11 @@ def _why_none_fits(space: Space) -> str:
     return f"is under its budget of {budget}: {smallest}{not_given}"
 
 
+def default_pool(layers: int) -> int:
+    """The average pool of a network whose space draws none: the side of its last map."""
+    return IMAGE_SIZE >> (layers - 1)  # each layer after the first halves it
+
+
 def _model(values: Mapping[str, Any]) -> dict[str, Any]:
     """The network of a draw, as a config writes it."""
     layers, width, factor, blocks = (values.get(name, default) for name, default in _DEFAULTS.items())
@@ -229,7 +234,7 @@ def _model(values: Mapping[str, Any]) -> dict[str, Any]:
         "blocks": blocks if isinstance(blocks, list) else [blocks] * layers,
         "channels": [round(width * factor ** (i + 1)) for i in range(layers)],
         "stem": width,
-        "pool": values.get("pool", IMAGE_SIZE // 2 ** (layers - 1)),
+        "pool": values.get("pool", default_pool(layers)),
     }
     return model | {name: values[name] for name in values if name in _MODEL and name != "pool"}
 
