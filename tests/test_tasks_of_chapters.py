@@ -8,6 +8,7 @@ import re
 import symtable
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -344,8 +345,21 @@ def test_an_ensemble_of_chapter_05_averages_the_networks_all_of_them(monkeypatch
     ):
         asked["ensemble"].check(wrong)
         assert said.pop().startswith("**Not yet.**")
-    asked["risk at a coverage"].check(lambda confidence, correct, coverage: 1 / 3)
-    assert said.pop().startswith("**Not yet.**")
+
+
+def risk(sure: torch.Tensor, right: torch.Tensor, coverage: float, surest: bool, errors: bool) -> torch.Tensor:
+    chosen = sure.argsort(descending=surest)[: round(coverage * len(sure))]
+    return (~right if errors else right)[chosen].float().mean()
+
+
+@pytest.mark.parametrize(("surest", "errors"), [(True, True), (True, False), (False, True), (False, False)])
+def test_a_risk_of_chapter_05_is_the_error_of_the_surest_and_nothing_else(
+    surest: bool, errors: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(tasks, "finding", said.append)
+    tasks_of("05")[1]["risk at a coverage"].check(partial(risk, surest=surest, errors=errors))
+    assert said.pop().startswith("**Right.**" if surest and errors else "**Not yet.**")
 
 
 def test_bytes_given_to_cdist_in_chapter_01_are_told_to_become_floats(monkeypatch: pytest.MonkeyPatch) -> None:

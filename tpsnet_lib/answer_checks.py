@@ -84,7 +84,8 @@ def names(right: Collection[str] | Callable[[], Collection[str]], known: Collect
             return Slip(f"Give a name in quotes, {example}, not {_short(answer)}.")
         if unknown := sorted(set(chosen) - set(known)):
             lower = {each.lower(): each for each in known}
-            near = difflib.get_close_matches(unknown[0].lower(), lower, 1)
+            word = unknown[0].lower()
+            near = difflib.get_close_matches(word, lower, 1) or [each for each in lower if word and word in each]
             way_out = f"did you mean {lower[near[0]]!r}?" if near else f"choose from {', '.join(known)}."
             return Slip(f"{unknown[0]!r} is not known: {way_out}")
         if len(set(chosen)) == 1 and not target & set(chosen):

@@ -1,7 +1,7 @@
 """What notebook 05 analyses: a trained network, its predictions on the test images, and networks to compare it with."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,18 +74,12 @@ def choose_network(
 ) -> NetworkUnderTest:
     """The record of the id `run_id`, if that is not empty, else the first of `rank_records`, ready to be analysed.
 
-    A record whose weights cannot be used is passed over for the next one of its data set; where none is left,
-    `fallback` is trained. The notes say why. Raises `RecordError` if no record has the id."""
-
-    def candidates() -> Iterator[Record]:
-        kind = dataset
-        if run_id:
-            yield (wanted := store.load(run_id))
-            kind = wanted.config.data.dataset
-        yield from (record for record in rank_records(store, kind) if record.id != run_id)
-
+    Of those a record whose weights cannot be used is passed over for the next; where none is left, `fallback` is
+    trained. The notes say why. Raises `RecordError` if no record has the id, or none that can be used."""
+    if run_id:
+        return read_network(store.load(run_id), store, root)
     notes: list[str] = []
-    for record in candidates():
+    for record in rank_records(store, dataset):
         try:
             tested = read_network(record, store, root)
         except RecordError as error:

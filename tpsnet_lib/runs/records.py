@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import functools
 import json
 import os
@@ -107,7 +108,8 @@ class Record:
 
         path = self.path / WEIGHTS
         if not path.is_file():
-            raise RecordError(f"{path} is missing: this record was kept without weights; train it again with them")
+            marked = "`tpsnet records list` marks those that have them"
+            raise RecordError(f"record {self.id} was kept without weights ({marked})")
         check_sums(self.path, [WEIGHTS])
         model = build(self.config.model, budget=None)
         try:
@@ -173,7 +175,9 @@ class Store:
         """The record of an id; a missing one is a `RecordError`."""
         record = self.find(run_id)
         if record is None:
-            raise RecordError(f"no record {run_id} in {' or '.join(str(folder) for folder in self.folders)}")
+            near = difflib.get_close_matches(run_id, [record.id for record in self.all()], 1)
+            way_out = f"did you mean {near[0]}?" if near else "`tpsnet records list` lists them"
+            raise RecordError(f"no record {run_id} in {' or '.join(map(str, self.folders))}: {way_out}")
         return record
 
     def all(self) -> list[Record]:
