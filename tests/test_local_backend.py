@@ -212,7 +212,7 @@ def test_the_time_left_counts_what_is_begun_but_not_as_work_of_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment, store = declare(tmp_path / "e.yaml", **rates(4, **{"train.epochs": 8})), Store(tmp_path / "store")
-    progress = quiet(store).results([(experiment, run) for run in experiment.runs])
+    progress = quiet(store).results(pending([experiment], store))
     notes = "4 30", "4 120", "2", "torn"  # half a run of this minute; another half, begun before it; two that are none
     for run, note in zip(experiment.runs, notes, strict=True):
         write_whole(store.checkpoint(run.config.with_precision("bf16").id).with_name("epochs"), note)

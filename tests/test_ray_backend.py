@@ -64,7 +64,7 @@ def test_ray_and_the_local_pool_go_on_where_the_other_stopped_and_measure_the_sa
     store, told = Store(tmp_path / "store"), list[str]()
     first = local_backend.run_all(pending([experiment], store)[:1], quiet(store))
     jobs = pending([experiment], store)[1:]  # the last of which diverges
-    by_ray = ray_backend.run_all(jobs, on_ray(store, workers=2, on_record=lambda job, _: told.append(job[1].label)))
+    by_ray = ray_backend.run_all(jobs, on_ray(store, workers=2, on_record=lambda job, _: told.append(job.run.label)))
     assert sorted(told) == sorted(run.label for _, run in jobs)
     assert broken == []
     rest = local_backend.run_all(pending([experiment], store), quiet(store))

@@ -30,7 +30,7 @@ def run(options: Options) -> int:
     with Mirror(options.wandb) as mirror:
         if options.wandb != "off":
             _mirror_recorded(mirror, chosen, store)
-        results = _run_all(options, jobs, store, lambda job, record: mirror.record(record, job[0].name, job[1].label))
+        results = _run_all(options, jobs, store, lambda job, r: mirror.record(r, job.experiment.name, job.run.label))
     failed = [record for record in results if record.failed]
     count = len(experiments.pending(chosen, store))
     print(f"{len(results) - len(failed)} runs recorded in {store.writable}, {len(failed)} failed, {count} pending")

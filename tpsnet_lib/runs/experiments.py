@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.config_fields import Checked, from_mapping, option
@@ -215,6 +215,18 @@ def final_experiments() -> list[Experiment]:
     return experiments
 
 
-def pending(experiments: Sequence[Experiment], store: Store) -> list[tuple[Experiment, Run]]:
+class Job(NamedTuple):
+    """A run of an experiment that is to be trained."""
+
+    experiment: Experiment
+    run: Run
+
+    @property
+    def name(self) -> str:
+        """The job in words."""
+        return f"{self.experiment.name}, {self.run.label}, seed {self.run.config.seed}"
+
+
+def pending(experiments: Sequence[Experiment], store: Store) -> list[Job]:
     """The runs that have no record, in the order of their experiments."""
-    return [(e, run) for e in experiments for run, record in collect(e, store) if record is None]
+    return [Job(e, run) for e in experiments for run, record in collect(e, store) if record is None]

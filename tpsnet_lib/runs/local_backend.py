@@ -21,6 +21,7 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import Interrupted, TpsnetError, TrainingError, brief, write_whole
 from tpsnet_lib.locks import Held, do_not_wait, signals_answered_by
+from tpsnet_lib.runs.experiments import Job
 from tpsnet_lib.runs.load_or_run import finished, record_failure, run_in_steps
 from tpsnet_lib.runs.provenance import now
 from tpsnet_lib.runs.records import Record, Store, default_store
@@ -28,11 +29,9 @@ from tpsnet_lib.runs.round_robin import RoundRobin
 from tpsnet_lib.runs.search_results import (
     EPOCHS_FILE,
     POLL_SECONDS,
-    Job,
     OnRecord,
     SearchResults,
     checkpoints,
-    job_name,
 )
 from tpsnet_lib.train import TrainOptions
 
@@ -187,7 +186,7 @@ class _LocalPool:
         except Held as holder:
             self._pass_over(job, holder)
         except NoRoom as short:
-            self.results.report(f"{job_name(job)}: {short}; it is tried alone")
+            self.results.report(f"{job.name}: {short}; it is tried alone")
             self._try_alone(job)
         except (BrokenProcessPool, TpsnetError):  # of all runs, such as data that are missing
             raise
@@ -198,14 +197,14 @@ class _LocalPool:
 
     def _try_alone(self, job: Job) -> None:
         """Run a job next, with no other beside it."""
-        self.suspects.add(job[1].config)
+        self.suspects.add(job.run.config)
         self.waiting.insert(0, job)
 
     def _pass_over(self, job: Job, holder: Held) -> None:
         """Leave a job that another process holds until the others are done; a stopped holder is not waited for then."""
-        config = job[1].config
+        config = job.run.config
         if config not in self.held:
-            self.results.report(f"{job_name(job)}: {holder} holds it, and the others go on")
+            self.results.report(f"{job.name}: {holder} holds it, and the others go on")
         self.held[config] = time.monotonic() + POLL_SECONDS
         if holder.stopped and all(run.config in self.held for _, run in (*self.waiting, *self.running.values())):
             self.results.give_up(job, f"{holder} holds it")
@@ -216,7 +215,7 @@ class _LocalPool:
         return any(checkpoint.is_file() for checkpoint in checkpoints(self.settings.store, config))
 
     def _may_start(self, job: Job) -> bool:
-        config, running = job[1].config, {run.config for _, run in self.running.values()}
+        config, running = job.run.config, {run.config for _, run in self.running.values()}
         if len(self.running) == self.places or time.monotonic() < self.held.get(config, 0.0):
             return False
         return not running or self.suspects.isdisjoint({config, *running})
@@ -224,7 +223,7 @@ class _LocalPool:
     def _sort_out(self) -> None:
         """After a worker was killed, which ends all of them: what ran goes on, unless it was alone and so to blame."""
         for job in reversed(list(self.running.values())):
-            if job[1].config in self.suspects:
+            if job.run.config in self.suspects:
                 self.results.give_up(job, "its worker was killed twice")
             else:
                 self._try_alone(job)

@@ -19,11 +19,12 @@ from tpsnet_lib.data.datasets import fingerprint
 from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError, brief, temporary
 from tpsnet_lib.locks import signals_answered_by
+from tpsnet_lib.runs.experiments import Job
 from tpsnet_lib.runs.load_or_run import record_failure
 from tpsnet_lib.runs.local_backend import RunOptions, WorkerSettings, work
 from tpsnet_lib.runs.provenance import now
 from tpsnet_lib.runs.records import Record
-from tpsnet_lib.runs.search_results import Job, SearchResults
+from tpsnet_lib.runs.search_results import SearchResults
 
 SETTINGS = {  # no reports home, no logs beside ours, no tables in the terminal; signals are answered here
     **dict.fromkeys(("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_AIR_NEW_OUTPUT"), "0"),
@@ -176,7 +177,7 @@ class _Ends(tune.Callback):
         if "low on memory" in error:  # Ray ends the worker that takes the most before the system does
             reason = "out of memory: Ray ended its worker, as the machine ran low on memory"
             device = resolve_device(options.training.device)
-            self.results.add(job, record_failure(job[1].config, reason, options.store, options.root, device, now()))
+            self.results.add(job, record_failure(job.run.config, reason, options.store, options.root, device, now()))
         elif error:
             self.results.give_up(job, f"{RETRIES + 1} attempts ended with {error.splitlines()[-1].strip()}")
         elif run_id and (record := options.store.find(run_id)):

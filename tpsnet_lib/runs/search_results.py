@@ -9,10 +9,9 @@ from typing import Self
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.files import Interrupted, TpsnetError
 from tpsnet_lib.progress import Progress
-from tpsnet_lib.runs.experiments import Experiment, Run
+from tpsnet_lib.runs.experiments import Job
 from tpsnet_lib.runs.records import Record, Store, held_out, in_percent
 
-Job = tuple[Experiment, Run]
 OnRecord = Callable[[Job, Record], None]
 EPOCHS_FILE = "epochs"  # beside a checkpoint: how many epochs a run has done, in how many seconds
 POLL_SECONDS = 5.0  # between two writings, and two readings, of such a file
@@ -53,13 +52,13 @@ class SearchResults:
         self.bar.advance()
         scores = [score for done in self.records if not done.failed and (score := held_out(done)) is not None]
         best = f", best {100 * max(scores):.2f}%" if scores else ""
-        self.report(f"{job_name(job)}: {record.failed or in_percent(record)}{best}")
+        self.report(f"{job.name}: {record.failed or in_percent(record)}{best}")
         if self.on_record is not None:
             self.on_record(job, record)
 
     def give_up(self, job: Job, reason: str) -> None:
         """Note a job that has no record and cannot have one now; it stays pending."""
-        self.unfinished.append(f"{job[0].name}, {job[1].label}: {reason}")
+        self.unfinished.append(f"{job.experiment.name}, {job.run.label}: {reason}")
 
     def report(self, text: str) -> None:
         """One line, with the time that is left."""
@@ -74,7 +73,7 @@ class SearchResults:
         self.polled, running = time.monotonic(), self._update_bar()
         if running and (not self.bar.lines or time.monotonic() - self.reported >= LINE_SECONDS):
             parts = [
-                f"{job_name(job)}: epoch {epochs:.4g}/{job[1].config.train.epochs:g}"
+                f"{job.name}: epoch {epochs:.4g}/{job.run.config.train.epochs:g}"
                 for job, epochs in running[:JOBS_IN_A_LINE]
             ]
             more = [f"{len(running) - JOBS_IN_A_LINE} more"] if len(running) > JOBS_IN_A_LINE else []
@@ -86,22 +85,16 @@ class SearchResults:
         running = []
         self.bar.partial, self.bar.partial_before = 0.0, 0.0
         for job in self.jobs:
-            for checkpoint in checkpoints(self.store, job[1].config):
+            for checkpoint in checkpoints(self.store, job.run.config):
                 path = checkpoint.with_name(EPOCHS_FILE)
                 with contextlib.suppress(OSError, ValueError):  # none there, or taken away at this moment
                     if path.stat().st_mtime >= self.began:
                         epochs, seconds = map(float, path.read_text("utf-8").split())
                         running.append((job, epochs))
-                        share = epochs / job[1].config.train.epochs
+                        share = epochs / job.run.config.train.epochs
                         self.bar.partial += share
                         self.bar.partial_before += share * max(0.0, 1 - (time.time() - self.began) / seconds)
         return running
-
-
-def job_name(job: Job) -> str:
-    """A job in words."""
-    experiment, run = job
-    return f"{experiment.name}, {run.label}, seed {run.config.seed}"
 
 
 def checkpoints(store: Store, config: RunConfig) -> list[Path]:
