@@ -22,7 +22,7 @@ from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.provenance import now
 from tpsnet_lib.runs.publish import write_trials
 from tpsnet_lib.runs.record_files import write_record, write_sums
-from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
+from tpsnet_lib.runs.records import Record, Store, committed_folder
 from tpsnet_lib.runs.test_set import TestResult
 from tpsnet_lib.train_state import TrainState
 
@@ -150,9 +150,9 @@ def test_the_seeds_of_a_declared_recipe_are_one_result(tmp_path: Path) -> None:
 
 
 def test_a_run_fitted_on_the_validation_images_has_no_held_out_accuracy() -> None:
-    assert held_out(record()) == 0.9
+    assert record().validation_accuracy == 0.9
     fitted = replace(RunConfig(), data=DataConfig(fit_on="all"))
-    assert held_out(record(config=fitted)) is None
+    assert record(config=fitted).validation_accuracy is None
 
 
 def test_a_record_that_was_opened_for_a_look_alone_is_in_no_result(

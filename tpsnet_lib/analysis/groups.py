@@ -12,7 +12,7 @@ from tpsnet_lib import stats
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.experiments import Run
-from tpsnet_lib.runs.records import Record, held_out
+from tpsnet_lib.runs.records import Record
 from tpsnet_lib.stats import Estimate
 
 Pairs = Iterable[tuple[Run, Record | None]]  # as `experiments.collect` gives them
@@ -46,7 +46,7 @@ class Group:
     @property
     def by_seed(self) -> dict[int, float]:
         """Accuracy by seed: on the images held out, or on the test set where a run was fitted on all others."""
-        scores = {run.config.seed: self.tested.get(run.config.seed, held_out(run)) for run in self.records}
+        scores = {run.config.seed: self.tested.get(run.config.seed, run.validation_accuracy) for run in self.records}
         return {seed: score for seed, score in sorted(scores.items()) if score is not None}
 
     @property

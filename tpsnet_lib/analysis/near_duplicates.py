@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# The likeness (the product of two `shapes`) from which two images are called near-duplicates. Chosen on CIFAR-10's
-# training images alone: of 3,000, 3 reach it with one of 47,000 others that has another label, so 1 in 1,000 by chance,
-# but 81 with any. Of those between 0.85 and 0.9, 17 in 20 are the same thing by eye, between 0.8 and 0.85 half.
+# The likeness (the product of two `detail` vectors) from which two images are called near-duplicates. Chosen on
+# CIFAR-10's training images alone: of 3,000, 3 reach it with one of 47,000 others that has another label, so 1 in
+# 1,000 by chance, but 81 with any. Of those between 0.85 and 0.9, 17 in 20 are the same thing by eye, between 0.8 and
+# 0.85 half.
 NEAR_DUPLICATE = 0.85
 PART = 5000  # images at a time, so that no float copy of all of them is ever made
 
@@ -20,7 +21,7 @@ def thumbnails(images: Tensor) -> Tensor:
     return F.normalize(small - small.mean(1, keepdim=True))
 
 
-def shapes(images: Tensor) -> Tensor:
+def detail(images: Tensor) -> Tensor:
     """What images uint8 [N, 3, 32, 32] have at 16 x 16 pixels beyond their 4 x 4 thumbnail, as unit vectors [N, 768].
 
     Neither two skies share it, nor does a change of brightness, colour or sharpness take it away; a shift by more than

@@ -20,7 +20,7 @@ from tpsnet_lib.analysis.groups import (
 )
 from tpsnet_lib.analysis.search import Trial, completed_trials
 from tpsnet_lib.runs.experiments import Experiment, collect, experiments_folder, load_experiment
-from tpsnet_lib.runs.records import Record, Store, held_out
+from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.test_set import find_final_test
 from tpsnet_lib.stats import Estimate
 
@@ -62,7 +62,7 @@ class Evidence:
 
     def _tested(self, final: Group) -> dict[int, float]:
         """The test accuracy of the runs that were fitted on all images, by seed, where the test set was opened."""
-        fitted = [record for record in final.records if held_out(record) is None]
+        fitted = [record for record in final.records if record.validation_accuracy is None]
         tests = {record.config.seed: find_final_test(record, self.store) for record in fitted}
         return {seed: float(test.metrics["accuracy"]) for seed, test in tests.items() if test is not None}
 

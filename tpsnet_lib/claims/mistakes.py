@@ -11,7 +11,7 @@ from tpsnet_lib import stats
 from tpsnet_lib.analysis import original_results, peers, search
 from tpsnet_lib.analysis.final_runs import finals
 from tpsnet_lib.analysis.training import SMALLEST_GAIN, pairs_apart, seed_groups
-from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
+from tpsnet_lib.runs.records import Record, Store, committed_folder
 from tpsnet_lib.stats import Estimate
 
 SHORT, LONG = "search_classroom", "search_classroom_long"  # the same draws at two budgets
@@ -28,7 +28,7 @@ def runs_by_lowest_loss(store: Store) -> list[tuple[Record, float, bool]]:
     runs = []
     committed = committed_folder()
     for record in (Store(committed) if committed in store.folders else store).all():
-        if not record.failed and record.stamp.startswith("CIFAR-10") and held_out(record) is not None:
+        if not record.failed and record.stamp.startswith("CIFAR-10") and record.validation_accuracy is not None:
             rows = record.history()
             chosen = min(rows, key=lambda row: row["validation_loss"])
             if len(rows) > 1:

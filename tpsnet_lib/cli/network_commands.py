@@ -14,7 +14,7 @@ from tpsnet_lib.model_cost import check_budget, count_macs, count_parameters, la
 from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.progress import duration
-from tpsnet_lib.runs.records import default_store, held_out, in_percent
+from tpsnet_lib.runs.records import default_store, in_percent
 from tpsnet_lib.runs.wandb_mirror import Mirror
 
 
@@ -158,7 +158,7 @@ def train(options: Options) -> int:
         print(json.dumps({"record": str(record.path), "id": record.id, "stamp": record.stamp, **record.metrics}))
         return 0
     figures = record.metrics
-    if (accuracy := held_out(record)) is None:
+    if (accuracy := record.validation_accuracy) is None:
         reached = f"fitted on all images, training accuracy {100 * figures['train_accuracy']:.2f}%"
     else:
         _, n = image_counts(record.config.data, options.data)

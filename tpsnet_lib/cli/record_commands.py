@@ -11,7 +11,7 @@ from tpsnet_lib.old_words import current_word
 from tpsnet_lib.runs import experiments, openings, publish
 from tpsnet_lib.runs.export import export_records, import_records
 from tpsnet_lib.runs.record_files import SUMS, check_sums
-from tpsnet_lib.runs.records import Store, committed_folder, default_store, held_out, in_percent, rows
+from tpsnet_lib.runs.records import Store, committed_folder, default_store, in_percent, rows
 
 
 def test(options: Options) -> int:
@@ -126,7 +126,7 @@ def _list(options: Options) -> int:
         return 0
     print(f"{'record':12}  held out  parameters  {'blocks x channels':36} data")
     for record in chosen:
-        score = record.failed or ("-" if held_out(record) is None else in_percent(record))
+        score = record.failed or ("-" if record.validation_accuracy is None else in_percent(record))
         model = record.config.model
         shape = f"{list(model.blocks)} x {list(model.channels)}"
         size = record.metrics.get("parameters", 0)  # as recorded: its block may be one that this process does not know

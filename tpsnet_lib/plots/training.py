@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.training import AblationRow, pairs_apart
 from tpsnet_lib.plots.style import BLUE, GREEN, INK, ORANGE, PALETTE, VERDICTS, VERMILION, describe, figure, set_space
-from tpsnet_lib.runs.records import Record, held_out
+from tpsnet_lib.runs.records import Record
 
 LEADER = "#B8C0C8"
 
@@ -49,7 +49,7 @@ def learning_curves(record: Record, n: int) -> Figure:
 
     Of a run that was fitted on the validation images too, only the curves of training are drawn."""
     rows, sets = record.history(), {"training": "train"}
-    if held_out(record) is not None:
+    if record.validation_accuracy is not None:
         sets = {"validation": "validation", **sets}
     parts = [
         {"epoch": row["epoch"], "images": name, "accuracy": 100 * row[f"{key}_accuracy"], "loss": row[f"{key}_loss"]}

@@ -12,7 +12,7 @@ from tpsnet_lib.profiles import profile_names
 from tpsnet_lib.progress import duration
 from tpsnet_lib.runs.experiments import all_experiments, collect
 from tpsnet_lib.runs.record_files import history_as_csv
-from tpsnet_lib.runs.records import Record, Store, committed_folder, held_out
+from tpsnet_lib.runs.records import Record, Store, committed_folder
 
 HISTORY_LIMIT = 2**17  # bytes of embedded histories; those beyond are left to the record store
 
@@ -42,7 +42,9 @@ def groups(records: Sequence[Record], tests: Tests, called: Mapping[str, str]) -
         by_group.setdefault(record.group_id, []).append(record)
     room = HISTORY_LIMIT
     result = []
-    for members in sorted(by_group.values(), key=lambda group: (held_out(group[0]) is not None, -_mean(group))):
+    for members in sorted(
+        by_group.values(), key=lambda group: (group[0].validation_accuracy is not None, -_mean(group))
+    ):
         rows = []
         for record in sorted(members, key=lambda record: record.config.seed):
             history = _history_link(_shown_history(record))
@@ -76,12 +78,12 @@ def is_fresh(record: Record) -> bool:
 def _shown_history(record: Record) -> list[dict[str, float]]:
     """A record's history without what is no validation: scores on images that it was fitted on."""
     rows: list[dict[str, float]] = record.history()
-    left_out = ("validation",) if held_out(record) is None else ()
+    left_out = ("validation",) if record.validation_accuracy is None else ()
     return [{name: value for name, value in row.items() if not name.startswith(left_out)} for row in rows]
 
 
 def _accuracies(records: Sequence[Record]) -> list[float]:
-    return [value for record in records if (value := held_out(record)) is not None]
+    return [value for record in records if (value := record.validation_accuracy) is not None]
 
 
 def _mean(records: Sequence[Record]) -> float:
@@ -120,7 +122,7 @@ def _numbers(record: Record, test: float | None) -> list[str]:
 
     return [
         str(record.config.seed),
-        "fitted" if held_out(record) is None else percent(record.metrics.get("validation_accuracy")),
+        "fitted" if record.validation_accuracy is None else percent(record.metrics.get("validation_accuracy")),
         percent(test),
         percent(record.metrics.get("train_accuracy")),
         duration(record.seconds) if "seconds" in record.metrics else "–",

@@ -86,6 +86,11 @@ class Record:
         return float(self.metrics["seconds"])
 
     @property
+    def validation_accuracy(self) -> float | None:
+        """The accuracy on validation images, as a fraction; None where these were fitted too (`data.fit_on: all`)."""
+        return None if self.config.data.fit_on == "all" else float(self.metrics["validation_accuracy"])
+
+    @property
     def has_weights(self) -> bool:
         """Whether the trained weights were kept."""
         return self.path.is_dir() and (self.path / WEIGHTS).is_file()
@@ -129,14 +134,9 @@ class Record:
         return model.eval().to(device)
 
 
-def held_out(record: Record) -> float | None:
-    """A run's accuracy on validation images, as a fraction; None where it was fitted on them (`data.fit_on: all`)."""
-    return None if record.config.data.fit_on == "all" else float(record.metrics["validation_accuracy"])
-
-
 def in_percent(record: Record) -> str:
     """A run's validation accuracy as people read it: `93.22%`, or `fitted` where there is none."""
-    reached = held_out(record)
+    reached = record.validation_accuracy
     return "fitted" if reached is None else f"{100 * reached:.2f}%"
 
 

@@ -10,7 +10,7 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.files import Interrupted, TpsnetError
 from tpsnet_lib.progress import Progress
 from tpsnet_lib.runs.experiments import Job
-from tpsnet_lib.runs.records import Record, Store, held_out, in_percent
+from tpsnet_lib.runs.records import Record, Store, in_percent
 
 OnRecord = Callable[[Job, Record], None]
 EPOCHS_FILE = "epochs"  # beside a checkpoint: how many epochs a run has done, in how many seconds
@@ -50,7 +50,7 @@ class SearchResults:
         """Count a job that has a record, also one that says why it failed."""
         self.records.append(record)
         self.bar.advance()
-        scores = [score for done in self.records if not done.failed and (score := held_out(done)) is not None]
+        scores = [score for done in self.records if not done.failed and (score := done.validation_accuracy) is not None]
         best = f", best {100 * max(scores):.2f}%" if scores else ""
         self.report(f"{job.name}: {record.failed or in_percent(record)}{best}")
         if self.on_record is not None:
