@@ -165,7 +165,7 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Abstra
     answers = [
         f"<b>Which design choices make it so?</b> {variants} "
         f'<a href="#claims">The original\'s claims</a> were tested in much smaller networks (at most {largest:,}'
-        f" parameters; {longest:,} steps to its {steps(best.run):,}): {settled} of"
+        f" parameters; {longest:,} steps, {name} {steps(best.run):,}): {settled} of"
         f" {len(measured)} tests are settled. Those in {LONG:,} steps and more (in points{marks}):",
     ]
     for verdict, words in IN_WORDS.items():
@@ -192,10 +192,17 @@ def _in_short(row: judge.Row, late: AbstractSet[str], rows: Sequence[judge.Row])
     said = [row.size, beside]
     for other in (other for other in rows if other.name == row.test.at_equal_macs):
         yet = "yet " if other.estimate.value * row.estimate.value < 0 else ""
-        said.append(f"{yet}{other.size} at equal MACs{f', {other.remark}' if other.remark else ''}")
+        steps_of = other.largest_run[1]
+        short = f" in {steps_of:,} steps" if steps_of < LONG else ""
+        costs = f", {other.remark}" if other.remark else ""
+        said.append(f"{yet}{other.size}{_mark(other, late)} at equal MACs{short}{costs}")
     size = ", ".join(filter(None, said)).replace(" points", "")
-    mark = "†" if row.name in late else ""
-    return f"{elements.test_link(row, row.short)} ({size}){mark}"
+    return f"{elements.test_link(row, row.short)} ({size}){_mark(row, late)}"
+
+
+def _mark(row: judge.Row, late: AbstractSet[str]) -> str:
+    """A dagger at a test that only late choices settle."""
+    return "†" if row.name in late else ""
 
 
 def _ingredients(changes: Sequence[AblationRow], best: Final) -> str:

@@ -193,6 +193,8 @@ def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
         f"In {len(untuned)} of the {len(measured)} tests that have runs, all networks had one learning rate, not tuned"
         f" again for each. Tuned: by one run of {rates.runs[0].config.train.epochs:g} epochs at each of"
         f" {len({run.config.train.lr for run in rates.runs})} rates.",
+        "Intervals of claims are over seeds or draws: all runs are scored on one set of validation images, which chose"
+        " the rates too.",
     ]
 
 
@@ -211,7 +213,9 @@ def earlier_rules(store: Store, rows: Sequence[judge.Row]) -> dict[str, list[jud
 RUNS_CHOSEN_LATE = {  # what of an experiment was declared when its first runs, or those of another, had been seen
     "effects_layers": "five of the eight seeds",
     "effects_width": "five of the eight seeds",
+    "search_classroom": "400 of the 520 draws",
     "search_sgd_rate": "the range of the rates",
+    "epoch_times": "all runs, when the times of the study's own had not settled their test",
 }
 
 
@@ -251,7 +255,7 @@ def _of_runs(rows: Sequence[judge.Row]) -> str:
     if not rows:
         return ""
     used = {group.experiment for row in rows for group in row.answer.groups}
-    runs = [f"{what} of <em>{name}</em>" for name, what in RUNS_CHOSEN_LATE.items() if name in used]
+    runs = [f"of <em>{name}</em> {what}" for name, what in RUNS_CHOSEN_LATE.items() if name in used]
     tests = ", ".join(elements.test_link(row, f"({row.claim}) {row.short}") for row in rows)
     return (
         f"<p>When the first runs had been seen, these were declared: {'; '.join(runs)}. All are counted, so that the p"
