@@ -45,7 +45,7 @@ def test_ours_have_an_interval_and_one_that_was_not_opened_is_left_out(drawn: Fi
 
 def test_the_caption_counts_the_networks_above_ours(drawn: Figure) -> None:
     assert style.description(drawn).caption.startswith(
-        "16 of 20 published networks besides TPSNet reach more than any of ours"
+        "16 of 20 published networks besides TPSNet report more than any of ours"
     )
     best = [{**OURS[0], "accuracy": 0.99, "estimate": stats.mean([0.989, 0.99, 0.991])}]
     caption = style.description(answer.accuracy_against_parameters([*best, *peers.published()])).caption

@@ -72,7 +72,7 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     best += [row for row in sorted(read, key=lambda row: -row["accuracy"])[:1] if row not in best]
     _name(axes, [*ours, *original, *(best[-2:] if narrow else best)], measured)
     above = [row for row in others if all(row["accuracy"] > mine["accuracy"] for mine in ours)]
-    counted = f"{len(above)} of {len(others)} published networks besides TPSNet reach more than any of ours;"
+    counted = f"{len(above)} of {len(others)} published networks besides TPSNet report more than any of ours;"
     rank = f"{counted} each" if ours else "Each"
     on_it = ", ".join(row["model"] for row in edge if row in ours)
     among = f" (of ours, {on_it} is on it)" if on_it else ""
