@@ -266,7 +266,11 @@ TESTS = {  # (what is computed, the places of each budget, the smallest effect, 
         0.0,
         POINT,
     ),
-    "cost": (epoch_time, [TIMED, (DEEP, CONTROL), ("effects_depth/B=2", "effects_width/w=12")], TENTH),
+    "cost": (
+        epoch_time,
+        [TIMED, (DEEP_LONG, LONG), (DEEP, CONTROL), ("effects_depth/B=2", "effects_width/w=12")],
+        TENTH,
+    ),
 }
 UNTRIED = ("reproduction", "odd in the search", "shallow, run cut off")  # on a GPU: without a record yet
 

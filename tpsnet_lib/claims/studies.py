@@ -169,6 +169,7 @@ def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
     for places in (
         ("table1_matched/model=tpsnet", "table1_matched/model=model1"),
         ("epoch_times/B=5", "epoch_times/B=1"),  # alone on their machine, unlike those of the study
+        (DEEP_LONG, CONTROL_LONG),
         (DEEP, CONTROL),
         ("effects_depth/B=2", "effects_width/w=12"),
     ):

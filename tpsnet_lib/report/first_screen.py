@@ -46,15 +46,20 @@ def answer(
 ) -> str:
     """The answer as a list in HTML: `sentences`, then what the README leaves out.
 
-    That is the time of a run, what the leading network is, why validation did not choose it, and, from the judged tests
+    That is what the leading network is, why validation did not choose it, and, from the judged tests
     `rows` and the ablation's records in `store`, what is known of the design choices. `late`: the tests that only rules
     or runs settle which were chosen after data had been seen."""
     shown, details = sentences(recipes), []
     if recipes:
-        details = [f"{_described(recipes)} A run takes: {'; '.join(map(_time, leading(recipes)))}."]
+        details = [_described(recipes)]
         details += _design_choices(rows, store, late, leading(recipes)[0])
     items = [f"<li>{sentence} </li>" for sentence in shown] + [f'<li class="details">{each} </li>' for each in details]
     return f'<ul class="sentences">{"".join(items)}</ul>'
+
+
+def times(recipes: Sequence[Final]) -> str:
+    """How long a run of each leading recipe takes, as a paragraph in HTML; empty without recipes."""
+    return f'<p class="times">A run takes: {"; ".join(map(_time, leading(recipes)))}.</p>' if recipes else ""
 
 
 def sentences(recipes: Sequence[Final]) -> list[str]:
@@ -220,17 +225,19 @@ def _ingredients(changes: Sequence[AblationRow], best: Final) -> str:
     own = [name for name in used if name in brought or name in harmful]
     largest_first = sorted(brought.items(), key=lambda item: -item[1].brings.value)
     parts = [f"{escape(name)} {_brought(row)}" for name, row in largest_first]
-    costs = "".join(f"; {escape(name)} costs {-100 * row.brings.value:.1f}" for name, row in harmful.items())
+    costs = "".join(f"; {escape(name)} costs {-100 * row.brings.value:.1f} so early" for name, row in harmful.items())
     return (
         f'In <a href="#{INGREDIENTS}">a small network with recipe <em>two_cores</em></a> ({largest:,} parameters,'
-        f' {longest:,} steps) <a href="#{RECIPE_IN_WORDS}">these</a> bring most: {", ".join(parts)}'
-        f" points{costs}. Of these <em>{escape(best.name)}</em> has {', '.join(own) or 'none'}."
+        f' {longest:,} steps) <a href="#{RECIPE_IN_WORDS}">these</a> bring most'
+        f" (in points): {', '.join(parts)}{costs}."
+        f" Of these <em>{escape(best.name)}</em> has {', '.join(own) or 'none'}."
     )
 
 
 def _brought(row: AblationRow) -> str:
-    """What an ingredient brings, by a row that lacks it; at most that, where a larger rate might have lost less."""
-    return f"{'at most ' if row.rate == 'largest' else ''}+{100 * row.brings.value:.1f}{row.at_what_size}"
+    """What an ingredient brings, by a row that lacks it, and where a larger rate of that might have lost less."""
+    limit = f" ({row.group.config.train.optimizer.upper()} at the largest rate tried)" if row.rate == "largest" else ""
+    return f"+{100 * row.brings.value:.1f}{row.at_what_size}{limit}"
 
 
 def _millions(final: Final) -> str:

@@ -26,6 +26,7 @@ from tpsnet_lib.report.first_screen import (
     as_subject,
     frontier,
     opened_recipes,
+    times,
 )
 from tpsnet_lib.runs.records import Record, Store, committed_folder
 
@@ -58,7 +59,13 @@ def sections(
 
 
 def _answer(recipes: Sequence[Final], rows: Sequence[judge.Row], store: Store, late: AbstractSet[str]) -> str:
-    return answer(recipes, rows, store, late) + elements.figure(frontier(recipes)) + answer_table(recipes)
+    parts = (
+        answer(recipes, rows, store, late),
+        elements.figure(frontier(recipes)),
+        answer_table(recipes),
+        times(recipes),
+    )
+    return "".join(parts)
 
 
 # The winner ---------------------------------------------------------------------------------------------------------
@@ -120,9 +127,10 @@ def _runs(records: Sequence[Record]) -> str:
 def _why_described(final: Final, recipes: Sequence[Final]) -> str:
     """Why this network is described, and whether it was tuned."""
     judged = [each for each in recipes if each.held_out and not each.of_a_profile]
+    alike = sum(each.trained_on == final.trained_on for each in judged)
     why = (
         f"Its accuracy on validation images, {final.validation:% value} in {_runs(final.held_out)}, is the highest of"
-        f" the {len(judged)} final recipes that held some out."
+        f" the {len(judged)} final recipes that held some out ({alike} of them {final.trained_on})."
         if final.held_out
         else "Validation cannot judge it; it comes first for the arithmetic of its training alone (MACs of an image,"
         " times epochs)."
@@ -159,7 +167,8 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
         " of 0. A claim that a difference is small holds below the effect, and does not hold above it. A question is"
         f" asked of all {len(rows)} tests, those without runs too; at most one of forty such tables that are looked at"
         " once has a wrong answer to it (this one was looked at as its runs came in). Judged is the largest set"
-        " of runs that is complete, and of searches that of the widest rates; the full tests show the others."
+        " of runs that is complete, of searches that of the widest rates, and of"
+        " times those of runs alone on their machine; the full tests show the others."
     )
     lines = [
         {
@@ -203,7 +212,8 @@ MISTAKES = {  # what the original did, and what our records say of it
         mistakes.best_epoch,
     ),
     "A ranking that was never annealed.": (
-        "Its trials of 30 epochs ran on a schedule made for 300, and were ranked where the schedule was cut off.",
+        "Its trials of 30 epochs ran on a schedule made for 300, and were ranked where it was cut off; and scored"
+        " with dropout on (chapter 4 tries it).",
         mistakes.unannealed_ranking,
     ),
     "A single seed.": ("It compared networks by one run each.", mistakes.single_seed),

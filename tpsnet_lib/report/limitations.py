@@ -8,6 +8,7 @@ from html import escape
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import original_results, peers, training
 from tpsnet_lib.analysis.final_runs import Final, finals, leading
+from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.model_cost import count_macs
@@ -219,11 +220,18 @@ RUNS_CHOSEN_LATE = {  # what of an experiment was declared when its first runs, 
 }
 
 
+FIRST_SEEDS = {"effects_layers": {0, 1, 2}, "effects_width": {0, 1, 2}}  # which were not
+
+
+def _chosen_late(group: Group) -> bool:
+    """Whether runs that count in a group are of `RUNS_CHOSEN_LATE`."""
+    seeds = {record.config.seed for record in group.records}
+    return group.experiment in RUNS_CHOSEN_LATE and not seeds <= FIRST_SEEDS.get(group.experiment, set())
+
+
 def by_late_runs(rows: Sequence[judge.Row]) -> list[judge.Row]:
     """The settled tests that rest on `RUNS_CHOSEN_LATE`."""
-    return [
-        row for row in rows if row.settled and any(group.experiment in RUNS_CHOSEN_LATE for group in row.answer.groups)
-    ]
+    return [row for row in rows if row.settled and any(map(_chosen_late, row.answer.groups))]
 
 
 def only_by_late_choices(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Row]]) -> set[str]:
@@ -254,7 +262,7 @@ def _of_runs(rows: Sequence[judge.Row]) -> str:
     """Which runs were declared late, and the tests that rest on them."""
     if not rows:
         return ""
-    used = {group.experiment for row in rows for group in row.answer.groups}
+    used = {group.experiment for row in rows for group in row.answer.groups if _chosen_late(group)}
     runs = [f"of <em>{name}</em> {what}" for name, what in RUNS_CHOSEN_LATE.items() if name in used]
     tests = ", ".join(elements.test_link(row, f"({row.claim}) {row.short}") for row in rows)
     return (
