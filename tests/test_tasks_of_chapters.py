@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -347,14 +348,37 @@ def test_an_ensemble_of_chapter_05_averages_the_networks_all_of_them(monkeypatch
         assert said.pop().startswith("**Not yet.**")
 
 
-def risk(sure: torch.Tensor, right: torch.Tensor, coverage: float, surest: bool, errors: bool) -> torch.Tensor:
-    chosen = sure.argsort(descending=surest)[: round(coverage * len(sure))]
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda short, long: long.max() - long[short.argmax()], "Right"),
+        (lambda short, long: long.max() - sorted(long)[-2], "Not yet"),
+        (lambda short, long: long.max() - np.median(long), "Not yet"),
+        (lambda short, long: long.max() - short.max(), "Not yet"),
+        (lambda short, long: short.max() - short[long.argmax()], "Not yet"),
+    ],
+)
+def test_a_regret_of_chapter_03_is_of_the_trial_that_the_short_ones_pick(
+    answer: Any, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(tasks, "finding", lines.append)
+    room, asked = tasks_of("03")
+    monkeypatch.setattr(tasks, "notebook_names", lambda: room)
+    asked["regret"].check(answer)
+    assert lines.pop().startswith(f"**{said}")
+
+
+def risk(sure: torch.Tensor, right: torch.Tensor, coverage: float, surest: bool | None, errors: bool) -> torch.Tensor:
+    order = torch.arange(len(sure)) if surest is None else sure.argsort(descending=surest)
+    chosen = order[: round(coverage * len(sure))]
     return (~right if errors else right)[chosen].float().mean()
 
 
-@pytest.mark.parametrize(("surest", "errors"), [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("errors", [True, False])
+@pytest.mark.parametrize("surest", [True, False, None])
 def test_a_risk_of_chapter_05_is_the_error_of_the_surest_and_nothing_else(
-    surest: bool, errors: bool, monkeypatch: pytest.MonkeyPatch
+    surest: bool | None, errors: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
     monkeypatch.setattr(tasks, "finding", said.append)
