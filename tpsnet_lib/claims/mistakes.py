@@ -47,11 +47,10 @@ def best_epoch(store: Store) -> str:
     long = sum(record.config.train.epochs >= LONG_RUN for record, _, _ in runs)
     return (
         f"In {earlier:,} of our {len(excess):,} runs another epoch than the last has the lowest loss on the validation"
-        f" images. Reported by that epoch, a run would claim **{stats.mean(excess, 'runs'):points.3}** more, the mean"
-        f" over all {len(excess):,}, and {100 * max(excess):.1f} at most. The habit is wrong, and cost little"
-        f" here, where the learning rate falls to zero. But only {long:,} of the runs have {LONG_RUN} epochs or more:"
-        f" this says little of a choice among 300. For the original it worked the other way: its last epoch has"
-        f" {100 * curve[300]:.2f}%, {100 * (curve[300] - curve[276]):.2f} points more than the epoch that it chose."
+        f" images. By that epoch a run would claim **{stats.mean(excess, 'runs'):points.3}** more, on average over all,"
+        f" and {100 * max(excess):.1f} at most. The habit is wrong, and cost little here; but only {long:,} of the runs"
+        f" have {LONG_RUN} epochs or more: this says little of a choice among 300. The original's last epoch has"
+        f" {100 * curve[300]:.2f}%, {100 * (curve[300] - curve[276]):.2f} points more than the one that it chose."
     )
 
 

@@ -263,8 +263,8 @@ def _made() -> str:
     age = f" The newest of its {len(records):,} committed records is of {finished[:10]}." if finished else ""
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     return (
-        "<p>Five notebooks, executed by Papermill, compute every figure and table of this page, from recorded"
-        " runs or from some that they train (their captions say which),"
+        "<p>Five notebooks, executed by Papermill, compute all figures and tables, from recorded runs or"
+        " ones that they train,"
         f" with tpsnet {__version__}; code and records are under the MIT licence.</p>"
         f"<p>This page was built on {today}.{age}</p>"
         f"<p>Cite as: the TPSNet authors, <cite>{escape(TITLE)}</cite>, version {__version__}, report of {today}"

@@ -191,8 +191,8 @@ def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
     untuned = [row for row in measured if not row.tuned and len({r.config.train.lr for r in row.records}) == 1]
     return [
         f"{pending} of the {len(rows)} tests of claims wait for runs.",
-        f"In {len(untuned)} of the {len(measured)} tests that have runs, all networks had one learning rate, not tuned"
-        f" again for each. Tuned: by one run of {rates.runs[0].config.train.epochs:g} epochs at each of"
+        f"In {len(untuned)} of the {len(measured)} tests that have runs, all networks had one learning rate; in others"
+        f" it was tuned by one run of {rates.runs[0].config.train.epochs:g} epochs at each of"
         f" {len({run.config.train.lr for run in rates.runs})} rates.",
         "Intervals of claims are over seeds or draws: all runs are scored on one set of validation images, which chose"
         " the rates too.",
@@ -251,8 +251,7 @@ def _of_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Ro
     late = len(only_by_late_choices(rows, earlier))
     each = "".join(f"<p>{_of_rule(sentence, rows, then)}</p>" for sentence, then in earlier.items())
     return (
-        f"{late} verdicts († in the table of claims) stand only by rules, or by runs, that were chosen after data had"
-        " been seen."
+        f"{late} verdicts (†) stand only by rules or runs that were chosen after data had been seen."
         '<details class="folded"><summary>The rules and those before them, and the runs</summary>'
         f"{each}{_of_runs(by_late_runs(rows))}</details>"
     )
