@@ -54,10 +54,16 @@ def tasks_of(number: str) -> tuple[dict[str, Any], dict[str, tasks.Task]]:
     return room, {value.name: value for value in room.values() if isinstance(value, tasks.Task)}
 
 
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What tasks have said."""
+    lines: list[str] = []
+    monkeypatch.setattr(tasks, "finding", lines.append)
+    return lines
+
+
 @pytest.mark.parametrize("number", [pytest.param(n, marks=pytest.mark.slow) if n == "04" else n for n in CELLS])
-def test_every_task_takes_any_answer(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(tasks, "finding", said.append)
+def test_every_task_takes_any_answer(number: str, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tpsnet_lib.course.explore", lambda draw, **knobs: None)
     room, asked = tasks_of(number)
     monkeypatch.setattr(tasks, "notebook_names", lambda: room)
@@ -224,9 +230,9 @@ def without(line: str, instead: str = "pass") -> Any:
 
 
 @pytest.mark.slow
-def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(tasks, "finding", said.append)
+def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(
+    said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     room, asked = tasks_of("04")
     monkeypatch.setattr(tasks, "notebook_names", lambda: room)
     step = asked["training step"]
@@ -288,10 +294,8 @@ LAST = "return F.relu(self.projection(x) + out if self.skip else out)"
     ],
 )
 def test_a_wrong_block_of_chapter_02_is_told_what_is_wrong_with_it(
-    line: str, instead: str, told: str, monkeypatch: pytest.MonkeyPatch
+    line: str, instead: str, told: str, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(tasks, "finding", said.append)
     room, asked = tasks_of("02")
     monkeypatch.setattr(tasks, "notebook_names", lambda: room)
     assert line in BLOCK
@@ -314,10 +318,8 @@ def test_a_wrong_block_of_chapter_02_is_told_what_is_wrong_with_it(
     ],
 )
 def test_a_wrong_layer_of_chapter_02_is_told_what_is_wrong_with_it(
-    blocks: str, told: str, monkeypatch: pytest.MonkeyPatch
+    blocks: str, told: str, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(tasks, "finding", said.append)
     room, asked = tasks_of("02")
     monkeypatch.setattr(tasks, "notebook_names", lambda: room)
     room["ResidualBlock"] = tasks._worked("block")
@@ -328,17 +330,13 @@ def test_a_wrong_layer_of_chapter_02_is_told_what_is_wrong_with_it(
     assert told in said.pop().partition("Until it is right")[0]
 
 
-def test_what_breaks_a_check_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(tasks, "finding", said.append)
+def test_what_breaks_a_check_is_told_in_words(said: list[str]) -> None:
     _, asked = tasks_of("03")
     asked["a space with room"].check({"blocks": {"int": ["a", 8]}, "width": {"int": [8, 9]}})
     assert "blocks is {'int': ['a', 8]}: give numbers" in said.pop()
 
 
-def test_an_ensemble_of_chapter_05_averages_the_networks_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(tasks, "finding", said.append)
+def test_an_ensemble_of_chapter_05_averages_the_networks_all_of_them(said: list[str]) -> None:
     _, asked = tasks_of("05")
     for wrong in (
         lambda logits: torch.stack(logits).softmax(-1).mean(1),
@@ -349,7 +347,7 @@ def test_an_ensemble_of_chapter_05_averages_the_networks_all_of_them(monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "told"),
     [
         (lambda short, long: long.max() - long[short.argmax()], "Right"),
         (lambda short, long: long.max() - sorted(long)[-2], "Not yet"),
@@ -359,14 +357,12 @@ def test_an_ensemble_of_chapter_05_averages_the_networks_all_of_them(monkeypatch
     ],
 )
 def test_a_regret_of_chapter_03_is_of_the_trial_that_the_short_ones_pick(
-    answer: Any, said: str, monkeypatch: pytest.MonkeyPatch
+    answer: Any, told: str, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines: list[str] = []
-    monkeypatch.setattr(tasks, "finding", lines.append)
     room, asked = tasks_of("03")
     monkeypatch.setattr(tasks, "notebook_names", lambda: room)
     asked["regret"].check(answer)
-    assert lines.pop().startswith(f"**{said}")
+    assert said.pop().startswith(f"**{told}")
 
 
 def risk(sure: torch.Tensor, right: torch.Tensor, coverage: float, surest: bool | None, errors: bool) -> torch.Tensor:
@@ -378,17 +374,15 @@ def risk(sure: torch.Tensor, right: torch.Tensor, coverage: float, surest: bool 
 @pytest.mark.parametrize("errors", [True, False])
 @pytest.mark.parametrize("surest", [True, False, None])
 def test_a_risk_of_chapter_05_is_the_error_of_the_surest_and_nothing_else(
-    surest: bool | None, errors: bool, monkeypatch: pytest.MonkeyPatch
+    surest: bool | None, errors: bool, said: list[str]
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(tasks, "finding", said.append)
     tasks_of("05")[1]["risk at a coverage"].check(partial(risk, surest=surest, errors=errors))
     assert said.pop().startswith("**Right.**" if surest and errors else "**Not yet.**")
 
 
-def test_bytes_given_to_cdist_in_chapter_01_are_told_to_become_floats(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(tasks, "finding", said.append)
+def test_bytes_given_to_cdist_in_chapter_01_are_told_to_become_floats(
+    said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tpsnet_lib.course.explore", lambda draw, **knobs: None)
     room, asked = tasks_of("01")
     monkeypatch.setattr(tasks, "notebook_names", lambda: room)

@@ -220,7 +220,7 @@ RUNS_CHOSEN_LATE = {  # what of an experiment was declared when its first runs, 
 }
 
 
-FIRST_SEEDS = {"effects_layers": {0, 1, 2}, "effects_width": {0, 1, 2}}  # which were not
+FIRST_SEEDS = {"effects_layers": {0, 1, 2}, "effects_width": {0, 1, 2}}  # declared before a run had been seen
 
 
 def _chosen_late(group: Group) -> bool:
