@@ -56,7 +56,9 @@ def venv_python() -> Path:
     elsewhere = "pip put uv elsewhere (`python3 -m pip config list`: take target, prefix and root out of its settings)"
     _call([str(python), "-m", "uv", "--quiet", "--version"], elsewhere)
     install = [str(python), "-m", "uv", "pip", "install", "--python", str(python)]
-    _call([*install, "--require-hashes", "-r", str(root / "pins.txt")], "cannot install the pins")
+    # Compiled now: where Python may write no bytecode, as in many containers, each import of torch compiles it anew.
+    pinned = ["--compile-bytecode", "--require-hashes", "-r", str(root / "pins.txt")]
+    _call([*install, *pinned], "cannot install the pins")
     package = ["--quiet", "--no-deps", "--no-build-isolation", "-e", "."]  # built by the pinned setuptools
     _call([*install, *package], "cannot install tpsnet", root)  # in a path `[1]` is an option
     write_whole(ready, wanted)
