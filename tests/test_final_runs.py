@@ -121,6 +121,14 @@ def test_a_recipe_that_validation_did_not_judge_stands_by_its_arithmetic(tmp_pat
     assert final_runs._ranked([judged, better, longest])[0] is longest
 
 
+def test_a_recipe_of_a_profile_is_the_best_of_nothing() -> None:
+    run = record()
+    named = Final("named", (replace(run, provenance=run.provenance | {"device": "cpu"}),), (opened(0.13),))
+    assert final_runs.role(named, [named]) == "our most accurate network"
+    tried = replace(named, name="smoke")
+    assert final_runs.role(tried, [tried]) == ""
+
+
 def test_records_are_taken_recipe_by_recipe_the_opened_seeds_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,11 @@ class Silent(Copy):
         super().forward(x)
 
 
+class Two(Copy):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return super().forward(x), x
+
+
 class Narrow(Depthwise):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x)[:, :3]
@@ -157,6 +162,7 @@ class Needy(nn.Module):
     [
         (Narrow, r"expected is \[1, 8, 4, 4\]"),
         (Silent, "Silent is no block: its forward returns None"),
+        (Two, "Two is no block: its forward returns a tuple, expected is one tensor"),
         (Raising, r"Raising\(4, 8, 2\) for maps of \[1, 4, 8, 8\] it raises ValueError: I do not know"),
         (Needy, r"Needy is no block: it is built as Needy\(inputs, outputs, stride\), and its __init__ has other"),
         (Bare, r"Bare is no block: give it __init__\(self, inputs, outputs, stride\) and forward"),

@@ -167,11 +167,14 @@ def importances(low: float) -> list[Importance]:
     return [Importance("lr", share(0.4, low, 0.5)), Importance(NOISE, share(0.05, 0.02, 0.1))]
 
 
-@pytest.mark.parametrize(("low", "caption"), [(0.3, "the learning rate matters most"), (0.08, "No variable")])
+@pytest.mark.parametrize(
+    ("low", "explained", "caption"),
+    [(0.3, 0.4, "the learning rate matters most"), (0.08, 0.4, "No variable"), (0.3, -0.1, "No variable")],
+)
 def test_importance_is_a_bar_a_variable_and_its_caption_asks_the_noise(
-    crowd: list[Trial], low: float, caption: str
+    crowd: list[Trial], low: float, explained: float, caption: str
 ) -> None:
-    figure = plots.importance_bars(crowd, importances(low))
+    figure = plots.importance_bars(crowd, importances(low), explained)
     (ax,) = figure.axes
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["learning rate", "random numbers"]
     assert [bar.get_width() for bar in ax.patches] == pytest.approx([40, 5])

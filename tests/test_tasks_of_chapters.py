@@ -237,7 +237,7 @@ def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(
     monkeypatch.setattr(tasks, "notebook_names", lambda: room)
     step = asked["training step"]
     step.check(without("optimizer.zero_grad()"))
-    assert "The third loss is wrong: gradients of the step before were not cleared." in said.pop()
+    assert "The third loss is wrong: were the gradients of the step before not cleared," in said.pop()
     step.check(without("optimizer.step()"))
     assert "The second loss is wrong: the weights were not moved" in said.pop()
     step.check(without("logits = network(inputs)", "logits = network(inputs).softmax(1)"))

@@ -72,9 +72,12 @@ def cost_of_block(name: str, inputs: int, outputs: int, stride: int, side: int) 
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             block = kind(inputs, outputs, stride).eval()
             result = block(torch.empty(given))
-            fault = "its forward returns None (is a `return` missing?)" if result is None else ""
-            expected = [1, outputs, -(-side // stride), -(-side // stride)]
-            if result is not None and list(result.shape) != expected:
+            fault, expected = "", [1, outputs, -(-side // stride), -(-side // stride)]
+            if result is None:
+                fault = "its forward returns None (is a `return` missing?)"
+            elif not isinstance(result, torch.Tensor):
+                fault = f"its forward returns a {type(result).__name__}, expected is one tensor"
+            elif list(result.shape) != expected:
                 fault = f"it maps {given} to {list(result.shape)}, expected is {expected}"
     except Exception as error:  # whatever a student's class raises is one line
         fault = f"{called} it raises {type(error).__name__}: {brief(error)}"

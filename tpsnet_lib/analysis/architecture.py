@@ -141,7 +141,7 @@ def _levels(variable: DesignVariable, groups: Mapping[str, Group]) -> list[Group
 class Budget(NamedTuple):
     """What some runs are, in words; as a text `in small, short runs: 77,000 parameters, 312 steps (4 epochs ...)`."""
 
-    kind: str  # small: under 300,000 parameters; short: under 4,000 steps; empty if neither is true
+    kind: str  # small: under 300,000 parameters (partly: some are); short: under 4,000 steps; empty if neither is true
     sizes: str  # parameters, to a thousand
     length: str
 
@@ -157,7 +157,8 @@ def budget(groups: Sequence[Group]) -> Budget:
         return Budget("", "", "")
     sizes = [count_parameters(config.model) for config in configs]
     lengths = [steps(config) for config in configs]
-    adjectives = [*(["small"] if min(sizes) < LARGE else []), *(["short"] if min(lengths) < LONG else [])]
+    adjectives = ["small" if max(sizes) < LARGE else "partly small"] if min(sizes) < LARGE else []
+    adjectives += ["short"] if min(lengths) < LONG else []
     return Budget(
         f"in {', '.join(adjectives)} runs" if adjectives else "",
         _span([round(size, -3) for size in sizes]),

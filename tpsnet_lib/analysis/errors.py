@@ -77,7 +77,7 @@ def choose_network(
     Of those a record whose weights cannot be used is passed over for the next; where none is left, `fallback` is
     trained. The notes say why. Raises `RecordError` if no record has the id, or none that can be used."""
     if run_id:
-        return read_network(store.load(run_id), store, root)
+        return read_network(store.load(run_id.strip().lower()), store, root)
     notes: list[str] = []
     for record in rank_records(store, dataset):
         try:

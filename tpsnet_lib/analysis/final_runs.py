@@ -182,7 +182,10 @@ def best_by_validation(ranked: Iterable[Final]) -> Final | None:
 
 
 def role(final: Final, ranked: Sequence[Final]) -> str:
-    """What a recipe is among all, empty for most: test accuracy describes and chooses nothing; validation chooses."""
+    """What a recipe is among all, empty for most: test accuracy describes and chooses nothing; validation chooses.
+    One of a profile, which shows that the chapters work, has no role."""
+    if final.of_a_profile:
+        return ""
     opened = [each.accuracy().value for each in leading(ranked) if each.opened]
     most_accurate = final.opened and final.accuracy().value == max(opened, default=None)
     if final is best_by_validation(ranked):

@@ -35,7 +35,8 @@ STEP_FAULTS = {  # the likely fault -> the error, or which loss differs, of thre
     " training mode and before the update.": "Value 1",
     "The second loss is wrong: the weights were not moved as the first gradients say. Are all there, in this order:"
     " clear, backward, step?": "Value 2",
-    "The third loss is wrong: gradients of the step before were not cleared.": "Value 3",
+    "The third loss is wrong: were the gradients of the step before not cleared, or the optimizer or its rate"
+    " replaced?": "Value 3",
 }
 STEP_HINTS = (
     "The four parts in their order: forward, loss, backward (clear, then compute), update.",

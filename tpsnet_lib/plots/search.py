@@ -227,8 +227,10 @@ def _points(ax: Axes, x: "pd.Series[Any]", y: "pd.Series[Any]", jitter: float) -
     draw_as_one_path(ax, *ends, color=BLUE, alpha=0.8, linewidth=3, capstyle="round")
 
 
-def importance_bars(trials: Sequence[Trial], ranked: Sequence[Importance]) -> Figure:
-    """The importance of each variable, the greatest on top, with the interval over resamples of the trials."""
+def importance_bars(trials: Sequence[Trial], ranked: Sequence[Importance], explained: float) -> Figure:
+    """The importance of each variable, the greatest on top, with the interval over resamples of the trials.
+
+    `explained`: R^2 of the forest for trials that it has not seen; without any, no variable stands out."""
     fig, ax = figure(height=0.8 + 0.26 * len(ranked))
     names = [short_label(each.variable) for each in ranked]
     shares = [100 * each.share.value for each in ranked]
@@ -240,7 +242,7 @@ def importance_bars(trials: Sequence[Trial], ranked: Sequence[Importance]) -> Fi
     ax.set_xlim(left=0)
     noise = max((each.share.high for each in ranked if each.variable == NOISE), default=0.0)
     ax.axvline(100 * noise, color=MUTED, linestyle=":", linewidth=1.2)
-    clear = ranked[0].variable != NOISE and ranked[0].share.low > noise
+    clear = explained > 0 and ranked[0].variable != NOISE and ranked[0].share.low > noise
     first = (
         f"Within the ranges that were drawn, the {names[0]} matters most"
         if clear

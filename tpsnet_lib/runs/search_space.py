@@ -22,6 +22,7 @@ _TRAIN = {spec.name for spec in fields(TrainConfig)}
 _FIELDS = {spec.name: spec for kind in (TrainConfig, ModelConfig) for spec in fields(kind)}
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # YAML takes it as a text if it has no point, or no sign
 _EACH = ("blocks", "kernels", "skip_kernels")  # what may be drawn for each layer
+_WHOLE = {"layers", "width", *_EACH, *(name for name, spec in _FIELDS.items() if type(spec.default) is int)}
 # What the shape is computed from.
 _LIMITS = {"layers": (1, 5), "blocks": (1, 1024), "width": (1, 1024), "factor": (0.1, 64)}
 _DEFAULTS = {"layers": 3, "width": 16, "factor": 2, "blocks": 1}  # where a space does not give them
@@ -137,7 +138,9 @@ def _fault(variable: str, dimension: Any) -> str:
         return f"give {{{kind}: [low, high]}}"
     if limited and not all(low <= value <= high for value in values):
         return f"give numbers from {low} to {high}"
-    if (kind == "int" or variable == "layers") and not all(isinstance(value, int) for value in values):
+    if variable in _WHOLE and kind in ("uniform", "log"):
+        return "give whole numbers: choices, or {int: [low, high]}"
+    if (kind == "int" or variable in ("layers", "width")) and not all(isinstance(value, int) for value in values):
         return "give whole numbers"
     return "give numbers above 0" if kind == "log" and values[0] <= 0 else ""
 
