@@ -202,16 +202,19 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         for name, verdict in verdicts.items()
     ]
     shown = first_screen._design_choices(measured, Store(), {"a"}, recipe(tiny_record, [0.9], "ours"))
-    claims, hold, fail, open_ones, sentence = (BeautifulSoup(each, "html.parser").get_text("") for each in shown)
-    assert claims == (
+    claims, table, sentence = (BeautifulSoup(each, "html.parser") for each in shown)
+    assert claims.get_text("") == (
         "Which design choices make it so? Not known: no variant of ours was trained. The original's claims were tested"
-        " in much smaller networks (at most 1 parameters; 4,800 steps, ours"
-        f" {architecture.steps(tiny_record.config):,}): 4 of 5 tests are settled. Those in 4,000 steps and more"
-        " (in points; †: only by late choices):"
+        f" with at most 1 parameters and 4,800 steps (ours: {architecture.steps(tiny_record.config):,})."
+        " 4 of 5 tests are settled (open: some of (e)); those in 4,000 steps or more (†: only by late choices):"
     )
-    assert hold == "Hold: a is so (+2.0, at 2 times the MACs)†; c, d is so (+2.0, none overfits)."
-    assert open_ones == "Not settled: (e) (tests: 1)."
-    assert fail == "Do not hold (no gain of 1 point): b is so (+2.0, −1.0 in 30)."
+    lines = [[cell.get_text("|") for cell in row.select("td")] for row in table.select("tbody tr")]
+    assert lines == [
+        ["a is so|†|at 2 times the MACs", "+2.0", "holds"],
+        ["c, d is so|none of these runs overfits", "+2.0", "holds"],
+        ["b is so|−1.0 in 30", "+2.0", "does not hold"],
+    ]
+    sentence = sentence.get_text("")
     assert sentence.startswith("In a small network with recipe two_cores (")
     assert sentence.endswith(
         " these bring most (in points): Muon +5.0 (SGD at the largest rate tried); cutout costs 5.0 so early."

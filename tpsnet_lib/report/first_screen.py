@@ -118,8 +118,8 @@ def _described(recipes: Sequence[Final]) -> str:
     best = leading(recipes)[0]
     model = best.run.model
     blocks, channels = ("-".join(map(str, numbers)) for numbers in (model.blocks, model.channels))
-    kind = "ResNet" if model.residual else "plain network"
-    shape = f"<em>{escape(best.name)}</em> is a {kind} of {blocks} blocks, {channels} channels"
+    kind = "" if model.residual else "plain, "
+    shape = f"<em>{escape(best.name)}</em>: {kind}{blocks} blocks, {channels} channels"
     if alike := peers.of_layout(model):
         shape += f" (a published one: {alike['accuracy']:.2%})"
     if not best.held_out:
@@ -166,43 +166,45 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Abstra
         if best.was_tuned
         else f"Not known: no variant of {name} was trained."
     )
-    marks = f"; †: only by {LATE_CHOICES}" if late else ""
+    marks = f" (†: only by {LATE_CHOICES})" if late else ""
+    others = {row.claim: elements.test_link(row, f"({row.claim})") for row in measured if not row.settled}
+    open_ones = f" (open: some of {', '.join(others.values())})" if others else ""
     answers = [
         f"<b>Which design choices make it so?</b> {variants} "
-        f'<a href="#claims">The original\'s claims</a> were tested in much smaller networks (at most {largest:,}'
-        f" parameters; {longest:,} steps, {name} {steps(best.run):,}): {settled} of"
-        f" {len(measured)} tests are settled. Those in {LONG:,} steps and more (in points{marks}):",
+        f'<a href="#claims">The original\'s claims</a> were tested with at most {largest:,} parameters and'
+        f" {longest:,} steps ({name}: {steps(best.run):,}). {settled} of {len(measured)} tests are settled"
+        f"{open_ones}; those in {LONG:,} steps or more{marks}:",
     ]
-    for verdict, words in IN_WORDS.items():
-        these = [row for row in measured if row.verdict == verdict and row.largest_run[1] >= LONG]
-        answers += [f"<b>{words}</b>: {'; '.join(_in_short(row, late, rows) for row in these)}."] if these else []
-    if others := [row for row in measured if not row.settled and row.largest_run[1] >= LONG]:
-        links = {row.claim: elements.test_link(row, f"({row.claim})") for row in others}
-        answers.append(f"<b>Not settled</b>: {', '.join(links.values())} (tests: {len(others)}).")
+    lines = [
+        {
+            "claim": _in_short(row, late, rows),
+            "points": row.size.removesuffix(" points"),
+            "verdict": verdict.removeprefix("shows "),
+        }
+        for verdict in (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE)
+        for row in measured
+        if row.verdict == verdict and row.largest_run[1] >= LONG
+    ]
+    answers += [elements.table(lines, list(lines[0]))] if lines else []
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
     return answers + ([ingredients] if (ingredients := _ingredients(changes, best)) else [])
 
 
 LATE_CHOICES = '<a href="#limitations">late choices</a>'
-IN_WORDS = {  # what is settled, in the words of the first screen
-    stats.HOLDS: "Hold",
-    stats.DOES_NOT_HOLD: f"Do not hold (no gain of {100 * stats.SMALLEST_EFFECT:g} point)",
-    stats.NO_DIFFERENCE: "Show no difference that matters",
-}
 
 
-def _in_short(row: judge.Row, late: AbstractSet[str], rows: Sequence[judge.Row]) -> str:
-    """A settled test with the size of its difference, and what runs of another length or cost say."""
-    beside = row.elsewhere or ("none overfits" if row.answer.too_short else row.remark)
-    said = [row.size, beside]
+def _in_short(row: judge.Row, late: AbstractSet[str], rows: Sequence[judge.Row]) -> Markup:
+    """A settled test, and under it what runs of another length or cost say."""
+    said = [row.elsewhere or ("none of these runs overfits" if row.answer.too_short else row.remark)]
     for other in (other for other in rows if other.name == row.test.at_equal_macs):
         yet = "yet " if other.estimate.value * row.estimate.value < 0 else ""
         steps_of = other.largest_run[1]
         short = f" in {steps_of:,} steps" if steps_of < LONG else ""
         costs = f", {other.remark}" if other.remark else ""
         said.append(f"{yet}{other.size}{_mark(other, late)} at equal MACs{short}{costs}")
-    size = ", ".join(filter(None, said)).replace(" points", "")
-    return f"{elements.test_link(row, row.short)} ({size}){_mark(row, late)}"
+    beside = ", ".join(filter(None, said)).replace(" points", "")
+    small = Markup("<br><small>{}</small>").format(beside) if beside else ""
+    return elements.test_link(row, row.short) + _mark(row, late) + small
 
 
 def _mark(row: judge.Row, late: AbstractSet[str]) -> str:
