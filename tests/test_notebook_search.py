@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from swapping import COMMITTED, HIGH, LOW, recorded, swapped
 
-from tpsnet_lib import course, tasks
+from tpsnet_lib import course, stats, tasks
 from tpsnet_lib.analysis import importance, search
 from tpsnet_lib.files import project_root
 from tpsnet_lib.plots import parallel_coordinates
@@ -87,6 +87,15 @@ def test_a_winner_falls_back_and_a_seed_that_is_worse_for_all_is_no_curse(cells:
     assert cells.winner_fall(worse, 20) == pytest.approx(cells.winner_fall(twice, 20))
     level = np.column_stack([twice[:, 0], twice[:, 0] - 0.03])
     assert abs(cells.winner_fall(level, 20)) < 1e-9, "the same fall for everyone"
+
+
+def test_a_tied_pair_neither_keeps_its_order_nor_breaks_it() -> None:
+    (cell,) = [cell for cell in CELLS if "Pairs that keep their order" in cell.source]
+    counting = "i, j = " + cell.source.partition("i, j = ")[2].partition("\ncompare(")[0]
+    names: dict[str, Any] = {"np": np, "stats": stats, "a": np.array([0.1, 0.1, 0.2]), "b": np.array([0.3, 0.2, 0.4])}
+    exec(counting, names)
+    assert names["same"] == [True, True], "the first two are tied in the first search"
+    assert names["order"].n == 2
 
 
 # Its findings --------------------------------------------------------------------------------------------------------
