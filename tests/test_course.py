@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,25 @@ def test_a_name_that_is_not_defined_is_explained(lines: list[str]) -> None:
         "`cdist` is not defined: write `torch.cdist`, after `import torch`.",
         "`flip` is not defined: write `np.flip`, after `import numpy as np`. (A text stands in quotes.)",
     ]
+
+
+def test_a_name_that_a_cell_of_the_chapter_gives_is_no_typing_error(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "02_architecture_effects.ipynb"))  # a copy of the chapter
+    shell = SimpleNamespace(user_ns={"task_2": 1, "np": np}, showtraceback=lambda *error, **place: None)
+    for name in ("task_3", "epochs_of"):
+        course.explain_name(shell, NameError, NameError("no", name=name), None)
+    assert lines[0] == "`task_3` is not defined: the cell that gives it a value was not run (it may be folded)."
+    assert "was not run (it may be folded)" not in lines[1], "a name of another chapter"
+
+
+def test_a_question_with_other_choices_is_another_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(course, "_asked", {})
+    monkeypatch.setattr(course, "has_front_end", lambda: True)
+    first, again, other = (course.predict("How many pairs?", low=0, high=high) for high in (15, 15, 1))
+    assert first is again
+    assert first is not other
 
 
 def test_records_go_to_the_given_store_and_a_rehearsal_leaves_none(lines: list[str], tmp_path: Path) -> None:

@@ -85,7 +85,9 @@ def test_a_run_that_was_declared_later_or_nobody_knows_when_stays_shut(
     head = git(project, "rev-parse", "HEAD~1" if commit == "HEAD~1" else "HEAD")
     made_from = {"HEAD~1": head, "dirty": f"{head[:12]}+"}.get(commit, commit)
     store = trained_from(tiny_record, made_from, tmp_path / "store")
-    with pytest.raises(RecordError, match=f"the test set stays shut.*{said}.*--exploratory"):
+    with pytest.raises(
+        RecordError, match=f"the test set stays shut.*{said}.*`tpsnet test {store.writable}/.*--exploratory"
+    ):
         test_set.open_test(store.load(tiny_record.id), store=store, device="cpu")
     assert not openings.log_of(store.writable).exists()
     result = test_set.open_test(store.load(tiny_record.id), store=store, device="cpu", exploratory=True)

@@ -178,3 +178,9 @@ def test_spaces_can_be_read_from_any_file(tmp_path: Path) -> None:
     assert load_spaces(path)["mine"].variables == {"width": {"int": [8, 9]}}
     with pytest.raises(ConfigError, match=r"nowhere\.yaml is missing"):
         load_spaces(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("n", [0, "six", 2.5, 10**6])
+def test_a_number_of_draws_that_is_none_is_named(n: Any) -> None:
+    with pytest.raises(ConfigError, match="draws are asked for: give from 1 to 2,000"):
+        sample(parse_space("mine", {"variables": {"width": [2, 4]}}), 0, n)

@@ -13,11 +13,12 @@
 
 import math
 import os
+import symtable
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ from tpsnet_lib.answer_checks import Slip, function, module, names, notebook_nam
 from tpsnet_lib.chapter_copies import OLDER, is_older
 from tpsnet_lib.data import cifar10, datasets
 from tpsnet_lib.data.datasets import ImageSet
-from tpsnet_lib.files import DataError, project_root
+from tpsnet_lib.files import DataError, project_root, read_json
 from tpsnet_lib.plots import style
 from tpsnet_lib.plots.style import finding
 from tpsnet_lib.profiles import check_parameters
@@ -127,8 +128,7 @@ def open_lab(dataset: str = "auto", data: str = "", store: str = "", recompute: 
     if dataset not in ("cifar10", "shapes10"):
         raise DataError(f"dataset is {dataset!r}: give cifar10, shapes10 or auto")
     finding(_notice(dataset, root or data or None))
-    opened = given.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME", "")  # what VS Code and Jupyter say
-    if is_older(Path(opened), project_root() / "notebooks"):
+    if is_older(_open_notebook(given), project_root() / "notebooks"):
         finding(
             f"**This notebook {OLDER}**, so that a cell may fail. Rename it, get a new one (`make lab`, or `tpsnet"
             " notebooks --student DIR`), and bring your answers over."
@@ -162,10 +162,29 @@ def explain_name(shell: Any, kind: type[NameError], error: NameError, trace: Any
     """Say, below the traceback, what a name that is not defined may stand for; for `set_custom_exc` of IPython."""
     shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
     name = error.name or ""
+    if name in _given_by_cells(_open_notebook(shell.user_ns).name):
+        finding(f"`{name}` is not defined: the cell that gives it a value was not run (it may be folded).")
+        return
     way_out = way_out_of(name, shell.user_ns)
     in_numpy_alone = way_out.startswith("write `np.") and not hasattr(math, name)  # as `flip`, for "random flip"
     text = " (A text stands in quotes.)" if in_numpy_alone else ""
     finding(f"`{name}` is not defined: {way_out}{text}")
+
+
+def _open_notebook(given: Mapping[str, Any]) -> Path:
+    """The notebook that is open, as VS Code and Jupyter say; an empty path where neither does."""
+    return Path(given.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME", ""))
+
+
+@cache
+def _given_by_cells(notebook: str) -> set[str]:
+    """The names that the cells of a chapter give values to, of whatever kind; none of what is no chapter."""
+    path, given = project_root() / "notebooks" / notebook, set()
+    for cell in read_json(path)["cells"] if notebook and path.is_file() else ():
+        if cell["cell_type"] == "code":
+            table = symtable.symtable("".join(cell["source"]), notebook, "exec")
+            given |= {name.get_name() for name in table.get_symbols() if name.is_assigned() or name.is_imported()}
+    return given
 
 
 def track(items: Sequence[Item], label: str = "") -> Iterator[Item]:
@@ -204,7 +223,8 @@ class Prediction:
 RESTART = "To predict, restart the kernel and run cell by cell."
 NOT_CHOSEN = "Not chosen yet. A click counts while no cell runs."
 SHOWN = f"The result is already shown. {RESTART}"
-_asked: dict[str, Prediction] = {}  # by question: a cell that is run again asks anew, and keeps what was predicted
+# By question and choices: a cell that is run again asks anew, and keeps what was predicted.
+_asked: dict[tuple[Any, ...], Prediction] = {}
 
 
 def has_front_end() -> bool:
@@ -235,7 +255,7 @@ def predict(
         knob = slider(value=middle, min=low, max=high, step=step, layout=wide)
     else:
         knob = ipywidgets.Text(placeholder="your prediction")
-    prediction = _asked.setdefault(question, Prediction(question, unit))
+    prediction = _asked.setdefault((question, *options, low, high), Prediction(question, unit))
     begin = SHOWN if prediction.result is not None else NOT_CHOSEN
     line = ipywidgets.HTML(escape(prediction.note) or begin)
     button = ipywidgets.Button(description="Keep my prediction", layout=ipywidgets.Layout(width="12em"))

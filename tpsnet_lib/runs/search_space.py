@@ -158,7 +158,7 @@ def sample(space: Space, seed: int, n: int, base: Mapping[str, Any] | None = Non
     configs: list[RunConfig] = []
     values: list[dict[str, Any]] = []
     tries = 0
-    if not 1 <= n <= MAX_DRAWS:
+    if not (isinstance(n, int) and 1 <= n <= MAX_DRAWS):
         problem = f"{brief(n)} draws are asked for: give from 1 to {MAX_DRAWS:,}"
         raise ConfigError(f"space {space.name}: {problem}")
     parse({part: tree for part, tree in (base or {}).items() if part != "model"})  # a wrong recipe is no budget's fault

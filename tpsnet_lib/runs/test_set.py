@@ -32,7 +32,7 @@ from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import experiments_folder, final_ids, load_experiment
 from tpsnet_lib.runs.provenance import commit, git, hardware, now
 from tpsnet_lib.runs.record_files import SUMS, check_sums, checked_scores, write_sums
-from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.records import Record, Store, default_store
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,8 @@ def _declared_by(record: Record, name: str) -> Declaration:
 
 
 def _refused(record: Record, reason: str) -> RecordError:
-    way_out = f"`tpsnet test {record.id} --exploratory` opens it for a look that nothing may be chosen by"
+    place = record.id if record.path.parent in default_store().folders else record.path  # a fresh run lies elsewhere
+    way_out = f"`tpsnet test {place} --exploratory` opens it for a look that nothing may be chosen by"
     return RecordError(f"the test set stays shut for record {record.id}: {reason}; {way_out}")
 
 
