@@ -72,6 +72,11 @@ def verdict(name: str) -> Markup:
     return _html("verdict", name)
 
 
+def with_note(text: Markup, note: str) -> Markup:
+    """A text with a note in small letters under it; an empty note leaves the text as it is."""
+    return text + Markup("<br><small>{}</small>").format(note) if note else text
+
+
 def with_code(text: str) -> Markup:
     """Text with its parts in backticks as code."""
     return _html("code", text)

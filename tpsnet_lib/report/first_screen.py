@@ -167,17 +167,17 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Abstra
         else f"Not known: no variant of {name} was trained."
     )
     marks = f" (†: only by {LATE_CHOICES})" if late else ""
-    others = {row.claim: elements.test_link(row, f"({row.claim})") for row in measured if not row.settled}
-    open_ones = f" (open: some of {', '.join(others.values())})" if others else ""
+    unsettled = {row.claim: elements.test_link(row, f"({row.claim})") for row in measured if not row.settled}
+    still_open = f" (open: some of {', '.join(unsettled.values())})" if unsettled else ""
     answers = [
         f"<b>Which design choices make it so?</b> {variants} "
         f'<a href="#claims">The original\'s claims</a> were tested with at most {largest:,} parameters and'
         f" {longest:,} steps ({name}: {steps(best.run):,}). {settled} of {len(measured)} tests are settled"
-        f"{open_ones}; those in {LONG:,} steps or more{marks}:",
+        f"{still_open}; those in {LONG:,} steps or more{marks}:",
     ]
     lines = [
         {
-            "claim": _in_short(row, late, rows),
+            "claim": _claim_and_note(row, late, rows),
             "points": row.size.removesuffix(" points"),
             "verdict": verdict.removeprefix("shows "),
         }
@@ -193,7 +193,7 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Abstra
 LATE_CHOICES = '<a href="#limitations">late choices</a>'
 
 
-def _in_short(row: judge.Row, late: AbstractSet[str], rows: Sequence[judge.Row]) -> Markup:
+def _claim_and_note(row: judge.Row, late: AbstractSet[str], rows: Sequence[judge.Row]) -> Markup:
     """A settled test, and under it what runs of another length or cost say."""
     said = [row.elsewhere or ("none of these runs overfits" if row.answer.too_short else row.remark)]
     for other in (other for other in rows if other.name == row.test.at_equal_macs):
@@ -203,8 +203,7 @@ def _in_short(row: judge.Row, late: AbstractSet[str], rows: Sequence[judge.Row])
         costs = f", {other.remark}" if other.remark else ""
         said.append(f"{yet}{other.size}{_mark(other, late)} at equal MACs{short}{costs}")
     beside = ", ".join(filter(None, said)).replace(" points", "")
-    small = Markup("<br><small>{}</small>").format(beside) if beside else ""
-    return elements.test_link(row, row.short) + _mark(row, late) + small
+    return elements.with_note(elements.test_link(row, row.short) + _mark(row, late), beside)
 
 
 def _mark(row: judge.Row, late: AbstractSet[str]) -> str:

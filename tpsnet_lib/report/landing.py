@@ -196,8 +196,7 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
 def _tested(row: judge.Row) -> Markup:
     """The sentence of a test in a few words, and under it what must be known beside it and what other budgets say."""
     said = [part for part in (row.remark, *row.beside) if part]
-    others = Markup("<br><small>{}</small>").format("; ".join(said)) if said else ""
-    return Markup("({}) {}{}").format(row.claim, row.short, others)
+    return elements.with_note(Markup("({}) {}").format(row.claim, row.short), "; ".join(said))
 
 
 def _p_value(row: judge.Row) -> str:
