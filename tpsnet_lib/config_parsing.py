@@ -8,7 +8,7 @@ from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConf
 from tpsnet_lib.config_fields import refuse_misplaced_lists, refuse_unknown
 from tpsnet_lib.files import ConfigError, brief
 from tpsnet_lib.old_words import current_word
-from tpsnet_lib.plain_yaml import plain_yaml
+from tpsnet_lib.plain_yaml import given_value
 
 # A section: its class, the field that a bare name stands for, and what the name may be.
 _SECTIONS: dict[str, tuple[type[Any], str, Mapping[str, Any]]] = {
@@ -56,10 +56,7 @@ def assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise ConfigError(f"--set {brief(text)}: give it as section.field=value, such as model.blocks=[3,3,3]")
-    try:
-        return name.strip(), plain_yaml(value)
-    except ValueError as error:
-        raise ConfigError(f"--set {brief(text)}: the value is not plain YAML") from error
+    return name.strip(), given_value(f"--set {brief(text)}", value)
 
 
 def merged(*trees: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,14 @@ def plain_yaml(text: str) -> Any:
         raise ValueError(brief(error)) from error  # PyYAML lets errors of Python through, such as of `!!int x`
 
 
+def given_value(option: str, text: str) -> Any:
+    """The value of an option of the command line, read as YAML; `ConfigError` names the option, as it was written."""
+    try:
+        return plain_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: the value is not plain YAML ({error})") from error
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file as a mapping of plain values; one that builds objects, or is no mapping, is a `ConfigError`."""
     text = read_text(path, LARGEST_YAML, ConfigError)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.files import ConfigError, brief, project_root
-from tpsnet_lib.plain_yaml import plain_yaml
+from tpsnet_lib.plain_yaml import given_value
 from tpsnet_lib.profiles import profile_values
 from tpsnet_lib.report import run_notebooks
 from tpsnet_lib.report.student_copies import write_student_copies
@@ -46,15 +46,10 @@ def _parameters(options: Options) -> dict[str, Any]:
     """Parameters of the notebooks: a text as it is given, any other value read as YAML."""
     declared = [pair for parameters in profile_values().values() for pair in parameters.items()]
     texts = {name for name, examples in declared if isinstance(examples[-1], str)}
-    parameters = {name: value if name in texts else _value(name, value) for name, value in options.p}
+    parameters = {
+        name: value if name in texts else given_value(f"-p {name} {brief(value)}", value) for name, value in options.p
+    }
     return {**parameters, "data": str(Path(options.data).resolve())} if options.data else parameters
-
-
-def _value(name: str, text: str) -> Any:
-    try:
-        return plain_yaml(text)
-    except ValueError as error:
-        raise ConfigError(f"-p {name} {brief(text)}: the value is not plain YAML ({error})") from error
 
 
 def report(options: Options) -> int:
