@@ -182,22 +182,22 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
     ]
     monkeypatch.setattr(first_screen, "ablation", lambda pairs: rows)
     verdicts = {"a": stats.HOLDS, "b": stats.DOES_NOT_HOLD, "c, d": stats.HOLDS, "e": stats.NOT_SETTLED}
-    verdicts |= {"f": stats.HOLDS}
+    verdicts |= {"f": stats.HOLDS, "b, longer": stats.DOES_NOT_HOLD}
     measured: Any = [
         SimpleNamespace(
             n=3,
             name=name,
             claim=name,
             short=f"{name} is so",
-            size="+2.0 points",
-            test=SimpleNamespace(at_equal_macs=""),
+            size="+3.0 points" if name == "b, longer" else "+2.0 points",
+            test=SimpleNamespace(at_equal_macs="", in_shorter_runs="b" if name == "b, longer" else ""),
             remark={"a": "at 2 times the MACs", "c, d": "too short to overfit"}.get(name, ""),
             answer=SimpleNamespace(too_short=name == "c, d"),
             elsewhere="−1.0 points in 30" if name == "b" else "",
             verdict=verdict,
             settled=verdict != stats.NOT_SETTLED,
             records=(tiny_record,),
-            largest_run=(1, 90 if name == "f" else 4800),
+            largest_run=(1, {"f": 90, "b, longer": 9600}.get(name, 4800)),
         )
         for name, verdict in verdicts.items()
     ]
@@ -205,14 +205,14 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
     claims, table, sentence = (BeautifulSoup(each, "html.parser") for each in shown)
     assert claims.get_text("") == (
         "Which design choices make it so? Not known: no variant of ours was trained. The original's claims were tested"
-        f" with at most 1 parameters and 4,800 steps (ours: {architecture.steps(tiny_record.config):,})."
-        " 4 of 5 tests are settled (open: some of (e)); those in 4,000 steps or more (†: only by late choices):"
+        f" with at most 1 parameters and 9,600 steps (ours: {architecture.steps(tiny_record.config):,})."
+        " 5 of 6 tests are settled (open: some of (e)); those in 4,000 steps or more (†: only by late choices):"
     )
     lines = [[cell.get_text("|") for cell in row.select("td")] for row in table.select("tbody tr")]
     assert lines == [
         ["a is so|†|at 2 times the MACs", "+2.0", "holds"],
         ["c, d is so|none of these runs overfits", "+2.0", "holds"],
-        ["b is so|−1.0 in 30", "+2.0", "does not hold"],
+        ["b is so|in 9,600 steps; +2.0 in 4,800", "+3.0", "does not hold"],
     ]
     sentence = sentence.get_text("")
     assert sentence.startswith("In a small network with recipe two_cores (")

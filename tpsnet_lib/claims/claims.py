@@ -57,6 +57,7 @@ class Test:
     sentence: str
     answers: Answers
     at_equal_macs: str = ""  # the name of the same test, of networks of equal MACs
+    in_shorter_runs: str = ""  # and of shorter runs
 
 
 TESTS = [
@@ -124,6 +125,7 @@ TESTS = [
         "dropout before the classifier helps a longer run",
         "Dropout of 0.2 before the classifier raises the accuracy of a run four times as long",
         gain_of_dropout(("study_dropout_long/B=1, dropout 0.2, 48 epochs", CONTROL_LONG)),
+        in_shorter_runs="dropout",
     ),
     Test(
         "block dropout",
@@ -138,6 +140,7 @@ TESTS = [
         "dropout inside the blocks helps a longer run",
         "Dropout of 0.2 inside the blocks raises the accuracy of a run four times as long",
         gain_of_dropout(("study_dropout_long/B=1, block dropout 0.2, 48 epochs", CONTROL_LONG)),
+        in_shorter_runs="block dropout",
     ),
     Test(
         "dropout in the search",

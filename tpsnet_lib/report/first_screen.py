@@ -175,15 +175,21 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Abstra
         f" {longest:,} steps ({name}: {steps(best.run):,}). {settled} of {len(measured)} tests are settled"
         f"{still_open}; those in {LONG:,} steps or more{marks}:",
     ]
+    shown = [
+        row
+        for verdict in (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE)
+        for row in measured
+        if row.verdict == verdict and row.largest_run[1] >= LONG
+    ]
+    in_a_note = {row.test.in_shorter_runs for row in shown}
     lines = [
         {
             "claim": _claim_and_note(row, late, rows),
             "points": row.size.removesuffix(" points"),
-            "verdict": verdict.removeprefix("shows "),
+            "verdict": row.verdict.removeprefix("shows "),
         }
-        for verdict in (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE)
-        for row in measured
-        if row.verdict == verdict and row.largest_run[1] >= LONG
+        for row in shown
+        if row.name not in in_a_note
     ]
     answers += [elements.table(lines, list(lines[0]))] if lines else []
     changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
@@ -202,8 +208,12 @@ def _claim_and_note(row: judge.Row, late: AbstractSet[str], rows: Sequence[judge
         short = f" in {steps_of:,} steps" if steps_of < LONG else ""
         costs = f", {other.remark}" if other.remark else ""
         said.append(f"{yet}{other.size}{_mark(other, late)} at equal MACs{short}{costs}")
+    name = row.short
+    for other in (other for other in rows if other.n and other.name == row.test.in_shorter_runs):
+        name = other.short  # the number of steps stands beside it
+        said.append(f"in {row.largest_run[1]:,} steps; {other.size}{_mark(other, late)} in {other.largest_run[1]:,}")
     beside = ", ".join(filter(None, said)).replace(" points", "")
-    return elements.with_note(elements.test_link(row, row.short) + _mark(row, late), beside)
+    return elements.with_note(elements.test_link(row, name) + _mark(row, late), beside)
 
 
 def _mark(row: judge.Row, late: AbstractSet[str]) -> str:
