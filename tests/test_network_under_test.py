@@ -28,6 +28,7 @@ SMALL = {  # parameters under which the notebook takes seconds
     "live_epochs": 0.5,
     "live_train_size": 100,
     "stress_images": 40,
+    "precision": "fp32",  # of which nothing is compiled
 }
 
 

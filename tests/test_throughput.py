@@ -145,7 +145,8 @@ def test_the_rest_of_a_step_is_what_is_not_convolution() -> None:
 
 @pytest.fixture
 def _a_second_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The race's clock moves a second at each look: after each step, and again after an epoch."""
+    """The clock of a race moves a second at each look: after a step, and an epoch. In fp32 nothing is compiled."""
+    monkeypatch.setattr(time_to_accuracy, "native_precision", lambda device: "fp32")
     monkeypatch.setattr(time_to_accuracy, "time", SimpleNamespace(perf_counter=count().__next__))
 
 
