@@ -94,6 +94,14 @@ def test_a_record_gives_its_network_and_the_predictions_that_were_kept(opened, t
     assert (found.dataset, len(found.class_names)) == ("shapes10", 10)
 
 
+def test_a_run_whose_test_set_stayed_shut_is_said_to_be_one(opened, tmp_path, monkeypatch):
+    with pytest.raises(RecordError, match="no record 0123456789ab"):
+        choose(opened, "0123456789ab")
+    monkeypatch.setattr(errors, "fresh_folder", lambda run_id: tmp_path / run_id)
+    with pytest.raises(RecordError, match="0123456789ab, whose test set stayed shut in notebook 4"):
+        choose(opened, "0123456789ab")
+
+
 def test_a_record_without_usable_weights_is_passed_over_for_the_next_or_for_a_network_trained_now(
     opened, tiny_record, monkeypatch
 ):

@@ -131,6 +131,8 @@ def test_a_fresh_store_is_empty_and_its_record_is_found_as_the_latest(tmp_path: 
     latest = fresh_runs.latest_fresh(tmp_path)
     assert latest is not None
     assert latest.config.seed == 1
+    assert fresh_runs.fresh_folder(latest.id, tmp_path) == latest.path
+    assert fresh_runs.fresh_folder("0" * 12, tmp_path) is None
 
 
 def test_a_fresh_store_whose_run_was_interrupted_is_taken_again(tmp_path: Path) -> None:

@@ -160,6 +160,13 @@ def test_a_value_that_no_config_takes_is_not_dropped_without_a_word(variables: d
         parse_space("mine", {"variables": variables})
 
 
+def test_a_variable_that_no_table_has_is_named() -> None:
+    drawn = {"width": [4, 8], "kernels": [1, 3], "lr": [0.1, 0.2]}
+    assert parse_space("own", {"variables": drawn}).unnoted == ""
+    own = parse_space("own", {"variables": {**drawn, "flip": ["none", "random"]}})
+    assert own.unnoted == " Varied too, but in no analysis: flip."
+
+
 def test_numbers_of_a_space_are_written_as_people_write_them() -> None:
     space = parse_space("mine", {"variables": {"lr": {"log": ["1e-3", "1E-1"]}, "dropout": ["1e-1", 0.2]}})
     assert space.variables == {"lr": {"log": [0.001, 0.1]}, "dropout": [0.1, 0.2]}

@@ -18,6 +18,7 @@ from tpsnet_lib.device import native_precision, resolve_device
 from tpsnet_lib.files import RecordError
 from tpsnet_lib.model import Block, ResNet
 from tpsnet_lib.runs.experiments import collect, final_ids, load_experiment
+from tpsnet_lib.runs.fresh_runs import fresh_folder
 from tpsnet_lib.runs.load_or_run import load_or_run
 from tpsnet_lib.runs.openings import before_the_rule
 from tpsnet_lib.runs.records import Record, Store
@@ -76,8 +77,13 @@ def choose_network(
 
     Of those a record whose weights cannot be used is passed over for the next; where none is left, `fallback` is
     trained. The notes say why. Raises `RecordError` if no record has the id, or none that can be used."""
-    if run_id:
-        return read_network(store.load(run_id.strip().lower()), store, root)
+    if wanted := run_id.strip().lower():
+        if store.find(wanted) is None and (folder := fresh_folder(wanted)):
+            raise RecordError(
+                f"{folder} holds record {wanted}, whose test set stayed shut in notebook 4: no experiment declares it."
+                " Give the id of another (`tpsnet records list`), or none"
+            )
+        return read_network(store.load(wanted), store, root)
     notes: list[str] = []
     for record in rank_records(store, dataset):
         try:
@@ -203,7 +209,8 @@ def surest(risk: Callable[[float], float], n: int) -> str:
     apart = stats.proportion_difference(missed_few, few, missed - missed_few, half - few)
     better = "better than" if apart.high < 0 else "worse than" if apart.low > 0 else "not shown to differ from"
     return (
-        f"Its error is **{risk(0.9):.1%}** on the surest 90% of the images and {missed / half:.1%} on the surest half."
+        f"With the temperature its error is **{risk(0.9):.1%}** on the surest 90% of the images and"
+        f" {missed / half:.1%} on the surest half."
         f" Of the surest {few:,} it misses {missed_few} ({missed_few / few:.1%}): "
         f"they are {better} the rest of that half."
     )

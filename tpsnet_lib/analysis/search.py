@@ -37,7 +37,7 @@ VARIABLES: dict[str, str] = {  # what a search draws, with the label and the uni
     "batch_size": "batch size, images",
 }
 LOGARITHMIC = ("lr", "batch_size")
-OPTIMIZERS = ("sgd", "adam", "adamw", "adamax")
+OPTIMIZERS = ("sgd", "adam", "adamw", "adamax", "muon")
 
 
 @dataclass(frozen=True)
@@ -210,6 +210,12 @@ class AmongTheBest:
         if self.winners.low > self.value:
             return self.winners.taken_from(self.value), 0.0
         return self.nearest, stats.SMALLEST_EFFECT
+
+    @property
+    def decided_by(self) -> str:
+        """What the verdict is made by, in words."""
+        inside = self.winners.low <= self.value <= self.winners.high
+        return "the trials nearest to it" if inside else "what winners have"
 
     @property
     def verdict(self) -> str:

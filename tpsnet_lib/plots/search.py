@@ -133,7 +133,9 @@ def best_of_n(trials: Sequence[Trial], searches: Array, draws: int = 60) -> Figu
 def error_distributions(trials: Sequence[Trial], groups: Mapping[str, ArrayLike]) -> Figure:
     """Error distribution functions: a panel a variable, a curve for each group of trials.
 
-    `groups`: by variable, the name of each trial's group [N]. A curve further left reaches that error more often."""
+    `groups`: by variable, the name of each trial's group [N]; one with a single name is left out, if another has more.
+    A curve further left reaches that error more often."""
+    groups = {variable: names for variable, names in groups.items() if len(set(np.asarray(names))) > 1} or groups
     rows = -(-len(groups) // 2)
     fig, axes = figure(rows, 2, height=2.5 * rows, sharex=True, sharey=True, squeeze=False)
     errors = 100 * (1 - trial_table(trials)["accuracy"].to_numpy())
@@ -165,6 +167,8 @@ def good_values(
     strips with their medians) and the range of the winners' values shaded, where `ranges` has one.
 
     `of_sgd`: trials of SGD alone, whose learning rates get a panel of their own."""
+    if [trial.label for trial in of_sgd] == [trial.label for trial in trials]:
+        of_sgd = ()  # no other panel
     rows = -(-(len(names) + bool(of_sgd)) // 3)
     fig, axes = figure(rows, 3, height=2.3 * rows, sharey=True, squeeze=False)
     set_space(fig, wspace=0.06)  # so that the ticks of neighbours do not touch

@@ -1,5 +1,6 @@
 """Fresh runs: those that are trained anew, whatever record there is, in a store of their own."""
 
+import glob
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,12 @@ def latest_fresh(folder: str | Path | None = None) -> Record | None:
     base = Path(folder or project_root() / FRESH)
     newest = max(base.glob("*/*/config.json"), key=str, default=None)
     return None if newest is None else read_record(newest.parent)
+
+
+def fresh_folder(run_id: str, folder: str | Path | None = None) -> Path | None:
+    """Where the newest record of an id lies that was trained afresh, or None."""
+    base = Path(folder or project_root() / FRESH)
+    return max((path.parent for path in base.glob(f"*/{glob.escape(run_id)}/config.json")), default=None)
 
 
 def declared_run(experiment: str, dataset: str) -> RunConfig:
