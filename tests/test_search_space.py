@@ -162,9 +162,9 @@ def test_a_value_that_no_config_takes_is_not_dropped_without_a_word(variables: d
 
 def test_a_variable_that_no_table_has_is_named() -> None:
     drawn = {"width": [4, 8], "kernels": [1, 3], "lr": [0.1, 0.2]}
-    assert parse_space("own", {"variables": drawn}).unnoted == ""
+    assert parse_space("own", {"variables": {**drawn, "flip": ["none"]}}).not_analysed == ""
     own = parse_space("own", {"variables": {**drawn, "flip": ["none", "random"]}})
-    assert own.unnoted == " Varied too, but in no analysis: flip."
+    assert own.not_analysed == " Varied too, but in no analysis: flip."
 
 
 def test_numbers_of_a_space_are_written_as_people_write_them() -> None:

@@ -21,7 +21,7 @@ _MODEL = {spec.name for spec in fields(ModelConfig)} - {"blocks", "channels", "s
 _TRAIN = {spec.name for spec in fields(TrainConfig)}
 _FIELDS = {spec.name: spec for kind in (TrainConfig, ModelConfig) for spec in fields(kind)}
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # YAML takes it as a text if it has no point, or no sign
-_NOTED = {*_SHAPE, "dropout", "block_dropout", "optimizer", "lr", "batch_size"} - {"factor"}  # by `drawn_values`
+_ANALYSED = {*_SHAPE, "dropout", "block_dropout", "optimizer", "lr", "batch_size"} - {"factor"}  # by `drawn_values`
 _EACH = ("blocks", "kernels", "skip_kernels")  # what may be drawn for each layer
 _WHOLE = {"layers", "width", *_EACH, *(name for name, spec in _FIELDS.items() if type(spec.default) is int)}
 # What the shape is computed from.
@@ -43,10 +43,10 @@ class Space:
     macs: int
 
     @property
-    def unnoted(self) -> str:
+    def not_analysed(self) -> str:
         """Which variables `drawn_values` leaves out, in a sentence: they vary the trials, and no table has them."""
-        names = ", ".join(name for name in self.variables if name not in _NOTED)
-        return f" Varied too, but in no analysis: {names}." if names else ""
+        others = [name for name in self.variables if name not in _ANALYSED and len(_values(self.variables[name])) > 1]
+        return f" Varied too, but in no analysis: {', '.join(others)}." if others else ""
 
 
 @dataclass(frozen=True)
