@@ -446,10 +446,10 @@ def test_a_blank_function_is_not_answered_and_the_worked_solution_takes_its_plac
     def blank(values: torch.Tensor) -> None: ...
 
     assert task.check(blank)(4) == 8
-    assert "worked solution stands in below" in lines[0]
+    assert "cells below use the worked solution" in lines[0]
     assert task.check("nonsense")(4) == 8
     assert lines[1].startswith("**Not yet.**")
-    assert "worked solution stands in below" in lines[1]
+    assert "cells below use the worked solution" in lines[1]
     with pytest.raises(TpsnetError, match=r"task 'other' fails .it builds on the cells above"):
         course.task("other", answer_checks.number(2)).check(None)
     tasks.hide_solutions()

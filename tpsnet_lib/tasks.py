@@ -78,7 +78,7 @@ class Task:
         if solution is not None and (fault := self._problem(solution)):
             cause = "it builds on the cells above: run those again whose answer you changed, or restart and run all"
             raise TpsnetError(f"the worked solution of task {self.name!r} fails ({cause}): {fault}")
-        notice = " Until it is right, the worked solution stands in below."
+        notice = " Until it is right, the cells below use the worked solution."
         if solution is None:
             notice = "" if solutions.hidden else f" No worked solution of it was found in {solutions.folder}."
         if problem == NOT_ANSWERED:

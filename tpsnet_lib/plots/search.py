@@ -177,7 +177,11 @@ def good_values(
     for ax, name in zip(axes.flat, names, strict=False):
         _values_panel(ax, table, name, ranges.get(name))
         ax.set(xlabel=VARIABLES[name], ylabel="validation accuracy (%)" if ax in axes[:, 0] else "")
-    winners = [f"{short_label(name)} {each.low:.2g} to {each.high:.2g}" for name, each in ranges.items()]
+    drawn = {name: table[name].between(each.low, each.high).mean() for name, each in ranges.items()}
+    winners = [
+        f"{short_label(name)} {each.low:.2g} to {each.high:.2g} ({drawn[name]:.0%} of all)"
+        for name, each in ranges.items()
+    ]
     if of_sgd:
         rates = trial_table(of_sgd)
         best = winners_range(rates["lr"], rates["accuracy"])

@@ -134,7 +134,7 @@ def ablation(rows: Sequence[AblationRow]) -> Figure:
         caption=f"In small, short runs ({run.epochs:g} epochs of {size:,} images, {len(whole.group.records)} seeds)"
         f" {effects.count('the ingredient helps')} of {len(parts)} changes{rates} show that the ingredient helps. Bars"
         f" are 95% intervals with the spread of all rows; the band is one point.{end}",
-        alt=f"Points of accuracy that each of {len(parts)} ingredients brings, with intervals. {counts}.",
+        alt=f"Points of accuracy that each of {len(parts)} changes brings, with intervals. {counts}.",
         records={row.title: row.group.records for row in rows},
     )
 
@@ -177,7 +177,7 @@ def chosen_epoch(losses: ArrayLike, epochs: ArrayLike, on_choosers: ArrayLike, o
     seaborn.move_legend(right, "upper right", title=None, fontsize=8)
     return describe(
         fig,
-        caption="What the epoch of the lowest loss is said to reach, on the half that chose it and on the other:"
+        caption="The loss of the chosen epoch, on the half that chose it and on the other:"
         f" {len(chosen)} random divisions of {images:,} validation images into halves (one run of {len(curve)} epochs)."
         f" The difference is {ahead.mean():.3f} nats on average, with a standard deviation of {ahead.std():.3f} between"
         " divisions.",
