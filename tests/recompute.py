@@ -300,10 +300,12 @@ OF_THE_SEARCH = ("dropout in the search", "block dropout in the search", "optimi
 def table():
     """Every test by name: its estimate (value, low, high, n), adjusted p-value and verdict."""
     judged = dict.fromkeys(UNTRIED, (PENDING, PENDING, POINT))
+    unfinished = set() if _complete("search_classroom") else {*OF_THE_SEARCH}
     for name, (compute, budgets, *rest) in TESTS.items():
         smallest, bound = (rest + [POINT, None][len(rest) :])[:2]
         whole = [places for places in budgets if all(runs(place)[1] for place in places)]
         some = [places for places in budgets if compute(*places)[3]]
+        unfinished |= set() if whole else {name}
         estimate = compute(*[*whole, *some, budgets[-1]][0])
         value, low, high, n, freedom = estimate
         turned = estimate if bound is None else (bound - value, bound - high, bound - low, n, freedom)
@@ -323,8 +325,8 @@ def table():
         said = (below, "does not hold") if below <= 0.05 else said
         said = (above, "holds") if above <= 0.05 else said
         said = (max(below, other), "shows no difference that matters") if max(below, other) <= 0.05 else said
-        if name in OF_THE_SEARCH and not _complete("search_classroom"):
-            said = said[0], "not settled"  # a look at a part of the declared trials settles nothing
+        if name in unfinished and judged[name][0][3]:
+            said = said[0], "not settled"  # a look at a part of the declared runs settles nothing
         rows[name] = judged[name][0][:4], float(said[0]), said[1]
     return rows
 
