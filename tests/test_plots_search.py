@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -18,6 +19,7 @@ from test_search_analysis import trials
 
 from tpsnet_lib.analysis.importance import NOISE, Importance
 from tpsnet_lib.analysis.search import Trial
+from tpsnet_lib.config import TrainConfig
 from tpsnet_lib.plots import parallel_coordinates
 from tpsnet_lib.plots import search as plots
 from tpsnet_lib.plots.style import description, phone_svg, svg
@@ -158,6 +160,8 @@ def test_rates_of_sgd_have_a_panel_of_their_own_unless_all_trials_are_of_sgd(cro
 
 def test_every_optimizer_that_can_be_drawn_is_drawn() -> None:
     optimizers = ["muon", "adam", "sgd", "adamw", "adamax", "sgd"]
+    spec = next(spec for spec in fields(TrainConfig) if spec.name == "optimizer")
+    assert {*optimizers} == {*spec.metadata["choices"]}
     any_of_them = trials([0.3, 0.4, 0.5, 0.2, 0.3, 0.3], train__optimizer=optimizers)
     (strip,) = (ax for ax in plots.good_values(any_of_them, ["optimizer"], {}).axes if ax.axison)
     assert [tick.get_text() for tick in strip.get_xticklabels()] == ["sgd", "adam", "adamw", "adamax", "muon"]

@@ -214,8 +214,7 @@ class AmongTheBest:
     @property
     def decided_by(self) -> str:
         """What the verdict is made by, in words."""
-        inside = self.winners.low <= self.value <= self.winners.high
-        return "the trials nearest to it" if inside else "what winners have"
+        return "the trials nearest to it" if self.judged[0] is self.nearest else "what winners have"
 
     @property
     def verdict(self) -> str:

@@ -57,7 +57,7 @@ class Test:
     sentence: str
     answers: Answers
     at_equal_macs: str = ""  # the name of the same test, of networks of equal MACs
-    in_shorter_runs: str = ""  # and of shorter runs
+    in_shorter_runs: str = ""  # the name of the same test, of shorter runs
 
 
 TESTS = [
