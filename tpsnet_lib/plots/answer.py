@@ -55,7 +55,7 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     dots: Any = {"color": BLUE, "markersize": 5, "zorder": 2}
     axes.step(*_places(edge), where="post", color=SKY, zorder=1, label="best for its size")
     axes.plot(*_places(read), "o", **dots, label="published")
-    axes.plot(*_places(unread), "o", **dots, markerfacecolor="white", label="published, not read at its source")
+    axes.plot(*_places(unread), "o", **dots, markerfacecolor="white", label="published, known at second hand")
     axes.plot(*_places(original), "s", color=INK, markersize=6, label="TPSNet, the original", zorder=3)
     look: Any = {
         "marker": "D",

@@ -30,7 +30,7 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
     rows = layer_costs(config)
     totals = [sum(row.parameters for row in rows), sum(row.macs for row in rows)]
     depth = 2 + 2 * sum(config.blocks) + (len(config.blocks) if config.downsample == "pool" else 0)
-    kind = f"{'residual' if config.residual else 'plain (no skips)'}, {depth} layers with weights"
+    kind = f"{'residual' if config.residual else 'plain (no skips)'}, {depth} convolutions and linear maps"
     if config.own_block:
         kind = "blocks of one's own"
     title = f"{kind}:\n{totals[0]:,} parameters, {_count(totals[1])} MACs for one image"

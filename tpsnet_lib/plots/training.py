@@ -172,7 +172,7 @@ def chosen_epoch(losses: ArrayLike, epochs: ArrayLike, on_choosers: ArrayLike, o
     frame = pandas.DataFrame({name: np.asarray(values) for name, values in halves.items()}).melt(var_name="read")
     palette = dict(zip(halves, (VERMILION, BLUE), strict=True))
     seaborn.histplot(frame, x="value", hue="read", palette=palette, element="step", bins=24, ax=right)
-    right.set(xlabel="loss of the chosen epoch (nats)", ylabel="divisions", title="What it is said to reach")
+    right.set(xlabel="loss of the chosen epoch (nats)", ylabel="divisions", title="Its loss on both halves")
     right.set_ylim(0, 1.45 * right.get_ylim()[1])
     seaborn.move_legend(right, "upper right", title=None, fontsize=8)
     return describe(
