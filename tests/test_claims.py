@@ -361,7 +361,7 @@ def test_a_rate_is_among_the_best_only_if_trials_near_it_beat_others(
     evidence = Evidence(store_of(tmp_path, {"search_classroom": accuracy}))
     _, answer = TESTS["learning rate"].answers(evidence)
     assert stats.verdict(answer.judged, answer.smallest_effect) in (verdict, NO_DIFFERENCE if best is None else verdict)
-    assert "Without any effect of the rate" in answer.notes[1]
+    assert "without any effect of the rate" in answer.notes[1]
 
 
 @pytest.mark.parametrize(("accuracy", "verdict"), [(0.9470, HOLDS), (0.9100, DOES_NOT_HOLD), (0.94, NOT_SETTLED)])

@@ -1,5 +1,6 @@
 """The landing page says what the records say, names synthetic data, and changes when the records change."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -23,7 +24,7 @@ from tpsnet_lib.files import DataError, project_root
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import build, closing, first_screen, landing, limitations, notebook_html
 from tpsnet_lib.runs import openings
-from tpsnet_lib.runs.experiments import load_experiment
+from tpsnet_lib.runs.experiments import collect, load_experiment
 from tpsnet_lib.runs.records import Record, Store, committed_folder
 from tpsnet_lib.runs.test_set import TestResult
 from tpsnet_lib.stats import Estimate
@@ -125,20 +126,40 @@ def test_a_verdict_on_runs_that_were_declared_late_is_marked_and_these_are_named
     assert "three layers against four" not in late  # of the study, declared whole
     assert late <= limitations.only_by_late_choices(rows, {})
     assert "cost" in late, "timed anew when the study's own times had not settled it"
-    assert "of effects_layers five of the eight seeds" in text(limitations._of_runs(limitations.by_late_runs(rows)))
+    assert "width at one block" in late, "at a rate that was added when the first had been seen"
+    said = text(limitations._of_runs(limitations.by_late_runs(rows)))
+    assert "of effects_layers five of the eight seeds" in said
+    assert "of study_rates the rate of 0.7" in said
 
 
-def test_a_limitation_says_what_a_new_rule_changed_and_which_verdicts_are_marginal() -> None:
-    def row(name: str, claim: str, verdict: str, p: float) -> Any:
+def test_a_rate_is_tuned_for_the_networks_that_the_rates_were_tried_on_alone() -> None:
+    rows = {row.name: row for row in judge.judge_claims(Store(committed_folder()))}
+    assert rows["three layers against four"].tuned
+    assert not any(rows[name].tuned for name in ("three layers against four, MACs", "block dropout", "cost"))
+    assert {name for name, row in rows.items() if row.drawn and row.n} == {
+        *("dropout in the search", "block dropout in the search", "optimizer", "learning rate")
+    }
+
+
+def test_a_recipe_that_was_tried_after_the_test_is_named_in_chapter_4() -> None:
+    store = Store(committed_folder())
+    final = next(final for final in finals(store) if final.name == "two_cores")
+    first = min(test.metrics["opened"] for _, test in final.opened)
+    tried = [pair for name in ("two_cores_choices", "two_cores_harder") for pair in collect(name, store)]
+    after = {run.label for run, record in tried if record and record.provenance["started"] > first}
+    chapter = (project_root() / "notebooks" / "04_final_training.ipynb").read_text("utf-8")
+    assert after == set(re.findall(r"its \*(.+?)\* came after the test result", chapter))
+
+
+def test_a_limitation_says_what_a_new_rule_changed() -> None:
+    def row(name: str, claim: str, verdict: str) -> Any:
         settled = verdict != stats.NOT_SETTLED
-        return SimpleNamespace(name=name, claim=claim, verdict=verdict, settled=settled, p=p, short=name)
+        return SimpleNamespace(name=name, claim=claim, verdict=verdict, settled=settled, short=name)
 
-    rows = [row("a b", "c", stats.HOLDS, 0.049), row("d", "d", stats.DOES_NOT_HOLD, 0.01)]
-    earlier = [row("a b", "c", stats.NOT_SETTLED, 0.056), row("d", "d", stats.DOES_NOT_HOLD, 0.01)]
-    changed, marginal = text(limitations._of_rule("A rule", rows, earlier)), *map(text, limitations._marginal(rows))
+    rows = [row("a b", "c", stats.HOLDS), row("d", "d", stats.DOES_NOT_HOLD)]
+    earlier = [row("a b", "c", stats.NOT_SETTLED), row("d", "d", stats.DOES_NOT_HOLD)]
+    changed = text(limitations._of_rule("A rule", rows, earlier))
     assert changed.endswith("It settles 2 tests of the claims, the earlier one 1; (c) a b only now.")
-    assert marginal == "1 verdict is marginal, by an adjusted p of 0.049."
-    assert limitations._marginal(rows[1:]) == []
     same = text(limitations._of_rule("A rule", earlier, earlier))
     assert same.endswith("settles 1 test of the claims, the earlier one 1.")
 
@@ -190,9 +211,9 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
             claim=name,
             short=f"{name} is so",
             size="+3.0 points" if name == "b, longer" else "+2.0 points",
+            estimate=Estimate(0.02, 0.01, 0.04, 3),
             test=SimpleNamespace(at_equal_macs="", in_shorter_runs="b" if name == "b, longer" else ""),
-            remark={"a": "at 2 times the MACs", "c, d": "too short to overfit"}.get(name, ""),
-            answer=SimpleNamespace(too_short=name == "c, d"),
+            remark={"a": "at 2 times the MACs", "c, d": "overfit by less than a point"}.get(name, ""),
             elsewhere="−1.0 points in 30" if name == "b" else "",
             verdict=verdict,
             settled=verdict != stats.NOT_SETTLED,
@@ -204,15 +225,16 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
     shown = first_screen._design_choices(measured, Store(), {"a"}, recipe(tiny_record, [0.9], "ours"))
     claims, table, sentence = (BeautifulSoup(each, "html.parser") for each in shown)
     assert claims.get_text("") == (
-        "Which design choices make it so? Not known: no variant of ours was trained. The original's claims were tested"
-        f" with at most 1 parameters and 9,600 steps (ours: {architecture.steps(tiny_record.config):,})."
-        " 5 of 6 tests are settled (open: some of (e)); those in 4,000 steps or more (†: only by late choices):"
+        "Which design choices make it so? Not known: no variant of ours was trained. The original's claims were judged"
+        f" on at most 1 parameters and 9,600 steps (ours: {architecture.steps(tiny_record.config):,})."
+        " 5 of 6 tests are settled (open: some of (e)); those in 4,000 steps or more (does not hold: no gain"
+        " of a point; †: only by late choices):"
     )
     lines = [[cell.get_text("|") for cell in row.select("td")] for row in table.select("tbody tr")]
     assert lines == [
-        ["a is so|†|at 2 times the MACs", "+2.0", "holds"],
-        ["c, d is so|none of these runs overfits", "+2.0", "holds"],
-        ["b is so|in 9,600 steps; +2.0 in 4,800", "+3.0", "does not hold"],
+        ["a is so|†|at 2 times the MACs", "+2.0|+1.0 to +4.0", "holds"],
+        ["c, d is so|overfit by less than a point", "+2.0|+1.0 to +4.0", "holds"],
+        ["b is so|in 9,600 steps; +2.0 in 4,800", "+3.0|+1.0 to +4.0", "does not hold"],
     ]
     sentence = sentence.get_text("")
     assert sentence.startswith("In a small network with recipe two_cores (")

@@ -74,14 +74,14 @@ class Group:
         return contrast_within_machines([self, other], [1, -1])
 
     def cost_beside(self, other: "Group") -> str:
-        """How many times the other network's multiplications this one has, or, of two with as many, its parameters;
-        empty if it has no more, and as many parameters."""
+        """How many times the other network's multiplications and parameters this one has, if more, or, at as many
+        multiplications, how many times its parameters the other one has; else empty."""
         macs, parameters = self.macs / other.macs, self.parameters / other.parameters
-        if not 1 / NEAR < macs < NEAR:
-            return f"at {macs:.2g} times the arithmetic" if macs > 1 else ""
-        if parameters > NEAR:
-            return f"with {parameters:.2g} times the parameters"
-        return f"against {1 / parameters:.2g} times the parameters" if parameters < 1 / NEAR else ""
+        ratios = {"arithmetic": macs, "parameters": parameters}
+        if more := [f"{ratio:.2g} times the {what}" for what, ratio in ratios.items() if ratio > NEAR]:
+            return f"{'at' if macs > NEAR else 'with'} {', '.join(more)}"
+        fewer = macs > 1 / NEAR and parameters < 1 / NEAR
+        return f"against {1 / parameters:.2g} times the parameters" if fewer else ""
 
 
 def group_of(label: str, pairs: Pairs, experiment: str = "") -> Group:

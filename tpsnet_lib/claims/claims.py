@@ -146,14 +146,14 @@ TESTS = [
         "dropout in the search",
         "d",
         "random networks gain by dropout before the classifier",
-        "Random networks with more than the median dropout before the classifier beat those with less",
+        "Random networks with more than the median dropout before the classifier beat the others",
         functools.partial(searches.more_dropout, variable="dropout"),
     ),
     Test(
         "block dropout in the search",
         "d",
         "random networks gain by dropout inside the blocks",
-        "Random networks with more than the median dropout inside the blocks beat those with less",
+        "Random networks with more than the median dropout inside the blocks beat the others",
         functools.partial(searches.more_dropout, variable="block_dropout"),
     ),
     Test(
@@ -198,14 +198,14 @@ TESTS = [
     Test(
         "width at one block",
         "f",
-        "wider (and larger) is better at one block",
+        "wider (larger) is better at one block",
         "Wider is better at one block a layer",
         differences(("study_width/B=1, wide", CONTROL), ("effects_width/w=12", SMALL)),
     ),
     Test(
         "width at three blocks",
         "f",
-        "wider (and larger) is better at three blocks",
+        "wider (larger) is better at three blocks",
         "Wider is better at three blocks a layer",
         differences(("study_width/B=3, wide", "study_blocks/B=3"), ("effects_depth/B=3", "effects_blocks/B=3")),
     ),

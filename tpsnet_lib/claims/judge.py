@@ -80,7 +80,7 @@ class Row:
     def remark(self) -> str:
         """What else is to be known beside the size, or empty."""
         if self.answer.too_short:
-            return "too short to overfit"
+            return "overfit by less than a point"
         groups = self.answer.groups
         return self.answer.remark or ", ".join(filter(None, (_unequal_costs(groups), _largest_rate(groups))))
 
@@ -102,9 +102,15 @@ class Row:
 
     @property
     def tuned(self) -> bool:
-        """Whether the learning rate was tuned for each network; with dropout it was not."""
-        drops = any(each.config.model.dropout or each.config.model.block_dropout for each in self.answer.groups)
-        return not drops and all(group.experiment.startswith("study_") for group in self.answer.groups)
+        """Whether the learning rate was tuned for each network; with dropout, or at equal MACs, it was not."""
+        tuned = {run.config.model for run in load_experiment(RATES).runs}
+        of_study = (each for each in self.answer.groups if each.experiment.startswith("study_"))
+        return [each.config.model in tuned for each in of_study] == [True] * len(self.answer.groups)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the runs are trials of a search, which draws their learning rates."""
+        return any(group.experiment.startswith("search_") for group in self.answer.groups)
 
     @property
     def settled(self) -> bool:
@@ -122,11 +128,12 @@ class Row:
 
     @property
     def _other_views(self) -> list[tuple[str, Answer]]:
-        """Those of the other budgets that a reader must see: larger ones, and smaller ones of the other sign."""
+        """Those of the other budgets that a reader must see: larger ones, smaller ones of the other sign, and times,
+        which depend on the machine and the precision."""
         return [
             (which, each)
             for which, each in self.others
-            if which == LARGER or each.estimate.value * self.estimate.value < 0
+            if which == LARGER or each.form == "ratio" or each.estimate.value * self.estimate.value < 0
         ]
 
     @property

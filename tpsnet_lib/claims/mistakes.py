@@ -44,13 +44,15 @@ def best_epoch(store: Store) -> str:
         return ""
     excess, earlier = [more for _, more, _ in runs], sum(other for _, _, other in runs)
     curve = original_results.CURVE
-    long = sum(record.config.train.epochs >= LONG_RUN for record, _, _ in runs)
+    long = [more for record, more, _ in runs if record.config.train.epochs >= LONG_RUN]
+    there = f" (on average {stats.mean(long, 'runs'):points.2 value})" if long else ""
     return (
         f"In {earlier:,} of our {len(excess):,} runs another epoch than the last has the lowest loss on the validation"
         f" images. By that epoch a run would claim **{stats.mean(excess, 'runs'):points.3}** more, on average over all,"
-        f" and {100 * max(excess):.1f} at most. The habit is wrong, and cost little here; but only {long:,} of the runs"
-        f" have {LONG_RUN} epochs or more: this says little of a choice among 300. The original's last epoch has"
-        f" {100 * curve[300]:.2f}%, {100 * (curve[300] - curve[276]):.2f} points more than the one that it chose."
+        f" and {100 * max(excess):.1f} at most. The habit is wrong, and cost little here; but only {len(long):,} of the"
+        f" runs have {LONG_RUN} epochs or more{there}: this says little of a choice among 300. The original's last"
+        f" epoch has {100 * curve[300]:.2f}%, {100 * (curve[300] - curve[276]):.2f} points more than the one that it"
+        " chose."
     )
 
 

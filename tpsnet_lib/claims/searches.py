@@ -1,6 +1,5 @@
 """The tests of the claims that the trials of random searches answer."""
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -86,25 +85,19 @@ def _best_at_the_end(trials: Sequence[Trial]) -> bool:
     return bool(search.winners_range(rates, search.accuracies(trials)).high > 0.8 * max(rates))
 
 
-_false_holds = functools.cache(search.rate_of_holds_without_effect)  # asked of the same trials more than once
-
-
 def _near_rate(trials: Sequence[Trial], groups: Sequence[Group], x: float) -> Answer:
     """Whether the rate 10^x is among the best of some trials."""
     if len(trials) < 2 * FEW:
         return greater(stats.median_difference([], []), groups)
-    rates = tuple(math.log10(trial.values["lr"]) for trial in trials)
-    accuracies = tuple(trial.accuracy for trial in trials)
-    test = search.among_the_best(rates, accuracies, x)
+    rates = [math.log10(trial.values["lr"]) for trial in trials]
+    test = search.among_the_best(rates, search.accuracies(trials), x)
     winners = f"{10**test.winners.low:.2g} to {10**test.winners.high:.2g}"
     outside = "" if test.winners.low <= x <= test.winners.high else "; 0.01 is not among them: that is what p is of"
     nearest = sorted(rates, key=lambda rate: abs(rate - x))[: round(len(rates) / 4)]
     quarter = f"The quarter nearest to 0.01 has rates of {10 ** min(nearest):.2g} to {10 ** max(nearest):.2g}."
-    without = _false_holds(rates, accuracies, x)
     notes = (
         f"Of rates from {10 ** min(rates):.2g} to {10 ** max(rates):.2g}, 95% of winners have {winners}{outside}.",
-        f"Without any effect of the rate this test holds in {without:%.1} of {without.n} simulations.",
-        quarter,
+        f"{quarter} Chapter 3 measures how often this test holds without any effect of the rate.",
     )
     scope = f", of rates of {_rates(trials)}"
     return Answer(test.nearest, *test.judged, tuple(groups), measure="nearest minus random", scope=scope, notes=notes)

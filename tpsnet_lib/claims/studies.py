@@ -96,15 +96,13 @@ def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
         answer = better(*evidence.groups((shallow, deep)))
         done = [group for place in (shallow, *between) if (group := evidence.group(place)).records]
         if between and done:
-            best = max(done, key=lambda group: group.estimate.value)
-            pair = " against ".join(
-                "1" if place in (CONTROL, SMALL) else place.split("/B=")[1] for place in (shallow, deep)
-            )
-            most = best.label.removeprefix("B=")
+            most = deep.split("/B=")[1]
+            middle = [group for group in done if 1 < group.config.model.blocks[0] < int(most)]
+            counts = ", ".join(group.label.removeprefix("B=") for group in middle)
+            leads = ", ".join(f"{group.lead_over(answer.groups[1]):points value}" for group in middle)
+            remark = f"1 block against {most} (of {counts}: {leads.replace(' points', '')} points)"
             means = ", ".join(f"{group.label} {group.estimate:% value}" for group in done)
-            answer = replace(
-                answer, remark=f"{pair} blocks a layer, best are {most}", notes=(*answer.notes, f"Means: {means}.")
-            )
+            answer = replace(answer, remark=remark, notes=(*answer.notes, f"Means: {means}."))
         yield answer
 
 
@@ -176,4 +174,8 @@ def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
         groups = by_machine([evidence.group(place) for place in places], hardware_and_threads)[0]
         slowest = max((uneven_epochs(record) for group in groups for record in group.records), default=1.0)
         uneven = f"A run's slowest epoch took up to {slowest:.1f} times its fastest."
-        yield replace(greater(cost_ratio(*groups), groups, TENTH), form="ratio", notes=(f"{note} {uneven}",))
+        alone = ", alone on their machine" * places[0].startswith("epoch_times")
+        precisions = {config.train.precision for group in groups for config in group.configs}
+        how = f"in {' and '.join(sorted(precisions))}{alone}"
+        answer = greater(cost_ratio(*groups), groups, TENTH)
+        yield replace(answer, form="ratio", remark=how, scope=f" {how}", notes=(f"{note} {uneven}",))

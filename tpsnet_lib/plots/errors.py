@@ -145,9 +145,8 @@ def published_models(table: pd.DataFrame, record: Record) -> Figure:
     worse = int((rows.verdict == HOLDS).sum())
     return describe(
         fig,
-        caption=f"This network is shown to be better than {worse} of {len(rows) - 1} published models of any size on"
-        f" the same {rows.accuracy[0].n:,} images (95% Wilson intervals; the colour is the verdict that this network is"
-        " better, from a paired comparison, after Holm).",
+        caption=f"This network is better than {worse} of {len(rows) - 1} published models on the same"
+        f" {rows.accuracy[0].n:,} images (95% Wilson intervals; colour: the verdict of a paired test, after Holm).",
         alt="Errors of published models and of this network on the same test images, sorted.",
         records=[record],
     )

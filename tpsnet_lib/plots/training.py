@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis.training import AblationRow, pairs_apart
+from tpsnet_lib.analysis.training import AblationRow
 from tpsnet_lib.plots.style import BLUE, GREEN, INK, ORANGE, PALETTE, VERDICTS, VERMILION, describe, figure, set_space
 from tpsnet_lib.runs.records import Record
 
@@ -208,13 +208,10 @@ def dropout_while_scoring(right: Mapping[int, Mapping[str, ArrayLike]]) -> Figur
     axes.legend(title=None, fontsize=8, ncols=len(ways), loc="upper center")
     axes.grid(False, axis="x")
     n = len(next(iter(flags.values())))
-    usual, last = ways[0], ways[-1]
-    changes = {b: stats.mean(flags[b, last].astype(float) - flags[b, usual], of="images") for b in right}
-    apart = "; ".join(f"{change:points} with B = {b}" for b, change in changes.items())
     return describe(
         fig,
-        caption=f"What {last} change in the score of the same networks, against {usual}: {apart}. Lines are 95%"
-        f" intervals of {n:,} images; one network each, and a short run.",
+        caption=f"The same networks, scored in {len(ways)} ways. Lines are 95% intervals of {n:,} images; one network"
+        " each, and a short run.",
         alt=f"Bars of validation accuracy by blocks a layer, scored in {', '.join(ways)}.",
         provenance="trained in this notebook",
     )
@@ -222,7 +219,6 @@ def dropout_while_scoring(right: Mapping[int, Mapping[str, ArrayLike]]) -> Figur
 
 def seeds(groups: Mapping[str, Sequence[float]], difference: float, records: Mapping[str, Sequence[Record]]) -> Figure:
     """How far apart the runs of each pair are that differ by seed alone, a row a group, and a published difference."""
-    apart, pairs = pairs_apart(groups.values(), difference)
     rows = [(name, 100 * abs(a - b)) for name, values in groups.items() for a, b in combinations(values, 2)]
     frame = pandas.DataFrame(rows, columns=["recipe", "points"])
     fig, axes = figure(height=1.0 + 0.33 * len(groups))
@@ -232,8 +228,8 @@ def seeds(groups: Mapping[str, Sequence[float]], difference: float, records: Map
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=8)
     return describe(
         fig,
-        caption=f"{apart} of {pairs} pairs of runs of one recipe with other seeds lie as far apart as Models 1 and 2 of"
-        f" the original (the line, {100 * difference:.2f} points), or further.",
+        caption="Each dot is a pair of runs of one recipe with other seeds; the line is how far apart Models 1 and 2 of"
+        f" the original are, {100 * difference:.2f} points.",
         alt="The distance of each pair of runs of a recipe, with a line at the published difference.",
         records=records,
     )

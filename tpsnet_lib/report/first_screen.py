@@ -166,26 +166,27 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Abstra
         if best.was_tuned
         else f"Not known: no variant of {name} was trained."
     )
-    marks = f" (†: only by {LATE_CHOICES})" if late else ""
+    marks = f"; †: only by {LATE_CHOICES}" if late else ""
     unsettled = {row.claim: elements.test_link(row, f"({row.claim})") for row in measured if not row.settled}
     still_open = f" (open: some of {', '.join(unsettled.values())})" if unsettled else ""
+    waiting = f", {len(rows) - len(measured)} more not run" if len(rows) > len(measured) else ""
     answers = [
         f"<b>Which design choices make it so?</b> {variants} "
-        f'<a href="#claims">The original\'s claims</a> were tested with at most {largest:,} parameters and'
+        f'<a href="#claims">The original\'s claims</a> were judged on at most {largest:,} parameters and'
         f" {longest:,} steps ({name}: {steps(best.run):,}). {settled} of {len(measured)} tests are settled"
-        f"{still_open}; those in {LONG:,} steps or more{marks}:",
+        f"{still_open}{waiting}; those in {LONG:,} steps or more (<em>does not hold</em>: no gain of a point{marks}):",
     ]
     shown = [
         row
         for verdict in (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE)
         for row in measured
-        if row.verdict == verdict and row.largest_run[1] >= LONG
+        if row.verdict == verdict and _has_a_line(row)
     ]
     in_a_note = {row.test.in_shorter_runs for row in shown}
     lines = [
         {
             "claim": _claim_and_note(row, late, rows),
-            "points": row.size.removesuffix(" points"),
+            "points": _points(row),
             "verdict": row.verdict.removeprefix("shows "),
         }
         for row in shown
@@ -196,13 +197,19 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Abstra
     return answers + ([ingredients] if (ingredients := _ingredients(changes, best)) else [])
 
 
+def _has_a_line(row: judge.Row) -> bool:
+    """Whether a test is settled, in runs long enough for the first screen."""
+    return row.settled and row.largest_run[1] >= LONG
+
+
 LATE_CHOICES = '<a href="#limitations">late choices</a>'
 
 
 def _claim_and_note(row: judge.Row, late: AbstractSet[str], rows: Sequence[judge.Row]) -> Markup:
     """A settled test, and under it what runs of another length or cost say."""
-    said = [row.elsewhere or ("none of these runs overfits" if row.answer.too_short else row.remark)]
-    for other in (other for other in rows if other.name == row.test.at_equal_macs):
+    said = [row.remark, row.elsewhere]
+    at_equal_macs = (other for other in rows if other.name == row.test.at_equal_macs)
+    for other in (other for other in at_equal_macs if not _has_a_line(other)):
         yet = "yet " if other.estimate.value * row.estimate.value < 0 else ""
         steps_of = other.largest_run[1]
         short = f" in {steps_of:,} steps" if steps_of < LONG else ""
@@ -214,6 +221,12 @@ def _claim_and_note(row: judge.Row, late: AbstractSet[str], rows: Sequence[judge
         said.append(f"in {row.largest_run[1]:,} steps; {other.size}{_mark(other, late)} in {other.largest_run[1]:,}")
     beside = ", ".join(filter(None, said)).replace(" points", "")
     return elements.with_note(elements.test_link(row, name) + _mark(row, late), beside)
+
+
+def _points(row: judge.Row) -> Markup:
+    """The size of a test in points of accuracy, and under it the interval."""
+    interval = format(row.estimate, "points interval").removesuffix(" points")
+    return elements.with_note(Markup(row.size.removesuffix(" points")), interval)
 
 
 def _mark(row: judge.Row, late: AbstractSet[str]) -> str:
@@ -239,7 +252,7 @@ def _ingredients(changes: Sequence[AblationRow], best: Final) -> str:
     costs = "".join(f"; {escape(name)} costs {-100 * row.brings.value:.1f} so early" for name, row in harmful.items())
     return (
         f'In <a href="#{INGREDIENTS}">a small network with recipe <em>two_cores</em></a> ({largest:,} parameters,'
-        f' {longest:,} steps) <a href="#{RECIPE_IN_WORDS}">these</a> bring most'
+        f' {longest:,} steps, rates not tuned again) <a href="#{RECIPE_IN_WORDS}">these</a> bring most'
         f" (in points): {', '.join(parts)}{costs}."
         f" Of these <em>{escape(best.name)}</em> has {', '.join(own) or 'none'}."
     )

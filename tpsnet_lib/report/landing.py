@@ -100,9 +100,10 @@ def _winner(recipes: Sequence[Final]) -> str:
         f" {run.train.batch_size}; {ingredients}."
         f"{_why_described(final, recipes)}</p>"
         + elements.figure(network_drawing.draw_network(run.model))
-        + elements.table(layers, columns, f"The layers; the counts are computed from the config.{terms}")
         + curve
-        + f'<details class="folded"><summary>The settings and the sources of the ingredients</summary>{words}</details>'
+        + '<details class="folded"><summary>The layers, the settings and the sources of the ingredients</summary>'
+        + elements.table(layers, columns, f"The layers; the counts are computed from the config.{terms}")
+        + f"{words}</details>"
         + _use(final)
     )
 
@@ -165,8 +166,9 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
         " Smaller than the effect on both sides of 0? Then it *shows no difference that matters*; where only the second"
         " question is answered after adjustment, the test *does not hold*, though its interval may lie within a point"
         " of 0. A claim that a difference is small holds below the effect, and does not hold above it. A question is"
-        f" asked of all {len(rows)} tests, those without runs too; at most one of forty such tables that are looked at"
-        " once has a wrong answer to it (this one was looked at as its runs came in). Judged is the largest set"
+        f" asked of all {len(rows)} tests, those without runs too; about one of forty such tables that are looked at"
+        " once has a wrong answer to it, as far as the tests are exact (this one was looked at as its runs came in)."
+        " Judged is the largest set"
         " of runs that is complete, of searches that of the widest rates, and of"
         " times those of runs alone on their machine; the full tests show the others."
     )

@@ -38,7 +38,6 @@ def items(
         *_of_differences(best, recipes),
         *_of_claims(rows),
         _of_rules(rows, earlier),
-        *_marginal(rows),
         _of_openings(best),
         '<details class="folded"><summary>Times and weights</summary>'
         f"<p>{' '.join([*_of_minutes(best), ROUNDED_WEIGHTS])}</p></details>",
@@ -71,15 +70,13 @@ def _of_accuracy(best: Sequence[Final]) -> list[str]:
 
 
 def _rank(final: Final) -> str:
-    """Whose networks, besides TPSNet, report no more than ours, and how much more arithmetic ours needs than TPSNet."""
+    """Which networks ours stands beside, and how much more arithmetic than TPSNet it needs."""
     original = peers.published_model("TPSNet")
-    others = peers.others_in_budget()
-    below = [row for row in others if row["accuracy"] <= final.accuracy().value]
-    own = sum(row["source"] == original["source"] for row in below)
+    own = sum(row["source"] == original["source"] for row in peers.others_in_budget())
     times = count_macs(final.run.model) / count_macs(MEMBERS["tpsnet"])
     return (
-        f" Of the {len(below)} that report no more than <em>{escape(final.name)}</em>, {own} are the original's own."
-        f" Ours has {times:.1f} times TPSNet's MACs, and another recipe."
+        f" The list of these is ours, not a survey: {own} are the original's own, and not all are residual."
+        f" <em>{escape(final.name)}</em> has {times:.1f} times TPSNet's MACs, and another recipe."
     )
 
 
@@ -167,7 +164,8 @@ def _of_openings(best: Sequence[Final]) -> str:
     ours = [final.trained_on for final in best if all(record.id in early for record in final.counted)]
     among = f", those of our network {' and '.join(ours)} among them," if ours else ""
     return (
-        f"The test set was opened for {len(opened)} runs of {len(set(opened))} recipes, some of which were replaced"
+        f"The test set was opened for {len(opened)} runs of {len(set(opened))} recipes (not counted: the run of chapter"
+        " 4, and weights that were scored again), some of which were replaced"
         f" when their test result was known: {replaced()}. {len(early)} of them{among} were opened before"
         " the rule that a run is declared in a clean tree: all are listed"
         ' <a href="#openings-shown">in order</a>, with what they lacked.'
@@ -188,11 +186,12 @@ def _took_turns(record: Record) -> bool:
 def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
     rates = load_experiment(RATES)
     measured = [row for row in rows if row.n]
-    untuned = [row for row in measured if not row.tuned and len({r.config.train.lr for r in row.records}) == 1]
+    tuned, drawn = sum(row.tuned for row in measured), sum(row.drawn for row in measured)
     return [
-        f"In {len(untuned)} of the {len(measured)} tests that have runs, all networks had one learning rate; in others"
-        f" it was tuned by one run of {rates.runs[0].config.train.epochs:g} epochs at each of"
-        f" {len({run.config.train.lr for run in rates.runs})} rates.",
+        f"The learning rate was tuned for each network in {tuned} of the {len(measured)} tests that have runs, by one"
+        f" run of {rates.runs[0].config.train.epochs:g} epochs at each of"
+        f" {len({run.config.train.lr for run in rates.runs})} rates; {drawn} are of searches, which draw it. In the"
+        " others a network had the rate of another: with dropout, at equal MACs, in smaller runs.",
         "Intervals of claims are over seeds or draws: all runs are scored on one set of validation images, which chose"
         " the rates too.",
     ]
@@ -211,11 +210,14 @@ def earlier_rules(store: Store, rows: Sequence[judge.Row]) -> dict[str, list[jud
     }
 
 
+LATE_RATE = 0.7  # of the study
+
 RUNS_CHOSEN_LATE = {  # what of an experiment was declared when its first runs, or those of another, had been seen
     "effects_layers": "five of the eight seeds",
     "effects_width": "five of the eight seeds",
     "search_classroom": "400 of the 520 draws",
     "search_sgd_rate": "the range of the rates",
+    RATES: f"the rate of {LATE_RATE:g}, when 0.3 was the best of four for three networks",
     "epoch_times": "all runs, when the times of the study's own had not settled their test",
 }
 
@@ -223,10 +225,13 @@ RUNS_CHOSEN_LATE = {  # what of an experiment was declared when its first runs, 
 FIRST_SEEDS = {"effects_layers": {0, 1, 2}, "effects_width": {0, 1, 2}}  # declared before a run had been seen
 
 
-def _chosen_late(group: Group) -> bool:
-    """Whether runs that count in a group are of `RUNS_CHOSEN_LATE`."""
+def _chosen_late(group: Group) -> str:
+    """The experiment of `RUNS_CHOSEN_LATE` that runs which count in a group are of, or owe their rate to; or empty."""
     seeds = {record.config.seed for record in group.records}
-    return group.experiment in RUNS_CHOSEN_LATE and not seeds <= FIRST_SEEDS.get(group.experiment, set())
+    if group.experiment in RUNS_CHOSEN_LATE and not seeds <= FIRST_SEEDS.get(group.experiment, set()):
+        return group.experiment
+    at_the_late_rate = any(record.config.train.lr == LATE_RATE for record in group.records)
+    return RATES if group.experiment.startswith("study_") and at_the_late_rate else ""
 
 
 def by_late_runs(rows: Sequence[judge.Row]) -> list[judge.Row]:
@@ -261,7 +266,7 @@ def _of_runs(rows: Sequence[judge.Row]) -> str:
     """Which runs were declared late, and the tests that rest on them."""
     if not rows:
         return ""
-    used = {group.experiment for row in rows for group in row.answer.groups if _chosen_late(group)}
+    used = {_chosen_late(group) for row in rows for group in row.answer.groups}
     runs = [f"of <em>{name}</em> {what}" for name, what in RUNS_CHOSEN_LATE.items() if name in used]
     tests = ", ".join(elements.test_link(row, f"({row.claim}) {row.short}") for row in rows)
     return (
@@ -280,17 +285,6 @@ def _of_rule(sentence: str, rows: Sequence[judge.Row], earlier: Sequence[judge.R
     ]
     tests = "test" if len(now) == 1 else "tests"
     return f"{sentence}. It settles {len(now)} {tests} of the claims, the earlier one {len(before)}{''.join(parts)}."
-
-
-def _marginal(rows: Sequence[judge.Row]) -> list[str]:
-    """The verdicts that are close to the limit."""
-    close = sorted(row.p for row in rows if row.settled and row.p > MARGINAL * stats.ALPHA)
-    said = "1 verdict is" if len(close) == 1 else f"{len(close)} verdicts are"
-    ends = " to ".join(f"{p:.2g}" for p in dict.fromkeys((*close[:1], *close[-1:])))
-    return [f"{said} marginal, by an adjusted p of {ends}."] if close else []
-
-
-MARGINAL = 0.7  # of the limit of p, above which a settled verdict is called marginal
 
 
 def _without(rows: Mapping[str, judge.Row], others: Mapping[str, judge.Row]) -> dict[str, judge.Row]:
