@@ -15,7 +15,7 @@ from tpsnet_lib.files import ConfigError, project_root
 from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.publish import write_trials
-from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.records import Record, Store, committed_folder
 
 PROVENANCE = {"fingerprint": {"stamp": "shapes10"}, "hardware": "a machine"}
 
@@ -81,6 +81,12 @@ def test_the_study_takes_the_place_of_the_small_runs(tmp_path: Path, monkeypatch
     assert at_equal_macs == {"N=2": 0.8, "N=3": 0.9, "N=4": 0.8}
     assert found["w"][0] is architecture.SMALL["w"], "the study has no run of the wide network"
     assert "in small runs" in architecture.budget(found["N"][1]).kind, "too small a network is no study"
+
+
+def test_each_group_knows_its_experiment() -> None:
+    found = architecture.design_variables(Store(committed_folder()))
+    of = {group.experiment.partition("_")[0] for _, groups in found.values() for group in groups}
+    assert of == {"effects", "study"}
 
 
 def test_the_number_of_layers_is_compared_at_equal_macs_too() -> None:

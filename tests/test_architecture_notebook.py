@@ -144,6 +144,18 @@ def test_a_misspelt_key_of_a_design_gets_a_line_and_the_game_goes_on(chapter: Ch
     assert "Your design has 2,760,490 parameters" in said[-1]
 
 
+def test_the_spread_of_small_short_runs_is_not_that_of_the_study(chapter: Chapter) -> None:
+    room, said = chapter("imports", "open", "tasks")
+    found = architecture.design_variables(room["lab"].store)
+    room.update(variables=found, noise_guess=None, compare=lambda guess, result: said.append(f"{result}"))
+    room["finding"] = lambda text, *records: said.append(text)
+    chapter("seeds")
+    table = next(each for each in said if each.startswith("| runs"))
+    spreads = {row.split(" | ")[0].strip("| "): float(row.split(" | ")[1]) for row in table.splitlines()[2:]}
+    assert list(spreads) == ["of the study", "small, short"]
+    assert spreads["small, short"] > 2 * spreads["of the study"]
+
+
 def test_every_task_has_a_worked_solution_and_every_solution_a_task() -> None:
     text = (PATH.parent / "solutions" / f"{PATH.stem}.py").read_text("utf-8")
     titles = re.findall(r"^# %% (.+)$", text, re.MULTILINE)

@@ -87,8 +87,10 @@ def test_a_name_that_a_cell_of_the_chapter_gives_is_no_typing_error(
     shell = SimpleNamespace(user_ns={"task_2": 1, "np": np}, showtraceback=lambda *error, **place: None)
     for name in ("task_3", "epochs_of"):
         course.explain_name(shell, NameError, NameError("no", name=name), None)
-    assert lines[0] == "`task_3` is not defined: the cell that gives it a value was not run (it may be folded)."
-    assert "was not run (it may be folded)" not in lines[1], "a name of another chapter"
+    assert (
+        lines[0] == "`task_3` is not defined: the cell that gives it a value was not run to its end (it may be folded)."
+    )
+    assert "was not run to its end (it may be folded)" not in lines[1], "a name of another chapter"
 
 
 def test_a_question_with_other_choices_is_another_question(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +252,7 @@ def test_a_prediction_is_kept_before_the_result_and_not_after(
     assert guess.value == value, "a choice is kept as it is made"
     assert course.predict("How many?", unit="pairs", **asked) is guess, "its cell was run again"
     assert boxes[-1].children[2].children[-1].value == f"Kept: {value} pairs"
+    assert boxes[-1].children[1].children[0].value == value, "and it shows what was kept"
     course.compare(guess, 3)
     assert f"**{value} pairs**" in lines[0]
     knob.value = {"many": "few", "b": "a"}.get(value, 0)
@@ -265,8 +268,26 @@ def test_a_notebook_run_as_a_whole_says_once_how_to_predict(lines: list[str], mo
     course.compare(course.predict("Which?", ["a", "b"]), "a")
     course.compare(course.predict("How many?", low=0, high=9), 3)
     assert lines == [f"*Which?* Result: **a**. ({course.RESTART})", "*How many?* Result: **3**."]
+    assert [box.children[2].children[-1].value for box in boxes] == [course.SHOWN] * 2, "nothing waits for a click"
     course.predict("Which?", ["a", "b"])
     assert boxes[-1].children[2].children[-1].value == course.SHOWN
+    monkeypatch.setattr(course, "has_front_end", lambda: False)
+    course.open_lab("shapes10")
+    monkeypatch.setattr(course, "has_front_end", lambda: True)
+    course.predict("Which?", ["a", "b"])
+    assert boxes[-1].children[2].children[-1].value == course.NOT_CHOSEN, "the chapter was opened again"
+
+
+@pytest.mark.parametrize("high", [3.0, 5.0, 10.0])
+def test_a_slider_can_keep_round_numbers(high: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(course, "has_front_end", lambda: True)
+    monkeypatch.setattr(course, "_asked", {})
+    boxes: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", boxes.append)
+    course.predict("How many points?", low=0.0, high=high)
+    step = boxes[0].children[1].children[0].step
+    assert 0.5 / step == pytest.approx(round(0.5 / step))
+    assert high / step <= 1000
 
 
 # Tasks

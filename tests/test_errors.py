@@ -355,3 +355,7 @@ def test_what_costs_our_network_more_is_named_though_it_loses_less_on_average() 
     assert "at severity 5 these cost ours more: pixelate (+" in said
     assert "fog" not in said
     assert "these cost ours more" not in errors.compared_losses(theirs, theirs)
+    assert "The corruptions cost the `classroom` network +" in said
+    assert "The corruptions cost ours +" in errors.compared_losses(ours, theirs), (
+        "less than nothing is said of the other"
+    )

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,13 @@ def test_a_run_that_a_commit_declared_final_is_opened_once(project: Path, tiny_r
     assert lines[0]["declaration"] == result.metrics["declaration"]
     assert list(openings.faults(store)) == []
     assert test_set.score(record, device="cpu")[1]["correct"] == result.metrics["correct"]
+
+
+def test_a_run_of_another_length_is_told_which_length_was_declared(project: Path, tiny_record: Record) -> None:
+    longer = replace(tiny_record, config=tiny(train__epochs=9))
+    declared = tiny().train.epochs
+    with pytest.raises(RecordError, match=rf"final \(e declares it with {declared:g} epochs; these are 9\)"):
+        test_set.declaration(longer)
 
 
 @pytest.mark.parametrize(

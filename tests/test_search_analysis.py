@@ -112,7 +112,7 @@ def test_a_rate_is_among_the_best_where_its_neighbours_win_and_nowhere_else(
     optimum: float, effect: float, verdict: str
 ) -> None:
     found = search.among_the_best(*searched(400, optimum, effect), -2)
-    decided_by = "the trials nearest to it" if verdict == stats.HOLDS else "what winners have"
+    decided_by = "by the trials nearest to it" if verdict == stats.HOLDS else "as winners have other values"
     assert (found.verdict, found.decided_by) == (verdict, decided_by)
 
 
@@ -230,13 +230,19 @@ def test_an_error_of_ours_in_a_notebook_is_its_line_alone() -> None:
     assert shown[0].startswith("ConfigError: there is no space 'clasroom'")
 
 
+def test_fewer_draws_than_tell_anything_of_each_other_are_refused(tmp_path: Path) -> None:
+    runs = [Run(str(seed), tiny().with_seed(seed), {}) for seed in range(3)]
+    with pytest.raises(ConfigError, match="3 different networks, and 4 are the fewest to compare: give a larger n"):
+        search.train_in_process(runs, Store(tmp_path))
+
+
 def test_a_diverging_run_is_recorded_as_failed_and_the_next_goes_on(tmp_path: Path) -> None:
     wild = Run("wild", tiny(train__lr=100, train__weight_decay=1, train__epochs=8), {})
-    calm = Run("calm", tiny(train__epochs=1), {})
+    calm = [Run(f"calm {seed}", tiny(train__epochs=1).with_seed(seed), {}) for seed in range(3)]
     store = Store(tmp_path / "with space")
-    completed = search.train_in_process([wild, calm], store)
+    completed = search.train_in_process([wild, *calm], store)
     assert "not a number" in completed[0].record.failed
-    assert [trial.label for trial in completed] == ["wild", "calm"]
+    assert [trial.label for trial in completed] == ["wild", "calm 0", "calm 1", "calm 2"]
     assert completed[0].accuracy == search.CHANCE
-    again = search.train_in_process([wild, calm], store)
+    again = search.train_in_process([wild, *calm], store)
     assert [trial.record.id for trial in again] == [trial.record.id for trial in completed], "nothing is run twice"

@@ -123,6 +123,7 @@ def open_lab(dataset: str = "auto", data: str = "", store: str = "", recompute: 
     not there."""
     if "profile" in (given := notebook_names()):
         check_parameters(given)
+    _asked.clear()  # a chapter that is opened again may be about another network
     root = cifar10.find_root(data or None)
     dataset = datasets.resolve_dataset(dataset, data)
     if dataset not in ("cifar10", "shapes10"):
@@ -163,7 +164,7 @@ def explain_name(shell: Any, kind: type[NameError], error: NameError, trace: Any
     shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
     name = error.name or ""
     if name in _given_by_cells(_open_notebook(shell.user_ns).name):
-        finding(f"`{name}` is not defined: the cell that gives it a value was not run (it may be folded).")
+        finding(f"`{name}` is not defined: the cell that gives it a value was not run to its end (it may be folded).")
         return
     way_out = way_out_of(name, shell.user_ns)
     in_numpy_alone = way_out.startswith("write `np.") and not hasattr(math, name)  # as `flip`, for "random flip"
@@ -209,6 +210,7 @@ class Prediction:
     unit: str = ""
     value: Any = None
     result: Any = None
+    line: Any = None  # the widget that says whether a prediction is kept
 
     def said(self, value: Any) -> str:
         """A value with the unit: `3 pairs`, `3%`."""
@@ -223,7 +225,7 @@ class Prediction:
 RESTART = "To predict, restart the kernel and run cell by cell."
 NOT_CHOSEN = "Not chosen yet. A click counts while no cell runs."
 SHOWN = f"The result is already shown. {RESTART}"
-# By question and choices: a cell that is run again asks anew, and keeps what was predicted.
+# By question and choices: a cell that is run again asks anew, and keeps what was predicted; `open_lab` forgets it.
 _asked: dict[tuple[Any, ...], Prediction] = {}
 
 
@@ -245,19 +247,20 @@ def predict(
     import ipywidgets
     from IPython.display import display
 
+    prediction = _asked.setdefault((question, *options, low, high), Prediction(question, unit))
+    kept = prediction.value
     if options:
-        knob: Any = ipywidgets.ToggleButtons(options=list(options), value=None, style={"button_width": "auto"})
+        knob: Any = ipywidgets.ToggleButtons(options=list(options), value=kept, style={"button_width": "auto"})
     elif low is not None and high is not None:
         whole = isinstance(low, int) and isinstance(high, int)
         slider = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
-        step = 1 if whole else (high - low) / 100
+        step = 1 if whole else 10.0 ** math.floor(math.log10((high - low) / 100))  # so that round numbers can be kept
         middle, wide = (low + high) // 2 if whole else (low + high) / 2, ipywidgets.Layout(width="32em")
-        knob = slider(value=middle, min=low, max=high, step=step, layout=wide)
+        knob = slider(value=middle if kept is None else kept, min=low, max=high, step=step, layout=wide)
     else:
-        knob = ipywidgets.Text(placeholder="your prediction")
-    prediction = _asked.setdefault((question, *options, low, high), Prediction(question, unit))
+        knob = ipywidgets.Text(value=kept or "", placeholder="your prediction")
     begin = SHOWN if prediction.result is not None else NOT_CHOSEN
-    line = ipywidgets.HTML(escape(prediction.note) or begin)
+    line = prediction.line = ipywidgets.HTML(escape(prediction.note) or begin)
     button = ipywidgets.Button(description="Keep my prediction", layout=ipywidgets.Layout(width="12em"))
 
     def keep(_: Any) -> None:
@@ -285,6 +288,8 @@ def compare(prediction: Prediction | None, result: Any) -> None:
     predicted = "" if nothing else f"Predicted: **{prediction.said(prediction.value)}**. "
     hint = f" ({RESTART})" if nothing and not any(each.result is not None for each in _asked.values()) else ""
     prediction.result = result
+    if nothing and prediction.line is not None:
+        prediction.line.value = SHOWN
     finding(f"*{prediction.question}* {predicted}Result: **{prediction.said(result)}**.{hint}")
 
 

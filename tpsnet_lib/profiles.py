@@ -11,7 +11,7 @@ from tpsnet_lib.plain_yaml import read_yaml
 
 LEAST = {  # of the numbers that 1 is not the least of
     **dict.fromkeys(("epochs", "live_epochs"), 0.001),  # as a config's: a run may end inside an epoch
-    "live_draws": 2,  # what does not differ between trials has no effect to show
+    "live_draws": 4,  # what does not differ between trials has no effect to show
     "habit_size": 2,  # images: one half chooses the epoch, the other scores it
 }
 

@@ -126,7 +126,10 @@ def small_networks(store: Store) -> list[Group]:
 
 def _by_label(experiments: Iterable[str], store: Store) -> dict[str, Group]:
     """The groups of several experiments, no two of which have a label in common."""
-    return groups_by_label(pair for name in sorted(experiments) for pair in collect(name, store))
+    found: dict[str, Group] = {}
+    for name in sorted(experiments):
+        found |= groups_by_label(collect(name, store), name)
+    return found
 
 
 def _levels(variable: DesignVariable, groups: Mapping[str, Group]) -> list[Group]:

@@ -231,14 +231,15 @@ def compared_losses(theirs: Mapping[tuple[str, int], Tensor], ours: Mapping[tupl
     the highest severity, in sentences. Losses [N] of images, by corruption and severity."""
     less = stats.paired_difference(_mean_loss(theirs), _mean_loss(ours), of="images")
     verdict = stats.verdict(less, stats.SMALLEST_EFFECT)
-    cost = f"The corruptions cost the `{BASELINE}` network {less:points} more."
+    who, more = (f"the `{BASELINE}` network", less) if less.value >= 0 else ("ours", less.taken_from(0))
+    cost = f"The corruptions cost {who} {more:points} more."
     most = max(severity for _, severity in ours)
-    more = {
+    cost_more = {
         name: stats.paired_difference(ours[name, most], theirs[name, most], of="images")
         for name, severity in ours
         if severity == most
     }
-    exceptions = [f"{name} ({each:points})" for name, each in more.items() if each.low > 0]
+    exceptions = [f"{name} ({each:points})" for name, each in cost_more.items() if each.low > 0]
     yet = f" Yet at severity {most} these cost ours more: {', '.join(exceptions)}." if exceptions else ""
     return f'{cost} "Ours loses less on average": **{verdict}**.{yet}'
 

@@ -93,12 +93,12 @@ def group_of(label: str, pairs: Pairs, experiment: str = "") -> Group:
     return Group(label, configs, finished, experiment, failed=len(records) - len(finished))
 
 
-def groups_by_label(pairs: Pairs) -> dict[str, Group]:
-    """Runs with their records in one group a label, in the order in which they are declared."""
+def groups_by_label(pairs: Pairs, experiment: str = "") -> dict[str, Group]:
+    """The runs of an experiment with their records in one group a label, in the order in which they are declared."""
     labelled: dict[str, list[tuple[Run, Record | None]]] = {}
     for run, record in pairs:
         labelled.setdefault(run.label, []).append((run, record))
-    return {label: group_of(label, members) for label, members in labelled.items()}
+    return {label: group_of(label, members, experiment) for label, members in labelled.items()}
 
 
 def hardware_and_threads(record: Record) -> tuple[str, str]:

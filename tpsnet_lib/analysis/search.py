@@ -125,11 +125,19 @@ def read_space(space: str | Mapping[str, Any], spaces: Mapping[str, Space], name
     return parsed
 
 
+LEAST = 4  # trials that tell anything of each other
+
+
 def train_in_process(runs: Sequence[Run], store: Store, root: str | Path | None = None) -> list[Trial]:
     """The trials of runs, trained one after another in this process where missing, on one thread: for a few small
     runs, too small to share between threads and done before `local_backend.run_all` would have started its workers.
 
-    One that diverges is recorded as failed."""
+    One that diverges is recorded as failed. Raises `ConfigError` for fewer than `LEAST` runs."""
+    if len(runs) < LEAST:
+        raise ConfigError(
+            f"{len(runs)} different networks, and {LEAST} are the fewest to compare: give a larger n, or a space with"
+            " more values"
+        )
     threads, settings = torch.get_num_threads(), WorkerSettings(store, root, threads=1)
     try:
         return completed_trials((run, store.load(work(run.config, False, settings))) for run in runs)
@@ -214,7 +222,7 @@ class AmongTheBest:
     @property
     def decided_by(self) -> str:
         """What the verdict is made by, in words."""
-        return "the trials nearest to it" if self.judged[0] is self.nearest else "what winners have"
+        return "by the trials nearest to it" if self.judged[0] is self.nearest else "as winners have other values"
 
     @property
     def verdict(self) -> str:

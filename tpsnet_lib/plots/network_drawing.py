@@ -29,7 +29,8 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
     under the title."""
     rows = layer_costs(config)
     totals = [sum(row.parameters for row in rows), sum(row.macs for row in rows)]
-    depth = 2 + 2 * sum(config.blocks) + (len(config.blocks) if config.downsample == "pool" else 0)
+    projections = sum(_skips(config) and _projects(config, layer) for layer in range(len(config.blocks)))
+    depth = 2 + 2 * sum(config.blocks) + (len(config.blocks) if config.downsample == "pool" else projections)
     kind = f"{'residual' if config.residual else 'plain (no skips)'}, {depth} convolutions and linear maps"
     if config.own_block:
         kind = "blocks of one's own"
@@ -75,7 +76,7 @@ def _line(ax: Any, parts: Sequence[Part], width: float, config: ModelConfig, row
         "image": (IMAGE_SIZE, ["image", colours, f"{IMAGE_SIZE} × {IMAGE_SIZE}"], MUTED),
         "stem": (rows[0].shape[1], ["stem", *_lines(rows[0])], OTHER),
         "pool": (side, pool, OTHER),
-        "linear": (3, ["linear", f"{config.classes} logits", "", f"{_count(rows[-1].parameters)} par."], OTHER),
+        "linear": (3, ["linear", f"{config.classes} classes", "", f"{_count(rows[-1].parameters)} par."], OTHER),
     }
     room = width - GAP * (len(parts) + 1) - sum(SLOTS.get(part, 0) for part in parts)
     layers = [part for part in parts if isinstance(part, int)]

@@ -4,7 +4,7 @@ import hashlib
 import io
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from tpsnet_lib.files import (
 )
 from tpsnet_lib.locks import lock
 from tpsnet_lib.runs import openings
-from tpsnet_lib.runs.experiments import experiments_folder, final_ids, load_experiment
+from tpsnet_lib.runs.experiments import experiments_folder, final_experiments, final_ids, load_experiment
 from tpsnet_lib.runs.provenance import commit, git, hardware, now
 from tpsnet_lib.runs.record_files import SUMS, check_sums, checked_scores, write_sums
 from tpsnet_lib.runs.records import Record, Store, default_store
@@ -158,8 +158,19 @@ def declaration(record: Record) -> Declaration:
     The record carries the commit that it was trained from: in it, the experiment's file must hold this very run, and
     nothing tracked may have differed from it. `RecordError` says what is missing, and that `--exploratory` opens."""
     if (name := final_ids().get(record.id)) is None:
-        raise _refused(record, "no experiment declares it final")
+        raise _refused(record, f"no experiment declares it final{_of_another_length(record)}")
     return _declared_by(record, name)
+
+
+def _of_another_length(record: Record) -> str:
+    """Which experiment declares the same run with another number of epochs, in brackets; empty if none does."""
+    for experiment in final_experiments():
+        for declared in (run.config for run in experiment.runs):
+            epochs = declared.train.epochs
+            if replace(record.config, train=replace(record.config.train, epochs=epochs)) == declared:
+                had = f"{record.config.train.epochs:g}"
+                return f" ({experiment.name} declares it with {epochs:g} epochs; these are {had})"
+    return ""
 
 
 def _declared_by(record: Record, name: str) -> Declaration:
