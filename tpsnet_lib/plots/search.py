@@ -258,7 +258,7 @@ def importance_bars(trials: Sequence[Trial], ranked: Sequence[Importance], expla
     )
     caption = (
         f"{first}. fANOVA importance, with 95% intervals over resamples of {len(trials)} trials. A variable whose"
-        " interval is not above that of the random numbers (dotted) explains no more of the forest than they do."
+        " interval is not above that of the random numbers (dotted) tells the forest no more than they do."
     )
     alt = "Bars of importance with intervals, the greatest on top, and a grey bar for random numbers."
     return describe(fig, caption=caption, alt=alt, records=_records(trials), unit="trials")
