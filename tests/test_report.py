@@ -211,7 +211,7 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
             claim=name,
             short=f"{name} is so",
             size="+3.0 points" if name == "b, longer" else "+2.0 points",
-            estimate=Estimate(0.02, 0.01, 0.04, 3),
+            answer=SimpleNamespace(interval="+1.0 to +4.0"),
             test=SimpleNamespace(at_equal_macs="", in_shorter_runs="b" if name == "b, longer" else ""),
             remark={"a": "at 2 times the MACs", "c, d": "overfit by less than a point"}.get(name, ""),
             elsewhere="−1.0 points in 30" if name == "b" else "",

@@ -95,6 +95,11 @@ class Answer:
         """The value of the estimate in words."""
         return self._said("value") + (" apart" if self.form == "distance" else "")
 
+    @property
+    def interval(self) -> str:
+        """The ends of the interval in words."""
+        return self._said("interval")
+
     def in_words(self) -> str:
         """The estimate with its interval, and what it is."""
         return f"{self.measure if self.estimate.n else ''} {self._said()}".lstrip()

@@ -225,8 +225,8 @@ def _claim_and_note(row: judge.Row, late: AbstractSet[str], rows: Sequence[judge
 
 def _points(row: judge.Row) -> Markup:
     """The size of a test in points of accuracy, and under it the interval."""
-    interval = format(row.estimate, "points interval").removesuffix(" points")
-    return elements.with_note(Markup(row.size.removesuffix(" points")), interval)
+    size, interval = (words.replace(" points", "") for words in (row.size, row.answer.interval))
+    return elements.with_note(Markup(size), interval)
 
 
 def _mark(row: judge.Row, late: AbstractSet[str]) -> str:
