@@ -42,7 +42,7 @@ HTML = PATH.read_text("utf-8")
 PAGE = BeautifulSoup(HTML, "html.parser")  # tests only read it
 WORDS, FIGURES, BYTES = 12_000, 45, 4 * 2**20
 
-POINTS = r"([+−]\d[\d.]* points \([^)]*\))"
+POINTS = r"([+−]\d[\d.]*(?: points)? \([^)]*\))"
 RATIO = r"([\d.]+ \([\d.]+ to [\d.]+\))"
 QUANTITIES = {  # what a number claims to be: the places that say it, in the README, before the chapters and in them
     "accuracy of card_broad": [
@@ -167,7 +167,7 @@ def values(text: str, name: str) -> set[str]:
     """The values that are given; where a chapter speaks of errors and the claims of accuracies, without signs.
     A verdict that the first screen gives in words of its own is the chapters' one."""
     verdicts = {words: verdict for verdict, words in VERDICTS.items()}
-    given = (" ".join(each.groups()) for each in sightings(text, name))
+    given = (" ".join(each.groups()).replace(" points", "") for each in sightings(text, name))
     found = {verdicts.get(each, each) for each in given}
     return {" ".join(sorted(re.findall(r"[\d.]+", each))) for each in found} if name == TURNED else found
 

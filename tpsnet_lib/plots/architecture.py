@@ -167,8 +167,8 @@ def design_variables(variables: Variables) -> Figure:
     text = "No runs."
     if most:
         text = f"Of the levels tried, those of the {most} lie furthest apart: {ranges[most]:.1f} points, in its runs."
-    text += " Below each panel: their length. Rings are runs; 95% t intervals. Each panel has a"
-    text += " scale of its own; how many points its axis spans stands in its corner."
+    text += " Below each panel: their length. Rings are runs; 95% t intervals. In the corner:"
+    text += " how many points an axis spans."
     records = by_name((group.label, group.records) for group in every)
     alt = f"Six panels of accuracy by level. {means}."
     return describe(fig, caption=text, alt=alt, records=records, phone=Stack(2, 6.4))

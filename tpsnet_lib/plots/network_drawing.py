@@ -50,7 +50,7 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
     projected = any(_projects(config, layer) for layer in range(len(config.blocks)))
     skips = "; green skips add x" + (", orange ones project it" if projected else "") if _skips(config) else ""
     largest = max(rows, key=lambda row: row.parameters)
-    caption = f"A bar is a block, the higher the larger its feature map, whatever its channels{skips}."
+    caption = f"A bar is a block, its height that of its feature map{skips}."
     caption += f" {largest.name.capitalize()} holds {largest.parameters / totals[0]:.0%} of the parameters."
     alt = f"The network from left to right. {parts}."
     return describe(draw(WIDTH), caption=caption, alt=alt, phone=lambda: draw(PHONE))

@@ -85,8 +85,8 @@ def budget(fits: pd.DataFrame, drawn: pd.DataFrame, members: Mapping[str, tuple[
     caption = (
         f"The budget leaves no network that is deep and wide: the mean width falls from {before['width'].mean():.1f} to"
         f" {after['width'].mean():.1f} channels, the mean depth from {before['blocks'].mean():.1f} to"
-        f" {after['blocks'].mean():.1f} blocks a layer. The map: which pairs fit, and the networks of the original's"
-        f" Table 1. The histograms: shares of {len(before):,} draws before the budget and {len(after):,} after it."
+        f" {after['blocks'].mean():.1f} blocks a layer. The map: which pairs fit. The histograms: shares of"
+        f" {len(before):,} draws before the budget and {len(after):,} after it."
     )
     alt = (
         "A map of blocks against width; the pairs that fit narrow as networks get deeper, with five published networks"

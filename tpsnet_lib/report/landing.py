@@ -176,7 +176,7 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
         {
             "verdict": elements.verdict(row.verdict) + ("†" if row.name in late else ""),
             "tested": _tested(row),
-            "difference": elements.test_link(row, row.answer.in_words()),
+            "difference (points)": elements.test_link(row, row.answer.in_words().replace(" points", "")),
             "adjusted p": _p_value(row) if row.answer.complete else None,
             "parameters; steps": "; ".join(f"{count:,}" for count in row.largest_run),
         }
@@ -188,7 +188,9 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
         " nothing is settled, p is of the verdict in brackets, the nearest."
     )
     caption += " †: settled only by rules or runs chosen after the first data." if late else ""
-    table = elements.table(lines, ["verdict", "tested", "difference", "adjusted p", "parameters; steps"], caption)
+    table = elements.table(
+        lines, ["verdict", "tested", "difference (points)", "adjusted p", "parameters; steps"], caption
+    )
     summary = "<summary>The tests in full, the original's words, grounds and records</summary>"
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
     how = f'<details class="folded"><summary>How a verdict is made</summary><p>{_emphasis(rule)}</p></details>'
@@ -198,7 +200,8 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
 def _tested(row: judge.Row) -> Markup:
     """The sentence of a test in a few words, and under it what must be known beside it and what other budgets say."""
     said = [part for part in (row.remark, *row.beside) if part]
-    return elements.with_note(Markup("({}) {}").format(row.claim, row.short), "; ".join(said))
+    beside = "; ".join(said).replace(" points", "")
+    return elements.with_note(Markup("({}) {}").format(row.claim, row.short), beside)
 
 
 def _p_value(row: judge.Row) -> str:
