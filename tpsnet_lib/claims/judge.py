@@ -80,7 +80,7 @@ class Row:
     def remark(self) -> str:
         """What else is to be known beside the size, or empty."""
         if self.answer.too_short:
-            return "overfit by less than a point"
+            return "runs overfit by less than a point"
         groups = self.answer.groups
         return self.answer.remark or ", ".join(filter(None, (_unequal_costs(groups), _largest_rate(groups))))
 
