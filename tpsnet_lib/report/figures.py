@@ -24,7 +24,6 @@ ON_THE_PAGE = {  # the id of the part of the page that holds a figure
     "learning_curve": "figure-3",
     "block": "nb02-cell-open",
     "design_variables": "nb02-cell-budgets",
-    "parallel_coordinates": "nb03-cell-parallel-coordinates",
     "best_of_n": "nb03-cell-best-of-n",
     "ablation": "nb04-cell-ablation",
     "seeds": "nb04-cell-seeds",
