@@ -64,12 +64,12 @@ def _of_accuracy(best: Sequence[Final]) -> list[str]:
     notes.append(
         "The original reports one run; lengths, recipes and choices of the published networks differ, and some kept the"
         " best of several readings of the test set: the ranks compare what is reported, not"
-        f" architectures.{''.join(map(_rank, best[:1]))}"
+        f" architectures.{''.join(map(_beside_others, best[:1]))}"
     )
     return notes
 
 
-def _rank(final: Final) -> str:
+def _beside_others(final: Final) -> str:
     """Which networks ours stands beside, and how much more arithmetic than TPSNet it needs."""
     original = peers.published_model("TPSNet")
     own = sum(row["source"] == original["source"] for row in peers.others_in_budget())
