@@ -227,8 +227,8 @@ def refines(smaller: int, blocks: int) -> str:
 
 
 def compared_losses(theirs: Mapping[tuple[str, int], Tensor], ours: Mapping[tuple[str, int], Tensor]) -> str:
-    """By how much more the corruptions cost the network of `BASELINE`, with the verdict, and which cost ours more at
-    the highest severity, in sentences. Losses [N] of images, by corruption and severity."""
+    """Which of two networks the corruptions cost more, and by how much, with the verdict on ours; and which corruptions
+    cost ours more at the highest severity, in sentences. Losses [N] of images, by corruption and severity."""
     less = stats.paired_difference(_mean_loss(theirs), _mean_loss(ours), of="images")
     verdict = stats.verdict(less, stats.SMALLEST_EFFECT)
     who, more = (f"the `{BASELINE}` network", less) if less.value >= 0 else ("ours", less.taken_from(0))

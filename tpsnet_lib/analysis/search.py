@@ -15,6 +15,7 @@ from tpsnet_lib import stats
 from tpsnet_lib.config import CLASSES, ModelConfig, TrainConfig
 from tpsnet_lib.files import ConfigError, brief, way_to
 from tpsnet_lib.plain_yaml import plain_yaml
+from tpsnet_lib.profiles import LEAST
 from tpsnet_lib.runs.experiments import Run, collect, load_experiment
 from tpsnet_lib.runs.local_backend import WorkerSettings, work
 from tpsnet_lib.runs.records import Record, Store
@@ -125,18 +126,18 @@ def read_space(space: str | Mapping[str, Any], spaces: Mapping[str, Space], name
     return parsed
 
 
-LEAST = 4  # trials that tell anything of each other
+FEWEST_TRIALS = LEAST["live_draws"]  # that tell anything of each other; of draws, some may be the same network
 
 
 def train_in_process(runs: Sequence[Run], store: Store, root: str | Path | None = None) -> list[Trial]:
     """The trials of runs, trained one after another in this process where missing, on one thread: for a few small
     runs, too small to share between threads and done before `local_backend.run_all` would have started its workers.
 
-    One that diverges is recorded as failed. Raises `ConfigError` for fewer than `LEAST` runs."""
-    if len(runs) < LEAST:
+    One that diverges is recorded as failed. Raises `ConfigError` for fewer than `FEWEST_TRIALS` runs."""
+    if len(runs) < FEWEST_TRIALS:
         raise ConfigError(
-            f"{len(runs)} different networks, and {LEAST} are the fewest to compare: give a larger n, or a space with"
-            " more values"
+            f"{len(runs)} different networks, and {FEWEST_TRIALS} are the fewest to compare: give a larger n, or a"
+            " space with more values"
         )
     threads, settings = torch.get_num_threads(), WorkerSettings(store, root, threads=1)
     try:

@@ -87,7 +87,7 @@ def _odd_minus_even(first: int, last: int) -> list[float]:
 
 
 def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
-    """That the shallow network beats the deep one, with the means of the depths between them."""
+    """That the shallow network beats the deep one, with what the depths between them are ahead of the deep one."""
     for (shallow, deep), between in (
         (("table1_matched/model=model1", "table1_matched/model=tpsnet"), []),
         ((CONTROL, DEEP), _depths("study_blocks", 6)),
