@@ -222,8 +222,8 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         )
         for name, verdict in verdicts.items()
     ]
-    shown = first_screen._design_choices(measured, Store(), {"a"}, recipe(tiny_record, [0.9], "ours"))
-    claims, table, sentence = (BeautifulSoup(each, "html.parser") for each in shown)
+    shown = first_screen._design_choices(measured, {"a"}, recipe(tiny_record, [0.9], "ours"))
+    claims, table = (BeautifulSoup(each, "html.parser") for each in shown)
     assert claims.get_text("") == (
         "Which design choices make it so? Not known: no variant of ours was trained. The original's claims were judged"
         f" on at most 1 parameters and 9,600 steps (ours: {architecture.steps(tiny_record.config):,})."
@@ -236,7 +236,7 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         ["c, d is so|overfit by less than a point", "+2.0|+1.0 to +4.0", "holds"],
         ["b is so|in 9,600 steps; +2.0 in 4,800", "+3.0|+1.0 to +4.0", "does not hold"],
     ]
-    sentence = sentence.get_text("")
+    sentence = text(first_screen.ingredients([recipe(tiny_record, [0.9], "ours")], Store()))
     assert sentence.startswith("In a small network with recipe two_cores (")
     assert sentence.endswith(
         " these bring most (in points): Muon +5.0 (SGD at the largest rate tried); cutout costs 5.0 so early."

@@ -41,25 +41,31 @@ def opened_recipes(store: Store) -> list[Final]:
 def answer(
     recipes: Sequence[Final],
     rows: Sequence[judge.Row] = (),
-    store: Store | None = None,
     late: AbstractSet[str] = frozenset(),
 ) -> str:
     """The answer as a list in HTML: `sentences`, then what the README leaves out.
 
-    That is what the leading network is, why validation did not choose it, and, from the judged tests
-    `rows` and the ablation's records in `store`, what is known of the design choices. `late`: the tests that only rules
-    or runs settle which were chosen after data had been seen."""
+    That is what the leading network is, why validation did not choose it, and, from the judged tests `rows`, what is
+    known of the design choices. `late`: the tests that only rules or runs settle which were chosen after data had been
+    seen."""
     shown, details = sentences(recipes), []
     if recipes:
         details = [_described(recipes)]
-        details += _design_choices(rows, store, late, leading(recipes)[0])
+        details += _design_choices(rows, late, leading(recipes)[0])
     items = [f"<li>{sentence} </li>" for sentence in shown] + [f'<li class="details">{each} </li>' for each in details]
     return f'<ul class="sentences">{"".join(items)}</ul>'
 
 
 def times(recipes: Sequence[Final]) -> str:
     """How long a run of each leading recipe takes, as a paragraph in HTML; empty without recipes."""
-    return f'<p class="times">A run takes: {"; ".join(map(_time, leading(recipes)))}.</p>' if recipes else ""
+    return f'<p class="beside">A run takes: {"; ".join(map(_time, leading(recipes)))}.</p>' if recipes else ""
+
+
+def ingredients(recipes: Sequence[Final], store: Store) -> str:
+    """What the ablation shows of a recipe's ingredients, as a paragraph in HTML; empty without recipes or records."""
+    changes = ablation(collect(load_experiment("ablation"), store))
+    said = _ingredients(changes, leading(recipes)[0]) if recipes else ""
+    return f'<p class="beside">{said}</p>' if said else ""
 
 
 def sentences(recipes: Sequence[Final]) -> list[str]:
@@ -152,9 +158,9 @@ INGREDIENTS = "nb04-data-ablation"  # the records of the figure of chapter 4
 RECIPE_IN_WORDS = "nb04-cell-id=recipe"  # its table of what each ingredient is
 
 
-def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: AbstractSet[str], best: Final) -> list[str]:
-    """What is known of the design choices: the original's claims that hold and those that do not, and what the ablation
-    shows; empty without records. `best`: the leading recipe, of which no variant was trained."""
+def _design_choices(rows: Sequence[judge.Row], late: AbstractSet[str], best: Final) -> list[str]:
+    """What is known of the design choices: the original's claims that hold and those that do not; empty without
+    records. `best`: the leading recipe, of which no variant was trained."""
     measured = [row for row in rows if row.n]
     if not measured:
         return []
@@ -192,9 +198,7 @@ def _design_choices(rows: Sequence[judge.Row], store: Store | None, late: Abstra
         for row in shown
         if row.name not in in_a_note
     ]
-    answers += [elements.table(lines, list(lines[0]))] if lines else []
-    changes = [] if store is None else ablation(collect(load_experiment("ablation"), store))
-    return answers + ([ingredients] if (ingredients := _ingredients(changes, best)) else [])
+    return answers + ([elements.table(lines, list(lines[0]))] if lines else [])
 
 
 def _has_a_line(row: judge.Row) -> bool:
@@ -311,15 +315,13 @@ def answer_table(recipes: Sequence[Final]) -> str:
             if row.get("ours")
             else Markup(peers.source_link(row.get("source") or "", row["model"])),
             "parameters": f"{row['parameters'] / 1e6:.2f} M",
-            "test accuracy": f"{100 * row['accuracy']:.2f}%",
+            "accuracy": f"{100 * row['accuracy']:.2f}%",
             "n": _runs_of(row),
             "epochs": f"{row['epochs']:g}" if row.get("epochs") else None,
         }
         for row in sorted(rows[:6], key=lambda row: -row["accuracy"])
     ]
-    return elements.table(
-        table, list(table[0]), "Ours, the original, and the three best published figures that were checked."
-    )
+    return elements.table(table, list(table[0]), "Test accuracy: ours, the original, the best three that were checked.")
 
 
 def _runs_of(row: Mapping[str, Any]) -> str:

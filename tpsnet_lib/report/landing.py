@@ -25,6 +25,7 @@ from tpsnet_lib.report.first_screen import (
     answer_table,
     as_subject,
     frontier,
+    ingredients,
     opened_recipes,
     times,
 )
@@ -60,10 +61,11 @@ def sections(
 
 def _answer(recipes: Sequence[Final], rows: Sequence[judge.Row], store: Store, late: AbstractSet[str]) -> str:
     parts = (
-        answer(recipes, rows, store, late),
+        answer(recipes, rows, late),
         elements.figure(frontier(recipes)),
         answer_table(recipes),
         times(recipes),
+        ingredients(recipes, store),
     )
     return "".join(parts)
 
