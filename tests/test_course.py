@@ -65,9 +65,9 @@ def test_a_name_that_is_not_defined_is_explained(lines: list[str]) -> None:
         def showtraceback(self, *error: Any, **place: Any) -> None:
             lines.append("traceback")
 
-    for name in ("pixel_st", "holds", "log", "perm", "relu", "cdist", "flip"):
+    for name in ("pixel_st", "holds", "log", "perm", "relu", "cdist", "flip", "math"):
         course.explain_name(Shell(), NameError, NameError("no", name=name), None)
-    assert lines[::2] == ["traceback"] * 7
+    assert lines[::2] == ["traceback"] * 8
     assert lines[1::2] == [
         "`pixel_st` is not defined: did you mean `pixel_std`?",
         "`holds` is not defined: was a cell above not run (a folded one too), or is a line missing that gives it a"
@@ -77,6 +77,7 @@ def test_a_name_that_is_not_defined_is_explained(lines: list[str]) -> None:
         "`relu` is not defined: write `F.relu`, after `import torch.nn.functional as F`.",
         "`cdist` is not defined: write `torch.cdist`, after `import torch`.",
         "`flip` is not defined: write `np.flip`, after `import numpy as np`. (A text stands in quotes.)",
+        "`math` is not defined: write `import math` before it.",
     ]
 
 
@@ -87,8 +88,9 @@ def test_a_name_that_a_cell_of_the_chapter_gives_is_no_typing_error(
     shell = SimpleNamespace(user_ns={"task_2": 1, "np": np}, showtraceback=lambda *error, **place: None)
     for name in ("task_3", "epochs_of"):
         course.explain_name(shell, NameError, NameError("no", name=name), None)
-    assert (
-        lines[0] == "`task_3` is not defined: the cell that gives it a value was not run to its end (it may be folded)."
+    assert lines[0] == (
+        "`task_3` is not defined: the cell that gives it a value was not run to its end (it may be folded)."
+        " It stands in *The family, and what a member costs*; after a restart, run all cells from the top."
     )
     assert "was not run to its end (it may be folded)" not in lines[1], "a name of another chapter"
 
@@ -412,6 +414,8 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         (answer_checks.ranges(["blocks"], str, "{}"), {"bloks": [1]}, "'bloks' is not known: did you mean 'blocks'?"),
         (answer_checks.ranges(["blocks"], str, "{}"), {"width": [1]}, "`blocks` is missing"),
         (answer_checks.ranges(["blocks"], str, "{}"), {"blocks": {"int": [8, 1]}}, "low end 8 is above the high end 1"),
+        (answer_checks.ranges(["blocks"], str, "{}"), {"blocks": {int: [1, 8]}}, "`blocks`: `int` stands in quotes"),
+        (answer_checks.ranges(["blocks"], str, "{}"), {"blocks": 3}, "give a list of choices, such as [2, 3], or such"),
         (answer_checks.ranges(["blocks"], lambda each: "Too few.", "{}"), {"blocks": {"int": [1, 8]}}, "Too few."),
         (answer_checks.function(doubled, torch.ones(3)), lambda values: values[:2], "shape [2]; expected is [3]"),
         (
@@ -440,8 +444,9 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         (
             answer_checks.function(doubled, torch.ones(3)),
             lambda values: (values > 0).mean(),
-            "NotImplementedError (`mean",
+            "write `.float().mean()`",
         ),
+        (answer_checks.function(doubled, torch.ones(3)), np.mean, "NumPy's functions do not"),
     ],
 )
 def test_a_wrong_answer_is_told_what_is_wrong(
@@ -449,6 +454,27 @@ def test_a_wrong_answer_is_told_what_is_wrong(
 ) -> None:
     course.task("no such task", check).check(answer)
     assert part in lines[0]
+
+
+def test_a_name_that_its_cell_gives_no_value_is_not_right_by_the_worked_solution(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: dict[str, Any] = {}
+    monkeypatch.setattr(tasks, "notebook_names", lambda: known)
+    task = course.task("images", answer_checks.number(299, 0), solution=299)
+
+    def run(cell: str, answer: Any) -> str:
+        known.update(In=["", cell], my_images=answer)
+        known["my_images"] = task.check(answer)
+        return lines[-1]
+
+    last = "my_images = images.check(my_images)"
+    assert run(f"my_images = 2\n{last}", 2).startswith("**Not yet.** 2 is too small.")
+    misspelt = "**Not yet.** This cell gives no value to `my_images`: did you mean `my_imagse`?"
+    assert run(f"my_imagse = 300\n{last}", known["my_images"]).startswith(misspelt)
+    assert run(last, known["my_images"]).startswith("**Not yet.** This cell gives no value to `my_images`.")
+    assert not task.passed
+    assert run(f"my_images = 299\n{last}", 299) == "**Right.**"
 
 
 @pytest.mark.parametrize("answer", [np.float32(3), np.int64(3), torch.tensor(3.0), 3])
@@ -467,10 +493,10 @@ def test_a_blank_function_is_not_answered_and_the_worked_solution_takes_its_plac
     def blank(values: torch.Tensor) -> None: ...
 
     assert task.check(blank)(4) == 8
-    assert "cells below use the worked solution" in lines[0]
+    assert "the worked solution stands in for it" in lines[0]
     assert task.check("nonsense")(4) == 8
     assert lines[1].startswith("**Not yet.**")
-    assert "cells below use the worked solution" in lines[1]
+    assert "the worked solution stands in for it" in lines[1]
     with pytest.raises(TpsnetError, match=r"task 'other' fails .it builds on the cells above"):
         course.task("other", answer_checks.number(2)).check(None)
     tasks.hide_solutions()

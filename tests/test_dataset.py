@@ -117,7 +117,7 @@ def test_a_task_takes_a_wrong_answer_and_its_worked_solution(cell: str, chapter:
     cells = [*NEEDED[cell], "task-deviation", cell]
     _, said = chapter(DRAWN.images, *cells)
     assert said[-1].startswith(tasks.NOT_ANSWERED)
-    assert "the cells below use the worked solution" in said[-1]
+    assert "the worked solution stands in for it" in said[-1]
     _, said = chapter(DRAWN.images, *cells, answers={cell: TASKS[cell]})
     assert "Hint 1" in said[-1]
     room, _ = chapter(DRAWN.images, *cells)
@@ -131,7 +131,7 @@ def test_the_nearest_mean_is_taken_from_the_worked_solution_until_it_is_written(
 ) -> None:
     monkeypatch.setattr(tasks.solutions, "hidden", False)
     room, said = chapter(DRAWN.images, "task-nearest-mean", "exercise-nearest-mean", "components")
-    assert "the cells below use the worked solution" in said[0]
+    assert "the worked solution stands in for it" in said[0]
     assert re.search(r"names \*\*\d+\.\d% \(", said[1])
     assert room["nearest_mean"](room["means"], room["means"]).tolist() == list(range(10))
     body = "return images.flatten(1).float().matmul(means.flatten(1).T).argmax(1)"

@@ -11,8 +11,10 @@ import copy
 import difflib
 import math
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -109,6 +111,11 @@ def ranges(needed: Collection[str], then: Check, example: str) -> Check:
             missing = f"`{name}` is missing: give the variables with their ranges, such as {example}."
             return Slip(f"{near[0]!r} is not known: did you mean {name!r}?" if near else missing)
         for name, dimension in answer.items():
+            if not isinstance(dimension, list | tuple | dict) or not dimension:
+                way_out = f"choices, such as [2, 3], or such as {{'int': [1, 9]}}, not {_short(dimension)}"
+                return Slip(f"`{name}`: give a list of {way_out}.")
+            if isinstance(dimension, dict) and (kind := next(iter(dimension))) in (int, float):
+                return Slip(f"`{name}`: `{kind.__name__}` stands in quotes, such as {{'int': [1, 9]}}.")
             for values in dimension.values() if isinstance(dimension, dict) else ():
                 if isinstance(values, list | tuple) and len(values) == 2 and _falls(*values):
                     return Slip(f"`{name}`: the low end {values[0]} is above the high end {values[1]}.")
@@ -227,6 +234,10 @@ def raised(error: Exception) -> str:
         return Slip(f"`{error.name}` is not defined: {way_out}")
     if "only one element tensors can be converted" in message:  # math.cos(tensor)
         return Slip("A function of `math` takes one number, not a tensor: write torch's of that name, as `torch.cos`.")
+    if "infer output dtype" in message:
+        return Slip("A tensor of booleans or whole numbers has no mean: write `.float().mean()`.")
+    if "unexpected keyword argument 'axis'" in message or "unexpected keyword argument 'out'" in message:
+        return Slip("NumPy's functions do not suit a tensor: use its own, as `x.float().mean()`.")
     sentence = f"Your answer raises {type(error).__name__} (`{message.replace('`', chr(39))}`)."
     if not isinstance(error, AttributeError):
         return sentence
@@ -241,10 +252,10 @@ def way_out_of(name: str, known: Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(name, known, 1, cutoff=0.75)
     if hasattr(math, name) or not near:  # log, sqrt, exp, pi; and mean, relu, cdist
         for short, home in MODULES.items():
-            if hasattr(home, name):
+            if hasattr(home, name) and not isinstance(getattr(home, name), ModuleType):
                 called = home.__name__ if home.__name__ == short else f"{home.__name__} as {short}"
                 return f"write `{short}.{name}`{'' if short in known else f', after `import {called}`'}."
-    if name in ("math", "numpy", "scipy"):
+    if name in sys.stdlib_module_names or name in ("numpy", "scipy", "pandas"):
         return f"write `import {name}` before it."
     if near:
         return f"did you mean `{near[0]}`?"

@@ -13,6 +13,7 @@
 
 import math
 import os
+import re
 import symtable
 import sys
 import tempfile
@@ -70,7 +71,7 @@ SYNTHETIC = (
 # JupyterLab.
 SHOWN_CODE = (
     "<style>.highlight pre {white-space: pre-wrap !important; word-break: normal !important;"
-    " overflow-wrap: normal !important; overflow: auto; max-height: 26em; font-size: 12px !important}</style>"
+    " overflow-wrap: normal !important; overflow: auto; max-height: 52em; font-size: 12px !important}</style>"
 )
 
 # The opening line -----------------------------------------------------------------------------------------------------
@@ -163,8 +164,11 @@ def explain_name(shell: Any, kind: type[NameError], error: NameError, trace: Any
     """Say, below the traceback, what a name that is not defined may stand for; for `set_custom_exc` of IPython."""
     shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
     name = error.name or ""
-    if name in _given_by_cells(_open_notebook(shell.user_ns).name):
-        finding(f"`{name}` is not defined: the cell that gives it a value was not run to its end (it may be folded).")
+    if name in (given := _given_by_cells(_open_notebook(shell.user_ns).name)):
+        finding(
+            f"`{name}` is not defined: the cell that gives it a value was not run to its end (it may be folded). It"
+            f" stands in *{given[name]}*; after a restart, run all cells from the top."
+        )
         return
     way_out = way_out_of(name, shell.user_ns)
     in_numpy_alone = way_out.startswith("write `np.") and not hasattr(math, name)  # as `flip`, for "random flip"
@@ -178,13 +182,17 @@ def _open_notebook(given: Mapping[str, Any]) -> Path:
 
 
 @cache
-def _given_by_cells(notebook: str) -> set[str]:
-    """The names that the cells of a chapter give values to, of whatever kind; none of what is no chapter."""
-    path, given = project_root() / "notebooks" / notebook, set()
+def _given_by_cells(notebook: str) -> dict[str, str]:
+    """The names that the cells of a chapter give values to, of whatever kind, with the heading above the first such
+    cell; none of what is no chapter."""
+    path, given, heading = project_root() / "notebooks" / notebook, dict[str, str](), ""
     for cell in read_json(path)["cells"] if notebook and path.is_file() else ():
-        if cell["cell_type"] == "code":
-            table = symtable.symtable("".join(cell["source"]), notebook, "exec")
-            given |= {name.get_name() for name in table.get_symbols() if name.is_assigned() or name.is_imported()}
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code":
+            heading = (re.findall(r"^#+ (.+)$", source, re.MULTILINE) or [heading])[-1]
+            continue
+        names = symtable.symtable(source, notebook, "exec").get_symbols()
+        given = dict.fromkeys((n.get_name() for n in names if n.is_assigned() or n.is_imported()), heading) | given
     return given
 
 

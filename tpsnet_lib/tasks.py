@@ -12,6 +12,7 @@ solution, and one that is code stands in unseen, because the cells below call it
 itself: there the cells below go on with the `solution` that the task was given, if any."""
 
 import ast
+import difflib
 import linecache
 import os
 import re
@@ -66,7 +67,9 @@ class Task:
         bare = answer.strip() if isinstance(answer, str) else answer
         blank = answer is None or answer is ... or (isinstance(bare, str | list | tuple | set | dict) and not bare)
         blank |= solutions.hidden and callable(answer) and answer is self.stand_in  # handed back from an earlier check
-        problem = NOT_ANSWERED if blank else self._problem(answer)
+        handed_back = not blank and answer is not None and answer is self.stand_in
+        forgotten = _without_value(answer) if handed_back else ""
+        problem = NOT_ANSWERED if blank else forgotten or self._problem(answer)
         self.passed = not problem
         if self.passed:
             finding("**Right.**")
@@ -78,7 +81,7 @@ class Task:
         if solution is not None and (fault := self._problem(solution)):
             cause = "it builds on the cells above: run those again whose answer you changed, or restart and run all"
             raise TpsnetError(f"the worked solution of task {self.name!r} fails ({cause}): {fault}")
-        notice = " Until it is right, the cells below use the worked solution."
+        notice = " Until it is right, the worked solution stands in for it."
         if solution is None:
             notice = "" if solutions.hidden else f" No worked solution of it was found in {solutions.folder}."
         if problem == NOT_ANSWERED:
@@ -112,6 +115,30 @@ class Task:
         except Exception as error:  # whatever a student's answer raises is a sentence, not a traceback
             problem = raised(error)
         return next((fault for fault, parts in self.faults.items() if _fits(parts, problem)), problem)
+
+
+def _without_value(answer: Any) -> str:
+    """That a cell gives no value to the name whose value it hands to `check`, as a misspelt one, in one sentence.
+
+    Such a name still holds what an earlier check returned; empty where the cell does give it one."""
+    known = notebook_names()
+    try:
+        body = ast.parse(known.get("In", [""])[-1]).body
+    except SyntaxError:  # a magic
+        return ""
+    checks = [part for part in body if ".check(" in ast.unparse(part)]
+    handed = {part.id for line in checks for part in ast.walk(line) if isinstance(part, ast.Name)}
+    given: set[str] = set()
+    for part in (part for line in body if line not in checks for part in ast.walk(line)):
+        if isinstance(part, ast.FunctionDef | ast.ClassDef):
+            given.add(part.name)
+        elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+            given.add(part.id)
+    for name in sorted(handed - given):
+        if known.get(name) is answer:
+            near = difflib.get_close_matches(name, given, 1)
+            return Slip(f"This cell gives no value to `{name}`{f': did you mean `{near[0]}`?' if near else '.'}")
+    return ""
 
 
 def _fits(parts: str, problem: str) -> bool:
