@@ -23,7 +23,6 @@ config
 config_parsing
 data/cifar10
 data/shapes10
-data/photos
 data/own
 data/datasets
 data/warp

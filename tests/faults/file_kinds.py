@@ -24,7 +24,7 @@ import torch
 from tpsnet_lib import checkpoint
 from tpsnet_lib.analysis import peers
 from tpsnet_lib.config_parsing import assignment, merged, parse
-from tpsnet_lib.data import cifar10, photos, reference_labels
+from tpsnet_lib.data import cifar10, own, reference_labels
 from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.files import ConfigError, DataError, TrainingError, project_root
 from tpsnet_lib.model_cost import check_budget
@@ -461,7 +461,7 @@ KINDS = (
     Kind("inexact", 30, beside_images("inexact.json", '{"test": [1, 2], "train": []}'), changed_json, read_images),
     Kind("image-archive", 60, written("a.tar.gz", _archive_of_images), changed_gzip, read_image_archive),
     Kind("archive", 80, archive, changed_tar, read_archive),
-    Kind("photo", 60, written("p.png", _photo), changed_bytes, photos.load_photo),
+    Kind("photo", 60, written("p.png", _photo), changed_bytes, own.load_photo),
     Kind(
         "people",
         20,

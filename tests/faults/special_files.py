@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tpsnet_lib.analysis import peers
 from tpsnet_lib.arrays import read_arrays
-from tpsnet_lib.data import photos
+from tpsnet_lib.data import own
 from tpsnet_lib.files import TpsnetError
 from tpsnet_lib.report.notebook_html import chapter
 from tpsnet_lib.runs import experiments, export, openings, search_space
@@ -39,7 +39,7 @@ READERS: dict[str, Read] = {
     "openings": openings.read,
     "sums": read_sums,
     "checkpoint": read_checkpoint,
-    "photo": photos.load_photo,
+    "photo": own.load_photo,
     "archive": lambda path: export.import_records(path, path.parent / "store"),
 }
 
@@ -214,7 +214,7 @@ SPECIAL: dict[str, Read] = {
         "a.tar", partial(_write, gzip.compress(bytes(10**6))), READERS["archive"]
     ),
     "zip bomb as checkpoint": _refused("c", _zip_bomb, read_checkpoint),
-    "photo of 50,000 pixels a side": _refused("p.png", _wide_photo, photos.load_photo),
+    "photo of 50,000 pixels a side": _refused("p.png", _wide_photo, own.load_photo),
     "HTML nested 100,000 deep": _refused("01_a.ipynb", _deep_html, READERS["notebook"]),
     "torn SVG": lambda folder: (_torn_svg(folder / "01_a.ipynb"), chapter(folder / "01_a.ipynb", [])),
 }

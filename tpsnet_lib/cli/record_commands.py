@@ -49,7 +49,7 @@ def predict(options: Options) -> int:
     import torch
 
     from tpsnet_lib import metrics
-    from tpsnet_lib.data.photos import load_photo
+    from tpsnet_lib.data.own import load_photo
     from tpsnet_lib.device import resolve_device
 
     store = default_store(options.out)

@@ -1,10 +1,11 @@
-"""Data sets of one's own: a folder with a folder of photographs a class; CIFAR-100 and FashionMNIST by torchvision.
+"""Images of one's own: a photograph, a folder with a folder of them a class; CIFAR-100 and FashionMNIST by torchvision.
 
 All images are brought to 32 x 32 pixels. A folder is known by a name with a digest of its images, as in
 `own:flowers:5:1a2b3c4d`: other images are another data set, whose runs have other ids."""
 
 import hashlib
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,13 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from tpsnet_lib.config import IMAGE_SIZE
 from tpsnet_lib.data.cifar10 import Fingerprint, content_sum, find_root
-from tpsnet_lib.data.photos import load_photo
 from tpsnet_lib.files import DataError
 
 PHOTOS = {".jpg", ".jpeg", ".png", ".gif", ".webp"}
+LARGEST_PHOTO = 10**8  # pixels
 OF_TORCHVISION = {"cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}  # the stamp, and the class in torchvision
 HELD_BACK = 0.1  # of each class, to validate; of a folder as much again, to test
 
@@ -78,6 +81,30 @@ def download(dataset: str, root: str | Path) -> Path:
     for train in (True, False):
         _torchvision(dataset, Path(root), train, download=True)
     return Path(root)
+
+
+def load_photo(path: str | Path) -> Tensor:
+    """The middle square of a photograph, scaled down to uint8 [3, 32, 32]; the camera's orientation is applied.
+
+    Reads JPEG, PNG, GIF (the first frame) and WebP. Raises `DataError` for a file that is missing or no such image."""
+    if not Path(path).is_file():
+        raise DataError(f"{path} is not a file: give the path of a photograph")
+    try:  # Pillow, because torchvision's decoder ends the process at a damaged PNG
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(path, formats=("JPEG", "PNG", "GIF", "WEBP")) as image,
+        ):
+            if image.width * image.height > LARGEST_PHOTO:
+                raise DataError(f"{path} has {image.width} x {image.height} pixels: scale it down first")
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is not an image that can be read: give a JPEG, PNG, GIF or WebP file") from error
+    from torchvision.transforms.v2 import functional  # at need: its import takes longer than that of torch
+
+    pixels = torch.from_numpy(np.array(upright)).permute(2, 0, 1)
+    square = functional.center_crop(pixels, [min(pixels.shape[-2:])] * 2)
+    small: Tensor = functional.resize(square, [IMAGE_SIZE, IMAGE_SIZE], antialias=True)
+    return small.to(torch.uint8)
 
 
 def _photos(root: str | Path) -> list[Path]:
