@@ -103,7 +103,6 @@ claims/studies
 claims/claims
 claims/judge
 claims/mistakes
-report/notebook_files
 report/run_notebooks
 report/pictures
 report/elements

@@ -18,7 +18,6 @@ from tpsnet_lib.device import resolve_device
 from tpsnet_lib.files import TpsnetError, project_root, warn, write_whole
 from tpsnet_lib.profiles import load_profile
 from tpsnet_lib.report import appendix, closing, figures, first_screen, landing, page, run_notebooks
-from tpsnet_lib.report.notebook_files import read_notebook
 from tpsnet_lib.runs import fresh_runs
 from tpsnet_lib.runs.provenance import commit, hardware
 from tpsnet_lib.runs.records import Record, Store, committed_folder, default_store
@@ -112,7 +111,7 @@ def _is_new(trained: Record, known: Sequence[Record], executed: Sequence[Path]) 
 
 def _warn_of_older_chapters(executed: Sequence[Path], store: Store) -> None:
     """Say how many records are newer than the chapters, whose numbers may then differ from those before them."""
-    about = [read_notebook(path).metadata.get("papermill", {}) for path in executed]
+    about = [run_notebooks.read_notebook(path).metadata.get("papermill", {}) for path in executed]
     last = max((str(each.get("end_time")) for each in about), default="")
     newer = [record for record in store.all() if str(record.provenance.get("finished", "")) > last]
     if newer:

@@ -19,8 +19,8 @@ from markupsafe import Markup
 
 from tpsnet_lib.files import TpsnetError, brief
 from tpsnet_lib.report.elements import ASSETS
-from tpsnet_lib.report.notebook_files import read_notebook
 from tpsnet_lib.report.pictures import png_source, slim_svg, svg_source, with_dark
+from tpsnet_lib.report.run_notebooks import read_notebook
 from tpsnet_lib.report.sanitise import check_depth, clean
 from tpsnet_lib.report.tidy_html import (
     fold_long_tables,

@@ -1,4 +1,4 @@
-"""Running the notebooks: papermill with a profile, parameters that are checked first, and a failure that is kept."""
+"""The notebooks read and run: papermill with a profile, parameters that are checked first, a failure that is kept."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError, brief, project_root, way_to
+from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError, brief, project_root, read_json, way_to
 from tpsnet_lib.locks import lock, signals_answered_by
 from tpsnet_lib.profiles import Profile, load_profile, profile_values, refusal
-from tpsnet_lib.report.notebook_files import read_notebook
 
+LARGEST_NOTEBOOK = 2**26  # bytes, with its figures
+LARGEST_SOURCE = 2**17  # characters of a cell; the project's have a fiftieth of it
 KERNEL = "python3"
 CELLS = "{desc} {percentage:3.0f}%|{bar}| cell {n_fmt}/{total_fmt}, {elapsed}"  # too unlike to foretell an end
 BAR = {"leave": False, "disable": None, "bar_format": CELLS}  # of tqdm, where there is a terminal
@@ -57,6 +59,24 @@ def choose(only: Sequence[str] = (), folder: Path | None = None) -> list[Path]:
         if not choice or not any(path.stem.startswith(choice) for path in paths):
             raise ConfigError(f"no notebook is called {choice!r}: {way_to(choice, [path.stem for path in paths])}")
     return [path for path in paths if not wanted or any(path.stem.startswith(choice) for choice in wanted)]
+
+
+def read_notebook(path: Path) -> Any:
+    """A notebook of format 4. Raises `TpsnetError` that names a file that is missing, torn or no such notebook."""
+    import nbformat
+
+    tree = read_json(path, TpsnetError, LARGEST_NOTEBOOK)
+    try:
+        if not isinstance(tree, dict) or tree.get("nbformat") != 4:
+            raise ValueError("it is not of format 4")
+        with warnings.catch_warnings(action="ignore"):  # cells without an id, which an older minor format allows
+            nbformat.validate(tree)
+            notebook = nbformat.v4.to_notebook(tree)
+        if any(len(cell.source) > LARGEST_SOURCE for cell in notebook.cells):
+            raise ValueError(f"a cell has over {LARGEST_SOURCE:,} characters")
+    except Exception as error:  # jsonschema's, and whatever a tree of another shape gives
+        raise TpsnetError(f"{path} is no notebook ({brief(error)}): save or execute it again") from error
+    return notebook
 
 
 def parameters_for(notebook: Path, profile: Profile | None, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
