@@ -13,7 +13,6 @@ ORDER = """
 files
 chapter_copies
 old_words
-arrays
 locks
 progress
 config_fields
