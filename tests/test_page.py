@@ -164,6 +164,12 @@ def test_images_without_alternative_text_are_refused_with_their_cells(tmp_path):
         elements.figure(style.describe(drawing(), alt="", caption=""))
 
 
+def test_a_line_of_markdown_becomes_html_and_all_else_is_escaped():
+    html = elements.inline_markdown("**a** *b* `c` [d](https://e.org) <f> [g](javascript:h)")
+    marked = '<strong>a</strong> <em>b</em> <code>c</code> <a href="https://e.org">d</a>'
+    assert html == f"{marked} &lt;f&gt; [g](javascript:h)"
+
+
 def test_code_is_folded_under_the_number_of_its_lines_and_noise_is_left_out(tmp_path):
     outputs = [
         new_output("stream", name="stderr", text="progress 1%"),

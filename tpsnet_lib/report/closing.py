@@ -112,7 +112,7 @@ def _pending(store: Store) -> str:
                 "left": f"{left} of {len(experiment.runs)}",
                 "needs": "one GPU" if experiment.needs == "gpu" else "two CPU cores",
                 "time": duration(60 * left * experiment.minutes),
-                "asks": elements.with_code(experiment.question),
+                "asks": elements.inline_markdown(experiment.question),
             }
         )
     if not rows:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from tpsnet_lib.claims.judge import Row
@@ -77,9 +78,20 @@ def with_note(text: Markup, note: str) -> Markup:
     return text + Markup("<br><small>{}</small>").format(note) if note else text
 
 
-def with_code(text: str) -> Markup:
-    """Text with its parts in backticks as code."""
-    return _html("code", text)
+def inline_markdown(text: str) -> Markup:
+    """A line of Markdown as HTML: its code, strong words, emphasis and links; all else is escaped."""
+    html = str(escape(text))
+    for pattern, replacement in _MARKDOWN.items():
+        html = re.sub(pattern, replacement, html)
+    return Markup(html)
+
+
+_MARKDOWN = {
+    "`(.+?)`": r"<code>\1</code>",
+    r"\*\*(.+?)\*\*": r"<strong>\1</strong>",
+    r"\*(.+?)\*": r"<em>\1</em>",
+    r"\[(.+?)\]\((https?://\S+)\)": r'<a href="\2">\1</a>',
+}
 
 
 WORDS = (
@@ -99,7 +111,7 @@ def claims(rows: Sequence[Row], names: Mapping[str, str]) -> str:
         f" so that it can settle more. Intervals at 95%. {WORDS} {style.stands_on(list(records.values()))}"
     )
     groups = [(letter, list(tests)) for letter, tests in itertools.groupby(rows, key=lambda row: row.claim)]
-    return str(_html("claims", groups, caption, {row.name: _by_name(row, names) for row in rows}))
+    return str(_html("claims", groups, caption, {row.name: _by_name(row, names) for row in rows}, inline_markdown))
 
 
 def _by_name(row: Row, names: Mapping[str, str]) -> dict[str, list[str]]:

@@ -88,7 +88,7 @@ def _winner(recipes: Sequence[Final]) -> str:
         for row in layer_costs(run.model)
     ]
     columns = list(layers[0])
-    recipe = [row | {"source": _linked(row["source"])} for row in recipe_glossary.in_words(run)]
+    recipe = [row | {"source": elements.inline_markdown(row["source"])} for row in recipe_glossary.in_words(run)]
     length = f"{run.train.epochs:g} epochs of {'all training images' if run.data.fit_on == 'all' else 'the split'}"
     _, validated = image_counts(record.config.data)
     curve = elements.figure(training.learning_curves(record, validated)) if record.curve else ""
@@ -144,12 +144,6 @@ def _why_described(final: Final, recipes: Sequence[Final]) -> str:
     return f" {why}"
 
 
-def _linked(text: str) -> str | Markup:
-    """A Markdown link as HTML; any other text as it is."""
-    link = re.fullmatch(r"\[(.+)\]\((https?://\S+)\)", text)
-    return Markup('<a href="{}">{}</a>').format(link[2], link[1]) if link else text
-
-
 # Claims, mistakes, limitations --------------------------------------------------------------------------------------
 
 
@@ -195,8 +189,8 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
     )
     summary = "<summary>The tests in full, the original's words, grounds and records</summary>"
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
-    how = f'<details class="folded"><summary>How a verdict is made</summary><p>{_emphasis(rule)}</p></details>'
-    return f"<p>{about}</p>{table}{how}{details}"
+    made = f"<summary>How a verdict is made</summary><p>{elements.inline_markdown(rule)}</p>"
+    return f'<p>{about}</p>{table}<details class="folded">{made}</details>{details}'
 
 
 def _tested(row: judge.Row) -> Markup:
@@ -230,7 +224,7 @@ RANKINGS, SEEDS = "nb03-data-ranking", "nb04-data-seeds"  # the records of two f
 
 def _mistakes(store: Store, names: Mapping[str, str]) -> str:
     items = [
-        f"<li><strong>{name}</strong> {did} {_emphasis(escape(say(store)))}</li>"
+        f"<li><strong>{name}</strong> {did} {elements.inline_markdown(say(store))}</li>"
         for name, (did, say) in MISTAKES.items()
     ]
     return (
@@ -257,10 +251,6 @@ def _earlier_epochs(store: Store, names: Mapping[str, str]) -> str:
         f" {len(runs) - len(earlier):,} others (every run that kept validation images out and has more than one epoch)"
         " would report the last epoch, and add 0.</p></details>"
     )
-
-
-def _emphasis(text: str) -> str:
-    return re.sub(r"\*(.+?)\*", r"<em>\1</em>", re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text))
 
 
 def _made() -> str:
