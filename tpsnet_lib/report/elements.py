@@ -14,7 +14,6 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from tpsnet_lib.claims.judge import Row
-from tpsnet_lib.files import TpsnetError
 from tpsnet_lib.plots import style
 from tpsnet_lib.report.pictures import slim_svg, svg_source, with_dark
 
@@ -122,12 +121,9 @@ def _by_name(row: Row, names: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def figure(fig: Figure) -> str:
-    """A figure as an embedded SVG, with the caption, alternative text and records that it carries.
-
-    On a phone `style.phone_svg` takes its place. Raises `TpsnetError` for a figure without an alternative text."""
+    """A figure as an embedded SVG, with the caption, alternative text and records that it carries; on a phone
+    `style.phone_svg` takes its place."""
     about = style.description(fig)
-    if not about.alt.strip():
-        raise TpsnetError(f"figure {about.caption!r} has no alternative text: say in a sentence what it shows")
     across, down = fig.get_size_inches()
     source = _source(style.svg(fig))
     described = {**vars(about), "wide": across >= 2 * down, "narrow": _source(style.phone_svg(fig))}

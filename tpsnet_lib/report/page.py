@@ -19,7 +19,7 @@ from tpsnet_lib.report.elements import ASSETS, ENVIRONMENT, Section
 from tpsnet_lib.report.notebook_html import chapter
 from tpsnet_lib.report.pictures import darkened_colours
 from tpsnet_lib.report.sanitise import clean
-from tpsnet_lib.report.tidy_html import NO_ALT, number_figures, tidy
+from tpsnet_lib.report.tidy_html import number_figures, tidy
 
 SIZE_LIMIT = 5 * 2**20  # bytes of a page, above which it warns
 ACTIVE = ("script", "iframe", "object", "embed", "link", "meta", "base", "form")  # what a page that only shows lacks
@@ -82,7 +82,7 @@ def write(path: Path, html: str) -> Path:
 
 
 def faults(html: str) -> list[str]:
-    """What keeps a page from standing alone: scripts, outside addresses, images without alternative text, ids twice."""
+    """What keeps a page from standing alone: scripts, outside addresses, ids twice."""
     soup = BeautifulSoup(html, "html.parser")
     problems = [
         f"a <{tag.name}> element"
@@ -101,8 +101,6 @@ def faults(html: str) -> list[str]:
             if name == "id" and text in ids:
                 problems.append(f"the id {text!r} twice")
         ids.add(str(tag.get("id", "")))
-        if tag.name == "img" and str(tag.get("alt", "")).strip() in NO_ALT:
-            problems.append("an image without alternative text")
         styles = str(tag.get("style", "")) + (tag.get_text() if tag.name == "style" else "")
         if re.search(r"@import|url\((?!\s*['\"]?(data:|#))", styles):
             problems.append(f"an outside address in the style of <{tag.name}>")
