@@ -170,7 +170,7 @@ def _where(partial: Path, error: Exception) -> tuple[int | None, str]:
     """The failing cell, counted from 1 as in the source notebook, with its first line and the error's last."""
     import nbformat
     from nbclient.exceptions import CellTimeoutError
-    from papermill.exceptions import PapermillException
+    from papermill.exceptions import PapermillExecutionError
 
     reason = f"{type(error).__name__}: {_last_line(str(error))}"
     try:
@@ -182,19 +182,16 @@ def _where(partial: Path, error: Exception) -> tuple[int | None, str]:
     if not begun:
         return None, reason
     index = begun[-1]
-    if isinstance(error, PapermillException):  # which also comes at the end, for cells that may raise, as open tasks do
-        outputs = [(i, output) for i, each in enumerate(cells) for output in each.get("outputs", [])]
-        failed = [i for i, output in outputs if output.output_type == "error"]
-        fatal = [i for i in failed if "raises-exception" not in cells[i].metadata.get("tags", [])]
-        index = [*fatal, *failed, index][0]
-    cell = cells[index]
-    injected = sum("injected-parameters" in earlier.metadata.get("tags", []) for earlier in cells[:index])
-    for output in cell.get("outputs", []):
-        if output.output_type == "error":
-            reason = f"{output.ename}: {_last_line(output.evalue)}"
-    if isinstance(error, CellTimeoutError):
+    if isinstance(error, PapermillExecutionError):  # it has the last cell that failed
+        index, ename, evalue = error.cell_index, error.ename, error.evalue
+        if "raises-exception" in cells[index].metadata.get("tags", []):  # as open tasks do: the first of them is named
+            outputs = [(i, output) for i, each in enumerate(cells) for output in each.get("outputs", [])]
+            index, ename, evalue = next((i, o.ename, o.evalue) for i, o in outputs if o.output_type == "error")
+        reason = f"{ename}: {_last_line(evalue)}"
+    elif isinstance(error, CellTimeoutError):
         reason = "stopped at the profile's cell_timeout"
-    first = next((line.strip() for line in cell.source.splitlines() if line.strip()), "")
+    injected = sum("injected-parameters" in earlier.metadata.get("tags", []) for earlier in cells[:index])
+    first = next((line.strip() for line in cells[index].source.splitlines() if line.strip()), "")
     return index + 1 - injected, f"`{first}`: {reason}"
 
 
