@@ -122,7 +122,7 @@ class Row:
         """What larger runs say that are not all done, and smaller ones of the other sign, or empty."""
         said = []
         for which, each in self._other_views:
-            here = f"{each.size}{each.scope or _in_steps(each)}"
+            here = f"{each.size}{each.scope or f' in {largest_run(each.groups)[1]:,} steps'}"
             said.append(f"{here}, not all done" if which == LARGER else f"yet {here}")
         return "; ".join(said)
 
@@ -233,10 +233,6 @@ def _kind_of_runs(answer: Answer, chosen: Answer) -> str:
     if smaller:
         return SMALLER_AND_SHORTER if shorter else SMALLER
     return SHORTER if shorter else OTHER
-
-
-def _in_steps(answer: Answer) -> str:
-    return f" in {largest_run(answer.groups)[1]:,} steps"
 
 
 def _run_notes(groups: Sequence[Group]) -> list[str]:

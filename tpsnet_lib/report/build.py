@@ -62,7 +62,9 @@ def make(
     }
     trained = fresh_runs.latest_fresh()
     names = appendix.names(store)
-    fresh = trained if trained is not None and _started(trained) >= began.replace(microsecond=0) else None
+    fresh = None
+    if trained and datetime.datetime.fromisoformat(trained.provenance["started"]) >= began.replace(microsecond=0):
+        fresh = trained
     sections = landing.sections(store, fresh, not dataset.startswith("CIFAR-10"), names)
     shown = [record for record in store.all() if not record.failed]
     if trained is not None and _is_new(trained, shown, executed):
@@ -95,10 +97,6 @@ def _executed_before(profile: str, only: Sequence[str]) -> list[Path]:
     if missing := [path.name for path in executed if not path.is_file()]:
         raise TpsnetError(f"{', '.join(missing)}: not executed yet with profile {profile}; leave out --no-run")
     return executed
-
-
-def _started(record: Record) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(record.provenance["started"])
 
 
 def _is_new(trained: Record, known: Sequence[Record], executed: Sequence[Path]) -> bool:

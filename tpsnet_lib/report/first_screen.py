@@ -105,7 +105,8 @@ def _introduced(final: Final, recipes: Sequence[Final], unit: str = "") -> str:
     """A leading recipe, its name and parameters in millions, and where it was trained if the subject is silent."""
     subject, where = as_subject(final, recipes), final.trained_on
     trained = "" if subject.endswith(where) else f", {where}"
-    return f"{subject} (recipe <em>{escape(final.name)}</em>, {_millions(final)} million{unit}{trained})"
+    millions = final.records[0].metrics["parameters"] / 1e6
+    return f"{subject} (recipe <em>{escape(final.name)}</em>, {millions:.2f} million{unit}{trained})"
 
 
 def as_subject(final: Final, recipes: Sequence[Final]) -> str:
@@ -266,10 +267,6 @@ def _brought(row: AblationRow) -> str:
     """What an ingredient brings, by a row that lacks it, and where a larger rate of that might have lost less."""
     limit = f" ({row.group.config.train.optimizer.upper()} at the largest rate tried)" if row.rate == "largest" else ""
     return f"+{100 * row.brings.value:.1f}{row.at_what_size}{limit}"
-
-
-def _millions(final: Final) -> str:
-    return f"{final.records[0].metrics['parameters'] / 1e6:.2f}"
 
 
 def _mean_of(final: Final) -> str:

@@ -122,11 +122,8 @@ def _number_across(parts: Sequence[BeautifulSoup]) -> dict[str, int]:
 def _without_dangling_links(html: str) -> str:
     """Links into the page that lead nowhere (a record that is not listed) become plain text."""
     ids = set(re.findall(r'\bid="([^"]+)"', html))
-
-    def kept(match: re.Match[str]) -> str:
-        return match[0] if match[1] in ids else match[2]
-
-    return re.sub(r'<a href="#([^"]+)">(.*?)</a>', kept, html, flags=re.DOTALL)
+    link = re.compile(r'<a href="#([^"]+)">(.*?)</a>', re.DOTALL)
+    return link.sub(lambda found: found[0] if found[1] in ids else found[2], html)
 
 
 def _with_new_marked(html: str, fresh: Iterable[str]) -> str:

@@ -167,7 +167,8 @@ class _LocalPool:
         while self.waiting or self.running:
             while self.waiting and self._may_start(self.waiting[0]):
                 experiment, run = job = self.waiting[0]
-                if self.settings.has_time_for(experiment.minutes, self._begun(run.config)):
+                begun = any(path.is_file() for path in checkpoints(self.settings.store, run.config))
+                if self.settings.has_time_for(experiment.minutes, begun):
                     self.running[submit(run.config, experiment.weights)] = job
                 del self.waiting[0]
             for future in ended():
@@ -210,9 +211,6 @@ class _LocalPool:
             self.results.give_up(job, f"{holder} holds it")
         else:
             self.waiting.append(job)
-
-    def _begun(self, config: RunConfig) -> bool:
-        return any(checkpoint.is_file() for checkpoint in checkpoints(self.settings.store, config))
 
     def _may_start(self, job: Job) -> bool:
         config, running = job.run.config, {run.config for _, run in self.running.values()}
