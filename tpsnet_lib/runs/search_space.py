@@ -15,12 +15,13 @@ from tpsnet_lib.config_parsing import merged, parse
 from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.plain_yaml import read_yaml
+from tpsnet_lib.runs.record_files import NUMBER
 
 _SHAPE = ("layers", "blocks", "width", "factor", "kernels", "skip_kernels", "pool")
 _MODEL = {spec.name for spec in fields(ModelConfig)} - {"blocks", "channels", "stem"}
 _TRAIN = {spec.name for spec in fields(TrainConfig)}
 _FIELDS = {spec.name: spec for kind in (TrainConfig, ModelConfig) for spec in fields(kind)}
-_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # YAML takes it as a text if it has no point, or no sign
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # YAML takes it as a text if it has no point, or no sign
 _ANALYSED = {*_SHAPE, "dropout", "block_dropout", "optimizer", "lr", "batch_size"} - {"factor"}  # by `drawn_values`
 _EACH = ("blocks", "kernels", "skip_kernels")  # what may be drawn for each layer
 _WHOLE = {"layers", "width", *_EACH, *(name for name, spec in _FIELDS.items() if type(spec.default) is int)}
@@ -114,7 +115,7 @@ def _with_numbers(dimension: Any) -> Any:
         return {kind: _with_numbers(values) for kind, values in dimension.items()}
     if not isinstance(dimension, list):
         return dimension
-    return [float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value for value in dimension]
+    return [float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value for value in dimension]
 
 
 def _values(dimension: Any) -> Sequence[Any]:
@@ -139,7 +140,7 @@ def _fault(variable: str, dimension: Any) -> str:
         return "give choices, or {int|uniform|log: [low, high]}"
 
     # The values: numbers where something is computed from them, in order, in the variable's limits, of the kind.
-    if (kind or limited) and not all(map(_is_number, values)):
+    if (kind or limited) and not all(map(NUMBER.allows, values)):
         return "give numbers"
     if kind and not (len(values) == 2 and values[0] <= values[1]):
         return f"give {{{kind}: [low, high]}}"
@@ -150,10 +151,6 @@ def _fault(variable: str, dimension: Any) -> str:
     if (kind == "int" or variable in ("layers", "width")) and not all(isinstance(value, int) for value in values):
         return "give whole numbers"
     return "give numbers above 0" if kind == "log" and values[0] <= 0 else ""
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e12 <= value <= 1e12
 
 
 def sample(space: Space, seed: int, n: int, base: Mapping[str, Any] | None = None) -> Draws:
