@@ -123,16 +123,13 @@ def _use(final: Final) -> str:
     )
 
 
-def _runs(records: Sequence[Record]) -> str:
-    return "one run" if len(records) == 1 else f"{len(records)} runs"
-
-
 def _why_described(final: Final, recipes: Sequence[Final]) -> str:
     """Why this network is described, and whether it was tuned."""
     judged = [each for each in recipes if each.held_out and not each.of_a_profile]
     alike = sum(each.trained_on == final.trained_on for each in judged)
+    runs = "one run" if len(final.held_out) == 1 else f"{len(final.held_out)} runs"
     why = (
-        f"Its accuracy on validation images, {final.validation:% value} in {_runs(final.held_out)}, is the highest of"
+        f"Its accuracy on validation images, {final.validation:% value} in {runs}, is the highest of"
         f" the {len(judged)} final recipes that held some out ({alike} of them {final.trained_on})."
         if final.held_out
         else "Validation cannot judge it; it comes first for the arithmetic of its training alone (MACs of an image,"
