@@ -67,11 +67,12 @@ SYNTHETIC = (
     " results name the data set that they are of."
 )
 
-# Source code that a cell shows scrolls in a box; a line that is too wide breaks between words, not within one as in
-# JupyterLab.
-SHOWN_CODE = (
+# For JupyterLab. Source code that a cell shows scrolls in a box; a line that is too wide breaks between words, not
+# within one. A figure is scaled to its window, not cut.
+STYLE = (
     "<style>.highlight pre {white-space: pre-wrap !important; word-break: normal !important;"
-    " overflow-wrap: normal !important; overflow: auto; max-height: 52em; font-size: 12px !important}</style>"
+    " overflow-wrap: normal !important; overflow: auto; max-height: 52em; font-size: 12px !important}"
+    " .jp-RenderedSVG :is(svg, img) {max-width: 100% !important; height: auto !important}</style>"
 )
 
 # The opening line -----------------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ def open_lab(dataset: str = "auto", data: str = "", store: str = "", recompute: 
         import IPython
         from IPython.display import HTML, display
 
-        display(HTML(SHOWN_CODE))
+        display(HTML(STYLE))
         IPython.get_ipython().set_custom_exc((NameError,), explain_name)
     scratch = tempfile.TemporaryDirectory() if recompute and not store else None
     records = Store(Path(scratch.name)) if scratch else default_store(store or None)
