@@ -163,13 +163,14 @@ def verdicts_against_published(finals: Iterable[Final], row: Mapping[str, Any]) 
 # The single seed ----------------------------------------------------------------------------------------------------
 
 
-def seed_groups(finals: Iterable[Final]) -> dict[str, list[float]]:
+def seed_groups(finals: Iterable[Final], looks: bool = False) -> dict[str, list[float]]:
     """The test accuracies of each final recipe that was opened for several seeds: runs that differ by seed alone.
 
-    They are read to measure the noise of a published difference; nothing is chosen by them."""
-    return {
-        final.name: [test.metrics["accuracy"] for _, test in final.opened] for final in finals if len(final.opened) > 1
-    }
+    They are read to measure the noise of a published difference; nothing is chosen by them. With `looks`, those of the
+    runs that were opened undeclared too."""
+    several = (final for final in finals if len(final.opened) > 1)
+    opened = {final.name: (*final.opened, *(final.looks if looks else ())) for final in several}
+    return {name: [test.metrics["accuracy"] for _, test in tests] for name, tests in opened.items()}
 
 
 def pairs_apart(groups: Iterable[Sequence[float]], difference: float) -> tuple[int, int]:

@@ -44,6 +44,19 @@ CLAIMS = {  # what the original says, with its figure and the place of it
     "j": "Widening costs less than deepening (its paper, section 4)",
 }
 
+TOPICS = {  # what each is about, in a few words
+    "a": "the recipe",
+    "b": "the number of layers",
+    "c": "odd block counts",
+    "d": "dropout",
+    "e": "depth in a longer run",
+    "f": "width",
+    "g": "SGD and its rate",
+    "h": "overfitting of depth",
+    "i": "equal sizes",
+    "j": "the cost of depth",
+}
+
 
 @dataclass(frozen=True)
 class Test:
@@ -115,14 +128,14 @@ TESTS = [
     Test(
         "dropout",
         "d",
-        "dropout before the classifier helps",
+        "dropout of 0.2 before the classifier helps",
         "Dropout of 0.2 before the classifier raises the accuracy",
         gain_of_dropout(("study_dropout/B=1, dropout 0.2", CONTROL), ("effects_dropout/D=0.2", SMALL)),
     ),
     Test(
         "dropout, longer run",
         "d",
-        "dropout before the classifier helps a longer run",
+        "dropout of 0.2 before the classifier helps a longer run",
         "Dropout of 0.2 before the classifier raises the accuracy of a run four times as long",
         gain_of_dropout(("study_dropout_long/B=1, dropout 0.2, 48 epochs", CONTROL_LONG)),
         in_shorter_runs="dropout",
@@ -130,14 +143,14 @@ TESTS = [
     Test(
         "block dropout",
         "d",
-        "dropout inside the blocks helps",
+        "dropout of 0.2 inside the blocks helps",
         "Dropout of 0.2 inside the blocks raises the accuracy",
         gain_of_dropout(("study_dropout/B=1, block dropout 0.2", CONTROL), ("effects_dropout/Db=0.2", SMALL)),
     ),
     Test(
         "block dropout, longer run",
         "d",
-        "dropout inside the blocks helps a longer run",
+        "dropout of 0.2 inside the blocks helps a longer run",
         "Dropout of 0.2 inside the blocks raises the accuracy of a run four times as long",
         gain_of_dropout(("study_dropout_long/B=1, block dropout 0.2, 48 epochs", CONTROL_LONG)),
         in_shorter_runs="block dropout",
@@ -145,14 +158,14 @@ TESTS = [
     Test(
         "dropout in the search",
         "d",
-        "random networks gain by dropout before the classifier",
+        "random networks with more dropout before the classifier are better",
         "Random networks with more than the median dropout before the classifier beat the others",
         functools.partial(searches.more_dropout, variable="dropout"),
     ),
     Test(
         "block dropout in the search",
         "d",
-        "random networks gain by dropout inside the blocks",
+        "random networks with more dropout inside the blocks are better",
         "Random networks with more than the median dropout inside the blocks beat the others",
         functools.partial(searches.more_dropout, variable="block_dropout"),
     ),
@@ -226,7 +239,7 @@ TESTS = [
     Test(
         "overfitting",
         "h",
-        "depth overfits no more than width",
+        "depth overfits by at most a point more than width",
         "The deep network overfits by at most a point more than the shallow one of equal parameters",
         more_overfitting,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,11 +110,20 @@ def unannealed_ranking(store: Store) -> str:
 def single_seed(store: Store) -> str:
     """What the original's difference between two networks of one seed each is worth beside runs of several seeds."""
     better, worse = (peers.published_model(name) for name in ("Model 2", "Model 1"))
-    return seed_sentence(seed_groups(finals(store)), better, worse)
+    recipes = finals(store)
+    with_looks = seed_groups(recipes, looks=True) if any(final.looks for final in recipes) else {}
+    return seed_sentence(seed_groups(recipes), better, worse, with_looks)
 
 
-def seed_sentence(groups: Mapping[str, list[float]], better: Mapping[str, Any], worse: Mapping[str, Any]) -> str:
-    """The sentence of `single_seed`; `better` and `worse` are rows of `peers.published`. Empty without groups."""
+def seed_sentence(
+    groups: Mapping[str, list[float]],
+    better: Mapping[str, Any],
+    worse: Mapping[str, Any],
+    with_looks: Mapping[str, list[float]] = MappingProxyType({}),
+) -> str:
+    """The sentence of `single_seed`; `better` and `worse` are rows of `peers.published`. Empty without groups.
+
+    `with_looks`: the groups with the runs that were opened undeclared, for a look, where there are some."""
     if not groups:
         return ""
     gap, n = better["accuracy"] - worse["accuracy"], int(worse["n"])
@@ -121,10 +131,11 @@ def seed_sentence(groups: Mapping[str, list[float]], better: Mapping[str, Any], 
     sd, _ = stats.pooled_sd(list(groups.values()))
     images = stats.proportion_difference(round(better["accuracy"] * n), n, round(worse["accuracy"] * n), n)
     verdict = stats.verdict(images, SMALLEST_GAIN)
+    looked = "{} of {} with a run opened for a look; ".format(*pairs_apart(with_looks.values(), gap)) * bool(with_looks)
     said = f"is {verdict}" if verdict in (stats.NOT_SETTLED, stats.PENDING) else verdict
     return (
         f"{better['model']} beats {worse['model']} by {100 * gap:.2f} points, one seed each. Of our {pairs} pairs of"
-        f" fully trained networks of one recipe with **another seed, {apart} differ by at least as much** (standard"
-        f" deviation {100 * sd:.2f} points). And from {n:,} test images alone the difference is {images:points.2}:"
-        f" that {better['model']} is better {said}."
+        f" fully trained networks of one recipe with **another seed, {apart} differ by at least as much**"
+        f" ({looked}standard deviation {100 * sd:.2f} points). And from {n:,} test images alone the difference is"
+        f" {images:points.2}: that {better['model']} is better {said}."
     )

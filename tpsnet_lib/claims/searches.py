@@ -41,7 +41,8 @@ def more_dropout(evidence: Evidence, variable: str) -> Iterator[Answer]:
     """That networks with more than the median of a kind of dropout have the better median."""
     rates = [trial.values[variable] for trial in evidence.trials("search_classroom")]
     border = float(np.median(rates)) if rates else 0.0
-    yield chosen_and_others(evidence, "search_classroom", lambda draw: draw[variable] > border)
+    answer = chosen_and_others(evidence, "search_classroom", lambda draw: draw[variable] > border)
+    yield replace(answer, remark=f"above the median rate, {border:.2g}; hardly one has none" if rates else "")
 
 
 def optimizers(evidence: Evidence) -> Iterator[Answer]:

@@ -73,7 +73,7 @@ def odd_blocks(evidence: Evidence) -> Iterator[Answer]:
         groups = evidence.groups([control, *_depths(experiment, depths)])
         deeper = contrast_within_machines(groups[1:], _odd_minus_even(2, depths))
         notes = (f"The trend is a parabola in the number of blocks. Without one block a layer: {deeper:points}.",)
-        remark = f"{deeper:points value} without one block a layer" if deeper.n else ""
+        remark = f"beyond a parabola; {deeper:points value} without one block a layer" if deeper.n else ""
         answer = greater(contrast_within_machines(groups, _odd_minus_even(1, depths)), groups)
         yield replace(answer, notes=notes, remark=remark)
 
@@ -100,7 +100,7 @@ def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
             middle = [group for group in done if 1 < group.config.model.blocks[0] < int(most)]
             counts = ", ".join(group.label.removeprefix("B=") for group in middle)
             leads = ", ".join(f"{group.lead_over(answer.groups[1]):points value}" for group in middle)
-            remark = f"1 block against {most} (of {counts}: {leads.replace(' points', '')} points)"
+            remark = f"1 block against {most}; {counts} lead {most} by {leads.replace(' points', '')} points"
             means = ", ".join(f"{group.label} {group.estimate:% value}" for group in done)
             answer = replace(answer, remark=remark, notes=(*answer.notes, f"Means: {means}."))
         yield answer
@@ -178,4 +178,5 @@ def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
         precisions = {config.train.precision for group in groups for config in group.configs}
         how = f"in {' and '.join(sorted(precisions))}{alone}"
         answer = greater(cost_ratio(*groups), groups, TENTH)
-        yield replace(answer, form="ratio", remark=how, scope=f" {how}", notes=(f"{note} {uneven}",))
+        machine = "".join(f", {record.hardware}" for record in groups[0].records[:1])
+        yield replace(answer, form="ratio", remark=f"{how}{machine}", scope=f" {how}", notes=(f"{note} {uneven}",))

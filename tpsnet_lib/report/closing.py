@@ -60,7 +60,7 @@ def _openings(store: Store, names: Mapping[str, str]) -> str:
     names_then = ", ".join(f"<em>{new}</em> was called <em>{old}</em>" for new, old in called.items())
     about = (
         "<p>A run is declared final in a commit before it trains, and the test set opens for it once."
-        f" {count} of the {len(logged)} openings in the committed log are older than this rule: by the log,"
+        f" {count} of the {len(logged)} openings in the committed log are older than this rule:"
         f" {what_the_first_lacked()}. Replaced once they had been opened were {replaced()} ({names_then}). The table"
         " lists the openings of the records that this page stands on."
         " Chapter 4 opens the test set once more, for a network that is trained where the page is made: its record and"

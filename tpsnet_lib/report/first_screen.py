@@ -22,6 +22,7 @@ from tpsnet_lib.analysis.training import (
     verdicts_against_published,
 )
 from tpsnet_lib.claims import judge
+from tpsnet_lib.claims.claims import TOPICS
 from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.plots.answer import accuracy_against_parameters
 from tpsnet_lib.progress import duration
@@ -166,7 +167,9 @@ def _design_choices(rows: Sequence[judge.Row], late: AbstractSet[str], best: Fin
     if not measured:
         return []
     settled = sum(row.settled for row in measured)
-    largest, longest = map(max, zip(*(row.largest_run for row in measured), strict=True))
+    sizes, lengths = zip(*(row.largest_run for row in measured), strict=True)
+    largest, longest = max(sizes), max(lengths)
+    both = "and" if (largest, longest) in zip(sizes, lengths, strict=True) else "or"
     name = f"<em>{escape(best.name)}</em>"
     variants = (
         f'Variants of {name} are compared in <a href="#nb04">chapter 4</a>.'
@@ -174,12 +177,12 @@ def _design_choices(rows: Sequence[judge.Row], late: AbstractSet[str], best: Fin
         else f"Not known: no variant of {name} was trained."
     )
     marks = f"; †: only by {LATE_CHOICES}" if late else ""
-    unsettled = {row.claim: elements.test_link(row, f"({row.claim})") for row in measured if not row.settled}
-    still_open = f" (open: some of {', '.join(unsettled.values())})" if unsettled else ""
+    unsettled = {row.claim: elements.test_link(row, TOPICS[row.claim]) for row in measured if not row.settled}
+    still_open = f" (open: some on {', '.join(unsettled.values())})" if unsettled else ""
     waiting = f", {len(rows) - len(measured)} more not run" if len(rows) > len(measured) else ""
     answers = [
         f"<b>Which design choices make it so?</b> {variants} "
-        f'<a href="#claims">The original\'s claims</a> were judged on at most {largest:,} parameters and'
+        f'<a href="#claims">The original\'s claims</a> were judged on at most {largest:,} parameters {both}'
         f" {longest:,} steps ({name}: {steps(best.run):,}). {settled} of {len(measured)} tests are settled"
         f"{still_open}{waiting}; those in {LONG:,} steps or more (<em>does not hold</em>: no gain of a point{marks}):",
     ]

@@ -12,7 +12,6 @@ from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.model_cost import count_macs
-from tpsnet_lib.old_words import renamed
 from tpsnet_lib.report import elements
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import load_experiment
@@ -116,13 +115,15 @@ CARD_WIDE_LENGTH = "<em>card_wide</em> had another length than its committed dec
 
 
 def what_the_first_lacked() -> str:
-    """What the openings before the rule of declaration lacked, from the committed log, in words."""
-    early = openings.before_the_rule()
-    lines = [line for line in openings.all_openings(Store(committed_folder())) if line["record"] in early]
-    unclean = {line["experiment"] for line in lines if line["experiment"] and line["commit"].endswith("+")}
-    names = sorted(renamed("name", name) for name in unclean)
+    """What the openings before the rule of declaration lacked, from the committed log and the records, in words."""
+    early, store = openings.before_the_rule(), Store(committed_folder())
+    lines = [line for line in openings.all_openings(store) if line["record"] in early]
+    trained = {line["record"]: str(store.load(line["record"]).provenance["commit"]) for line in lines}
+    called = {record.id: final.name for final in finals(store) for record, _ in final.opened}
+    unclean = [line["record"] for line in lines if "+" in line["commit"] + trained[line["record"]]]
+    names = sorted({called[run_id] for run_id in unclean if run_id in called})
     undeclared = sum(line["experiment"] is None for line in lines)
-    unclean_part = f"{_listed(names)} from a tree that was not clean" if names else ""
+    unclean_part = f"{_listed(names)} trained or opened from a tree that was not clean" if names else ""
     undeclared_part = f"{undeclared} undeclared, for a look" if undeclared else ""
     return f"{', '.join(filter(None, (unclean_part, undeclared_part)))}; {CARD_WIDE_LENGTH}"
 
@@ -131,9 +132,8 @@ def undeclared_seeds(store: Store) -> str:
     """What the seeds that were opened undeclared, and are left out, would change in the third mistake: their recipe's
     mean, and the pairs of runs that differ; empty if there are none."""
     recipes, parts = finals(store), []
-    groups = training.seed_groups(recipes)
+    groups = training.seed_groups(recipes, looks=True)
     for final in (final for final in recipes if final.looks):
-        groups[final.name] = [test.metrics["accuracy"] for _, test in (*final.opened, *final.looks)]
         seeds = ", ".join(f"{record.config.seed} ({test.metrics['accuracy']:.2%})" for record, test in final.looks)
         mean = f"{stats.mean(groups[final.name]):% value}"
         parts.append(f"seed {seeds} of <em>{escape(final.name)}</em>, whose mean would be {mean}")

@@ -87,8 +87,10 @@ def _declaration(part: StudyPart, priority: int, best: Mapping[str, Record], sec
         run = f"label: {json.dumps(label)}, model: {{{model_text}}}, train: {{lr: {rate:g}}}"
         lines.append(f"  - {{{run}}}  # {size}{border}")
         minutes.append(seconds[architecture] / 60 * part.epochs / record.config.train.epochs)
+    varied = any("of" in change and len(change) > 1 for change in part.runs.values())
+    rate_of = "each rate that of the network that is varied," if varied else "each rate"
     head = f"""\
-question: {part.question} ({part.size}, {part.epochs:g} epochs, each rate from {RATES})
+question: {part.question} ({part.size}, {part.epochs:g} epochs, {rate_of} from {RATES})
 needs: cpu
 priority: {priority}
 minutes: {fmean(minutes):.0f}  # on one core, by the fastest runs that chose the rate
