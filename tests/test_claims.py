@@ -428,3 +428,13 @@ def test_other_runs_are_named_by_size_and_by_length() -> None:
     chosen = rows["overfitting"].answer
     assert [which for which, _ in rows["overfitting"].others] == [judge.SHORTER, judge.SMALLER_AND_SHORTER]
     assert judge._kind_of_runs(chosen, chosen) == judge.OTHER
+
+
+def test_a_rate_is_at_the_border_until_a_larger_one_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = Evidence(Store(committed_folder())).groups(("study_width/B=1, wide", claims.CONTROL))
+    assert judge._largest_rate(groups) == ""
+    monkeypatch.setattr(judge, "RATES_BEYOND", judge.RATES)  # as before that one
+    assert judge._largest_rate(groups) == "its rate the largest tried"
+    assert judge._largest_rate(groups[::-1]) == "the other rate the largest tried"
+    others = Evidence(Store()).groups(("study_dropout/B=1, dropout 0.2", claims.CONTROL))
+    assert judge._largest_rate(others) == "", "no rate was tried with dropout"

@@ -16,6 +16,7 @@ from tpsnet_lib.runs.experiments import collect, experiments_folder, load_experi
 from tpsnet_lib.runs.records import Record, Store, default_store
 
 RATES = "study_rates"
+RATES_BEYOND = "study_rates_beyond"  # a larger one, for a network whose best was the largest
 BASE = "{{train: {{recipe: original, epochs: {epochs}, warmup_epochs: {warmup}, precision: bf16}}}}"
 
 
