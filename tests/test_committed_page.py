@@ -107,7 +107,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         r"Of our (\d+) pairs of fully trained networks of one recipe with another seed, (\d+) differ",
         r"Of (\d+) pairs of runs of one recipe with another seed, (\d+) are",
     ],
-    "spread of seeds": [r"\(standard deviation ([\d.]+) points\)", r"; one run's standard deviation is (\d+\.\d+)\."],
+    "spread of seeds": [r"\bstandard deviation ([\d.]+) points\)", r"; one run's standard deviation is (\d+\.\d+)\."],
     "Model 2 against Model 1": [
         rf"images alone the difference is {POINTS}",
         rf"Model 2 \([\d.]+%\) - Model 1 \([\d.]+%\): {POINTS}",
