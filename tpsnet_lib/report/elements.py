@@ -77,6 +77,11 @@ def with_note(text: Markup, note: str) -> Markup:
     return text + Markup("<br><small>{}</small>").format(note) if note else text
 
 
+def under_points(words: str) -> str:
+    """Words as a column of points has them, whose head says the unit."""
+    return words.replace(" points", "")
+
+
 def inline_markdown(text: str) -> Markup:
     """A line of Markdown as HTML: its code, strong words, emphasis and links; all else is escaped."""
     html = str(escape(text))

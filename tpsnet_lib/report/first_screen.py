@@ -227,13 +227,13 @@ def _claim_and_note(row: judge.Row, late: AbstractSet[str], rows: Sequence[judge
     for other in (other for other in rows if other.n and other.name == row.test.in_shorter_runs):
         name = other.short  # the number of steps stands beside it
         said.append(f"in {row.largest_run[1]:,} steps; {other.size}{_mark(other, late)} in {other.largest_run[1]:,}")
-    beside = ", ".join(filter(None, said)).replace(" points", "")
+    beside = elements.under_points(", ".join(filter(None, said)))
     return elements.with_note(elements.test_link(row, name) + _mark(row, late), beside)
 
 
 def _points(row: judge.Row) -> Markup:
     """The size of a test in points of accuracy, and under it the interval."""
-    size, interval = (words.replace(" points", "") for words in (row.size, row.answer.interval))
+    size, interval = map(elements.under_points, (row.size, row.answer.interval))
     return elements.with_note(Markup(size), interval)
 
 

@@ -171,7 +171,7 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
         {
             "verdict": elements.verdict(row.verdict) + ("†" if row.name in late else ""),
             "tested": _tested(row),
-            "difference (points)": elements.test_link(row, row.answer.in_words().replace(" points", "")),
+            "difference (points)": elements.test_link(row, elements.under_points(row.answer.in_words())),
             "adjusted p": _p_value(row) if row.answer.complete else None,
             "parameters; steps": "; ".join(f"{count:,}" for count in row.largest_run),
         }
@@ -195,7 +195,7 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
 def _tested(row: judge.Row) -> Markup:
     """The sentence of a test in a few words, and under it what must be known beside it and what other budgets say."""
     said = [part for part in (row.remark, *row.beside) if part]
-    beside = "; ".join(said).replace(" points", "")
+    beside = elements.under_points("; ".join(said))
     return elements.with_note(Markup("({}) {}").format(row.claim, row.short), beside)
 
 
