@@ -93,6 +93,12 @@ def test_a_name_that_a_cell_of_the_chapter_gives_is_no_typing_error(
         " It stands in *The family, and what a member costs*; after a restart, run all cells from the top."
     )
     assert "was not run to its end (it may be folded)" not in lines[1], "a name of another chapter"
+    cell = "anwser = 3\nanswer = task_3.check(answer)"
+    monkeypatch.setattr(tasks, "notebook_names", lambda: {"In": [cell]})
+    for name in ("answer", "task_3"):
+        course.explain_name(shell, NameError, NameError("no", name=name), None)
+    assert lines[2] == "This cell gives no value to `answer`: is it `anwser`, misspelt?"
+    assert lines[3] == lines[0]
 
 
 def test_a_question_with_other_choices_is_another_question(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +275,7 @@ def test_a_notebook_run_as_a_whole_says_once_how_to_predict(lines: list[str], mo
     monkeypatch.setattr("IPython.display.display", boxes.append)
     course.compare(course.predict("Which?", ["a", "b"]), "a")
     course.compare(course.predict("How many?", low=0, high=9), 3)
-    assert lines == [f"*Which?* Result: **a**. ({course.RESTART})", "*How many?* Result: **3**."]
+    assert lines == [f"*Which?* Result: **a**. ({course.NOT_KEPT})", "*How many?* Result: **3**."]
     assert [box.children[2].children[-1].value for box in boxes] == [course.SHOWN] * 2, "nothing waits for a click"
     course.predict("Which?", ["a", "b"])
     assert boxes[-1].children[2].children[-1].value == course.SHOWN
@@ -470,10 +476,11 @@ def test_a_name_that_its_cell_gives_no_value_is_not_right_by_the_worked_solution
 
     last = "my_images = images.check(my_images)"
     assert run(f"my_images = 2\n{last}", 2).startswith("**Not yet.** 2 is too small.")
-    misspelt = "**Not yet.** This cell gives no value to `my_images`: did you mean `my_imagse`?"
+    misspelt = "**Not yet.** This cell gives no value to `my_images`: is it `my_imagse`, misspelt?"
     assert run(f"my_imagse = 300\n{last}", known["my_images"]).startswith(misspelt)
     assert run(last, known["my_images"]).startswith("**Not yet.** This cell gives no value to `my_images`.")
     assert not task.passed
+    assert run(last, ["of another task"]).startswith("**Not yet.** This cell gives no value to `my_images`.")
     assert run(f"my_images = 299\n{last}", 299) == "**Right.**"
 
 

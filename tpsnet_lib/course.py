@@ -37,7 +37,7 @@ from tpsnet_lib.profiles import check_parameters
 from tpsnet_lib.progress import Progress, running_shell
 from tpsnet_lib.runs.fresh_runs import fresh_store
 from tpsnet_lib.runs.records import Store, default_store, local_folder
-from tpsnet_lib.tasks import hide_solutions, task
+from tpsnet_lib.tasks import hide_solutions, task, without_value
 
 __all__ = [
     "Lab",
@@ -165,6 +165,9 @@ def explain_name(shell: Any, kind: type[NameError], error: NameError, trace: Any
     """Say, below the traceback, what a name that is not defined may stand for; for `set_custom_exc` of IPython."""
     shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
     name = error.name or ""
+    if said := without_value().get(name):
+        finding(said)
+        return
     if name in (given := _given_by_cells(_open_notebook(shell.user_ns).name)):
         finding(
             f"`{name}` is not defined: the cell that gives it a value was not run to its end (it may be folded). It"
@@ -232,6 +235,7 @@ class Prediction:
 
 
 RESTART = "To predict, restart the kernel and run cell by cell."
+NOT_KEPT = "No prediction was kept: run cell by cell, and keep one before you run the next cell."
 NOT_CHOSEN = "Not chosen yet. A click counts while no cell runs."
 SHOWN = f"The result is already shown. {RESTART}"
 # By question and choices: a cell that is run again asks anew, and keeps what was predicted; `open_lab` forgets it.
@@ -295,7 +299,7 @@ def compare(prediction: Prediction | None, result: Any) -> None:
         return
     nothing = prediction.value in (None, "")
     predicted = "" if nothing else f"Predicted: **{prediction.said(prediction.value)}**. "
-    hint = f" ({RESTART})" if nothing and not any(each.result is not None for each in _asked.values()) else ""
+    hint = f" ({NOT_KEPT})" if nothing and not any(each.result is not None for each in _asked.values()) else ""
     prediction.result = result
     if nothing and prediction.line is not None:
         prediction.line.value = SHOWN

@@ -67,9 +67,10 @@ class Task:
         bare = answer.strip() if isinstance(answer, str) else answer
         blank = answer is None or answer is ... or (isinstance(bare, str | list | tuple | set | dict) and not bare)
         blank |= solutions.hidden and callable(answer) and answer is self.stand_in  # handed back from an earlier check
-        handed_back = not blank and answer is not None and answer is self.stand_in
-        forgotten = _without_value(answer) if handed_back else ""
-        problem = NOT_ANSWERED if blank else forgotten or self._problem(answer)
+        problem = NOT_ANSWERED if blank else self._problem(answer)
+        if not blank and (problem or answer is self.stand_in):  # the value may be that of an earlier cell
+            stale = (said for name, said in without_value().items() if notebook_names().get(name) is answer)
+            problem = next(stale, problem)
         self.passed = not problem
         if self.passed:
             finding("**Right.**")
@@ -117,28 +118,28 @@ class Task:
         return next((fault for fault, parts in self.faults.items() if _fits(parts, problem)), problem)
 
 
-def _without_value(answer: Any) -> str:
-    """That a cell gives no value to the name whose value it hands to `check`, as a misspelt one, in one sentence.
+def without_value() -> dict[str, Slip]:
+    """The names that the running cell hands to `check` and gives no value, as misspelt ones, with a sentence on each.
 
-    Such a name still holds what an earlier check returned; empty where the cell does give it one."""
-    known = notebook_names()
+    Such a name is not defined, or still holds the value of an earlier cell."""
     try:
-        body = ast.parse(known.get("In", [""])[-1]).body
+        body = ast.parse(notebook_names().get("In", [""])[-1]).body
     except SyntaxError:  # a magic
-        return ""
+        return {}
     checks = [part for part in body if ".check(" in ast.unparse(part)]
-    handed = {part.id for line in checks for part in ast.walk(line) if isinstance(part, ast.Name)}
+    calls = [part for line in checks for part in ast.walk(line) if isinstance(part, ast.Call)]
+    handed = {argument.id for call in calls for argument in call.args if isinstance(argument, ast.Name)}
     given: set[str] = set()
     for part in (part for line in body if line not in checks for part in ast.walk(line)):
         if isinstance(part, ast.FunctionDef | ast.ClassDef):
             given.add(part.name)
         elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
             given.add(part.id)
-    for name in sorted(handed - given):
-        if known.get(name) is answer:
-            near = difflib.get_close_matches(name, given, 1)
-            return Slip(f"This cell gives no value to `{name}`{f': did you mean `{near[0]}`?' if near else '.'}")
-    return ""
+    near = {name: difflib.get_close_matches(name, given, 1) for name in handed - given}
+    return {
+        name: Slip(f"This cell gives no value to `{name}`{f': is it `{meant[0]}`, misspelt?' if meant else '.'}")
+        for name, meant in near.items()
+    }
 
 
 def _fits(parts: str, problem: str) -> bool:
