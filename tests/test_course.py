@@ -421,6 +421,7 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         (answer_checks.ranges(["blocks"], str, "{}"), {"width": [1]}, "`blocks` is missing"),
         (answer_checks.ranges(["blocks"], str, "{}"), {"blocks": {"int": [8, 1]}}, "low end 8 is above the high end 1"),
         (answer_checks.ranges(["blocks"], str, "{}"), {"blocks": {int: [1, 8]}}, "`blocks`: `int` stands in quotes"),
+        (answer_checks.ranges(["blocks"], str, "{}"), {"blocks": [1], "pool": "fits"}, "'pool': 'fits'"),
         (answer_checks.ranges(["blocks"], str, "{}"), {"blocks": 3}, "give a list of choices, such as [2, 3], or such"),
         (answer_checks.ranges(["blocks"], lambda each: "Too few.", "{}"), {"blocks": {"int": [1, 8]}}, "Too few."),
         (answer_checks.function(doubled, torch.ones(3)), lambda values: values[:2], "shape [2]; expected is [3]"),

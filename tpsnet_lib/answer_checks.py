@@ -111,7 +111,7 @@ def ranges(needed: Collection[str], then: Check, example: str) -> Check:
             missing = f"`{name}` is missing: give the variables with their ranges, such as {example}."
             return Slip(f"{near[0]!r} is not known: did you mean {name!r}?" if near else missing)
         for name, dimension in answer.items():
-            if not isinstance(dimension, list | tuple | dict) or not dimension:
+            if not isinstance(dimension, list | tuple | dict | str) or not dimension:  # such as pool: fits
                 way_out = f"choices, such as [2, 3], or such as {{'int': [1, 9]}}, not {_short(dimension)}"
                 return Slip(f"`{name}`: give a list of {way_out}.")
             if isinstance(dimension, dict) and (kind := next(iter(dimension))) in (int, float):
