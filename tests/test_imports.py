@@ -13,6 +13,7 @@ ORDER = """
 files
 chapter_copies
 old_words
+arrays
 locks
 progress
 config_fields

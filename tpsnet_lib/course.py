@@ -14,7 +14,6 @@
 import math
 import os
 import re
-import symtable
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,7 +36,7 @@ from tpsnet_lib.profiles import check_parameters
 from tpsnet_lib.progress import Progress, running_shell
 from tpsnet_lib.runs.fresh_runs import fresh_store
 from tpsnet_lib.runs.records import Store, default_store, local_folder
-from tpsnet_lib.tasks import hide_solutions, task, without_value
+from tpsnet_lib.tasks import hide_solutions, names_given, task, without_value
 
 __all__ = [
     "Lab",
@@ -195,8 +194,7 @@ def _given_by_cells(notebook: str) -> dict[str, str]:
         if cell["cell_type"] != "code":
             heading = (re.findall(r"^#+ (.+)$", source, re.MULTILINE) or [heading])[-1]
             continue
-        names = symtable.symtable(source, notebook, "exec").get_symbols()
-        given = dict.fromkeys((n.get_name() for n in names if n.is_assigned() or n.is_imported()), heading) | given
+        given = dict.fromkeys(names_given(source), heading) | given
     return given
 
 

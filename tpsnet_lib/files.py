@@ -1,13 +1,10 @@
-"""Where things are kept: the project's errors, its root, writes that are whole or absent, and reads within bounds."""
-
-from __future__ import annotations
+"""Where things are kept: the project's errors, its root, and writes that are whole or absent."""
 
 import contextlib
 import difflib
 import errno
 import glob
 import hashlib
-import io
 import json
 import os
 import re
@@ -17,17 +14,11 @@ import sys
 import tempfile
 import textwrap
 import time
-import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import numpy as np
+from typing import Any
 
 LARGEST_TEXT = 2**24  # bytes of a text file that is read; the largest of the project has a sixtieth of it
-LARGEST_ARRAYS = 2**24  # bytes, unpacked: the logits of 10,000 images of ten classes have 200,000
 QUOTED = 200  # characters of a bad value that a message shows
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 100
@@ -300,25 +291,6 @@ def read_json(path: Path, kind: type[TpsnetError] = RecordError, largest: int = 
         return json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise kind(f"{path} is not whole JSON ({brief(error)}): restore it, or delete it") from error
-
-
-def read_arrays(path: Path, *names: str, kind: type[TpsnetError] = RecordError) -> list[np.ndarray[Any, Any]]:
-    """The named arrays of an `.npz` file; without names the one of an `.npy` file. Nothing in them builds objects.
-
-    A file that is torn, too large, or lacks a name is a `kind` that names it, whatever numpy's parser makes of it."""
-    import numpy as np  # at need: `setup` runs before it is installed
-
-    content = read_bytes(path, LARGEST_ARRAYS, kind)
-    try:
-        if names:
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                if (size := sum(entry.file_size for entry in archive.infolist())) > LARGEST_ARRAYS:
-                    raise ValueError(f"it unpacks to {size:,} bytes, and at most {LARGEST_ARRAYS:,} are read")
-        with warnings.catch_warnings(action="ignore"):  # of the Python that a torn header is parsed as
-            loaded = np.load(io.BytesIO(content), allow_pickle=False)
-            return [np.asarray(loaded[name]) for name in names] if names else [np.asarray(loaded)]
-    except Exception as error:  # numpy, zipfile, zlib and Python's tokenizer raise a dozen types
-        raise kind(f"{path} holds no such arrays ({brief(error)}): restore it from where it came") from error
 
 
 def _no_number(text: str) -> None:

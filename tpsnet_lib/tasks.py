@@ -16,6 +16,7 @@ import difflib
 import linecache
 import os
 import re
+import symtable
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -123,23 +124,28 @@ def without_value() -> dict[str, Slip]:
 
     Such a name is not defined, or still holds the value of an earlier cell."""
     try:
-        body = ast.parse(notebook_names().get("In", [""])[-1]).body
+        statements = ast.parse(notebook_names().get("In", [""])[-1]).body
     except SyntaxError:  # a magic
         return {}
-    checks = [part for part in body if ".check(" in ast.unparse(part)]
-    calls = [part for line in checks for part in ast.walk(line) if isinstance(part, ast.Call)]
-    handed = {argument.id for call in calls for argument in call.args if isinstance(argument, ast.Name)}
-    given: set[str] = set()
-    for part in (part for line in body if line not in checks for part in ast.walk(line)):
-        if isinstance(part, ast.FunctionDef | ast.ClassDef):
-            given.add(part.name)
-        elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
-            given.add(part.id)
+    handed: set[str] = set()
+    others: list[ast.stmt] = []
+    for statement in statements:
+        calls = [part for part in ast.walk(statement) if isinstance(part, ast.Call)]
+        checks = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "check"]
+        handed |= {part.id for call in checks for part in call.args if isinstance(part, ast.Name)}
+        others += [] if checks else [statement]
+    given = names_given(ast.unparse(ast.Module(others, [])))
     near = {name: difflib.get_close_matches(name, given, 1) for name in handed - given}
     return {
         name: Slip(f"This cell gives no value to `{name}`{f': is it `{meant[0]}`, misspelt?' if meant else '.'}")
         for name, meant in near.items()
     }
+
+
+def names_given(source: str) -> set[str]:
+    """The names that a cell gives values to, by assignment, definition or import."""
+    symbols = symtable.symtable(source, "<cell>", "exec").get_symbols()
+    return {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
 
 
 def _fits(parts: str, problem: str) -> bool:

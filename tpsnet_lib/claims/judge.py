@@ -6,7 +6,6 @@ decides."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from tpsnet_lib.analysis.architecture import budget, largest_run
 from tpsnet_lib.analysis.groups import NEAR, Group
 from tpsnet_lib.claims.claims import CLAIMS, TESTS, Test
 from tpsnet_lib.claims.evidence import Answer, Evidence
+from tpsnet_lib.config import RunConfig
 from tpsnet_lib.runs.experiments import Experiment, load_experiment
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.study import RATES, RATES_BEYOND
@@ -260,15 +260,17 @@ def _unequal_costs(groups: Sequence[Group]) -> str:
 def _largest_rate(groups: Sequence[Group]) -> str:
     """Which of two networks were trained at the largest rate that was tried for them, so that a larger one might be
     better; empty: neither."""
-    tried = [run.config for name in (RATES, RATES_BEYOND) for run in load_experiment(name).runs]
-    tuned = [group.config for group in groups if group.experiment.startswith("study_")]
-    largest = [
-        max((other.train.lr for other in tried if other.model == each.model), default=math.inf) for each in tuned
-    ]
-    at_the_end = [each.train.lr >= rate for each, rate in zip(tuned, largest, strict=True)]
-    if len(tuned) != 2 or not any(at_the_end):
+    at_the_end = [_at_the_border(group.config) for group in groups if group.experiment.startswith("study_")]
+    if len(at_the_end) != 2 or not any(at_the_end):
         return ""
     return f"{'both rates' if all(at_the_end) else 'its rate' if at_the_end[0] else 'the other rate'} the largest tried"
+
+
+def _at_the_border(config: RunConfig) -> bool:
+    """Whether a run has the largest rate that was tried for its network; False where none was."""
+    runs = [run.config for name in (RATES, RATES_BEYOND) for run in load_experiment(name).runs]
+    tried = [run.train.lr for run in runs if run.model == config.model]
+    return bool(tried) and config.train.lr >= max(tried)
 
 
 def _pending(answers: Sequence[Answer], chosen: Answer, evidence: Evidence) -> str:

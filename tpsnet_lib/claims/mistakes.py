@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,19 +110,18 @@ def single_seed(store: Store) -> str:
     """What the original's difference between two networks of one seed each is worth beside runs of several seeds."""
     better, worse = (peers.published_model(name) for name in ("Model 2", "Model 1"))
     recipes = finals(store)
-    with_looks = seed_groups(recipes, looks=True) if any(final.looks for final in recipes) else {}
-    return seed_sentence(seed_groups(recipes), better, worse, with_looks)
+    return seed_sentence(seed_groups(recipes), better, worse, seed_groups(recipes, looks=True))
 
 
 def seed_sentence(
     groups: Mapping[str, list[float]],
     better: Mapping[str, Any],
     worse: Mapping[str, Any],
-    with_looks: Mapping[str, list[float]] = MappingProxyType({}),
+    with_looks: Mapping[str, list[float]] | None = None,
 ) -> str:
     """The sentence of `single_seed`; `better` and `worse` are rows of `peers.published`. Empty without groups.
 
-    `with_looks`: the groups with the runs that were opened undeclared, for a look, where there are some."""
+    `with_looks`: the groups with the runs that were opened undeclared, for a look."""
     if not groups:
         return ""
     gap, n = better["accuracy"] - worse["accuracy"], int(worse["n"])
@@ -131,7 +129,10 @@ def seed_sentence(
     sd, _ = stats.pooled_sd(list(groups.values()))
     images = stats.proportion_difference(round(better["accuracy"] * n), n, round(worse["accuracy"] * n), n)
     verdict = stats.verdict(images, SMALLEST_GAIN)
-    looked = "{} of {} with a run opened for a look; ".format(*pairs_apart(with_looks.values(), gap)) * bool(with_looks)
+    looked = ""
+    if with_looks and with_looks != groups:
+        apart_then, pairs_then = pairs_apart(with_looks.values(), gap)
+        looked = f"{apart_then} of {pairs_then} with a run opened for a look; "
     said = f"is {verdict}" if verdict in (stats.NOT_SETTLED, stats.PENDING) else verdict
     return (
         f"{better['model']} beats {worse['model']} by {100 * gap:.2f} points, one seed each. Of our {pairs} pairs of"

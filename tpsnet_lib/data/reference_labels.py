@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tpsnet_lib.arrays import read_arrays
 from tpsnet_lib.config import CLASSES
 from tpsnet_lib.data.cifar10 import fetch, find_root
-from tpsnet_lib.files import DataError, read_arrays, read_json, sha256_of
+from tpsnet_lib.files import DataError, read_json, sha256_of
 
 HUMANS, LABEL_CHECKS, PUBLISHED = "cifar10h-counts.npy", "cifar10_mturk.json", "published-predictions.npz"
 SOURCES = {

@@ -169,7 +169,7 @@ def _design_choices(rows: Sequence[judge.Row], late: AbstractSet[str], best: Fin
     settled = sum(row.settled for row in measured)
     sizes, lengths = zip(*(row.largest_run for row in measured), strict=True)
     largest, longest = max(sizes), max(lengths)
-    both = "and" if (largest, longest) in zip(sizes, lengths, strict=True) else "or"
+    joint = "and" if (largest, longest) in zip(sizes, lengths, strict=True) else "or"
     name = f"<em>{escape(best.name)}</em>"
     variants = (
         f'Variants of {name} are compared in <a href="#nb04">chapter 4</a>.'
@@ -182,7 +182,7 @@ def _design_choices(rows: Sequence[judge.Row], late: AbstractSet[str], best: Fin
     waiting = f", {len(rows) - len(measured)} more not run" if len(rows) > len(measured) else ""
     answers = [
         f"<b>Which design choices make it so?</b> {variants} "
-        f'<a href="#claims">The original\'s claims</a> were judged on at most {largest:,} parameters {both}'
+        f'<a href="#claims">The original\'s claims</a> were judged on at most {largest:,} parameters {joint}'
         f" {longest:,} steps ({name}: {steps(best.run):,}). {settled} of {len(measured)} tests are settled"
         f"{still_open}{waiting}; those in {LONG:,} steps or more (<em>does not hold</em>: no gain of a point{marks}):",
     ]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib import metrics, stats
+from tpsnet_lib.arrays import read_arrays
 from tpsnet_lib.data.cifar10 import inexact_indices
 from tpsnet_lib.data.datasets import load_test, test_fingerprint
 from tpsnet_lib.device import resolve_device
@@ -21,7 +22,6 @@ from tpsnet_lib.files import (
     RecordError,
     folder_whole,
     project_root,
-    read_arrays,
     read_json,
     sha256_of,
     write_json,
