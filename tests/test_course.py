@@ -268,6 +268,15 @@ def test_a_prediction_is_kept_before_the_result_and_not_after(
     assert "restart the kernel" in line.value
 
 
+def test_nothing_is_asked_that_makes_no_sense(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(course, "has_front_end", lambda: True)
+    monkeypatch.setattr(course, "_asked", {})
+    boxes: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", boxes.append)
+    course.compare(course.predict("What share has SGD?", low=0, high=100, when=False), 100)
+    assert (lines, boxes) == ([], [])
+
+
 def test_a_notebook_run_as_a_whole_says_once_how_to_predict(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(course, "has_front_end", lambda: True)
     monkeypatch.setattr(course, "_asked", {})

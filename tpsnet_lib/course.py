@@ -247,13 +247,20 @@ def has_front_end() -> bool:
 
 
 def predict(
-    question: str, options: Sequence[str] = (), *, low: float | None = None, high: float | None = None, unit: str = ""
+    question: str,
+    options: Sequence[str] = (),
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    unit: str = "",
+    when: bool = True,
 ) -> Prediction | None:
-    """Ask for a prediction: one of `options`, a number from `low` to `high`, or a text; None where nobody is there.
+    """Ask for a prediction: one of `options`, a number from `low` to `high`, or a text; None where nobody is there, and
+    where `when` says that the question makes no sense.
 
     A choice is kept as it is made, and no more after `compare` has shown the result. A slider starts in the middle and
     is no prediction until it is moved or its button keeps the value that it shows."""
-    if not has_front_end():
+    if not (when and has_front_end()):
         return None
     import ipywidgets
     from IPython.display import display
