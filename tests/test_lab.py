@@ -28,8 +28,11 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     return found
 
 
-def test_a_lab_opens_a_copy_of_notebook_01_and_hands_options_on(calls: list[list[str]], tmp_path: Path) -> None:
-    assert main.main(["lab", "--", "--port", "9999", "--no-browser"]) == 0
+@pytest.mark.parametrize("between", [[], ["--"]])
+def test_a_lab_opens_a_copy_of_notebook_01_and_hands_options_on(
+    between: list[str], calls: list[list[str]], tmp_path: Path
+) -> None:
+    assert main.main(["lab", *between, "--port", "9999", "--no-browser"]) == 0
     (command,) = calls
     copy = tmp_path / "report" / "local" / "lab" / "01_explore_data.ipynb"
     assert command[:4] == ["python", "-m", "jupyterlab", str(copy)]

@@ -83,9 +83,12 @@ def _short(text: str) -> str:
 
 
 def _in_words_of_today(arguments: list[str]) -> list[str]:
-    """The arguments with old words replaced by the new ones; `help` asks for help."""
+    """The arguments with old words replaced by the new ones; `help` asks for help, and `lab` needs no `--`."""
     if arguments[:1] == ["help"]:
         return [*arguments[1:2], "--help"]
+    if arguments[:1] == ["lab"] and not {"--", "-h", "--help"} & set(arguments):
+        ours = [word for word in arguments[1:] if word == "--debug"]
+        return ["lab", *ours, "--", *(word for word in arguments[1:] if word != "--debug")]
     options = [word.partition("=") if word.startswith("--") else (word, "", "") for word in arguments[1:]]
     return arguments[:1] + [current_word(arguments[0], name) + equals + value for name, equals, value in options]
 

@@ -240,5 +240,5 @@ def _add_report_commands(new: Add) -> None:
 def _add_setup_commands(new: Add) -> None:
     new("setup_venv:setup", "create .venv from the pins", "python3 -m tpsnet_lib setup")
     new("setup_venv:check", "run ruff, mypy, the tests and nbval over the notebooks", "tpsnet check")
-    command = new("setup_venv:lab", "open JupyterLab on the first notebook", "tpsnet lab -- --port 9999 --no-browser")
-    command.add_argument("jupyter", nargs="*", metavar="OPTION", help="options of JupyterLab, after --")
+    command = new("setup_venv:lab", "open JupyterLab on the first notebook", "tpsnet lab --port 9999 --no-browser")
+    command.add_argument("jupyter", nargs="*", metavar="OPTION", help="options of JupyterLab")
