@@ -17,7 +17,7 @@ from tpsnet_lib.runs.records import Store
 (PATH,) = (project_root() / "notebooks").glob("02_*.ipynb")
 SOURCES = {cell.id: cell.source for cell in nbformat.read(PATH, as_version=4).cells if cell.cell_type == "code"}
 SETTINGS = {"dataset": "shapes10", "data": "", "store": "", "live_images": 16, "live_steps": 10, "live_seeds": [0, 1]}
-BUILD = ("imports", "open", "tasks", "exercise-block", "exercise-layer", "network")
+BUILD = ("imports", "open", "tasks", "exercise-block", "exercise-layer", "exercise-network")
 Chapter = Callable[..., tuple[dict[str, Any], list[str]]]
 
 
@@ -45,7 +45,7 @@ def chapter(monkeypatch: pytest.MonkeyPatch) -> Chapter:
 
 def test_the_worked_solutions_build_the_librarys_network(chapter: Chapter, capsys: pytest.CaptureFixture[str]) -> None:
     _, said = chapter(*BUILD, "same-output")
-    assert [line.startswith(answer_checks.NOT_ANSWERED) for line in said] == [True, True]
+    assert [line.startswith(answer_checks.NOT_ANSWERED) for line in said] == [True] * 3
     assert capsys.readouterr().out.count("same output True") == 2
 
 
@@ -98,7 +98,9 @@ def test_any_layer_gets_a_line_and_the_next_cell_says_whose_it_is(
     chapter: Chapter, answer: str, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     layer = ("raise NotImplementedError  # your lines", f"return {answer}")
-    _, said = chapter(*BUILD, "same-output", exercise_block=(BLANK, RIGHT), exercise_layer=layer)
+    network = tasks.worked_sections()["network"] + "\nNetwork = task_3.check(Network)"
+    answers = {"exercise_layer": layer, "exercise_network": (SOURCES["exercise-network"], network)}
+    _, said = chapter(*BUILD, "same-output", exercise_block=(BLANK, RIGHT), **answers)
     assert said[0] == "**Right.**"
     assert line in said[1]
     whose = "Your" if line == "**Right.**" else "The worked solution's"
@@ -161,4 +163,4 @@ def test_every_task_has_a_worked_solution_and_every_solution_a_task() -> None:
     titles = re.findall(r"^# %% (.+)$", text, re.MULTILINE)
     asked = re.findall(r'course\.task\(\s*"([^"]+)"', "\n".join(SOURCES.values()))
     assert sorted(titles) == sorted(asked)
-    assert len(asked) == 4
+    assert len(asked) == 5

@@ -318,7 +318,7 @@ FROM_RECORDS: dict[str, Callable[[Store], Figure]] = {
     "winner": lambda store: network_drawing.draw_network(leader(store).run.model),
     "learning curve": learning_curve,
     "design variables": design_variables,
-    "ablation": lambda store: ablation_plot(ablation(collect(load_experiment("ablation"), store))),
+    "ablation": lambda store: ablation_plot(ablation(collect(load_experiment("ablation_broad"), store)), "card_broad"),
 }
 
 

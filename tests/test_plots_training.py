@@ -82,7 +82,7 @@ def ablation_rows() -> list[training.AblationRow]:
 
 
 def test_what_helps_is_green_and_what_harms_is_red() -> None:
-    figure = plots.ablation(ablation_rows())
+    figure = plots.ablation(ablation_rows(), "two_cores")
     (axes,) = figure.axes
     assert axes.get_xlabel() == "points of accuracy that it brings"
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["no Muon", "no warm-up", "no cutout"]
@@ -100,7 +100,7 @@ def test_the_ablation_says_where_another_optimizer_is_best_at_the_largest_rate_t
         scores |= {RunConfig(train=TrainConfig(lr=rate, precision="fp32")): score for rate, score in sgd.items()}
         runs = [(config.with_seed(seed), score + 0.001 * seed) for config, score in scores.items() for seed in range(3)]
         pairs = [(Run(f"{c.train.optimizer} {c.train.lr}", c, {}), record(c, score)) for c, score in runs]
-        return style.description(plots.ablation(training.ablation(pairs))).caption
+        return style.description(plots.ablation(training.ablation(pairs), "two_cores")).caption
 
     assert caption({0.2: 0.5, 0.4: 0.6}).endswith("SGD is better at 0.4, the largest.")
     assert "the largest of" not in caption({0.2: 0.6, 0.4: 0.5})

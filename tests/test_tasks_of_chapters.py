@@ -258,6 +258,54 @@ def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(
         assert line in said.pop()
 
 
+@pytest.mark.parametrize(
+    ("line", "instead", "told"),
+    [
+        ("pass", "pass", "Right"),
+        ("self.layers = nn.Sequential()", "raise NotImplementedError", tasks.NOT_ANSWERED),
+        ("inputs = outputs", "pass", "the first inputs are `stem`"),
+        ("2 if len(self.layers) else 1", "2", "stride 1"),
+        ("2 if len(self.layers) else 1", "1", "stride 1"),
+        (".mean((2, 3))", "", "`.mean((2, 3))`"),
+        (".mean((2, 3))", ".flatten(1)", "`.mean((2, 3))`"),
+        ("blocks, stride, skip", "2, stride, skip", "the first inputs are `stem`"),
+    ],
+)
+def test_a_wrong_network_of_chapter_02_is_told_what_is_wrong_with_it(
+    line: str, instead: str, told: str, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, asked = tasks_of("02")
+    monkeypatch.setattr(tasks, "notebook_names", lambda: room)
+    room["ResidualBlock"], room["make_layer"] = tasks._worked("block"), tasks._worked("layer")
+    exec(tasks.worked_sections()["network"].replace(line, instead), room)
+    asked["network"].check(room["Network"])
+    assert told in said.pop().partition("Until it is right")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "instead", "told"),
+    [
+        ("pass", "pass", "Right"),
+        ("order, losses =", "raise NotImplementedError\n        order, losses =", tasks.NOT_ANSWERED),
+        ('group["lr"] = recipe.lr * rate(epoch * steps + k)', "pass", "Hint 1 of 3: `for k, batch in enumerate"),
+        ("normalise(shown)", "shown.float()", "Hint 1 of 3: `for k, batch in enumerate"),
+        ("(network, optimizer, inputs, labels)", "(network, optimizer, inputs)", "missing 1 required positional"),
+    ],
+)
+def test_a_wrong_loop_of_chapter_04_is_told_what_is_wrong_with_it(
+    line: str, instead: str, told: str, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, asked = tasks_of("04")
+    monkeypatch.setattr(tasks, "notebook_names", lambda: room)
+    room["train_step"] = tasks._worked("training step")
+    source = tasks.worked_sections()["training loop"]
+    assert line in source or line == "pass"
+    exec(source.replace(line, instead), room)
+    asked["training loop"].check(room["epochs_of"])
+    assert told in said.pop().partition("Until it is right")[0]
+
+
 BLOCK = """
 def __init__(self, inputs, outputs, stride=1, skip=True):
     nn.Module.__init__(self)

@@ -27,6 +27,23 @@ def make_layer(inputs, outputs, blocks, stride=1, skip=True):
     return nn.Sequential(first, *others)
 
 
+# %% network
+class Network(nn.Module):
+    def __init__(self, stem, channels, blocks, skip=True):
+        super().__init__()
+        self.stem = nn.Sequential(conv(3, stem, 3), nn.BatchNorm2d(stem), nn.ReLU())
+        self.layers = nn.Sequential()
+        inputs = stem
+        for outputs in channels:
+            stride = 2 if len(self.layers) else 1
+            self.layers.append(make_layer(inputs, outputs, blocks, stride, skip))
+            inputs = outputs
+        self.head = nn.Linear(channels[-1], 10)
+
+    def forward(self, x):
+        return self.head(self.layers(self.stem(x)).mean((2, 3)))
+
+
 # %% multiplications
 answer = 64 * 128 * 3**2 * 16**2  # inputs x outputs x kernel^2 weights, each used once for every pixel
 

@@ -103,9 +103,9 @@ def _mixing_ends(record: Record) -> str:
 _NEAR: Any = {"textcoords": "offset points", "ha": "right", "fontsize": 8}
 
 
-def ablation(rows: Sequence[AblationRow]) -> Figure:
-    """What each ingredient brings, with its interval: green if it helps, vermilion if it harms, grey if neither is
-    settled after Holm's adjustment. The first row is the whole recipe, and is not drawn."""
+def ablation(rows: Sequence[AblationRow], recipe: str) -> Figure:
+    """What each ingredient of a recipe brings, with its interval: green if it helps, vermilion if it harms, grey if
+    neither is settled after Holm's adjustment. The first row is the whole recipe, and is not drawn."""
     whole, *parts = rows
     fig, axes = figure(height=1.0 + 0.29 * len(parts))
     effects = [_effect(row) for row in parts]
@@ -120,7 +120,7 @@ def ablation(rows: Sequence[AblationRow]) -> Figure:
         if row.brings.has_interval:
             axes.plot([100 * row.brings.low, 100 * row.brings.high], [at, at], color=_EFFECTS[effect], linewidth=2)
     axes.set(xlabel="points of accuracy that it brings", ylabel="")
-    axes.set_title("What each ingredient brings")
+    axes.set_title(f"What each ingredient brings to the recipe {recipe}")
     axes.set_yticks(range(len(parts)), [textwrap.fill(row.title, 42) for row in parts], fontsize=8)
     axes.legend(title=None, loc="center right", fontsize=8)
     run, size = whole.group.config.train, whole.group.config.data.train_size
@@ -134,7 +134,7 @@ def ablation(rows: Sequence[AblationRow]) -> Figure:
         caption=f"In small, short runs ({run.epochs:g} epochs of {size:,} images, {len(whole.group.records)} seeds)"
         f" {effects.count('the ingredient helps')} of {len(parts)} changes{rates} show that the ingredient helps. Bars"
         f" are 95% intervals with the spread of all rows; the band is one point.{end}",
-        alt=f"Points of accuracy that each of {len(parts)} changes brings, with intervals. {counts}.",
+        alt=f"Points of accuracy that each of {len(parts)} changes of {recipe} brings, with intervals. {counts}.",
         records={row.title: row.group.records for row in rows},
     )
 
