@@ -133,7 +133,7 @@ def findings(store: Store, monkeypatch: pytest.MonkeyPatch) -> Findings:
         "trials_of": trials_of,
         "space": load_spaces()["classroom"],
         "more": "more epochs",
-        "own": False,
+        "own_space": False,
         "lab": SimpleNamespace(show=lambda _: None, store=store),
         "epochs": 2.0,
         "forests": 1,
