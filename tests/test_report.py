@@ -203,6 +203,7 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         AblationRow(Group("random flips", (), ()), small, ("flip",), stats.DOES_NOT_HOLD),
     ]
     monkeypatch.setattr(first_screen, "ablation", lambda pairs: rows)
+    monkeypatch.setattr(first_screen, "ABLATIONS", {"ours": "ablation"})
     verdicts = {"a": stats.HOLDS, "b": stats.DOES_NOT_HOLD, "c, d": stats.HOLDS, "e": stats.NOT_SETTLED}
     verdicts |= {"f": stats.HOLDS, "b, longer": stats.DOES_NOT_HOLD}
     measured: Any = [
@@ -226,7 +227,7 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
     shown = first_screen._design_choices(measured, {"a"}, recipe(tiny_record, [0.9], "ours"))
     claims, table = (BeautifulSoup(each, "html.parser") for each in shown)
     assert claims.get_text("") == (
-        "Which design choices make it so? Not known: no variant of ours was trained. The original's claims were judged"
+        "Which design choices make it so? Variants of ours were trained only small. The original's claims were judged"
         f" on at most 1 parameters and 9,600 steps (ours: {architecture.steps(tiny_record.config):,})."
         " 5 of 6 tests are settled (open: some on depth in a longer run); those in 4,000 steps or more (does not"
         " hold: no gain of a point; †: only by late choices):"
@@ -238,11 +239,13 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         ["b is so|in 9,600 steps; +2.0 in 4,800", "+3.0|+1.0 to +4.0", "does not hold"],
     ]
     sentence = text(first_screen.ingredients([recipe(tiny_record, [0.9], "ours")], Store()))
-    assert sentence.startswith("In a small network with recipe two_cores (")
-    assert sentence.endswith(
-        " these bring most (in points): Muon +5.0 (SGD at the largest rate tried); cutout costs 5.0 so early."
-        " Of these ours has none."
+    assert sentence.startswith(
+        "In small networks and short runs, rates not tuned again, these ingredients bring most (in points). ours ("
     )
+    assert sentence.endswith(
+        " steps): Muon +5.0 (+4.0 to +6.0) (SGD at the largest rate tried); cutout costs 5.0 so early."
+    )
+    assert text(first_screen.ingredients([recipe(tiny_record, [0.9], "theirs")], Store())) == ""
 
 
 def test_a_network_fitted_on_all_images_has_no_validation_accuracy(tiny_record: Record) -> None:

@@ -12,10 +12,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis import peers, recipe_glossary
+from tpsnet_lib.analysis import peers
 from tpsnet_lib.analysis.architecture import LONG, largest_run, steps
 from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, leading, role
 from tpsnet_lib.analysis.training import (
+    ABLATIONS,
     AblationRow,
     ablation,
     against_published,
@@ -63,10 +64,17 @@ def times(recipes: Sequence[Final]) -> str:
 
 
 def ingredients(recipes: Sequence[Final], store: Store) -> str:
-    """What the ablation shows of a recipe's ingredients, as a paragraph in HTML; empty without recipes or records."""
-    changes = ablation(collect(load_experiment("ablation"), store))
-    said = _ingredients(changes, leading(recipes)[0]) if recipes else ""
-    return f'<p class="beside">{said}</p>' if said else ""
+    """What ablations show of the ingredients of the leading recipes, as a paragraph in HTML; empty without them."""
+    names = [final.name for final in leading(recipes) if final.name in ABLATIONS] if recipes else []
+    changes = {name: ablation(collect(load_experiment(ABLATIONS[name]), store)) for name in names}
+    said = [_ingredients(name, rows) for name, rows in changes.items()]
+    if not any(said):
+        return ""
+    return (
+        f'<p class="beside">In <a href="#{INGREDIENTS}">small networks and short runs</a>, rates not tuned again,'
+        f' <a href="#{RECIPE_IN_WORDS}">these ingredients</a> bring most (in points).'
+        f" {' '.join(filter(None, said))}</p>"
+    )
 
 
 def sentences(recipes: Sequence[Final]) -> list[str]:
@@ -162,7 +170,7 @@ RECIPE_IN_WORDS = "nb04-cell-id=recipe"  # its table of what each ingredient is
 
 def _design_choices(rows: Sequence[judge.Row], late: AbstractSet[str], best: Final) -> list[str]:
     """What is known of the design choices: the original's claims that hold and those that do not; empty without
-    records. `best`: the leading recipe, of which no variant was trained."""
+    records. `best`: the leading recipe."""
     measured = [row for row in rows if row.n]
     if not measured:
         return []
@@ -174,6 +182,8 @@ def _design_choices(rows: Sequence[judge.Row], late: AbstractSet[str], best: Fin
     variants = (
         f'Variants of {name} are compared in <a href="#nb04">chapter 4</a>.'
         if best.was_tuned
+        else f'Variants of {name} were trained <a href="#{INGREDIENTS}">only small</a>.'
+        if best.name in ABLATIONS
         else f"Not known: no variant of {name} was trained."
     )
     marks = f"; †: only by {LATE_CHOICES}" if late else ""
@@ -242,8 +252,8 @@ def _mark(row: judge.Row, late: AbstractSet[str]) -> str:
     return "†" if row.name in late else ""
 
 
-def _ingredients(changes: Sequence[AblationRow], best: Final) -> str:
-    """What the ingredients of another recipe bring to a small network; empty if nothing is settled."""
+def _ingredients(recipe: str, changes: Sequence[AblationRow]) -> str:
+    """What the ingredients of a recipe bring to a small network of its kind; empty if nothing is settled."""
     brought: dict[str, AblationRow] = {}  # by ingredient, of the rows that lack it
     for row in changes:
         if row.verdict == stats.HOLDS:
@@ -253,23 +263,17 @@ def _ingredients(changes: Sequence[AblationRow], best: Final) -> str:
         return ""
     largest, longest = largest_run([changes[0].group])  # the whole recipe's
     harmful = {row.name: row for row in changes if row.harms}
-    used = [word["ingredient"] for word in recipe_glossary.in_words(best.run)]
-    own = [name for name in used if name in brought or name in harmful]
     largest_first = sorted(brought.items(), key=lambda item: -item[1].brings.value)
     parts = [f"{escape(name)} {_brought(row)}" for name, row in largest_first]
     costs = "".join(f"; {escape(name)} costs {-100 * row.brings.value:.1f} so early" for name, row in harmful.items())
-    return (
-        f'In <a href="#{INGREDIENTS}">a small network with recipe <em>two_cores</em></a> ({largest:,} parameters,'
-        f' {longest:,} steps, rates not tuned again) <a href="#{RECIPE_IN_WORDS}">these</a> bring most'
-        f" (in points): {', '.join(parts)}{costs}."
-        f" Of these <em>{escape(best.name)}</em> has {', '.join(own) or 'none'}."
-    )
+    size = f"{largest:,} parameters, {longest:,} steps"
+    return f"<em>{escape(recipe)}</em> ({size}): {', '.join(parts)}{costs}."
 
 
 def _brought(row: AblationRow) -> str:
     """What an ingredient brings, by a row that lacks it, and where a larger rate of that might have lost less."""
     limit = f" ({row.group.config.train.optimizer.upper()} at the largest rate tried)" if row.rate == "largest" else ""
-    return f"+{100 * row.brings.value:.1f}{row.at_what_size}{limit}"
+    return f"{elements.under_points(f'{row.brings:points}')}{row.at_what_size}{limit}"
 
 
 def _mean_of(final: Final) -> str:
