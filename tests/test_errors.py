@@ -320,9 +320,9 @@ def test_a_least_sure_bin_that_moves_away_from_its_accuracy_is_said():
     def bins(confidence, surest=0.67):
         return pd.DataFrame({"confidence": [confidence, surest], "accuracy": [stats.proportion(67, 100)] * 2})
 
-    assert errors.least_sure_bin(bins(0.6), bins(0.83)).endswith("67% to 67%: further apart.")
-    assert "further apart, which the ECE hides" in errors.least_sure_bin(bins(0.6, surest=0.99), bins(0.83))
-    assert "67%: nearer to each other" in errors.least_sure_bin(bins(0.83), bins(0.6))
+    assert errors.least_sure_bin(bins(0.6), bins(0.83)).endswith("83% (accuracy 67%): away from the accuracy.")
+    assert "away from the accuracy, which the ECE hides" in errors.least_sure_bin(bins(0.6, surest=0.99), bins(0.83))
+    assert "67%): nearer to the accuracy" in errors.least_sure_bin(bins(0.83), bins(0.6))
 
 
 def test_the_surest_images_are_held_against_the_rest_of_the_surest_half():

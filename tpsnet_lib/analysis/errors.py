@@ -202,8 +202,8 @@ def least_sure_bin(before: pd.DataFrame, after: pd.DataFrame) -> str:
     hidden = ", which the ECE hides" if after_all < before_all else ""
     worse = abs(then - right_then) > abs(sure - right)
     return (
-        f"In the least sure bin the mean confidence goes from {sure:.0%} to {then:.0%}, and the accuracy from"
-        f" {right:.0%} to {right_then:.0%}: {f'further apart{hidden}' if worse else 'nearer to each other'}."
+        f"In the least sure bin the mean confidence goes from {sure:.0%} (accuracy {right:.0%}) to {then:.0%} (accuracy"
+        f" {right_then:.0%}): {f'away from the accuracy{hidden}' if worse else 'nearer to the accuracy'}."
     )
 
 
