@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tpsnet_lib import course, tasks
-from tpsnet_lib.analysis.dataset import AUGMENTATIONS, MIXES
+from tpsnet_lib.analysis.dataset import AUGMENTATIONS, single_mixes
 from tpsnet_lib.config import TrainConfig
 from tpsnet_lib.data.augment import augment
 from tpsnet_lib.data.datasets import STD, ImageSet, load_train
@@ -142,7 +142,7 @@ def test_the_nearest_mean_is_taken_from_the_worked_solution_until_it_is_written(
     tasks.hide_solutions()  # as in the students' copies, which go on with it unseen
     room, _ = chapter(DRAWN.images, "task-nearest-mean", "exercise-nearest-mean", "components")
     assert room["nearest_mean"](room["means"], room["means"]).tolist() == list(range(10))
-    assert not room["nearest"].passed
+    assert not room["nearest_task"].passed
 
 
 def test_every_solution_belongs_to_a_task() -> None:
@@ -157,7 +157,7 @@ def test_every_augmentation_shown_does_one_thing_and_none_does_nothing() -> None
     before, index = DRAWN.images[:100], torch.arange(100)
     for recipe in AUGMENTATIONS.values():
         assert (augment(before, index, recipe, 0, 0) != before).any()
-    for recipe in [*AUGMENTATIONS.values(), *MIXES.values()]:
+    for recipe in [*AUGMENTATIONS.values(), *single_mixes().values()]:
         used = [recipe.crop, recipe.flip != "none", recipe.rotation, recipe.cutout, recipe.trivial]
         assert sum(map(bool, [*used, recipe.mixup, recipe.cutmix])) == 1
     plain = TrainConfig(crop=0, flip="none", rotation=0.0)

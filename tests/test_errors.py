@@ -1,5 +1,6 @@
 """Notebook 05: which network is analysed, what its cells compute, and findings that turn with the predictions."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,17 +12,21 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib import pyplot
+from PIL import Image
+from scipy.stats import binomtest
 from torch.nn import functional as F
 
 from tpsnet_lib import course, metrics, stats, tasks
 from tpsnet_lib.analysis import errors
 from tpsnet_lib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from tpsnet_lib.data import datasets
+from tpsnet_lib.data import datasets, own
 from tpsnet_lib.data.datasets import ImageSet, fit_and_validation, normalise
 from tpsnet_lib.data.reference_labels import LabelCheck, Published
-from tpsnet_lib.files import RecordError
+from tpsnet_lib.files import ConfigError, DataError, RecordError
 from tpsnet_lib.model import Block, build
+from tpsnet_lib.plain_yaml import given_value
 from tpsnet_lib.plots import errors as plots
+from tpsnet_lib.report import run_notebooks
 from tpsnet_lib.runs.records import Record
 
 NOTEBOOK = nbformat.read(Path(__file__).parent.parent / "notebooks" / "05_error_analysis.ipynb", as_version=4)
@@ -76,7 +81,7 @@ def room(given: torch.Tensor, record: Record) -> dict[str, Any]:
         "predicted": predicted,
         "correct": correct,
         "accuracy": stats.proportion(int(correct.sum()), 600),
-        **{f"{what}_guess": None for what in ("images", "class", "people", "trust", "models", "stress")},
+        **dict.fromkeys(re.findall(r"\w+_guess", "".join(cell.source for cell in NOTEBOOK.cells))),
         "others": reference(),
     }
 
@@ -145,7 +150,7 @@ def test_the_temperature_is_that_of_the_highest_likelihood_and_scores_no_image_t
 def test_each_published_model_has_the_holm_adjusted_verdict_of_its_own_comparison(tiny_record):
     found = room(GOOD, tiny_record)
     found["correct"] = torch.arange(600) < 540
-    table = run(found, "published")["table"].set_index("name")
+    table = run(found, "mcnemar", "published")["table"].set_index("name")
     assert table.verdict.to_dict() == {
         plots.OURS: plots.OURS,
         "poor": stats.HOLDS,
@@ -217,7 +222,8 @@ def test_wrong_and_nonsense_answers_get_a_line_and_worked_solutions_are_right(na
 def findings(given: torch.Tensor, other: torch.Tensor, record: Record) -> dict[str, list[str]]:
     """What the cells that need no network say of one network's logits beside another seed's, by the tag of a cell."""
     found = room(given, record)
-    found["errors"] = SimpleNamespace(**{**vars(errors), "logits_by_seed": lambda *a: {0: given, 1: other}})
+    found |= {"by_seed": {0: given, 1: other}, "with_views": found["correct"], "effects": ["none", "helps", "harms"]}
+    found["clean"] = {plots.OURS: found["correct"]}
     for name in ("risk at a coverage", "accuracy on new images", "ensemble"):
         exec(tasks.worked_sections()[name], found)
     missed = (~found["correct"]).nonzero()[:, 0]
@@ -226,7 +232,7 @@ def findings(given: torch.Tensor, other: torch.Tensor, record: Record) -> dict[s
     for cell in NOTEBOOK.cells:
         tags = cell.metadata.get("tags", [])
         name = next((tag for tag in tags if tag.startswith("finding-")), "")
-        if name or set(tags) & {"confusion", "bins", "temperature", "published", "people"}:
+        if name or set(tags) & {"confusion", "bins", "temperature", "mcnemar", "published", "people"}:
             found["findings"].clear()
             exec(compile(cell.source, cell.id, "exec"), found)
             said |= {name: list(found["findings"])} if name else {}
@@ -245,6 +251,41 @@ def test_every_finding_turns_when_two_networks_change_places(tiny_record):
     assert before["finding-seeds"] != findings(GOOD, GOOD + POOR, tiny_record)["finding-seeds"]
 
 
+# Photographs of one's own
+
+
+def cell_of_photographs(*paths: Path) -> None:
+    """Runs the cell on an untrained network."""
+    found = {"photos": [*map(str, paths)], "network": build(SMALL), "names": NAMES}
+    (source,) = (cell.source for cell in NOTEBOOK.cells if cell.id == "photos")
+    exec(source, {"own": own, "metrics": metrics, "course": course, **found})
+
+
+def test_a_photograph_of_ones_own_gets_a_class_and_a_confidence(tmp_path, capsys, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(course, "finding", said.append)
+    path = tmp_path / "a photo.png"
+    Image.new("RGB", (60, 40), "red").save(path)
+    cell_of_photographs(path, path)
+    line, again = capsys.readouterr().out.splitlines()
+    guessed = re.fullmatch(rf"{re.escape(str(path))}: ([a-j]), (\d+)% confident", line)
+    assert again == line
+    assert int(guessed[2]) >= 10
+    assert said[0].startswith("What may fool it")
+    with pytest.raises(DataError, match="is not a file"):
+        cell_of_photographs(tmp_path / "none.png")
+
+
+def test_without_photographs_a_line_says_how_to_give_them_and_the_command_line_takes_a_list(capsys):
+    cell_of_photographs()
+    assert capsys.readouterr().out.count("photos = [") == 1
+    path = Path(__file__).parent.parent / "notebooks" / "05_error_analysis.ipynb"
+    given = {"photos": given_value("-p photos", "[a.jpg, b c.png]")}
+    assert run_notebooks.parameters_for(path, None, given) == {"photos": ["a.jpg", "b c.png"]}
+    with pytest.raises(ConfigError, match=r"parameter photos is 'a\.jpg'"):
+        run_notebooks.parameters_for(path, None, {"photos": "a.jpg"})
+
+
 # Sentences
 
 
@@ -260,13 +301,28 @@ def test_what_chance_and_the_smallest_effect_say_is_told_apart():
     assert "no more than chance" in errors.chance(gain(-0.001, 0.002))
 
 
+def test_a_gain_is_said_with_its_verdict_its_images_and_what_chance_can_bring():
+    gain = stats.Estimate(0.0025, 0.0015, 0.0035, 10_000, "images")
+    assert errors.helps(gain) == (
+        '"It helps": **shows no difference that matters** on 10,000 images; the gain is more than chance (its interval'
+        " lies above 0), but less than the point that matters here."
+    )
+
+
+def test_60_percent_of_the_images_that_tell_take_110_for_a_small_p_value(tiny_record):
+    found = run(room(GOOD, tiny_record), "mcnemar")
+    difference, p = found["comparison"](110)
+    assert (difference.value, found["enough"]) == (pytest.approx(22 / 10_000), 110)
+    assert p == pytest.approx(binomtest(66, 110).pvalue)
+
+
 def test_a_least_sure_bin_that_moves_away_from_its_accuracy_is_said():
     def bins(confidence, surest=0.67):
         return pd.DataFrame({"confidence": [confidence, surest], "accuracy": [stats.proportion(67, 100)] * 2})
 
-    assert errors.least_sure_bin(bins(0.6), bins(0.83)).endswith("67%, further from it.")
-    assert "67%, further from it, which the ECE hides" in errors.least_sure_bin(bins(0.6, surest=0.99), bins(0.83))
-    assert "67%, nearer to it" in errors.least_sure_bin(bins(0.83), bins(0.6))
+    assert errors.least_sure_bin(bins(0.6), bins(0.83)).endswith("83% (accuracy 67%): away from the accuracy.")
+    assert "away from the accuracy, which the ECE hides" in errors.least_sure_bin(bins(0.6, surest=0.99), bins(0.83))
+    assert "67%): nearer to the accuracy" in errors.least_sure_bin(bins(0.83), bins(0.6))
 
 
 def test_the_surest_images_are_held_against_the_rest_of_the_surest_half():

@@ -20,5 +20,9 @@ def single_augmentations(crop: int = 4, rotation: float = 5.0, cutout: int = 12)
     }
 
 
+def single_mixes(mixup: float = 1.0, cutmix: float = 1.0) -> dict[str, TrainConfig]:
+    """Recipes that mix two images in one way each, by name, with the alpha of each; 0 mixes nothing."""
+    return {"mixup": replace(_NONE, mixup=mixup), "CutMix": replace(_NONE, cutmix=cutmix)}
+
+
 AUGMENTATIONS = single_augmentations()
-MIXES = {"mixup": replace(_NONE, mixup=1.0), "CutMix": replace(_NONE, cutmix=1.0)}

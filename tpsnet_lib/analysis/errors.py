@@ -183,6 +183,12 @@ def chance(gain: Estimate) -> str:
     return f"more than chance (its interval lies {side} 0)" + ", but less than the point that matters here" * small
 
 
+def helps(gain: Estimate) -> str:
+    """Whether a difference of accuracies is a gain that matters, and what chance has to do with it, in a sentence."""
+    verdict = stats.verdict(gain, stats.SMALLEST_EFFECT)
+    return f'"It helps": **{verdict}** on {gain.n:,} {gain.of}; the gain is {chance(gain)}.'
+
+
 def least_sure_bin(before: pd.DataFrame, after: pd.DataFrame) -> str:
     """What a temperature does to the bin of the lowest confidence, which the mean over all bins hides, in a sentence.
 
@@ -196,8 +202,8 @@ def least_sure_bin(before: pd.DataFrame, after: pd.DataFrame) -> str:
     hidden = ", which the ECE hides" if after_all < before_all else ""
     worse = abs(then - right_then) > abs(sure - right)
     return (
-        f"In the least sure bin the mean confidence was {sure:.0%} at an accuracy of {right:.0%}; with the temperature"
-        f" it is {then:.0%} at {right_then:.0%}, {f'further from it{hidden}' if worse else 'nearer to it'}."
+        f"In the least sure bin the mean confidence goes from {sure:.0%} (accuracy {right:.0%}) to {then:.0%} (accuracy"
+        f" {right_then:.0%}): {f'away from the accuracy{hidden}' if worse else 'nearer to the accuracy'}."
     )
 
 
@@ -209,10 +215,9 @@ def surest(risk: Callable[[float], float], n: int) -> str:
     apart = stats.proportion_difference(missed_few, few, missed - missed_few, half - few)
     better = "better than" if apart.high < 0 else "worse than" if apart.low > 0 else "not shown to differ from"
     return (
-        f"With the temperature its error is **{risk(0.9):.1%}** on the surest 90% of the images and"
-        f" {missed / half:.1%} on the surest half."
-        f" Of the surest {few:,} it misses {missed_few} ({missed_few / few:.1%}): "
-        f"they are {better} the rest of that half."
+        f"The error is then **{risk(0.9):.1%}** on the surest 90% of the images and {missed / half:.1%} on the surest"
+        f" half. Of the surest {few:,} it misses {missed_few} ({missed_few / few:.1%}): they are {better} the rest of"
+        " that half."
     )
 
 
