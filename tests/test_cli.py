@@ -114,7 +114,7 @@ def test_wrong_names_are_refused_before_torch_is_loaded() -> None:
     code = (
         "import sys\nfrom tpsnet_lib.cli.main import main\n"
         f"codes = [main(call) for call in {calls}]\n"
-        "sys.exit(codes != [1, 1, 1, 0] or 'torch' in sys.modules)"
+        "sys.exit(codes != [1, 1, 1, 1] or 'torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -287,6 +287,24 @@ def test_old_words_are_known_with_a_value_too(capsys: pytest.CaptureFixture[str]
     assert head.split()[:3] == ["record", "held", "out"]
     assert any(line.endswith(", with weights") for line in lines)
     assert any(not line.endswith(", with weights") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        ("nosuch", "`tpsnet run` lists the experiments, `tpsnet records list` all records with their ids"),
+        ("two_core", "did you mean two_cores?"),
+    ],
+)
+def test_a_name_that_fits_no_record_lists_none(name: str, way_out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = call("records", "list", "two_cores", name, capsys=capsys)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert f"no experiment is called {name!r}, and no record has this id: {way_out}" in err
+
+
+def test_an_experiment_without_a_record_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = call("records", "list", "smoke", "--out", str(tmp_path), capsys=capsys)
+    assert (code, "no run of smoke has a record yet: `tpsnet run smoke`" in err) == (0, True)
 
 
 def test_data_status_is_of_the_data_set_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
