@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -76,13 +77,19 @@ def test_a_long_run_is_announced_with_a_way_to_shorten_it_and_a_short_one_is_not
     options = parser.command_line().parse_args(["train", *SMALL, "--set", "train.epochs=3000"])
     config = network_commands._config(options).with_precision("fp32")
     monkeypatch.setattr(network_commands, "LONG", 1.0)
-    assert "3000 epochs take about" in (said := network_commands._length_of(config, options))
-    assert "--set train.epochs=" in said
+    said = network_commands._length_of(config, options)
+    steps = 3000 * (config.data.train_size // config.train.batch_size)
+    assert f"3000 epochs, {steps:,} steps, take about" in said
+    assert re.search(r"--set train.epochs=\d+ \([\d,]+ steps, about", said)
+    assert "train_size" not in said, "it has fewer images already"
     monkeypatch.setattr(network_commands, "LONG", 1e-9)
     one = replace(config, train=replace(config.train, epochs=1))
-    assert "train.epochs" not in network_commands._length_of(one, options), "an epoch is no way to shorten an epoch"
+    said = network_commands._length_of(one, options)
+    assert said.startswith("1 epoch, 2 steps, take about")
+    assert "train.epochs" not in said, "an epoch is no way to shorten an epoch"
     monkeypatch.setattr(network_commands, "LONG", 1e9)
     assert network_commands._length_of(config, options) == ""
+    assert [network_commands._roughly(seconds) for seconds in (3600, 319_691)] == ["1:00:00 h", "89 h"]
 
 
 @pytest.mark.parametrize(
