@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -76,13 +77,19 @@ def test_a_long_run_is_announced_with_a_way_to_shorten_it_and_a_short_one_is_not
     options = parser.command_line().parse_args(["train", *SMALL, "--set", "train.epochs=3000"])
     config = network_commands._config(options).with_precision("fp32")
     monkeypatch.setattr(network_commands, "LONG", 1.0)
-    assert "3000 epochs take about" in (said := network_commands._length_of(config, options))
-    assert "--set train.epochs=" in said
+    said = network_commands._length_of(config, options)
+    steps = 3000 * (config.data.train_size // config.train.batch_size)
+    assert f"3000 epochs, {steps:,} steps, take about" in said
+    assert re.search(r"--set train.epochs=\d+ \([\d,]+ steps, about", said)
+    assert "train_size" not in said, "it has fewer images already"
     monkeypatch.setattr(network_commands, "LONG", 1e-9)
     one = replace(config, train=replace(config.train, epochs=1))
-    assert "train.epochs" not in network_commands._length_of(one, options), "an epoch is no way to shorten an epoch"
+    said = network_commands._length_of(one, options)
+    assert said.startswith("1 epoch, 2 steps, take about")
+    assert "train.epochs" not in said, "an epoch is no way to shorten an epoch"
     monkeypatch.setattr(network_commands, "LONG", 1e9)
     assert network_commands._length_of(config, options) == ""
+    assert [network_commands._roughly(seconds) for seconds in (3600, 319_691)] == ["1:00:00 h", "89 h"]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +121,7 @@ def test_wrong_names_are_refused_before_torch_is_loaded() -> None:
     code = (
         "import sys\nfrom tpsnet_lib.cli.main import main\n"
         f"codes = [main(call) for call in {calls}]\n"
-        "sys.exit(codes != [1, 1, 1, 0] or 'torch' in sys.modules)"
+        "sys.exit(codes != [1, 1, 1, 1] or 'torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -287,6 +294,24 @@ def test_old_words_are_known_with_a_value_too(capsys: pytest.CaptureFixture[str]
     assert head.split()[:3] == ["record", "held", "out"]
     assert any(line.endswith(", with weights") for line in lines)
     assert any(not line.endswith(", with weights") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        ("nosuch", "`tpsnet run` lists the experiments, `tpsnet records list` all records with their ids"),
+        ("two_core", "did you mean two_cores?"),
+    ],
+)
+def test_a_name_that_fits_no_record_lists_none(name: str, way_out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = call("records", "list", "two_cores", name, capsys=capsys)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert f"no experiment is called {name!r}, and no record has this id: {way_out}" in err
+
+
+def test_an_experiment_without_a_record_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = call("records", "list", "smoke", "--out", str(tmp_path), capsys=capsys)
+    assert (code, "no run of smoke has a record yet: `tpsnet run smoke`" in err) == (0, True)
 
 
 def test_data_status_is_of_the_data_set_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,8 +21,8 @@ DISTRIBUTIONS = {  # by the name that is imported, where the two differ
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
-TOOLS = {  # that are run by name, not imported
-    *("html5lib", "jupyterlab", "mypy", "nbval", "pytest-xdist", "ruff", "types-pyyaml", "types-tqdm"),
+TOOLS = {  # that are run by name or by another package, not imported
+    *("html5lib", "jupyterlab", "mypy", "nbval", "onnxscript", "pytest-xdist", "ruff", "types-pyyaml", "types-tqdm"),
 }
 OWN = {"tpsnet_lib", "tests", "faults", "axe"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
 

@@ -10,7 +10,7 @@ from typing import Any
 import nbformat
 import pytest
 import yaml
-from nbconvert import HTMLExporter
+from nbconvert import HTMLExporter, SlidesExporter
 
 ROOT = Path(__file__).parent.parent
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -143,16 +143,22 @@ def test_what_chooses_does_not_open_the_test_set(path: Path) -> None:
             assert "test_fingerprint" not in cell.source
 
 
-def test_the_template_for_html_gives_figures_their_alternative_text_and_links_to_html() -> None:
+@pytest.mark.parametrize(
+    ("exporter", "kind", "ending"), [(HTMLExporter, "html", ".html"), (SlidesExporter, "slides", ".slides.html")]
+)
+def test_the_template_gives_figures_their_alternative_text_and_links_to_pages(
+    exporter: type[HTMLExporter], kind: str, ending: str
+) -> None:
     drawing, about = "<svg xmlns='http://www.w3.org/2000/svg'/>", {"image/svg+xml": {"alt": 'Loss, "falling".'}}
     output = nbformat.v4.new_output("display_data", {"image/svg+xml": drawing}, metadata=about)
     link = "[there](03_random_search.ipynb#cell-id=ranking), [all](03_random_search.ipynb)"
     said = nbformat.v4.new_output("display_data", {"text/markdown": link})
     cells = [nbformat.v4.new_code_cell("draw()", outputs=[output, said]), nbformat.v4.new_markdown_cell(link)]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    html, _ = HTMLExporter(template_file=str(ROOT / "notebooks" / "alt_text.html.j2")).from_notebook_node(notebook)
+    html, _ = exporter(template_file=str(ROOT / "notebooks" / "alt_text.html.j2")).from_notebook_node(notebook)
+    assert ('class="reveal"' in html) == (kind == "slides")
     assert re.findall(r"<img alt=['\"](.+?)['\"] src=['\"]data:image/svg", html) == ['Loss, "falling".']
-    links = ["03_random_search.html#cell-id=ranking", "03_random_search.html"]
+    links = [f"03_random_search{ending}#cell-id=ranking", f"03_random_search{ending}"]
     assert re.findall(r'href="(03_[^"]+)"', html) == 2 * links
-    command = "--template-file notebooks/alt_text.html.j2 report"
-    assert command in (ROOT / "notebooks" / "README.md").read_text("utf-8")
+    command = rf"--to {kind} .*--template-file notebooks/alt_text\.html\.j2 report"
+    assert re.search(command, (ROOT / "notebooks" / "README.md").read_text("utf-8"))

@@ -106,6 +106,29 @@ def test_a_class_with_too_few_photographs_is_named(flowers: Path, remove: int, m
         assert own.name_of(flowers).startswith("own:my-flowers:2:")
 
 
+@pytest.mark.parametrize(
+    "call", [["notebooks", "--profile", "smoke"], ["notebooks", "-p", "dataset", "auto"], ["report"]], ids=" ".join
+)
+def test_the_chapters_refuse_data_of_ones_own_before_they_start(
+    call: list[str], flowers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main.main([*call, "--only", "01", "--data", str(flowers), "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert f"not CIFAR-10, which the chapters are about: `tpsnet train --data {flowers}` trains on it" in said
+    assert said.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_chapter_says_that_other_data_is_not_what_it_is_about(flowers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for dataset, data in [("auto", str(flowers)), ("shapes10", str(flowers)), ("cifar100", "")]:
+        with pytest.raises(DataError, match="the chapters are about"):
+            datasets.resolve_dataset(dataset, data)
+    monkeypatch.setenv("TPSNET_DATA", str(flowers))
+    with pytest.raises(DataError, match="is a data set of one's own"):
+        datasets.load_train("cifar10")
+
+
 @pytest.mark.parametrize(("place", "held"), [("crocus", "12 photographs themselves"), ("", "in one folder, crocus")])
 def test_photographs_of_one_class_are_no_data_set(
     flowers: Path, place: str, held: str, capsys: pytest.CaptureFixture[str]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -160,6 +162,18 @@ def test_a_network_is_drawn_with_each_layers_blocks_channels_and_size(name: str)
     assert "layer 1" in style.description(drawn).alt
 
 
+def test_a_drawing_says_what_its_blocks_have_and_which_parameters_are_the_norms() -> None:
+    drawn = network_drawing.draw_network(MEMBERS["wide"])
+    shown = texts(drawn)
+    assert shown.count("preact, SE") == len(MEMBERS["wide"].blocks)
+    assert "stochastic depth up to 0.1" in shown[-2]
+    assert "after norm" in shown
+    assert {"512 par.", "2.57 k par."} <= set(shown), "the last norm's, then the linear map's 256 × 10 + 10"
+    assert "basic, SE" in texts(network_drawing.draw_network(replace(MEMBERS["classroom"], squeeze=4)))
+    plain = " ".join(texts(network_drawing.draw_network(MEMBERS["broad"])))
+    assert not [word for word in ("basic", "SE", "stochastic", "norm") if word in plain]
+
+
 @pytest.mark.parametrize(("residual", "skips"), [(True, 9), (False, 0)])
 def test_a_drawing_has_a_bar_a_block_and_a_skip_a_block(residual: bool, skips: int) -> None:
     drawn = network_drawing.draw_network(ModelConfig(blocks=(2, 3, 4), residual=residual))
@@ -177,8 +191,10 @@ def test_the_texts_of_five_layers_do_not_touch() -> None:
     assert not [1 for at, box in enumerate(boxes) for other in boxes[at + 1 :] if box.shrunk(0.96, 0.8).overlaps(other)]
 
 
-def test_the_texts_of_layers_that_pool_do_not_touch_on_a_phone() -> None:
-    phone = style.description(network_drawing.draw_network(ModelConfig((1, 1, 1), downsample="pool", pool=4))).phone
+@pytest.mark.parametrize("more", [{}, {"block": "preact", "squeeze": 4, "drop_path": 0.1}])
+def test_the_texts_of_layers_that_pool_do_not_touch_on_a_phone(more: dict[str, Any]) -> None:
+    config = ModelConfig((1, 1, 1), downsample="pool", pool=4, **more)
+    phone = style.description(network_drawing.draw_network(config)).phone
     assert callable(phone)
     narrow = phone()
     narrow.canvas.draw()

@@ -12,8 +12,8 @@ import yaml
 ROOT = Path(__file__).parent.parent
 SAME_NAME = """
 beautifulsoup4 filelock html5lib hypothesis ipykernel ipython ipywidgets jinja2 jupyterlab latex2mathml
-llvmlite markupsafe matplotlib mypy nbclient nbconvert nbformat nbval nh3 numba numpy optuna pandas papermill
-pillow pytest pytest-xdist pyyaml ruff safetensors scikit-learn scipy seaborn statsmodels torchmetrics
+llvmlite markupsafe matplotlib mypy nbclient nbconvert nbformat nbval nh3 numba numpy onnx onnxscript optuna
+pandas papermill pillow pytest pytest-xdist pyyaml ruff safetensors scikit-learn scipy seaborn statsmodels torchmetrics
 torchvision tqdm types-pyyaml types-tqdm wandb
 """  # on conda-forge as where pip finds them
 

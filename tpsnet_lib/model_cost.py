@@ -30,8 +30,9 @@ def layer_costs(config: ModelConfig) -> list[LayerRow]:
     for layer, inputs in enumerate((config.stem, *config.channels[:-1])):
         rows.append(_layer_row(config, layer, inputs, side=rows[-1].shape[1]))
     width = config.channels[-1]
-    vectors = config.classes + (2 * width if config.block == "preact" else 0)  # the bias; the norm before the pool
-    kind = f"{config.head_pool}-pool {config.pool}, linear"
+    normed = config.block == "preact"
+    vectors = config.classes + (2 * width if normed else 0)  # the bias; the norm before the pool
+    kind = f"{'norm, ' if normed else ''}{config.head_pool}-pool {config.pool}, linear"
     return [*rows, _row("head", kind, (config.classes, 1, 1), [(width, config.classes, 1, 1)], vectors)]
 
 

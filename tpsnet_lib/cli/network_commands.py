@@ -1,5 +1,6 @@
 """What `describe`, `data` and `train` do: one network and its data. Results go to standard output."""
 
+import contextlib
 import json
 import sys
 from argparse import Namespace as Options
@@ -177,21 +178,40 @@ SHARE = {"cpu": 0.4, "cuda": 0.25}  # of the speed of matrix products that train
 
 
 def _length_of(config: RunConfig, options: Options) -> str:
-    """How long a run will take here, by its operations, and how to shorten it; empty if it is not `LONG`."""
+    """How many steps a run has and how long they take here, by its operations, and how to shorten it; empty if it is
+    not `LONG`."""
+    from tpsnet_lib.data.batches import run_steps
     from tpsnet_lib.data.datasets import fit_and_validation
     from tpsnet_lib.device import matrix_peak, resolve_device
 
     device, recipe = resolve_device(options.device), config.train
-    images = recipe.epochs * recipe.copies * len(fit_and_validation(config.data, options.data)[0])
-    if (operations := training_flops(config, images)) < LONG * SLOWEST:
+    fitted = len(fit_and_validation(config.data, options.data)[0])
+    if (operations := _operations(config, fitted)) < LONG * SLOWEST:
         return ""
-    seconds = operations / (SHARE.get(device.type, 0.25) * matrix_peak(device, recipe.precision))
-    if seconds < LONG:
+    speed = SHARE.get(device.type, 0.25) * matrix_peak(device, recipe.precision)
+    if operations / speed < LONG:
         return ""
-    epochs = max(1, int(recipe.epochs * LONG / seconds))
-    fewer = f"--set train.epochs={epochs} (about {duration(seconds * epochs / recipe.epochs)}), "
+    epochs = max(1, int(recipe.epochs * LONG * speed / operations))
+    shorter = []
+    for fields in ([f"train.epochs={epochs}"], ["data.train_size=5000"], ["model=classroom", "train=sprint"]):
+        with contextlib.suppress(ConfigError):  # where one does not go with what was given
+            other = _config(Options(**{**vars(options), "set": [*options.set, *fields]}))
+            images = min(fitted, other.data.train_size or fitted)
+            if (fewer := _operations(other, images)) < operations:
+                cost = f"{run_steps(other.train, images):,} steps, about {_roughly(fewer / speed)}"
+                shorter.append(f"{' '.join(f'--set {field}' for field in fields)} ({cost})")
     return (
-        f"{recipe.epochs:g} epochs take about {duration(seconds)} here."
-        f" Shorter: {fewer if epochs < recipe.epochs else ''}--set data.train_size=5000,"
-        " or a smaller network and recipe, --set model=classroom --set train=sprint"
+        f"{recipe.epochs:g} epoch{'s' if recipe.epochs != 1 else ''}, {run_steps(recipe, fitted):,} steps,"
+        f" take about {_roughly(operations / speed)} here."
+        f" Shorter: {'; '.join(shorter) or 'a smaller network, such as --set model=classroom'}"
     )
+
+
+def _operations(config: RunConfig, fitted: int) -> float:
+    """Floating-point operations of a run that fits so many images."""
+    return training_flops(config, config.train.epochs * config.train.copies * fitted)
+
+
+def _roughly(seconds: float) -> str:
+    """An estimated duration; of many hours the whole ones."""
+    return duration(seconds) if seconds < 36_000 else f"{seconds / 3600:,.0f} h"

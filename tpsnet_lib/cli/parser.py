@@ -70,9 +70,11 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_data_options(command: argparse.ArgumentParser, device: bool = True) -> None:
-    what = "folder that holds CIFAR-10 (else $TPSNET_DATA, else ./data), or a folder of photographs for each class"
-    command.add_argument("--data", metavar="DIR", help=what)
+def _add_data_options(command: argparse.ArgumentParser, device: bool = True, own: bool = True) -> None:
+    """`own`: whether the command takes a data set of one's own too."""
+    what = "folder that holds CIFAR-10 (else $TPSNET_DATA, else ./data)"
+    own_data = ", or a folder of photographs for each class"
+    command.add_argument("--data", metavar="DIR", help=what + own_data * own)
     if device:
         command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
 
@@ -223,7 +225,7 @@ def _add_report_commands(new: Add) -> None:
         add("--only", action="append", default=[], metavar="NN", help="this notebook; may be repeated")
         add("--keep-going", action="store_true", help="run the rest after a failure")
         add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
-        _add_data_options(command, device=False)
+        _add_data_options(command, device=False, own=False)
         add("--out", metavar="PATH", help="where it goes (default: under report/local)")
     add = notebooks.add_argument
     add("--prepare", action="store_true", help="only write copies with the parameters, for nbval")

@@ -1,12 +1,13 @@
 """What `test`, `predict`, `convert` and `records` do with records. Results go to standard output."""
 
+import difflib
 import json
 from argparse import Namespace as Options
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import ConfigError, RecordError, TpsnetError, warn
+from tpsnet_lib.files import ConfigError, RecordError, TpsnetError, brief, warn
 from tpsnet_lib.old_words import current_word
 from tpsnet_lib.runs import experiments, openings, publish
 from tpsnet_lib.runs.export import export_records, import_records
@@ -121,6 +122,8 @@ def _list(options: Options) -> int:
     if options.names:
         wanted = _ids(options.names, store)
         chosen = [record for record in chosen if record.id in wanted]
+        if not chosen:
+            warn(f"no run of {', '.join(options.names)} has a record yet: `tpsnet run {options.names[0]}` trains it")
     if options.json:
         print(json.dumps(rows(chosen)))
         return 0
@@ -182,13 +185,21 @@ def _import(options: Options) -> int:
 
 
 def _ids(names: Sequence[str], store: Store) -> list[str]:
-    """Records' ids as they are; of an experiment's name the ids of its runs that have a record."""
+    """Records' ids as they are; of an experiment's name the ids of its runs that have a record.
+
+    Raises `RecordError` for a name that is neither."""
     ids: list[str] = []
+    known = experiments.experiment_names()
     for name in names:
-        if name in experiments.experiment_names():
+        if name in known:
             ids += [record.id for _, record in experiments.collect(name, store) if record is not None]
-        else:
+        elif store.find(name) is not None:
             ids.append(name)
+        else:
+            near = difflib.get_close_matches(name, [*known, *(record.id for record in store.all())], 1)
+            lists = "`tpsnet run` lists the experiments, `tpsnet records list` all records with their ids"
+            way_out = f"did you mean {near[0]}?" if near else lists
+            raise RecordError(f"no experiment is called {brief(name)}, and no record has this id: {way_out}")
     return ids
 
 

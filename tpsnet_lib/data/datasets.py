@@ -6,6 +6,7 @@ read: the positions of each class were permuted by numpy's PCG64(20241), dealt o
 part is stratified, and so is every prefix of either whose length is a multiple of ten.
 """
 
+import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor
 from tpsnet_lib.config import DataConfig
 from tpsnet_lib.data import cifar10, own, shapes10
 from tpsnet_lib.data.cifar10 import Fingerprint, content_sum
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.files import ConfigError, DataError
 
 MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training pixels by channel, in [0, 1]; used for every data set
 STD = (0.2023, 0.1994, 0.2010)  # the original's: the mean of the images' own deviations, not the pixels' deviation
@@ -52,7 +53,13 @@ class ImageSet:
 
 
 def resolve_dataset(name: str, data: str | Path | None = None) -> str:
-    """A data set by name; `auto` is CIFAR-10 where it is found, or `data` names its place, else shapes10."""
+    """The data set of a chapter by name; `auto` is CIFAR-10 where it is found, or `data` names its place, else
+    shapes10. Raises `DataError` for any other, and for a folder of one's own as `data`."""
+    if name not in ("auto", "cifar10", "shapes10"):
+        other = f" (the chapters are about CIFAR-10; `tpsnet train --set data.dataset={name}` trains on that)"
+        raise DataError(f"dataset is {name!r}: give cifar10, shapes10 or auto{other * own.is_own(name)}")
+    if data:
+        _refuse_own(data)
     return name if name != "auto" else "cifar10" if data or cifar10.find_root() else "shapes10"
 
 
@@ -165,6 +172,7 @@ def _load(dataset: str, part: str, root: str | Path | None) -> ImageSet:
     if own.is_own(dataset):
         own_set = own.read(dataset, part, root)
         return ImageSet(own_set.images, own_set.labels, torch.arange(len(own_set.labels)), own_set.fingerprint.stamp)
+    _refuse_own(root)
     labels, pixels, copy = cifar10.read(part, root)
     images = torch.from_numpy(pixels.reshape(-1, 3, 32, 32))
     return ImageSet(images, torch.from_numpy(labels.astype(np.int64)), torch.arange(len(labels)), copy.stamp)
@@ -173,7 +181,16 @@ def _load(dataset: str, part: str, root: str | Path | None) -> ImageSet:
 def _fingerprint(dataset: str, part: str, root: str | Path | None) -> Fingerprint:
     if own.is_own(dataset):
         return own.read(dataset, part, root).fingerprint
-    return _drawn_fingerprint(part) if dataset == "shapes10" else cifar10.identify(part, root)
+    if dataset == "shapes10":
+        return _drawn_fingerprint(part)
+    _refuse_own(root)
+    return cifar10.identify(part, root)
+
+
+def _refuse_own(root: str | Path | None) -> None:
+    """Refuse a folder of one's own in the place that is named for CIFAR-10."""
+    if place := root or os.environ.get("TPSNET_DATA"):
+        own.refuse_class_folder(place)
 
 
 @lru_cache

@@ -69,6 +69,15 @@ def is_class_folder(root: str | Path) -> bool:
     return len(folders) > 1
 
 
+def refuse_class_folder(root: str | Path) -> None:
+    """Raise `DataError` for a class folder that holds no CIFAR-10 where that is meant."""
+    if find_root(root) is None and is_class_folder(root):
+        raise DataError(
+            f"{root} is a data set of one's own, not CIFAR-10, which the chapters are about:"
+            f" `tpsnet train --data {root}` trains on it"
+        )
+
+
 def name_of(root: str | Path) -> str:
     """The name that configs know a class folder by. Raises `DataError` for an image that cannot be read."""
     train = _parts(Path(root).resolve(), _state(root))["train"].fingerprint

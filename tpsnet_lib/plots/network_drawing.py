@@ -1,5 +1,6 @@
 """A network drawn from its config: any member of the family, and the residual block that it is built from."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
     projections = sum(_skips(config) and _projects(config, layer) for layer in range(len(config.blocks)))
     depth = 2 + 2 * sum(config.blocks) + (len(config.blocks) if config.downsample == "pool" else projections)
     kind = f"{'residual' if config.residual else 'plain (no skips)'}, {depth} convolutions and linear maps"
+    kind += f", stochastic depth up to {config.drop_path:g}" if config.drop_path else ""
     if config.own_block:
         kind = "blocks of one's own"
     title = f"{kind}:\n{totals[0]:,} parameters, {_count(totals[1])} MACs for one image"
@@ -41,7 +43,7 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
         fig, axes = _canvas([2.6] * len(lines), width, top=0.5)
         for ax, line in zip(axes, lines, strict=True):
             _line(ax, line, width, config, rows)
-        words = title if width == WIDTH else title.replace("parameters, ", "parameters,\n")
+        words = title if width == WIDTH else re.sub("(parameters|maps), ", r"\1,\n", title)
         axes[0].text(GAP, 3.08, words, fontsize=9.5, fontweight="bold", color=INK, va="top")
         axes[0].text(GAP, 2.7, note if width == WIDTH else "", fontsize=8.5, color=MUTED, va="top")
         return fig
@@ -71,12 +73,16 @@ def _line(ax: Any, parts: Sequence[Part], width: float, config: ModelConfig, row
     side = max(1, config.last_side // config.pool)
     mean = "mean" if side > 1 else ""
     pool = [f"{config.head_pool}-pool", f"{config.pool} × {config.pool}", f"{side} × {side}", mean]
+    norm = 0  # parameters of the norm before the pool
+    if config.block == "preact":
+        norm = 2 * config.channels[-1]
+        pool = [pool[0], "after norm", *filter(None, pool[1:]), f"{_count(norm)} par."]
     colours = f"{config.colours} channels" if config.colours > 1 else "1 channel"
     ends = {
         "image": (IMAGE_SIZE, ["image", colours, f"{IMAGE_SIZE} × {IMAGE_SIZE}"], MUTED),
         "stem": (rows[0].shape[1], ["stem", *_lines(rows[0])], OTHER),
         "pool": (side, pool, OTHER),
-        "linear": (3, ["linear", f"{config.classes} classes", "", f"{_count(rows[-1].parameters)} par."], OTHER),
+        "linear": (3, ["linear", f"{config.classes} classes", "", f"{_count(rows[-1].parameters - norm)} par."], OTHER),
     }
     room = width - GAP * (len(parts) + 1) - sum(SLOTS.get(part, 0) for part in parts)
     layers = [part for part in parts if isinstance(part, int)]
@@ -161,7 +167,9 @@ def _layer(ax: Any, x: float, width: float, row: LayerRow, config: ModelConfig, 
     kernel, opening = config.kernel(layer), ["conv, pool,"] if config.downsample == "pool" else []
     count = f"{blocks} {'block' if blocks == 1 else 'blocks'}"
     inside = "one's own" if config.own_block else f"kernel {kernel} × {kernel}"
-    _label(ax, x + width / 2, [f"layer {layer + 1}", *opening, count, inside, *_lines(row)])
+    special = config.block == "preact" or config.squeeze  # the basic block goes without saying
+    kind = [config.block + (", SE" if config.squeeze else "")] if special else []
+    _label(ax, x + width / 2, [f"layer {layer + 1}", *opening, count, *kind, inside, *_lines(row)])
 
 
 def _skips(config: ModelConfig) -> bool:

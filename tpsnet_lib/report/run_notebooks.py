@@ -83,7 +83,7 @@ def parameters_for(notebook: Path, profile: Profile | None, extra: Mapping[str, 
     """The parameters one notebook gets: the profile's common ones and its own, if there is one, then `extra`.
 
     Raises `ConfigError` for one that the notebook's `parameters` cell does not declare (papermill only warns), or
-    whose value is of another type or range than the default there."""
+    whose value is of another type or range than the default there, `DataError` for data that no chapter is about."""
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it says is in the notebook and the result
@@ -102,6 +102,10 @@ def parameters_for(notebook: Path, profile: Profile | None, extra: Mapping[str, 
             default = ast.literal_eval(declared[name]["default"])  # of an expression any value may be right
             if way_out := refusal(name, value, [*examples.get(name, []), default]):
                 raise ConfigError(f"{notebook.name}: parameter {name} is {brief(value)}: {way_out}")
+    if extra and {"dataset", "data"} & extra.keys() & given.keys():
+        from tpsnet_lib.data.datasets import resolve_dataset  # which needs torch
+
+        resolve_dataset(given.get("dataset", "auto"), given.get("data"))
     return given
 
 
