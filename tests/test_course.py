@@ -86,16 +86,16 @@ def test_a_name_that_a_cell_of_the_chapter_gives_is_no_typing_error(
 ) -> None:
     monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "02_architecture_effects.ipynb"))  # a copy of the chapter
     shell = SimpleNamespace(user_ns={"task_2": 1, "np": np}, showtraceback=lambda *error, **place: None)
-    for name in ("task_3", "epochs_of"):
+    for name in ("task_4", "epochs_of"):
         course.explain_name(shell, NameError, NameError("no", name=name), None)
     assert lines[0] == (
-        "`task_3` is not defined: the cell that gives it a value was not run to its end (it may be folded)."
+        "`task_4` is not defined: the cell that gives it a value was not run to its end (it may be folded)."
         " It stands in *The family, and what a member costs*; after a restart, run all cells from the top."
     )
     assert "was not run to its end (it may be folded)" not in lines[1], "a name of another chapter"
-    cell = "anwser = 3\nanswer = task_3.check(answer)"
+    cell = "anwser = 3\nanswer = task_4.check(answer)"
     monkeypatch.setattr(tasks, "notebook_names", lambda: {"In": [cell]})
-    for name in ("answer", "task_3"):
+    for name in ("answer", "task_4"):
         course.explain_name(shell, NameError, NameError("no", name=name), None)
     assert lines[2] == "This cell gives no value to `answer`: is it `anwser`, misspelt?"
     assert lines[3] == lines[0]

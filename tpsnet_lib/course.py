@@ -29,7 +29,7 @@ from tpsnet_lib.answer_checks import Slip, function, module, names, notebook_nam
 from tpsnet_lib.chapter_copies import OLDER, is_older
 from tpsnet_lib.data import cifar10, datasets
 from tpsnet_lib.data.datasets import ImageSet
-from tpsnet_lib.files import DataError, project_root, read_json
+from tpsnet_lib.files import project_root, read_json
 from tpsnet_lib.plots import style
 from tpsnet_lib.plots.style import finding
 from tpsnet_lib.profiles import check_parameters
@@ -127,8 +127,6 @@ def open_lab(dataset: str = "auto", data: str = "", store: str = "", recompute: 
     _asked.clear()  # a chapter that is opened again may be about another network
     root = cifar10.find_root(data or None)
     dataset = datasets.resolve_dataset(dataset, data)
-    if dataset not in ("cifar10", "shapes10"):
-        raise DataError(f"dataset is {dataset!r}: give cifar10, shapes10 or auto")
     finding(_notice(dataset, root or data or None))
     if is_older(_open_notebook(given), project_root() / "notebooks"):
         finding(
