@@ -224,7 +224,7 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         )
         for name, verdict in verdicts.items()
     ]
-    shown = first_screen._design_choices(measured, {"a"}, recipe(tiny_record, [0.9], "ours"))
+    shown = first_screen._design_choices(measured, {"a"}, recipe(tiny_record, [0.9], "ours"), True)
     claims, table = (BeautifulSoup(each, "html.parser") for each in shown)
     assert claims.get_text("") == (
         "Which design choices make it so? Variants of ours were trained only small. The original's claims were judged"
@@ -238,14 +238,18 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         ["c, d is so|overfit by less than a point", "+2.0|+1.0 to +4.0", "holds"],
         ["b is so|in 9,600 steps; +2.0 in 4,800", "+3.0|+1.0 to +4.0", "does not hold"],
     ]
-    sentence = text(first_screen.ingredients([recipe(tiny_record, [0.9], "ours")], Store()))
+    unknown = first_screen._design_choices(measured, {"a"}, recipe(tiny_record, [0.9], "ours"))
+    assert "Not known: no variant of ours was trained." in text(unknown[0])
+    changes = first_screen.ablations([recipe(tiny_record, [0.9], "ours")], Store())
+    sentence = text(first_screen.ingredients(changes))
     assert sentence.startswith(
         "In small networks and short runs, rates not tuned again, these ingredients bring most (in points). ours ("
     )
     assert sentence.endswith(
         " steps): Muon +5.0 (+4.0 to +6.0) (SGD at the largest rate tried); cutout costs 5.0 so early."
     )
-    assert text(first_screen.ingredients([recipe(tiny_record, [0.9], "theirs")], Store())) == ""
+    assert first_screen.ablations([recipe(tiny_record, [0.9], "theirs")], Store()) == {}
+    assert first_screen.ingredients({}) == ""
 
 
 def test_a_network_fitted_on_all_images_has_no_validation_accuracy(tiny_record: Record) -> None:

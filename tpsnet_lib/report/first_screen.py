@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from html import escape
 from typing import Any
@@ -44,16 +44,18 @@ def answer(
     recipes: Sequence[Final],
     rows: Sequence[judge.Row] = (),
     late: AbstractSet[str] = frozenset(),
+    tried: Iterable[str] = (),
 ) -> str:
     """The answer as a list in HTML: `sentences`, then what the README leaves out.
 
     That is what the leading network is, why validation did not choose it, and, from the judged tests `rows`, what is
     known of the design choices. `late`: the tests that only rules or runs settle which were chosen after data had been
-    seen."""
+    seen. `tried`: the recipes whose ingredients were left out one at a time."""
     shown, details = sentences(recipes), []
     if recipes:
         details = [_described(recipes)]
-        details += _design_choices(rows, late, leading(recipes)[0])
+        best = leading(recipes)[0]
+        details += _design_choices(rows, late, best, best.name in tried)
     items = [f"<li>{sentence} </li>" for sentence in shown] + [f'<li class="details">{each} </li>' for each in details]
     return f'<ul class="sentences">{"".join(items)}</ul>'
 
@@ -63,10 +65,15 @@ def times(recipes: Sequence[Final]) -> str:
     return f'<p class="beside">A run takes: {"; ".join(map(_time, leading(recipes)))}.</p>' if recipes else ""
 
 
-def ingredients(recipes: Sequence[Final], store: Store) -> str:
-    """What ablations show of the ingredients of the leading recipes, as a paragraph in HTML; empty without them."""
+def ablations(recipes: Sequence[Final], store: Store) -> dict[str, list[AblationRow]]:
+    """The ablations of the leading recipes that have one with records, by the name of the recipe."""
     names = [final.name for final in leading(recipes) if final.name in ABLATIONS] if recipes else []
     changes = {name: ablation(collect(load_experiment(ABLATIONS[name]), store)) for name in names}
+    return {name: rows for name, rows in changes.items() if rows}
+
+
+def ingredients(changes: Mapping[str, Sequence[AblationRow]]) -> str:
+    """What `ablations` show of the recipes' ingredients, as a paragraph in HTML; empty where nothing is settled."""
     said = [_ingredients(name, rows) for name, rows in changes.items()]
     if not any(said):
         return ""
@@ -168,9 +175,11 @@ INGREDIENTS = "nb04-data-ablation"  # the records of the figure of chapter 4
 RECIPE_IN_WORDS = "nb04-cell-id=recipe"  # its table of what each ingredient is
 
 
-def _design_choices(rows: Sequence[judge.Row], late: AbstractSet[str], best: Final) -> list[str]:
+def _design_choices(
+    rows: Sequence[judge.Row], late: AbstractSet[str], best: Final, was_tried: bool = False
+) -> list[str]:
     """What is known of the design choices: the original's claims that hold and those that do not; empty without
-    records. `best`: the leading recipe."""
+    records. `best`: the leading recipe; `was_tried`: whether its ingredients were left out one at a time."""
     measured = [row for row in rows if row.n]
     if not measured:
         return []
@@ -183,7 +192,7 @@ def _design_choices(rows: Sequence[judge.Row], late: AbstractSet[str], best: Fin
         f'Variants of {name} are compared in <a href="#nb04">chapter 4</a>.'
         if best.was_tuned
         else f'Variants of {name} were trained <a href="#{INGREDIENTS}">only small</a>.'
-        if best.name in ABLATIONS
+        if was_tried
         else f"Not known: no variant of {name} was trained."
     )
     marks = f"; †: only by {LATE_CHOICES}" if late else ""

@@ -21,6 +21,7 @@ from tpsnet_lib.progress import duration
 from tpsnet_lib.report import elements, limitations
 from tpsnet_lib.report.elements import Section
 from tpsnet_lib.report.first_screen import (
+    ablations,
     answer,
     answer_table,
     as_subject,
@@ -60,12 +61,13 @@ def sections(
 
 
 def _answer(recipes: Sequence[Final], rows: Sequence[judge.Row], store: Store, late: AbstractSet[str]) -> str:
+    changes = ablations(recipes, store)
     parts = (
-        answer(recipes, rows, late),
+        answer(recipes, rows, late, changes),
         elements.figure(frontier(recipes)),
         answer_table(recipes),
         times(recipes),
-        ingredients(recipes, store),
+        ingredients(changes),
     )
     return "".join(parts)
 
