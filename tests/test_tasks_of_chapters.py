@@ -269,6 +269,14 @@ def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(
         (".mean((2, 3))", "", "`.mean((2, 3))`"),
         (".mean((2, 3))", ".flatten(1)", "`.mean((2, 3))`"),
         ("blocks, stride, skip", "2, stride, skip", "the first inputs are `stem`"),
+        ("blocks, stride, skip", "3, stride, skip", "Hand skip and blocks on"),
+        ("blocks, stride, skip", "blocks, stride", "Hand skip and blocks on"),
+        ("self.layers(self.stem(x))", "self.layers(x)", "begins with `self.stem(x)`"),
+        (
+            "self.head(self.layers(self.stem(x)).mean((2, 3)))",
+            "self.layers(self.stem(x)).mean((2, 3))",
+            "the head comes",
+        ),
     ],
 )
 def test_a_wrong_network_of_chapter_02_is_told_what_is_wrong_with_it(
@@ -339,6 +347,8 @@ LAST = "return F.relu(self.projection(x) + out if self.skip else out)"
             "`x` is for the sum",
         ),
         ("self.norm2(self", "norm2(self", "`norm2` is not defined: write `self.norm2`."),
+        (LAST, "x = self.projection(x) if self.skip else 0\n    out += x\n    return F.relu(out)", "Right"),
+        (LAST, "x = self.projection(x) if self.skip else 0 * out\n    x += out\n    return F.relu(x)", "in place"),
     ],
 )
 def test_a_wrong_block_of_chapter_02_is_told_what_is_wrong_with_it(

@@ -135,7 +135,8 @@ def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = N
     the answer in place of the arguments, and returns what is held against the expected result."""
 
     def wrong(answer: Any) -> str:
-        value, fault = _called(answer, lambda: by(answer) if by else answer(*arguments))
+        given = copy.deepcopy(arguments)  # an answer may change what it gets
+        value, fault = _called(answer, lambda: by(answer) if by else answer(*given))
         if fault:
             return fault
         fault = _difference(value, expected(*arguments) if callable(expected) else expected)
@@ -172,8 +173,16 @@ def module(inputs: Tensor, cases: Mapping[str, tuple[Sequence[Any], nn.Module]])
             return fault
         part.load_state_dict(right.state_dict())
         with torch.no_grad():
-            outputs, fault = _called(part, lambda: part.eval()(inputs))
-            return fault or _difference(outputs, right(inputs))
+            outputs, fault = _called(part, lambda: part.eval()(inputs.clone()))
+            if fault := fault or _difference(outputs, right(inputs)):
+                return fault
+        try:  # as behind another block, whose output its ReLU needs for the gradient
+            part.train()(inputs.clone().requires_grad_().relu()).sum().backward()
+        except RuntimeError as error:
+            if "inplace operation" not in str(error):
+                raise
+            return Slip("It cannot be trained: it changes a tensor in place. Write `out = out + x`, not `out += x`.")
+        return ""
 
     def wrong(answer: Any) -> str:
         for case, (arguments, right) in cases.items():

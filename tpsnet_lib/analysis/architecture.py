@@ -24,8 +24,10 @@ LAYER_HINTS = {
 }
 NETWORK_HINTS = {
     "The first layer has stride 1 (the map keeps its side), each other one stride 2.": "layers.0.0.projection",
+    "Hand skip and blocks on: `make_layer(inputs, outputs, blocks, stride, skip)`.": "skip=False|32), 1)",
     "`self.layers.append(make_layer(inputs, outputs, blocks, stride, skip))`; the first inputs are `stem`.": "layers.",
-    "The mean over the last map is `.mean((2, 3))`; the head comes after it.": "must match|cannot be multiplied",
+    "The mean over the last map is `.mean((2, 3))`; the head comes after it.": "must match|be multiplied|shape [2",
+    "`forward` begins with `self.stem(x)`, which makes the first channels of the 3 colours.": "but got 3",
 }
 LARGE = 300_000  # parameters; networks of fewer are called small
 LONG = 4_000  # steps; runs of fewer are called short
