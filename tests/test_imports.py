@@ -124,6 +124,7 @@ benchmarks/throughput
 benchmarks/card
 benchmarks/time_to_accuracy
 benchmarks/airbench
+cli/kernel_start
 cli/setup_venv
 cli/parser
 cli/network_commands

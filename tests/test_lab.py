@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 from pathlib import Path
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
-from tpsnet_lib import chapter_copies, course
-from tpsnet_lib.cli import main, setup_venv
+from tpsnet_lib import chapter_copies, course, progress
+from tpsnet_lib.cli import kernel_start, main, setup_venv
+from tpsnet_lib.files import project_root
 from tpsnet_lib.report import student_copies
 
 CHAPTER = {"cells": [{"source": ["a\n", "b"], "outputs": []}], "metadata": {}}
@@ -111,3 +114,23 @@ def test_an_older_copy_says_so_when_it_is_opened(monkeypatch: pytest.MonkeyPatch
     copy.write_text(json.dumps(notebook))
     course.open_lab("shapes10")
     assert sum(chapter_copies.OLDER in line for line in said) == 1
+
+
+def test_a_kernel_of_the_lab_says_how_to_come_by_a_name_before_a_chapter_is_opened(
+    calls: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("PYTHONSTARTUP", raising=False)
+    setup_venv.lab()
+    start = Path(kernel_start.__file__).relative_to(project_root())
+    assert os.environ["PYTHONSTARTUP"].endswith(str(start))
+    shell = InteractiveShell()
+    monkeypatch.setattr(progress, "running_shell", lambda: shell)
+    runpy.run_path(kernel_start.__file__)
+    shell.run_cell("answer = task_4.check(3)")
+    assert kernel_start.FROM_THE_TOP in capsys.readouterr().out
+
+
+def test_the_lab_keeps_what_sliders_show(calls: list[list[str]], tmp_path: Path) -> None:
+    setup_venv.lab()
+    settings = json.loads((tmp_path / ".venv/share/jupyter/lab/settings/overrides.json").read_text())
+    assert settings["@jupyter-widgets/jupyterlab-manager:plugin"] == {"saveState": True}

@@ -296,9 +296,14 @@ def test_a_wrong_network_of_chapter_02_is_told_what_is_wrong_with_it(
     [
         ("pass", "pass", "Right"),
         ("order, losses =", "raise NotImplementedError\n        order, losses =", tasks.NOT_ANSWERED),
-        ('group["lr"] = recipe.lr * rate(epoch * steps + k)', "pass", "Hint 1 of 3: `for k, batch in enumerate"),
-        ("normalise(shown)", "shown.float()", "Hint 1 of 3: `for k, batch in enumerate"),
-        ("(network, optimizer, inputs, labels)", "(network, optimizer, inputs)", "missing 1 required positional"),
+        ('group["lr"] = recipe.lr * rate(epoch * steps + k)', "pass", "has each step the rate of its number?"),
+        ("augment(images.images[batch], which, recipe, config.seed, epoch)", "images.images[batch]", "augmented"),
+        ("normalise(shown)", "shown", "hand the result of `normalise`"),
+        ("(network, optimizer, inputs, labels)", "(inputs, labels)", "`step` takes the network"),
+        ("(images.images[batch], which, recipe, config.seed, epoch)", "(images.images[batch])", "their indices"),
+        ("        yield network, losses", "        return network, losses", "It must `yield network, losses`"),
+        ("        yield network, losses", "            yield network, losses", "It must `yield network, losses`"),
+        ("        yield network, losses", "        yield 3", "It must `yield network, losses`"),
     ],
 )
 def test_a_wrong_loop_of_chapter_04_is_told_what_is_wrong_with_it(

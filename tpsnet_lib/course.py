@@ -201,7 +201,7 @@ def track(items: Sequence[Item], label: str = "") -> Iterator[Item]:
     if not has_front_end():
         yield from items
         return
-    with Progress(len(items), label) as progress:
+    with Progress(len(items), label, delay=0.2) as progress:  # none where the first item fails
         for item in items:
             yield item
             progress.advance()

@@ -20,9 +20,10 @@ class Progress:
     """Counts units of work towards a total; `stage` ends an epoch, a trial or a notebook with a line of its figures.
 
     `mode` is `auto` (a bar where one can be drawn, lines elsewhere), `lines` or `none`; `$TPSNET_PROGRESS` overrides
-    auto. Everything goes to standard error, so standard output stays free for results."""
+    auto. A bar is drawn with the first unit that ends later than `delay` seconds. Everything goes to standard error, so
+    standard output stays free for results."""
 
-    def __init__(self, total: int, label: str, *, start: int = 0, mode: str = "auto") -> None:
+    def __init__(self, total: int, label: str, *, start: int = 0, mode: str = "auto", delay: float = 0) -> None:
         self.label, self.total, self.start, self.done = label, total, start, start
         self.partial = 0.0  # units' worth of what is not yet done
         self.partial_before = 0.0  # of it, what was done before this began
@@ -33,7 +34,7 @@ class Progress:
         if mode == "auto" and not self.lines:
             from tqdm.auto import tqdm  # a bar of Jupyter's in Jupyter; its import takes as long as all of `--help`
 
-            self.bar = tqdm(total=total, initial=start, desc=label, leave=False)
+            self.bar = tqdm(total=total, initial=start, desc=label, leave=False, delay=delay)
 
     def __enter__(self) -> Self:
         return self

@@ -44,6 +44,14 @@ STEP_HINTS = (
 )
 
 
+LOOP_FAULTS = {  # as `STEP_FAULTS`, of a training loop: the first of three epochs' mean losses that differs
+    "It must `yield network, losses` once an epoch, below the loop over the batches.": "the shape|unpack|NoneType",
+    "The network takes numbers, not bytes: hand the result of `normalise` to `step`.": "Byte",
+    "`augment` takes the images, their indices, the recipe, the seed and the epoch.": "augment()",
+    "`step` takes the network, the optimizer, the inputs and the labels.": "train_step()",
+    "The mean loss of the first epoch is wrong: is each batch augmented, normalised, taken once?": "Value 1",
+    "The mean loss of a later epoch is wrong: has each step the rate of its number?": "Value 2|Value 3",
+}
 LOOP_HINTS = (
     "`for k, batch in enumerate(order.split(size)[:steps]):` gives the places of the images.",
     "`augment(images.images[batch], images.indices[batch], recipe, config.seed, epoch)`, then `normalise`.",

@@ -15,7 +15,11 @@ from pathlib import Path
 from tpsnet_lib.chapter_copies import working_copies
 from tpsnet_lib.files import TpsnetError, project_root, write_whole
 
-NO_NEWS = '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}\n'
+SETTINGS = """{
+  "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false},
+  "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": true}
+}
+"""  # no news is asked for; sliders and what they drew are there when a saved chapter is opened again
 NBVAL = ["--nbval-lax", "--nbval-current-env"]
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 
@@ -100,13 +104,14 @@ def lab(options: Options | None = None) -> int:
     root, python = project_root(), str(venv_python())
     notebook = working_copies(root) / "01_explore_data.ipynb"
     settings = root / ".venv" / "share" / "jupyter" / "lab"
-    write_whole(settings / "settings" / "overrides.json", NO_NEWS)
+    write_whole(settings / "settings" / "overrides.json", SETTINGS)
     workspace = settings / "workspaces" / "default-37a8.jupyterlab-workspace"  # the name that JupyterLab looks for
     if not workspace.exists():
         write_whole(workspace, json.dumps(_workspace(notebook.relative_to(root).as_posix())))
     as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     address = f"--LabApp.default_url=/lab/tree/{notebook.relative_to(root).as_posix()}"  # which --no-browser prints
     folders = [f"--ServerApp.root_dir={root}", f"--LabApp.workspaces_dir={workspace.parent}", address]
+    os.environ.setdefault("PYTHONSTARTUP", str(root / "tpsnet_lib" / "cli" / "kernel_start.py"))
     return _run([python, "-m", "jupyterlab", str(notebook), *folders, *as_root, *(options.jupyter if options else [])])
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from tpsnet_lib.analysis.importance import NOISE, Importance
@@ -218,7 +219,9 @@ def _values_panel(ax: Axes, table: pd.DataFrame, name: str, winners: Estimate | 
     log, whole = name in LOGARITHMIC, table[name].dtype.kind == "i"
     x = np.log10(table[name]) if log else table[name].astype(float)
     line: Any = {"color": VERMILION, "linewidth": 1.6}
-    _points(ax, x, table["accuracy"], jitter=0.25 if whole else 0.0)
+    _points(ax, x, table["accuracy"], jitter=0.15 if whole else 0.0)
+    if whole and not log:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(table) >= SMOOTHED:
         sns.regplot(x=x, y=table["accuracy"], lowess=True, scatter=False, line_kws=line, ax=ax)
     if winners:
