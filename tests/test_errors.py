@@ -272,7 +272,7 @@ def test_a_photograph_of_ones_own_gets_a_class_and_a_confidence(tmp_path, capsys
     assert again == line
     assert int(guessed[2]) >= 10
     assert said[0].startswith("What may fool it")
-    with pytest.raises(DataError, match="is not a file"):
+    with pytest.raises(DataError, match="there is no file"):
         cell_of_photographs(tmp_path / "none.png")
 
 
