@@ -268,15 +268,15 @@ def _ingredients(recipe: str, changes: Sequence[AblationRow]) -> str:
         if row.verdict == stats.HOLDS:
             for name in row.ingredients:
                 brought[name] = min(brought.get(name, row), row, key=lambda each: each.brings.value)
-    if not brought:
+    harmful = {row.name: row for row in changes if row.harms}
+    if not brought and not harmful:
         return ""
     largest, longest = largest_run([changes[0].group])  # the whole recipe's
-    harmful = {row.name: row for row in changes if row.harms}
     largest_first = sorted(brought.items(), key=lambda item: -item[1].brings.value)
     parts = [f"{escape(name)} {_brought(row)}" for name, row in largest_first]
     costs = "".join(f"; {escape(name)} costs {-100 * row.brings.value:.1f} so early" for name, row in harmful.items())
     size = f"{largest:,} parameters, {longest:,} steps"
-    return f"<em>{escape(recipe)}</em> ({size}): {', '.join(parts)}{costs}."
+    return f"<em>{escape(recipe)}</em> ({size}): {', '.join(parts) or 'none is shown to'}{costs}."
 
 
 def _brought(row: AblationRow) -> str:
