@@ -90,7 +90,7 @@ def test_tracked_files_stay_small_and_name_no_machine() -> None:
         pytest.skip("not a git checkout")
     # The shipped weights are most of it. With two packed batches of CIFAR-10 it stays within the 64 MiB that one call
     # carries to a GPU.
-    assert sum(path.stat().st_size for path in paths) < 28 * 2**20
+    assert sum(path.stat().st_size for path in paths) < 29 * 2**20
     forbidden = re.compile(rb"/(?:home|root|work)/\w|\b(?:pypi|npmjs)[.]org|files[.]python|[.]debian[.]org")
     for path in paths:
         if (
