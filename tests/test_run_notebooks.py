@@ -215,7 +215,7 @@ def out_of_range(least, value):
 def test_every_parameter_of_another_type_is_refused_in_one_line_that_names_it(path):
     given = declared(path)
     check_parameters(given)
-    for name in given:
+    for name in (name for name in given if given[name] != []):  # of photographs, whose paths may be anything
         for wrong in of_another_type(given[name]):
             with pytest.raises(ConfigError, match=f"^parameter {name} is [^\n]*: give a value such as [^\n]*$"):
                 check_parameters({**given, name: wrong})
@@ -227,7 +227,7 @@ def test_every_number_out_of_range_is_refused_in_a_kernel_and_before_one_is_star
     given = declared(path)
     for name, value in given.items():
         least = 0 if MAY_BE_ZERO & {name, (path.stem, name)} else LEAST.get(name, 1)
-        if isinstance(value, (str, bool)):
+        if isinstance(value, (str, bool)) or value == []:
             continue
         for wrong in out_of_range(least, value):
             line = rf"parameter {name} is [^\n]*: give (a number|numbers) of at least [\d.]+$"

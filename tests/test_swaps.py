@@ -169,7 +169,7 @@ def training_as_it_is() -> dict[str, list[str]]:
     ("one", "other", "expected"),
     [
         (("ablation", "the whole recipe"), ("ablation", "no cutout"), {"ablation"}),
-        (("ablation_broad", "the whole recipe"), ("ablation_broad", "no flip"), {"ablation"}),
+        (("ablation_broad", "the whole recipe"), ("ablation_broad", "no cutout"), {"ablation"}),
         (("search_classroom_long", HIGH), ("search_classroom_long", LOW), {"annealed"}),
         (
             ("two_cores_choices", "cutout of 12 pixels, wider"),
