@@ -7,7 +7,7 @@ import math
 import re
 import symtable
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -258,6 +258,23 @@ def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(
         assert line in said.pop()
 
 
+@pytest.fixture
+def reply(said: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What a task says of its worked solution with one part changed; it builds on those of `before`, by their names."""
+
+    def ask(number: str, task: str, name: str, line: str, instead: str, before: Mapping[str, str]) -> str:
+        room, asked = tasks_of(number)
+        monkeypatch.setattr(tasks, "notebook_names", lambda: room)
+        room |= {each: tasks._worked(earlier) for each, earlier in before.items()}
+        source = tasks.worked_sections()[task]
+        assert line in source or line == "pass"
+        exec(source.replace(line, instead), room)
+        asked[task].check(room[name])
+        return said.pop().partition("Until it is right")[0]
+
+    return ask
+
+
 @pytest.mark.parametrize(
     ("line", "instead", "told"),
     [
@@ -280,14 +297,10 @@ def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(
     ],
 )
 def test_a_wrong_network_of_chapter_02_is_told_what_is_wrong_with_it(
-    line: str, instead: str, told: str, said: list[str], monkeypatch: pytest.MonkeyPatch
+    line: str, instead: str, told: str, reply: Callable[..., str]
 ) -> None:
-    room, asked = tasks_of("02")
-    monkeypatch.setattr(tasks, "notebook_names", lambda: room)
-    room["ResidualBlock"], room["make_layer"] = tasks._worked("block"), tasks._worked("layer")
-    exec(tasks.worked_sections()["network"].replace(line, instead), room)
-    asked["network"].check(room["Network"])
-    assert told in said.pop().partition("Until it is right")[0]
+    before = {"ResidualBlock": "block", "make_layer": "layer"}
+    assert told in reply("02", "network", "Network", line, instead, before)
 
 
 @pytest.mark.slow
@@ -307,16 +320,9 @@ def test_a_wrong_network_of_chapter_02_is_told_what_is_wrong_with_it(
     ],
 )
 def test_a_wrong_loop_of_chapter_04_is_told_what_is_wrong_with_it(
-    line: str, instead: str, told: str, said: list[str], monkeypatch: pytest.MonkeyPatch
+    line: str, instead: str, told: str, reply: Callable[..., str]
 ) -> None:
-    room, asked = tasks_of("04")
-    monkeypatch.setattr(tasks, "notebook_names", lambda: room)
-    room["train_step"] = tasks._worked("training step")
-    source = tasks.worked_sections()["training loop"]
-    assert line in source or line == "pass"
-    exec(source.replace(line, instead), room)
-    asked["training loop"].check(room["epochs_of"])
-    assert told in said.pop().partition("Until it is right")[0]
+    assert told in reply("04", "training loop", "epochs_of", line, instead, {"train_step": "training step"})
 
 
 BLOCK = """

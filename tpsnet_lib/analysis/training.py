@@ -57,6 +57,7 @@ LOOP_HINTS = (
     "`augment(images.images[batch], images.indices[batch], recipe, config.seed, epoch)`, then `normalise`.",
     "Before a step: `group['lr'] = recipe.lr * rate(epoch * steps + k)`.",
 )
+
 ABLATIONS = {"card_broad": "ablation_broad", "two_cores": "ablation"}  # a final recipe: what tries its ingredients
 EQUAL_SIZE = 0.03  # the most that networks called equal differ in parameters, as a fraction
 

@@ -6,7 +6,6 @@ read: the positions of each class were permuted by numpy's PCG64(20241), dealt o
 part is stratified, and so is every prefix of either whose length is a multiple of ten.
 """
 
-import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -59,7 +58,7 @@ def resolve_dataset(name: str, data: str | Path | None = None) -> str:
         other = f" (the chapters are about CIFAR-10; `tpsnet train --set data.dataset={name}` trains on that)"
         raise DataError(f"dataset is {name!r}: give cifar10, shapes10 or auto{other * own.is_own(name)}")
     if data:
-        _refuse_own(data)
+        own.refuse_class_folder(data)
     return name if name != "auto" else "cifar10" if data or cifar10.find_root() else "shapes10"
 
 
@@ -172,7 +171,7 @@ def _load(dataset: str, part: str, root: str | Path | None) -> ImageSet:
     if own.is_own(dataset):
         own_set = own.read(dataset, part, root)
         return ImageSet(own_set.images, own_set.labels, torch.arange(len(own_set.labels)), own_set.fingerprint.stamp)
-    _refuse_own(root)
+    own.refuse_class_folder(root)
     labels, pixels, copy = cifar10.read(part, root)
     images = torch.from_numpy(pixels.reshape(-1, 3, 32, 32))
     return ImageSet(images, torch.from_numpy(labels.astype(np.int64)), torch.arange(len(labels)), copy.stamp)
@@ -183,14 +182,8 @@ def _fingerprint(dataset: str, part: str, root: str | Path | None) -> Fingerprin
         return own.read(dataset, part, root).fingerprint
     if dataset == "shapes10":
         return _drawn_fingerprint(part)
-    _refuse_own(root)
+    own.refuse_class_folder(root)
     return cifar10.identify(part, root)
-
-
-def _refuse_own(root: str | Path | None) -> None:
-    """Refuse a folder of one's own in the place that is named for CIFAR-10."""
-    if place := root or os.environ.get("TPSNET_DATA"):
-        own.refuse_class_folder(place)
 
 
 @lru_cache

@@ -4,6 +4,7 @@ All images are brought to 32 x 32 pixels. A folder is known by a name with a dig
 `own:flowers:5:1a2b3c4d`: other images are another data set, whose runs have other ids."""
 
 import hashlib
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -69,12 +70,13 @@ def is_class_folder(root: str | Path) -> bool:
     return len(folders) > 1
 
 
-def refuse_class_folder(root: str | Path) -> None:
-    """Raise `DataError` for a class folder that holds no CIFAR-10 where that is meant."""
-    if find_root(root) is None and is_class_folder(root):
+def refuse_class_folder(root: str | Path | None) -> None:
+    """Raise `DataError` for a class folder in the place of CIFAR-10: `root`, or where it is none `$TPSNET_DATA`."""
+    place = root or os.environ.get("TPSNET_DATA")
+    if place and find_root(place) is None and is_class_folder(place):
         raise DataError(
-            f"{root} is a data set of one's own, not CIFAR-10, which the chapters are about:"
-            f" `tpsnet train --data {root}` trains on it"
+            f"{place} is a data set of one's own, not CIFAR-10, which the chapters are about:"
+            f" `tpsnet train --data {place}` trains on it"
         )
 
 
