@@ -258,3 +258,10 @@ def test_an_error_of_ours_is_no_failure_of_the_run(tmp_path: Path, monkeypatch: 
     with pytest.raises(RuntimeError, match="shapes do not match"):
         local_backend.work(experiment.runs[0].config, False, WorkerSettings(store, training=QUIET))
     assert len(pending([experiment], store)) == 1
+
+
+def test_a_run_that_goes_on_notes_the_last_of_the_epochs_it_shows_again(tmp_path):
+    note = local_backend._noting(tmp_path / "epochs")
+    for epoch in (1, 2, 3):  # all at once, as a checkpoint restores them; each took a minute when it was trained
+        note({"epoch": epoch, "seconds": 60.0 * epoch})
+    assert (tmp_path / "epochs").read_text() == "3 180"

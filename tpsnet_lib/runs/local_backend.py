@@ -287,8 +287,8 @@ def _noting(note: Path) -> Callable[[dict[str, float]], None]:
 
     def write(row: dict[str, float]) -> None:
         nonlocal noted
-        if time.monotonic() - noted >= POLL_SECONDS:
-            noted = time.monotonic()
+        if row["seconds"] - noted >= POLL_SECONDS:  # of training: a run that goes on shows all its epochs again at once
+            noted = row["seconds"]
             with contextlib.suppress(OSError):  # no run ends for want of a note
                 write_whole(note, f"{row['epoch']:.4g} {row['seconds']:.4g}")
 
