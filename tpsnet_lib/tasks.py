@@ -48,7 +48,7 @@ class Task:
 
     Hints are given in their order. If each comes with a part of what is wrong, or several between `|`, one that fits
     comes first, and again while no other fits as well (empty: always fits). `faults` are likely faults with the same:
-    the first that fits is said in place of what is wrong."""
+    the first that fits is said in place of what is wrong, with a hint only when it is met again."""
 
     name: str
     wrong: Check
@@ -59,6 +59,7 @@ class Task:
     last_hint: str = field(default="", init=False)  # empty once there is none left
     passed: bool = field(default=False, init=False)
     last_wrong: Any = field(default=None, init=False, repr=False)
+    faults_named: set[str] = field(default_factory=set, init=False, repr=False)
     stand_in: Any = field(default=None, init=False, repr=False)
 
     def check(self, answer: Any = None) -> Any:
@@ -89,7 +90,9 @@ class Task:
         if problem == NOT_ANSWERED:
             finding(f"{NOT_ANSWERED} Put your answer into the cell above this line and run it again.{notice}")
         else:
-            hint = "" if isinstance(problem, Slip) else self._hint(answer, problem)
+            enough = isinstance(problem, Slip) or problem in self.faults.keys() - self.faults_named
+            self.faults_named.add(problem)
+            hint = "" if enough else self._hint(answer, problem)
             finding(f"**Not yet.** {problem} {hint}".rstrip() + notice)
         return answer if solution is None else solution
 
