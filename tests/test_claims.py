@@ -418,7 +418,10 @@ def test_equal_macs_with_unequal_parameters_are_said_of_either_side() -> None:
     rows = {row.name: row for row in judge.judge_claims(Store(committed_folder()))}
     groups = rows["three layers against four, MACs"].answer.groups
     times = groups[1].parameters / groups[0].parameters
-    assert rows["three layers against four, MACs"].remark == f"against {times:.2g} times the parameters"
+    assert (
+        rows["three layers against four, MACs"].remark
+        == f"one block a layer, where the other has {times:.2g} times the parameters"
+    )
     assert judge._unequal_costs(groups[::-1]) == f"with {times:.2g} times the parameters"
     assert judge._unequal_costs([groups[0], groups[0]]) == ""
 

@@ -81,7 +81,7 @@ class Group:
         if more := [f"{ratio:.2g} times the {what}" for what, ratio in ratios.items() if ratio > NEAR]:
             return f"{'at' if macs > NEAR else 'with'} {', '.join(more)}"
         fewer = macs > 1 / NEAR and parameters < 1 / NEAR
-        return f"against {1 / parameters:.2g} times the parameters" if fewer else ""
+        return f"where the other has {1 / parameters:.2g} times the parameters" if fewer else ""
 
 
 def group_of(label: str, pairs: Pairs, experiment: str = "") -> Group:

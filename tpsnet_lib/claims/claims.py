@@ -69,8 +69,7 @@ class Test:
     short: str  # the sentence in a few words, without its budget
     sentence: str
     answers: Answers
-    at_equal_macs: str = ""  # the name of the same test, of networks of equal MACs
-    in_shorter_runs: str = ""  # the name of the same test, of shorter runs
+    headline: bool = False  # whether the first screen of the report shows it, once it is settled
 
 
 TESTS = [
@@ -87,7 +86,7 @@ TESTS = [
         "three layers beat two of equal size",
         "Three residual layers beat two, at matched parameters",
         differences((CONTROL, "study_layers/N=2"), (SMALL, "effects_layers/N=2")),
-        at_equal_macs="three layers against two, MACs",
+        headline=True,
     ),
     Test(
         "three layers against two, MACs",
@@ -102,7 +101,7 @@ TESTS = [
         "three layers beat four of equal size",
         "Three residual layers beat four, at matched parameters",
         differences((CONTROL, "study_layers/N=4"), (SMALL, "effects_layers/N=4")),
-        at_equal_macs="three layers against four, MACs",
+        headline=True,
     ),
     Test(
         "three layers against four, MACs",
@@ -110,6 +109,7 @@ TESTS = [
         "three layers beat four of equal MACs",
         "Three residual layers beat four, at matched MACs",
         differences((CONTROL, "study_layers_macs/N=4, MACs"), (SMALL, "effects_layers_macs/N=4")),
+        headline=True,
     ),
     Test(
         "odd",
@@ -138,7 +138,7 @@ TESTS = [
         "dropout 0.2 at the classifier helps a longer run",
         "Dropout of 0.2 before the classifier raises the accuracy of a run four times as long",
         gain_of_dropout(("study_dropout_long/B=1, dropout 0.2, 48 epochs", CONTROL_LONG)),
-        in_shorter_runs="dropout",
+        headline=True,
     ),
     Test(
         "block dropout",
@@ -153,7 +153,7 @@ TESTS = [
         "dropout 0.2 in the blocks helps a longer run",
         "Dropout of 0.2 inside the blocks raises the accuracy of a run four times as long",
         gain_of_dropout(("study_dropout_long/B=1, block dropout 0.2, 48 epochs", CONTROL_LONG)),
-        in_shorter_runs="block dropout",
+        headline=True,
     ),
     Test(
         "dropout in the search",
@@ -175,6 +175,7 @@ TESTS = [
         "shallow and wide wins a short run",
         "In a short run, shallow and wide beats deep and narrow, at matched parameters",
         shallow_and_wide,
+        headline=True,
     ),
     Test(
         "shallow, run cut off",
@@ -214,6 +215,7 @@ TESTS = [
         "wider (larger) is better at one block",
         "Wider is better at one block a layer",
         differences(("study_width/B=1, wide", CONTROL), ("effects_width/w=12", SMALL)),
+        headline=True,
     ),
     Test(
         "width at three blocks",
@@ -249,6 +251,7 @@ TESTS = [
         "networks of equal size are alike",
         "Networks of equal parameters and different depth are all within a point of one another",
         equal_size,
+        headline=True,
     ),
     Test(
         "cost",

@@ -80,10 +80,12 @@ class Row:
     @property
     def remark(self) -> str:
         """What else is to be known beside the size, or empty."""
-        if self.answer.too_short:
-            return "runs overfit by less than a point"
         groups = self.answer.groups
-        return self.answer.remark or ", ".join(filter(None, (_unequal_costs(groups), _largest_rate(groups))))
+        costs = ", ".join(filter(None, (_unequal_costs(groups), _largest_rate(groups))))
+        of_these = "runs overfit by less than a point" if self.answer.too_short else self.answer.remark or costs
+        shallow = groups and all(set(config.model.blocks) == {1} for each in groups for config in each.configs)
+        one_block = "one block a layer" if shallow and "one block" not in self.short else ""
+        return ", ".join(filter(None, (one_block, of_these)))
 
     @property
     def budget(self) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import peers
-from tpsnet_lib.analysis.architecture import LONG, largest_run, steps
+from tpsnet_lib.analysis.architecture import LONG, design_variables, largest_run, steps
 from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, leading, role
 from tpsnet_lib.analysis.training import (
     ABLATIONS,
@@ -24,7 +24,8 @@ from tpsnet_lib.analysis.training import (
 )
 from tpsnet_lib.claims import judge
 from tpsnet_lib.claims.claims import TOPICS
-from tpsnet_lib.config import PARAMETER_BUDGET
+from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET
+from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.plots.answer import accuracy_against_parameters
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import elements
@@ -65,6 +66,26 @@ def times(recipes: Sequence[Final]) -> str:
     return f'<p class="beside">A run takes: {"; ".join(map(_time, leading(recipes)))}.</p>' if recipes else ""
 
 
+SHAPES = {  # a choice of shape that is no claim of the original's, in words: its variable, and the levels compared
+    "skips at five blocks a layer": ("skips", "B=5", "B=5, plain"),
+    "3×3 kernels in place of 1×1": ("F", "F=3", "F=1"),
+}
+
+
+def shapes(store: Store) -> str:
+    """What `SHAPES` bring, each with the size of its runs, as a paragraph in HTML; empty without records."""
+    variables, said = design_variables(store), []
+    for words, (symbol, better, worse) in SHAPES.items():
+        groups = {group.label: group for group in variables[symbol][1] if group.records}
+        if {better, worse} <= groups.keys():
+            pair = [groups[better], groups[worse]]
+            (size, length), brings = largest_run(pair), elements.under_points(f"{pair[0].lead_over(pair[1]):points}")
+            said.append(f"{words} {brings} ({size:,} parameters, {length:,} steps)")
+    if not said:
+        return ""
+    return f'<p class="beside">Besides the claims, <a href="#nb02">by chapter 2</a>: {"; ".join(said)}.</p>'
+
+
 def ablations(recipes: Sequence[Final], store: Store) -> dict[str, list[AblationRow]]:
     """The ablations of the leading recipes that have one with records, by the name of the recipe."""
     names = [final.name for final in leading(recipes) if final.name in ABLATIONS] if recipes else []
@@ -78,8 +99,8 @@ def ingredients(changes: Mapping[str, Sequence[AblationRow]]) -> str:
     if not any(said):
         return ""
     return (
-        f'<p class="beside">In <a href="#{INGREDIENTS}">small networks and short runs</a>, rates not tuned again,'
-        f' <a href="#{RECIPE_IN_WORDS}">these ingredients</a> bring most (in points).'
+        f'<p class="beside">What each <a href="#{RECIPE_IN_WORDS}">ingredient of a recipe</a> brings, in points, was'
+        f' tried in <a href="#{INGREDIENTS}">small networks and short runs</a>, with the rates of the whole recipe.'
         f" {' '.join(filter(None, said))}</p>"
     )
 
@@ -178,87 +199,60 @@ RECIPE_IN_WORDS = "nb04-cell-id=recipe"  # its table of what each ingredient is
 def _design_choices(
     rows: Sequence[judge.Row], late: AbstractSet[str], best: Final, was_tried: bool = False
 ) -> list[str]:
-    """What is known of the design choices: the original's claims that hold and those that do not; empty without
-    records. `best`: the leading recipe; `was_tried`: whether its ingredients were left out one at a time."""
+    """What is known of the design choices: the settled headlines of the original's claims; empty without records.
+    `best`: the leading recipe; `was_tried`: whether its ingredients were left out one at a time."""
     measured = [row for row in rows if row.n]
     if not measured:
         return []
-    settled = sum(row.settled for row in measured)
     sizes, lengths = zip(*(row.largest_run for row in measured), strict=True)
-    largest, longest = max(sizes), max(lengths)
-    joint = "and" if (largest, longest) in zip(sizes, lengths, strict=True) else "or"
     name = f"<em>{escape(best.name)}</em>"
+    times = count_macs(best.run.model) / count_macs(MEMBERS["tpsnet"])
     variants = (
-        f'Variants of {name} are compared in <a href="#nb04">chapter 4</a>.'
+        '; its variants are in <a href="#nb04">chapter 4</a>'
         if best.was_tuned
-        else f'Variants of {name} were trained <a href="#{INGREDIENTS}">only small</a>.'
+        else f', and its ingredients were tried <a href="#{INGREDIENTS}">only small</a>'
         if was_tried
-        else f"Not known: no variant of {name} was trained."
+        else ", and no variant of it was trained"
     )
-    marks = f"; †: only by {LATE_CHOICES}" if late else ""
     unsettled = {row.claim: elements.test_link(row, TOPICS[row.claim]) for row in measured if not row.settled}
-    still_open = f" (open: some on {', '.join(unsettled.values())})" if unsettled else ""
-    waiting = f", {len(rows) - len(measured)} more not run" if len(rows) > len(measured) else ""
-    answers = [
-        f"<b>Which design choices make it so?</b> {variants} "
-        f'<a href="#claims">The original\'s claims</a> were judged on at most {largest:,} parameters {joint}'
-        f" {longest:,} steps ({name}: {steps(best.run):,}). {settled} of {len(measured)} tests are settled"
-        f"{still_open}{waiting}; those in {LONG:,} steps or more (<em>does not hold</em>: no gain of a point{marks}):",
-    ]
-    shown = [
-        row
-        for verdict in (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE)
-        for row in measured
-        if row.verdict == verdict and _has_a_line(row)
-    ]
-    in_a_note = {row.test.in_shorter_runs for row in shown}
+    settled = sum(row.settled for row in measured)
+    still_open = f", {len(measured) - settled} open ({', '.join(unsettled.values())})" if unsettled else ""
+    waiting = f", {len(rows) - len(measured)} not run" if len(rows) > len(measured) else ""
+    marks = f"; †: only by {LATE_CHOICES}" if late else ""
+    said = (
+        f"<b>Which design choices make it so?</b> Not isolated: {name} differs from TPSNet in recipe, shape and"
+        f" arithmetic ({times:.1f} times the MACs){variants}. We tested"
+        f' <a href="#claims">the original\'s claims</a> on smaller networks (at most {max(sizes):,} parameters) and'
+        f" shorter runs (at most {max(lengths):,} steps; {name} took {steps(best.run):,}); they may not carry over."
+        f" Of {len(rows)} tests {settled} are settled{still_open}{waiting}. Among those"
+        f" settled in {LONG:,} steps or more (<em>does not hold</em>: no gain of a point{marks}):"
+    )
     lines = [
         {
-            "claim": _claim_and_note(row, late, rows),
+            "claim": _claim_and_note(row, late),
             "points": _points(row),
             "verdict": row.verdict.removeprefix("shows "),
         }
-        for row in shown
-        if row.name not in in_a_note
+        for verdict in (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE)
+        for row in measured
+        if row.test.headline and row.verdict == verdict and row.largest_run[1] >= LONG
     ]
-    return answers + ([elements.table(lines, list(lines[0]))] if lines else [])
-
-
-def _has_a_line(row: judge.Row) -> bool:
-    """Whether a test is settled, in runs long enough for the first screen."""
-    return row.settled and row.largest_run[1] >= LONG
+    return [said] + ([elements.table(lines, list(lines[0]))] if lines else [])
 
 
 LATE_CHOICES = '<a href="#limitations">late choices</a>'
 
 
-def _claim_and_note(row: judge.Row, late: AbstractSet[str], rows: Sequence[judge.Row]) -> Markup:
-    """A settled test, and under it what runs of another length or cost say."""
-    said = [row.remark, row.elsewhere]
-    at_equal_macs = (other for other in rows if other.name == row.test.at_equal_macs)
-    for other in (other for other in at_equal_macs if not _has_a_line(other)):
-        yet = "yet " if other.estimate.value * row.estimate.value < 0 else ""
-        steps_of = other.largest_run[1]
-        short = f" in {steps_of:,} steps" if steps_of < LONG else ""
-        costs = f", {other.remark}" if other.remark else ""
-        said.append(f"{yet}{other.size}{_mark(other, late)} at equal MACs{short}{costs}")
-    name = row.short
-    for other in (other for other in rows if other.n and other.name == row.test.in_shorter_runs):
-        name = other.short  # the number of steps stands beside it
-        said.append(f"in {row.largest_run[1]:,} steps; {other.size}{_mark(other, late)} in {other.largest_run[1]:,}")
-    beside = elements.under_points(", ".join(filter(None, said)))
-    return elements.with_note(elements.test_link(row, name) + _mark(row, late), beside)
+def _claim_and_note(row: judge.Row, late: AbstractSet[str]) -> Markup:
+    """A settled test, and under it what must be known beside it."""
+    beside = elements.under_points("; ".join(filter(None, (row.remark, row.elsewhere))))
+    return elements.with_note(elements.test_link(row, row.short) + ("†" if row.name in late else ""), beside)
 
 
 def _points(row: judge.Row) -> Markup:
     """The size of a test in points of accuracy, and under it the interval."""
     size, interval = map(elements.under_points, (row.size, row.answer.interval))
     return elements.with_note(Markup(size), interval)
-
-
-def _mark(row: judge.Row, late: AbstractSet[str]) -> str:
-    """A dagger at a test that only late choices settle."""
-    return "†" if row.name in late else ""
 
 
 def _ingredients(recipe: str, changes: Sequence[AblationRow]) -> str:
@@ -274,9 +268,10 @@ def _ingredients(recipe: str, changes: Sequence[AblationRow]) -> str:
     largest, longest = largest_run([changes[0].group])  # the whole recipe's
     largest_first = sorted(brought.items(), key=lambda item: -item[1].brings.value)
     parts = [f"{escape(name)} {_brought(row)}" for name, row in largest_first]
-    costs = "".join(f"; {escape(name)} costs {-100 * row.brings.value:.1f} so early" for name, row in harmful.items())
+    costs = "".join(f"; {escape(name)} costs {-100 * row.brings.value:.1f}" for name, row in harmful.items())
+    later = ", and may pay in longer runs" if harmful else ""
     size = f"{largest:,} parameters, {longest:,} steps"
-    return f"<em>{escape(recipe)}</em> ({size}): {', '.join(parts) or 'none is shown to'}{costs}."
+    return f"<em>{escape(recipe)}</em> ({size}): {', '.join(parts) or 'none is shown to help'}{costs}{later}."
 
 
 def _brought(row: AblationRow) -> str:

@@ -28,6 +28,7 @@ from tpsnet_lib.report.first_screen import (
     frontier,
     ingredients,
     opened_recipes,
+    shapes,
     times,
 )
 from tpsnet_lib.runs.records import Record, Store, committed_folder
@@ -67,6 +68,7 @@ def _answer(recipes: Sequence[Final], rows: Sequence[judge.Row], store: Store, l
         elements.figure(frontier(recipes)),
         answer_table(recipes),
         times(recipes),
+        shapes(store),
         ingredients(changes),
     )
     return "".join(parts)
@@ -130,9 +132,10 @@ def _why_described(final: Final, recipes: Sequence[Final]) -> str:
     judged = [each for each in recipes if each.held_out and not each.of_a_profile]
     alike = sum(each.trained_on == final.trained_on for each in judged)
     runs = "one run" if len(final.held_out) == 1 else f"{len(final.held_out)} runs"
+    others = "the only one of them" if alike == 1 else f"one of {alike}"
     why = (
-        f"Its accuracy on validation images, {final.validation:% value} in {runs}, is the highest of"
-        f" the {len(judged)} final recipes that held some out ({alike} of them {final.trained_on})."
+        f"On validation images it reaches {final.validation:% value} ({runs}), the highest of the {len(judged)} final"
+        f" recipes that held some out; it is {others} {final.trained_on}."
         if final.held_out
         else "Validation cannot judge it; it comes first for the arithmetic of its training alone (MACs of an image,"
         " times epochs)."
@@ -181,8 +184,8 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
         if row.n
     ]
     caption = (
-        "What the tests say, of networks and runs of this size (searches: up to it). Where"
-        " nothing is settled, p is of the verdict in brackets, the nearest."
+        "What the tests say. Parameters are those of the larger network, of searches of the largest. In unsettled rows"
+        " p belongs to the verdict that came closest, in brackets."
     )
     caption += " †: settled only by rules or runs chosen after the first data." if late else ""
     table = elements.table(

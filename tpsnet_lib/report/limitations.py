@@ -34,14 +34,19 @@ def items(
     best = leading(recipes)
     shown = [
         *_of_accuracy(best),
-        *_of_differences(best, recipes),
         *_of_claims(rows),
         _of_rules(rows, earlier),
         _of_openings(best),
-        '<details class="folded"><summary>Times and weights</summary>'
-        f"<p>{' '.join([*_of_minutes(best), ROUNDED_WEIGHTS])}</p></details>",
     ]
-    return f"<ul>{''.join(f'<li>{item}</li>' for item in shown)}</ul>"
+    folded = {
+        "How the intervals of the first page are made": _of_intervals(best, recipes),
+        "Times and weights": " ".join([*_of_minutes(best), ROUNDED_WEIGHTS]),
+    }
+    return f"<ul>{''.join(f'<li>{item}</li>' for item in shown)}</ul>" + "".join(
+        f'<details class="folded"><summary>{title}</summary><p>{text}</p></details>'
+        for title, text in folded.items()
+        if text
+    )
 
 
 def _of_accuracy(best: Sequence[Final]) -> list[str]:
@@ -79,25 +84,22 @@ def _beside_others(final: Final) -> str:
     )
 
 
-def _of_differences(best: Sequence[Final], recipes: Sequence[Final]) -> list[str]:
-    """How the intervals of the first screen are made, and the differences from the original's last epoch."""
-    original = peers.published_model("TPSNet")
-    last = original_results.CURVE[max(original_results.CURVE)]
+def _of_intervals(best: Sequence[Final], recipes: Sequence[Final]) -> str:
+    """How the intervals of the first screen are made, and the differences from the original's last epoch; empty where
+    no recipe has two seeds."""
+    original, last = peers.published_model("TPSNet"), original_results.CURVE[max(original_results.CURVE)]
+    groups = training.seed_groups(recipes)
+    sd, freedom = stats.pooled_sd(list(groups.values()))
+    if not best or not freedom:
+        return ""
+    each = ", ".join(
+        f"<em>{escape(name)}</em> {100 * stats.pooled_sd([group])[0]:.2f}" for name, group in groups.items()
+    )
     differences = "; ".join(
         f"{final.trained_on} {training.against_published(final, {**original, 'accuracy': last}, recipes):points.2}"
         for final in best
     )
-    groups = training.seed_groups(recipes)
-    sd, freedom = stats.pooled_sd(list(groups.values()))
-    each = ", ".join(
-        f"<em>{escape(name)}</em> {100 * stats.pooled_sd([group])[0]:.2f}" for name, group in groups.items()
-    )
-    if not best or not freedom:
-        return []
-    return [
-        f"From the original's last epoch ({100 * last:.2f}%; {100 * original['accuracy']:.2f}% is that of an epoch that"
-        f" the test images chose) the differences are: {differences}.",
-        '<details class="folded"><summary>How the intervals of the first page are made</summary>'
+    return (
         '<span id="intervals">'
         "The interval of an accuracy is Wilson's, over the choice of test images; what seeds change is their range. The"
         " interval of a difference from the original adds two variances: of seeds, s² (1/k + 1) for our k runs and its"
@@ -106,8 +108,10 @@ def _of_differences(best: Sequence[Final], recipes: Sequence[Final]) -> list[str
         " taken as independent, which makes it too wide rather than too narrow. Against the original a difference of"
         " less"
         f" than {100 * training.SMALLEST_GAIN:g} points would not matter. The verdicts of all opened recipes are"
-        " adjusted together by Holm's method.</span></details>",
-    ]
+        " adjusted together by Holm's method. From the original's last epoch"
+        f" ({100 * last:.2f}%; {100 * original['accuracy']:.2f}% is that of an epoch that the test images chose) the"
+        f" differences are: {differences}.</span>"
+    )
 
 
 # No record has the declaration.
@@ -157,13 +161,13 @@ def _of_openings(best: Sequence[Final]) -> str:
     store, early = Store(committed_folder()), openings.before_the_rule()
     opened = [store.load(line["record"]).group_id for line in openings.all_openings(store)]
     ours = [final.trained_on for final in best if all(record.id in early for record in final.counted)]
-    among = f", those of our network {' and '.join(ours)} among them," if ours else ""
+    among = f", that of our network {' and '.join(ours)} among them," if ours else ""
     return (
-        f"The test set was opened for {len(opened)} runs of {len(set(opened))} recipes (not counted: the run of chapter"
-        " 4, and weights that were scored again), some of which were replaced"
-        f" when their test result was known: {replaced()}. {len(early)} of them{among} were opened before"
-        " the rule that a run is declared in a clean tree: all are listed"
-        ' <a href="#openings-shown">in order</a>, with what they lacked.'
+        f"The test set was opened for {len(opened)} runs of {len(set(opened))} recipes (weights that were scored again"
+        " and the run of chapter 4 not counted), some of which were replaced when their test result was known:"
+        f" {replaced()}. {len(early)} of these openings{among} came before we required that a run is declared, in a"
+        " clean tree, before it is trained. The"
+        ' <a href="#openings-shown">list of openings</a> has them in order, with what they lacked.'
     )
 
 
@@ -183,10 +187,10 @@ def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
     measured = [row for row in rows if row.n]
     tuned, drawn = sum(row.tuned for row in measured), sum(row.drawn for row in measured)
     return [
-        f"The learning rate was tuned for each network in {tuned} of the {len(measured)} tests that have runs, by one"
-        f" run of {rates.runs[0].config.train.epochs:g} epochs at each of"
-        f" {len({run.config.train.lr for run in rates.runs})} rates; {drawn} are of searches, which draw it. In the"
-        " others a network had the rate of another: with dropout, at equal MACs, in smaller runs.",
+        f"In {tuned} of the {len(measured)} tests with runs each network had its own tuned learning rate (the best of"
+        f" {len({run.config.train.lr for run in rates.runs})}, one run of {rates.runs[0].config.train.epochs:g} epochs"
+        f" each); in {drawn}, of searches, it was drawn; in {len(measured) - tuned - drawn} it was that of another"
+        " network: with dropout, at equal MACs, in smaller runs.",
         "Intervals of claims are over seeds or draws: all runs are scored on one set of validation images, which chose"
         " the rates too.",
     ]
