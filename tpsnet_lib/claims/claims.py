@@ -138,7 +138,6 @@ TESTS = [
         "dropout 0.2 at the classifier helps a longer run",
         "Dropout of 0.2 before the classifier raises the accuracy of a run four times as long",
         gain_of_dropout(("study_dropout_long/B=1, dropout 0.2, 48 epochs", CONTROL_LONG)),
-        headline=True,
     ),
     Test(
         "block dropout",

@@ -80,10 +80,10 @@ def shapes(store: Store) -> str:
         if {better, worse} <= groups.keys():
             pair = [groups[better], groups[worse]]
             (size, length), brings = largest_run(pair), elements.under_points(f"{pair[0].lead_over(pair[1]):points}")
-            said.append(f"{words} {brings} ({size:,} parameters, {length:,} steps)")
+            said.append(f"{words} {brings} in {size:,} parameters and {length:,} steps")
     if not said:
         return ""
-    return f'<p class="beside">Besides the claims, <a href="#nb02">by chapter 2</a>: {"; ".join(said)}.</p>'
+    return f'<p class="beside">No claims of the original (<a href="#nb02">chapter 2</a>): {"; ".join(said)}.</p>'
 
 
 def ablations(recipes: Sequence[Final], store: Store) -> dict[str, list[AblationRow]]:
@@ -99,8 +99,8 @@ def ingredients(changes: Mapping[str, Sequence[AblationRow]]) -> str:
     if not any(said):
         return ""
     return (
-        f'<p class="beside">What each <a href="#{RECIPE_IN_WORDS}">ingredient of a recipe</a> brings, in points, was'
-        f' tried in <a href="#{INGREDIENTS}">small networks and short runs</a>, with the rates of the whole recipe.'
+        f'<p class="beside"><a href="#{RECIPE_IN_WORDS}">Ingredients</a> that bring most in'
+        f' <a href="#{INGREDIENTS}">small networks and short runs</a>, at the rate of the whole recipe:'
         f" {' '.join(filter(None, said))}</p>"
     )
 

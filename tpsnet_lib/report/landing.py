@@ -67,7 +67,6 @@ def _answer(recipes: Sequence[Final], rows: Sequence[judge.Row], store: Store, l
         answer(recipes, rows, late, changes),
         elements.figure(frontier(recipes)),
         answer_table(recipes),
-        times(recipes),
         shapes(store),
         ingredients(changes),
     )
@@ -111,6 +110,7 @@ def _winner(recipes: Sequence[Final]) -> str:
         + elements.table(layers, columns, f"The layers; the counts are computed from the config.{terms}")
         + f"{words}</details>"
         + _use(final)
+        + times(recipes)
     )
 
 
