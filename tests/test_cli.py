@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torchvision.io import write_png
 
 from tpsnet_lib import metrics
@@ -226,6 +227,8 @@ def test_predict_names_the_class_of_each_photograph_and_what_the_network_does_no
     assert torch.equal(load_photo(photo), image)  # the middle square
     write_png(torch.full((3, 90, 200), 77, dtype=torch.uint8), str(tmp_path / "grey.png"))
     assert load_photo(tmp_path / "grey.png").unique().tolist() == [77]
+    Image.new("RGBA", (40, 40), (9, 9, 9, 0)).save(tmp_path / "clear.png")
+    assert load_photo(tmp_path / "clear.png").unique().tolist() == [255]  # as it is seen on paper
     given = ["predict", str(photo), "--record", tiny_record.id, "--out", str(tiny_record.path.parent)]
     code, out, _ = call(*given, "--device", "cpu", capsys=capsys)
     assert code == 0

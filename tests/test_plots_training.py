@@ -86,7 +86,8 @@ def test_what_helps_is_green_and_what_harms_is_red() -> None:
     (axes,) = figure.axes
     assert axes.get_xlabel() == "points of accuracy that it brings"
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["no Muon", "no warm-up", "no cutout"]
-    assert legend(axes) == ["the ingredient helps", "not settled, or too small to matter", "the ingredient harms"]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["the ingredient helps", "not settled, or too small to matter", "the ingredient harms"]
     bars = {round(float(np.mean(line.get_xdata())), 3): line for line in axes.lines if len(set(line.get_ydata())) == 1}
     drawn = {middle: colors.to_hex(line.get_color()) for middle, line in bars.items()}
     assert drawn == {10.0: style.GREEN.lower(), 0.1: style.GREY.lower(), -5.0: style.VERMILION.lower()}

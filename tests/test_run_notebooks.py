@@ -11,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError
-from tpsnet_lib.profiles import Profile, check_parameters, load_profile
+from tpsnet_lib.profiles import Profile, check_parameters, load_profile, refusal
 from tpsnet_lib.report import run_notebooks
 
 DECLARED = 'profile = "quick"\ndataset = "auto"\ndata = ""\nstore = ""\ntrials = 4\nrate = 0.1\nseeds = [0]'
@@ -219,6 +219,10 @@ def test_every_parameter_of_another_type_is_refused_in_one_line_that_names_it(pa
         for wrong in of_another_type(given[name]):
             with pytest.raises(ConfigError, match=f"^parameter {name} is [^\n]*: give a value such as [^\n]*$"):
                 check_parameters({**given, name: wrong})
+
+
+def test_a_text_in_place_of_a_list_that_is_empty_at_first_is_refused_with_a_list_that_has_values():
+    assert refusal("photos", "a.jpg", [[]]) == "give a value such as [a, b]"
 
 
 @pytest.mark.parametrize("path", run_notebooks.choose(), ids=lambda path: path.stem)

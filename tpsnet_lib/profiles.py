@@ -97,7 +97,7 @@ def refusal(name: str, value: Any, examples: Sequence[Any]) -> str:
     """What to give in place of a parameter's value, in words; empty if it is of the type of the last example, and its
     numbers are at least 1 (or as in `LEAST`), or at least what an example has (0 where that means something)."""
     if not _is_like(value, examples[-1]):
-        return f"give a value such as {brief(examples[-1])}"
+        return f"give a value such as {'[a, b]' if examples[-1] == [] else brief(examples[-1])}"
     least = min([LEAST.get(name, 1), *(number for example in examples for number in _numbers(example))])
     if not all(number >= least for number in _numbers(value)):
         return f"give {'numbers' if isinstance(value, list) else 'a number'} of at least {least:g}"

@@ -10,7 +10,7 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.model_cost import training_flops
 from tpsnet_lib.profiles import profile_names
 from tpsnet_lib.runs import openings
-from tpsnet_lib.runs.experiments import collect, experiments_folder, final_experiments
+from tpsnet_lib.runs.experiments import collect, experiments_folder, final_experiments, load_experiment
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.test_set import TestResult, find_test
 from tpsnet_lib.stats import Estimate
@@ -127,8 +127,9 @@ class _Declared(NamedTuple):
 def finals(store: Store, dataset: str = "cifar10") -> list[Final]:
     """The results of every recipe that is declared final, the best first: the one rule of which network is the best.
 
-    The best has the highest accuracy on validation images that were kept out of fitting. Nothing measured compares a
-    recipe without such a run: it stands before the first whose training takes less arithmetic. A record whose test set
+    The best has the highest accuracy on validation images that were kept out of fitting, of runs that did not choose
+    the recipe where there are some. Nothing measured compares a recipe without such a run: it stands before the first
+    whose training takes less arithmetic. A record whose test set
     was opened for a look alone is left out, whatever was declared afterwards. A recipe that several experiments declare
     has the name of the first. Raises `RecordError` where the log of openings and the results do not agree."""
     openings.require_whole(store)
@@ -154,6 +155,9 @@ def finals(store: Store, dataset: str = "cifar10") -> list[Final]:
         name = f"{experiment_name}, {label}" if shared[experiment_name] > 1 else experiment_name
         seen = tuple(looks.get(key, {}).values())
         held_out = _held_out_runs(records[0], all_records)
+        if (experiments_folder() / f"{name}_choices.yaml").is_file():  # a run that chose the recipe flatters it
+            chose = {run_id for run in load_experiment(f"{name}_choices").runs for run_id in run.config.possible_ids}
+            held_out = tuple(run for run in held_out if run.id not in chose) or held_out
         results.append(Final(name, records, opened, held_out, alone, max(counts.values()), seen))
     return _ranked(results)
 

@@ -95,7 +95,8 @@ def download(dataset: str, root: str | Path) -> Path:
 
 
 def load_photo(path: str | Path) -> Tensor:
-    """The middle square of a photograph, scaled down to uint8 [3, 32, 32]; the camera's orientation is applied.
+    """The middle square of a photograph, scaled down to uint8 [3, 32, 32]; the camera's orientation is applied, and
+    what is transparent is white.
 
     Reads JPEG, PNG, GIF (the first frame) and WebP. Raises `DataError` for a file that is missing or no such image."""
     if not Path(path).is_file():
@@ -108,12 +109,16 @@ def load_photo(path: str | Path) -> Tensor:
         ):
             if image.width * image.height > LARGEST_PHOTO:
                 raise DataError(f"{path} has {image.width} x {image.height} pixels: scale it down first")
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = ImageOps.exif_transpose(image)
+            if upright.has_transparency_data:
+                ground = Image.new("RGBA", upright.size, "white")
+                upright = Image.alpha_composite(ground, upright.convert("RGBA"))
+            opaque = upright.convert("RGB")
     except (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} is not an image that can be read: give a JPEG, PNG, GIF or WebP file") from error
     from torchvision.transforms.v2 import functional  # at need: its import takes longer than that of torch
 
-    pixels = torch.from_numpy(np.array(upright)).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.array(opaque)).permute(2, 0, 1)
     square = functional.center_crop(pixels, [min(pixels.shape[-2:])] * 2)
     small: Tensor = functional.resize(square, [IMAGE_SIZE, IMAGE_SIZE], antialias=True)
     return small.to(torch.uint8)

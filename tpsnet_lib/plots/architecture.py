@@ -130,8 +130,8 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
     trained = sorted({blocks for blocks, _ in losses})
     gains = {b: np.mean(losses[b, "plain"]) - np.mean(losses[b, "residual"]) for b in trained}
     most = max(gains, key=lambda b: abs(gains[b]), default=0)
-    text = f"Skips change the mean training loss, in nats, most at B = {most}. " if most else ""
-    text += "Rings are runs, points their means; left: trained live, right: recorded, with 95% t intervals."
+    text = f"Skips change the mean training loss most at B = {most}. " if most else ""
+    text += "Rings are runs, points their means. Left: runs trained here; right: recorded ones, with 95% t intervals."
     alt = f"Loss and accuracy over depth. Loss: {losses_text}."
     return describe(fig, caption=text, alt=alt, records=by_name((group.label, group.records) for group in recorded))
 

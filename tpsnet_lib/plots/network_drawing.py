@@ -25,7 +25,7 @@ MOST_BLOCKS = 24  # of a layer that are drawn one by one
 def draw_network(config: ModelConfig, note: str = "") -> Figure:
     """The stem, each layer with its blocks and skips, the pool and the classifier, from left to right.
 
-    A bar is a block; its height is the side of its feature map. Green arcs are skips that add their input as it is,
+    A bar is a block, taller for a larger feature map. Green arcs are skips that add their input as it is,
     orange ones pass a projection. Texts give channels, sizes, parameters and multiply-accumulates (MACs); a note stands
     under the title."""
     rows = layer_costs(config)
@@ -52,7 +52,7 @@ def draw_network(config: ModelConfig, note: str = "") -> Figure:
     projected = any(_projects(config, layer) for layer in range(len(config.blocks)))
     skips = "; green skips add x" + (", orange ones project it" if projected else "") if _skips(config) else ""
     largest = max(rows, key=lambda row: row.parameters)
-    caption = f"A bar is a block, its height that of its feature map{skips}."
+    caption = f"A bar is a block, taller for a larger feature map{skips}."
     caption += f" {largest.name.capitalize()} holds {largest.parameters / totals[0]:.0%} of the parameters."
     alt = f"The network from left to right. {parts}."
     return describe(draw(WIDTH), caption=caption, alt=alt, phone=lambda: draw(PHONE))

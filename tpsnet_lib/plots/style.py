@@ -201,10 +201,11 @@ def _narrow_svg(fig: Figure, panels: Sequence[Any]) -> str:
 
 
 def _name_above_rows(fig: Figure, axes: Any, names: Sequence[str]) -> None:
-    """Write each name above its row, nearer to it than to the row before, over lines that go on behind it."""
+    """Write each name above its row, nearer to it than to the row before; no line of the panel crosses it."""
     axes.tick_params(axis="y", labelleft=False)
     row = ROW + LINE * max(name.count("\n") for name in names)
-    look = {"transform": axes.get_yaxis_transform(), "fontsize": 8, "va": "bottom", "zorder": 5, "linespacing": 1.1}
+    look: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "fontsize": 8, "va": "bottom", "linespacing": 1.1}
+    look |= {"zorder": 5, "bbox": {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 0}}
     for at, name in zip(axes.get_yticks(), names, strict=True):
         axes.text(0.01, at - 0.05 / row, name, **look)
     top, bottom = min(-0.9, *axes.get_ylim()), max(axes.get_ylim())  # with room for the first name

@@ -122,7 +122,9 @@ def ablation(rows: Sequence[AblationRow], recipe: str) -> Figure:
     axes.set(xlabel="points of accuracy that it brings", ylabel="")
     axes.set_title(f"What each ingredient brings to the recipe {recipe}")
     axes.set_yticks(range(len(parts)), [textwrap.fill(row.title, 42) for row in parts], fontsize=8)
-    axes.legend(title=None, loc="lower right", fontsize=8)
+    handles, names = axes.get_legend_handles_labels()
+    axes.get_legend().remove()
+    fig.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8)
     run, size = whole.group.config.train, whole.group.config.data.train_size
     counts = "; ".join(f"{effect}: {effects.count(effect)}" for effect in order)
     rate = next((row.group.config.train.lr for row in parts if row.rate == "largest"), None)

@@ -129,7 +129,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
     theirs = peers.others_in_budget()
     above = [row for row in theirs if row["accuracy"] > best.accuracy().value]
     read = [row["accuracy"] for row in above if row["checked"] != "no"]
-    highest = f" ({len(read)} checked, up to {100 * max(read):.2f}%)" if read else ""
+    highest = f" (up to {100 * max(read):.2f}% among {len(read)} checked at their source)" if read else ""
     networks = f'<a href="#{PUBLISHED}">published networks</a>'
     answers.append(
         f"Of {len(theirs)} other {networks} under {PARAMETER_BUDGET / 1e6:g} million, {len(above)} report more than"
@@ -329,7 +329,9 @@ def answer_table(recipes: Sequence[Final]) -> str:
         }
         for row in sorted(rows[:6], key=lambda row: -row["accuracy"])
     ]
-    return elements.table(table, list(table[0]), "Test accuracy: ours, the original, the best three that were checked.")
+    return elements.table(
+        table, list(table[0]), "Test accuracy: ours, the original, the best three checked at their source."
+    )
 
 
 def _runs_of(row: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from tpsnet_lib import __version__, stats
 from tpsnet_lib.analysis import recipe_glossary
 from tpsnet_lib.analysis.final_runs import Final, leading
 from tpsnet_lib.claims import judge, mistakes
+from tpsnet_lib.claims.claims import TOPICS
 from tpsnet_lib.data.datasets import image_counts
 from tpsnet_lib.model_cost import layer_costs
 from tpsnet_lib.plots import network_drawing, training
@@ -152,9 +153,9 @@ def _why_described(final: Final, recipes: Sequence[Final]) -> str:
 def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[str, str]) -> str:
     """A line a test, its verdict first; the original's words, grounds and records are folded."""
     smallest = f"{100 * stats.SMALLEST_EFFECT:.0f} point, unless the test names another"
-    waiting = ", ".join(dict.fromkeys(f"({row.claim})" for row in rows if not row.n))
+    waiting = ", ".join(dict.fromkeys(f"({row.claim}) {TOPICS[row.claim]}" for row in rows if not row.n))
     about = (
-        f"{judge.describe_table(rows)}{f' Pending: tests of {waiting}.' if waiting else ''} The smallest effect that"
+        f"{judge.describe_table(rows)}{f' Pending are tests of {waiting}.' if waiting else ''} The smallest effect that"
         f" matters is {smallest}. Intervals are not adjusted; p and verdict are."
     )
     rule = (
