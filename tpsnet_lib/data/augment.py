@@ -31,15 +31,8 @@ def _signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
-def _mix_word(word: int) -> int:
-    """splitmix64's finaliser (Steele et al. 2014) on a Python integer."""
-    word = ((word ^ (word >> 30)) * _FIRST) & _WORD
-    word = ((word ^ (word >> 27)) * _SECOND) & _WORD
-    return word ^ (word >> 31)
-
-
-def _mix_tensor(words: Tensor) -> Tensor:
-    """The same on int64 tensors, whose products wrap and whose right shifts need a mask to be logical."""
+def _mix(words: Tensor) -> Tensor:
+    """splitmix64's finaliser (Steele et al. 2014) on int64, whose products wrap and whose right shifts need a mask."""
     words = (words ^ ((words >> 30) & ((1 << 34) - 1))) * _signed(_FIRST)
     words = (words ^ ((words >> 27) & ((1 << 37) - 1))) * _signed(_SECOND)
     return words ^ ((words >> 31) & ((1 << 33) - 1))
@@ -47,24 +40,24 @@ def _mix_tensor(words: Tensor) -> Tensor:
 
 def _hash(seed: int, epoch: int | Tensor, indices: Tensor, draws: tuple[int, ...]) -> Tensor:
     """64 random bits an index and draw, as int64 [draws, B]."""
-    if isinstance(epoch, int):
-        keys = _keys(seed, epoch, draws, indices.device)
-    else:  # the same on the device, whatever its value will be
-        key = _mix_tensor(epoch + _signed(_mix_word((seed + _GOLDEN) & _WORD)))
-        keys = _mix_tensor(key + _golden(draws, indices.device))
-    return _mix_tensor(keys + indices * _signed(_GOLDEN))
+    keys = (_keys_of_epoch if isinstance(epoch, int) else _keys)(seed, epoch, draws, indices.device)
+    return _mix(keys + indices * _signed(_GOLDEN))
+
+
+def _keys(seed: int, epoch: int | Tensor, draws: tuple[int, ...], device: torch.device) -> Tensor:
+    first, steps = _constants(seed, draws, device)
+    return _mix(_mix(first + epoch) + steps)
+
+
+_keys_of_epoch = lru_cache(maxsize=16)(_keys)  # the same for every batch of an epoch
 
 
 @lru_cache(maxsize=16)  # kept: making a tensor from Python numbers makes a GPU wait
-def _keys(seed: int, epoch: int, draws: tuple[int, ...], device: torch.device) -> Tensor:
-    key = _mix_word((_mix_word((seed + _GOLDEN) & _WORD) + epoch) & _WORD)
-    keys = [_signed(_mix_word((key + draw * _GOLDEN) & _WORD)) for draw in draws]
-    return torch.tensor(keys, device=device).unsqueeze(1)
-
-
-@lru_cache
-def _golden(draws: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor([_signed(draw * _GOLDEN & _WORD) for draw in draws], device=device).unsqueeze(1)
+def _constants(seed: int, draws: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """What a seed begins with, int64 [], and the step of each draw, int64 [draws, 1]."""
+    key = _mix(torch.tensor(_signed((seed + _GOLDEN) & _WORD)))
+    steps = torch.tensor([_signed(draw * _GOLDEN & _WORD) for draw in draws]).unsqueeze(1)
+    return key.to(device), steps.to(device)
 
 
 def uniform(seed: int, epoch: int | Tensor, indices: Tensor, draw: int) -> Tensor:
