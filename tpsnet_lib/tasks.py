@@ -101,9 +101,10 @@ class Task:
         hints = self.hints if isinstance(self.hints, Mapping) else dict.fromkeys(self.hints, "")
         if (content := _content(answer)) != self.last_wrong:
             left = [hint for hint in hints if hint not in self.given]
-            fitting = [hint for hint in hints if hints[hint] and _fits(hints[hint], problem)]
+            fitting = [hint for hint, parts in hints.items() if parts and _fits(parts, problem)]
             new = [hint for hint in fitting if hint in left]
-            self.last_hint = [*new, *fitting, *(hint for hint in left if not hints[hint]), *left][0] if left else ""
+            general = [hint for hint in left if not hints[hint]]
+            self.last_hint = (new or fitting or general or left)[0] if left else ""
             self.given += [self.last_hint] if self.last_hint in left else []
         self.last_wrong = content
         if self.last_hint:

@@ -3,8 +3,6 @@
 The smallest effect of interest is one point of accuracy (`stats.SMALLEST_EFFECT`) unless a test says otherwise. A place
 such as `study_layers/N=2` names the runs of one label of an experiment. `TESTS`, at the end, is the table."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The records that answer a claim: runs by experiment and label, and what one budget's runs say."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ Of the budgets of a test the largest answers whose declared runs are all done; w
 an estimate, which settles nothing: the runs are declared beforehand, so that no look at a half-finished experiment
 decides."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

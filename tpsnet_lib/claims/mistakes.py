@@ -1,7 +1,5 @@
 """Three mistakes of the original, each with a sentence on its size from the records; empty without records."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

@@ -2,8 +2,6 @@
 
 A place such as `study_layers/N=2` names the runs of one label of an experiment."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The appendix of records: the runs behind the figures, in groups that differ by seed alone."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote

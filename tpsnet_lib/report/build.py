@@ -1,7 +1,5 @@
 """The report: the notebooks executed, a landing page in front of them, the records behind them, in one file."""
 
-from __future__ import annotations
-
 import datetime
 import os
 import sys

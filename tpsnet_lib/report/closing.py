@@ -1,7 +1,5 @@
 """What stands after the chapters: references, the openings of the test set in order, and what is still to be run."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """What the parts of the page are made of: sections, tables, figures, verdicts and links to records, as HTML."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,8 +1,6 @@
 """The figures that people reuse: those of the committed page, and two that are drawn from the records, as SVG in light
 and in dark, with a page of them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The first screen of the report: the answer in a few sentences, its figure and its table."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet

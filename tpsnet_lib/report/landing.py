@@ -1,7 +1,5 @@
 """What stands before the chapters: the winner, claims, mistakes, limitations, how to cite."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet

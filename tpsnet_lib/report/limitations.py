@@ -1,7 +1,5 @@
 """What the figures of the page do not say, from the records."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from html import escape
 

@@ -1,7 +1,5 @@
 """An executed notebook as a chapter of the page: through nbconvert, without scripts, addresses or loose ends."""
 
-from __future__ import annotations
-
 import base64
 import io
 import itertools

@@ -1,7 +1,5 @@
 """One self-contained HTML page: a landing part, the executed notebooks, and the records behind their figures."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Figures made small for a page: an SVG without what no browser needs, a PNG as the same pixels in fewer bytes."""
 
-from __future__ import annotations
-
 import base64
 import colorsys
 import io

@@ -1,7 +1,5 @@
 """The notebooks read and run: papermill with a profile, parameters that are checked first, a failure that is kept."""
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import logging

@@ -2,8 +2,6 @@
 
 nh3 (ammonia, html5ever) does it; comments, declarations, scripts, styles, forms and frames are dropped."""
 
-from __future__ import annotations
-
 import re
 
 import nh3

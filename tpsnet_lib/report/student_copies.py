@@ -1,7 +1,5 @@
 """Copies of the notebooks for students: without outputs, and without the worked solutions."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy

@@ -1,7 +1,5 @@
 """The HTML of a chapter or of a section made fit for the page: what it leaves out, folds, links and numbers."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
