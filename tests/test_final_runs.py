@@ -230,3 +230,12 @@ def test_the_notebooks_and_the_test_command_take_the_winner_from_the_records(
     assert (ranked[0].name, len(ranked[0].records), len(ranked)) == (wins, 3, 2)
     assert record_commands._best_opened(store) == runs[wins].id
     assert final_runs.rank_records(store, "cifar10")[0].id == runs[wins].id
+
+
+def test_a_run_that_chose_a_recipe_does_not_judge_it_where_another_seed_does() -> None:
+    store = Store(committed_folder())
+    chose = {run_id for run in load_experiment("two_cores_choices").runs for run_id in run.config.possible_ids}
+    (final,) = [final for final in final_runs.finals(store) if final.name == "two_cores"]
+    everyone = {run.id for run in final_runs._held_out_runs(final.records[0], store.all())}
+    assert everyone & chose
+    assert {run.id for run in final.held_out} == everyone - chose != set()
