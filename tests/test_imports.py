@@ -85,6 +85,7 @@ analysis/dataset
 analysis/errors
 analysis/corruptions
 analysis/near_duplicates
+plots/phone
 plots/style
 answer_checks
 tasks

@@ -13,19 +13,8 @@ from matplotlib.transforms import Bbox
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.peers import frontier
-from tpsnet_lib.plots.style import (
-    BLUE,
-    GREY,
-    INK,
-    PHONE,
-    SKY,
-    VERDICTS,
-    VERMILION,
-    WIDTH,
-    describe,
-    draw_intervals,
-    figure,
-)
+from tpsnet_lib.plots.phone import PHONE
+from tpsnet_lib.plots.style import BLUE, GREY, INK, SKY, VERDICTS, VERMILION, WIDTH, describe, draw_intervals, figure
 from tpsnet_lib.runs.records import Record
 from tpsnet_lib.stats import Estimate
 

@@ -13,19 +13,8 @@ from torch import Tensor
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.architecture import DesignVariable, describe_length
 from tpsnet_lib.analysis.groups import Group
-from tpsnet_lib.plots.style import (
-    BLUE,
-    MUTED,
-    PALETTE,
-    PHONE,
-    VERMILION,
-    WIDTH,
-    Stack,
-    by_name,
-    describe,
-    figure,
-    label_ticks,
-)
+from tpsnet_lib.plots.phone import PHONE, Stack
+from tpsnet_lib.plots.style import BLUE, MUTED, PALETTE, VERMILION, WIDTH, by_name, describe, figure, label_ticks
 
 COLOURS = {"residual": BLUE, "plain": VERMILION}
 Losses = Mapping[tuple[int, str], Sequence[float]]  # (blocks a layer, `residual` or `plain`) -> final loss of each seed

@@ -13,16 +13,15 @@ from torch import Tensor
 
 from tpsnet_lib.analysis.near_duplicates import NEAR_DUPLICATE
 from tpsnet_lib.data.datasets import MEAN, STD, ImageSet
+from tpsnet_lib.plots.phone import PHONE, Stack
 from tpsnet_lib.plots.style import (
     BLUE,
     GREEN,
     INK,
     MUTED,
     PALETTE,
-    PHONE,
     VERMILION,
     WIDTH,
-    Stack,
     data_set,
     describe,
     figure,

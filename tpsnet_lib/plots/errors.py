@@ -14,17 +14,16 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from tpsnet_lib.plots.dataset import thumbnail
+from tpsnet_lib.plots.phone import PHONE, Stack
 from tpsnet_lib.plots.style import (
     BLUE,
     GREEN,
     GRID,
     INK,
     MUTED,
-    PHONE,
     VERDICTS,
     VERMILION,
     WIDTH,
-    Stack,
     describe,
     draw_intervals,
     figure,

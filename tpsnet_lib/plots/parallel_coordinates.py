@@ -13,7 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from tpsnet_lib.analysis.search import LOGARITHMIC, OPTIMIZERS, VARIABLES, Trial, trial_table
-from tpsnet_lib.plots.style import INK, PHONE, WIDTH, describe, draw_as_one_path, figure, in_lines, set_space
+from tpsnet_lib.plots.phone import PHONE, in_lines
+from tpsnet_lib.plots.style import INK, WIDTH, describe, draw_as_one_path, figure, set_space
 
 Array = NDArray[np.float64]
 BEST = 0.2  # the share of the trials that is drawn in colour

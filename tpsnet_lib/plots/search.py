@@ -22,6 +22,7 @@ from tpsnet_lib.analysis.search import (
     winners_range,
 )
 from tpsnet_lib.plots.parallel_coordinates import is_choice, rank, round_numbers
+from tpsnet_lib.plots.phone import Stack
 from tpsnet_lib.plots.style import (
     BLUE,
     GREEN,
@@ -31,7 +32,6 @@ from tpsnet_lib.plots.style import (
     PALETTE,
     PINK,
     VERMILION,
-    Stack,
     by_name,
     describe,
     draw_as_one_path,
