@@ -8,7 +8,7 @@ from conftest import tiny
 
 from tpsnet_lib.benchmarks.airbench import bench_airbench, table
 from tpsnet_lib.data.datasets import fit_and_validation
-from tpsnet_lib.files import TrainingError
+from tpsnet_lib.errors import TrainingError
 
 SCRIPT = """
 import torch

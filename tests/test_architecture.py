@@ -11,7 +11,8 @@ import torch
 from tpsnet_lib.analysis import architecture, design_predictor
 from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.config import MEMBERS, DataConfig, ModelConfig, RunConfig
-from tpsnet_lib.files import ConfigError, project_root
+from tpsnet_lib.errors import ConfigError
+from tpsnet_lib.files import project_root
 from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.publish import write_trials

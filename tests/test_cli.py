@@ -18,7 +18,7 @@ from tpsnet_lib.cli import main, network_commands, parser, record_commands
 from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.data import datasets
 from tpsnet_lib.data.own import load_photo
-from tpsnet_lib.files import RecordError
+from tpsnet_lib.errors import RecordError
 from tpsnet_lib.runs.experiments import final_ids
 from tpsnet_lib.runs.records import Record, Store, default_store
 from tpsnet_lib.runs.test_set import find_test

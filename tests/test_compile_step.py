@@ -19,7 +19,7 @@ from tpsnet_lib.cli import main, parser
 from tpsnet_lib.config import MEMBERS, RECIPES, RunConfig
 from tpsnet_lib.data import batches
 from tpsnet_lib.data.datasets import fit_and_validation
-from tpsnet_lib.files import Interrupted, TrainingError
+from tpsnet_lib.errors import Interrupted, TrainingError
 from tpsnet_lib.old_words import NEW_WORDS
 from tpsnet_lib.train_state import TrainState
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.config_fields import Checked, checked, option
 from tpsnet_lib.config_parsing import assignment, merged, parse
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.errors import ConfigError
 from tpsnet_lib.plain_yaml import plain_yaml, read_yaml
 from tpsnet_lib.runs.experiments import ExperimentFile, load_experiment
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tpsnet_lib import answer_checks, course, tasks
-from tpsnet_lib.files import ConfigError, DataError, TpsnetError
+from tpsnet_lib.errors import ConfigError, DataError, TpsnetError
 from tpsnet_lib.plots import style
 from tpsnet_lib.runs.records import Record
 

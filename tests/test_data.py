@@ -19,7 +19,7 @@ from torchvision.datasets import CIFAR10
 
 from tpsnet_lib.config import DataConfig
 from tpsnet_lib.data import cifar10, datasets, shapes10
-from tpsnet_lib.files import ConfigError, DataError
+from tpsnet_lib.errors import ConfigError, DataError
 
 BATCHES = [*cifar10._FILES["train"], *cifar10._FILES["test"]]
 SIZE = 20  # images in a batch file of the tests

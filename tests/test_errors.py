@@ -22,7 +22,7 @@ from tpsnet_lib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data import datasets, own
 from tpsnet_lib.data.datasets import ImageSet, fit_and_validation, normalise
 from tpsnet_lib.data.reference_labels import LabelCheck, Published
-from tpsnet_lib.files import ConfigError, DataError, RecordError
+from tpsnet_lib.errors import ConfigError, DataError, RecordError
 from tpsnet_lib.model import Block, build
 from tpsnet_lib.plain_yaml import given_value
 from tpsnet_lib.plots import errors as plots

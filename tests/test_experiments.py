@@ -8,7 +8,7 @@ from conftest import QUIET, TINY, tiny
 
 from tpsnet_lib.cli import main
 from tpsnet_lib.config import EPOCH_SPANS, RECIPES
-from tpsnet_lib.files import ConfigError, DataError, RecordError
+from tpsnet_lib.errors import ConfigError, DataError, RecordError
 from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs import experiments, test_set
 from tpsnet_lib.runs.experiments import all_experiments, collect, load_experiment, pending

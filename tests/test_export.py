@@ -9,11 +9,12 @@ import pytest
 from conftest import tiny
 
 from tpsnet_lib.cli import main
-from tpsnet_lib.files import RecordError, write_json
+from tpsnet_lib.errors import RecordError
 from tpsnet_lib.runs import export, test_set
 from tpsnet_lib.runs.publish import repeated_rows
 from tpsnet_lib.runs.record_files import write_failure, write_sums
 from tpsnet_lib.runs.records import Record, Store, read_record
+from tpsnet_lib.whole_files import write_json
 
 
 @pytest.fixture

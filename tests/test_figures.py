@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 mpl.use("Agg")
-from tpsnet_lib.files import TpsnetError, project_root
+from tpsnet_lib.errors import TpsnetError
+from tpsnet_lib.files import project_root
 from tpsnet_lib.report import figures
 from tpsnet_lib.report.pictures import darkened, light_svg, svg_source, with_dark
 from tpsnet_lib.runs.records import Store, committed_folder

@@ -8,19 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tpsnet_lib import files
-from tpsnet_lib.files import (
-    RecordError,
-    TpsnetError,
-    folder_whole,
-    project_root,
-    read_json,
-    sweep,
-    temporary,
-    write_json,
-    write_whole,
-)
+from tpsnet_lib import whole_files
+from tpsnet_lib.errors import RecordError, TpsnetError
+from tpsnet_lib.files import project_root, read_json
 from tpsnet_lib.locks import Held, lock
+from tpsnet_lib.whole_files import folder_whole, sweep, temporary, write_json, write_whole
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,17 +139,17 @@ def test_a_file_system_without_locks_is_one_line_and_no_wait(
 def test_what_another_process_sweeps_away_before_it_is_claimed_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, fresh = [], files._fresh
+    made, fresh = [], whole_files._fresh
 
     def swept_once(path: Path) -> Path:
         made.append(fresh(path))
         if len(made) % 2:
-            files.sweep(tmp_path)  # of another process, which finds it unclaimed
+            whole_files.sweep(tmp_path)  # of another process, which finds it unclaimed
         return made[-1]
 
-    monkeypatch.setattr(files, "_fresh", swept_once)
-    files.write_whole(tmp_path / "a", "x")
-    with files.folder_whole(tmp_path / "b") as work:
+    monkeypatch.setattr(whole_files, "_fresh", swept_once)
+    whole_files.write_whole(tmp_path / "a", "x")
+    with whole_files.folder_whole(tmp_path / "b") as work:
         (work / "c").write_text("y")
     assert (len(made), (tmp_path / "a").read_text(), (tmp_path / "b" / "c").read_text()) == (4, "x", "y")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

@@ -15,7 +15,6 @@ from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.cli import record_commands
 from tpsnet_lib.config import RECIPES, DataConfig, RunConfig
 from tpsnet_lib.config_parsing import parse
-from tpsnet_lib.files import write_json
 from tpsnet_lib.model import build
 from tpsnet_lib.runs import openings, test_set
 from tpsnet_lib.runs.experiments import load_experiment
@@ -25,6 +24,7 @@ from tpsnet_lib.runs.record_files import write_record, write_sums
 from tpsnet_lib.runs.records import Record, Store, committed_folder
 from tpsnet_lib.runs.test_set import TestResult
 from tpsnet_lib.train_state import TrainState
+from tpsnet_lib.whole_files import write_json
 
 
 def record(seed: int = 0, minutes: float = 2.0, config: RunConfig | None = None, accuracy: float = 0.9) -> Record:

@@ -10,7 +10,9 @@ import pytest
 
 LIBRARY = Path(__file__).parent.parent / "tpsnet_lib"
 ORDER = """
+errors
 files
+whole_files
 chapter_copies
 old_words
 arrays

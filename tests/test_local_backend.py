@@ -27,11 +27,12 @@ from searching import (
 
 from tpsnet_lib import train
 from tpsnet_lib.checkpoint import read_checkpoint
-from tpsnet_lib.files import Interrupted, TpsnetError, write_whole
+from tpsnet_lib.errors import Interrupted, TpsnetError
 from tpsnet_lib.runs import local_backend, search_results
 from tpsnet_lib.runs.experiments import collect, pending
 from tpsnet_lib.runs.local_backend import WorkerSettings, run_all
 from tpsnet_lib.runs.records import Store
+from tpsnet_lib.whole_files import write_whole
 
 proc_only = pytest.mark.skipif(sys.platform != "linux", reason="finds the process to kill in /proc")
 

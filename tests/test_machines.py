@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tpsnet_lib.cli import setup_venv
-from tpsnet_lib.files import TpsnetError
+from tpsnet_lib.errors import TpsnetError
 from tpsnet_lib.runs.records import Store, committed_folder
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from tpsnet_lib.config import MEMBERS, ModelConfig
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.errors import ConfigError
 from tpsnet_lib.model import Block, DropPath, PreactBlock, SqueezeExcite, build
 from tpsnet_lib.model_cost import count_macs, count_parameters, layer_costs
 from tpsnet_lib.pointwise import Pointwise, exchange_pointwise

@@ -14,7 +14,7 @@ from tpsnet_lib import course, metrics, tasks
 from tpsnet_lib.analysis import errors, final_runs
 from tpsnet_lib.config import ModelConfig
 from tpsnet_lib.data import datasets
-from tpsnet_lib.files import RecordError
+from tpsnet_lib.errors import RecordError
 from tpsnet_lib.model import build
 from tpsnet_lib.runs import test_set
 from tpsnet_lib.runs.experiments import Experiment, Run

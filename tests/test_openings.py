@@ -12,12 +12,13 @@ import yaml
 from conftest import QUIET, tiny
 
 from tpsnet_lib.cli import main
-from tpsnet_lib.files import RecordError, write_json
+from tpsnet_lib.errors import RecordError
 from tpsnet_lib.runs import experiments, openings, test_set
 from tpsnet_lib.runs.load_or_run import load_or_run
 from tpsnet_lib.runs.publish import publish_record
 from tpsnet_lib.runs.record_files import WEIGHTS, row_sum, write_sums
 from tpsnet_lib.runs.records import Record, Store, committed_folder, read_record
+from tpsnet_lib.whole_files import write_json
 
 
 def git(folder: Path, *words: str) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tpsnet_lib import own_blocks
 from tpsnet_lib.cli.main import main
 from tpsnet_lib.config import MEMBERS, ModelConfig
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.errors import ConfigError
 from tpsnet_lib.model import build
 from tpsnet_lib.model_cost import count_macs, count_parameters, layer_costs
 from tpsnet_lib.own_blocks import register_block

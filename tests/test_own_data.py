@@ -17,7 +17,7 @@ from tpsnet_lib.cli import main
 from tpsnet_lib.config import DataConfig, ModelConfig, RunConfig
 from tpsnet_lib.config_parsing import parse
 from tpsnet_lib.data import datasets, own
-from tpsnet_lib.files import ConfigError, DataError
+from tpsnet_lib.errors import ConfigError, DataError
 from tpsnet_lib.model import build
 from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs.load_or_run import load_or_run

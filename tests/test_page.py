@@ -21,7 +21,7 @@ mpl.use("Agg")
 from matplotlib.figure import Figure
 
 from tpsnet_lib.config_parsing import parse
-from tpsnet_lib.files import TpsnetError
+from tpsnet_lib.errors import TpsnetError
 from tpsnet_lib.plots import style
 from tpsnet_lib.report import elements, page
 from tpsnet_lib.runs.records import committed_folder

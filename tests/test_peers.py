@@ -15,7 +15,8 @@ from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.benchmarks import step_profile
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.datasets import fit_and_validation
-from tpsnet_lib.files import Interrupted, project_root
+from tpsnet_lib.errors import Interrupted
+from tpsnet_lib.files import project_root
 from tpsnet_lib.model_cost import count_macs, training_flops
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.runs import fresh_runs

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from tpsnet_lib.analysis.architecture import SMALL, Group
 from tpsnet_lib.cli.main import main
 from tpsnet_lib.config import MEMBERS, ModelConfig, RunConfig
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.errors import ConfigError
 from tpsnet_lib.plots import architecture as plots
 from tpsnet_lib.plots import network_drawing, style
 from tpsnet_lib.runs.records import Record

@@ -24,7 +24,7 @@ from searching import (
 )
 
 from tpsnet_lib.cli import main
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.errors import ConfigError
 from tpsnet_lib.runs import local_backend
 from tpsnet_lib.runs.experiments import pending
 from tpsnet_lib.runs.records import Store

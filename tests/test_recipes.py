@@ -13,7 +13,7 @@ from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, RECIPES, RunConfig
 from tpsnet_lib.data.batches import COPY, batches
 from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.distillation import Teacher
-from tpsnet_lib.files import RecordError, TrainingError
+from tpsnet_lib.errors import RecordError, TrainingError
 from tpsnet_lib.model import build
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.load_or_run import load_or_run

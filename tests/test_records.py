@@ -12,7 +12,7 @@ from conftest import QUIET, tiny
 
 from tpsnet_lib.checkpoint import write_checkpoint
 from tpsnet_lib.data.datasets import fit_and_validation
-from tpsnet_lib.files import RecordError, TrainingError
+from tpsnet_lib.errors import RecordError, TrainingError
 from tpsnet_lib.metrics import accuracy, predict, temperature
 from tpsnet_lib.runs import provenance
 from tpsnet_lib.runs.load_or_run import load_or_run

@@ -13,7 +13,7 @@ import torch
 
 from tpsnet_lib.cli import main
 from tpsnet_lib.data import reference_labels
-from tpsnet_lib.files import DataError
+from tpsnet_lib.errors import DataError
 
 CHECKS = [
     {"id": 7, "given_original_label": 6, "our_guessed_label": 3, "mturk": votes}

@@ -20,7 +20,8 @@ from tpsnet_lib.analysis.final_runs import Final, finals, leading
 from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.analysis.training import AblationRow
 from tpsnet_lib.claims import judge, mistakes
-from tpsnet_lib.files import DataError, project_root
+from tpsnet_lib.errors import DataError
+from tpsnet_lib.files import project_root
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import build, closing, first_screen, landing, limitations, notebook_html
 from tpsnet_lib.runs import openings

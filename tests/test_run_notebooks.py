@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError
+from tpsnet_lib.errors import ConfigError, Interrupted, TpsnetError
 from tpsnet_lib.profiles import Profile, check_parameters, load_profile, refusal
 from tpsnet_lib.report import run_notebooks
 

@@ -15,7 +15,7 @@ from tpsnet_lib.analysis import search
 from tpsnet_lib.analysis.importance import NOISE, TREES, importance
 from tpsnet_lib.analysis.search import Trial
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.errors import ConfigError
 from tpsnet_lib.runs.experiments import Run
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.search_space import load_spaces

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from forks import run
 
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.errors import ConfigError
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs.search_space import Space, load_spaces, parse_space, sample
 

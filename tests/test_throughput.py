@@ -14,7 +14,7 @@ from tpsnet_lib.benchmarks import card, original_loop, throughput, time_to_accur
 from tpsnet_lib.cli import main
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.data.datasets import ImageSet
-from tpsnet_lib.files import TrainingError
+from tpsnet_lib.errors import TrainingError
 from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.train_state import TrainState
 

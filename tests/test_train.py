@@ -17,7 +17,7 @@ from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.batches import Batch, batches
 from tpsnet_lib.data.datasets import fit_and_validation
 from tpsnet_lib.device import resolve_device
-from tpsnet_lib.files import Interrupted, RecordError, TrainingError
+from tpsnet_lib.errors import Interrupted, RecordError, TrainingError
 from tpsnet_lib.model import build
 from tpsnet_lib.optim import Ema, by_shape, optimizer, orthogonalised, schedule
 from tpsnet_lib.train import TrainOptions

@@ -17,7 +17,7 @@ from searching import declare, quiet, rates
 from tpsnet_lib import train
 from tpsnet_lib.checkpoint import Checkpoints, read_checkpoint
 from tpsnet_lib.data.datasets import fit_and_validation
-from tpsnet_lib.files import Interrupted, TpsnetError
+from tpsnet_lib.errors import Interrupted, TpsnetError
 from tpsnet_lib.runs.experiments import Experiment, collect, pending
 from tpsnet_lib.runs.local_backend import run_all
 from tpsnet_lib.runs.records import Store

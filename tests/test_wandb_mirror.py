@@ -15,7 +15,7 @@ from conftest import QUIET, TINY, tiny
 from forks import run as run_in_fork
 
 from tpsnet_lib.cli import main
-from tpsnet_lib.files import Interrupted
+from tpsnet_lib.errors import Interrupted
 from tpsnet_lib.runs.load_or_run import load_or_run
 from tpsnet_lib.runs.record_files import write_failure
 from tpsnet_lib.runs.records import Record, Store, read_record

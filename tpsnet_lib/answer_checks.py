@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tpsnet_lib.files import TpsnetError
+from tpsnet_lib.errors import TpsnetError
 from tpsnet_lib.progress import running_shell
 
 NOT_ANSWERED = "**Not answered yet.**"

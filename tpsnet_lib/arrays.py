@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tpsnet_lib.files import RecordError, TpsnetError, brief, read_bytes
+from tpsnet_lib.errors import RecordError, TpsnetError, brief
+from tpsnet_lib.files import read_bytes
 
 LARGEST = 2**24  # bytes, unpacked: the logits of 10,000 images of ten classes have 200,000
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tpsnet_lib.compile_step import ForwardLoss
 from tpsnet_lib.data.batches import Batch, Phase
-from tpsnet_lib.files import brief, warn
+from tpsnet_lib.errors import brief, warn
 
 WARM_UP_STEPS = 3  # of a phase before it is recorded: the optimizer makes its state, cuDNN and torch.compile choose
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import write_whole
+from tpsnet_lib.whole_files import write_whole
 
 MARK = "tpsnet_chapter"  # the name in a copy's metadata
 OLDER = "is of an earlier version of its chapter"

@@ -12,9 +12,11 @@ from typing import Any, ClassVar, Self
 import torch
 
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.files import Interrupted, RecordError, brief, read_bytes, write_whole
+from tpsnet_lib.errors import Interrupted, RecordError, brief
+from tpsnet_lib.files import read_bytes
 from tpsnet_lib.progress import running_shell
 from tpsnet_lib.train_state import TrainState
+from tpsnet_lib.whole_files import write_whole
 
 CHECKPOINT_SECONDS = 60.0  # between checkpoints that are written at the end of an epoch
 LARGEST = 2**31  # bytes; five million parameters with their moments and average have a tenth of it

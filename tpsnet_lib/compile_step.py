@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tpsnet_lib.files import TrainingError, brief, warn
+from tpsnet_lib.errors import TrainingError, brief, warn
 from tpsnet_lib.old_words import current_word
 
 # How a step is executed. `compiled`: its forward and backward pass by torch.compile. `captured`: the whole of it as one

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tpsnet_lib.config_fields import Checked, checked, option
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.errors import ConfigError
 from tpsnet_lib.plain_yaml import read_yaml
 
 PARAMETER_BUDGET = 5_000_000

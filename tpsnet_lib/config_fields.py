@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, field, fields
 from typing import Any, TypeVar
 
-from tpsnet_lib.files import QUOTED, ConfigError, brief, way_to
+from tpsnet_lib.errors import QUOTED, ConfigError, brief, way_to
 
 
 def option(

@@ -6,7 +6,7 @@ from typing import Any
 
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.config_fields import refuse_misplaced_lists, refuse_unknown
-from tpsnet_lib.files import ConfigError, brief
+from tpsnet_lib.errors import ConfigError, brief
 from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import given_value
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from tpsnet_lib.files import TrainingError
+from tpsnet_lib.errors import TrainingError
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:

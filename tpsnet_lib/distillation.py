@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsnet_lib.config import TrainConfig
-from tpsnet_lib.files import TrainingError
+from tpsnet_lib.errors import TrainingError
 
 
 class Teacher:

@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tpsnet_lib.files import HELD, TpsnetError
+from tpsnet_lib.errors import TpsnetError
+from tpsnet_lib.whole_files import HELD
 
 
 class Held(TpsnetError):  # noqa: N818 - another process is at work, which is no fault

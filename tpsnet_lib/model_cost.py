@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tpsnet_lib.config import IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig, RunConfig
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.errors import ConfigError
 
 FLOPS_PER_MAC = 6  # a multiplication and an addition, once forward and twice backward (to the inputs, to the weights)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from tpsnet_lib.files import warn
+from tpsnet_lib.errors import warn
 
 _EXECUTION = {
     "--plain": "--execution=plain",

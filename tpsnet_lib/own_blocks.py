@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tpsnet_lib.files import ConfigError, brief
+from tpsnet_lib.errors import ConfigError, brief
 
 _blocks: dict[str, type[nn.Module]] = {}  # by name
 

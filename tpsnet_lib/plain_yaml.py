@@ -5,7 +5,8 @@ from typing import Any
 
 import yaml
 
-from tpsnet_lib.files import ConfigError, brief, read_text
+from tpsnet_lib.errors import ConfigError, brief
+from tpsnet_lib.files import read_text
 
 LARGEST_YAML = 2**18  # bytes: PyYAML reads some hundred thousand in a second
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.config_fields import refuse_unknown
-from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root
+from tpsnet_lib.errors import QUOTED, ConfigError, brief
+from tpsnet_lib.files import project_root
 from tpsnet_lib.plain_yaml import read_yaml
 
 LEAST = {  # of the numbers that 1 is not the least of

@@ -25,7 +25,8 @@ from types import CodeType
 from typing import Any
 
 from tpsnet_lib.answer_checks import NOT_ANSWERED, Check, Slip, notebook_names, raised
-from tpsnet_lib.files import TpsnetError, project_root
+from tpsnet_lib.errors import TpsnetError
+from tpsnet_lib.files import project_root
 from tpsnet_lib.plots.style import finding
 
 

@@ -15,7 +15,7 @@ from tpsnet_lib import metrics, optim
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.batches import batch_size, run_steps
 from tpsnet_lib.data.datasets import ImageSet, normalise
-from tpsnet_lib.files import RecordError, TrainingError, brief, warn
+from tpsnet_lib.errors import RecordError, TrainingError, brief, warn
 from tpsnet_lib.model import ResNet, build
 from tpsnet_lib.whitening import whiten
 

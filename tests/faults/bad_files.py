@@ -16,7 +16,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import TpsnetError
+from tpsnet_lib.errors import TpsnetError
 from tpsnet_lib.profiles import load_profile
 from tpsnet_lib.report import run_notebooks
 

@@ -26,7 +26,8 @@ from tpsnet_lib.analysis import peers
 from tpsnet_lib.config_parsing import assignment, merged, parse
 from tpsnet_lib.data import cifar10, own, reference_labels
 from tpsnet_lib.data.datasets import fit_and_validation
-from tpsnet_lib.files import ConfigError, DataError, TrainingError, project_root
+from tpsnet_lib.errors import ConfigError, DataError, TrainingError
+from tpsnet_lib.files import project_root
 from tpsnet_lib.model_cost import check_budget
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.profiles import load_profile

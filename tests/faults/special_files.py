@@ -14,7 +14,7 @@ from pathlib import Path
 from tpsnet_lib.analysis import peers
 from tpsnet_lib.arrays import read_arrays
 from tpsnet_lib.data import own
-from tpsnet_lib.files import TpsnetError
+from tpsnet_lib.errors import TpsnetError
 from tpsnet_lib.report.notebook_html import chapter
 from tpsnet_lib.runs import experiments, export, openings, search_space
 from tpsnet_lib.runs.record_files import read_sums

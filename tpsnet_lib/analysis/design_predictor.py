@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.config import ModelConfig
-from tpsnet_lib.files import ConfigError
+from tpsnet_lib.errors import ConfigError
 from tpsnet_lib.model import build
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.stats import Estimate

@@ -15,7 +15,7 @@ from tpsnet_lib.analysis.final_runs import best_by_validation, finals, rank_reco
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import ImageSet, load_test
 from tpsnet_lib.device import native_precision, resolve_device
-from tpsnet_lib.files import RecordError
+from tpsnet_lib.errors import RecordError
 from tpsnet_lib.model import Block, ResNet
 from tpsnet_lib.runs.experiments import collect, final_ids, load_experiment
 from tpsnet_lib.runs.fresh_runs import fresh_folder

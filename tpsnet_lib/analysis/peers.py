@@ -9,7 +9,8 @@ from typing import Any
 
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, ModelConfig
-from tpsnet_lib.files import DataError, brief, project_root, read_text
+from tpsnet_lib.errors import DataError, brief
+from tpsnet_lib.files import project_root, read_text
 from tpsnet_lib.model_cost import count_macs, count_parameters
 
 _COLUMNS = (

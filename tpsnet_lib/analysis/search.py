@@ -13,7 +13,7 @@ from scipy.special import comb  # type: ignore[import-untyped]
 
 from tpsnet_lib import stats
 from tpsnet_lib.config import CLASSES, ModelConfig, TrainConfig
-from tpsnet_lib.files import ConfigError, brief, way_to
+from tpsnet_lib.errors import ConfigError, brief, way_to
 from tpsnet_lib.plain_yaml import plain_yaml
 from tpsnet_lib.profiles import LEAST
 from tpsnet_lib.runs.experiments import Run, collect, load_experiment

@@ -15,7 +15,8 @@ from tpsnet_lib import metrics
 from tpsnet_lib.config import MEMBERS, RECIPES, DataConfig, RunConfig
 from tpsnet_lib.data.datasets import ImageSet, class_names, fit_and_validation
 from tpsnet_lib.device import native_precision
-from tpsnet_lib.files import TrainingError, sha256_of
+from tpsnet_lib.errors import TrainingError
+from tpsnet_lib.files import sha256_of
 from tpsnet_lib.runs.provenance import hardware
 from tpsnet_lib.train import TrainOptions, fit
 

@@ -16,7 +16,7 @@ from tpsnet_lib.config import MEMBERS, RECIPES, RunConfig
 from tpsnet_lib.data.batches import batch_size
 from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.device import matrix_peak, native_precision
-from tpsnet_lib.files import brief, warn
+from tpsnet_lib.errors import brief, warn
 from tpsnet_lib.model_cost import training_flops
 from tpsnet_lib.runs.round_robin import RoundRobin
 

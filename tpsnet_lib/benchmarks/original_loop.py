@@ -19,7 +19,7 @@ from torchvision import transforms
 
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import MEAN, STD, ImageSet
-from tpsnet_lib.files import TrainingError
+from tpsnet_lib.errors import TrainingError
 from tpsnet_lib.model import build
 
 QUEUED_STEPS = 50  # that the processor may be ahead of a GPU while it is measured

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tpsnet_lib.cli.parser import command_line
-from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError, naming, warn
+from tpsnet_lib.errors import ConfigError, Interrupted, TpsnetError, warn
 from tpsnet_lib.old_words import current_word
+from tpsnet_lib.whole_files import naming
 
 _SYSTEM_ERRORS = {  # what the system may refuse, in words, and the way out; others in its own
     errno.ENOSPC: ("the disk is full", "make room"),

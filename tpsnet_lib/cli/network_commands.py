@@ -10,7 +10,7 @@ from typing import Any
 
 from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, ModelConfig, RunConfig
 from tpsnet_lib.config_parsing import assignment, merged, parse
-from tpsnet_lib.files import ConfigError, warn
+from tpsnet_lib.errors import ConfigError, warn
 from tpsnet_lib.model_cost import check_budget, count_macs, count_parameters, layer_costs, training_flops
 from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import read_yaml

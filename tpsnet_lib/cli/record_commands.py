@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import ConfigError, RecordError, TpsnetError, brief, warn
+from tpsnet_lib.errors import ConfigError, RecordError, TpsnetError, brief, warn
 from tpsnet_lib.old_words import current_word
 from tpsnet_lib.runs import experiments, openings, publish
 from tpsnet_lib.runs.export import export_records, import_records

@@ -4,7 +4,8 @@ from argparse import Namespace as Options
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import ConfigError, brief, project_root
+from tpsnet_lib.errors import ConfigError, brief
+from tpsnet_lib.files import project_root
 from tpsnet_lib.plain_yaml import given_value
 from tpsnet_lib.profiles import profile_values
 from tpsnet_lib.report import run_notebooks

@@ -5,7 +5,8 @@ from argparse import Namespace as Options
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from tpsnet_lib.files import ConfigError, project_root, warn
+from tpsnet_lib.errors import ConfigError, warn
+from tpsnet_lib.files import project_root
 from tpsnet_lib.runs import experiments
 from tpsnet_lib.runs.records import Store, default_store
 from tpsnet_lib.runs.wandb_mirror import Mirror

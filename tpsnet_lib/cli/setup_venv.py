@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tpsnet_lib.chapter_copies import working_copies
-from tpsnet_lib.files import TpsnetError, project_root, write_whole
+from tpsnet_lib.errors import TpsnetError
+from tpsnet_lib.files import project_root
+from tpsnet_lib.whole_files import write_whole
 
 SETTINGS = """{
   "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false},

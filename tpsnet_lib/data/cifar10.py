@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from tpsnet_lib.files import DataError, TpsnetError, brief, project_root, read_bytes, read_json, read_text, temporary
+from tpsnet_lib.errors import DataError, TpsnetError, brief
+from tpsnet_lib.files import project_root, read_bytes, read_json, read_text
+from tpsnet_lib.whole_files import temporary
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 LARGEST_BATCH = 2**26  # bytes of a batch file; a whole one has half of it

@@ -18,7 +18,7 @@ from torch import Tensor
 from tpsnet_lib.config import DataConfig
 from tpsnet_lib.data import cifar10, own, shapes10
 from tpsnet_lib.data.cifar10 import Fingerprint, content_sum
-from tpsnet_lib.files import ConfigError, DataError
+from tpsnet_lib.errors import ConfigError, DataError
 
 MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training pixels by channel, in [0, 1]; used for every data set
 STD = (0.2023, 0.1994, 0.2010)  # the original's: the mean of the images' own deviations, not the pixels' deviation

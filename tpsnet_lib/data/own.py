@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tpsnet_lib.config import IMAGE_SIZE
 from tpsnet_lib.data.cifar10 import Fingerprint, content_sum, find_root
-from tpsnet_lib.files import DataError
+from tpsnet_lib.errors import DataError
 
 PHOTOS = {".jpg", ".jpeg", ".png", ".gif", ".webp"}
 LARGEST_PHOTO = 10**8  # pixels

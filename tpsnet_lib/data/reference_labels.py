@@ -17,7 +17,8 @@ from torch import Tensor
 from tpsnet_lib.arrays import read_arrays
 from tpsnet_lib.config import CLASSES
 from tpsnet_lib.data.cifar10 import fetch, find_root
-from tpsnet_lib.files import DataError, read_json, sha256_of
+from tpsnet_lib.errors import DataError
+from tpsnet_lib.files import read_json, sha256_of
 
 HUMANS, LABEL_CHECKS, PUBLISHED = "cifar10h-counts.npy", "cifar10_mturk.json", "published-predictions.npz"
 SOURCES = {

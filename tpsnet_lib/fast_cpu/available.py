@@ -7,7 +7,7 @@ from types import ModuleType
 
 import torch
 
-from tpsnet_lib.files import brief, warn
+from tpsnet_lib.errors import brief, warn
 
 
 @functools.cache

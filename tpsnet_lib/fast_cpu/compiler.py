@@ -15,7 +15,7 @@ import numba
 import torch
 from torch import Tensor
 
-from tpsnet_lib.files import brief, warn
+from tpsnet_lib.errors import brief, warn
 
 # GNU's OpenMP comes first: on Linux it is torch's own pool of threads, and a second pool would compete for the cores.
 numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]

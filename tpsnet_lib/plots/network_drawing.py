@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from tpsnet_lib.config import IMAGE_SIZE, ModelConfig
-from tpsnet_lib.files import ConfigError, write_whole
+from tpsnet_lib.errors import ConfigError
 from tpsnet_lib.model_cost import LayerRow, layer_costs
 from tpsnet_lib.plots.phone import PHONE
 from tpsnet_lib.plots.style import BLUE, GREEN, INK, MUTED, VERMILION, WIDTH, describe, figure, png, svg
+from tpsnet_lib.whole_files import write_whole
 
 LAYER, SKIP, PROJECTION, OTHER = BLUE, GREEN, VERMILION, "#9AA2AB"
 GAP, NARROWEST = 0.04, 0.84  # inches: between two parts; of a layer, so that its text fits

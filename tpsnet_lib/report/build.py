@@ -13,13 +13,15 @@ from bs4 import BeautifulSoup
 from tpsnet_lib.analysis.final_runs import Final
 from tpsnet_lib.data import datasets
 from tpsnet_lib.device import resolve_device
-from tpsnet_lib.files import TpsnetError, project_root, warn, write_whole
+from tpsnet_lib.errors import TpsnetError, warn
+from tpsnet_lib.files import project_root
 from tpsnet_lib.profiles import load_profile
 from tpsnet_lib.report import appendix, closing, figures, first_screen, landing, page, run_notebooks
 from tpsnet_lib.runs import fresh_runs
 from tpsnet_lib.runs.provenance import commit, hardware
 from tpsnet_lib.runs.records import Record, Store, committed_folder, default_store
 from tpsnet_lib.runs.test_set import find_final_test
+from tpsnet_lib.whole_files import write_whole
 
 QUESTION = (
     "How good can a residual network with fewer than 5,000,000 parameters get on CIFAR-10,"

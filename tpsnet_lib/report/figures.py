@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 
 from tpsnet_lib.claims import judge
 from tpsnet_lib.config import MEMBERS
-from tpsnet_lib.files import TpsnetError, write_whole
+from tpsnet_lib.errors import TpsnetError
 from tpsnet_lib.plots import answer, network_drawing, style
 from tpsnet_lib.report.pictures import darkened, light_svg, slim_svg
 from tpsnet_lib.runs.records import Store
+from tpsnet_lib.whole_files import write_whole
 
 NAMED = 6  # record ids under a figure of `README.md`
 ON_THE_PAGE = {  # the id of the part of the page that holds a figure

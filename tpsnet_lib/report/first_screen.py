@@ -127,7 +127,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
     theirs = peers.others_in_budget()
     above = [row for row in theirs if row["accuracy"] > best.accuracy().value]
     read = [row["accuracy"] for row in above if row["checked"] != "no"]
-    highest = f" (up to {100 * max(read):.2f}% among {len(read)} checked at their source)" if read else ""
+    highest = f" (at most {100 * max(read):.2f}% where we checked)" if read else ""
     networks = f'<a href="#{PUBLISHED}">published networks</a>'
     answers.append(
         f"Of {len(theirs)} other {networks} under {PARAMETER_BUDGET / 1e6:g} million, {len(above)} report more than"

@@ -15,7 +15,7 @@ import jinja2
 from bs4 import BeautifulSoup
 from markupsafe import Markup
 
-from tpsnet_lib.files import TpsnetError, brief
+from tpsnet_lib.errors import TpsnetError, brief
 from tpsnet_lib.report.elements import ASSETS
 from tpsnet_lib.report.pictures import png_source, slim_svg, svg_source, with_dark
 from tpsnet_lib.report.run_notebooks import read_notebook

@@ -10,7 +10,7 @@ from typing import Any
 from bs4 import BeautifulSoup
 from markupsafe import Markup
 
-from tpsnet_lib.files import TpsnetError, write_whole
+from tpsnet_lib.errors import TpsnetError
 from tpsnet_lib.plots import style
 from tpsnet_lib.report import appendix
 from tpsnet_lib.report.elements import ASSETS, ENVIRONMENT, Section
@@ -18,6 +18,7 @@ from tpsnet_lib.report.notebook_html import chapter
 from tpsnet_lib.report.pictures import darkened_colours
 from tpsnet_lib.report.sanitise import clean
 from tpsnet_lib.report.tidy_html import number_figures, tidy
+from tpsnet_lib.whole_files import write_whole
 
 SIZE_LIMIT = 5 * 2**20  # bytes of a page, above which it warns
 ACTIVE = ("script", "iframe", "object", "embed", "link", "meta", "base", "form")  # what a page that only shows lacks

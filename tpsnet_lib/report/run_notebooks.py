@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError, brief, project_root, read_json, way_to
+from tpsnet_lib.errors import ConfigError, Interrupted, TpsnetError, brief, way_to
+from tpsnet_lib.files import project_root, read_json
 from tpsnet_lib.locks import lock, signals_answered_by
 from tpsnet_lib.profiles import Profile, load_profile, profile_values, refusal
 

@@ -6,7 +6,7 @@ import re
 
 import nh3
 
-from tpsnet_lib.files import TpsnetError
+from tpsnet_lib.errors import TpsnetError
 
 _MATH = """
 math mi mn mo mtext mspace mrow mfrac msqrt mroot msub msup msubsup munder mover munderover mtable mtr mtd mstyle

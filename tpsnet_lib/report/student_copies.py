@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tpsnet_lib.chapter_copies import MARK, digest
-from tpsnet_lib.files import ConfigError, write_whole
+from tpsnet_lib.errors import ConfigError
 from tpsnet_lib.profiles import load_profile
 from tpsnet_lib.report import run_notebooks
+from tpsnet_lib.whole_files import write_whole
 
 HIDE = "course.hide_solutions()"
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from tpsnet_lib.data.datasets import MEAN, STD
-from tpsnet_lib.files import ConfigError, move_whole, naming, temporary
+from tpsnet_lib.errors import ConfigError
 from tpsnet_lib.runs.records import Record
+from tpsnet_lib.whole_files import move_whole, naming, temporary
 
 
 class BytesToProbabilities(nn.Module):

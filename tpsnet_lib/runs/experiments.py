@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.config_fields import Checked, from_mapping, option
 from tpsnet_lib.config_parsing import merged, parse
-from tpsnet_lib.files import ConfigError, brief, project_root
+from tpsnet_lib.errors import ConfigError, brief
+from tpsnet_lib.files import project_root
 from tpsnet_lib.model_cost import check_budget
 from tpsnet_lib.old_words import current_word
 from tpsnet_lib.plain_yaml import read_yaml

@@ -9,10 +9,11 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tpsnet_lib.files import RecordError, brief, folders_whole, move_whole, naming, temporary
+from tpsnet_lib.errors import RecordError, brief
 from tpsnet_lib.runs.publish import publish_record
 from tpsnet_lib.runs.record_files import PARTS, SUMS, WEIGHTS, check_sums, read_sums, write_sums
 from tpsnet_lib.runs.records import Record, Store, committed_folder, read_record
+from tpsnet_lib.whole_files import folders_whole, move_whole, naming, temporary
 
 CONTENTS = "CONTENTS"
 MAY_BRING = {*PARTS, SUMS, WEIGHTS}  # all that a record may

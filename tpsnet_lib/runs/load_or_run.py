@@ -11,7 +11,8 @@ import torch
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import fingerprint, fit_and_validation
 from tpsnet_lib.device import native_precision, resolve_device
-from tpsnet_lib.files import RecordError, TrainingError, sha256_of
+from tpsnet_lib.errors import RecordError, TrainingError
+from tpsnet_lib.files import sha256_of
 from tpsnet_lib.locks import Held, lock
 from tpsnet_lib.runs.provenance import now, provenance
 from tpsnet_lib.runs.record_files import WEIGHTS, write_failure, write_record

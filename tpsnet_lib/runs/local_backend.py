@@ -19,7 +19,7 @@ import torch
 from tpsnet_lib import captured_step
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.device import native_precision, resolve_device
-from tpsnet_lib.files import Interrupted, TpsnetError, TrainingError, brief, write_whole
+from tpsnet_lib.errors import Interrupted, TpsnetError, TrainingError, brief
 from tpsnet_lib.locks import Held, do_not_wait, signals_answered_by
 from tpsnet_lib.runs.experiments import Job
 from tpsnet_lib.runs.load_or_run import finished, record_failure, run_in_steps
@@ -34,6 +34,7 @@ from tpsnet_lib.runs.search_results import (
     checkpoints,
 )
 from tpsnet_lib.train import TrainOptions
+from tpsnet_lib.whole_files import write_whole
 
 OnWait = Callable[[Held], None] | None
 

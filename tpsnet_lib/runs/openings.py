@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.files import RecordError, append_line, brief, read_bytes, read_json, sha256_of, write_whole
+from tpsnet_lib.errors import RecordError, brief
+from tpsnet_lib.files import read_bytes, read_json, sha256_of
 from tpsnet_lib.locks import lock
 from tpsnet_lib.runs.record_files import COUNT, NUMBER, SUMS, TEXT, Rule, checked, checked_scores
 from tpsnet_lib.runs.records import Store, committed_folder, local_folder
+from tpsnet_lib.whole_files import append_line, write_whole
 
 _RULES = {
     **dict.fromkeys(("event", "record", "opened", "commit", "previous", "result", "about"), TEXT),

@@ -16,8 +16,9 @@ import torch
 import tpsnet_lib
 from tpsnet_lib.data.cifar10 import Fingerprint
 from tpsnet_lib.device import of_processor
+from tpsnet_lib.errors import TpsnetError
 from tpsnet_lib.fast_cpu.available import has_amx
-from tpsnet_lib.files import TpsnetError, project_root
+from tpsnet_lib.files import project_root
 
 
 def now() -> str:

@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tpsnet_lib.files import RecordError, folder_whole, write_whole
+from tpsnet_lib.errors import RecordError
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.record_files import PARTS, WEIGHTS, row_sum, write_sums, write_weights
 from tpsnet_lib.runs.records import Record, Store, read_record, read_trials
+from tpsnet_lib.whole_files import folder_whole, write_whole
 
 
 def publish_record(record: Record, folder: Path, *, weights: bool = False) -> Path:

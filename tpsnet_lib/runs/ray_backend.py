@@ -17,7 +17,7 @@ from typing import Any
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import fingerprint
 from tpsnet_lib.device import resolve_device
-from tpsnet_lib.files import ConfigError, Interrupted, TpsnetError, brief, temporary
+from tpsnet_lib.errors import ConfigError, Interrupted, TpsnetError, brief
 from tpsnet_lib.locks import signals_answered_by
 from tpsnet_lib.runs.experiments import Job
 from tpsnet_lib.runs.load_or_run import record_failure
@@ -25,6 +25,7 @@ from tpsnet_lib.runs.local_backend import RunOptions, WorkerSettings, work
 from tpsnet_lib.runs.provenance import now
 from tpsnet_lib.runs.records import Record
 from tpsnet_lib.runs.search_results import SearchResults
+from tpsnet_lib.whole_files import temporary
 
 SETTINGS = {  # no reports home, no logs beside ours, no tables in the terminal; signals are answered here
     **dict.fromkeys(("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_AIR_NEW_OUTPUT"), "0"),

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.files import RecordError, brief, folder_whole, read_text, sha256_of, write_json, write_whole
+from tpsnet_lib.errors import RecordError, brief
+from tpsnet_lib.files import read_text, sha256_of
 from tpsnet_lib.model_cost import count_macs, count_parameters
+from tpsnet_lib.whole_files import folder_whole, write_json, write_whole
 
 if TYPE_CHECKING:  # sums are checked without torch
     import torch

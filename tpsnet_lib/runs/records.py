@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.config_parsing import parse
-from tpsnet_lib.files import ConfigError, RecordError, brief, project_root, read_json, read_text, sweep
+from tpsnet_lib.errors import ConfigError, RecordError, brief
+from tpsnet_lib.files import project_root, read_json, read_text
 from tpsnet_lib.runs import record_files
 from tpsnet_lib.runs.record_files import PARTS, SUMS, WAY_OUT, WEIGHTS, check_sums, row_sum
+from tpsnet_lib.whole_files import sweep
 
 if TYPE_CHECKING:  # records are listed without torch
     import torch

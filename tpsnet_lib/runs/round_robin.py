@@ -10,7 +10,7 @@ import torch
 
 from tpsnet_lib import captured_step
 from tpsnet_lib.checkpoint import request_stop
-from tpsnet_lib.files import Interrupted
+from tpsnet_lib.errors import Interrupted
 
 Result = TypeVar("Result")
 Run = Generator[object, None, Result]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.files import Interrupted, TpsnetError
+from tpsnet_lib.errors import Interrupted, TpsnetError
 from tpsnet_lib.progress import Progress
 from tpsnet_lib.runs.experiments import Job
 from tpsnet_lib.runs.records import Record, Store, in_percent

@@ -12,7 +12,8 @@ from typing import Any
 from tpsnet_lib.config import IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.config_fields import checked, refuse_unknown, way_to_field
 from tpsnet_lib.config_parsing import merged, parse
-from tpsnet_lib.files import QUOTED, ConfigError, brief, project_root
+from tpsnet_lib.errors import QUOTED, ConfigError, brief
+from tpsnet_lib.files import project_root
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.runs.record_files import NUMBER

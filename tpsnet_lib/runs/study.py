@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from tpsnet_lib.files import project_root, write_whole
+from tpsnet_lib.files import project_root
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.plain_yaml import read_yaml
 from tpsnet_lib.runs.experiments import collect, experiments_folder, load_experiment
 from tpsnet_lib.runs.records import Record, Store, default_store
+from tpsnet_lib.whole_files import write_whole
 
 RATES = "study_rates"
 RATES_BEYOND = "study_rates_beyond"  # a larger one, for a network whose best was the largest

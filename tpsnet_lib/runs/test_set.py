@@ -17,22 +17,15 @@ from tpsnet_lib.arrays import read_arrays
 from tpsnet_lib.data.cifar10 import inexact_indices
 from tpsnet_lib.data.datasets import load_test, test_fingerprint
 from tpsnet_lib.device import resolve_device
-from tpsnet_lib.files import (
-    DataError,
-    RecordError,
-    folder_whole,
-    project_root,
-    read_json,
-    sha256_of,
-    write_json,
-    write_whole,
-)
+from tpsnet_lib.errors import DataError, RecordError
+from tpsnet_lib.files import project_root, read_json, sha256_of
 from tpsnet_lib.locks import lock
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import experiments_folder, final_experiments, final_ids, load_experiment
 from tpsnet_lib.runs.provenance import commit, git, hardware, now
 from tpsnet_lib.runs.record_files import SUMS, check_sums, checked_scores, write_sums
 from tpsnet_lib.runs.records import Record, Store, default_store
+from tpsnet_lib.whole_files import folder_whole, write_json, write_whole
 
 
 @dataclass(frozen=True)

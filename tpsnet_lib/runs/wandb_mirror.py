@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.files import brief, project_root, warn, write_whole
+from tpsnet_lib.errors import brief, warn
+from tpsnet_lib.files import project_root
 from tpsnet_lib.runs.records import Record, flat_fields
 from tpsnet_lib.runs.search_space import drawn_values
+from tpsnet_lib.whole_files import write_whole
 
 QUIET = {"silent": True, "console": "off", "disable_git": True, "x_disable_stats": True, "x_disable_meta": True}
 SERVER = {"init_timeout": 10.0, "finish_timeout": 30.0, "finish_timeout_raises": True}  # seconds; only for `online`
