@@ -497,6 +497,31 @@ def test_a_name_that_its_cell_gives_no_value_is_not_right_by_the_worked_solution
     assert run(f"my_images = 299\n{last}", 299) == "**Right.**"
 
 
+def test_a_name_of_an_answer_without_quotes_is_told_to_stand_in_them(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = course.task("which", answer_checks.names(["random flip"], ["random flip", "cutout"]))
+    known = {"In": ["", "answer = random\nchoice.check(answer)"], "choice": choice}
+    monkeypatch.setattr(tasks, "notebook_names", lambda: known)
+    assert tasks.words_of_answers() == {"random", "flip", "cutout"}
+    known["In"][-1] = "answer = random"
+    assert tasks.words_of_answers() == set()
+
+
+def test_a_worked_solution_that_lacks_the_cells_above_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "01.py").write_text("# %% size\nsize = of_a_cell_above\n")
+    monkeypatch.setattr(tasks.solutions, "folder", tmp_path)
+    monkeypatch.setattr(tasks.solutions, "hidden", False)
+    with pytest.raises(TpsnetError, match=r"'of_a_cell_above' is not defined.*: was a cell above not run"):
+        course.task("size", answer_checks.number(3)).check(4)
+
+
+def test_a_tensor_of_several_numbers_is_asked_for_one() -> None:
+    assert answer_checks.number(3)(torch.ones(3)) == "Give one number: your tensor has 3."
+
+
 @pytest.mark.parametrize("answer", [np.float32(3), np.int64(3), torch.tensor(3.0), 3])
 def test_a_number_is_a_number_of_any_library(answer: Any) -> None:
     assert answer_checks.number(3)(answer) == ""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -134,3 +137,20 @@ def test_the_lab_keeps_what_sliders_show(calls: list[list[str]], tmp_path: Path)
     setup_venv.lab()
     settings = json.loads((tmp_path / ".venv/share/jupyter/lab/settings/overrides.json").read_text())
     assert settings["@jupyter-widgets/jupyterlab-manager:plugin"] == {"saveState": True}
+
+
+def test_a_request_to_end_reaches_what_was_started(tmp_path: Path) -> None:
+    started = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(60)"
+    code = (
+        f"from tpsnet_lib.cli.setup_venv import _run; import sys; sys.exit(_run([sys.executable, '-c', {started!r}]))"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(project_root())}) as parent:
+        until = time.monotonic() + 30
+        while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+            assert time.monotonic() < until, "it was not started"
+            time.sleep(0.05)
+        parent.terminate()
+        parent.wait(30)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)

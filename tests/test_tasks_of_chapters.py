@@ -310,7 +310,11 @@ def test_a_wrong_network_of_chapter_02_is_told_what_is_wrong_with_it(
         ("pass", "pass", "Right"),
         ("order, losses =", "raise NotImplementedError\n        order, losses =", tasks.NOT_ANSWERED),
         ('group["lr"] = recipe.lr * rate(epoch * steps + k)', "pass", "has each step the rate of its number?"),
+        ("recipe.lr * rate(epoch * steps + k)", "rate(epoch * steps + k)", "at the rate `recipe.lr * rate(number)`"),
         ("augment(images.images[batch], which, recipe, config.seed, epoch)", "images.images[batch]", "augmented"),
+        ("recipe, config.seed, epoch)", "recipe, config.seed, 0)", "Is the augmentation that of the epoch?"),
+        ("order.split(size)[:steps]", "order.split(size)", "each whole batch"),
+        ("losses.append(step(", "print(step(", "`losses` holds nothing"),
         ("normalise(shown)", "shown", "hand the result of `normalise`"),
         ("(network, optimizer, inputs, labels)", "(inputs, labels)", "`step` takes the network"),
         ("(images.images[batch], which, recipe, config.seed, epoch)", "(images.images[batch])", "their indices"),
@@ -410,9 +414,28 @@ def test_an_ensemble_of_chapter_05_averages_the_networks_all_of_them(said: list[
     for wrong in (
         lambda logits: torch.stack(logits).softmax(-1).mean(1),
         lambda logits: (logits[0].softmax(1) + logits[1].softmax(1)) / 2,
+        lambda logits: sum(each.softmax(1) for each in logits) / 3,
     ):
         asked["ensemble"].check(wrong)
         assert said.pop().startswith("**Not yet.**")
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (lambda old, new, ours: np.polyval(np.polyfit(old, new, 1), ours), "Right"),
+        (lambda old, new, ours: 0.864, "Not yet"),
+        (lambda old, new, ours: np.polyval(np.polyfit(old, new, 1), 0.95), "Not yet"),
+    ],
+)
+def test_a_line_of_chapter_05_is_read_where_it_is_asked(answer: Any, told: str, said: list[str]) -> None:
+    tasks_of("05")[1]["accuracy on new images"].check(answer)
+    assert said.pop().startswith(f"**{told}")
+
+
+def test_the_values_of_one_schedule_are_no_schedule(said: list[str]) -> None:
+    tasks_of("04")[1]["cosine schedule"].check(lambda share: torch.tensor([1, 0.853553, 0.5, 0.0244717]))
+    assert said.pop().startswith("**Not yet.**")
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ def number(
 
     def wrong(answer: Any) -> str:
         one_tensor = isinstance(answer, torch.Tensor) and answer.numel() == 1
+        if isinstance(answer, torch.Tensor) and answer.numel() > 1:
+            return Slip(f"Give one number: your tensor has {answer.numel():,}.")
         if isinstance(answer, tuple) and len(answer) > 1 and all(type(part) is int and part >= 0 for part in answer):
             return Slip(_comma(answer))
         if isinstance(answer, bool) or not (isinstance(answer, Real) or one_tensor):
@@ -97,6 +99,7 @@ def names(right: Collection[str] | Callable[[], Collection[str]], known: Collect
         missing = len(target - set(chosen))
         return f"{missing} more {'is' if missing == 1 else 'are'} missing." if missing else ""
 
+    wrong.known = tuple(known)  # type: ignore[attr-defined]  # for a name that is written without quotes
     return wrong
 
 

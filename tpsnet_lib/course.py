@@ -36,7 +36,7 @@ from tpsnet_lib.profiles import check_parameters
 from tpsnet_lib.progress import Progress, running_shell
 from tpsnet_lib.runs.fresh_runs import fresh_store
 from tpsnet_lib.runs.records import Store, default_store, local_folder
-from tpsnet_lib.tasks import hide_solutions, names_given, task, without_value
+from tpsnet_lib.tasks import hide_solutions, names_given, task, without_value, words_of_answers
 
 __all__ = [
     "Lab",
@@ -170,6 +170,9 @@ def explain_name(shell: Any, kind: type[NameError], error: NameError, trace: Any
             f"`{name}` is not defined: the cell that gives it a value was not run to its end (it may be folded). It"
             f" stands in *{given[name]}*; after a restart, run all cells from the top."
         )
+        return
+    if name in words_of_answers():
+        finding(f"`{name}` is not defined: a name stands in quotes, and several names in a list, each in quotes.")
         return
     way_out = way_out_of(name, shell.user_ns)
     in_numpy_alone = way_out.startswith("write `np.") and not hasattr(math, name)  # as `flip`, for "random flip"

@@ -40,7 +40,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def nll(probabilities: Tensor, labels: Tensor) -> float:
-    """The mean negative log likelihood of labels [N] by probabilities [N, classes], in nats; each at least 1e-12."""
+    """The cross-entropy of labels [N] and probabilities [N, classes], in nats: the mean of −log p, p at least 1e-12."""
     chosen = probabilities.double().gather(1, labels[:, None])
     return -chosen.clamp(min=1e-12).log().mean().item()
 
@@ -67,7 +67,7 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
 
 
 def temperature(logits: Tensor, labels: Tensor) -> float:
-    """The T in 0.01 to 100 for which softmax(logits / T) has the least negative log likelihood (Guo et al. 2017), of
+    """The T in 0.01 to 100 for which softmax(logits / T) has the least cross-entropy (Guo et al. 2017), of
     logits [N, classes] and labels [N]. Fit it on images that were not trained on, and apply it to others."""
 
     def loss(log_temperature: float) -> float:

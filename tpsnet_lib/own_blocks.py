@@ -80,7 +80,7 @@ def cost_of_block(name: str, inputs: int, outputs: int, stride: int, side: int) 
             elif list(result.shape) != expected:
                 fault = f"it maps {given} to {list(result.shape)}, expected is {expected}"
     except Exception as error:  # whatever a student's class raises is one line
-        fault = f"{called} it raises {type(error).__name__}: {brief(error)} (a budget scales the channels)"
+        fault = f"{called} it raises {type(error).__name__}: {brief(error)} (channels of the small version)"
     if fault:
         raise ConfigError(f"{kind.__name__} is no block: {fault}")
     return sum(parameter.numel() for parameter in block.parameters()), counter.get_total_flops() // 2

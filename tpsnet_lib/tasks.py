@@ -25,7 +25,7 @@ from types import CodeType
 from typing import Any
 
 from tpsnet_lib.answer_checks import NOT_ANSWERED, Check, Slip, notebook_names, raised
-from tpsnet_lib.errors import TpsnetError
+from tpsnet_lib.errors import TpsnetError, brief
 from tpsnet_lib.files import project_root
 from tpsnet_lib.plots.style import finding
 
@@ -135,8 +135,7 @@ def without_value() -> dict[str, Slip]:
     handed: set[str] = set()
     others: list[ast.stmt] = []
     for statement in statements:
-        calls = [part for part in ast.walk(statement) if isinstance(part, ast.Call)]
-        checks = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "check"]
+        checks = _checks(statement)
         handed |= {part.id for call in checks for part in call.args if isinstance(part, ast.Name)}
         others += [] if checks else [statement]
     given = names_given(ast.unparse(ast.Module(others, [])))
@@ -145,6 +144,24 @@ def without_value() -> dict[str, Slip]:
         name: Slip(f"This cell gives no value to `{name}`{f': is it `{meant[0]}`, misspelt?' if meant else '.'}")
         for name, meant in near.items()
     }
+
+
+def _checks(tree: ast.AST) -> list[ast.Call]:
+    """The calls of a `check` in some code."""
+    calls = [part for part in ast.walk(tree) if isinstance(part, ast.Call)]
+    return [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "check"]
+
+
+def words_of_answers() -> set[str]:
+    """The words of the names among which the tasks of the running cell ask to choose."""
+    names = notebook_names()
+    try:
+        checks = _checks(ast.parse(names.get("In", [""])[-1]))
+    except SyntaxError:
+        return set()
+    asked = [names.get(ast.unparse(call.func.value)) for call in checks if isinstance(call.func, ast.Attribute)]
+    known = [name for each in asked if isinstance(each, Task) for name in getattr(each.wrong, "known", ())]
+    return {word for name in known for word in name.split()}
 
 
 def names_given(source: str) -> set[str]:
@@ -180,9 +197,18 @@ def _solution_files() -> list[Path]:
 
 
 def _worked(name: str) -> Any:
-    """A worked solution, run where the notebook's names are known; None without one."""
-    code = worked_sections().get(name)
-    return None if code is None else _last_value(code, f"worked solution of {name}")
+    """A worked solution, run where the notebook's names are known; None without one.
+
+    Raises `TpsnetError` where it cannot run, as without the cells above."""
+    if (code := worked_sections().get(name)) is None:
+        return None
+    try:
+        return _last_value(code, f"worked solution of {name}")
+    except Exception as error:
+        raise TpsnetError(
+            f"the worked solution of task {name!r} cannot run ({brief(error)}): was a cell above not run? Run all cells"
+            " from the top"
+        ) from error
 
 
 def _last_value(code: str, path: str) -> Any:

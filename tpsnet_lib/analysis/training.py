@@ -49,8 +49,11 @@ LOOP_FAULTS = {  # as `STEP_FAULTS`, of a training loop: the first of three epoc
     "The network takes numbers, not bytes: hand the result of `normalise` to `step`.": "Byte",
     "`augment` takes the images, their indices, the recipe, the seed and the epoch.": "augment()",
     "`step` takes the network, the optimizer, the inputs and the labels.": "train_step()",
-    "The mean loss of the first epoch is wrong: is each batch augmented, normalised, taken once?": "Value 1",
-    "The mean loss of a later epoch is wrong: has each step the rate of its number?": "Value 2|Value 3",
+    "`losses` holds nothing after an epoch: append what `step` returns.": "nan instead",
+    "The mean loss of the first epoch is wrong: is each whole batch augmented, normalised and taken once, at the rate"
+    " `recipe.lr * rate(number)` of its step, counted from 0?": "Value 1",
+    "The mean loss of a later epoch is wrong: has each step the rate of its number? Is the augmentation that of the"
+    " epoch?": "Value 2|Value 3",
 }
 LOOP_HINTS = (
     "`for k, batch in enumerate(order.split(size)[:steps]):` gives the places of the images.",

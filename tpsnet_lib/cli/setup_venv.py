@@ -5,6 +5,7 @@ Only the standard library is imported here: `python3 -m tpsnet_lib setup` runs b
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -130,7 +131,13 @@ def _workspace(notebook: str) -> dict[str, object]:
 
 
 def _run(command: Sequence[str], folder: Path | None = None) -> int:
-    return subprocess.run(command, cwd=folder, check=False, env=_own_environment()).returncode
+    """The exit status of a command; a request to end (SIGTERM) is handed on to it."""
+    with subprocess.Popen(command, cwd=folder, env=_own_environment()) as process:
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        try:
+            return process.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _own_environment() -> dict[str, str]:

@@ -99,7 +99,8 @@ def load_photo(path: str | Path) -> Tensor:
     what is transparent is white.
 
     Reads JPEG, PNG, GIF (the first frame) and WebP. Raises `DataError` for a file that is missing or no such image."""
-    if not Path(path).is_file():
+    path = Path(path).expanduser()
+    if not path.is_file():
         here = "" if Path(path).is_absolute() else f" in {Path.cwd()}"
         raise DataError(f"there is no file {path}{here}: give the path of a photograph")
     try:  # Pillow, because torchvision's decoder ends the process at a damaged PNG
