@@ -81,7 +81,7 @@ def shapes(store: Store) -> str:
             said.append(f"{words} {brings} in {size:,} parameters and {length:,} steps")
     if not said:
         return ""
-    return f'<p class="beside">No claims of the original (<a href="#nb02">chapter 2</a>): {"; ".join(said)}.</p>'
+    return f'<p class="beside">Not claimed there, but measured in <a href="#nb02">chapter 2</a>: {"; ".join(said)}.</p>'
 
 
 def ablations(recipes: Sequence[Final], store: Store) -> dict[str, list[AblationRow]]:
