@@ -246,12 +246,10 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
     changes = first_screen.ablations([recipe(tiny_record, [0.9], "ours")], Store())
     sentence = text(first_screen.ingredients(changes))
     assert sentence.startswith(
-        "Ingredients that bring most in small networks and short runs, at the rate of the whole recipe: ours ("
+        "Ingredients that bring most in small networks and short runs, at the rate of the whole recipe (what costs"
+        " there may pay in longer ones): ours ("
     )
-    assert sentence.endswith(
-        " steps): Muon +5.0 (+4.0 to +6.0) (SGD at the largest rate tried); cutout costs 5.0, and may pay in longer"
-        " runs."
-    )
+    assert sentence.endswith(" steps): Muon +5.0 (+4.0 to +6.0) (SGD at the largest rate tried); cutout costs 5.0.")
     assert first_screen.ablations([recipe(tiny_record, [0.9], "theirs")], Store()) == {}
     assert first_screen.ingredients({}) == ""
 

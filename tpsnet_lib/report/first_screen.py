@@ -98,7 +98,8 @@ def ingredients(changes: Mapping[str, Sequence[AblationRow]]) -> str:
         return ""
     return (
         f'<p class="beside"><a href="#{RECIPE_IN_WORDS}">Ingredients</a> that bring most in'
-        f' <a href="#{INGREDIENTS}">small networks and short runs</a>, at the rate of the whole recipe:'
+        f' <a href="#{INGREDIENTS}">small networks and short runs</a>, at the rate of the whole recipe'
+        " (what costs there may pay in longer ones):"
         f" {' '.join(filter(None, said))}</p>"
     )
 
@@ -267,9 +268,8 @@ def _ingredients(recipe: str, changes: Sequence[AblationRow]) -> str:
     largest_first = sorted(brought.items(), key=lambda item: -item[1].brings.value)
     parts = [f"{escape(name)} {_brought(row)}" for name, row in largest_first]
     costs = "".join(f"; {escape(name)} costs {-100 * row.brings.value:.1f}" for name, row in harmful.items())
-    later = ", and may pay in longer runs" if harmful else ""
     size = f"{largest:,} parameters, {longest:,} steps"
-    return f"<em>{escape(recipe)}</em> ({size}): {', '.join(parts) or 'none is shown to help'}{costs}{later}."
+    return f"<em>{escape(recipe)}</em> ({size}): {', '.join(parts) or 'none is shown to help'}{costs}."
 
 
 def _brought(row: AblationRow) -> str:
