@@ -8,8 +8,6 @@ from tpsnet_lib.analysis import original_results, peers, training
 from tpsnet_lib.analysis.final_runs import Final, finals, leading
 from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.claims import judge
-from tpsnet_lib.config import MEMBERS
-from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.report import elements
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import load_experiment
@@ -63,23 +61,14 @@ def _of_accuracy(best: Sequence[Final]) -> list[str]:
         )
         data.append(f"on the {n:,} test images with the original pixels, our accuracy is {' and '.join(links)}")
     notes = [f"{text[0].upper()}{text[1:]}." for text in ["; ".join(data)] if text]
-    notes.append(
-        "The original reports one run; lengths, recipes and choices of the published networks differ, and some kept the"
-        " best of several readings of the test set: the ranks compare what is reported, not"
-        f" architectures.{''.join(map(_beside_others, best[:1]))}"
-    )
-    return notes
-
-
-def _beside_others(final: Final) -> str:
-    """Which networks ours stands beside, and how much more arithmetic than TPSNet it needs."""
     original = peers.published_model("TPSNet")
     own = sum(row["source"] == original["source"] for row in peers.others_in_budget())
-    times = count_macs(final.run.model) / count_macs(MEMBERS["tpsnet"])
-    return (
-        f" The list of these is ours, not a survey: {own} are the original's own, and not all are residual."
-        f" <em>{escape(final.name)}</em> has {times:.1f} times TPSNet's MACs, and another recipe."
+    notes.append(
+        "The original reports one run; lengths, recipes and choices of the published networks differ, and some kept the"
+        " best of several readings of the test set: the ranks compare what is reported, not architectures. The list of"
+        f" these is ours, not a survey: {own} are the original's own, and not all are residual."
     )
+    return notes
 
 
 def _of_intervals(best: Sequence[Final], recipes: Sequence[Final]) -> str:
