@@ -212,7 +212,6 @@ TESTS = [
         "wider (larger) is better at one block",
         "Wider is better at one block a layer",
         differences(("study_width/B=1, wide", CONTROL), ("effects_width/w=12", SMALL)),
-        headline=True,
     ),
     Test(
         "width at three blocks",

@@ -44,17 +44,18 @@ def answer(
     rows: Sequence[judge.Row] = (),
     late: AbstractSet[str] = frozenset(),
     tried: Iterable[str] = (),
+    shapes: str = "",
 ) -> str:
     """The answer as a list in HTML: `sentences`, then what the README leaves out.
 
     That is what the leading network is, why validation did not choose it, and, from the judged tests `rows`, what is
     known of the design choices. `late`: the tests that only rules or runs settle which were chosen after data had been
-    seen. `tried`: the recipes whose ingredients were left out one at a time."""
+    seen. `tried`: the recipes whose ingredients were left out one at a time. `shapes`: a sentence to end with."""
     shown, details = sentences(recipes), []
     if recipes:
         details = [_described(recipes)]
         best = leading(recipes)[0]
-        details += _design_choices(rows, late, best, best.name in tried)
+        details += [*_design_choices(rows, late, best, best.name in tried), *filter(None, [shapes])]
     items = [f"<li>{sentence} </li>" for sentence in shown] + [f'<li class="details">{each} </li>' for each in details]
     return f'<ul class="sentences">{"".join(items)}</ul>'
 
@@ -71,7 +72,7 @@ SHAPES = {  # a choice of shape that is no claim of the original's, in words: it
 
 
 def shapes(store: Store) -> str:
-    """What `SHAPES` bring, each with the size of its runs, as a paragraph in HTML; empty without records."""
+    """What `SHAPES` bring, each with the size of its runs, as a sentence in HTML; empty without records."""
     variables, said = design_variables(store), []
     for words, (symbol, better, worse) in SHAPES.items():
         groups = {group.label: group for group in variables[symbol][1] if group.records}
@@ -81,7 +82,7 @@ def shapes(store: Store) -> str:
             said.append(f"{words} {brings} in {size:,} parameters and {length:,} steps")
     if not said:
         return ""
-    return f'<p class="beside">Not claimed there, but measured in <a href="#nb02">chapter 2</a>: {"; ".join(said)}.</p>'
+    return f'Not claimed there, but measured in <a href="#nb02">chapter 2</a>: {"; ".join(said)}.'
 
 
 def ablations(recipes: Sequence[Final], store: Store) -> dict[str, list[AblationRow]]:
@@ -217,7 +218,13 @@ def _design_choices(
     settled = sum(row.settled for row in measured)
     still_open = f", {len(measured) - settled} open ({', '.join(unsettled.values())})" if unsettled else ""
     waiting = f", {len(rows) - len(measured)} not run" if len(rows) > len(measured) else ""
-    marks = f"; †: only by {LATE_CHOICES}" if late else ""
+    shown = [
+        row
+        for verdict in (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE)
+        for row in measured
+        if row.test.headline and row.verdict == verdict and row.largest_run[1] >= LONG
+    ]
+    marks = f"; †: only by {LATE_CHOICES}" if any(row.name in late for row in shown) else ""
     said = (
         f"<b>Which design choices make it so?</b> Not isolated: {name} differs from TPSNet in recipe, shape and"
         f" arithmetic ({times:.1f} times the MACs){variants}. We tested"
@@ -232,9 +239,7 @@ def _design_choices(
             "points": _points(row),
             "verdict": row.verdict.removeprefix("shows "),
         }
-        for verdict in (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE)
-        for row in measured
-        if row.test.headline and row.verdict == verdict and row.largest_run[1] >= LONG
+        for row in shown
     ]
     return [said] + ([elements.table(lines, list(lines[0]))] if lines else [])
 

@@ -63,10 +63,9 @@ def sections(
 def _answer(recipes: Sequence[Final], rows: Sequence[judge.Row], store: Store, late: AbstractSet[str]) -> str:
     changes = ablations(recipes, store)
     parts = (
-        answer(recipes, rows, late, changes),
+        answer(recipes, rows, late, changes, shapes(store)),
         elements.figure(frontier(recipes)),
         answer_table(recipes),
-        shapes(store),
         ingredients(changes),
     )
     return "".join(parts)
