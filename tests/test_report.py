@@ -231,9 +231,9 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         "Which design choices make it so? Not isolated: ours differs from TPSNet in recipe, shape and arithmetic (0.0"
         " times the MACs), and its ingredients were tried only small. We tested the original's claims on smaller"
         " networks (at most 1 parameters) and shorter runs (at most 9,600 steps; ours took"
-        f" {architecture.steps(tiny_record.config):,}); they may not carry over. Of 6 tests 5 are settled, 1 open"
-        " (depth in a longer run). Among those settled in 4,000 steps or more (does not hold: no gain of a point;"
-        " †: only by late choices):"
+        f" {architecture.steps(tiny_record.config):,}); they may not carry over. Of 6 tests 5 are settled (1, †,"
+        " only by late choices), 1 open (depth in a longer run). 3 of the 4 that were settled in 4,000 steps or more"
+        " (does not hold: no gain of a point):"
     )
     lines = [[cell.get_text("|") for cell in row.select("td")] for row in table.select("tbody tr")]
     assert lines == [
@@ -246,10 +246,12 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
     changes = first_screen.ablations([recipe(tiny_record, [0.9], "ours")], Store())
     sentence = text(first_screen.ingredients(changes))
     assert sentence.startswith(
-        "Ingredients that bring most in small networks and short runs, at the rate of the whole recipe (what costs"
+        "Ingredients that bring most in small networks and short runs, at the rate of the whole recipe (what harms"
         " there may pay in longer ones): ours ("
     )
-    assert sentence.endswith(" steps): Muon +5.0 (+4.0 to +6.0) (SGD at the largest rate tried); cutout costs 5.0.")
+    assert sentence.endswith(
+        " steps): Muon +5.0 (+4.0 to +6.0) (SGD at the largest rate tried); cutout −5.0 (−6.0 to −4.0)."
+    )
     assert first_screen.ablations([recipe(tiny_record, [0.9], "theirs")], Store()) == {}
     assert first_screen.ingredients({}) == ""
 
@@ -264,15 +266,14 @@ def test_the_first_screen_says_what_skips_and_kernels_bring_only_where_both_side
         ]
         return Group(label, (tiny(),), tuple(records))
 
-    sides: Any = {
-        "skips": (None, [group("B=5", 3), group("B=5, plain", 3)]),
-        "F": (None, [group("F=3", 3), group("F=1", 0)]),
-    }
+    skips = [group(f"B={blocks}{plain}", 3) for blocks in (1, 3, 5) for plain in ("", ", plain")]
+    sides: Any = {"skips": (None, skips), "F": (None, [group("F=3", 3), group("F=1", 0)])}
     monkeypatch.setattr(first_screen, "design_variables", lambda store: sides)
     said = text(first_screen.shapes(Store()))
-    assert "skips at five blocks a layer +0.0" in said
+    assert "skips at one, three and five blocks a layer +0.0 (no interval, n = 3), +0.0" in said
+    assert "8 steps, one rate)" in said
     assert "kernels" not in said
-    sides["skips"][1].pop()
+    skips.pop()
     assert first_screen.shapes(Store()) == ""
 
 

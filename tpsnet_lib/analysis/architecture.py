@@ -111,8 +111,8 @@ SMALL_EXPERIMENTS = tuple(
 def design_variables(store: Store) -> dict[str, tuple[DesignVariable, list[Group]]]:
     """Each design variable with one group of runs for each of its levels, by symbol.
 
-    The runs are those of the study at 310,000 parameters for a variable of which two levels or more have several
-    records there: these levels and their pairs; else those of the small, short runs. Layers at equal MACs come last."""
+    The runs are those of the study at 310,000 parameters for a variable of which every level has several records there;
+    else those of the small, short runs. Layers at equal MACs come last."""
     study = [name for name in experiment_names() if name.startswith("study_") and name != "study_rates"]
     studied, small = _by_label(study, store), _by_label(SMALL_EXPERIMENTS, store)
     declared = {symbol: (variable, small) for symbol, variable in SMALL.items()}
@@ -120,18 +120,10 @@ def design_variables(store: Store) -> dict[str, tuple[DesignVariable, list[Group
     declared[EQUAL_MACS] = replace(SMALL["N"], symbol=EQUAL_MACS), at_equal_macs
     variables = {}
     for symbol, (variable, groups) in declared.items():
-        recorded = _recorded(STUDY[symbol], studied) if symbol in STUDY else variable
-        large = _levels(recorded, studied) if recorded.pairs else []
-        variables[symbol] = (recorded, large) if large else (variable, _levels(variable, groups))
+        large = _levels(STUDY[symbol], studied) if symbol in STUDY else []
+        whole = large and all(len(group.records) > 1 for group in large)
+        variables[symbol] = (STUDY[symbol], large) if whole else (variable, _levels(variable, groups))
     return variables
-
-
-def _recorded(variable: DesignVariable, groups: Mapping[str, Group]) -> DesignVariable:
-    """A variable with those of its levels that have two or more records, and the pairs of them."""
-    labels = {
-        level: label for level, label in variable.labels.items() if label in groups and len(groups[label].records) > 1
-    }
-    return replace(variable, labels=labels, pairs=tuple(pair for pair in variable.pairs if labels.keys() >= set(pair)))
 
 
 def small_networks(store: Store) -> list[Group]:

@@ -11,7 +11,7 @@ from tpsnet_lib.model_cost import training_flops
 from tpsnet_lib.profiles import profile_names
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import collect, experiments_folder, final_experiments, load_experiment
-from tpsnet_lib.runs.records import Record, Store
+from tpsnet_lib.runs.records import Record, Store, committed_folder
 from tpsnet_lib.runs.test_set import TestResult, find_test
 from tpsnet_lib.stats import Estimate
 
@@ -160,6 +160,13 @@ def finals(store: Store, dataset: str = "cifar10") -> list[Final]:
             held_out = tuple(run for run in held_out if run.id not in chose) or held_out
         results.append(Final(name, records, opened, held_out, alone, max(counts.values()), seen))
     return _ranked(results)
+
+
+def recipes_opened_before(final: Final) -> int:
+    """How many other recipes the committed log had opened on the test set when the first run of this one began."""
+    store, began = Store(committed_folder()), min(str(record.provenance["started"]) for record in final.records)
+    lines = [line for line in openings.all_openings(store) if line["opened"] < began]
+    return len({store.load(line["record"]).group_id for line in lines} - {final.records[0].group_id})
 
 
 def _ranked(results: Iterable[Final]) -> list[Final]:

@@ -99,6 +99,7 @@ def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
             counts = ", ".join(group.label.removeprefix("B=") for group in middle)
             leads = ", ".join(f"{group.lead_over(answer.groups[1]):points value}" for group in middle)
             remark = f"1 block against {most}; {counts} lead {most} by {leads.replace(' points', '')} points"
+            remark += " (the original: 3 and more)"
             means = ", ".join(f"{group.label} {group.estimate:% value}" for group in done)
             answer = replace(answer, remark=remark, notes=(*answer.notes, f"Means: {means}."))
         yield answer
@@ -153,7 +154,12 @@ def equal_size(evidence: Evidence) -> Iterator[Answer]:
         note = f"The difference is that of {best} and {worst}, the two networks furthest apart of {len(done)}."
         apart = stats.furthest_apart([group.accuracies for group in done])
         answer = at_most(apart, groups, stats.SMALLEST_EFFECT)
-        yield replace(answer, form="distance", measure="furthest apart", notes=(note,))
+        of_three = [
+            group for group in done if len(group.config.model.blocks) == 3
+        ]  # layers, as the original's all have
+        among = stats.furthest_apart([group.accuracies for group in of_three]).value if len(of_three) > 1 else math.nan
+        remark = f"{best} and {worst}; of three layers {100 * among:.1f}" if best != worst else ""
+        yield replace(answer, form="distance", measure="furthest apart", notes=(note,), remark=remark)
 
 
 def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:

@@ -66,20 +66,25 @@ def times(recipes: Sequence[Final]) -> str:
 
 
 SHAPES = {  # a choice of shape that is no claim of the original's, in words: its variable, and the levels compared
-    "skips at five blocks a layer": ("skips", "B=5", "B=5, plain"),
-    "3×3 kernels in place of 1×1": ("F", "F=3", "F=1"),
+    "skips at one, three and five blocks a layer": (
+        "skips",
+        [("B=1", "B=1, plain"), ("B=3", "B=3, plain"), ("B=5", "B=5, plain")],
+    ),
+    "3×3 kernels in place of 1×1": ("F", [("F=3", "F=1")]),
 }
 
 
 def shapes(store: Store) -> str:
     """What `SHAPES` bring, each with the size of its runs, as a sentence in HTML; empty without records."""
     variables, said = design_variables(store), []
-    for words, (symbol, better, worse) in SHAPES.items():
+    for words, (symbol, pairs) in SHAPES.items():
         groups = {group.label: group for group in variables[symbol][1] if group.records}
-        if {better, worse} <= groups.keys():
-            pair = [groups[better], groups[worse]]
-            (size, length), brings = largest_run(pair), elements.under_points(f"{pair[0].lead_over(pair[1]):points}")
-            said.append(f"{words} {brings} in {size:,} parameters and {length:,} steps")
+        if all(groups.keys() >= set(pair) for pair in pairs):
+            both = [groups[level] for pair in pairs for level in pair]
+            brings = ", ".join(f"{groups[better].lead_over(groups[worse]):points}" for better, worse in pairs)
+            (size, length), rates = largest_run(both), {group.config.train.lr for group in both}
+            one_rate = ", one rate" if len(rates) == 1 else ""
+            said.append(f"{words} {elements.under_points(brings)} ({size:,} parameters, {length:,} steps{one_rate})")
     if not said:
         return ""
     return f'Not claimed there, but measured in <a href="#nb02">chapter 2</a>: {"; ".join(said)}.'
@@ -100,7 +105,7 @@ def ingredients(changes: Mapping[str, Sequence[AblationRow]]) -> str:
     return (
         f'<p class="beside"><a href="#{RECIPE_IN_WORDS}">Ingredients</a> that bring most in'
         f' <a href="#{INGREDIENTS}">small networks and short runs</a>, at the rate of the whole recipe'
-        " (what costs there may pay in longer ones):"
+        " (what harms there may pay in longer ones):"
         f" {' '.join(filter(None, said))}</p>"
     )
 
@@ -182,6 +187,9 @@ def _time(final: Final) -> str:
     time = _linked(final, duration(60 * final.minutes))
     hardware = re.sub(r"\(R\)| Processor", "", final.timed[0].hardware)
     runs = f"mean of {len(final.timed)}, {final.at_once} side by side" if len(final.timed) > 1 else "one run"
+    reached = [test.metrics["accuracy"] for record, test in final.opened if (record,) == final.timed]
+    if reached and len(final.opened) > 1:  # one of several seeds was timed
+        runs += f", of {reached[0]:.2%}"
     return f"<em>{escape(final.name)}</em> {time} on {hardware} ({f'{runs}, alone' if final.alone else runs})"
 
 
@@ -215,7 +223,7 @@ def _design_choices(
         else ", and no variant of it was trained"
     )
     unsettled = {row.claim: elements.test_link(row, TOPICS[row.claim]) for row in measured if not row.settled}
-    settled = sum(row.settled for row in measured)
+    settled, by_late = sum(row.settled for row in measured), sum(row.name in late for row in measured)
     still_open = f", {len(measured) - settled} open ({', '.join(unsettled.values())})" if unsettled else ""
     waiting = f", {len(rows) - len(measured)} not run" if len(rows) > len(measured) else ""
     shown = [
@@ -224,14 +232,15 @@ def _design_choices(
         for row in measured
         if row.test.headline and row.verdict == verdict and row.largest_run[1] >= LONG
     ]
-    marks = f"; †: only by {LATE_CHOICES}" if any(row.name in late for row in shown) else ""
+    only_late = f" ({by_late}, †, only by {LATE_CHOICES})" if by_late else ""
     said = (
         f"<b>Which design choices make it so?</b> Not isolated: {name} differs from TPSNet in recipe, shape and"
         f" arithmetic ({times:.1f} times the MACs){variants}. We tested"
         f' <a href="#claims">the original\'s claims</a> on smaller networks (at most {max(sizes):,} parameters) and'
         f" shorter runs (at most {max(lengths):,} steps; {name} took {steps(best.run):,}); they may not carry over."
-        f" Of {len(rows)} tests {settled} are settled{still_open}{waiting}. Among those"
-        f" settled in {LONG:,} steps or more (<em>does not hold</em>: no gain of a point{marks}):"
+        f" Of {len(rows)} tests {settled} are settled{only_late}{still_open}{waiting}. {len(shown)} of the"
+        f" {sum(row.settled and row.largest_run[1] >= LONG for row in measured)} that were settled in {LONG:,} steps or"
+        " more (<em>does not hold</em>: no gain of a point):"
     )
     lines = [
         {
@@ -272,8 +281,9 @@ def _ingredients(recipe: str, changes: Sequence[AblationRow]) -> str:
     largest, longest = largest_run([changes[0].group])  # the whole recipe's
     largest_first = sorted(brought.items(), key=lambda item: -item[1].brings.value)
     parts = [f"{escape(name)} {_brought(row)}" for name, row in largest_first]
-    costs = "".join(f"; {escape(name)} costs {-100 * row.brings.value:.1f}" for name, row in harmful.items())
-    size = f"{largest:,} parameters, {longest:,} steps"
+    costs = "".join(f"; {escape(name)} {_brought(row)}" for name, row in harmful.items())
+    whole = changes[0].group.estimate
+    size = f"{largest:,} parameters, {longest:,} steps" + (f", {whole.value:.0%} right" if whole.n else "")
     return f"<em>{escape(recipe)}</em> ({size}): {', '.join(parts) or 'none is shown to help'}{costs}."
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from tpsnet_lib import __version__, stats
 from tpsnet_lib.analysis import recipe_glossary
-from tpsnet_lib.analysis.final_runs import Final, leading
+from tpsnet_lib.analysis.final_runs import Final, leading, recipes_opened_before
 from tpsnet_lib.claims import judge, mistakes
 from tpsnet_lib.claims.claims import TOPICS
 from tpsnet_lib.data.datasets import image_counts
@@ -139,8 +139,9 @@ def _why_described(final: Final, recipes: Sequence[Final]) -> str:
         " times epochs)."
     )
     if not final.was_tuned:
-        known = '<a href="#limitations">the test result of an earlier recipe was known</a>'
-        why += f" No run was made to tune it, but {known}."
+        earlier = recipes_opened_before(final)
+        known = f'<a href="#limitations">the test results of {earlier} earlier recipes were known</a>'
+        why += f" No run was made to tune it{f', but {known}' if earlier else ''}."
     return f" {why}"
 
 

@@ -30,6 +30,7 @@ def items(
     best = leading(recipes)
     shown = [
         *_of_accuracy(best),
+        *_of_the_last_epoch(best, recipes),
         *_of_claims(rows),
         _of_rules(rows, earlier),
         _of_openings(best),
@@ -71,20 +72,28 @@ def _of_accuracy(best: Sequence[Final]) -> list[str]:
     return notes
 
 
-def _of_intervals(best: Sequence[Final], recipes: Sequence[Final]) -> str:
-    """How the intervals of the first screen are made, and the differences from the original's last epoch; empty where
-    no recipe has two seeds."""
+def _of_the_last_epoch(best: Sequence[Final], recipes: Sequence[Final]) -> list[str]:
+    """The differences from the original's last epoch; empty without recipes."""
     original, last = peers.published_model("TPSNet"), original_results.CURVE[max(original_results.CURVE)]
+    differences = "; ".join(
+        f"{final.trained_on} {training.against_published(final, {**original, 'accuracy': last}, recipes):points.2}"
+        for final in best
+    )
+    said = (
+        f"From the original's last epoch ({100 * last:.2f}%; {100 * original['accuracy']:.2f}% is that of an epoch that"
+        f" the test images chose) the differences are: {differences}."
+    )
+    return [said] if best else []
+
+
+def _of_intervals(best: Sequence[Final], recipes: Sequence[Final]) -> str:
+    """How the intervals of the first screen are made; empty where no recipe has two seeds."""
     groups = training.seed_groups(recipes)
     sd, freedom = stats.pooled_sd(list(groups.values()))
     if not best or not freedom:
         return ""
     each = ", ".join(
         f"<em>{escape(name)}</em> {100 * stats.pooled_sd([group])[0]:.2f}" for name, group in groups.items()
-    )
-    differences = "; ".join(
-        f"{final.trained_on} {training.against_published(final, {**original, 'accuracy': last}, recipes):points.2}"
-        for final in best
     )
     return (
         '<span id="intervals">'
@@ -95,9 +104,7 @@ def _of_intervals(best: Sequence[Final], recipes: Sequence[Final]) -> str:
         " taken as independent, which makes it too wide rather than too narrow. Against the original a difference of"
         " less"
         f" than {100 * training.SMALLEST_GAIN:g} points would not matter. The verdicts of all opened recipes are"
-        " adjusted together by Holm's method. From the original's last epoch"
-        f" ({100 * last:.2f}%; {100 * original['accuracy']:.2f}% is that of an epoch that the test images chose) the"
-        f" differences are: {differences}.</span>"
+        " adjusted together by Holm's method.</span>"
     )
 
 
