@@ -52,7 +52,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
     ],
     "seeds' range of card_broad": [
         r"correctly: the mean of \d seeds \(([\d.]+) to ([\d.]+)\)",
-        r"Over \d seeds the accuracy is [\d.]+% \(([\d.]+)% to ([\d.]+)%\)",
+        r"Over \d seeds the accuracy is [\d.]+% \(seeds: ([\d.]+)% to ([\d.]+)%\)",
     ],
     "seeds of card_broad": [
         r"correctly: the mean of (\d+) seeds",
