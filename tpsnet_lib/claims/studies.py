@@ -3,7 +3,7 @@
 A place such as `study_layers/N=2` names the runs of one label of an experiment."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.special import logit  # type: ignore[import-untyped]
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import peers
-from tpsnet_lib.analysis.groups import by_machine, contrast_within_machines, hardware_and_threads
+from tpsnet_lib.analysis.groups import Group, by_machine, contrast_within_machines, hardware_and_threads
 from tpsnet_lib.claims.evidence import (
     Answer,
     Evidence,
@@ -150,16 +150,25 @@ def equal_size(evidence: Evidence) -> Iterator[Answer]:
         groups = by_machine([evidence.group(place) for place in places])[0]
         done = [group for group in groups if group.configs and not group.missing]
         done = done if len(done) > 1 else groups
-        best, worst = (choose(done, key=lambda group: group.estimate.value).label for choose in (max, min))
-        note = f"The difference is that of {best} and {worst}, the two networks furthest apart of {len(done)}."
+        best, worst = (choose(done, key=lambda group: group.estimate.value) for choose in (max, min))
+        note = (
+            f"The difference is that of {best.label} and {worst.label}, the two networks furthest apart of {len(done)}."
+        )
         apart = stats.furthest_apart([group.accuracies for group in done])
         answer = at_most(apart, groups, stats.SMALLEST_EFFECT)
-        of_three = [
-            group for group in done if len(group.config.model.blocks) == 3
-        ]  # layers, as the original's all have
-        among = stats.furthest_apart([group.accuracies for group in of_three]).value if len(of_three) > 1 else math.nan
-        remark = f"{best} and {worst}; of three layers {100 * among:.1f}" if best != worst else ""
-        yield replace(answer, form="distance", measure="furthest apart", notes=(note,), remark=remark)
+        yield replace(
+            answer, form="distance", measure="furthest apart", notes=(note,), remark=_by_layers(best, worst, done)
+        )
+
+
+def _by_layers(best: Group, worst: Group, groups: Sequence[Group]) -> str:
+    """How many layers two networks have, and how far those of three are apart, as the original's all are; empty where
+    all have three."""
+    three = [group.accuracies for group in groups if len(group.config.model.blocks) == 3]
+    if len(three) < 2 or len(three) == len(groups):
+        return ""
+    layers, others = (len(group.config.model.blocks) for group in (best, worst))
+    return f"{layers} layers against {others}; of 3 layers at most {100 * stats.furthest_apart(three).value:.1f}"
 
 
 def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:

@@ -76,18 +76,19 @@ SHAPES = {  # a choice of shape that is no claim of the original's, in words: it
 
 def shapes(store: Store) -> str:
     """What `SHAPES` bring, each with the size of its runs, as a sentence in HTML; empty without records."""
-    variables, said = design_variables(store), []
+    variables, said = design_variables(store), dict[str, list[str]]()  # effects by the size of their runs
     for words, (symbol, pairs) in SHAPES.items():
         groups = {group.label: group for group in variables[symbol][1] if group.records}
         if all(groups.keys() >= set(pair) for pair in pairs):
             both = [groups[level] for pair in pairs for level in pair]
             brings = ", ".join(f"{groups[better].lead_over(groups[worse]):points}" for better, worse in pairs)
             (size, length), rates = largest_run(both), {group.config.train.lr for group in both}
-            one_rate = ", one rate" if len(rates) == 1 else ""
-            said.append(f"{words} {elements.under_points(brings)} ({size:,} parameters, {length:,} steps{one_rate})")
+            runs = f"{size:,} parameters, {length:,} steps{', one rate' if len(rates) == 1 else ''}"
+            said.setdefault(runs, []).append(f"{words} {elements.under_points(brings)}")
     if not said:
         return ""
-    return f'Not claimed there, but measured in <a href="#nb02">chapter 2</a>: {"; ".join(said)}.'
+    each = "; ".join(f"{'; '.join(effects)} ({runs})" for runs, effects in said.items())
+    return f'Not claimed there, but measured in <a href="#nb02">chapter 2</a>: {each}.'
 
 
 def ablations(recipes: Sequence[Final], store: Store) -> dict[str, list[AblationRow]]:
