@@ -157,10 +157,10 @@ def _of_openings(best: Sequence[Final]) -> str:
     ours = [final.trained_on for final in best if all(record.id in early for record in final.counted)]
     among = f", that of our network {' and '.join(ours)} among them," if ours else ""
     return (
-        f"The test set was opened for {len(opened)} runs of {len(set(opened))} recipes (weights that were scored again"
-        " and the run of chapter 4 not counted), some of which were replaced when their test result was known:"
+        f"The test set was opened for {len(opened)} runs of {len(set(opened))} recipes (not counting weights"
+        " scored again and the run of chapter 4), some of which were replaced when their test result was known:"
         f" {replaced()}. {len(early)} of these openings{among} came before we required that a run is declared, in a"
-        " clean tree, before it is trained. The"
+        " clean tree, before its training. The"
         ' <a href="#openings-shown">list of openings</a> has them in order, with what they lacked.'
     )
 
