@@ -233,7 +233,8 @@ def _design_choices(
         for row in measured
         if row.test.headline and row.verdict == verdict and row.largest_run[1] >= LONG
     ]
-    only_late = f" ({by_late}, †, only by {LATE_CHOICES})" if by_late else ""
+    marked = ", †" if any(row.name in late for row in shown) else ""
+    only_late = f" ({by_late} only by {LATE_CHOICES}{marked})" if by_late else ""
     said = (
         f"<b>Which design choices make it so?</b> Not isolated: {name} differs from TPSNet in recipe, shape and"
         f" arithmetic ({times:.1f} times the MACs){variants}. We tested"
