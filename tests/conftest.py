@@ -15,6 +15,9 @@ from tpsnet_lib.runs.load_or_run import load_or_run
 from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.train import TrainOptions
 
+if os.environ.get("TPSNET_DATA"):
+    os.environ["TPSNET_DATA"] = str(Path(os.environ["TPSNET_DATA"]).resolve())  # tests change the folder they work in
+
 QUIET = TrainOptions("cpu", progress="none")  # training on the CPU without lines of progress
 
 TINY = {

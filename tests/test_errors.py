@@ -200,7 +200,7 @@ def test_six_views_are_three_shifts_and_their_mirrors(tiny_record):
 def test_a_risk_that_does_not_look_at_the_confidence_is_not_right(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(tasks, "finding", said.append)
-    task = run({"torch": torch, "course": course}, "task")["risk_task"]
+    task = run({"torch": torch, "np": np, "course": course}, "task")["risk_task"]
     for wrong in (slice(None, 3), slice(1, None)):  # the first images, or the last ones
         task.check(lambda confidence, correct, coverage, wrong=wrong: (~correct)[wrong].float().mean())
         assert said.pop().startswith("**Not yet.**")
@@ -211,7 +211,7 @@ def test_a_risk_that_does_not_look_at_the_confidence_is_not_right(monkeypatch: p
 def test_wrong_and_nonsense_answers_get_a_line_and_worked_solutions_are_right(name, answer, monkeypatch):
     said: list[str] = []
     monkeypatch.setattr(tasks, "finding", said.append)
-    task = run({"torch": torch, "course": course}, "task")[name]
+    task = run({"torch": torch, "np": np, "course": course}, "task")[name]
     solution = task.check(answer)
     assert len(said) == 1
     assert said[0].startswith("**Not answered yet.**" if answer in (None, []) else "**Not yet.**")
