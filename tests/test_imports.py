@@ -116,6 +116,7 @@ report/notebook_html
 report/appendix
 report/page
 report/limitations
+report/design_choices
 report/first_screen
 report/landing
 report/figures

@@ -23,7 +23,7 @@ from tpsnet_lib.claims import judge, mistakes
 from tpsnet_lib.errors import DataError
 from tpsnet_lib.files import project_root
 from tpsnet_lib.progress import duration
-from tpsnet_lib.report import build, closing, first_screen, landing, limitations, notebook_html
+from tpsnet_lib.report import build, closing, design_choices, first_screen, landing, limitations, notebook_html
 from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import collect, load_experiment
 from tpsnet_lib.runs.records import Record, Store, committed_folder
@@ -203,8 +203,8 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         AblationRow(Group("no cutout", (), ()), estimate.taken_from(0), ("cutout",), stats.DOES_NOT_HOLD, True),
         AblationRow(Group("random flips", (), ()), small, ("flip",), stats.DOES_NOT_HOLD),
     ]
-    monkeypatch.setattr(first_screen, "ablation", lambda pairs: rows)
-    monkeypatch.setattr(first_screen, "ABLATIONS", {"ours": "ablation"})
+    monkeypatch.setattr(design_choices, "ablation", lambda pairs: rows)
+    monkeypatch.setattr(design_choices, "ABLATIONS", {"ours": "ablation"})
     verdicts = {"a": stats.HOLDS, "b": stats.DOES_NOT_HOLD, "c, d": stats.HOLDS, "e": stats.NOT_SETTLED}
     verdicts |= {"f": stats.HOLDS, "b, longer": stats.DOES_NOT_HOLD}
     measured: Any = [
@@ -225,7 +225,7 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         )
         for name, verdict in verdicts.items()
     ]
-    shown = first_screen._design_choices(measured, {"a"}, recipe(tiny_record, [0.9], "ours"), True)
+    shown = design_choices.design_choices(measured, {"a"}, recipe(tiny_record, [0.9], "ours"), True)
     claims, table = (BeautifulSoup(each, "html.parser") for each in shown)
     assert claims.get_text("") == (
         "Which design choices make it so? Not isolated: ours differs from TPSNet in recipe, shape and arithmetic (0.0"
@@ -241,10 +241,10 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         ["c, d is so|overfit by less than a point", "+2.0|+1.0 to +4.0", "holds"],
         ["b is so|−1.0 in 30", "+2.0|+1.0 to +4.0", "does not hold"],
     ]
-    unknown = first_screen._design_choices(measured, {"a"}, recipe(tiny_record, [0.9], "ours"))
+    unknown = design_choices.design_choices(measured, {"a"}, recipe(tiny_record, [0.9], "ours"))
     assert "0.0 times the MACs), and no variant of it was trained." in text(unknown[0])
-    changes = first_screen.ablations([recipe(tiny_record, [0.9], "ours")], Store())
-    sentence = text(first_screen.ingredients(changes))
+    changes = design_choices.ablations([recipe(tiny_record, [0.9], "ours")], Store())
+    sentence = text(design_choices.ingredients(changes))
     assert sentence.startswith(
         "Ingredients that bring most in small networks and short runs, at the rate of the whole recipe (what harms"
         " there may pay in longer ones): ours ("
@@ -252,8 +252,8 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
     assert sentence.endswith(
         " steps): Muon +5.0 (+4.0 to +6.0) (SGD at the largest rate tried); cutout −5.0 (−6.0 to −4.0)."
     )
-    assert first_screen.ablations([recipe(tiny_record, [0.9], "theirs")], Store()) == {}
-    assert first_screen.ingredients({}) == ""
+    assert design_choices.ablations([recipe(tiny_record, [0.9], "theirs")], Store()) == {}
+    assert design_choices.ingredients({}) == ""
 
 
 def test_the_first_screen_says_what_skips_and_kernels_bring_only_where_both_sides_have_runs(
@@ -268,13 +268,13 @@ def test_the_first_screen_says_what_skips_and_kernels_bring_only_where_both_side
 
     skips = [group(f"B={blocks}{plain}", 3) for blocks in (1, 3, 5) for plain in ("", ", plain")]
     sides: Any = {"skips": (None, skips), "F": (None, [group("F=3", 3), group("F=1", 0)])}
-    monkeypatch.setattr(first_screen, "design_variables", lambda store: sides)
-    said = text(first_screen.shapes(Store()))
+    monkeypatch.setattr(design_choices, "design_variables", lambda store: sides)
+    said = text(design_choices.shapes(Store()))
     assert "skips at one, three and five blocks a layer +0.0 (no interval, n = 3), +0.0" in said
     assert "8 steps, one rate)" in said
     assert "kernels" not in said
     skips.pop()
-    assert first_screen.shapes(Store()) == ""
+    assert design_choices.shapes(Store()) == ""
 
 
 def test_a_network_fitted_on_all_images_has_no_validation_accuracy(tiny_record: Record) -> None:

@@ -43,7 +43,7 @@ class Final:
     @property
     def was_tuned(self) -> bool:
         """Whether an experiment compares variants of this recipe."""
-        return (experiments_folder() / f"{self.name}_choices.yaml").is_file()
+        return _has_choices(self.name)
 
     @property
     def opened(self) -> list[tuple[Record, TestResult]]:
@@ -116,6 +116,10 @@ class Final:
         return " and ".join(sorted({record.hardware for record in self.counted}))
 
 
+def _has_choices(name: str) -> bool:
+    return (experiments_folder() / f"{name}_choices.yaml").is_file()
+
+
 class _Declared(NamedTuple):
     """The finished runs of a recipe by id, with the experiment and the label that declare it first."""
 
@@ -129,9 +133,9 @@ def finals(store: Store, dataset: str = "cifar10") -> list[Final]:
 
     The best has the highest accuracy on validation images that were kept out of fitting, of runs that did not choose
     the recipe where there are some. Nothing measured compares a recipe without such a run: it stands before the first
-    whose training takes less arithmetic. A record whose test set
-    was opened for a look alone is left out, whatever was declared afterwards. A recipe that several experiments declare
-    has the name of the first. Raises `RecordError` where the log of openings and the results do not agree."""
+    whose training takes less arithmetic. A record whose test set was opened for a look alone is left out, whatever was
+    declared afterwards. A recipe that several experiments declare has the name of the first. Raises `RecordError` where
+    the log of openings and the results do not agree."""
     openings.require_whole(store)
     found: dict[tuple[str, str], _Declared] = {}  # by recipe and data
     looks: dict[tuple[str, str], dict[str, tuple[Record, TestResult]]] = {}
@@ -155,7 +159,7 @@ def finals(store: Store, dataset: str = "cifar10") -> list[Final]:
         name = f"{experiment_name}, {label}" if shared[experiment_name] > 1 else experiment_name
         seen = tuple(looks.get(key, {}).values())
         held_out = _held_out_runs(records[0], all_records)
-        if (experiments_folder() / f"{name}_choices.yaml").is_file():  # a run that chose the recipe flatters it
+        if _has_choices(name):  # a run that chose the recipe flatters it
             chose = {run_id for run in load_experiment(f"{name}_choices").runs for run_id in run.config.possible_ids}
             held_out = tuple(run for run in held_out if run.id not in chose) or held_out
         results.append(Final(name, records, opened, held_out, alone, max(counts.values()), seen))

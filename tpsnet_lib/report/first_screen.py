@@ -11,24 +11,15 @@ from matplotlib.figure import Figure
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis import peers
-from tpsnet_lib.analysis.architecture import LONG, design_variables, largest_run, steps
 from tpsnet_lib.analysis.final_runs import Final, best_by_validation, finals, leading, role
-from tpsnet_lib.analysis.training import (
-    ABLATIONS,
-    AblationRow,
-    ablation,
-    against_published,
-    verdicts_against_published,
-)
+from tpsnet_lib.analysis.training import against_published, verdicts_against_published
 from tpsnet_lib.claims import judge
-from tpsnet_lib.claims.claims import TOPICS
-from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET
-from tpsnet_lib.model_cost import count_macs
+from tpsnet_lib.config import PARAMETER_BUDGET
 from tpsnet_lib.plots.answer import accuracy_against_parameters
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import elements
+from tpsnet_lib.report.design_choices import design_choices
 from tpsnet_lib.runs import openings
-from tpsnet_lib.runs.experiments import collect, load_experiment
 from tpsnet_lib.runs.records import Store
 
 PUBLISHED = "nb04-table-beside"  # the table of chapter 4 with every network's source
@@ -55,7 +46,7 @@ def answer(
     if recipes:
         details = [_described(recipes)]
         best = leading(recipes)[0]
-        details += [*_design_choices(rows, late, best, best.name in tried), *filter(None, [shapes])]
+        details += [*design_choices(rows, late, best, best.name in tried), *filter(None, [shapes])]
     items = [f"<li>{sentence} </li>" for sentence in shown] + [f'<li class="details">{each} </li>' for each in details]
     return f'<ul class="sentences">{"".join(items)}</ul>'
 
@@ -63,52 +54,6 @@ def answer(
 def times(recipes: Sequence[Final]) -> str:
     """How long a run of each leading recipe takes, as a paragraph in HTML; empty without recipes."""
     return f'<p class="beside">A run takes: {"; ".join(map(_time, leading(recipes)))}.</p>' if recipes else ""
-
-
-SHAPES = {  # a choice of shape that is no claim of the original's, in words: its variable, and the levels compared
-    "skips at one, three and five blocks a layer": (
-        "skips",
-        [("B=1", "B=1, plain"), ("B=3", "B=3, plain"), ("B=5", "B=5, plain")],
-    ),
-    "3×3 kernels in place of 1×1": ("F", [("F=3", "F=1")]),
-}
-
-
-def shapes(store: Store) -> str:
-    """What `SHAPES` bring, each with the size of its runs, as a sentence in HTML; empty without records."""
-    variables, said = design_variables(store), dict[str, list[str]]()  # effects by the size of their runs
-    for words, (symbol, pairs) in SHAPES.items():
-        groups = {group.label: group for group in variables[symbol][1] if group.records}
-        if all(groups.keys() >= set(pair) for pair in pairs):
-            both = [groups[level] for pair in pairs for level in pair]
-            brings = ", ".join(f"{groups[better].lead_over(groups[worse]):points}" for better, worse in pairs)
-            (size, length), rates = largest_run(both), {group.config.train.lr for group in both}
-            runs = f"{size:,} parameters, {length:,} steps{', one rate' if len(rates) == 1 else ''}"
-            said.setdefault(runs, []).append(f"{words} {elements.under_points(brings)}")
-    if not said:
-        return ""
-    each = "; ".join(f"{'; '.join(effects)} ({runs})" for runs, effects in said.items())
-    return f'Not claimed there, but measured in <a href="#nb02">chapter 2</a>: {each}.'
-
-
-def ablations(recipes: Sequence[Final], store: Store) -> dict[str, list[AblationRow]]:
-    """The ablations of the leading recipes that have one with records, by the name of the recipe."""
-    names = [final.name for final in leading(recipes) if final.name in ABLATIONS] if recipes else []
-    changes = {name: ablation(collect(load_experiment(ABLATIONS[name]), store)) for name in names}
-    return {name: rows for name, rows in changes.items() if rows}
-
-
-def ingredients(changes: Mapping[str, Sequence[AblationRow]]) -> str:
-    """What `ablations` show of the recipes' ingredients, as a paragraph in HTML; empty where nothing is settled."""
-    said = [_ingredients(name, rows) for name, rows in changes.items()]
-    if not any(said):
-        return ""
-    return (
-        f'<p class="beside"><a href="#{RECIPE_IN_WORDS}">Ingredients</a> that bring most in'
-        f' <a href="#{INGREDIENTS}">small networks and short runs</a>, at the rate of the whole recipe'
-        " (what harms there may pay in longer ones):"
-        f" {' '.join(filter(None, said))}</p>"
-    )
 
 
 def sentences(recipes: Sequence[Final]) -> list[str]:
@@ -199,100 +144,6 @@ def _why_not_settled(final: Final, original: Mapping[str, Any], recipes: Sequenc
     verdict = verdicts_against_published(recipes, original)[final.name]
     measured = against_published(final, original, recipes).has_interval
     return " (its one run has noise too)" if measured and verdict == stats.NOT_SETTLED else ""
-
-
-INGREDIENTS = "nb04-data-ablation"  # the records of the figure of chapter 4
-RECIPE_IN_WORDS = "nb04-cell-id=recipe"  # its table of what each ingredient is
-
-
-def _design_choices(
-    rows: Sequence[judge.Row], late: AbstractSet[str], best: Final, was_tried: bool = False
-) -> list[str]:
-    """What is known of the design choices: the settled headlines of the original's claims; empty without records.
-    `best`: the leading recipe; `was_tried`: whether its ingredients were left out one at a time."""
-    measured = [row for row in rows if row.n]
-    if not measured:
-        return []
-    sizes, lengths = zip(*(row.largest_run for row in measured), strict=True)
-    name = f"<em>{escape(best.name)}</em>"
-    times = count_macs(best.run.model) / count_macs(MEMBERS["tpsnet"])
-    variants = (
-        '; its variants are in <a href="#nb04">chapter 4</a>'
-        if best.was_tuned
-        else f', and its ingredients were tried <a href="#{INGREDIENTS}">only small</a>'
-        if was_tried
-        else ", and no variant of it was trained"
-    )
-    unsettled = {row.claim: elements.test_link(row, TOPICS[row.claim]) for row in measured if not row.settled}
-    settled, by_late = sum(row.settled for row in measured), sum(row.name in late for row in measured)
-    still_open = f", {len(measured) - settled} open ({', '.join(unsettled.values())})" if unsettled else ""
-    waiting = f", {len(rows) - len(measured)} not run" if len(rows) > len(measured) else ""
-    shown = [
-        row
-        for verdict in (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE)
-        for row in measured
-        if row.test.headline and row.verdict == verdict and row.largest_run[1] >= LONG
-    ]
-    marked = ", †" if any(row.name in late for row in shown) else ""
-    only_late = f" ({by_late} only by {LATE_CHOICES}{marked})" if by_late else ""
-    said = (
-        f"<b>Which design choices make it so?</b> Not isolated: {name} differs from TPSNet in recipe, shape and"
-        f" arithmetic ({times:.1f} times the MACs){variants}. We tested"
-        f' <a href="#claims">the original\'s claims</a> on smaller networks (at most {max(sizes):,} parameters) and'
-        f" shorter runs (at most {max(lengths):,} steps; {name} took {steps(best.run):,}); they may not carry over."
-        f" Of {len(rows)} tests {settled} are settled{only_late}{still_open}{waiting}. {len(shown)} of the"
-        f" {sum(row.settled and row.largest_run[1] >= LONG for row in measured)} that were settled in {LONG:,} steps or"
-        " more (<em>does not hold</em>: no gain of a point):"
-    )
-    lines = [
-        {
-            "claim": _claim_and_note(row, late),
-            "points": _points(row),
-            "verdict": row.verdict.removeprefix("shows "),
-        }
-        for row in shown
-    ]
-    return [said] + ([elements.table(lines, list(lines[0]))] if lines else [])
-
-
-LATE_CHOICES = '<a href="#limitations">late choices</a>'
-
-
-def _claim_and_note(row: judge.Row, late: AbstractSet[str]) -> Markup:
-    """A settled test, and under it what must be known beside it."""
-    beside = elements.under_points("; ".join(filter(None, (row.remark, row.elsewhere))))
-    return elements.with_note(elements.test_link(row, row.short) + ("†" if row.name in late else ""), beside)
-
-
-def _points(row: judge.Row) -> Markup:
-    """The size of a test in points of accuracy, and under it the interval."""
-    size, interval = map(elements.under_points, (row.size, row.answer.interval))
-    return elements.with_note(Markup(size), interval)
-
-
-def _ingredients(recipe: str, changes: Sequence[AblationRow]) -> str:
-    """What the ingredients of a recipe bring to a small network of its kind; empty if nothing is settled."""
-    brought: dict[str, AblationRow] = {}  # by ingredient, of the rows that lack it
-    for row in changes:
-        if row.verdict == stats.HOLDS:
-            for name in row.ingredients:
-                brought[name] = min(brought.get(name, row), row, key=lambda each: each.brings.value)
-    harmful = {row.name: row for row in changes if row.harms}
-    if not brought and not harmful:
-        return ""
-    largest, longest = largest_run([changes[0].group])  # the whole recipe's
-    largest_first = sorted(brought.items(), key=lambda item: -item[1].brings.value)
-    parts = [f"{escape(name)} {_brought(row)}" for name, row in largest_first]
-    costs = "".join(f"; {escape(name)} {_brought(row)}" for name, row in harmful.items())
-    whole = changes[0].group.estimate
-    size = f"{largest:,} parameters, {longest:,} steps" + (f", {whole.value:.0%} right" if whole.n else "")
-    return f"<em>{escape(recipe)}</em> ({size}): {', '.join(parts) or 'none is shown to help'}{costs}."
-
-
-def _brought(row: AblationRow) -> str:
-    """What an ingredient brings, by a row that lacks it, and where a larger rate of that might have lost less."""
-    limit = f" ({row.group.config.train.optimizer.upper()} at the largest rate tried)" if row.rate == "largest" else ""
-    return f"{elements.under_points(f'{row.brings:points}')}{row.at_what_size}{limit}"
 
 
 def _mean_of(final: Final) -> str:

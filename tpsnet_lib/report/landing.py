@@ -18,18 +18,9 @@ from tpsnet_lib.model_cost import layer_costs
 from tpsnet_lib.plots import network_drawing, training
 from tpsnet_lib.progress import duration
 from tpsnet_lib.report import elements, limitations
+from tpsnet_lib.report.design_choices import ablations, ingredients, shapes
 from tpsnet_lib.report.elements import Section
-from tpsnet_lib.report.first_screen import (
-    ablations,
-    answer,
-    answer_table,
-    as_subject,
-    frontier,
-    ingredients,
-    opened_recipes,
-    shapes,
-    times,
-)
+from tpsnet_lib.report.first_screen import answer, answer_table, as_subject, frontier, opened_recipes, times
 from tpsnet_lib.runs.records import Record, Store, committed_folder
 
 
