@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from tpsnet_lib import answer_checks, course, tasks
+from tpsnet_lib import answer_checks, course, stats, tasks
 from tpsnet_lib.errors import ConfigError, DataError, TpsnetError
 from tpsnet_lib.plots import style
 from tpsnet_lib.runs.records import Record
@@ -212,6 +212,16 @@ def test_a_finding_takes_its_records_along(tiny_record: Record, shown: list[tupl
     assert shown[0][1] is None
     assert shown[1][1]["rows"] == {"draw 3": [tiny_record.id]}
     assert shown[1][1]["provenance"].startswith("shapes10, n = 1 run, ")
+
+
+def test_a_finding_says_on_demand_how_its_intervals_were_made(shown: list[tuple[Any, Any]]) -> None:
+    rate = stats.proportion(9, 10)
+    style.finding(f"{rate:%} are right.", intervals=[rate, rate])
+    (sentence, about) = shown[0]
+    method = "Interval at 95%: n = 10 images, Wilson interval."
+    assert sentence.data.startswith("90.00% (")
+    assert sentence.data.endswith(f"<summary>Method</summary>{method}</details>")
+    assert about["provenance"] == method
 
 
 def test_records_stay_with_the_rows_that_they_are_of(tiny_record: Record) -> None:

@@ -110,7 +110,7 @@ def findings(store: Store, monkeypatch: pytest.MonkeyPatch) -> Findings:
     texts: dict[tuple[str, int], str] = {}
     tag = ""
 
-    def keep(text: str, records: Any = ()) -> None:
+    def keep(text: str, records: Any = (), intervals: Any = ()) -> None:
         texts[tag, sum(place[0] == tag for place in texts)] = text
 
     def small_forest(columns: Any, y: Any, seed: int, chosen: Any = None, trees: int = 0) -> dict[str, float]:

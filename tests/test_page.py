@@ -313,6 +313,13 @@ def test_the_records_of_a_figure_stand_by_the_row_that_they_are_of(tmp_path):
     assert " ".join(folded.text.split()) == "Data Records: draw 9: a1; draw 10 <Muon>: b1 b2"
 
 
+def test_the_method_of_an_interval_waits_with_the_data_and_is_said_once(tmp_path):
+    fold = '<details class="method"><summary>Method</summary>n = 10 images.</details>'
+    cell = shown({"text/markdown": f"It **holds**.\n\n{fold}"}, {"provenance": "n = 10 images."})
+    step = soup_of(notebook(tmp_path, "01_r", cell)).select_one(".step .output")
+    assert " ".join(step.text.split()) == "It holds. Data n = 10 images."
+
+
 LINKS = {"measured": "data-rank", "nowhere": "data-other", "there": "cell-id=rank"}
 
 

@@ -114,7 +114,7 @@ def by_tag(notebook: str, store: Store, **more: Any) -> dict[str, list[str]]:
             lab = SimpleNamespace(store=store, show=lambda figure: None)
             said = found.setdefault(next(tag for tag in tags if tag != "records"), [])
 
-            def keep(text: str, records: Any = (), said: list[str] = said) -> None:
+            def keep(text: str, records: Any = (), intervals: Any = (), said: list[str] = said) -> None:
                 said.append(text)
 
             room |= {"lab": lab, "plots": Silent(), "finding": keep, **more}

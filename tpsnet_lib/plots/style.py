@@ -222,10 +222,17 @@ def show(fig: Figure) -> None:
     display({"text/markdown": f"*{about.caption}*", "text/html": html, "text/plain": about.caption}, raw=True)
 
 
-def finding(text: str, records: Records = ()) -> None:
-    """Show a sentence, in Markdown, in a notebook; the report folds the records that it stands on away beneath it."""
+def finding(text: str, records: Records = (), intervals: Iterable[Estimate] = ()) -> None:
+    """Show a sentence, in Markdown, in a notebook, and folded away beneath it n and method of the `intervals` in it.
+
+    The report has one fold for these and for the records that the sentence stands on."""
     from IPython.display import Markdown, display
 
     provenance, ids, rows = _sources(records)
-    metadata = {"records": list(ids), "provenance": provenance, "rows": {name: list(row) for name, row in rows.items()}}
-    display(Markdown(text), metadata=metadata if ids else None)
+    bases = "; ".join(dict.fromkeys(each.basis for each in intervals))
+    method = f"Interval at 95%: {bases}." if bases else ""
+    if method:
+        text += f'\n\n<details class="method"><summary>Method</summary>{method}</details>'
+    metadata: dict[str, Any] = {"records": list(ids), "provenance": f"{provenance} {method}".strip()}
+    metadata["rows"] = {name: list(row) for name, row in rows.items()}
+    display(Markdown(text), metadata=metadata if ids or method else None)

@@ -25,7 +25,10 @@ NUMBER = re.compile(r"[-+−±]?\s*[\d.,]+(e[-+]?\d+)?\s*(%|s|ms|M)?|nan|–|", 
 def leave_out_asides(soup: BeautifulSoup) -> None:
     """In place: tasks, questions to predict, and what a chapter teaches, takes and recommends stay in the notebook.
 
-    A task is the rest of its paragraph, or its heading with all that follows to the next; a question ends with `?`."""
+    A task is the rest of its paragraph, or its heading with all that follows to the next; a question ends with `?`.
+    The method of an interval stands with the records of its sentence."""
+    for fold in soup.select("details.method"):
+        fold.decompose()
     for heading in soup(re.compile("^h[1-6]$"), string=ASIDE):
         for part in list(heading.next_siblings):
             if isinstance(part, Tag) and re.match("h[1-6]$", part.name):
