@@ -139,8 +139,8 @@ def effects_as_they_are() -> dict[str, list[str]]:
     ("one", "other", "expected"),
     [
         (("effects_kernels", "F=1"), ("effects_kernels", "F=5"), {"variables", "summary", "seeds", "game"}),
-        (("effects_plain", "plain B=1"), ("effects_plain", "plain B=5"), {"skips", "seeds"}),
-        (("effects_layers", "N=3"), ("effects_blocks", "B=5"), {"skips", "seeds", "variables", "summary", "game"}),
+        (("study_plain", "B=5, plain"), ("study_blocks", "B=5"), {"skips", "seeds", "variables", "summary"}),
+        (("effects_layers", "N=3"), ("effects_blocks", "B=5"), {"seeds", "variables", "summary", "game"}),
     ],
 )
 def test_the_findings_on_a_design_variable_turn_with_its_runs_and_with_no_others(

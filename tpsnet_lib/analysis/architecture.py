@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from tpsnet_lib import stats
 from tpsnet_lib.analysis.groups import Group, groups_by_label, on_shared_machines
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.batches import run_steps
@@ -11,6 +12,7 @@ from tpsnet_lib.data.datasets import image_counts
 from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs.experiments import collect, experiment_names
 from tpsnet_lib.runs.records import Store
+from tpsnet_lib.stats import Estimate
 
 BLOCK_HINTS = {  # of the tasks of notebook 02: a hint -> a part of what is wrong that it helps with
     "Begin with `out = F.relu(self.norm1(self.conv1(x)))`; `x` is for the sum.": "Given",
@@ -70,13 +72,14 @@ def _same(*levels: str) -> dict[str, str]:
     return {level: level for level in levels}
 
 
+_WIDTHS = {"w=16": "B=1", "w=23": "B=1, wide", "w=17, B=3": "B=3", "w=25, B=3": "B=3, wide"}
 STUDY = {  # at 310,000 parameters: labels of the experiments `study_*`
     variable.symbol: variable
     for variable in (
         _variable("N", {"N=2": "N=2", "N=3": "B=1", "N=4": "N=4"}, *_LAYERS),
         _variable(EQUAL_MACS, {"N=2": "N=2, MACs", "N=3": "B=1", "N=4": "N=4, MACs"}, *_LAYERS),
         _variable("B", _same("B=1", "B=2", "B=3", "B=4", "B=5", "B=6"), *_DEPTHS),
-        _variable("w", {"w=16": "B=1", "w=23": "B=1, wide"}, ("w=23", "w=16")),
+        _variable("w", _WIDTHS, ("w=23", "w=16"), ("w=25, B=3", "w=17, B=3")),
         _variable("F", {"F=1": "F=1", "F=3": "B=1", "F=5": "F=5"}, ("F=3", "F=1"), ("F=3", "F=5")),
         _variable("K", {"K=1": "B=1", "K=3": "K=3"}, ("K=3", "K=1")),
         _variable("skips", _same(*_PAIRED), *_SKIPS),
@@ -111,19 +114,37 @@ SMALL_EXPERIMENTS = tuple(
 def design_variables(store: Store) -> dict[str, tuple[DesignVariable, list[Group]]]:
     """Each design variable with one group of runs for each of its levels, by symbol.
 
-    The runs are those of the study at 310,000 parameters for a variable of which every level has several records there;
-    else those of the small, short runs. Layers at equal MACs come last."""
-    study = [name for name in experiment_names() if name.startswith("study_") and name != "study_rates"]
+    The runs are those of the study at 310,000 parameters for a variable of which all runs of a pair are done there,
+    with the levels of such pairs; else those of the small, short runs. Layers at equal MACs come last."""
+    study = [name for name in experiment_names() if name.startswith("study_") and not name.startswith("study_rates")]
     studied, small = _by_label(study, store), _by_label(SMALL_EXPERIMENTS, store)
     declared = {symbol: (variable, small) for symbol, variable in SMALL.items()}
     at_equal_macs = small | _by_label(["effects_layers_macs"], store)  # its N=2 and N=4 take the others' place
     declared[EQUAL_MACS] = replace(SMALL["N"], symbol=EQUAL_MACS), at_equal_macs
     variables = {}
     for symbol, (variable, groups) in declared.items():
-        large = _levels(STUDY[symbol], studied) if symbol in STUDY else []
-        whole = large and all(len(group.records) > 1 for group in large)
-        variables[symbol] = (STUDY[symbol], large) if whole else (variable, _levels(variable, groups))
+        done = _done(STUDY[symbol], studied) if symbol in STUDY else None
+        variables[symbol] = (done, _levels(done, studied)) if done else (variable, _levels(variable, groups))
     return variables
+
+
+def _done(variable: DesignVariable, groups: Mapping[str, Group]) -> DesignVariable | None:
+    """A variable with those of its pairs of which all runs are done, and without the levels of others; None without
+    such a pair."""
+    whole = {level for level, label in variable.labels.items() if label in groups and not groups[label].missing}
+    pairs = tuple(pair for pair in variable.pairs if whole.issuperset(pair))
+    kept = whole - {level for pair in variable.pairs for level in pair} | {level for pair in pairs for level in pair}
+    labels = {level: label for level, label in variable.labels.items() if level in kept}
+    return replace(variable, labels=labels, pairs=pairs) if pairs else None
+
+
+def lead(better: Group, worse: Group, small: Iterable[Group]) -> Estimate:
+    """By how much some runs are more accurate: those of the study by their own spread (Welch), small, short ones by
+    that of all `small_networks` with skips, pooled, since three seeds say little of their own."""
+    if better.experiment.startswith("study_"):
+        return better.lead_over(worse)
+    sd, freedom = stats.pooled_sd([group.accuracies for group in small if group.config.model.residual])
+    return stats.pooled_difference(better.accuracies, worse.accuracies, sd, freedom)
 
 
 def small_networks(store: Store) -> list[Group]:
@@ -134,10 +155,15 @@ def small_networks(store: Store) -> list[Group]:
 
 
 def _by_label(experiments: Iterable[str], store: Store) -> dict[str, Group]:
-    """The groups of several experiments, no two of which have a label in common."""
+    """The groups of several experiments, no two of which have a label in common, unless one is a later look at another
+    (`study_blocks_again`), which counts once it is done."""
     found: dict[str, Group] = {}
     for name in sorted(experiments):
-        found |= groups_by_label(collect(name, store), name)
+        for label, group in groups_by_label(collect(name, store), name).items():
+            if label not in found:
+                found[label] = group
+            elif not group.missing:
+                found[label] = found[label].joined_by(group)
     return found
 
 

@@ -37,9 +37,12 @@ class Evidence:
         return load_experiment(name) if (experiments_folder() / f"{name}.yaml").is_file() else None
 
     def group(self, place: str) -> Group:
-        """The runs at `experiment/label`; those of all labels, such as the draws of a search, at `experiment`."""
-        name, slash, label = place.partition("/")
-        pairs = [(run, record) for run, record in self._pairs(name) if not slash or run.label == label]
+        """The runs at `experiment/label`; those of all labels, such as the draws of a search, at `experiment`; with
+        more seeds that a later look declares at `experiment+later/label`."""
+        names, slash, label = place.partition("/")
+        every = [pair for name in names.split("+") for pair in self._pairs(name)]
+        pairs = [(run, record) for run, record in every if not slash or run.label == label]
+        name = names.split("+")[-1]
         group, experiment = group_of(label, pairs, name), self.experiment(name)
         return replace(group, tested=self._tested(group)) if experiment and experiment.final else group
 
@@ -79,6 +82,7 @@ class Answer:
     form: str = "points"  # points, distance, ratio, or a format of Estimate
     measure: str = ""  # what the estimate is, in a word, where it is no difference of means
     remark: str = ""  # what the first page adds to its size
+    first_look: Estimate | None = None  # at the same comparison with fewer seeds, which counts as a test of its own
     too_short: bool = False  # that no network of these runs overfits, where the claim is about that
     scope: str = ""  # what these runs add to the sentence of the test, such as the rates that were drawn
     notes: tuple[str, ...] = ()

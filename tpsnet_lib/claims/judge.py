@@ -175,8 +175,12 @@ def judge_claims(store: Store, one_machine: bool = False) -> list[Row]:
 
 
 def judged_by(holm: Callable[[Table], Mapping[str, stats.Adjusted]], rows: Sequence[Row]) -> list[Row]:
-    """The rows with the verdicts and p-values that a rule gives to their whole table."""
-    adjusted = holm({row.name: (row.answer.judged, row.answer.smallest_effect) for row in rows})
+    """The rows with the verdicts and p-values that a rule gives to their whole table.
+
+    A first look that a second one followed counts in it as a comparison of its own."""
+    table = {row.name: (row.answer.judged, row.answer.smallest_effect) for row in rows}
+    looks = {f"{row.name}, first look": (row.answer.first_look, row.answer.smallest_effect) for row in rows}
+    adjusted = holm(table | {name: (look, effect) for name, (look, effect) in looks.items() if look is not None})
     verdicts = {name: each.verdict for name, each in adjusted.items()}
     verdicts |= {row.name: stats.NOT_SETTLED for row in rows if row.n and not row.answer.complete}
     return [

@@ -33,6 +33,7 @@ Answers = Callable[[Evidence], Iterator[Answer]]
 CONTROL, CONTROL_LONG = "study_control/B=1", "study_long/B=1, 48 epochs"  # one block in each of three layers
 SMALL, SMALL_LONG = "effects_layers/N=3", "effects_blocks_long/B=1"  # the same at 77,000 parameters
 DEEP, DEEP_LONG = "study_blocks/B=5", "study_long/B=5, 48 epochs"
+AGAIN = "study_blocks+study_blocks_again"  # with three more seeds of three and five blocks: a second look
 SMALL_DEEP, SMALL_DEEP_LONG = "effects_blocks/B=5", "effects_blocks_long/B=5"
 
 
@@ -85,23 +86,28 @@ def _odd_minus_even(first: int, last: int) -> list[float]:
 
 
 def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
-    """That the shallow network beats the deep one, with what the depths between them are ahead of the deep one."""
-    for (shallow, deep), between in (
-        (("table1_matched/model=model1", "table1_matched/model=tpsnet"), []),
-        ((CONTROL, DEEP), _depths("study_blocks", 6)),
-        ((SMALL, SMALL_DEEP), _depths("effects_blocks", 5)),
+    """That the shallow network beats the deep one, both of three blocks and more as the original's are, with what fewer
+    blocks are ahead of the deep one."""
+    for (shallow, deep), control, depths in (
+        (("table1_matched/model=model1", "table1_matched/model=tpsnet"), "", []),
+        ((f"{AGAIN}/B=3", f"{AGAIN}/B=5"), CONTROL, _depths("study_blocks", 6)),
+        (("study_blocks/B=3", DEEP), CONTROL, _depths("study_blocks", 6)),
+        (("effects_blocks/B=3", SMALL_DEEP), SMALL, _depths("effects_blocks", 5)),
     ):
         answer = better(*evidence.groups((shallow, deep)))
-        done = [group for place in (shallow, *between) if (group := evidence.group(place)).records]
-        if between and done:
-            most = deep.split("/B=")[1]
-            middle = [group for group in done if 1 < group.config.model.blocks[0] < int(most)]
-            counts = ", ".join(group.label.removeprefix("B=") for group in middle)
-            leads = ", ".join(f"{group.lead_over(answer.groups[1]):points value}" for group in middle)
-            remark = f"1 block against {most}; {counts} lead {most} by {leads.replace(' points', '')} points"
-            remark += " (the original: 3 and more)"
-            means = ", ".join(f"{group.label} {group.estimate:% value}" for group in done)
-            answer = replace(answer, remark=remark, notes=(*answer.notes, f"Means: {means}."))
+        done = [group for place in (control, *depths) if place and (group := evidence.group(place)).records]
+        if done:
+            fewer = [group for group in done if group.config.model.blocks[0] < 3]
+            counts = " and ".join(str(group.config.model.blocks[0]) for group in fewer)
+            leads = " and ".join(f"{group.lead_over(answer.groups[1]):points value}" for group in fewer)
+            remark = f"3 blocks against 5; {counts} lead 5 by {leads.replace(' points', '')} points"
+            means = ", ".join(f"{group.estimate:% value}" for group in done)
+            notes = (*answer.notes, f"Means of 1 to {len(done)} blocks: {means}.")
+            answer = replace(answer, remark=remark, notes=notes)
+        if AGAIN in shallow:
+            first_look = better(*evidence.groups(("study_blocks/B=3", DEEP))).estimate
+            note = f"The second look; the first, of {first_look.n} seeds a side: {first_look:points}."
+            answer = replace(answer, first_look=first_look, notes=(*answer.notes, note))
         yield answer
 
 
@@ -168,7 +174,8 @@ def _by_layers(best: Group, worst: Group, groups: Sequence[Group]) -> str:
     if len(three) < 2 or len(three) == len(groups):
         return ""
     layers, others = (len(group.config.model.blocks) for group in (best, worst))
-    return f"{layers} layers against {others}; of 3 layers at most {100 * stats.furthest_apart(three).value:.1f}"
+    apart = f"{stats.furthest_apart(three):points}".replace("+", "")
+    return f"{layers} layers against {others}; of 3 layers, as all of the original's, {apart} apart"
 
 
 def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:

@@ -7,7 +7,7 @@ from html import escape
 from markupsafe import Markup
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis.architecture import LONG, design_variables, largest_run, steps
+from tpsnet_lib.analysis.architecture import LONG, design_variables, largest_run, lead, small_networks, steps
 from tpsnet_lib.analysis.final_runs import Final, leading
 from tpsnet_lib.analysis.training import ABLATIONS, AblationRow, ablation
 from tpsnet_lib.claims import judge
@@ -58,9 +58,9 @@ def design_choices(
         f" arithmetic ({times:.1f} times the MACs){variants}. We tested"
         f' <a href="#claims">the original\'s claims</a> on smaller networks (at most {max(sizes):,} parameters) and'
         f" shorter runs (at most {max(lengths):,} steps; {name} took {steps(best.run):,}); they may not carry over."
-        f" Of {len(rows)} tests {settled} are settled{only_late}{still_open}{waiting}. {len(shown)} of the"
+        f" Of {len(rows)} tests {settled} are settled{only_late}{still_open}{waiting}. Of the"
         f" {sum(row.settled and row.largest_run[1] >= LONG for row in measured)} that were settled in {LONG:,} steps or"
-        " more (<em>does not hold</em>: no gain of a point):"
+        " more, those on layers, blocks, width and dropout (<em>does not hold</em>: no gain of a point):"
     )
     lines = [
         {
@@ -85,26 +85,27 @@ def _points(row: judge.Row) -> Markup:
     return elements.with_note(Markup(size), interval)
 
 
-SHAPES = {  # a choice of shape that is no claim of the original's, in words: its variable, and the levels compared
-    "skips at one, three and five blocks a layer": (
-        "skips",
-        [("B=1", "B=1, plain"), ("B=3", "B=3, plain"), ("B=5", "B=5, plain")],
-    ),
-    "3×3 kernels in place of 1×1": ("F", [("F=3", "F=1")]),
+SHAPES = {  # choices of shape that are no claims of the original's, in words: the variable, and its better level
+    "skips at {} blocks a layer": ("skips", ("B=1", "B=3", "B=5")),
+    "3×3 kernels in place of 1×1": ("F", ("F=3",)),
 }
 
 
 def shapes(store: Store) -> str:
     """What `SHAPES` bring, each with the size of its runs, as a sentence in HTML; empty without records."""
     variables, said = design_variables(store), dict[str, list[str]]()  # effects by the size of their runs
-    for words, (symbol, pairs) in SHAPES.items():
-        groups = {group.label: group for group in variables[symbol][1] if group.records}
-        if all(groups.keys() >= set(pair) for pair in pairs):
+    for words, (symbol, levels) in SHAPES.items():
+        variable, found = variables[symbol]
+        groups = {group.label: group for group in found if group.records}
+        pairs = [next(pair for pair in variable.pairs if pair[0] == level) for level in levels if level in groups]
+        if pairs := [pair for pair in pairs if groups.keys() >= set(pair)]:
             both = [groups[level] for pair in pairs for level in pair]
-            brings = ", ".join(f"{groups[better].lead_over(groups[worse]):points}" for better, worse in pairs)
+            leads = [lead(groups[better], groups[worse], small_networks(store)) for better, worse in pairs]
             (size, length), rates = largest_run(both), {group.config.train.lr for group in both}
             runs = f"{size:,} parameters, {length:,} steps{', one rate' if len(rates) == 1 else ''}"
-            said.setdefault(runs, []).append(f"{words} {elements.under_points(brings)}")
+            counts = " and ".join(", ".join(level.removeprefix("B=") for level, _ in pairs).rsplit(", ", 1))
+            brings = elements.under_points(", ".join(f"{each:points}" for each in leads))
+            said.setdefault(runs, []).append(f"{words.format(counts)} {brings}")
     if not said:
         return ""
     each = "; ".join(f"{'; '.join(effects)} ({runs})" for runs, effects in said.items())

@@ -213,6 +213,8 @@ RUNS_CHOSEN_LATE = {  # what of an experiment was declared when its first runs, 
     RATES: f"the rate of {LATE_RATE:g}, when 0.3 was the best of four for three networks (a still larger one, of"
     " <em>study_rates_beyond</em>, did worse where it was the best)",
     "epoch_times": "all runs, when the times of the study's own had not settled their test",
+    "study_blocks_again": "all runs, when five seeds a side had not settled their test (the first look counts among the"
+    " tests), and three blocks as the shallow side, when one block was known to lose",
 }
 
 
