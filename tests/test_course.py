@@ -218,10 +218,12 @@ def test_a_finding_says_on_demand_how_its_intervals_were_made(shown: list[tuple[
     rate = stats.proportion(9, 10)
     style.finding(f"{rate:%} are right.", intervals=[rate, rate])
     (sentence, about) = shown[0]
-    method = "Interval at 95%: n = 10 images, Wilson interval."
+    method = "95% intervals: n = 10 images, Wilson interval."
     assert sentence.data.startswith("90.00% (")
     assert sentence.data.endswith(f"<summary>Method</summary>{method}</details>")
     assert about["provenance"] == method
+    style.finding("Which is which.", intervals={"right": rate, "better": stats.welch_difference([1, 2], [3, 5])})
+    assert "n = 10 images, Wilson interval (right); n = 2 seeds a side, Welch t interval (better)." in shown[1][0].data
 
 
 def test_records_stay_with_the_rows_that_they_are_of(tiny_record: Record) -> None:

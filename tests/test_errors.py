@@ -155,7 +155,7 @@ def test_each_published_model_has_the_holm_adjusted_verdict_of_its_own_compariso
         plots.OURS: plots.OURS,
         "poor": stats.HOLDS,
         "good": stats.DOES_NOT_HOLD,
-        "fair": stats.NO_DIFFERENCE,
+        "fair": stats.NOT_SETTLED,  # a tenth of a point would matter, and 600 images do not show so little
     }
     assert table.accuracy["good"].value == pytest.approx(590 / 600)
 

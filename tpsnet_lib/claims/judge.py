@@ -105,8 +105,7 @@ class Row:
     def tuned(self) -> bool:
         """Whether the learning rate was tuned for each network; with dropout, or at equal MACs, it was not."""
         tuned = {run.config.model for run in load_experiment(RATES).runs}
-        of_study = all(each.experiment.startswith("study_") for each in self.answer.groups)
-        return of_study and all(each.configs and each.config.model in tuned for each in self.answer.groups)
+        return all(each.configs and each.config.model in tuned for each in self.answer.groups)
 
     @property
     def drawn(self) -> bool:

@@ -40,14 +40,14 @@ def best_epoch(store: Store) -> str:
     runs = runs_by_lowest_loss(store)
     if len(runs) < 2:
         return ""
-    excess, earlier = [more for _, more, _ in runs], sum(other for _, _, other in runs)
+    excess, added = [more for _, more, _ in runs], [more for _, more, other in runs if other]
     curve = original_results.CURVE
     long = [more for record, more, _ in runs if record.config.train.epochs >= LONG_RUN]
     there = f" (on average {stats.mean(long, 'runs'):points.2 value})" if long else ""
     return (
-        f"In {earlier:,} of our {len(excess):,} runs another epoch than the last has the lowest loss on the validation"
+        f"In {len(added):,} of our {len(excess):,} runs another epoch than the last has the lowest loss on the validation"
         f" images. By that epoch a run would claim **{stats.mean(excess, 'runs'):points.3}** more, on average over all,"
-        f" and {100 * max(excess):.1f} at most. The habit is wrong, and cost little here; but only {len(long):,} of the"
+        f" {100 * stats.mean(added, 'runs').value:+.2f} among these, and {100 * max(excess):.1f} at most. The habit is wrong, and cost little here; but only {len(long):,} of the"
         f" runs have {LONG_RUN} epochs or more{there}: this says little of a choice among 300. The original's last"
         f" epoch has {100 * curve[300]:.2f}%, {100 * (curve[300] - curve[276]):.2f} points more than the one that it"
         " chose."

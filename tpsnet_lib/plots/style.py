@@ -98,7 +98,7 @@ def data_set(stamp: str) -> str:
 def stands_on(records: Sequence[Record], unit: str = "runs") -> str:
     """What a figure stands on, as its records say: data set, number of runs, hardware; empty without records."""
     names = " and ".join(sorted({data_set(record.stamp) for record in records}))
-    machines = ", ".join(sorted({record.hardware for record in records}))
+    machines = "; ".join(sorted({record.hardware for record in records}))
     unit = unit.removesuffix("s") if len(records) == 1 else unit
     return f"{names}, n = {len(records)} {unit}, {machines}." if records else ""
 
@@ -222,15 +222,19 @@ def show(fig: Figure) -> None:
     display({"text/markdown": f"*{about.caption}*", "text/html": html, "text/plain": about.caption}, raw=True)
 
 
-def finding(text: str, records: Records = (), intervals: Iterable[Estimate] = ()) -> None:
-    """Show a sentence, in Markdown, in a notebook, and folded away beneath it n and method of the `intervals` in it.
+def finding(text: str, records: Records = (), intervals: Iterable[Estimate] | Mapping[str, Estimate] = ()) -> None:
+    """Show a sentence, in Markdown, in a notebook, and folded away beneath it n and method of the `intervals` in it,
+    by their names where they have some and differ in these.
 
     The report has one fold for these and for the records that the sentence stands on."""
     from IPython.display import Markdown, display
 
     provenance, ids, rows = _sources(records)
-    bases = "; ".join(dict.fromkeys(each.basis for each in intervals))
-    method = f"Interval at 95%: {bases}." if bases else ""
+    named = list(intervals.items()) if isinstance(intervals, Mapping) else [("", each) for each in intervals]
+    bases = {each.basis: [name for name, other in named if name and other.basis == each.basis] for _, each in named}
+    several = len(bases) > 1
+    told = [f"{basis} ({', '.join(of)})" if several and of else basis for basis, of in bases.items()]
+    method = f"95% intervals: {'; '.join(told)}." if told else ""
     if method:
         text += f'\n\n<details class="method"><summary>Method</summary>{method}</details>'
     metadata: dict[str, Any] = {"records": list(ids), "provenance": f"{provenance} {method}".strip()}

@@ -184,7 +184,7 @@ def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
         f"In {tuned} of the {len(measured)} tests with runs each network had its own tuned learning rate (the best of"
         f" {len({run.config.train.lr for run in rates.runs})}, one run of {rates.runs[0].config.train.epochs:g} epochs"
         f" each); in {drawn}, of searches, it was drawn; in {len(measured) - tuned - drawn} it was that of another"
-        " network: with dropout, at equal MACs, in smaller runs.",
+        " network: with dropout, or at equal MACs.",
         "Intervals of claims are over seeds or draws: all runs are scored on one set of validation images, which chose"
         " the rates too.",
     ]
@@ -211,7 +211,7 @@ RUNS_CHOSEN_LATE = {  # what of an experiment was declared when its first runs, 
     "search_classroom": "400 of the 520 draws",
     "search_sgd_rate": "the range of the rates",
     RATES: f"the rate of {LATE_RATE:g}, when 0.3 was the best of four for three networks (a still larger one, of"
-    " <em>study_rates_beyond</em>, did worse where it was the best)",
+    " <em>study_rates_beyond</em>, did worse for the wide network, the only one that was tried at it)",
     "epoch_times": "all runs, when the times of the study's own had not settled their test",
     "study_blocks_again": "all runs, when five seeds a side had not settled their test (the first look counts among the"
     " tests), and three blocks as the shallow side, when one block was known to lose",
