@@ -45,10 +45,11 @@ def best_epoch(store: Store) -> str:
     long = [more for record, more, _ in runs if record.config.train.epochs >= LONG_RUN]
     there = f" (on average {stats.mean(long, 'runs'):points.2 value})" if long else ""
     return (
-        f"In {len(added):,} of our {len(excess):,} runs another epoch than the last has the lowest loss on the validation"
-        f" images. By that epoch a run would claim **{stats.mean(excess, 'runs'):points.3}** more, on average over all,"
-        f" {100 * stats.mean(added, 'runs').value:+.2f} among these, and {100 * max(excess):.1f} at most. The habit is wrong, and cost little here; but only {len(long):,} of the"
-        f" runs have {LONG_RUN} epochs or more{there}: this says little of a choice among 300. The original's last"
+        f"In {len(added):,} of our {len(excess):,} runs another epoch than the last has the lowest validation loss."
+        f" By that epoch a run would claim **{stats.mean(excess, 'runs'):points.3}** more, on average over all,"
+        f" {stats.mean(added, 'runs'):points.2 value} over these, and {100 * max(excess):.1f} at most. The habit is"
+        f" wrong, and cost little here; but only {len(long):,} of the runs have {LONG_RUN} epochs or more{there}: this"
+        " says little of a choice among 300. The original's last"
         f" epoch has {100 * curve[300]:.2f}%, {100 * (curve[300] - curve[276]):.2f} points more than the one that it"
         " chose."
     )

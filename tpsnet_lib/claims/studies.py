@@ -198,5 +198,8 @@ def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
         precisions = {config.train.precision for group in groups for config in group.configs}
         how = f"in {' and '.join(sorted(precisions))}{alone}"
         answer = greater(cost_ratio(*groups), groups, TENTH)
+        deep, wide = ([record.span for record in group.records] for group in groups)
+        if deep and wide and (max(deep)[1] <= min(wide)[0] or max(wide)[1] <= min(deep)[0]):
+            uneven += " All runs of one network came before those of the other."
         machine = "".join(f", {record.hardware}" for record in groups[0].records[:1])
         yield replace(answer, form="ratio", remark=f"{how}{machine}", scope=f" {how}", notes=(f"{note} {uneven}",))
