@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot
 
 from tpsnet_lib import answer_checks, course, stats, tasks
 from tpsnet_lib.errors import ConfigError, DataError, TpsnetError
@@ -204,6 +205,11 @@ def test_a_phone_has_the_legend_above_the_panel_and_long_names_above_their_rows(
     assert axes.get_legend() is None
     assert not any(name.get_visible() for name in axes.get_yticklabels())
     assert [text.get_text() for text in axes.texts] == ["short", "logits that are not scaled down"]
+
+
+def test_pyplot_knows_no_figure_so_that_no_other_cell_shows_it() -> None:
+    style.figure()
+    assert pyplot.get_fignums() == []
 
 
 def test_a_finding_takes_its_records_along(tiny_record: Record, shown: list[tuple[Any, Any]]) -> None:

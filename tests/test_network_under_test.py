@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import QUIET, tiny
-from matplotlib import pyplot
 
 from tpsnet_lib import course, metrics, tasks
 from tpsnet_lib.analysis import errors, final_runs
@@ -66,7 +65,7 @@ def notebook(monkeypatch, capsys):
     findings = []
     monkeypatch.setattr(course, "finding", lambda text, *_, **__: findings.append(text))
     monkeypatch.setattr(tasks, "finding", findings.append)
-    monkeypatch.setattr(course.Lab, "show", staticmethod(pyplot.close))
+    monkeypatch.setattr(course.Lab, "show", staticmethod(lambda figure: None))
 
     def run(**parameters):
         findings.clear()

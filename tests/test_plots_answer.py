@@ -8,7 +8,6 @@ import matplotlib as mpl
 import pytest
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
@@ -25,7 +24,6 @@ OURS = [
 
 @pytest.fixture(params=[7.2, 5.9, 3.5], ids=["in a chapter", "beside the sentences", "on a phone"])
 def drawn(request: pytest.FixtureRequest) -> Figure:
-    plt.close("all")
     return answer.accuracy_against_parameters([*OURS, *peers.published()], request.param)
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -24,13 +22,6 @@ from tpsnet_lib.plots import network_drawing, style
 from tpsnet_lib.runs.records import Record
 
 PROVENANCE = {"fingerprint": {"stamp": "shapes10"}, "hardware": "a machine"}
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """No figure stays open after its test."""
-    yield
-    plt.close("all")
 
 
 def group(label: str, *values: float, model: ModelConfig = MEMBERS["classroom"]) -> Group:

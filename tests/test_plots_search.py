@@ -4,11 +4,9 @@ begins with what to see."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,12 +28,6 @@ N = 40
 RATES = (10 ** RNG.uniform(-3, -1, N)).tolist()
 SCORES = [0.6 - 0.1 * abs(np.log10(rate) + 2) for rate in RATES]
 WIDTHS = RNG.integers(4, 17, N).tolist()
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

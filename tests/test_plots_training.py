@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.colors as colors
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tpsnet_lib.analysis import training
@@ -20,12 +20,6 @@ from tpsnet_lib.runs.experiments import Run
 from tpsnet_lib.runs.records import Record
 
 CONFIG = RunConfig().with_precision("fp32")
-
-
-@pytest.fixture(autouse=True)
-def _closed():  # type: ignore[no-untyped-def]
-    yield
-    plt.close("all")
 
 
 def record(config: RunConfig = CONFIG, accuracy: float = 0.9, epochs: int = 3) -> Record:
@@ -43,7 +37,7 @@ def labels(figure: Figure) -> list[tuple[str, str]]:
     return [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes]
 
 
-def legend(axes: plt.Axes) -> list[str]:
+def legend(axes: Axes) -> list[str]:
     found = axes.get_legend()
     return [] if found is None else [text.get_text() for text in found.get_texts()]
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -54,7 +53,8 @@ def confusion_matrix(counts: Tensor, names: Sequence[str], record: Record) -> Fi
         sns.heatmap(table, mask=diagonal, cmap=HEAT, vmin=0, xticklabels=names, yticklabels=rows, **look)
         look["annot_kws"] = {"fontsize": 8, "fontweight": "bold", "color": INK}
         sns.heatmap(table, mask=~diagonal, cmap=[GRID], xticklabels=names, yticklabels=rows, **look)
-        plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
+        for label in ax.get_xticklabels():
+            label.set(rotation=40, ha="right", rotation_mode="anchor")
         ax.set_xlabel("predicted class")
         ax.set_ylabel("label, recall")
         ax.tick_params(length=0)

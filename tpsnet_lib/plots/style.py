@@ -11,11 +11,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import path as paths
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import PathPatch
@@ -46,8 +46,12 @@ VERDICTS = {  # the colour of a verdict in every figure and table
 def figure(
     rows: int = 1, columns: int = 1, height: float = 3.2, width: float = WIDTH, **options: Any
 ) -> tuple[Figure, Any]:
-    """A figure and its axes, as `plt.subplots` gives them; `height` and `width` in inches."""
-    return plt.subplots(rows, columns, figsize=(width, height), **options)
+    """A figure and its axes, as `plt.subplots` gives them; `height` and `width` in inches.
+
+    pyplot does not know it: a slider draws beside the running cell, at whose end Jupyter shows what pyplot holds."""
+    fig = Figure(figsize=(width, height))
+    FigureCanvasAgg(fig)
+    return fig, fig.subplots(rows, columns, **options)
 
 
 def set_space(fig: Figure, wspace: float | None = None, hspace: float | None = None) -> None:
@@ -130,9 +134,7 @@ def phone_svg(fig: Figure) -> str:
     The figure itself is changed: it is drawn in its own shape first."""
     phone = description(fig).phone
     if callable(phone):
-        fig = phone()
-        plt.close(fig)
-        return svg(fig)
+        return svg(phone())
     placed = [(axes, place.num1) for axes in fig.axes if (place := axes.get_subplotspec()) is not None]
     panels, count = [axes for axes, _ in placed], len({at for _, at in placed})
     if phone is None and count <= 1:
@@ -215,7 +217,6 @@ def show(fig: Figure) -> None:
     metadata: dict[str, Any] = {"alt": about.alt, "records": list(about.records), "provenance": about.provenance}
     metadata["rows"] = {name: list(ids) for name, ids in about.rows.items()}
     metadata["narrow"] = phone_svg(fig)
-    plt.close(fig)
     display({kind: content, "text/plain": about.alt}, metadata={kind: metadata}, raw=True)
     folded = f"<details><summary>Source</summary>{escape(about.provenance)}</details>" if about.provenance else ""
     html = f"<p><em>{escape(about.caption)}</em></p>{folded}"
