@@ -26,6 +26,7 @@ def test_a_students_copy_has_no_outputs_and_hides_the_solutions(path: Path, tmp_
     marked = {cell.metadata["nbgrader"]["grade_id"]: cell for cell in code if "nbgrader" in cell.metadata}
     assert all(cell.metadata["nbgrader"]["locked"] for cell in marked.values())
     exercises = [cell for cell in code if "exercise" in cell.metadata.get("tags", [])]
+    assert all("raises-exception" in cell.metadata["tags"] for cell in exercises), "Run All goes on"
     blanks = [*exercises, *(cell for cell in code if "yours to change" in cell.source.lower())]
     assert not any("nbgrader" in cell.metadata for cell in blanks), "nbgrader would empty a blank, or put it back"
     ids = [name for name, cell in marked.items() if cell.metadata["nbgrader"]["grade"]]

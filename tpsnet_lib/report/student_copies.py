@@ -34,6 +34,7 @@ def student_copy(notebook: Any) -> Any:
             if "task" in tags:
                 cell.metadata |= {"nbgrader": _nbgrader(cell.id), "cellView": "form"}  # which folds it on Colab
         if "exercise" in tags:
+            cell.metadata["tags"] = [*tags, "raises-exception"]  # Run All goes on after an answer that fails
             (task,) = re.findall(r"(\w+)\.check\(", cell.source)
             name = re.sub(r"[^a-z0-9]+", "-", tasks[task].lower()).strip("-")
             graded = f'assert {task}.passed, "the task {tasks[task]!r} is not solved yet"'
