@@ -100,6 +100,24 @@ def test_a_blank_copy_runs_to_its_end_and_its_tasks_stay_open(path: Path, tmp_pa
     assert "solutions/" not in told
 
 
+@pytest.mark.slow
+def test_after_an_answer_that_fails_before_its_check_a_copy_runs_to_its_end(tmp_path: Path) -> None:
+    copies, store = tmp_path / "class", {"store": str(tmp_path / "store")}
+    student_copies.write_student_copies(copies, ["02"])
+    (prepared,) = run_notebooks.prepare("smoke", tmp_path / "prepared", folder=copies, parameters=store)
+    notebook = nbformat.read(prepared, as_version=4)
+    cells = {cell.id: cell for cell in notebook.cells}
+    block, last = cells["exercise-block"], cells["exercise-multiplications"]
+    block.source = block.source.replace("check(ResidualBlock)", "check(ResidulaBlock)")
+    last.source = last.source.replace("answer = None", "answer = 64 * 128 * 3**2 * 16**2")
+    kernel = run_notebooks._kernel_of_this_interpreter()
+    NotebookClient(notebook, timeout=300, kernel_manager_class=kernel).execute()
+    errors = {cell.id: out.ename for cell in notebook.cells for out in cell.get("outputs", []) if "ename" in out}
+    assert errors["exercise-block"] == "NameError"
+    assert errors["block-graded"] == errors["layer-graded"] == "AssertionError"
+    assert "multiplications-graded" not in errors, "a right answer below counts"
+
+
 def test_names_of_worked_solutions_are_unique() -> None:
     texts = [path.read_text("utf-8") for path in sorted((PATHS[0].parent / "solutions").glob("*.py"))]
     assert sum(text.count("\n# %% ") for text in texts) == len(worked_sections())

@@ -62,11 +62,26 @@ class Task:
     last_wrong: Any = field(default=None, init=False, repr=False)
     faults_named: set[str] = field(default_factory=set, init=False, repr=False)
     stand_in: Any = field(default=None, init=False, repr=False)
+    returned: tuple[Any, ...] = field(default=(), init=False, repr=False)  # by the last check, in a tuple of one
+
+    def outcome(self) -> Any:
+        """What the cells below go on with: what the last check returned, or a solution if none has ended, as where the
+        cell of the exercise fails before its check."""
+        return self.returned[0] if self.returned else self._solution()
+
+    def _solution(self) -> Any:
+        worked = _worked(self.name)
+        return self.solution if worked is None or (solutions.hidden and not callable(worked)) else worked
 
     def check(self, answer: Any = None) -> Any:
         """Say in one line how right an answer is; returns it if it is right, else a solution if there is one.
 
         Raises `TpsnetError` only if the worked solution itself fails, as it does where a cell above it is wrong."""
+        self.returned = ()
+        self.returned = (self._checked(answer),)
+        return self.returned[0]
+
+    def _checked(self, answer: Any) -> Any:
         bare = answer.strip() if isinstance(answer, str) else answer
         blank = answer is None or answer is ... or (isinstance(bare, str | list | tuple | set | dict) and not bare)
         blank |= solutions.hidden and callable(answer) and answer is self.stand_in  # handed back from an earlier check
@@ -78,10 +93,7 @@ class Task:
         if self.passed:
             finding("**Right.**")
             return answer
-        worked = _worked(self.name)
-        if solutions.hidden and not callable(worked):
-            worked = None
-        solution = self.stand_in = self.solution if worked is None else worked
+        solution = self.stand_in = self._solution()
         if solution is not None and (fault := self._problem(solution)):
             cause = "it builds on the cells above: run those again whose answer you changed, or restart and run all"
             raise TpsnetError(f"the worked solution of task {self.name!r} fails ({cause}): {fault}")
