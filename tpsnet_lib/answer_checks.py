@@ -269,7 +269,7 @@ def raised(error: Exception) -> str:
     message = message if len(message) <= 160 else f"{message[:157]}..."
     if isinstance(error, TpsnetError):
         message = message.removeprefix("space of yours: ")  # as notebook 03 calls it
-        return Slip(f"Your answer has a fault: {message}{'' if message.endswith('?') else '.'}")
+        return Slip(f"Your answer has a fault: {message}{'' if message.endswith(('?', '.')) else '.'}")
     if isinstance(error, NameError) and error.name:
         local = _names_where_it_failed(error)
         if hasattr(local.get("self"), error.name):
@@ -323,7 +323,8 @@ def _difference(value: Any, target: Any) -> str:
     if isinstance(value, tuple) and hasattr(value, "indices"):  # what .min(1) and .max(1) of a tensor return
         return Slip("Your function returns values and their positions: take `.indices` of them, or `.values`.")
     if isinstance(target, Tensor) and target.dim() and isinstance(value, list | tuple):
-        return Slip(f"Your function returns a {type(value).__name__}; expected is a tensor of {list(target.shape)}.")
+        numbers = f"{len(target)} numbers" if target.dim() == 1 else f"the shape {list(target.shape)}"
+        return Slip(f"Your function returns a {type(value).__name__}; expected is a tensor of {numbers}.")
     try:
         result, wanted = torch.as_tensor(value), torch.as_tensor(target)
     except (TypeError, ValueError, RuntimeError):
