@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,7 +45,7 @@ def test_without_cifar_the_lab_opens_on_synthetic_images_and_says_so(
     assert "synthetic images" in lines[0]
     assert (len(lab.train), len(lab.validation), len(lab.all_train)) == (9000, 1000, 10_000)
     assert lab.class_names[0] == "disc"
-    with pytest.raises(DataError, match="download"):
+    with pytest.raises(DataError, match=r"download.*`dataset = \"shapes10\"`"):
         course.open_lab("cifar10")
     with pytest.raises(DataError, match="shapes10"):
         course.open_lab("cifar")
@@ -67,9 +68,9 @@ def test_a_name_that_is_not_defined_is_explained(lines: list[str]) -> None:
         def showtraceback(self, *error: Any, **place: Any) -> None:
             lines.append("traceback")
 
-    for name in ("pixel_st", "holds", "log", "perm", "relu", "cdist", "flip", "math"):
+    for name in ("pixel_st", "holds", "log", "perm", "relu", "cdist", "flip", "math", "abc"):
         course.explain_name(Shell(), NameError, NameError("no", name=name), None)
-    assert lines[::2] == ["traceback"] * 8
+    assert lines[::2] == ["traceback"] * 9
     assert lines[1::2] == [
         "`pixel_st` is not defined: did you mean `pixel_std`?",
         "`holds` is not defined: was a cell above not run (a folded one too), or is a line missing that gives it a"
@@ -80,6 +81,7 @@ def test_a_name_that_is_not_defined_is_explained(lines: list[str]) -> None:
         "`cdist` is not defined: write `torch.cdist`, after `import torch`.",
         "`flip` is not defined: write `np.flip`, after `import numpy as np`. (A text stands in quotes.)",
         "`math` is not defined: write `import math` before it.",
+        "`abc` is not defined: a text stands in quotes. If the module is meant, write `import abc` before it.",
     ]
 
 
@@ -101,6 +103,27 @@ def test_a_name_that_a_cell_of_the_chapter_gives_is_no_typing_error(
         course.explain_name(shell, NameError, NameError("no", name=name), None)
     assert lines[2] == "This cell gives no value to `answer`: is it `anwser`, misspelt?"
     assert lines[3] == lines[0]
+
+
+def test_a_key_of_a_dict_without_quotes_is_told_to_stand_in_them(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell = SimpleNamespace(user_ns={"player": 1}, showtraceback=lambda *error, **place: None)
+    cell = "mine = {layers: [3], 'blocks': {'int': [1, 8]}}\nwidths = {each: 1 for each in layers}"
+    monkeypatch.setattr(tasks, "notebook_names", lambda: {"In": [cell]})
+    for name in ("layers", "each"):
+        course.explain_name(shell, NameError, NameError("no", name=name), None)
+    assert lines[0] == '`layers` is not defined: a key of a dict stands in quotes, as in `{"layers": ...}`.'
+    assert "key" not in lines[1]
+
+
+def test_a_place_without_cifar_is_told_in_the_parameters_of_a_notebook(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TPSNET_DATA", raising=False)
+    with pytest.raises(DataError, match=r"^no CIFAR-10 in /nowhere, which does not exist: .*the parameter `data`"):
+        course.open_lab(data="/nowhere")
+    assert lines == []
 
 
 def test_a_question_with_other_choices_is_another_question(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,6 +356,10 @@ def doubled(values: torch.Tensor) -> torch.Tensor:
     return 2 * values
 
 
+def squares(answer: Callable[[int], Any]) -> list[Any]:
+    return [answer(1), answer(2)]
+
+
 def refused() -> None:
     raise ConfigError("there is no such variable")
 
@@ -429,9 +456,14 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         (answer_checks.number(18_874_368), "18874368", "without quotes"),
         (answer_checks.number(1), math.inf, "finite"),
         (answer_checks.names({"flip"}, known=["flip", "crop"]), ["filp"], "did you mean 'flip'"),
-        (answer_checks.names({"flip"}, known=["Flip", "crop"]), "FLIP", "did you mean 'Flip'"),
+        (answer_checks.names({"Random flip"}, known=["Random flip", "crop"]), "random flip ", "Right"),
         (answer_checks.number(37_748_737, 1e-9), 37_748_736, "37,748,736 is too small"),
-        (answer_checks.names({"flip"}, known=["flip", "crop"]), ["flip", "crop"], "1 of your 2 names does not belong"),
+        (answer_checks.names({"flip"}, known=["flip", "crop"]), ["flip", "crop"], "not belong there; none is missing."),
+        (
+            answer_checks.names({"flip", "cut"}, known=["flip", "crop", "cut"]),
+            ["flip", "crop"],
+            "1 of your 2 names does not belong there.",
+        ),
         (answer_checks.names({"flip"}, known=["flip", "crop"]), "crop", "'crop' is not right."),
         (answer_checks.names({"crop"}, known=["flip", "crop"]), 3, "Give a name in quotes, such as 'flip', not `3`"),
         (
@@ -451,10 +483,19 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         (answer_checks.ranges(["blocks"], str, "{}"), {"width": [1]}, "`blocks` is missing"),
         (answer_checks.ranges(["blocks"], str, "{}"), {"blocks": {"int": [8, 1]}}, "low end 8 is above the high end 1"),
         (answer_checks.ranges(["blocks"], str, "{}"), {"blocks": {int: [1, 8]}}, "`blocks`: `int` stands in quotes"),
+        (answer_checks.ranges(["blocks"], str, "{}"), {8: [1]}, "The name of a variable stands in quotes, such as"),
         (answer_checks.ranges(["blocks"], str, "{}"), {"blocks": [1], "pool": "fits"}, "'pool': 'fits'"),
         (answer_checks.ranges(["blocks"], str, "{}"), {"blocks": 3}, "give a list of choices, such as [2, 3], or such"),
         (answer_checks.ranges(["blocks"], lambda each: "Too few.", "{}"), {"blocks": {"int": [1, 8]}}, "Too few."),
-        (answer_checks.function(doubled, torch.ones(3)), lambda values: values[:2], "shape [2]; expected is [3]"),
+        (answer_checks.function(doubled, torch.ones(3)), lambda values: values[:2], "shape [2]); expected are 3"),
+        (answer_checks.function(doubled, torch.ones(3)), torch.sum, "returns one number; expected are 3 numbers."),
+        (answer_checks.function(doubled, torch.ones(1)), lambda x: [[1], [2]], "a list; expected is a tensor"),
+        (answer_checks.function([1, 2], 3), lambda x: [[1], [2]], "2 rows of 1 (the shape [2, 1]); expected are 2"),
+        (answer_checks.function([1, 4], by=squares), lambda x: x + x, "For the input 1: Your function returns 2;"),
+        (answer_checks.function([1, 4], by=squares), lambda x: [x], "returns a row of 1 (the shape [1]); expected is"),
+        (answer_checks.function([1, 4], by=squares), lambda x: [1][x - 1], "For the input 2: Your answer raises Index"),
+        (answer_checks.function([1, 4], by=squares), lambda x: x * x, "Right"),
+        (answer_checks.function([1], by=lambda f: [f("x" * 9, "y" * 99)]), lambda x, y: 2, "Your function returns 2;"),
         (
             answer_checks.function(doubled, torch.ones(3)),
             lambda values: 3 * values,
@@ -465,7 +506,7 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
             lambda x, y: 0.7,
             "[a tensor of shape [9]], 0.75: Your function",
         ),
-        (answer_checks.function(0.5), lambda: torch.ones(2), "shape [2]; expected is one number"),
+        (answer_checks.function(0.5), lambda: torch.ones(2), "row of 2 (the shape [2]); expected is one number"),
         (
             answer_checks.function(doubled, torch.ones(3)),
             lambda values: [2, 2, 2],
@@ -475,8 +516,8 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         (answer_checks.function(doubled, torch.ones(3)), lambda values: valuse, "did you mean `values`?"),  # noqa: F821
         (answer_checks.function(1, torch.ones(3, 3)), lambda values: values.min(1), "take `.indices` of them"),
         (answer_checks.function(1, [torch.ones(3, 3)] * 2), len, "For the input a list of 2 tensors of shape [3, 3]:"),
-        (answer_checks.function(refused), lambda: 1, "checked: there is no such variable."),
-        (answer_checks.function(doubled, torch.ones(3)), lambda values: values[7], "raises IndexError"),
+        (answer_checks.function(1), refused, "Your answer has a fault: there is no such variable."),
+        (answer_checks.function(doubled, torch.ones(3)), lambda values: values[7], "[1, 1, 1]: Your answer raises Ind"),
         (answer_checks.function(doubled, torch.ones(3)), lambda: 1, "raises TypeError"),
         (
             answer_checks.function(doubled, torch.ones(3)),
@@ -543,6 +584,22 @@ def test_a_tensor_of_several_numbers_is_asked_for_one() -> None:
 @pytest.mark.parametrize("answer", [np.float32(3), np.int64(3), torch.tensor(3.0), 3])
 def test_a_number_is_a_number_of_any_library(answer: Any) -> None:
     assert answer_checks.number(3)(answer) == ""
+
+
+def test_an_answer_below_its_blank_is_told_what_to_delete(lines: list[str]) -> None:
+    def below(values: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+        return 2 * values
+
+    course.task("no such task", answer_checks.function(doubled, torch.ones(3))).check(below)
+    assert lines[0].startswith("**Not answered yet.** `raise NotImplementedError` is still in the cell above this line")
+
+
+def test_names_that_hold_all_right_ones_get_no_hint_on_these(lines: list[str]) -> None:
+    task = course.task("no such task", answer_checks.names({"flip"}, known=["flip", "crop"]), ["Look at flip."])
+    for answer in (["flip", "crop"], "crop"):
+        task.check(answer)
+    assert ["Hint" in line for line in lines] == [False, True]
 
 
 def test_a_blank_function_is_not_answered_and_the_worked_solution_takes_its_place(

@@ -131,6 +131,7 @@ def test_a_kernel_of_the_lab_says_how_to_come_by_a_name_before_a_chapter_is_open
     runpy.run_path(kernel_start.__file__)
     shell.run_cell("answer = task_4.check(3)")
     assert kernel_start.FROM_THE_TOP in capsys.readouterr().out
+    assert "*" not in kernel_start.FROM_THE_TOP, "it is printed as it stands"
 
 
 def test_the_lab_keeps_what_sliders_show(calls: list[list[str]], tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def test_a_students_copy_has_no_outputs_and_hides_the_solutions(path: Path, tmp_
     marked = {cell.metadata["nbgrader"]["grade_id"]: cell for cell in code if "nbgrader" in cell.metadata}
     assert all(cell.metadata["nbgrader"]["locked"] for cell in marked.values())
     exercises = [cell for cell in code if "exercise" in cell.metadata.get("tags", [])]
+    assert all("raises-exception" in cell.metadata["tags"] for cell in exercises), "Run All goes on"
     blanks = [*exercises, *(cell for cell in code if "yours to change" in cell.source.lower())]
     assert not any("nbgrader" in cell.metadata for cell in blanks), "nbgrader would empty a blank, or put it back"
     ids = [name for name, cell in marked.items() if cell.metadata["nbgrader"]["grade"]]
@@ -97,6 +98,24 @@ def test_a_blank_copy_runs_to_its_end_and_its_tasks_stay_open(path: Path, tmp_pa
     told = "".join(str(cell.get("outputs", "")) for cell in cells)
     assert told.count("Not answered yet.") == len(graded)
     assert "solutions/" not in told
+
+
+@pytest.mark.slow
+def test_after_an_answer_that_fails_before_its_check_a_copy_runs_to_its_end(tmp_path: Path) -> None:
+    copies, store = tmp_path / "class", {"store": str(tmp_path / "store")}
+    student_copies.write_student_copies(copies, ["02"])
+    (prepared,) = run_notebooks.prepare("smoke", tmp_path / "prepared", folder=copies, parameters=store)
+    notebook = nbformat.read(prepared, as_version=4)
+    cells = {cell.id: cell for cell in notebook.cells}
+    block, last = cells["exercise-block"], cells["exercise-multiplications"]
+    block.source = block.source.replace("check(ResidualBlock)", "check(ResidulaBlock)")
+    last.source = last.source.replace("answer = None", "answer = 64 * 128 * 3**2 * 16**2")
+    kernel = run_notebooks._kernel_of_this_interpreter()
+    NotebookClient(notebook, timeout=300, kernel_manager_class=kernel).execute()
+    errors = {cell.id: out.ename for cell in notebook.cells for out in cell.get("outputs", []) if "ename" in out}
+    assert errors["exercise-block"] == "NameError"
+    assert errors["block-graded"] == errors["layer-graded"] == "AssertionError"
+    assert "multiplications-graded" not in errors, "a right answer below counts"
 
 
 def test_names_of_worked_solutions_are_unique() -> None:

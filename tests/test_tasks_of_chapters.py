@@ -112,7 +112,8 @@ def test_the_checks_fail_in_a_students_copy_and_pass_once_it_is_solved(
         with pytest.raises(AssertionError, match="not solved yet"):
             exec(source, room)
     for name, task in asked.items():
-        task.check(worked[name])
+        right = task.check(worked[name])
+        room |= {getattr(right, "__name__", "_"): right}  # later answers build on it
     for source in graded:
         exec(source, room)
     assert len(graded) == len(asked)
@@ -401,6 +402,14 @@ def test_a_wrong_layer_of_chapter_02_is_told_what_is_wrong_with_it(
     exec(f"{head}{first}    return nn.Sequential(*{blocks})", room)
     asked["layer"].check(room["make_layer"])
     assert told in said.pop().partition("Until it is right")[0]
+
+
+def test_the_second_of_two_inputs_is_told_where_an_answer_fails_there(said: list[str]) -> None:
+    _, asked = tasks_of("05")
+    asked["accuracy on new images"].check(lambda old, new, ours: 0.864)
+    assert "0.67, 0.8], 0.5: Your function returns 0.864; expected is 0.27." in said.pop()
+    asked["risk at a coverage"].check(lambda sure, right, share: [0.25][round(share * 5) - 4])
+    assert "True, True], 1: Your answer raises IndexError" in said.pop()
 
 
 def test_what_breaks_a_check_is_told_in_words(said: list[str]) -> None:

@@ -25,6 +25,10 @@ from tpsnet_lib.errors import TpsnetError
 from tpsnet_lib.progress import running_shell
 
 NOT_ANSWERED = "**Not answered yet.**"
+STILL_RAISES = (
+    f"{NOT_ANSWERED} `raise NotImplementedError` is still in the cell above this line: put your lines in its place, or"
+    " delete it if they are there, and run the cell again."
+)
 
 Check = Callable[[Any], str]  # what is wrong with an answer, in one sentence; empty: it is right
 
@@ -82,21 +86,23 @@ def names(right: Collection[str] | Callable[[], Collection[str]], known: Collect
         if isinstance(answer, str) and len(parts := answer.split(",")) > 1:
             return Slip(f"Give several names as a list: {[part.strip() for part in parts]}.")
         target = set(right() if callable(right) else right)
+        lower = {each.lower(): each for each in known}
         if not isinstance(chosen, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in chosen):
             wrong_one = min(set(known) - target or known)  # an example that gives nothing away
             example = f"or a list of names such as [{wrong_one!r}]" if len(target) > 1 else f"such as {wrong_one!r}"
             return Slip(f"Give a name in quotes, {example}, not {_short(answer)}.")
-        if unknown := sorted(set(chosen) - set(known)):
-            lower = {each.lower(): each for each in known}
+        chosen = {each if each in known else lower.get(each.strip().lower(), each) for each in chosen}
+        if unknown := sorted(chosen - set(known)):
             word = unknown[0].lower()
             near = difflib.get_close_matches(word, lower, 1) or [each for each in lower if word and word in each]
             way_out = f"did you mean {lower[near[0]]!r}?" if near else f"choose from {', '.join(known)}."
             return Slip(f"{unknown[0]!r} is not known: {way_out}")
-        if len(set(chosen)) == 1 and not target & set(chosen):
+        if len(chosen) == 1 and not target & chosen:
             return f"{min(chosen)!r} is not right."
-        if extra := len(set(chosen) - target):
-            return f"{extra} of your {len(set(chosen))} names {'does' if extra == 1 else 'do'} not belong there."
-        missing = len(target - set(chosen))
+        missing = len(target - chosen)
+        if extra := len(chosen - target):
+            surplus = f"{extra} of your {len(chosen)} names {'does' if extra == 1 else 'do'} not belong there"
+            return f"{surplus}." if missing else Slip(f"{surplus}; none is missing.")  # hints are about missing ones
         return f"{missing} more {'is' if missing == 1 else 'are'} missing." if missing else ""
 
     wrong.known = tuple(known)  # type: ignore[attr-defined]  # for a name that is written without quotes
@@ -107,7 +113,9 @@ def ranges(needed: Collection[str], then: Check, example: str) -> Check:
     """Answers that are variables with their ranges, among them the needed ones; `then` checks those of this form."""
 
     def wrong(answer: Any) -> str:
-        if not isinstance(answer, dict) or not all(isinstance(name, str) for name in answer):
+        if isinstance(answer, dict) and not all(isinstance(name, str) for name in answer):
+            return Slip(f"The name of a variable stands in quotes, such as {example}.")
+        if not isinstance(answer, dict):
             return Slip(f"Give the variables with their ranges, such as {example}, not {_short(answer)}.")
         for name in [name for name in needed if name not in answer]:
             near = difflib.get_close_matches(name, answer.keys() - needed, 1)
@@ -138,14 +146,38 @@ def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = N
     the answer in place of the arguments, and returns what is held against the expected result."""
 
     def wrong(answer: Any) -> str:
+        inputs: list[str] = []  # of each call of the answer
+
+        def noted(*given: Any) -> Any:
+            inputs.append(", ".join(map(_compact, given)))
+            return answer(*given)
+
         given = copy.deepcopy(arguments)  # an answer may change what it gets
-        value, fault = _called(answer, lambda: by(answer) if by else answer(*given))
+        try:
+            value, fault = _called(answer, lambda: by(noted) if by else noted(*given))
+        except Exception as error:
+            value, fault = None, raised(error)
         if fault:
-            return fault
-        fault = _difference(value, expected(*arguments) if callable(expected) else expected)
-        return f"For the input {', '.join(map(_compact, arguments))}: {fault}" if fault and arguments else fault
+            says_all = isinstance(fault, Slip) or fault == STILL_RAISES or not inputs
+            return fault if says_all else _with_input(inputs[-1], fault)
+        target = expected(*arguments) if callable(expected) else expected
+        if not by:
+            return _with_input(inputs[0], _difference(value, target))
+        calls = len(inputs)
+        if isinstance(value, list) and len(value) == calls and np.shape(target)[:1] == (calls,) and _are_short(inputs):
+            return next(filter(None, map(_with_input, inputs, map(_difference, value, target))), "")
+        return _difference(value, target)
 
     return wrong
+
+
+def _with_input(given: str, fault: str) -> str:
+    """What is wrong with a result, after the input if that is short."""
+    return type(fault)(f"For the input {given}: {fault}") if fault and given and _are_short([given]) else fault
+
+
+def _are_short(inputs: Sequence[str]) -> bool:
+    return all(len(given) <= 80 for given in inputs)
 
 
 def _called(answer: Any, call: Callable[[], Any]) -> tuple[Any, str]:
@@ -157,7 +189,7 @@ def _called(answer: Any, call: Callable[[], Any]) -> tuple[Any, str]:
     except NotImplementedError as error:
         if str(error):  # raised by a library; that of a blank has no message
             raise
-        return None, NOT_ANSWERED
+        return None, STILL_RAISES
     if value is None or (isinstance(value, list) and any(each is None for each in value)):
         return None, Slip("Your function returns None: is a `return` missing?")
     return value, ""
@@ -194,7 +226,7 @@ def module(inputs: Tensor, cases: Mapping[str, tuple[Sequence[Any], nn.Module]])
             except Exception as error:
                 fault = raised(error)
             if fault:
-                return fault if fault == NOT_ANSWERED else type(fault)(f"With `{case}`: {fault}")
+                return fault if fault == STILL_RAISES else type(fault)(f"With `{case}`: {fault}")
         return ""
 
     return wrong
@@ -236,7 +268,8 @@ def raised(error: Exception) -> str:
     message = re.sub(r"\s+", " ", str(error)).strip() or "no message"
     message = message if len(message) <= 160 else f"{message[:157]}..."
     if isinstance(error, TpsnetError):
-        return Slip(f"This answer cannot be checked: {message}{'' if message.endswith('?') else '.'}")
+        message = message.removeprefix("space of yours: ")  # as notebook 03 calls it
+        return Slip(f"Your answer has a fault: {message}{'' if message.endswith(('?', '.')) else '.'}")
     if isinstance(error, NameError) and error.name:
         local = _names_where_it_failed(error)
         if hasattr(local.get("self"), error.name):
@@ -267,8 +300,10 @@ def way_out_of(name: str, known: Mapping[str, Any]) -> str:
             if hasattr(home, name) and not isinstance(getattr(home, name), ModuleType):
                 called = home.__name__ if home.__name__ == short else f"{home.__name__} as {short}"
                 return f"write `{short}.{name}`{'' if short in known else f', after `import {called}`'}."
-    if name in sys.stdlib_module_names or name in ("numpy", "scipy", "pandas"):
+    if name in ("math", "numpy", "scipy", "pandas"):
         return f"write `import {name}` before it."
+    if name in sys.stdlib_module_names:  # abc, code, string: more likely a word
+        return f"a text stands in quotes. If the module is meant, write `import {name}` before it."
     if near:
         return f"did you mean `{near[0]}`?"
     where = "was a cell above not run (a folded one too), or is a line missing that gives it a value?"
@@ -288,14 +323,14 @@ def _difference(value: Any, target: Any) -> str:
     if isinstance(value, tuple) and hasattr(value, "indices"):  # what .min(1) and .max(1) of a tensor return
         return Slip("Your function returns values and their positions: take `.indices` of them, or `.values`.")
     if isinstance(target, Tensor) and target.dim() and isinstance(value, list | tuple):
-        return Slip(f"Your function returns a {type(value).__name__}; expected is a tensor of {list(target.shape)}.")
+        numbers = f"{len(target)} numbers" if target.dim() == 1 else f"the shape {list(target.shape)}"
+        return Slip(f"Your function returns a {type(value).__name__}; expected is a tensor of {numbers}.")
     try:
         result, wanted = torch.as_tensor(value), torch.as_tensor(target)
     except (TypeError, ValueError, RuntimeError):
         return "" if value == target else f"Your function returns {_short(value)}, which is not the expected result."
     if result.shape != wanted.shape:
-        returned = f"the shape {list(result.shape)}" if result.dim() else "one number"
-        return f"Your function returns {returned}; expected is {list(wanted.shape) or 'one number'}."
+        return f"Your function returns {_returned(result, wanted)}; expected {_expected(list(wanted.shape))}."
     differ = ~torch.isclose(result.double(), wanted.double(), rtol=1e-4, atol=1e-5)
     if not differ.any():
         return ""
@@ -308,6 +343,22 @@ def _difference(value: Any, target: Any) -> str:
     spans = (f"from {each.min().item():.3g} to {each.max().item():.3g}" for each in (result.double(), wanted.double()))
     count = f"{int(differ.sum()):,} of {differ.numel():,} values differ"
     return f"The shape is right, but {count}, the first is {pair}. Yours run {', those expected '.join(spans)}."
+
+
+def _returned(result: Tensor, wanted: Tensor) -> str:
+    """The shape of a result: in words too where a number or a row of numbers is wanted."""
+    shape = list(result.shape)
+    if not shape:
+        return "one number"
+    rows = {1: f"a row of {shape[-1]}", 2: f"{shape[0]} rows of {shape[-1]}"}
+    in_words = wanted.dim() < 2 and rows.get(len(shape))
+    return f"{in_words} (the shape {shape})" if in_words else f"the shape {shape}"
+
+
+def _expected(shape: list[int]) -> str:
+    if len(shape) > 1:
+        return f"is {shape}"
+    return f"are {shape[0]} numbers" if shape else "is one number"
 
 
 def _short(answer: Any) -> str:

@@ -25,6 +25,7 @@ def parse(tree: Mapping[str, Any]) -> RunConfig:
     Raises `ConfigError` that names the field, its value and what is allowed."""
     if not isinstance(tree, Mapping):
         raise ConfigError(f"a run is {brief(tree)}: give a mapping with {', '.join(_SECTIONS)} and seed")
+    _refuse_other_keys("a run", tree, "model")
     refuse_unknown("", tree, [*_SECTIONS, "seed"])
     parts = {name: _parse_section(name, tree.get(name) or {}) for name in _SECTIONS}
     return RunConfig(seed=tree.get("seed", 0), **parts)
@@ -36,6 +37,7 @@ def _parse_section(name: str, tree: Any) -> Any:
         tree = {key: tree}
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{name} is {brief(tree)}: give fields, such as {{{fields(kind)[0].name}: ...}}, or a name")
+    _refuse_other_keys(name, tree, fields(kind)[0].name)
     values = dict(tree)
     base = kind()
     if bases and key in values:
@@ -49,6 +51,15 @@ def _parse_section(name: str, tree: Any) -> Any:
     if name == "model" and "blocks" in values and "channels" in values:  # another depth: per-layer values start anew
         base = replace(base, kernels=base.kernels[:1], skip_kernels=base.skip_kernels[:1])
     return replace(base, **values)
+
+
+def _refuse_other_keys(name: str, tree: Mapping[Any, Any], example: str) -> None:
+    """Raise `ConfigError` for a key that is no text, as a variable's value is in `{blocks: [3]}` of Python."""
+    for key in tree:
+        if not isinstance(key, str):
+            raise ConfigError(
+                f"{name} has the key {brief(key)}: in Python a field's name stands in quotes: {example!r}"
+            )
 
 
 def assignment(text: str) -> tuple[str, Any]:

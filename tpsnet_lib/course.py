@@ -29,6 +29,7 @@ from tpsnet_lib.answer_checks import Slip, function, module, names, notebook_nam
 from tpsnet_lib.chapter_copies import OLDER, is_older
 from tpsnet_lib.data import cifar10, datasets
 from tpsnet_lib.data.datasets import ImageSet
+from tpsnet_lib.errors import DataError
 from tpsnet_lib.files import project_root, read_json
 from tpsnet_lib.plots import style
 from tpsnet_lib.plots.style import finding
@@ -36,7 +37,7 @@ from tpsnet_lib.profiles import check_parameters
 from tpsnet_lib.progress import Progress, running_shell
 from tpsnet_lib.runs.fresh_runs import fresh_store
 from tpsnet_lib.runs.records import Store, default_store, local_folder
-from tpsnet_lib.tasks import hide_solutions, names_given, task, without_value, words_of_answers
+from tpsnet_lib.tasks import hide_solutions, keys_without_quotes, names_given, task, without_value, words_of_answers
 
 __all__ = [
     "Lab",
@@ -127,6 +128,8 @@ def open_lab(dataset: str = "auto", data: str = "", store: str = "", recompute: 
     _asked.clear()  # a chapter that is opened again may be about another network
     root = cifar10.find_root(data or None)
     dataset = datasets.resolve_dataset(dataset, data)
+    if dataset == "cifar10" and root is None:
+        raise DataError(_no_cifar10(data))
     finding(_notice(dataset, root or data or None))
     if is_older(_open_notebook(given), project_root() / "notebooks"):
         finding(
@@ -149,6 +152,16 @@ def open_lab(dataset: str = "auto", data: str = "", store: str = "", recompute: 
     return Lab(dataset, root if dataset == "cifar10" else None, records, scratch)
 
 
+def _no_cifar10(data: str) -> str:
+    place = data or os.environ.get("TPSNET_DATA", "")
+    missing = ", which does not exist" if place and not Path(place).expanduser().exists() else ""
+    found = f"no CIFAR-10 in {place}{missing}" if place else "CIFAR-10 was not found"
+    return (
+        f"{found}: get it with `tpsnet data download`, give the parameter `data` the folder that holds it, or write"
+        ' `dataset = "shapes10"`'
+    )
+
+
 def _notice(dataset: str, root: str | Path | None) -> str:
     if dataset == "shapes10":
         return SYNTHETIC
@@ -162,6 +175,9 @@ def explain_name(shell: Any, kind: type[NameError], error: NameError, trace: Any
     """Say, below the traceback, what a name that is not defined may stand for; for `set_custom_exc` of IPython."""
     shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
     name = error.name or ""
+    if name in keys_without_quotes():
+        finding(f'`{name}` is not defined: a key of a dict stands in quotes, as in `{{"{name}": ...}}`.')
+        return
     if said := without_value().get(name):
         finding(said)
         return

@@ -62,11 +62,26 @@ class Task:
     last_wrong: Any = field(default=None, init=False, repr=False)
     faults_named: set[str] = field(default_factory=set, init=False, repr=False)
     stand_in: Any = field(default=None, init=False, repr=False)
+    returned: tuple[Any, ...] = field(default=(), init=False, repr=False)  # by the last check, in a tuple of one
+
+    def outcome(self) -> Any:
+        """What the cells below go on with: what the last check returned, or a solution if none has ended, as where the
+        cell of the exercise fails before its check."""
+        return self.returned[0] if self.returned else self._solution()
+
+    def _solution(self) -> Any:
+        worked = _worked(self.name)
+        return self.solution if worked is None or (solutions.hidden and not callable(worked)) else worked
 
     def check(self, answer: Any = None) -> Any:
         """Say in one line how right an answer is; returns it if it is right, else a solution if there is one.
 
         Raises `TpsnetError` only if the worked solution itself fails, as it does where a cell above it is wrong."""
+        self.returned = ()
+        self.returned = (self._checked(answer),)
+        return self.returned[0]
+
+    def _checked(self, answer: Any) -> Any:
         bare = answer.strip() if isinstance(answer, str) else answer
         blank = answer is None or answer is ... or (isinstance(bare, str | list | tuple | set | dict) and not bare)
         blank |= solutions.hidden and callable(answer) and answer is self.stand_in  # handed back from an earlier check
@@ -78,10 +93,7 @@ class Task:
         if self.passed:
             finding("**Right.**")
             return answer
-        worked = _worked(self.name)
-        if solutions.hidden and not callable(worked):
-            worked = None
-        solution = self.stand_in = self.solution if worked is None else worked
+        solution = self.stand_in = self._solution()
         if solution is not None and (fault := self._problem(solution)):
             cause = "it builds on the cells above: run those again whose answer you changed, or restart and run all"
             raise TpsnetError(f"the worked solution of task {self.name!r} fails ({cause}): {fault}")
@@ -89,7 +101,9 @@ class Task:
         if solution is None:
             notice = "" if solutions.hidden else f" No worked solution of it was found in {solutions.folder}."
         if problem == NOT_ANSWERED:
-            finding(f"{NOT_ANSWERED} Put your answer into the cell above this line and run it again.{notice}")
+            problem += " Put your answer into the cell above this line and run it again."
+        if problem.startswith(NOT_ANSWERED):
+            finding(f"{problem}{notice}")
         else:
             enough = isinstance(problem, Slip) or problem in self.faults.keys() - self.faults_named
             self.faults_named.add(problem)
@@ -128,13 +142,9 @@ def without_value() -> dict[str, Slip]:
     """The names that the running cell hands to `check` and gives no value, as misspelt ones, with a sentence on each.
 
     Such a name is not defined, or still holds the value of an earlier cell."""
-    try:
-        statements = ast.parse(notebook_names().get("In", [""])[-1]).body
-    except SyntaxError:  # a magic
-        return {}
     handed: set[str] = set()
     others: list[ast.stmt] = []
-    for statement in statements:
+    for statement in _running_cell().body:
         checks = _checks(statement)
         handed |= {part.id for call in checks for part in call.args if isinstance(part, ast.Name)}
         others += [] if checks else [statement]
@@ -146,6 +156,20 @@ def without_value() -> dict[str, Slip]:
     }
 
 
+def _running_cell() -> ast.Module:
+    """The code of the running cell; an empty one of a cell that is no plain Python, as one with a magic."""
+    try:
+        return ast.parse(str(notebook_names().get("In", [""])[-1]))
+    except SyntaxError:
+        return ast.Module([], [])
+
+
+def keys_without_quotes() -> set[str]:
+    """The names that stand as keys in the dicts that the running cell writes out."""
+    dicts = [part for part in ast.walk(_running_cell()) if isinstance(part, ast.Dict)]
+    return {key.id for each in dicts for key in each.keys if isinstance(key, ast.Name)}
+
+
 def _checks(tree: ast.AST) -> list[ast.Call]:
     """The calls of a `check` in some code."""
     calls = [part for part in ast.walk(tree) if isinstance(part, ast.Call)]
@@ -154,11 +178,7 @@ def _checks(tree: ast.AST) -> list[ast.Call]:
 
 def words_of_answers() -> set[str]:
     """The words of the names among which the tasks of the running cell ask to choose."""
-    names = notebook_names()
-    try:
-        checks = _checks(ast.parse(names.get("In", [""])[-1]))
-    except SyntaxError:
-        return set()
+    names, checks = notebook_names(), _checks(_running_cell())
     asked = [names.get(ast.unparse(call.func.value)) for call in checks if isinstance(call.func, ast.Attribute)]
     known = [name for each in asked if isinstance(each, Task) for name in getattr(each.wrong, "known", ())]
     return {word for name in known for word in name.split()}

@@ -7,7 +7,7 @@ from tpsnet_lib.progress import running_shell
 
 FROM_THE_TOP = (
     "Since this kernel was started, the cell that gives this name its value was not run: run the cells from the top"
-    " (menu *Run*, *Run All Above Selected Cell*)."
+    " (menu Run, Run All Above Selected Cell)."
 )
 
 

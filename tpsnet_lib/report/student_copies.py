@@ -18,7 +18,8 @@ HIDE = "course.hide_solutions()"
 def student_copy(notebook: Any) -> Any:
     """The notebook without outputs, in which an exercise stays unanswered until its student answers it.
 
-    Below each exercise stands a cell that fails until its check has passed. It carries the metadata of nbgrader, under
+    Below each exercise stands a cell that fails until its check has passed; where an answer fails before its check,
+    Run All goes on with the worked function. It carries the metadata of nbgrader, under
     the name of the task, by which its worked solution is found too, and so do the cells that check, which are locked.
     The exercise has none: nbgrader would empty it when it makes an assignment."""
     copy, cells = deepcopy(notebook), []
@@ -34,9 +35,11 @@ def student_copy(notebook: Any) -> Any:
             if "task" in tags:
                 cell.metadata |= {"nbgrader": _nbgrader(cell.id), "cellView": "form"}  # which folds it on Colab
         if "exercise" in tags:
-            (task,) = re.findall(r"(\w+)\.check\(", cell.source)
+            cell.metadata["tags"] = [*tags, "raises-exception"]  # Run All goes on after an answer that fails
+            ((answer, task),) = re.findall(r"(\w+) = (\w+)\.check\(", cell.source)
             name = re.sub(r"[^a-z0-9]+", "-", tasks[task].lower()).strip("-")
-            graded = f'assert {task}.passed, "the task {tasks[task]!r} is not solved yet"'
+            graded = f"{answer} = {task}.outcome()  # the worked one where it is a function and the cell above failed\n"
+            graded += f'assert {task}.passed, "the task {tasks[task]!r} is not solved yet"'
             cells.append(_locked(graded, f"{name}-graded", points=1))
     copy.cells = cells
     return copy
