@@ -47,7 +47,7 @@ TOPICS = {  # what each is about, in a few words
     "b": "the number of layers",
     "c": "odd block counts",
     "d": "dropout",
-    "e": "depth in a longer run",
+    "e": "depth and the length of a run",
     "f": "width",
     "g": "SGD and its rate",
     "h": "overfitting of depth",
