@@ -16,7 +16,7 @@ import pytest
 import torch
 from matplotlib import pyplot
 
-from tpsnet_lib import answer_checks, course, stats, tasks
+from tpsnet_lib import answer_checks, code_checks, course, stats, tasks
 from tpsnet_lib.errors import ConfigError, DataError, TpsnetError
 from tpsnet_lib.plots import style
 from tpsnet_lib.runs.records import Record
@@ -372,7 +372,7 @@ CHECKS: dict[str, tuple[answer_checks.Check, Any, Any]] = {  # a check, a right 
         ["crop"],
     ),
     "function": (
-        answer_checks.function(doubled, torch.arange(3)),
+        code_checks.function(doubled, torch.arange(3)),
         lambda values: values + values,
         lambda values: values + 1,
     ),
@@ -437,7 +437,7 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
 ) -> None:
     (tmp_path / "01.py").write_text("# %% other\nx = 1\n# %% twice\ndef twice(values):\n    return 2 * values\n")
     monkeypatch.setattr(tasks.solutions, "folder", tmp_path)
-    task = course.task("twice", answer_checks.function(doubled, torch.ones(3)), ["only hint"])
+    task = course.task("twice", code_checks.function(doubled, torch.ones(3)), ["only hint"])
     for answer in (lambda values: vlaues, lambda values: torch.dubble(values) + 1):  # type: ignore[name-defined]  # noqa: F821
         task.check(answer)
         assert "hint" not in lines.pop()
@@ -487,44 +487,44 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         (answer_checks.ranges(["blocks"], str, "{}"), {"blocks": [1], "pool": "fits"}, "'pool': 'fits'"),
         (answer_checks.ranges(["blocks"], str, "{}"), {"blocks": 3}, "give a list of choices, such as [2, 3], or such"),
         (answer_checks.ranges(["blocks"], lambda each: "Too few.", "{}"), {"blocks": {"int": [1, 8]}}, "Too few."),
-        (answer_checks.function(doubled, torch.ones(3)), lambda values: values[:2], "shape [2]); expected are 3"),
-        (answer_checks.function(doubled, torch.ones(3)), torch.sum, "returns one number; expected are 3 numbers."),
-        (answer_checks.function(doubled, torch.ones(1)), lambda x: [[1], [2]], "a list; expected is a tensor"),
-        (answer_checks.function([1, 2], 3), lambda x: [[1], [2]], "2 rows of 1 (the shape [2, 1]); expected are 2"),
-        (answer_checks.function([1, 4], by=squares), lambda x: x + x, "For the input 1: Your function returns 2;"),
-        (answer_checks.function([1, 4], by=squares), lambda x: [x], "returns a row of 1 (the shape [1]); expected is"),
-        (answer_checks.function([1, 4], by=squares), lambda x: [1][x - 1], "For the input 2: Your answer raises Index"),
-        (answer_checks.function([1, 4], by=squares), lambda x: x * x, "Right"),
-        (answer_checks.function([1], by=lambda f: [f("x" * 9, "y" * 99)]), lambda x, y: 2, "Your function returns 2;"),
+        (code_checks.function(doubled, torch.ones(3)), lambda values: values[:2], "shape [2]); expected are 3"),
+        (code_checks.function(doubled, torch.ones(3)), torch.sum, "returns one number; expected are 3 numbers."),
+        (code_checks.function(doubled, torch.ones(1)), lambda x: [[1], [2]], "a list; expected is a tensor"),
+        (code_checks.function([1, 2], 3), lambda x: [[1], [2]], "2 rows of 1 (the shape [2, 1]); expected are 2"),
+        (code_checks.function([1, 4], by=squares), lambda x: x + x, "For the input 1: Your function returns 2;"),
+        (code_checks.function([1, 4], by=squares), lambda x: [x], "returns a row of 1 (the shape [1]); expected is"),
+        (code_checks.function([1, 4], by=squares), lambda x: [1][x - 1], "For the input 2: Your answer raises Index"),
+        (code_checks.function([1, 4], by=squares), lambda x: x * x, "Right"),
+        (code_checks.function([1], by=lambda f: [f("x" * 9, "y" * 99)]), lambda x, y: 2, "Your function returns 2;"),
         (
-            answer_checks.function(doubled, torch.ones(3)),
+            code_checks.function(doubled, torch.ones(3)),
             lambda values: 3 * values,
             "For the input [1, 1, 1]: Value 1 of 3 is",
         ),
         (
-            answer_checks.function(0.3, [torch.ones(9)], 0.75),
+            code_checks.function(0.3, [torch.ones(9)], 0.75),
             lambda x, y: 0.7,
             "[a tensor of shape [9]], 0.75: Your function",
         ),
-        (answer_checks.function(0.5), lambda: torch.ones(2), "row of 2 (the shape [2]); expected is one number"),
+        (code_checks.function(0.5), lambda: torch.ones(2), "row of 2 (the shape [2]); expected is one number"),
         (
-            answer_checks.function(doubled, torch.ones(3)),
+            code_checks.function(doubled, torch.ones(3)),
             lambda values: [2, 2, 2],
             "a list; expected is a tensor",
         ),
-        (answer_checks.function(doubled, torch.ones(3)), lambda values: values.flaten(), "did you mean `flatten`?"),
-        (answer_checks.function(doubled, torch.ones(3)), lambda values: valuse, "did you mean `values`?"),  # noqa: F821
-        (answer_checks.function(1, torch.ones(3, 3)), lambda values: values.min(1), "take `.indices` of them"),
-        (answer_checks.function(1, [torch.ones(3, 3)] * 2), len, "For the input a list of 2 tensors of shape [3, 3]:"),
-        (answer_checks.function(1), refused, "Your answer has a fault: there is no such variable."),
-        (answer_checks.function(doubled, torch.ones(3)), lambda values: values[7], "[1, 1, 1]: Your answer raises Ind"),
-        (answer_checks.function(doubled, torch.ones(3)), lambda: 1, "raises TypeError"),
+        (code_checks.function(doubled, torch.ones(3)), lambda values: values.flaten(), "did you mean `flatten`?"),
+        (code_checks.function(doubled, torch.ones(3)), lambda values: valuse, "did you mean `values`?"),  # noqa: F821
+        (code_checks.function(1, torch.ones(3, 3)), lambda values: values.min(1), "take `.indices` of them"),
+        (code_checks.function(1, [torch.ones(3, 3)] * 2), len, "For the input a list of 2 tensors of shape [3, 3]:"),
+        (code_checks.function(1), refused, "Your answer has a fault: there is no such variable."),
+        (code_checks.function(doubled, torch.ones(3)), lambda values: values[7], "[1, 1, 1]: Your answer raises Ind"),
+        (code_checks.function(doubled, torch.ones(3)), lambda: 1, "raises TypeError"),
         (
-            answer_checks.function(doubled, torch.ones(3)),
+            code_checks.function(doubled, torch.ones(3)),
             lambda values: (values > 0).mean(),
             "write `.float().mean()`",
         ),
-        (answer_checks.function(doubled, torch.ones(3)), np.mean, "NumPy's functions do not"),
+        (code_checks.function(doubled, torch.ones(3)), np.mean, "NumPy's functions do not"),
     ],
 )
 def test_a_wrong_answer_is_told_what_is_wrong(
@@ -591,7 +591,7 @@ def test_an_answer_below_its_blank_is_told_what_to_delete(lines: list[str]) -> N
         raise NotImplementedError
         return 2 * values
 
-    course.task("no such task", answer_checks.function(doubled, torch.ones(3))).check(below)
+    course.task("no such task", code_checks.function(doubled, torch.ones(3))).check(below)
     assert lines[0].startswith("**Not answered yet.** `raise NotImplementedError` is still in the cell above this line")
 
 
@@ -608,7 +608,7 @@ def test_a_blank_function_is_not_answered_and_the_worked_solution_takes_its_plac
     (tmp_path / "01.py").write_text("# %% other\nx = 1\n# %% twice\ndef twice(values):\n    return 2 * values\n")
     monkeypatch.setattr(tasks.solutions, "folder", tmp_path)
     monkeypatch.setattr(tasks.solutions, "hidden", False)
-    task = course.task("twice", answer_checks.function(doubled, torch.ones(3)), ["only hint"])
+    task = course.task("twice", code_checks.function(doubled, torch.ones(3)), ["only hint"])
 
     def blank(values: torch.Tensor) -> None: ...
 

@@ -90,6 +90,7 @@ analysis/near_duplicates
 plots/phone
 plots/style
 answer_checks
+code_checks
 tasks
 course
 plots/dataset

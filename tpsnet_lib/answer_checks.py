@@ -1,4 +1,4 @@
-"""What is wrong with an answer, in one helpful line: checks of numbers, names, ranges, functions and modules.
+"""What is wrong with an answer, in one helpful line: checks of numbers, names and ranges; `code_checks` has others.
 
     check = number(45_600, within=0.05)
     check(450)      "450 is too small."
@@ -7,7 +7,6 @@
 A check is given to a `tasks.Task`. Whatever it is asked about, also nonsense, it returns a sentence and raises nothing
 that a student would see."""
 
-import copy
 import difflib
 import math
 import re
@@ -19,16 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tpsnet_lib.errors import TpsnetError
 from tpsnet_lib.progress import running_shell
 
 NOT_ANSWERED = "**Not answered yet.**"
-STILL_RAISES = (
-    f"{NOT_ANSWERED} `raise NotImplementedError` is still in the cell above this line: put your lines in its place, or"
-    " delete it if they are there, and run the cell again."
-)
 
 Check = Callable[[Any], str]  # what is wrong with an answer, in one sentence; empty: it is right
 
@@ -53,7 +48,7 @@ def number(
         if isinstance(answer, tuple) and len(answer) > 1 and all(type(part) is int and part >= 0 for part in answer):
             return Slip(_comma(answer))
         if isinstance(answer, bool) or not (isinstance(answer, Real) or one_tensor):
-            return Slip(f"Give a number without quotes or brackets, such as {example}, not {_short(answer)}.")
+            return Slip(f"Give a number without quotes or brackets, such as {example}, not {quoted(answer)}.")
         value, target = float(answer), float(right() if callable(right) else right)
         if not math.isfinite(value):
             return Slip(f"Give a finite number, such as {example}.")
@@ -90,7 +85,7 @@ def names(right: Collection[str] | Callable[[], Collection[str]], known: Collect
         if not isinstance(chosen, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in chosen):
             wrong_one = min(set(known) - target or known)  # an example that gives nothing away
             example = f"or a list of names such as [{wrong_one!r}]" if len(target) > 1 else f"such as {wrong_one!r}"
-            return Slip(f"Give a name in quotes, {example}, not {_short(answer)}.")
+            return Slip(f"Give a name in quotes, {example}, not {quoted(answer)}.")
         chosen = {each if each in known else lower.get(each.strip().lower(), each) for each in chosen}
         if unknown := sorted(chosen - set(known)):
             word = unknown[0].lower()
@@ -116,14 +111,14 @@ def ranges(needed: Collection[str], then: Check, example: str) -> Check:
         if isinstance(answer, dict) and not all(isinstance(name, str) for name in answer):
             return Slip(f"The name of a variable stands in quotes, such as {example}.")
         if not isinstance(answer, dict):
-            return Slip(f"Give the variables with their ranges, such as {example}, not {_short(answer)}.")
+            return Slip(f"Give the variables with their ranges, such as {example}, not {quoted(answer)}.")
         for name in [name for name in needed if name not in answer]:
             near = difflib.get_close_matches(name, answer.keys() - needed, 1)
             missing = f"`{name}` is missing: give the variables with their ranges, such as {example}."
             return Slip(f"{near[0]!r} is not known: did you mean {name!r}?" if near else missing)
         for name, dimension in answer.items():
             if not isinstance(dimension, list | tuple | dict | str) or not dimension:  # such as pool: fits
-                way_out = f"choices, such as [2, 3], or such as {{'int': [1, 9]}}, not {_short(dimension)}"
+                way_out = f"choices, such as [2, 3], or such as {{'int': [1, 9]}}, not {quoted(dimension)}"
                 return Slip(f"`{name}`: give a list of {way_out}.")
             if isinstance(dimension, dict) and (kind := next(iter(dimension))) in (int, float):
                 return Slip(f"`{name}`: `{kind.__name__}` stands in quotes, such as {{'int': [1, 9]}}.")
@@ -137,130 +132,6 @@ def ranges(needed: Collection[str], then: Check, example: str) -> Check:
 
 def _falls(low: Any, high: Any) -> bool:
     return isinstance(low, Real) and isinstance(high, Real) and low > high
-
-
-def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = None) -> Check:
-    """Answers that are a function (or a class) with the right result for some arguments, which a wrong one is told.
-
-    `expected` is that result, or a function that gives it for the same arguments; close tensors are equal. `by` takes
-    the answer in place of the arguments, and returns what is held against the expected result."""
-
-    def wrong(answer: Any) -> str:
-        inputs: list[str] = []  # of each call of the answer
-
-        def noted(*given: Any) -> Any:
-            inputs.append(", ".join(map(_compact, given)))
-            return answer(*given)
-
-        given = copy.deepcopy(arguments)  # an answer may change what it gets
-        try:
-            value, fault = _called(answer, lambda: by(noted) if by else noted(*given))
-        except Exception as error:
-            value, fault = None, raised(error)
-        if fault:
-            says_all = isinstance(fault, Slip) or fault == STILL_RAISES or not inputs
-            return fault if says_all else _with_input(inputs[-1], fault)
-        target = expected(*arguments) if callable(expected) else expected
-        if not by:
-            return _with_input(inputs[0], _difference(value, target))
-        calls = len(inputs)
-        if isinstance(value, list) and len(value) == calls and np.shape(target)[:1] == (calls,) and _are_short(inputs):
-            return next(filter(None, map(_with_input, inputs, map(_difference, value, target))), "")
-        return _difference(value, target)
-
-    return wrong
-
-
-def _with_input(given: str, fault: str) -> str:
-    """What is wrong with a result, after the input if that is short."""
-    return type(fault)(f"For the input {given}: {fault}") if fault and given and _are_short([given]) else fault
-
-
-def _are_short(inputs: Sequence[str]) -> bool:
-    return all(len(given) <= 80 for given in inputs)
-
-
-def _called(answer: Any, call: Callable[[], Any]) -> tuple[Any, str]:
-    """What the call of an answer returns, and in one sentence why it cannot be called or returns nothing, or empty."""
-    if not callable(answer):
-        return None, Slip(f"Give the function (or class) itself, without brackets or quotes, not {_short(answer)}.")
-    try:
-        value = call()
-    except NotImplementedError as error:
-        if str(error):  # raised by a library; that of a blank has no message
-            raise
-        return None, STILL_RAISES
-    if value is None or (isinstance(value, list) and any(each is None for each in value)):
-        return None, Slip("Your function returns None: is a `return` missing?")
-    return value, ""
-
-
-def module(inputs: Tensor, cases: Mapping[str, tuple[Sequence[Any], nn.Module]]) -> Check:
-    """Answers that make a module, as a class or a function does, which computes what the right one computes.
-
-    `cases`: what is asked -> the arguments that the answer gets, and the right module for them, in evaluation mode;
-    the answer's module gets its weights, and both get `inputs` [B, ...]."""
-    cases = {case: (arguments, _with_unlike_norms(right)) for case, (arguments, right) in cases.items()}
-
-    def problem(answer: Any, arguments: Sequence[Any], right: nn.Module) -> str:
-        part, fault = _called(answer, lambda: answer(*arguments))
-        if fault := fault or _other_parts(part, right):
-            return fault
-        part.load_state_dict(right.state_dict())
-        with torch.no_grad():
-            outputs, fault = _called(part, lambda: part.eval()(inputs.clone()))
-            if fault := fault or _difference(outputs, right(inputs)):
-                return fault
-        try:  # as behind another block, whose output its ReLU needs for the gradient
-            part.train()(inputs.clone().requires_grad_().relu()).sum().backward()
-        except RuntimeError as error:
-            if "inplace operation" not in str(error):
-                raise
-            return Slip("It cannot be trained: it changes a tensor in place. Write `out = out + x`, not `out += x`.")
-        return ""
-
-    def wrong(answer: Any) -> str:
-        for case, (arguments, right) in cases.items():
-            try:
-                fault = problem(answer, arguments, right)
-            except Exception as error:
-                fault = raised(error)
-            if fault:
-                return fault if fault == STILL_RAISES else type(fault)(f"With `{case}`: {fault}")
-        return ""
-
-    return wrong
-
-
-def _with_unlike_norms(right: nn.Module) -> nn.Module:
-    """A copy whose batch norms have weights and statistics of their own each: fresh ones hardly change their input, so
-    that one that is left out, used twice or misplaced would not be seen."""
-    draw, changed = torch.Generator().manual_seed(0), copy.deepcopy(right)
-    for norm in (part for part in changed.modules() if isinstance(part, nn.BatchNorm2d)):
-        for name, value in norm.state_dict().items():
-            if name in ("weight", "running_var"):
-                value.uniform_(0.5, 2, generator=draw)
-            elif value.dim():
-                value.normal_(generator=draw)
-    return changed
-
-
-def _other_parts(part: Any, right: nn.Module) -> str:
-    """How the parts of a module differ from those of the right one, in one sentence; empty: they do not."""
-    if not isinstance(part, nn.Module):
-        return f"Your answer makes {_short(part)}, which is no nn.Module."
-    if isinstance(right, nn.Sequential):
-        if not isinstance(part, nn.Sequential):
-            return f"Your answer makes a {type(part).__name__}; expected is an nn.Sequential of {len(right)} blocks."
-        if len(part) != len(right):
-            return f"Your nn.Sequential has {len(part)} part{'s' * (len(part) != 1)}; expected are {len(right)} blocks."
-    shapes, wanted = ({name: list(value.shape) for name, value in m.state_dict().items()} for m in (part, right))
-    for name in [*wanted, *shapes]:
-        if shapes.get(name) != wanted.get(name):
-            return f"The shape of `{name}` is {shapes.get(name, 'none')}; expected is {wanted.get(name, 'none')}."
-    if len(list(part.parameters())) < len(list(right.parameters())):
-        return Slip("Two of its parts are one and the same module, so they share weights: make a new one for each.")
-    return ""
 
 
 def raised(error: Exception) -> str:
@@ -318,76 +189,10 @@ def _names_where_it_failed(error: Exception) -> Mapping[str, Any]:
     return trace.tb_frame.f_locals if trace is not None else {}
 
 
-def _difference(value: Any, target: Any) -> str:
-    """How a result differs from the right one, in one sentence; empty: it does not."""
-    if isinstance(value, tuple) and hasattr(value, "indices"):  # what .min(1) and .max(1) of a tensor return
-        return Slip("Your function returns values and their positions: take `.indices` of them, or `.values`.")
-    if isinstance(target, Tensor) and target.dim() and isinstance(value, list | tuple):
-        numbers = f"{len(target)} numbers" if target.dim() == 1 else f"the shape {list(target.shape)}"
-        return Slip(f"Your function returns a {type(value).__name__}; expected is a tensor of {numbers}.")
-    try:
-        result, wanted = torch.as_tensor(value), torch.as_tensor(target)
-    except (TypeError, ValueError, RuntimeError):
-        return "" if value == target else f"Your function returns {_short(value)}, which is not the expected result."
-    if result.shape != wanted.shape:
-        return f"Your function returns {_returned(result, wanted)}; expected {_expected(list(wanted.shape))}."
-    differ = ~torch.isclose(result.double(), wanted.double(), rtol=1e-4, atol=1e-5)
-    if not differ.any():
-        return ""
-    first = tuple(differ.nonzero()[0].tolist())
-    if result.numel() == 1:
-        return f"Your function returns {result[first].item():.6g}; expected is {wanted[first].item():.6g}."
-    pair = f"{result[first].item():.6g} instead of {wanted[first].item():.6g}"
-    if result.dim() == 1:
-        return f"Value {first[0] + 1} of {len(result)} is the first that differs: {pair}."
-    spans = (f"from {each.min().item():.3g} to {each.max().item():.3g}" for each in (result.double(), wanted.double()))
-    count = f"{int(differ.sum()):,} of {differ.numel():,} values differ"
-    return f"The shape is right, but {count}, the first is {pair}. Yours run {', those expected '.join(spans)}."
-
-
-def _returned(result: Tensor, wanted: Tensor) -> str:
-    """The shape of a result: in words too where a number or a row of numbers is wanted."""
-    shape = list(result.shape)
-    if not shape:
-        return "one number"
-    rows = {1: f"a row of {shape[-1]}", 2: f"{shape[0]} rows of {shape[-1]}"}
-    in_words = wanted.dim() < 2 and rows.get(len(shape))
-    return f"{in_words} (the shape {shape})" if in_words else f"the shape {shape}"
-
-
-def _expected(shape: list[int]) -> str:
-    if len(shape) > 1:
-        return f"is {shape}"
-    return f"are {shape[0]} numbers" if shape else "is one number"
-
-
-def _short(answer: Any) -> str:
+def quoted(answer: Any) -> str:
+    """An answer as code, cut after 40 letters."""
     text = re.sub(r"\s+", " ", repr(answer))
     return f"`{text if len(text) <= 40 else text[:37] + '...'}`"
-
-
-def _compact(value: Any) -> str:
-    """An argument in few letters: short rows as they are, of other arrays the shape."""
-    if isinstance(value, list | tuple):
-        tensors = len(value) > 1 and all(isinstance(part, Tensor) for part in value)
-        if tensors and sum(part.numel() for part in value) > 8:
-            return f"a list of {len(value)} tensors of shape {list(value[0].shape)}"
-        return f"[{', '.join(map(_compact, value))}]"
-    if isinstance(value, Real):
-        return f"{value:g}"
-    if not isinstance(value, Tensor | np.ndarray):
-        return _short(value)
-    tensor = torch.as_tensor(value)
-    if tensor.numel() > 8:
-        return f"a tensor of shape {list(tensor.shape)}"
-    return re.sub(r"\.0(?=[,\]])", "", str(_rounded(tensor.tolist())))
-
-
-def _rounded(value: Any) -> Any:
-    """Numbers, also in lists, with three digits."""
-    if isinstance(value, list):
-        return [_rounded(each) for each in value]
-    return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
 def notebook_names() -> dict[str, Any]:

@@ -9,7 +9,8 @@
     size = course.task("images", course.number(45_600, within=0.05), hints=["The width falls with the root of n."])
     size.check(answer)                                               one line for any answer, never a traceback
 
-`tasks` says where a task, its blank and its worked solution stand, `answer_checks` what is wrong with an answer."""
+`tasks` says where a task, its blank and its worked solution stand, `answer_checks` and `code_checks` what is
+wrong with an answer."""
 
 import math
 import os
@@ -25,8 +26,9 @@ from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
-from tpsnet_lib.answer_checks import Slip, function, module, names, notebook_names, number, ranges, way_out_of
+from tpsnet_lib.answer_checks import Slip, names, notebook_names, number, ranges, way_out_of
 from tpsnet_lib.chapter_copies import OLDER, is_older
+from tpsnet_lib.code_checks import function, module
 from tpsnet_lib.data import cifar10, datasets
 from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.errors import DataError
