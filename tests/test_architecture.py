@@ -46,7 +46,7 @@ def test_seeds_are_never_paired_in_a_lead() -> None:
 
 def test_each_design_variable_has_the_small_runs_until_the_study_has_all_runs_of_a_pair() -> None:
     found = architecture.design_variables(Store(project_root() / "report" / "records"))
-    assert list(found) == ["N", "B", "w", "F", "K", "P", "skips", architecture.EQUAL_MACS]
+    assert list(found) == ["N", "B", "w", "F", "K", "P", "skips", architecture.EQUAL_MACS, architecture.THREE_BLOCKS]
     for variable, groups in found.values():
         assert [group.label for group in groups] == list(variable.labels)
         assert {level for pair in variable.pairs for level in pair} <= set(variable.labels)

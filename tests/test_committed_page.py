@@ -303,9 +303,8 @@ def leader(store: Store) -> Final:
 
 
 def design_variables(store: Store) -> Figure:
-    variables = architecture.design_variables(store)
-    del variables["skips"], variables[architecture.EQUAL_MACS]
-    return architecture_plots.design_variables(variables)
+    variables = architecture.design_variables(store).items()
+    return architecture_plots.design_variables({symbol: found for symbol, found in variables if len(symbol) == 1})
 
 
 def learning_curve(store: Store) -> Figure:

@@ -51,12 +51,13 @@ _LAYERS = (("N=3", "N=2"), ("N=3", "N=4"))
 _DEPTHS = (("B=1", "B=3"), ("B=3", "B=5"))
 _SKIPS = tuple((f"B={blocks}", f"B={blocks}, plain") for blocks in (1, 3, 5))
 _PAIRED = tuple(level for pair in _SKIPS for level in pair)
-EQUAL_MACS = "N at equal MACs"
+EQUAL_MACS, THREE_BLOCKS = "N at equal MACs", "w at three blocks"  # of which no panel is drawn
 _NAMES = {
     "N": "residual layers",
     EQUAL_MACS: "residual layers",
     "B": "blocks a layer",
     "w": "width",
+    THREE_BLOCKS: "width",
     "F": "kernel",
     "K": "skip kernel",
     "P": "pool",
@@ -72,14 +73,14 @@ def _same(*levels: str) -> dict[str, str]:
     return {level: level for level in levels}
 
 
-_WIDTHS = {"w=16": "B=1", "w=23": "B=1, wide", "w=17, B=3": "B=3", "w=25, B=3": "B=3, wide"}
 STUDY = {  # at 310,000 parameters: labels of the experiments `study_*`
     variable.symbol: variable
     for variable in (
         _variable("N", {"N=2": "N=2", "N=3": "B=1", "N=4": "N=4"}, *_LAYERS),
         _variable(EQUAL_MACS, {"N=2": "N=2, MACs", "N=3": "B=1", "N=4": "N=4, MACs"}, *_LAYERS),
         _variable("B", _same("B=1", "B=2", "B=3", "B=4", "B=5", "B=6"), *_DEPTHS),
-        _variable("w", _WIDTHS, ("w=23", "w=16"), ("w=25, B=3", "w=17, B=3")),
+        _variable("w", {"w=16": "B=1", "w=23": "B=1, wide"}, ("w=23", "w=16")),
+        _variable(THREE_BLOCKS, {"w=9": "B=3", "w=12": "B=3, wide"}, ("w=12", "w=9")),
         _variable("F", {"F=1": "F=1", "F=3": "B=1", "F=5": "F=5"}, ("F=3", "F=1"), ("F=3", "F=5")),
         _variable("K", {"K=1": "B=1", "K=3": "K=3"}, ("K=3", "K=1")),
         _variable("skips", _same(*_PAIRED), *_SKIPS),
@@ -115,17 +116,15 @@ def design_variables(store: Store) -> dict[str, tuple[DesignVariable, list[Group
     """Each design variable with one group of runs for each of its levels, by symbol.
 
     The runs are those of the study at 310,000 parameters for a variable of which all runs of a pair are done there,
-    with the levels of such pairs; else those of the small, short runs. Layers at equal MACs come last."""
+    with the levels of such pairs; else those of the small, short runs, if they have the variable."""
     study = [name for name in experiment_names() if name.startswith("study_") and not name.startswith("study_rates")]
     studied, small = _by_label(study, store), _by_label(SMALL_EXPERIMENTS, store)
     declared = {symbol: (variable, small) for symbol, variable in SMALL.items()}
     at_equal_macs = small | _by_label(["effects_layers_macs"], store)  # its N=2 and N=4 take the others' place
     declared[EQUAL_MACS] = replace(SMALL["N"], symbol=EQUAL_MACS), at_equal_macs
-    variables = {}
-    for symbol, (variable, groups) in declared.items():
-        done = _done(STUDY[symbol], studied) if symbol in STUDY else None
-        variables[symbol] = (done, _levels(done, studied)) if done else (variable, _levels(variable, groups))
-    return variables
+    variables = {symbol: (variable, _levels(variable, groups)) for symbol, (variable, groups) in declared.items()}
+    done = {symbol: _done(variable, studied) for symbol, variable in STUDY.items()}
+    return variables | {symbol: (each, _levels(each, studied)) for symbol, each in done.items() if each is not None}
 
 
 def _done(variable: DesignVariable, groups: Mapping[str, Group]) -> DesignVariable | None:
