@@ -65,11 +65,11 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
     ],
     "card_broad against TPSNet": [
         rf"; the difference is {POINTS}",
-        rf"\bcard_ ?broad against [\d.]+% of a single run: {POINTS}",
+        rf"\bcard_ ?broad against [\d.]+% of one run: {POINTS}",
     ],
     "two_cores against TPSNet": [
         rf"reaches [\d.]+% \([^)]*\), against TPSNet {POINTS}",
-        rf"\btwo_cores against [\d.]+% of a single run: {POINTS}",
+        rf"\btwo_cores against [\d.]+% of one run: {POINTS}",
     ],
     "whether card_broad is better": [
         r"; the difference is [+−][\d.]+ points \([^)]*\): ([\w ]+?) ?[.(]",
@@ -83,7 +83,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         r"original project, TPSNet, reports ([\d.]+%)",
         r"\bTPSNet 4\.96 M ([\d.]+%)",
         r"The original reports ([\d.]+%) on",
-        r"against ([\d.]+%) of a single run",
+        r"against ([\d.]+%) of one run",
     ],
     "runs whose lowest loss is not the last": [
         r"In (\d+ of) our ([\d,]+) runs another epoch",

@@ -20,6 +20,9 @@ from tpsnet_lib.runs.study import RATES, RATES_BEYOND
 from tpsnet_lib.stats import Estimate
 
 
+ONE_BLOCK = "one block a layer"
+
+
 @dataclass(frozen=True)
 class Row:
     """A test of a claim, judged: the answer of one budget, beside what other budgets say, which judges nothing.
@@ -82,7 +85,7 @@ class Row:
         costs = ", ".join(filter(None, (_unequal_costs(groups), _largest_rate(groups))))
         of_these = "runs overfit by less than a point" if self.answer.too_short else self.answer.remark or costs
         shallow = groups and all(set(config.model.blocks) == {1} for each in groups for config in each.configs)
-        one_block = "one block a layer" if shallow and "one block" not in self.short else ""
+        one_block = ONE_BLOCK if shallow and "one block" not in self.short else ""
         return ", ".join(filter(None, (one_block, of_these)))
 
     @property

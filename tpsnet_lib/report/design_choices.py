@@ -60,7 +60,8 @@ def design_choices(
         f" shorter runs (at most {max(lengths):,} steps; {name} took {steps(best.run):,}); they may not carry over."
         f" Of {len(rows)} tests {settled} are settled{only_late}{still_open}{waiting}. Of the"
         f" {sum(row.settled and row.largest_run[1] >= LONG for row in measured)} that were settled in {LONG:,} steps or"
-        " more, those on layers, blocks, width and dropout (<em>does not hold</em>: no gain of a point):"
+        " more, those on layers, blocks, width and dropout (of networks of one block a layer where nothing else is said;"
+        " <em>does not hold</em>: no gain of a point):"
     )
     lines = [
         {
@@ -74,8 +75,9 @@ def design_choices(
 
 
 def _claim_and_note(row: judge.Row, late: AbstractSet[str]) -> Markup:
-    """A settled test, and under it what must be known beside it."""
-    beside = elements.under_points("; ".join(filter(None, (row.remark, row.elsewhere))))
+    """A settled test, and under it what must be known beside it; that it has one block a layer is said above."""
+    remark = row.remark.removeprefix(judge.ONE_BLOCK).removeprefix(", ")
+    beside = elements.under_points("; ".join(filter(None, (remark, row.elsewhere))))
     return elements.with_note(elements.test_link(row, row.short) + ("†" if row.name in late else ""), beside)
 
 
