@@ -19,7 +19,6 @@ from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.study import RATES, RATES_BEYOND
 from tpsnet_lib.stats import Estimate
 
-
 ONE_BLOCK = "one block a layer"
 
 

@@ -60,8 +60,8 @@ def design_choices(
         f" shorter runs (at most {max(lengths):,} steps; {name} took {steps(best.run):,}); they may not carry over."
         f" Of {len(rows)} tests {settled} are settled{only_late}{still_open}{waiting}. Of the"
         f" {sum(row.settled and row.largest_run[1] >= LONG for row in measured)} that were settled in {LONG:,} steps or"
-        " more, those on layers, blocks, width and dropout (of networks of one block a layer where nothing else is said;"
-        " <em>does not hold</em>: no gain of a point):"
+        " more, those on layers, blocks, width and dropout (networks have one block a layer where nothing else is"
+        " said; <em>does not hold</em>: no gain of a point):"
     )
     lines = [
         {
