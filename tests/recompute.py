@@ -324,7 +324,8 @@ def table():
     estimate, moved = near("search_sgd_rate" if _complete("search_sgd_rate") else "search_classroom")
     turned = estimate if moved is None else moved
     judged["learning rate"] = estimate, turned, POINT if moved is None else 0.0
-    if all(runs(place)[1] for place in AGAIN):  # the first of two looks counts as a test of its own
+    judged["one block"] = difference(CONTROL, DEEP), difference(CONTROL, DEEP), POINT  # what was judged before counts
+    if all(runs(place)[1] for place in AGAIN):
         judged["first look"] = difference(*FIRST_LOOK), difference(*FIRST_LOOK), POINT
     raw = np.array([p_values(turned, smallest) for _, turned, smallest in judged.values()])
     rows = {}
@@ -336,7 +337,7 @@ def table():
         if name in unfinished and judged[name][0][3]:
             said = said[0], "not settled"  # a look at a part of the declared runs settles nothing
         rows[name] = judged[name][0][:4], float(said[0]), said[1]
-    return {name: row for name, row in rows.items() if name != "first look"}
+    return {name: row for name, row in rows.items() if name not in ("one block", "first look")}
 
 
 def _holm(p):

@@ -117,7 +117,8 @@ def design_variables(store: Store) -> dict[str, tuple[DesignVariable, list[Group
 
     The runs are those of the study at 310,000 parameters for a variable of which all runs of a pair are done there,
     with the levels of such pairs; else those of the small, short runs, if they have the variable."""
-    study = [name for name in experiment_names() if name.startswith("study_") and not name.startswith("study_rates")]
+    left_out = ("study_rates", "study_rates_beyond", "study_blocks_again")  # a second look is for the table of claims
+    study = [name for name in experiment_names() if name.startswith("study_") and name not in left_out]
     studied, small = _by_label(study, store), _by_label(SMALL_EXPERIMENTS, store)
     declared = {symbol: (variable, small) for symbol, variable in SMALL.items()}
     at_equal_macs = small | _by_label(["effects_layers_macs"], store)  # its N=2 and N=4 take the others' place
@@ -154,15 +155,10 @@ def small_networks(store: Store) -> list[Group]:
 
 
 def _by_label(experiments: Iterable[str], store: Store) -> dict[str, Group]:
-    """The groups of several experiments, no two of which have a label in common, unless one is a later look at another
-    (`study_blocks_again`), which counts once it is done."""
+    """The groups of several experiments, no two of which have a label in common."""
     found: dict[str, Group] = {}
     for name in sorted(experiments):
-        for label, group in groups_by_label(collect(name, store), name).items():
-            if label not in found:
-                found[label] = group
-            elif not group.missing:
-                found[label] = found[label].joined_by(group)
+        found |= groups_by_label(collect(name, store), name)
     return found
 
 

@@ -73,11 +73,6 @@ class Group:
         """By how much these runs are more accurate (`contrast_within_machines`)."""
         return contrast_within_machines([self, other], [1, -1])
 
-    def joined_by(self, later: "Group") -> "Group":
-        """These runs and those of a later look, which declares more seeds of the same config."""
-        configs, records = self.configs + later.configs, self.records + later.records
-        return replace(self, configs=configs, records=records, failed=self.failed + later.failed)
-
     def cost_beside(self, other: "Group") -> str:
         """How many times the other network's multiplications and parameters this one has, if more, or, at as many
         multiplications, how many times its parameters the other one has; else empty."""

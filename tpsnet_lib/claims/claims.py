@@ -11,12 +11,10 @@ from tpsnet_lib.claims import searches
 from tpsnet_lib.claims.studies import (
     CONTROL,
     CONTROL_LONG,
-    DEEP_LONG,
     SMALL,
-    SMALL_DEEP_LONG,
-    SMALL_LONG,
     Answers,
     cost_of_depth,
+    deep_and_narrow,
     differences,
     equal_size,
     gain_of_depth,
@@ -169,8 +167,8 @@ TESTS = [
     Test(
         "shallow, short run",
         "e",
-        "shallow and wide wins a short run",
-        "In a short run, shallow and wide beats deep and narrow, at matched parameters and three blocks or more",
+        "three blocks beat five in a short run",
+        "In a short run, shallow and wide (three blocks a layer) beats deep and narrow (five), at matched parameters",
         shallow_and_wide,
         headline=True,
     ),
@@ -186,11 +184,7 @@ TESTS = [
         "e",
         "deep and narrow is ahead after a longer run",
         "In a longer run, deep and narrow beats shallow and wide, at matched parameters",
-        differences(
-            ("reproduction/reproduction", "reproduction_models/model=model1"),
-            (DEEP_LONG, CONTROL_LONG),
-            (SMALL_DEEP_LONG, SMALL_LONG),
-        ),
+        deep_and_narrow,
     ),
     Test(
         "gain in points",

@@ -1,8 +1,8 @@
 """The records that answer a claim: runs by experiment and label, and what one budget's runs say."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ class Answer:
     form: str = "points"  # points, distance, ratio, or a format of Estimate
     measure: str = ""  # what the estimate is, in a word, where it is no difference of means
     remark: str = ""  # what the first page adds to its size
-    first_look: Estimate | None = None  # at the same comparison with fewer seeds, which counts as a test of its own
+    before: Mapping[str, Estimate] = field(default_factory=dict)  # what was judged in its place, each a test too
     too_short: bool = False  # that no network of these runs overfits, where the claim is about that
     scope: str = ""  # what these runs add to the sentence of the test, such as the rates that were drawn
     notes: tuple[str, ...] = ()

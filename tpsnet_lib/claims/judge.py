@@ -178,10 +178,11 @@ def judge_claims(store: Store, one_machine: bool = False) -> list[Row]:
 def judged_by(holm: Callable[[Table], Mapping[str, stats.Adjusted]], rows: Sequence[Row]) -> list[Row]:
     """The rows with the verdicts and p-values that a rule gives to their whole table.
 
-    A first look that a second one followed counts in it as a comparison of its own."""
+    What was judged before in the place of a test counts in it as a comparison of its own."""
     table = {row.name: (row.answer.judged, row.answer.smallest_effect) for row in rows}
-    looks = {f"{row.name}, first look": (row.answer.first_look, row.answer.smallest_effect) for row in rows}
-    adjusted = holm(table | {name: (look, effect) for name, (look, effect) in looks.items() if look is not None})
+    for row in rows:
+        table |= {f"{row.name}, {name}": (x, row.answer.smallest_effect) for name, x in row.answer.before.items()}
+    adjusted = holm(table)
     verdicts = {name: each.verdict for name, each in adjusted.items()}
     verdicts |= {row.name: stats.NOT_SETTLED for row in rows if row.n and not row.answer.complete}
     return [
@@ -224,12 +225,18 @@ def largest_answer(answers: Sequence[Answer]) -> Answer:
 
 
 def _other_runs(answers: Sequence[Answer], chosen: Answer) -> tuple[tuple[str, Answer], ...]:
-    """Larger runs that are not all done, and smaller or equally long ones; none where the chosen answer has no runs."""
+    """Larger runs that are not all done, and smaller or equally long ones, unless they are among the chosen ones; none
+    where the chosen answer has no runs."""
     if not chosen.estimate.n:
         return ()
     at = answers.index(chosen)
     larger = [(LARGER, each) for each in answers[:at] if each.estimate.has_interval]
-    return (*larger, *((_kind_of_runs(each, chosen), each) for each in answers[at + 1 :] if each.complete))
+    others = [each for each in answers[at + 1 :] if each.complete and not _runs(each) <= _runs(chosen)]
+    return (*larger, *((_kind_of_runs(each, chosen), each) for each in others))
+
+
+def _runs(answer: Answer) -> set[str]:
+    return {record.id for group in answer.groups for record in group.records}
 
 
 def _kind_of_runs(answer: Answer, chosen: Answer) -> str:
@@ -265,13 +272,13 @@ def _unequal_costs(groups: Sequence[Group]) -> str:
 def _largest_rate(groups: Sequence[Group]) -> str:
     """Which of two networks were trained at the largest rate that was tried for them, so that a larger one might be
     better; empty: neither."""
-    at_the_end = [_at_the_border(group.config) for group in groups if group.experiment.startswith("study_")]
+    at_the_end = [at_the_border(group.config) for group in groups if group.experiment.startswith("study_")]
     if len(at_the_end) != 2 or not any(at_the_end):
         return ""
     return f"{'both rates' if all(at_the_end) else 'its rate' if at_the_end[0] else 'the other rate'} the largest tried"
 
 
-def _at_the_border(config: RunConfig) -> bool:
+def at_the_border(config: RunConfig) -> bool:
     """Whether a run has the largest rate that was tried for its network; False where none was."""
     runs = [run.config for name in (RATES, RATES_BEYOND) for run in load_experiment(name).runs]
     tried = [run.train.lr for run in runs if run.model == config.model]

@@ -86,28 +86,31 @@ def _odd_minus_even(first: int, last: int) -> list[float]:
 
 
 def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
-    """That the shallow network beats the deep one, both of three blocks and more as the original's are, with what fewer
-    blocks are ahead of the deep one."""
-    for (shallow, deep), control, depths in (
-        (("table1_matched/model=model1", "table1_matched/model=tpsnet"), "", []),
-        ((f"{AGAIN}/B=3", f"{AGAIN}/B=5"), CONTROL, _depths("study_blocks", 6)),
-        (("study_blocks/B=3", DEEP), CONTROL, _depths("study_blocks", 6)),
-        (("effects_blocks/B=3", SMALL_DEEP), SMALL, _depths("effects_blocks", 5)),
+    """That three blocks beat five, as both are among the original's (three and more), with how fewer blocks do."""
+    one_block = better(*evidence.groups((CONTROL, DEEP))).estimate  # judged at first
+    first_look = better(*evidence.groups(("study_blocks/B=3", DEEP))).estimate
+    for (shallow, deep), control, experiment, depths in (
+        (("table1_matched/model=model1", "table1_matched/model=tpsnet"), "", "", 0),
+        ((f"{AGAIN}/B=3", f"{AGAIN}/B=5"), CONTROL, AGAIN, 6),
+        (("study_blocks/B=3", DEEP), CONTROL, "study_blocks", 6),
+        (("effects_blocks/B=3", SMALL_DEEP), SMALL, "effects_blocks", 5),
     ):
         answer = better(*evidence.groups((shallow, deep)))
-        done = [group for place in (control, *depths) if place and (group := evidence.group(place)).records]
+        places = [control, *_depths(experiment, depths)] if control else []
+        done = [group for place in places if (group := evidence.group(place)).records]
         if done:
-            fewer = [group for group in done if group.config.model.blocks[0] < 3]
-            counts = " and ".join(str(group.config.model.blocks[0]) for group in fewer)
-            leads = " and ".join(f"{group.lead_over(answer.groups[1]):points value}" for group in fewer)
-            remark = f"3 blocks against 5; {counts} lead 5 by {leads.replace(' points', '')} points"
+            best = max(done, key=lambda group: group.estimate.value).config.model.blocks[0]
+            remark = f"of 1 to {len(done)} blocks {best} are best"
             means = ", ".join(f"{group.estimate:% value}" for group in done)
-            notes = (*answer.notes, f"Means of 1 to {len(done)} blocks: {means}.")
-            answer = replace(answer, remark=remark, notes=notes)
-        if AGAIN in shallow:
-            first_look = better(*evidence.groups(("study_blocks/B=3", DEEP))).estimate
-            note = f"The second look; the first, of {first_look.n} seeds a side: {first_look:points}."
-            answer = replace(answer, first_look=first_look, notes=(*answer.notes, note))
+            answer = replace(answer, remark=remark, notes=(*answer.notes, f"Means of these: {means}."))
+        if control == CONTROL:
+            before = {"one block against five": one_block}
+            note = f"At first one block against five was judged: {one_block:points}, {stats.verdict(one_block, 0.01)}."
+            remark = f"{answer.remark}; 1 against 5, judged first: {one_block:points}".replace(" points", "")
+            if experiment == AGAIN:
+                before["first look"] = first_look
+                note += f" Then three against five, with {first_look.n} seeds a side: {first_look:points}."
+            answer = replace(answer, remark=remark, before=before, notes=(*answer.notes, note))
         yield answer
 
 
@@ -122,9 +125,28 @@ def gain_of_depth(evidence: Evidence, logits: bool) -> Iterator[Answer]:
         if logits:
             estimate = contrast_within_machines(groups, weights, lambda group: logit(group.accuracies))
             note = f"The smallest effect that matters is {LOGIT} in logits: a point of accuracy at 70%."
-            yield replace(greater(estimate, groups, LOGIT), form=".2", notes=(note,))
+            answer = replace(greater(estimate, groups, LOGIT), form=".2", notes=(note,))
         else:
-            yield greater(contrast_within_machines(groups, weights), groups)
+            answer = greater(contrast_within_machines(groups, weights), groups)
+        yield replace(answer, remark=_blocks(groups[0], groups[2]))
+
+
+def deep_and_narrow(evidence: Evidence) -> Iterator[Answer]:
+    """That the deep network is more accurate than the shallow one after a longer run."""
+    for places in (
+        ("reproduction/reproduction", "reproduction_models/model=model1"),
+        (DEEP_LONG, CONTROL_LONG),
+        (SMALL_DEEP_LONG, SMALL_LONG),
+    ):
+        deep, wide = evidence.groups(places)
+        yield replace(better(deep, wide), remark=_blocks(deep, wide))
+
+
+def _blocks(deep: Group, wide: Group) -> str:
+    """How many blocks a layer two networks have; empty if one is not declared."""
+    if not (deep.configs and wide.configs):
+        return ""
+    return f"{deep.config.model.blocks[0]} blocks against {wide.config.model.blocks[0]}"
 
 
 def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
@@ -141,7 +163,7 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
         gaps = ", ".join(f"{group.label} {stats.mean(overfitting(group)):points value}" for group in groups)
         notes = (f"{note} By network: {gaps}. Below 0, a network is better on new images than on its augmented own.",)
         answer = at_most(ahead, groups, stats.SMALLEST_EFFECT)
-        yield replace(answer, notes=notes, too_short=too_short_to_overfit(groups))
+        yield replace(answer, notes=notes, too_short=too_short_to_overfit(groups), remark=_blocks(*groups))
 
 
 def equal_size(evidence: Evidence) -> Iterator[Answer]:

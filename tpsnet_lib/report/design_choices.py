@@ -58,10 +58,9 @@ def design_choices(
         f" arithmetic ({times:.1f} times the MACs){variants}. We tested"
         f' <a href="#claims">the original\'s claims</a> on smaller networks (at most {max(sizes):,} parameters) and'
         f" shorter runs (at most {max(lengths):,} steps; {name} took {steps(best.run):,}); they may not carry over."
-        f" Of {len(rows)} tests {settled} are settled{only_late}{still_open}{waiting}. Of the"
+        f" Of {len(rows)} tests {settled} are settled{only_late}{still_open}{waiting}. {len(shown)} of the"
         f" {sum(row.settled and row.largest_run[1] >= LONG for row in measured)} that were settled in {LONG:,} steps or"
-        " more, those on layers, blocks, width and dropout (networks have one block a layer where nothing else is"
-        " said; <em>does not hold</em>: no gain of a point):"
+        " more (of one block a layer where nothing else is said; <em>does not hold</em>: no gain of a point):"
     )
     lines = [
         {
@@ -105,6 +104,8 @@ def shapes(store: Store) -> str:
             leads = [lead(groups[better], groups[worse], small_networks(store)) for better, worse in pairs]
             (size, length), rates = largest_run(both), {group.config.train.lr for group in both}
             runs = f"{size:,} parameters, {length:,} steps{', one rate' if len(rates) == 1 else ''}"
+            if any(judge.at_the_border(group.config) for group in both):
+                runs += ", in part the largest rate tried"
             counts = " and ".join(", ".join(level.removeprefix("B=") for level, _ in pairs).rsplit(", ", 1))
             brings = elements.under_points(", ".join(f"{each:points}" for each in leads))
             said.setdefault(runs, []).append(f"{words.format(counts)} {brings}")

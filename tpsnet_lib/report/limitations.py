@@ -1,10 +1,11 @@
 """What the figures of the page do not say, from the records."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis import original_results, peers, training
+from tpsnet_lib.analysis import architecture, original_results, peers, training
 from tpsnet_lib.analysis.final_runs import Final, finals, leading
 from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.claims import judge
@@ -13,6 +14,7 @@ from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record, Store, committed_folder
 from tpsnet_lib.runs.study import RATES
+from tpsnet_lib.stats import Estimate
 
 ROUNDED_WEIGHTS = (
     "The accuracies are those of the weights as they were opened; those that ship are rounded, and"
@@ -213,8 +215,8 @@ RUNS_CHOSEN_LATE = {  # what of an experiment was declared when its first runs, 
     RATES: f"the rate of {LATE_RATE:g}, when 0.3 was the best of four for three networks (a still larger one, of"
     " <em>study_rates_beyond</em>, did worse for the wide network, the only one that was tried at it)",
     "epoch_times": "all runs, when the times of the study's own had not settled their test",
-    "study_blocks_again": "all runs, when five seeds a side had not settled their test (the first look counts among the"
-    " tests), and three blocks as the shallow side, when one block was known to lose",
+    "study_blocks_again": "all runs, when five seeds a side had not settled their test, and three blocks as the shallow"
+    " side, when that of one block had failed (both count among the tests)",
 }
 
 
@@ -254,7 +256,27 @@ def _of_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Ro
     return (
         f"{late} verdicts (†) stand only by rules or runs that were chosen after data had been seen."
         '<details class="folded"><summary>The rules and those before them, and the runs</summary>'
-        f"{each}{_of_runs(by_late_runs(rows))}</details>"
+        f"{each}{_of_runs(by_late_runs(rows))}{_of_small_runs(Store(committed_folder()))}</details>"
+    )
+
+
+def _of_small_runs(store: Store) -> str:
+    """What the one spread of the small, short runs, which was chosen late too, changes in the table of chapter 2."""
+    small, tables = architecture.small_networks(store), dict[str, judge.Table]()
+    by_all = functools.partial(architecture.lead, small=small)
+    leads: dict[str, Callable[[Group, Group], Estimate]] = {"own": Group.lead_over, "pooled": by_all}
+    for how, lead in leads.items():
+        tables[how] = {
+            f"{variable.symbol}: {better} over {worse}": (lead(groups[better], groups[worse]), stats.SMALLEST_EFFECT)
+            for variable, found in architecture.design_variables(store).values()
+            if variable.symbol != "skips" and (groups := {group.label: group for group in found})
+            for better, worse in variable.pairs
+        }
+    own, pooled = (stats.holm(table) for table in tables.values())
+    changed = [f"{name} ({own[name].verdict})" for name in own if own[name].verdict != pooled[name].verdict]
+    return (
+        "<p>Small, short runs are compared with one spread for all in chapter 2, in place of each pair's own, by which"
+        f" other verdicts stood there for: {', '.join(changed) or 'none'}.</p>"
     )
 
 
