@@ -93,7 +93,7 @@ def test_a_chapter_is_short_in_short_cells_and_its_outputs_are_those_that_are_co
     assert max(len(cell.source.splitlines()) for cell in code) <= 15
     assert max(len(line) for cell in code for line in cell.source.splitlines()) <= 95
     compared = [cell for cell in code if "nbval-check-output" in cell.metadata.get("tags", [])]
-    assert len(compared) >= 2
+    assert len(compared) >= 3
     for cell in code:
         assert bool(cell.outputs) == (cell in compared), cell.source
         assert cell.execution_count is not None or not cell.outputs, "nbval takes outputs without a count for an error"
