@@ -117,8 +117,8 @@ def design_variables(store: Store) -> dict[str, tuple[DesignVariable, list[Group
 
     The runs are those of the study at 310,000 parameters for a variable of which all runs of a pair are done there,
     with the levels of such pairs; else those of the small, short runs, if they have the variable."""
-    left_out = ("study_rates", "study_rates_beyond", "study_blocks_again")  # a second look is for the table of claims
-    study = [name for name in experiment_names() if name.startswith("study_") and name not in left_out]
+    names = [name for name in experiment_names() if name.startswith("study_") and not name.startswith("study_rates")]
+    study = [name for name in names if not name.endswith("_again")]  # a second look is for the table of claims
     studied, small = _by_label(study, store), _by_label(SMALL_EXPERIMENTS, store)
     declared = {symbol: (variable, small) for symbol, variable in SMALL.items()}
     at_equal_macs = small | _by_label(["effects_layers_macs"], store)  # its N=2 and N=4 take the others' place
