@@ -16,7 +16,7 @@ import pytest
 import torch
 from matplotlib import pyplot
 
-from tpsnet_lib import answer_checks, code_checks, course, stats, tasks
+from tpsnet_lib import answer_checks, code_checks, course, stats, tasks, undefined_names
 from tpsnet_lib.errors import ConfigError, DataError, TpsnetError
 from tpsnet_lib.plots import style
 from tpsnet_lib.runs.records import Record
@@ -28,8 +28,8 @@ NONSENSE: list[Any] = ["18874368", "yes", [1, 2], {}, object(), True, float("nan
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the course says."""
     said: list[str] = []
-    monkeypatch.setattr(course, "finding", said.append)
-    monkeypatch.setattr(tasks, "finding", said.append)
+    for home in (course, tasks, undefined_names):
+        monkeypatch.setattr(home, "finding", said.append)
     return said
 
 
@@ -69,7 +69,7 @@ def test_a_name_that_is_not_defined_is_explained(lines: list[str]) -> None:
             lines.append("traceback")
 
     for name in ("pixel_st", "holds", "log", "perm", "relu", "cdist", "flip", "math", "abc"):
-        course.explain_name(Shell(), NameError, NameError("no", name=name), None)
+        undefined_names.explain_name(Shell(), NameError, NameError("no", name=name), None)
     assert lines[::2] == ["traceback"] * 9
     assert lines[1::2] == [
         "`pixel_st` is not defined: did you mean `pixel_std`?",
@@ -91,7 +91,7 @@ def test_a_name_that_a_cell_of_the_chapter_gives_is_no_typing_error(
     monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "02_architecture_effects.ipynb"))  # a copy of the chapter
     shell = SimpleNamespace(user_ns={"task_2": 1, "np": np}, showtraceback=lambda *error, **place: None)
     for name in ("task_4", "epochs_of"):
-        course.explain_name(shell, NameError, NameError("no", name=name), None)
+        undefined_names.explain_name(shell, NameError, NameError("no", name=name), None)
     assert lines[0] == (
         "`task_4` is not defined: the cell that gives it a value was not run to its end (it may be folded)."
         " It stands in *The family, and what a member costs*; after a restart, run all cells from the top."
@@ -100,7 +100,7 @@ def test_a_name_that_a_cell_of_the_chapter_gives_is_no_typing_error(
     cell = "anwser = 3\nanswer = task_4.check(answer)"
     monkeypatch.setattr(tasks, "notebook_names", lambda: {"In": [cell]})
     for name in ("answer", "task_4"):
-        course.explain_name(shell, NameError, NameError("no", name=name), None)
+        undefined_names.explain_name(shell, NameError, NameError("no", name=name), None)
     assert lines[2] == "This cell gives no value to `answer`: is it `anwser`, misspelt?"
     assert lines[3] == lines[0]
 
@@ -112,7 +112,7 @@ def test_a_key_of_a_dict_without_quotes_is_told_to_stand_in_them(
     cell = "mine = {layers: [3], 'blocks': {'int': [1, 8]}}\nwidths = {each: 1 for each in layers}"
     monkeypatch.setattr(tasks, "notebook_names", lambda: {"In": [cell]})
     for name in ("layers", "each"):
-        course.explain_name(shell, NameError, NameError("no", name=name), None)
+        undefined_names.explain_name(shell, NameError, NameError("no", name=name), None)
     assert lines[0] == '`layers` is not defined: a key of a dict stands in quotes, as in `{"layers": ...}`.'
     assert "key" not in lines[1]
 

@@ -92,6 +92,7 @@ plots/style
 answer_checks
 code_checks
 tasks
+undefined_names
 course
 plots/dataset
 plots/network_drawing

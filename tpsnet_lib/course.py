@@ -14,32 +14,32 @@ wrong with an answer."""
 
 import math
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
-from tpsnet_lib.answer_checks import Slip, names, notebook_names, number, ranges, way_out_of
+from tpsnet_lib.answer_checks import Slip, names, notebook_names, number, ranges
 from tpsnet_lib.chapter_copies import OLDER, is_older
 from tpsnet_lib.code_checks import function, module
 from tpsnet_lib.data import cifar10, datasets
 from tpsnet_lib.data.datasets import ImageSet
 from tpsnet_lib.errors import DataError
-from tpsnet_lib.files import project_root, read_json
+from tpsnet_lib.files import project_root
 from tpsnet_lib.plots import style
 from tpsnet_lib.plots.style import finding
 from tpsnet_lib.profiles import check_parameters
 from tpsnet_lib.progress import Progress, running_shell
 from tpsnet_lib.runs.fresh_runs import fresh_store
 from tpsnet_lib.runs.records import Store, default_store, local_folder
-from tpsnet_lib.tasks import hide_solutions, keys_without_quotes, names_given, task, without_value, words_of_answers
+from tpsnet_lib.tasks import hide_solutions, task
+from tpsnet_lib.undefined_names import explain_name, open_notebook
 
 __all__ = [
     "Lab",
@@ -133,7 +133,7 @@ def open_lab(dataset: str = "auto", data: str = "", store: str = "", recompute: 
     if dataset == "cifar10" and root is None:
         raise DataError(_no_cifar10(data))
     finding(_notice(dataset, root or data or None))
-    if is_older(_open_notebook(given), project_root() / "notebooks"):
+    if is_older(open_notebook(given), project_root() / "notebooks"):
         finding(
             f"**This notebook {OLDER}**, so that a cell may fail. Rename it, get a new one (`make lab`, or `tpsnet"
             " notebooks --student DIR`), and bring your answers over."
@@ -171,50 +171,6 @@ def _notice(dataset: str, root: str | Path | None) -> str:
     about = f" This copy is known to hold {state} among its 60,000 (notebook 01, section 1)." if state else ""
     unknown = " **This copy is unverified**: its content is none that the project knows."
     return f"Data: **{name}**, 50,000 training images.{unknown if state == 'unverified' else about}"
-
-
-def explain_name(shell: Any, kind: type[NameError], error: NameError, trace: Any, tb_offset: int | None = None) -> None:
-    """Say, below the traceback, what a name that is not defined may stand for; for `set_custom_exc` of IPython."""
-    shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
-    name = error.name or ""
-    if name in keys_without_quotes():
-        finding(f'`{name}` is not defined: a key of a dict stands in quotes, as in `{{"{name}": ...}}`.')
-        return
-    if said := without_value().get(name):
-        finding(said)
-        return
-    if name in (given := _given_by_cells(_open_notebook(shell.user_ns).name)):
-        finding(
-            f"`{name}` is not defined: the cell that gives it a value was not run to its end (it may be folded). It"
-            f" stands in *{given[name]}*; after a restart, run all cells from the top."
-        )
-        return
-    if name in words_of_answers():
-        finding(f"`{name}` is not defined: a name stands in quotes, and several names in a list, each in quotes.")
-        return
-    way_out = way_out_of(name, shell.user_ns)
-    in_numpy_alone = way_out.startswith("write `np.") and not hasattr(math, name)  # as `flip`, for "random flip"
-    text = " (A text stands in quotes.)" if in_numpy_alone else ""
-    finding(f"`{name}` is not defined: {way_out}{text}")
-
-
-def _open_notebook(given: Mapping[str, Any]) -> Path:
-    """The notebook that is open, as VS Code and Jupyter say; an empty path where neither does."""
-    return Path(given.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME", ""))
-
-
-@cache
-def _given_by_cells(notebook: str) -> dict[str, str]:
-    """The names that the cells of a chapter give values to, of whatever kind, with the heading above the first such
-    cell; none of what is no chapter."""
-    path, given, heading = project_root() / "notebooks" / notebook, dict[str, str](), ""
-    for cell in read_json(path)["cells"] if notebook and path.is_file() else ():
-        source = "".join(cell["source"])
-        if cell["cell_type"] != "code":
-            heading = (re.findall(r"^#+ (.+)$", source, re.MULTILINE) or [heading])[-1]
-            continue
-        given = dict.fromkeys(names_given(source), heading) | given
-    return given
 
 
 def track(items: Sequence[Item], label: str = "") -> Iterator[Item]:

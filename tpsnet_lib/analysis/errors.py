@@ -214,11 +214,10 @@ def surest(risk: Callable[[float], float], n: int) -> str:
     missed, missed_few = round(half * risk(0.5)), round(few * risk(0.05))
     apart = stats.proportion_difference(missed_few, few, missed - missed_few, half - few)
     better = "better than" if apart.high < 0 else "worse than" if apart.low > 0 else "not shown to differ from"
-    apart_by = f"{apart:points}".replace("points (", "points, ").removesuffix(")")
     return (
         f"The error is then **{risk(0.9):.1%}** on the surest 90% of the images and {missed / half:.1%} on the surest"
         f" half. Of the surest {few:,} it misses {missed_few} ({missed_few / few:.1%}): they are {better} the rest of"
-        f" that half ({apart_by}; one cut of many)."
+        f" that half ({apart:points value}, {apart:points interval}; one cut of many)."
     )
 
 

@@ -102,14 +102,14 @@ def final_row(final: Final) -> dict[str, Any]:
         "n_of": estimate.of,
         "epochs": first.metrics["epochs"],
         "minutes": final.minutes,
-        "hardware": final.hardware + _when_timed(final),
+        "hardware": final.hardware + _which_timed(final),
         "source": f"record{'s' if len(ids) > 1 else ''} {', '.join(ids)}",
         "stamp": first.stamp,
         "records": final.counted,
     }
 
 
-def _when_timed(final: Final) -> str:
+def _which_timed(final: Final) -> str:
     """Which runs the minutes are of, where they are not of all or had not the machine to themselves."""
     if final.timed[0] not in final.alone:
         return ", beside other runs"

@@ -19,8 +19,6 @@ from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.study import RATES, RATES_BEYOND
 from tpsnet_lib.stats import Estimate
 
-ONE_BLOCK = "one block a layer"
-
 
 @dataclass(frozen=True)
 class Row:
@@ -81,11 +79,16 @@ class Row:
     def remark(self) -> str:
         """What else is to be known beside the size, or empty."""
         groups = self.answer.groups
-        costs = ", ".join(filter(None, (_unequal_costs(groups), _largest_rate(groups))))
-        of_these = "runs overfit by less than a point" if self.answer.too_short else self.answer.remark or costs
         shallow = groups and all(set(config.model.blocks) == {1} for each in groups for config in each.configs)
-        one_block = ONE_BLOCK if shallow and "one block" not in self.short else ""
-        return ", ".join(filter(None, (one_block, of_these)))
+        one_block = "one block a layer" if shallow and "one block" not in self.short else ""
+        return ", ".join(filter(None, (one_block, self.remark_but_depth)))
+
+    @property
+    def remark_but_depth(self) -> str:
+        """The remark where it is said already which networks have one block a layer."""
+        groups = self.answer.groups
+        costs = ", ".join(filter(None, (_unequal_costs(groups), _largest_rate(groups))))
+        return "runs overfit by less than a point" if self.answer.too_short else self.answer.remark or costs
 
     @property
     def budget(self) -> str:

@@ -86,32 +86,37 @@ def _odd_minus_even(first: int, last: int) -> list[float]:
 
 
 def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
-    """That three blocks beat five, as both are among the original's (three and more), with how fewer blocks do."""
-    one_block = better(*evidence.groups((CONTROL, DEEP))).estimate  # judged at first
+    """That three blocks a layer beat five, as both are among the original's (three and more).
+
+    Judged at first, and so each a test of its own: one block against five, then these with fewer seeds."""
+    yield better(*evidence.groups(("table1_matched/model=model1", "table1_matched/model=tpsnet")))
+    one_block = better(*evidence.groups((CONTROL, DEEP))).estimate
     first_look = better(*evidence.groups(("study_blocks/B=3", DEEP))).estimate
-    for (shallow, deep), control, experiment, depths in (
-        (("table1_matched/model=model1", "table1_matched/model=tpsnet"), "", "", 0),
-        ((f"{AGAIN}/B=3", f"{AGAIN}/B=5"), CONTROL, AGAIN, 6),
-        (("study_blocks/B=3", DEEP), CONTROL, "study_blocks", 6),
-        (("effects_blocks/B=3", SMALL_DEEP), SMALL, "effects_blocks", 5),
+    verdict = stats.verdict(one_block, stats.SMALLEST_EFFECT)
+    at_first = f"At first one block against five was judged: {one_block:points}, {verdict}."
+    then = f"{at_first} Then three against five, with {first_look.n} seeds a side: {first_look:points}."
+    before = {"one block against five": one_block}
+    for experiment, earlier, note in (
+        (AGAIN, before | {"first look": first_look}, then),
+        ("study_blocks", before, at_first),
     ):
-        answer = better(*evidence.groups((shallow, deep)))
-        places = [control, *_depths(experiment, depths)] if control else []
-        done = [group for place in places if (group := evidence.group(place)).records]
-        if done:
-            best = max(done, key=lambda group: group.estimate.value).config.model.blocks[0]
-            remark = f"of 1 to {len(done)} blocks {best} are best"
-            means = ", ".join(f"{group.estimate:% value}" for group in done)
-            answer = replace(answer, remark=remark, notes=(*answer.notes, f"Means of these: {means}."))
-        if control == CONTROL:
-            before = {"one block against five": one_block}
-            note = f"At first one block against five was judged: {one_block:points}, {stats.verdict(one_block, 0.01)}."
-            remark = f"{answer.remark}; 1 against 5, judged first: {one_block:points}".replace(" points", "")
-            if experiment == AGAIN:
-                before["first look"] = first_look
-                note += f" Then three against five, with {first_look.n} seeds a side: {first_look:points}."
-            answer = replace(answer, remark=remark, before=before, notes=(*answer.notes, note))
-        yield answer
+        answer = _three_blocks_against_five(evidence, experiment, CONTROL, 6)
+        remark = f"{answer.remark}; 1 against 5, judged first: {one_block:points}".replace(" points", "")
+        yield replace(answer, remark=remark, before=earlier, notes=(*answer.notes, note))
+    yield _three_blocks_against_five(evidence, "effects_blocks", SMALL, 5)
+
+
+def _three_blocks_against_five(evidence: Evidence, experiment: str, one_block: str, most: int) -> Answer:
+    """The comparison by an experiment on depth, with the means of all its depths: 1 (`one_block`) to `most` blocks."""
+    answer = better(*evidence.groups((f"{experiment}/B=3", f"{experiment}/B=5")))
+    places = [one_block, *_depths(experiment, most)]
+    done = [group for place in places if (group := evidence.group(place)).records]
+    if not done:
+        return answer
+    best = max(done, key=lambda group: group.estimate.value).config.model.blocks[0]
+    means = ", ".join(f"{group.estimate:% value}" for group in done)
+    remark = f"of 1 to {len(done)} blocks {best} are best"
+    return replace(answer, remark=remark, notes=(*answer.notes, f"Means of these: {means}."))
 
 
 def _depths(experiment: str, largest: int) -> list[str]:

@@ -231,13 +231,19 @@ def finding(text: str, records: Records = (), intervals: Iterable[Estimate] | Ma
     from IPython.display import Markdown, display
 
     provenance, ids, rows = _sources(records)
-    named = list(intervals.items()) if isinstance(intervals, Mapping) else [("", each) for each in intervals]
-    bases = {each.basis: [name for name, other in named if name and other.basis == each.basis] for _, each in named}
-    several = len(bases) > 1
-    told = [f"{basis} ({', '.join(of)})" if several and of else basis for basis, of in bases.items()]
-    method = f"95% intervals: {'; '.join(told)}." if told else ""
+    method = _method(intervals)
     if method:
         text += f'\n\n<details class="method"><summary>Method</summary>{method}</details>'
     metadata: dict[str, Any] = {"records": list(ids), "provenance": f"{provenance} {method}".strip()}
     metadata["rows"] = {name: list(row) for name, row in rows.items()}
     display(Markdown(text), metadata=metadata if ids or method else None)
+
+
+def _method(intervals: Iterable[Estimate] | Mapping[str, Estimate]) -> str:
+    """What some intervals rest on, in a sentence: each basis once, with the names of its estimates if bases differ."""
+    named = intervals.items() if isinstance(intervals, Mapping) else [("", each) for each in intervals]
+    names: dict[str, list[str]] = {}  # of the estimates, by basis
+    for name, estimate in named:
+        names.setdefault(estimate.basis, []).extend([name] if name else [])
+    told = [f"{basis} ({', '.join(of)})" if of and len(names) > 1 else basis for basis, of in names.items()]
+    return f"95% intervals: {'; '.join(told)}." if told else ""

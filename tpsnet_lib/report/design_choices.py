@@ -75,8 +75,7 @@ def design_choices(
 
 def _claim_and_note(row: judge.Row, late: AbstractSet[str]) -> Markup:
     """A settled test, and under it what must be known beside it; that it has one block a layer is said above."""
-    remark = row.remark.removeprefix(judge.ONE_BLOCK).removeprefix(", ")
-    beside = elements.under_points("; ".join(filter(None, (remark, row.elsewhere))))
+    beside = elements.under_points("; ".join(filter(None, (row.remark_but_depth, row.elsewhere))))
     return elements.with_note(elements.test_link(row, row.short) + ("†" if row.name in late else ""), beside)
 
 
@@ -86,20 +85,18 @@ def _points(row: judge.Row) -> Markup:
     return elements.with_note(Markup(size), interval)
 
 
-SHAPES = {  # choices of shape that are no claims of the original's, in words: the variable, and its better level
-    "skips at {} blocks a layer": ("skips", ("B=1", "B=3", "B=5")),
-    "3×3 kernels in place of 1×1": ("F", ("F=3",)),
+SHAPES = {  # choices of shape that are no claims of the original's, in words: the variable, and the levels compared
+    "skips at {} blocks a layer": ("skips", [(f"B={blocks}", f"B={blocks}, plain") for blocks in (1, 3, 5)]),
+    "3×3 kernels in place of 1×1": ("F", [("F=3", "F=1")]),
 }
 
 
 def shapes(store: Store) -> str:
     """What `SHAPES` bring, each with the size of its runs, as a sentence in HTML; empty without records."""
     variables, said = design_variables(store), dict[str, list[str]]()  # effects by the size of their runs
-    for words, (symbol, levels) in SHAPES.items():
-        variable, found = variables[symbol]
-        groups = {group.label: group for group in found if group.records}
-        pairs = [next(pair for pair in variable.pairs if pair[0] == level) for level in levels if level in groups]
-        if pairs := [pair for pair in pairs if groups.keys() >= set(pair)]:
+    for words, (symbol, compared) in SHAPES.items():
+        groups = {group.label: group for group in variables[symbol][1] if group.records}
+        if pairs := [pair for pair in compared if groups.keys() >= set(pair)]:
             both = [groups[level] for pair in pairs for level in pair]
             leads = [lead(groups[better], groups[worse], small_networks(store)) for better, worse in pairs]
             (size, length), rates = largest_run(both), {group.config.train.lr for group in both}

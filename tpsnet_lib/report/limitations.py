@@ -1,7 +1,6 @@
 """What the figures of the page do not say, from the records."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from tpsnet_lib import stats
@@ -14,7 +13,6 @@ from tpsnet_lib.runs import openings
 from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.runs.records import Record, Store, committed_folder
 from tpsnet_lib.runs.study import RATES
-from tpsnet_lib.stats import Estimate
 
 ROUNDED_WEIGHTS = (
     "The accuracies are those of the weights as they were opened; those that ship are rounded, and"
@@ -262,17 +260,14 @@ def _of_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Ro
 
 def _of_small_runs(store: Store) -> str:
     """What the one spread of the small, short runs, which was chosen late too, changes in the table of chapter 2."""
-    small, tables = architecture.small_networks(store), dict[str, judge.Table]()
-    by_all = functools.partial(architecture.lead, small=small)
-    leads: dict[str, Callable[[Group, Group], Estimate]] = {"own": Group.lead_over, "pooled": by_all}
-    for how, lead in leads.items():
-        tables[how] = {
-            f"{variable.symbol}: {better} over {worse}": (lead(groups[better], groups[worse]), stats.SMALLEST_EFFECT)
-            for variable, found in architecture.design_variables(store).values()
-            if variable.symbol != "skips" and (groups := {group.label: group for group in found})
-            for better, worse in variable.pairs
-        }
-    own, pooled = (stats.holm(table) for table in tables.values())
+    small, by_own, by_pooled = architecture.small_networks(store), {}, {}
+    for variable, found in architecture.design_variables(store).values():
+        groups = {group.label: group for group in found}
+        for better, worse in variable.pairs if variable.symbol != "skips" else ():
+            name, sides = f"{variable.symbol}: {better} over {worse}", (groups[better], groups[worse])
+            by_own[name] = Group.lead_over(*sides), stats.SMALLEST_EFFECT
+            by_pooled[name] = architecture.lead(*sides, small), stats.SMALLEST_EFFECT
+    own, pooled = stats.holm(by_own), stats.holm(by_pooled)
     changed = [f"{name} ({own[name].verdict})" for name in own if own[name].verdict != pooled[name].verdict]
     return (
         "<p>Small, short runs are compared with one spread for all in chapter 2, in place of each pair's own, by which"

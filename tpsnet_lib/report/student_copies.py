@@ -19,9 +19,9 @@ def student_copy(notebook: Any) -> Any:
     """The notebook without outputs, in which an exercise stays unanswered until its student answers it.
 
     Below each exercise stands a cell that fails until its check has passed; where an answer fails before its check,
-    Run All goes on with the worked function. It carries the metadata of nbgrader, under
-    the name of the task, by which its worked solution is found too, and so do the cells that check, which are locked.
-    The exercise has none: nbgrader would empty it when it makes an assignment."""
+    Run All goes on with the worked function. It carries the metadata of nbgrader, under the name of the task, by which
+    its worked solution is found too, and so do the cells that check, which are locked. The exercise has none: nbgrader
+    would empty it when it makes an assignment."""
     copy, cells = deepcopy(notebook), []
     copy.metadata[MARK] = digest(notebook)
     tasks = dict(re.findall(r'(\w+) = course\.task\(\s*"([^"]+)"', "\n".join(cell.source for cell in copy.cells)))
