@@ -213,6 +213,8 @@ SMALL, SMALL_LONG = "effects_layers/N=3", "effects_blocks_long/B=1"
 DEEP, SMALL_DEEP = "study_blocks/B=5", "effects_blocks/B=5"
 DEEP_LONG, SMALL_DEEP_LONG = "study_long/B=5, 48 epochs", "effects_blocks_long/B=5"
 FIRST_LOOK = ("study_blocks/B=3", DEEP)
+WIDE_FIRST_LOOK = ("study_width/B=3, wide", "study_blocks/B=3")
+WIDE_AGAIN = ("study_width+study_width_again/B=3, wide", "study_blocks+study_blocks_again/B=3")
 AGAIN = ("study_blocks+study_blocks_again/B=3", "study_blocks+study_blocks_again/B=5")
 TIMED = ("epoch_times/B=5", "epoch_times/B=1")
 
@@ -255,7 +257,7 @@ TESTS = {  # (what is computed, the places of each budget, the smallest effect, 
     "width at one block": (difference, [("study_width/B=1, wide", CONTROL), ("effects_width/w=12", SMALL)]),
     "width at three blocks": (
         difference,
-        [("study_width/B=3, wide", "study_blocks/B=3"), ("effects_depth/B=3", "effects_blocks/B=3")],
+        [WIDE_AGAIN, WIDE_FIRST_LOOK, ("effects_depth/B=3", "effects_blocks/B=3")],
     ),
     "overfitting": (
         overfitting,
@@ -325,8 +327,9 @@ def table():
     turned = estimate if moved is None else moved
     judged["learning rate"] = estimate, turned, POINT if moved is None else 0.0
     judged["one block"] = difference(CONTROL, DEEP), difference(CONTROL, DEEP), POINT  # what was judged before counts
-    if all(runs(place)[1] for place in AGAIN):
-        judged["first look"] = difference(*FIRST_LOOK), difference(*FIRST_LOOK), POINT
+    for name, second, first in (("first look", AGAIN, FIRST_LOOK), ("first look, wide", WIDE_AGAIN, WIDE_FIRST_LOOK)):
+        if all(runs(place)[1] for place in second):
+            judged[name] = difference(*first), difference(*first), POINT
     raw = np.array([p_values(turned, smallest) for _, turned, smallest in judged.values()])
     rows = {}
     for name, (above, below, other) in zip(judged, np.transpose([_holm(p) for p in raw.T]), strict=True):
@@ -337,7 +340,7 @@ def table():
         if name in unfinished and judged[name][0][3]:
             said = said[0], "not settled"  # a look at a part of the declared runs settles nothing
         rows[name] = judged[name][0][:4], float(said[0]), said[1]
-    return {name: row for name, row in rows.items() if name not in ("one block", "first look")}
+    return {name: row for name, row in rows.items() if name not in ("one block", "first look", "first look, wide")}
 
 
 def _holm(p):

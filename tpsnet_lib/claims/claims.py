@@ -23,6 +23,7 @@ from tpsnet_lib.claims.studies import (
     odd_blocks,
     reproduction,
     shallow_and_wide,
+    wider_at_three_blocks,
 )
 
 CLAIMS = {  # what the original says, with its figure and the place of it
@@ -213,7 +214,7 @@ TESTS = [
         "f",
         "wider (larger) is better at three blocks",
         "Wider is better at three blocks a layer",
-        differences(("study_width/B=3, wide", "study_blocks/B=3"), ("effects_depth/B=3", "effects_blocks/B=3")),
+        wider_at_three_blocks,
     ),
     Test(
         "optimizer",

@@ -34,6 +34,7 @@ CONTROL, CONTROL_LONG = "study_control/B=1", "study_long/B=1, 48 epochs"  # one 
 SMALL, SMALL_LONG = "effects_layers/N=3", "effects_blocks_long/B=1"  # the same at 77,000 parameters
 DEEP, DEEP_LONG = "study_blocks/B=5", "study_long/B=5, 48 epochs"
 AGAIN = "study_blocks+study_blocks_again"  # with three more seeds of three and five blocks: a second look
+WIDE_AGAIN = "study_width+study_width_again/B=3, wide"  # and of the wide network of three blocks
 SMALL_DEEP, SMALL_DEEP_LONG = "effects_blocks/B=5", "effects_blocks_long/B=5"
 
 
@@ -83,6 +84,16 @@ def _odd_minus_even(first: int, last: int) -> list[float]:
     jump = np.where(blocks % 2 == 1, 0.5, -0.5)
     weights: list[float] = np.linalg.pinv(np.stack([blocks**0, blocks, blocks**2, jump], axis=1))[3].tolist()
     return weights
+
+
+def wider_at_three_blocks(evidence: Evidence) -> Iterator[Answer]:
+    """That the wide network of three blocks beats the narrow one; a first look, with fewer seeds, is a test too."""
+    first_look = better(*evidence.groups(("study_width/B=3, wide", "study_blocks/B=3")))
+    at_first = f"At first {first_look.estimate.n} seeds a side were judged: {first_look.estimate:points}."
+    second_look = better(*evidence.groups((WIDE_AGAIN, f"{AGAIN}/B=3")))
+    yield replace(second_look, before={"first look": first_look.estimate}, notes=(*second_look.notes, at_first))
+    yield first_look
+    yield better(*evidence.groups(("effects_depth/B=3", "effects_blocks/B=3")))
 
 
 def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
