@@ -5,19 +5,21 @@ from __future__ import annotations
 import inspect
 import math
 import re
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
 from matplotlib import pyplot
 
-from tpsnet_lib import answer_checks, code_checks, course, stats, tasks, undefined_names
+from tpsnet_lib import answer_checks, cell_errors, code_checks, course, stats, tasks
 from tpsnet_lib.errors import ConfigError, DataError, TpsnetError
+from tpsnet_lib.files import project_root
 from tpsnet_lib.plots import style
 from tpsnet_lib.runs.records import Record
 
@@ -28,7 +30,7 @@ NONSENSE: list[Any] = ["18874368", "yes", [1, 2], {}, object(), True, float("nan
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the course says."""
     said: list[str] = []
-    for home in (course, tasks, undefined_names):
+    for home in (course, tasks, cell_errors):
         monkeypatch.setattr(home, "finding", said.append)
     return said
 
@@ -60,19 +62,26 @@ def test_a_parameter_of_another_type_is_refused_before_anything_is_read(
     assert lines == []
 
 
-def test_a_name_that_is_not_defined_is_explained(lines: list[str]) -> None:
-    class Shell:
-        def __init__(self) -> None:
-            self.user_ns = {"pixel_std": 1}
+def fails(code: str, names: Mapping[str, Any] | None = None) -> None:
+    """Run a cell that fails in a kernel whose errors are explained."""
+    shell = InteractiveShell()
+    shell.user_ns |= names or {}
+    with pytest.MonkeyPatch.context() as patch:
+        for home in (cell_errors, answer_checks):
+            patch.setattr(home, "running_shell", lambda: shell)
+        cell_errors.explain_errors()
+        cell_errors.explain_errors()  # by a second chapter that is opened
+        shell.run_cell(code, store_history=True)
 
-        def showtraceback(self, *error: Any, **place: Any) -> None:
-            lines.append("traceback")
 
-    for name in ("pixel_st", "holds", "log", "perm", "relu", "cdist", "flip", "math", "abc"):
-        undefined_names.explain_name(Shell(), NameError, NameError("no", name=name), None)
-    assert lines[::2] == ["traceback"] * 9
-    assert lines[1::2] == [
+def test_a_name_that_is_not_defined_is_explained(lines: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    known = {"pixel_std": 1, "STD": 2}
+    for name in ("pixel_st", "std", "holds", "log", "perm", "relu", "cdist", "flip", "math", "abc"):
+        fails(f"answer = {name}", known)
+        assert f"name '{name}' is not defined" in capsys.readouterr().out, "the traceback"
+    assert lines == [
         "`pixel_st` is not defined: did you mean `pixel_std`?",
+        "`std` is not defined: did you mean `STD`?",
         "`holds` is not defined: was a cell above not run (a folded one too), or is a line missing that gives it a"
         " value? (A text stands in quotes.)",
         "`log` is not defined: write `np.log`, after `import numpy as np`.",
@@ -85,36 +94,69 @@ def test_a_name_that_is_not_defined_is_explained(lines: list[str]) -> None:
     ]
 
 
+@pytest.mark.parametrize("given", ["02_architecture_effects.ipynb", "02 of mine.ipynb"])
 def test_a_name_that_a_cell_of_the_chapter_gives_is_no_typing_error(
-    lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str
 ) -> None:
-    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "02_architecture_effects.ipynb"))  # a copy of the chapter
-    shell = SimpleNamespace(user_ns={"task_2": 1, "np": np}, showtraceback=lambda *error, **place: None)
+    (chapter,) = (project_root() / "notebooks").glob("02_*.ipynb")
+    shutil.copy(chapter, tmp_path / given)  # a copy of the chapter, or one of another name
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / given))
     for name in ("task_4", "epochs_of"):
-        undefined_names.explain_name(shell, NameError, NameError("no", name=name), None)
+        fails(f"answer = {name}", {"task_2": 1})
     assert lines[0] == (
         "`task_4` is not defined: the cell that gives it a value was not run to its end (it may be folded)."
         " It stands in *The family, and what a member costs*; after a restart, run all cells from the top."
     )
     assert "was not run to its end (it may be folded)" not in lines[1], "a name of another chapter"
-    cell = "anwser = 3\nanswer = task_4.check(answer)"
-    monkeypatch.setattr(tasks, "notebook_names", lambda: {"In": [cell]})
-    for name in ("answer", "task_4"):
-        undefined_names.explain_name(shell, NameError, NameError("no", name=name), None)
-    assert lines[2] == "This cell gives no value to `answer`: is it `anwser`, misspelt?"
-    assert lines[3] == lines[0]
+    fails("anwser = 3\nanswer = task_4.check(answer)", {"task_4": course.task("size", course.number(3))})
+    fails("anwser = 3\nanswer = task_4.check(answer)", {"task_2": 1})
+    assert lines[2:] == ["This cell gives no value to `answer`: is it `anwser`, misspelt?", lines[0]]
 
 
-def test_a_key_of_a_dict_without_quotes_is_told_to_stand_in_them(
-    lines: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shell = SimpleNamespace(user_ns={"player": 1}, showtraceback=lambda *error, **place: None)
-    cell = "mine = {layers: [3], 'blocks': {'int': [1, 8]}}\nwidths = {each: 1 for each in layers}"
-    monkeypatch.setattr(tasks, "notebook_names", lambda: {"In": [cell]})
-    for name in ("layers", "each"):
-        undefined_names.explain_name(shell, NameError, NameError("no", name=name), None)
+def test_a_misspelt_name_may_be_that_of_an_earlier_cell(lines: list[str]) -> None:
+    fails("task_4.check(riks)", {"task_4": course.task("size", course.number(3)), "risk": 2})
+    assert lines == ["This cell gives no value to `riks`: is it `risk`, misspelt?"]
+
+
+def test_a_key_of_a_dict_without_quotes_is_told_to_stand_in_them(lines: list[str]) -> None:
+    fails("mine = {layers: [3], 'blocks': {'int': [1, 8]}}", {"player": 1})
+    fails("widths = {each: 1 for each in layers}", {"player": 1})
     assert lines[0] == '`layers` is not defined: a key of a dict stands in quotes, as in `{"layers": ...}`.'
     assert "key" not in lines[1]
+
+
+ALONE = "Write the number alone, without words or a unit."
+IN_QUOTES = "Words stand in quotes, several names in a list with each in quotes, and a number in digits."
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("answer =", "Nothing stands right of `=`: write your answer there."),
+        ("answer =  # your number", "Nothing stands right of `=`: write your answer there."),
+        *[(f"answer = {wrong}", ALONE) for wrong in ("about 1.22", "1.22%", "84 %", "45619 images", "18 million")],
+        *[(f"answer = {wrong}", IN_QUOTES) for wrong in ("two words", "three hundred", "[random flip, other flip]")],
+        ("def f(x):\n\nf = task.check(f)", "Below a line that ends with `:` stands at least one more, four spaces"),
+        ("def f(x):\n    y = x\n   return y", "The lines of a block begin below one another"),
+        ("logits = network(inputs", "The cell ends too early: a bracket that closes is missing"),
+        ("logits = network(inputs\nx = 3", "Count the brackets: each that opens needs one that closes it."),
+        ("answer = x[0] / y", "A tuple or list is not calculated with as a whole: take one of its values"),
+        ("answer = x[3]", "An index is too large: counting begins with 0"),
+        ("answer = size.chek(1.22)", "There is no `chek`: did you mean `check`?"),
+        ("profile = 'quick'\ndraws = 0\nseed = 0", "**parameter draws is 0: give a number of at least 1**"),
+    ],
+)
+def test_a_cell_that_fails_is_explained(cell: str, said: str, lines: list[str]) -> None:
+    task = course.task("size", course.number(3))
+    fails(cell, {"x": torch.zeros(3), "y": (1.0, 2.0), "size": task})
+    (line,) = lines
+    assert line.startswith(said)
+
+
+@pytest.mark.parametrize("cell", ["answer = 1 / 0", "answer = (3 4)", "for = 3", "answer = 3", "%who", "a = b = 2"])
+def test_a_cell_whose_meaning_is_unknown_gets_no_line(cell: str, lines: list[str]) -> None:
+    fails(cell)
+    assert lines == []
 
 
 def test_a_place_without_cifar_is_told_in_the_parameters_of_a_notebook(

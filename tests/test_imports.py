@@ -92,7 +92,7 @@ plots/style
 answer_checks
 code_checks
 tasks
-undefined_names
+cell_errors
 course
 plots/dataset
 plots/network_drawing

@@ -46,7 +46,7 @@ def number(
         if isinstance(answer, torch.Tensor) and answer.numel() > 1:
             return Slip(f"Give one number: your tensor has {answer.numel():,}.")
         if isinstance(answer, tuple) and len(answer) > 1 and all(type(part) is int and part >= 0 for part in answer):
-            return Slip(_comma(answer))
+            return Slip(_comma(answer, whole or within == 0))
         if isinstance(answer, bool) or not (isinstance(answer, Real) or one_tensor):
             return Slip(f"Give a number without quotes or brackets, such as {example}, not {quoted(answer)}.")
         value, target = float(answer), float(right() if callable(right) else right)
@@ -63,11 +63,11 @@ def number(
     return wrong
 
 
-def _comma(parts: Sequence[int]) -> str:
+def _comma(parts: Sequence[int], whole: bool) -> str:
     """What a number with a comma in it was to be: `45,619` is two numbers."""
     thousands = all(part == 0 or 100 <= part < 1000 for part in parts[1:])
     meant = [f"{parts[0]}{''.join(f'{part:03}' for part in parts[1:])}"] if thousands else []
-    if len(parts) == 2:
+    if len(parts) == 2 and not whole:
         meant.append(f"{parts[0]}.{parts[1]}")
     way_out = f"write {' or '.join(f'`{each}`' for each in meant)}" if meant else "write it without commas"
     return f"A comma makes {'two' if len(parts) == 2 else 'several'} numbers of one: {way_out}."
@@ -89,6 +89,9 @@ def names(right: Collection[str] | Callable[[], Collection[str]], known: Collect
         chosen = {each if each in known else lower.get(each.strip().lower(), each) for each in chosen}
         if unknown := sorted(chosen - set(known)):
             word = unknown[0].lower()
+            joined = [each for each in lower if each in word]
+            if len(joined) > 1 and sum(map(len, joined)) >= len(word.replace(" ", "")):
+                return Slip(f"{unknown[0]!r} is several names in one: a comma is missing between their quotes.")
             near = difflib.get_close_matches(word, lower, 1) or [each for each in lower if word and word in each]
             way_out = f"did you mean {lower[near[0]]!r}?" if near else f"choose from {', '.join(known)}."
             return Slip(f"{unknown[0]!r} is not known: {way_out}")
@@ -165,6 +168,8 @@ def raised(error: Exception) -> str:
 
 def way_out_of(name: str, known: Mapping[str, Any]) -> str:
     """What a name that is not defined may stand for, in one sentence; `known`: the names that are."""
+    if in_capitals := next((each for each in known if each.lower() == name.lower()), ""):
+        return f"did you mean `{in_capitals}`?"
     near = difflib.get_close_matches(name, known, 1, cutoff=0.75)
     if hasattr(math, name) or not near:  # log, sqrt, exp, pi; and mean, relu, cdist
         for short, home in MODULES.items():

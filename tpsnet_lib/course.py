@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 from matplotlib.figure import Figure
 
 from tpsnet_lib.answer_checks import Slip, names, notebook_names, number, ranges
+from tpsnet_lib.cell_errors import explain_errors, open_notebook
 from tpsnet_lib.chapter_copies import OLDER, is_older
 from tpsnet_lib.code_checks import function, module
 from tpsnet_lib.data import cifar10, datasets
@@ -39,7 +40,6 @@ from tpsnet_lib.progress import Progress, running_shell
 from tpsnet_lib.runs.fresh_runs import fresh_store
 from tpsnet_lib.runs.records import Store, default_store, local_folder
 from tpsnet_lib.tasks import hide_solutions, task
-from tpsnet_lib.undefined_names import explain_name, open_notebook
 
 __all__ = [
     "Lab",
@@ -139,11 +139,10 @@ def open_lab(dataset: str = "auto", data: str = "", store: str = "", recompute: 
             " notebooks --student DIR`), and bring your answers over."
         )
     if has_front_end():
-        import IPython
         from IPython.display import HTML, display
 
         display(HTML(STYLE))
-        IPython.get_ipython().set_custom_exc((NameError,), explain_name)
+        explain_errors()
     scratch = tempfile.TemporaryDirectory() if recompute and not store else None
     records = Store(Path(scratch.name)) if scratch else default_store(store or None)
     if not records.takes_records:

@@ -63,6 +63,6 @@ def warn(line: str) -> None:
 
 def way_to(word: str, known: Sequence[str]) -> str:
     """What may have been meant by a word that is not known, else what is known: the end of a message."""
-    near = difflib.get_close_matches(word, known, 1)
+    near = difflib.get_close_matches(word, known, 2, cutoff=0.8) or difflib.get_close_matches(word, known, 1)
     listed = textwrap.shorten(", ".join(known), 2 * QUOTED, placeholder=" ...")
-    return f"did you mean {near[0]}?" if near else f"known are {listed}" if known else "none are known"
+    return f"did you mean {' or '.join(near)}?" if near else f"known are {listed}" if known else "none are known"

@@ -35,8 +35,8 @@ STEP_FAULTS = {  # the likely fault -> the error, or which loss differs, of thre
     " training mode and before the update.": "Value 1",
     "The second loss is wrong: the weights were not moved as the first gradients say. Are all there, in this order:"
     " clear, backward, step?": "Value 2",
-    "The third loss is wrong: were the gradients of the step before not cleared, or the optimizer or its rate"
-    " replaced?": "Value 3",
+    "The third loss is wrong: were the gradients of the step before not cleared, the optimizer or its rate"
+    " replaced, or the loss rounded?": "Value 3",
 }
 STEP_HINTS = (
     "The four parts in their order: forward, loss, backward (clear, then compute), update.",
@@ -52,8 +52,8 @@ LOOP_FAULTS = {  # as `STEP_FAULTS`, of a training loop: the first of three epoc
     "`losses` holds nothing after an epoch: append what `step` returns.": "nan instead",
     "The mean loss of the first epoch is wrong: is each whole batch augmented, normalised and taken once, at the rate"
     " `recipe.lr * rate(number)` of its step, counted from 0?": "Value 1",
-    "The mean loss of a later epoch is wrong: has each step the rate of its number? Is the augmentation that of the"
-    " epoch?": "Value 2|Value 3",
+    "The mean loss of a later epoch is wrong: has each step the rate of its number, in every group of the"
+    " optimizer? Is the augmentation that of the epoch, and the network still in training mode?": "Value 2|Value 3",
 }
 LOOP_HINTS = (
     "`for k, batch in enumerate(order.split(size)[:steps]):` gives the places of the images.",

@@ -1,5 +1,5 @@
 """Run by each kernel of `tpsnet lab` as it starts (`$PYTHONSTARTUP`): until a chapter is opened, which knows better
-(`undefined_names.explain_name`), a name without a value gets a line on how to come by it."""
+(`cell_errors.explain`), a name without a value gets a line on how to come by it."""
 
 from typing import Any
 
