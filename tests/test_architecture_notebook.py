@@ -49,7 +49,7 @@ def test_the_worked_solutions_build_the_librarys_network(chapter: Chapter, capsy
     assert capsys.readouterr().out.count("library's: True") == 2
 
 
-BLANK = "raise NotImplementedError  # your three lines, the last one a return"
+BLANK = "raise NotImplementedError  # your lines, the last one a return"
 NO_SKIP = "return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))"
 ALWAYS = "return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))) + self.projection(x))"
 RIGHT = ALWAYS.replace("self.projection(x)", "(self.projection(x) if self.skip else 0)")
@@ -87,10 +87,10 @@ LAYER += " *[ResidualBlock(outputs, outputs{}) for _ in range(blocks - 1)])"
     [
         (LAYER.format("skip", ", 1, skip"), "**Right.**"),
         (LAYER.format("skip", ""), "With `skip=False`: The shape is right"),
-        (LAYER.format("True", ", 1, skip"), "With `skip=False`: The shape of `0.projection"),
+        (LAYER.format("True", ", 1, skip"), "With `skip=False`: It has `0.projection"),
         ("nn.Sequential()", "Your nn.Sequential has 0 parts; expected are 3 blocks"),
         ("ResidualBlock(inputs, outputs, stride, skip)", "expected is an nn.Sequential of 3 blocks"),
-        ("nn.Sequential(nn.ReLU(), nn.ReLU(), nn.ReLU())", "The shape of `0.conv1.weight` is none"),
+        ("nn.Sequential(nn.ReLU(), nn.ReLU(), nn.ReLU())", "It has no `0.conv1.weight`"),
     ],
 )
 def test_any_layer_gets_a_line_and_the_next_cell_says_whose_it_is(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from tpsnet_lib.cli import main, network_commands, parser, record_commands
 from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.data import datasets
 from tpsnet_lib.data.own import load_photo
-from tpsnet_lib.errors import RecordError
+from tpsnet_lib.errors import DataError, RecordError
 from tpsnet_lib.runs.experiments import final_ids
 from tpsnet_lib.runs.records import Record, Store, default_store
 from tpsnet_lib.runs.test_set import find_test
@@ -252,6 +253,12 @@ def test_predict_refuses_what_is_no_photograph_in_one_line(
     code, out, err = call(*given, capsys=capsys)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert str(photo) in err
+
+
+@pytest.mark.parametrize(("path", "said"), [(1, "1 is no path"), (Path.cwd(), "is a folder")])
+def test_what_is_no_path_of_a_photograph_is_refused(path: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        load_photo(path)
 
 
 @pytest.mark.parametrize(

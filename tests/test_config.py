@@ -120,7 +120,7 @@ def test_two_ways_to_write_a_network_are_one_network() -> None:
 
 BAD = [
     ({"model": {"blcks": [3]}}, "model.blcks is not a field: did you mean blocks or block?"),
-    ({"model": {"block": [3]}}, "model.block is [3], but takes one value: did you mean blocks or block?"),
+    ({"model": {"block": [3]}}, "model.block is [3], but takes one value: did you mean blocks?"),
     ({"model": {8: [3]}}, "model has the key 8: in Python a field's name stands in quotes: 'blocks'"),
     ({"modle": {}}, "modle is not a field: did you mean model?"),
     ({"train": {"zzz": 1}}, "train.zzz is not a field: known are epochs, schedule_epochs"),

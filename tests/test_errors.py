@@ -303,8 +303,8 @@ def test_what_chance_and_the_smallest_effect_say_is_told_apart():
 def test_a_gain_is_said_with_its_verdict_its_images_and_what_chance_can_bring():
     gain = stats.Estimate(0.0025, 0.0015, 0.0035, 10_000, "images")
     assert errors.helps(gain) == (
-        '"It helps": **shows no difference that matters** on 10,000 images; the gain is more than chance (its interval'
-        " lies above 0), but less than the point that matters here."
+        'Verdict on "it helps": **shows no difference that matters**, on 10,000 images; the gain is more than chance'
+        " (its interval lies above 0), but less than the point that matters here."
     )
 
 

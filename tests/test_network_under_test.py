@@ -83,6 +83,20 @@ def notebook(monkeypatch, capsys):
 # The network
 
 
+def test_the_network_that_is_trained_without_cifar_fits_the_built_in_images(monkeypatch):
+    cells = {cell.id: cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells}
+    names: dict[str, object] = {}
+    for cell in ("imports", "parameters"):
+        exec(cells[cell], names)
+    names |= {"dataset": "shapes10"}
+    asked = []
+    monkeypatch.setattr(errors, "choose_network", lambda *given: asked.append(given[-1]))
+    with pytest.raises(AttributeError):  # there is no network to go on with
+        exec(cells["open"], names)
+    fit, validation = datasets.fit_and_validation(asked[0].data)
+    assert (len(fit), len(validation)) == (9000, 500)
+
+
 def test_a_record_gives_its_network_and_the_predictions_that_were_kept(opened, tiny_record):
     found = choose(opened, tiny_record.id)
     assert (found.record.id, found.notes, found.exploratory, found.trained_now) == (tiny_record.id, (), True, False)

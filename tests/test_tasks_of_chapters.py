@@ -310,10 +310,14 @@ def test_a_wrong_network_of_chapter_02_is_told_what_is_wrong_with_it(
     [
         ("pass", "pass", "Right"),
         ("order, losses =", "raise NotImplementedError\n        order, losses =", tasks.NOT_ANSWERED),
-        ('group["lr"] = recipe.lr * rate(epoch * steps + k)', "pass", "has each step the rate of its number?"),
+        (
+            'group["lr"] = recipe.lr * rate(epoch * steps + k)',
+            "pass",
+            "the rate of its number, in every group",
+        ),
         ("recipe.lr * rate(epoch * steps + k)", "rate(epoch * steps + k)", "at the rate `recipe.lr * rate(number)`"),
         ("augment(images.images[batch], which, recipe, config.seed, epoch)", "images.images[batch]", "augmented"),
-        ("recipe, config.seed, epoch)", "recipe, config.seed, 0)", "Is the augmentation that of the epoch?"),
+        ("recipe, config.seed, epoch)", "recipe, config.seed, 0)", "Is the augmentation that of the epoch, and"),
         ("order.split(size)[:steps]", "order.split(size)", "each whole batch"),
         ("losses.append(step(", "print(step(", "`losses` holds nothing"),
         ("normalise(shown)", "shown", "hand the result of `normalise`"),
@@ -388,7 +392,7 @@ def test_a_wrong_block_of_chapter_02_is_told_what_is_wrong_with_it(
         ("[first, *[ResidualBlock(outputs, outputs, 1, skip)] * (blocks - 1)]", "share weights: make a new one"),
         ("[ResidualBlock(inputs, outputs, stride, skip) for _ in range(blocks)]", "1 of 3: Only the first has"),
         ("[first, *(ResidualBlock(outputs, outputs, stride, skip) for _ in range(blocks - 1))]", "Only the first has"),
-        ("[first, *(ResidualBlock(outputs, outputs) for _ in range(blocks - 1))]", "Hand skip on"),
+        ("[first, *(ResidualBlock(outputs, outputs) for _ in range(blocks - 1))]", "write `skip=skip`"),
     ],
 )
 def test_a_wrong_layer_of_chapter_02_is_told_what_is_wrong_with_it(
@@ -490,6 +494,25 @@ def test_bytes_given_to_cdist_in_chapter_01_are_told_to_become_floats(
     for _ in range(2):  # the first hint and the second
         asked["nearest mean"].check(lambda images, means: torch.cdist(images.flatten(1), means.flatten(1)).argmin(1))
         assert ".float()" in said.pop().partition("Hint")[2]
+
+
+def test_a_nearest_mean_of_chapter_01_uses_the_means_that_it_is_given(
+    said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, asked = tasks_of("01")
+    monkeypatch.setattr(tasks, "notebook_names", lambda: room)
+    own = room["means"].flatten(1)
+    asked["nearest mean"].check(lambda images, mean: torch.cdist(images.flatten(1).float(), own).argmin(1))
+    assert "does it use its argument `means`?" in said.pop()
+
+
+@pytest.mark.parametrize("number", [pytest.param(n, marks=pytest.mark.slow) if n == "04" else n for n in CELLS])
+def test_no_name_that_a_chapter_leaves_is_an_answer(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tpsnet_lib.course.explore", lambda draw, **knobs: None)
+    room, asked = tasks_of(number)
+    names = {name: value for name, value in room.items() if isinstance(value, int | float | str | list | np.number)}
+    found = [(name, task.name) for name, value in names.items() for task in asked.values() if not task._problem(value)]
+    assert found == []
 
 
 def test_the_two_flips_of_chapter_01_differ_on_the_image_that_is_shown() -> None:

@@ -135,8 +135,12 @@ def _other_parts(part: Any, right: nn.Module) -> str:
             return f"Your nn.Sequential has {len(part)} part{'s' * (len(part) != 1)}; expected are {len(right)} blocks."
     shapes, wanted = ({name: list(value.shape) for name, value in m.state_dict().items()} for m in (part, right))
     for name in [*wanted, *shapes]:
-        if shapes.get(name) != wanted.get(name):
-            return f"The shape of `{name}` is {shapes.get(name, 'none')}; expected is {wanted.get(name, 'none')}."
+        if name not in shapes:
+            return f"It has no `{name}`; expected is one of the shape {wanted[name]}."
+        if name not in wanted:
+            return f"It has `{name}`, of the shape {shapes[name]}, which should not be there."
+        if shapes[name] != wanted[name]:
+            return f"The shape of `{name}` is {shapes[name]}; expected is {wanted[name]}."
     if len(list(part.parameters())) < len(list(right.parameters())):
         return Slip("Two of its parts are one and the same module, so they share weights: make a new one for each.")
     return ""

@@ -261,7 +261,7 @@ def predict(
         elif knob.value in (None, ""):
             line.value = "Write an answer first."
         else:
-            prediction.value = knob.value
+            prediction.value = round(knob.value, 6) if isinstance(knob.value, float) else knob.value
             line.value = escape(prediction.note)
 
     button.on_click(keep)

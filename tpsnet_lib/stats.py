@@ -25,6 +25,7 @@ LEVEL = 0.95  # of every interval
 ALPHA = 0.05  # of the tests of one table together
 POWER = 0.8  # of the tests that a number of seeds is planned for
 SMALLEST_EFFECT = 0.01  # the smallest difference in accuracy that is worth a decision: one percentage point
+FEWEST_RESAMPLED = 6  # values of a bootstrap: all of five lie on one side of the median too often (6.25%)
 EQUAL = 1e-12  # numbers no further apart than this are equal up to rounding
 
 HOLDS, DOES_NOT_HOLD, NOT_SETTLED, PENDING = "holds", "does not hold", "not settled", "pending"
@@ -179,7 +180,7 @@ def _bootstrap(
 ) -> Estimate:
     """`statistic` takes a list each; with `vectorized` also an `axis` along which they lie."""
     n, method = min(len(values) for values in lists), "percentile bootstrap"
-    if n < 2:
+    if n < FEWEST_RESAMPLED:
         return _estimate(statistic(*lists) if n else math.nan, None, n, of, method)
     settings = {"n_resamples": draws, "confidence_level": LEVEL, "method": "percentile", "batch": 100, "rng": 0}
     result = stats.bootstrap(lists, statistic, vectorized=vectorized, **settings)

@@ -19,10 +19,9 @@ BLOCK_HINTS = {  # of the tasks of notebook 02: a hint -> a part of what is wron
     "Let `F.relu` come last, after the sum: values below 0 become 0.": "run from -",
     "If `self.skip`, add `self.projection(x)`; only then the ReLU.": "skip=True|must match",
 }
-LAYER_FAULTS = {"The third argument of a block is its stride: hand skip on by its name, `skip=skip`.": "conv2d()"}
 LAYER_HINTS = {
     "`nn.Sequential(*blocks)` takes a list of blocks.": "no nn.Module|not a Module",
-    "Hand skip on by its name: `skip=skip`.": "0.projection|skip=False",
+    "The third argument of a block is its stride: write `skip=skip`.": "conv2d()|0.projection|skip=False",
     "Only the first has the stride; others are of outputs, outputs.": "`1.|`2.|parts",
 }
 NETWORK_HINTS = {

@@ -186,7 +186,7 @@ def chance(gain: Estimate) -> str:
 def helps(gain: Estimate) -> str:
     """Whether a difference of accuracies is a gain that matters, and what chance has to do with it, in a sentence."""
     verdict = stats.verdict(gain, stats.SMALLEST_EFFECT)
-    return f'"It helps": **{verdict}** on {gain.n:,} {gain.of}; the gain is {chance(gain)}.'
+    return f'Verdict on "it helps": **{verdict}**, on {gain.n:,} {gain.of}; the gain is {chance(gain)}.'
 
 
 def least_sure_bin(before: pd.DataFrame, after: pd.DataFrame) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tpsnet_lib.config import IMAGE_SIZE
 from tpsnet_lib.data.cifar10 import Fingerprint, content_sum, find_root
-from tpsnet_lib.errors import DataError
+from tpsnet_lib.errors import DataError, brief
 
 PHOTOS = {".jpg", ".jpeg", ".png", ".gif", ".webp"}
 LARGEST_PHOTO = 10**8  # pixels
@@ -94,12 +94,16 @@ def download(dataset: str, root: str | Path) -> Path:
     return Path(root)
 
 
-def load_photo(path: str | Path) -> Tensor:
+def load_photo(path: str | os.PathLike[str]) -> Tensor:
     """The middle square of a photograph, scaled down to uint8 [3, 32, 32]; the camera's orientation is applied, and
     what is transparent is white.
 
     Reads JPEG, PNG, GIF (the first frame) and WebP. Raises `DataError` for a file that is missing or no such image."""
+    if not isinstance(path, str | os.PathLike):
+        raise DataError(f"{brief(path)} is no path: give that of a photograph, in quotes")
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: give the path of a photograph in it")
     if not path.is_file():
         here = "" if Path(path).is_absolute() else f" in {Path.cwd()}"
         raise DataError(f"there is no file {path}{here}: give the path of a photograph")
