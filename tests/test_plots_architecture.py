@@ -72,7 +72,8 @@ def test_feature_maps_have_a_row_a_layer_and_the_strongest_channels_first() -> N
     maps["layer 2"][3] += 5
     drawn = plots.feature_maps(torch.rand(3, 8, 8), maps, columns=4)
     titles = [ax.get_title("left") for ax in drawn.axes if ax.get_title("left")]
-    assert titles == ["layer 1: 12 × 8 × 8", "layer 2: 4 × 4 × 4"]
+    assert titles == ["image", "layer 1: 12 × 8 × 8", "layer 2: 4 × 4 × 4"]
+    assert [len(ax.images) for ax in drawn.axes] == [1] * 5 + [0] + [1] * 4, "the image is shown once"
     strongest = drawn.axes[6].images[0].get_array()
     assert np.allclose(strongest, maps["layer 2"][3])
 
@@ -83,7 +84,7 @@ def test_a_phone_has_the_feature_maps_in_two_lines_at_their_full_size() -> None:
     assert callable(phone)
     narrow = phone()
     narrow.canvas.draw()
-    assert sum(len(ax.images) for ax in narrow.axes) == 2 * (1 + 8)
+    assert sum(len(ax.images) for ax in narrow.axes) == 1 + 2 * 8
     maps = [ax.get_window_extent().width for ax in narrow.axes if ax.images]
     assert min(maps) > 0.15 * narrow.bbox.width, "no title takes the room of the maps"
 
@@ -120,6 +121,7 @@ def test_the_design_variables_are_six_panels_with_their_levels() -> None:
     spans = [np.diff(ax.get_ylim()).item() for ax in drawn.axes]
     assert words == [f"axis: {span:.2g} points" for span in spans]
     assert all(2 < span < 6 for span in spans), "each panel has a scale of its own, of about twice its values"
+    assert min(len(ax.get_yticks()) for ax in drawn.axes) >= 3
     assert "F=5: 51.0%" in style.description(drawn).alt
     assert "Of the levels tried, those of the residual layers lie furthest apart: 0.0 points" in (
         style.description(drawn).caption

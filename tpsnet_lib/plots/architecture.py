@@ -69,24 +69,26 @@ def _by_block(ax: Any, series: Mapping[str, Sequence[float]], label: str) -> Non
 
 
 def feature_maps(image: Tensor, maps: Mapping[str, Tensor], columns: int = 8) -> Figure:
-    """An image [3, h, w] from 0 to 1 and the strongest channels of its feature maps, one row a layer.
+    """An image [3, h, w] from 0 to 1, shown once, and the strongest channels of its feature maps, one row a layer.
 
     `maps`: layer -> [C, h, w]; the channels with the largest mean are shown."""
 
     def draw(width: float, lines: int) -> Figure:
-        """Each layer in so many lines, the image at the beginning of the first."""
+        """Each layer in so many lines, the image before the first."""
         across = -(-columns // lines) + 1
         height = len(maps) * (0.9 * lines * width / across + 0.2)
         fig, axes = figure(lines * len(maps), across, height=height, width=width)
         for ax in np.ravel(axes):
             ax.set_axis_off()
         for row, (name, values) in zip(np.reshape(axes, (len(maps), lines, across)), maps.items(), strict=True):
-            row[0, 0].imshow(image.permute(1, 2, 0).numpy(), interpolation="none")  # an SVG keeps its very pixels
             strongest = values.mean((1, 2)).argsort(descending=True)[:columns]
             for ax, channel in zip(row[:, 1:].flat, strongest.tolist(), strict=False):
                 ax.imshow(values[channel].numpy(), cmap="viridis", interpolation="none")
-            title = row[0, 0].set_title(f"{name}: {' × '.join(map(str, values.shape))}", fontsize=8.5, loc="left")
-            title.set_in_layout(False)  # it may be wider than the image, and reaches over the maps beside it
+            title = row[0, 1].set_title(f"{name}: {' × '.join(map(str, values.shape))}", fontsize=8.5, loc="left")
+            title.set_in_layout(False)  # it may be wider than a map, and reaches over those beside it
+        first = np.ravel(axes)[0]
+        first.imshow(image.permute(1, 2, 0).numpy(), interpolation="none")  # an SVG keeps its very pixels
+        first.set_title("image", fontsize=8.5, loc="left").set_in_layout(False)
         return fig
 
     sides = " to ".join(str(values.shape[-1]) for values in list(maps.values())[:: len(maps) - 1])
@@ -142,9 +144,10 @@ def design_variables(variables: Variables) -> Figure:
         low, high = ax.get_ylim()
         high += 0.12 * (high - low)  # room for the note
         ax.set_ylim(low, high)
-        ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], min_n_ticks=3))
+        paper = {"facecolor": ax.get_facecolor(), "edgecolor": "none", "pad": 1}  # which no line of the grid crosses
         note = f"axis: {high - low:.2g} points"
-        ax.text(0.02, 0.99, note, transform=ax.transAxes, va="top", fontsize=8, color=MUTED)
+        ax.text(0.02, 0.99, note, transform=ax.transAxes, va="top", fontsize=8, color=MUTED, bbox=paper)
     for ax in axes.flat[len(recorded) :]:
         ax.set_axis_off()
     for ax in axes[:, 0]:
