@@ -87,6 +87,16 @@ def test_a_figure_is_labelled_and_described(name: str) -> None:
     style.svg(fig)
 
 
+def test_all_augmentations_are_seen_below_their_sliders_and_none_is_squeezed_on_a_phone() -> None:
+    six = dict.fromkeys("abcdef", DRAWN.images[:3])
+    drawn = plots.augmented(six, DRAWN.images[0], "x")
+    assert drawn.get_figheight() < 4.5  # 430 pixels: a screen with the bars of JupyterLab and three sliders leaves 600
+    assert sum(len(ax.images) for ax in drawn.axes) == 1 + 6 * 3
+    phone = style.description(drawn).phone
+    assert callable(phone)
+    assert [text.get_text() for ax in phone().axes[:: 1 + 3] for text in ax.texts] == [*six], "one a row"
+
+
 def test_a_histogram_says_whether_the_constants_fit() -> None:
     counts = torch.zeros(3, 256, dtype=torch.int64)
     counts[:, 10] = 1024

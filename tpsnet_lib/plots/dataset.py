@@ -149,29 +149,31 @@ def near_duplicates(
 
 
 def augmented(rows: Mapping[str, Tensor], original: Tensor, stamp: str) -> Figure:
-    """One image uint8 [3, 32, 32] as the first epochs of each augmentation show it, a row an augmentation."""
-    columns = 1 + max(len(row) for row in rows.values())
-    every = {"original": original[None], **rows}
+    """One image uint8 [3, 32, 32] as the first epochs of each augmentation show it: two augmentations a row, so that
+    all are seen below the sliders that change them; on a phone one."""
+    epochs = max(len(row) for row in rows.values())
 
-    def draw(width: float) -> Figure:
-        fig, axes = figure(len(every), columns, height=0.23 * width * len(every), width=width)
+    def draw(width: float, beside: int) -> Figure:
+        """So many augmentations beside each other, the original above the first."""
+        lines, across = 1 + -(-len(rows) // beside), beside * (1 + epochs)
+        fig, axes = figure(lines, across, height=lines * 0.92 * width / across, width=width)
         for ax in axes.flat:
             ax.set_axis_off()
-        for number, (line, (name, row)) in enumerate(zip(axes, every.items(), strict=True)):
-            if number:
-                line[0].text(1, 0.5, name.replace(" ", "\n"), **_BESIDE)
+        thumbnail(axes[0, 1], original, "original")
+        for number, (name, row) in enumerate(rows.items()):
+            places = axes[1 + number // beside, number % beside * (1 + epochs) :]
+            places[0].text(1, 0.5, name.replace(" ", "\n"), **_BESIDE)
             for epoch, image in enumerate(row):
-                titles = ("original", f"epoch {epoch}")
-                thumbnail(line[1 + epoch], image, titles[number] if number < 2 else "")
+                thumbnail(places[1 + epoch], image, f"epoch {epoch}" if number < beside else "")
         return fig
 
     return describe(
-        draw(4.6),
+        draw(WIDTH, 2),
         caption="One image, as each augmentation shows it in 3 epochs. Chance can leave it as it is, or darken it"
         " to black; a strength of 0 always leaves it.",
-        alt=f"One image, and {columns - 1} versions of it from each of: {', '.join(rows)}.",
+        alt=f"One image, and {epochs} versions of it from each of: {', '.join(rows)}.",
         provenance=_source(stamp, 1, "image"),
-        phone=lambda: draw(PHONE),
+        phone=lambda: draw(PHONE, 1),
     )
 
 
