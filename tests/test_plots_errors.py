@@ -130,14 +130,14 @@ def test_people_and_network_stand_side_by_side_with_their_counts(tiny_record):
 
 def test_heat_maps_lie_over_their_images(tiny_record):
     heat = torch.rand(3, 32, 32, generator=GENERATOR)
-    fig = plots.heat_maps(IMAGES[:3], heat, ["cat\n(dog)", "dog\n(cat)", "ship\n(ship)"], tiny_record)
-    assert [ax.get_title() for ax in fig.axes[:3]] == ["cat\n(dog)", "dog\n(cat)", "ship\n(ship)"]
+    fig = plots.heat_maps(IMAGES[:3], heat, ["cat →\ndog", "dog →\ncat", "ship →\nship"], tiny_record)
+    assert [ax.get_title() for ax in fig.axes[:3]] == ["cat →\ndog", "dog →\ncat", "ship →\nship"]
     assert [len(ax.images) for ax in fig.axes] == [1] * 6
     lit, grey = fig.axes[4].images[0].get_array().astype(float), IMAGES[1].float().mean(0).numpy()
     assert lit.shape == (96, 96, 3)
     heat_alone = (lit[1::3, 1::3].mean(2) - 0.45 * grey).ravel()
     assert np.corrcoef(heat_alone, heat[1].ravel())[0, 1] > 0.9
-    assert "in brackets" in carried(fig, tiny_record)
+    assert "label → prediction" in carried(fig, tiny_record)
 
 
 @pytest.mark.parametrize("plain", [False, True])

@@ -189,7 +189,7 @@ def heat_maps(images: Tensor, heat: Tensor, titles: Sequence[str], record: Recor
         above.set_title(title, fontsize=8, loc="center", fontweight="normal")
     return describe(
         fig,
-        caption="Bright places speak for the predicted class; the label stands in brackets.",
+        caption="Bright places speak for the predicted class. Above each image: label → prediction.",
         alt="Test images, and below each the same with the places lit up that speak for the predicted class.",
         records=[record],
         phone=Stack(3, 2 * fig.get_figheight(), together=True),
