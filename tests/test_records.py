@@ -37,6 +37,12 @@ def test_a_record_reads_back_what_was_measured(tiny_record: Record) -> None:
     assert (row["model.blocks"], row["train.lr"], row["seed"]) == ((1, 1), 0.05, 0)
 
 
+def test_hardware_has_one_short_name(tiny_record: Record) -> None:
+    made = {"hardware": "Intel(R) Xeon(R) Processor, 2 cores with AMX"}
+    assert replace(tiny_record, provenance=made).hardware == "Intel Xeon, 2 cores with AMX"
+    assert replace(tiny_record, provenance={"hardware": "AMD EPYC, 2 cores"}).hardware == "AMD EPYC, 2 cores"
+
+
 def test_only_a_run_that_kept_validation_images_out_has_a_temperature(tiny_record: Record, tmp_path: Path) -> None:
     model, (_, validation) = tiny_record.load_model(), fit_and_validation(tiny_record.config.data)
     logits = predict(model, validation.images, precision=tiny_record.config.train.precision)

@@ -1,6 +1,5 @@
 """The first screen of the report: the answer in a few sentences, its figure and its table."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from html import escape
@@ -131,12 +130,12 @@ def _described(recipes: Sequence[Final]) -> str:
 def _time(final: Final) -> str:
     """The time of one run on its hardware, and whether it is of one run or the mean of several, so many at a time."""
     time = _linked(final, duration(60 * final.minutes))
-    hardware = re.sub(r"\(R\)| Processor", "", final.timed[0].hardware)
     runs = f"mean of {len(final.timed)}, {final.at_once} side by side" if len(final.timed) > 1 else "one run"
     reached = [test.metrics["accuracy"] for record, test in final.opened if (record,) == final.timed]
     if reached and len(final.opened) > 1:  # one of several seeds was timed
         runs += f", of {reached[0]:.2%}"
-    return f"<em>{escape(final.name)}</em> {time} on {hardware} ({f'{runs}, alone' if final.alone else runs})"
+    alone = ", alone" if final.alone else ""
+    return f"<em>{escape(final.name)}</em> {time} on {final.timed[0].hardware} ({runs}{alone})"
 
 
 def _why_not_settled(final: Final, original: Mapping[str, Any], recipes: Sequence[Final]) -> str:

@@ -7,6 +7,7 @@ import difflib
 import functools
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -64,8 +65,8 @@ class Record:
 
     @property
     def hardware(self) -> str:
-        """The device that it ran on, in words."""
-        return str(self.provenance.get("hardware", "unknown hardware"))
+        """The device that it ran on, in words, such as `Intel Xeon, 2 cores`: without what else makers write."""
+        return re.sub(r"\(R\)| Processor", "", str(self.provenance.get("hardware", "unknown hardware")))
 
     @property
     def span(self) -> tuple[datetime, datetime]:
