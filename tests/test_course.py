@@ -285,6 +285,13 @@ def test_a_finding_takes_its_records_along(tiny_record: Record, shown: list[tupl
     assert shown[1][1]["provenance"].startswith("shapes10, n = 1 run, ")
 
 
+def test_a_number_and_its_interval_stay_in_one_line_of_a_table(shown: list[tuple[Any, Any]]) -> None:
+    style.finding("| claim | by | n |\n| --- | --- | --- |\n| N: 3 over 2 | +4.3 points (+3.9 to +4.7) | 5 : 6 |")
+    *_, claim, gain, n = shown[0][0].data.strip("| ").split(" | ")
+    assert claim.endswith("| N: 3 over 2")
+    assert (gain, n) == tuple(cell.replace(" ", "\u00a0") for cell in ("+4.3 points (+3.9 to +4.7)", "5 : 6"))
+
+
 def test_a_finding_says_on_demand_how_its_intervals_were_made(shown: list[tuple[Any, Any]]) -> None:
     rate = stats.proportion(9, 10)
     style.finding(f"{rate:%} are right.", intervals=[rate, rate])

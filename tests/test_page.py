@@ -268,6 +268,13 @@ def test_a_pandas_table_scrolls_and_its_numbers_stand_to_the_right(tmp_path):
     assert soup.main.style is None
 
 
+def test_a_number_with_its_interval_is_marked_so_that_it_stays_in_one_line_and_a_phone_may_break_it(tmp_path):
+    cells = ("N=3 over N=2", "+1.1 points (+0.8 to +1.3)".replace(" ", "\u00a0"))
+    html = f"<table><tbody><tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr></tbody></table>"
+    soup = soup_of(notebook(tmp_path, "01_t", shown({"text/html": html, "text/plain": "no"})))
+    assert [cell.text for cell in soup.table.select(".whole")] == ["+1.1 points (+0.8 to +1.3)"]
+
+
 @pytest.mark.parametrize(("columns", "labels"), [(4, []), (5, ["", "b", "c", "d", "e"])])
 def test_a_row_of_a_wide_table_is_a_card_whose_cells_name_their_columns(tmp_path, columns, labels):
     heads, cells = "".join(f"<th>{name}</th>" for name in " bcde"[:columns]), "<td>1</td>" * columns

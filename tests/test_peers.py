@@ -190,6 +190,12 @@ def test_peers_are_numbers_within_reason_with_a_source() -> None:
         assert row["checked"] in ("yes", "no")
 
 
+def test_a_source_leads_to_its_repository_and_a_long_name_may_break() -> None:
+    assert peers.source_link("quark0/darts") == '<a href="https://github.com/quark0/darts">quark0/<wbr>darts</a>'
+    assert peers.source_link("a/b", "its <name>") == '<a href="https://github.com/a/b">its &lt;name&gt;</a>'
+    assert peers.source_link("the literature") == "the literature"
+
+
 def test_frontier_keeps_what_nothing_beats_at_its_cost() -> None:
     rows = [
         {"model": "a", "parameters": 1, "accuracy": 0.9},
@@ -218,7 +224,7 @@ def test_the_seeds_of_a_recipe_are_one_row_with_their_interval() -> None:
     row = peers.final_row(Final("ours", seeds, tests))
     assert (row["accuracy"], row["minutes"]) == (pytest.approx(0.95), pytest.approx(100))
     assert row["estimate"] == stats.proportion(9500, 10_000)
-    assert (row["range of seeds"], row["95% over images"]) == ("94.00 to 96.00", "94.6 to 95.4")
+    assert (row["range of seeds"], row["95% over images"]) == ("94.00\u00a0to\u00a096.00", "94.6\u00a0to\u00a095.4")
     assert (row["n"], row["n_of"], row["hardware"]) == (3, "seeds", "a machine, beside other runs")
     assert all(each.id in row["source"] for each in seeds)
 

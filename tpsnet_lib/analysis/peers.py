@@ -58,8 +58,9 @@ def of_layout(model: ModelConfig) -> dict[str, Any] | None:
 
 
 def source_link(source: str, text: str = "") -> str:
-    """The source of a row, or a text, as HTML: it leads to the repository, if the source names one (`owner/name`)."""
-    text = escape(text or source)
+    """The source of a row, or a text, as HTML: it leads to the repository, if the source names one (`owner/name`); the
+    name of that may go on in the next line."""
+    text = escape(text) or re.sub(r"(?<=[/_])", "<wbr>", escape(source))
     return f'<a href="https://github.com/{source}">{text}</a>' if re.fullmatch(r"[\w.-]+/[\w.-]+", source) else text
 
 
@@ -96,8 +97,8 @@ def final_row(final: Final) -> dict[str, Any]:
         "macs": first.metrics["macs"],
         "accuracy": estimate.value if estimate.n else None,
         "estimate": final.over_images(),
-        "range of seeds": final.range_of_seeds if len(final.opened) > 1 else None,
-        "95% over images": f"{final.over_images():%.1 interval}" if final.opened else None,
+        "range of seeds": _whole(final.range_of_seeds) if len(final.opened) > 1 else None,
+        "95% over images": _whole(f"{final.over_images():%.1 interval}") if final.opened else None,
         "n": estimate.n or None,
         "n_of": estimate.of,
         "epochs": first.metrics["epochs"],
@@ -107,6 +108,11 @@ def final_row(final: Final) -> dict[str, Any]:
         "stamp": first.stamp,
         "records": final.counted,
     }
+
+
+def _whole(interval: str) -> str:
+    """An interval with spaces at which no line breaks."""
+    return interval.replace(" ", "\u00a0")
 
 
 def _which_timed(final: Final) -> str:

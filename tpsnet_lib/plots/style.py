@@ -35,6 +35,7 @@ INK, MUTED, GRID = (mpl.rcParams[name] for name in ("axes.labelcolor", "axes.edg
 WIDTH = 7.2  # inches, of a figure as wide as the text
 FONT = "DejaVu Sans"
 FONTS = f"{FONT},Verdana,sans-serif"  # of an SVG where it is shown: Verdana is as wide, others are narrower
+NUMBER_CELL = re.compile(r"(?<=\| )[-+−]?\d[^|\n]{,36}(?= \|)")  # of a Markdown table: maybe with an interval
 VERDICTS = {  # the colour of a verdict in every figure and table
     stats.HOLDS: GREEN,
     stats.DOES_NOT_HOLD: VERMILION,
@@ -232,6 +233,7 @@ def finding(text: str, records: Records = (), intervals: Iterable[Estimate] | Ma
 
     provenance, ids, rows = _sources(records)
     method = _method(intervals)
+    text = NUMBER_CELL.sub(lambda cell: cell[0].replace(" ", "\u00a0"), text)  # spaces at which no line breaks
     if method:
         text += f'\n\n<details class="method"><summary>Method</summary>{method}</details>'
     metadata: dict[str, Any] = {"records": list(ids), "provenance": f"{provenance} {method}".strip()}

@@ -14,7 +14,7 @@ math mi mn mo mtext mspace mrow mfrac msqrt mroot msub msup msubsup munder mover
 _TEXT = """
 a abbr article b blockquote br caption code col colgroup dd del details div dl dt em figcaption figure footer
 h1 h2 h3 h4 h5 h6 header hr i img kbd li mark ol p pre s samp section small span strong sub summary sup
-table tbody td tfoot th thead tr u ul var
+table tbody td tfoot th thead tr u ul var wbr
 """
 TAGS = {*_MATH.split(), *_TEXT.split()}
 DROPPED_WHOLE = {"script", "style", "svg", "template", "noscript", "title", "textarea", "iframe", "noembed", "xmp"}

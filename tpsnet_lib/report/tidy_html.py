@@ -19,6 +19,7 @@ LONG = 6  # rows of a chapter's table, above which it folds
 WIDE = 5  # columns, from which on a table is too wide for a phone; or three, if a cell holds `A_SENTENCE` of letters
 A_SENTENCE = 60
 RECORD = re.compile(r"\b[0-9a-f]{12}\b")
+WITH_INTERVAL = re.compile(r"[-+−]?\d.{,36}")  # a number, maybe with its interval, which stays in one line
 NUMBER = re.compile(r"[-+−±]?\s*[\d.,]+(e[-+]?\d+)?\s*(%|s|ms|M)?|nan|–|", re.IGNORECASE)
 
 
@@ -145,6 +146,11 @@ def _tidy_table(soup: BeautifulSoup, table: Tag) -> None:
     for tag in [table, *table("tr")]:
         for attribute in ("border", "style", "class"):
             tag.attrs.pop(attribute, None)
+    for text in table(string=re.compile("\u00a0")):  # in JupyterLab they keep a number and its interval in one line
+        text.replace_with(str(text).replace("\u00a0", " "))
+    for cell in table("td"):
+        if WITH_INTERVAL.fullmatch(cell.get_text(strip=True)):
+            _add_class(cell, "whole")
     body = [row.find_all(["td", "th"]) for row in table("tr") if row.find("td")]
     heads = [row.find_all("th") for row in table("tr") if not row.find("td")]
     _mark_numbers(body, heads)
