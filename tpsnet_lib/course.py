@@ -70,11 +70,16 @@ SYNTHETIC = (
 )
 
 # For JupyterLab. Source code that a cell shows scrolls in a box; a line that is too wide breaks between words, not
-# within one. A figure is scaled to its window, not cut.
+# within one. A figure is scaled to its window, not cut. In a table, names of rows stay whole, and long texts wrap. A
+# slider of a kernel that has ended has no broken chain beside it.
 STYLE = (
     "<style>.highlight pre {white-space: pre-wrap !important; word-break: normal !important;"
     " overflow-wrap: normal !important; overflow: auto; max-height: 52em; font-size: 12px !important}"
-    " .jp-RenderedSVG :is(svg, img) {max-width: 100% !important; height: auto !important}</style>"
+    " .jp-RenderedSVG :is(svg, img) {max-width: 100% !important; height: auto !important}"
+    " .jp-RenderedHTMLCommon.jp-OutputArea-output :is(td, th) {max-width: 15em}"
+    " .jp-RenderedHTMLCommon.jp-OutputArea-output thead th {max-width: 7em}"
+    " .jp-RenderedHTMLCommon.jp-OutputArea-output tbody th {white-space: nowrap}"
+    " .jupyter-widgets-disconnected::before {display: none}</style>"
 )
 
 # The opening line -----------------------------------------------------------------------------------------------------
