@@ -233,9 +233,9 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         " times the MACs), and its ingredients were tried only small. We tested the original's claims on smaller"
         " networks (at most 1 parameters) and shorter runs (at most 9,600 steps; ours took"
         f" {architecture.steps(tiny_record.config):,}); they may not carry over. Of 6 tests 5 are settled (1"
-        " only by late choices, †), 1 open (depth and the length of a run). 3 of the 4 that were settled in 4,000"
-        " steps or more (of one block a layer where nothing else is said; does not hold: no gain of a"
-        " point):"
+        " only by late choices, †), 1 open (depth and the length of a run). Of the 4 settled in 4,000 steps or more"
+        " (one block a layer where nothing else is said), these 3 are on layers of equal size, blocks, width, and"
+        " dropout inside blocks (does not hold: no gain of a point):"
     )
     lines = [[cell.get_text("|") for cell in row.select("td")] for row in table.select("tbody tr")]
     assert lines == [
