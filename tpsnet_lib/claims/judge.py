@@ -6,7 +6,7 @@ decides."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.architecture import budget, largest_run
@@ -34,6 +34,7 @@ class Row:
     verdict: str = stats.PENDING  # after Holm's adjustment over the table, as p
     p: float = 1.0
     p_is_of: str = ""  # the verdict that p belongs to (`stats.Adjusted`)
+    before: Mapping[str, str] = field(default_factory=dict)  # the verdicts on what was judged in its place
 
     @property
     def name(self) -> str:
@@ -88,7 +89,9 @@ class Row:
         """The remark where it is said already which networks have one block a layer."""
         groups = self.answer.groups
         costs = ", ".join(filter(None, (_unequal_costs(groups), _largest_rate(groups))))
-        return "runs overfit by less than a point" if self.answer.too_short else self.answer.remark or costs
+        said = "runs overfit by less than a point" if self.answer.too_short else self.answer.remark
+        looks = ", ".join(f"{name} ({verdict})" for name, verdict in self.before.items())
+        return "; ".join(filter(None, (costs, said, looks and f"judged before: {looks}")))
 
     @property
     def budget(self) -> str:
@@ -157,7 +160,9 @@ class Row:
             f"{which.capitalize()}: {each.in_words()}. Not used for the verdict: {budget(each.groups)}."
             for which, each in self.others
         ]
-        return (*self.answer.notes, *said, *_run_notes(self.answer.groups)) if self.n else ()
+        before = [f"{name}: {x:points}, {self.before.get(name)}" for name, x in self.answer.before.items()]
+        looks = [f"Judged before, each a test of this table: {'; '.join(before)}."] * bool(before)
+        return (*self.answer.notes, *looks, *said, *_run_notes(self.answer.groups)) if self.n else ()
 
 
 LARGER, OTHER = "larger runs, not all done", "other runs"
@@ -189,7 +194,13 @@ def judged_by(holm: Callable[[Table], Mapping[str, stats.Adjusted]], rows: Seque
     verdicts = {name: each.verdict for name, each in adjusted.items()}
     verdicts |= {row.name: stats.NOT_SETTLED for row in rows if row.n and not row.answer.complete}
     return [
-        replace(row, verdict=verdicts[row.name], p=adjusted[row.name].p, p_is_of=adjusted[row.name].p_is_of)
+        replace(
+            row,
+            verdict=verdicts[row.name],
+            p=adjusted[row.name].p,
+            p_is_of=adjusted[row.name].p_is_of,
+            before={name: verdicts[f"{row.name}, {name}"] for name in row.answer.before},
+        )
         for row in rows
     ]
 
@@ -217,7 +228,9 @@ def describe_table(rows: Sequence[Row]) -> str:
     claims = len({row.claim for row in rows})
     waiting = sum(row.n > 0 and not row.answer.complete for row in rows)
     part = f" ({waiting} of those not settled wait for the rest of their runs)" if waiting else ""
-    return f"Of {len(rows)} tests of {claims} claims, adjusted together by Holm's method, {', '.join(words)}{part}."
+    looks = sum(len(row.answer.before) for row in rows)
+    adjusted = f"adjusted together{f', with {looks} earlier looks,' * bool(looks)} by Holm's method"
+    return f"Of {len(rows)} tests of {claims} claims, {adjusted}, {', '.join(words)}{part}."
 
 
 def largest_answer(answers: Sequence[Answer]) -> Answer:

@@ -11,7 +11,7 @@ from tpsnet_lib.analysis.architecture import LONG, design_variables, largest_run
 from tpsnet_lib.analysis.final_runs import Final, leading
 from tpsnet_lib.analysis.training import ABLATIONS, AblationRow, ablation
 from tpsnet_lib.claims import judge
-from tpsnet_lib.claims.claims import HEADLINES, TOPICS
+from tpsnet_lib.claims.claims import TOPICS
 from tpsnet_lib.config import MEMBERS
 from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.report import elements
@@ -60,8 +60,8 @@ def design_choices(
         f" shorter runs (at most {max(lengths):,} steps; {name} took {steps(best.run):,}); they may not carry over."
         f" Of {len(rows)} tests {settled} are settled{only_late}{still_open}{waiting}. Of the"
         f" {sum(row.settled and row.largest_run[1] >= LONG for row in measured)} settled in {LONG:,} steps or more (one"
-        f" block a layer where nothing else is said), these {len(shown)} are on {HEADLINES} (<em>does not hold</em>: no"
-        " gain of a point):"
+        f" block a layer where nothing else is said), {len(shown)} that we picked (<em>does not hold</em>: no gain of a"
+        " point):"
     )
     lines = [
         {

@@ -168,13 +168,14 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
     )
     summary = "<summary>The tests in full, the original's words, grounds and records</summary>"
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
-    rule = elements.inline_markdown(_how_a_verdict_is_made(len(rows)))
+    tests = len(rows) + sum(len(row.answer.before) for row in rows)
+    rule = elements.inline_markdown(_how_a_verdict_is_made(tests))
     made = f"<summary>How a verdict is made</summary><p>{rule}</p>"
     return f'<p>{about}</p>{table}<details class="folded">{made}</details>{details}'
 
 
 def _how_a_verdict_is_made(tests: int) -> str:
-    """The rule of the verdicts in a table of so many tests, in Markdown."""
+    """The rule of the verdicts in a table of so many tests, earlier looks among them, in Markdown."""
     return (
         "Each difference is asked three questions, and each answer needs a p of its own of at most"
         f" {stats.ALPHA:g} after adjustment. Above 0? The test *holds*. Below the smallest effect? It *does not hold*:"
@@ -182,13 +183,12 @@ def _how_a_verdict_is_made(tests: int) -> str:
         " Smaller than the effect on both sides of 0? Then it *shows no difference that matters*; where only the second"
         " question is answered after adjustment, the test *does not hold*, though its interval may lie within a point"
         " of 0. A claim that a difference is small holds below the effect, and does not hold above it. A question is"
-        f" asked of all {tests} tests, those without runs too; about one of forty such tables that are looked at"
-        " once has a wrong answer to it, and at most three of forty to any of the three, as far as the tests are exact"
-        " (this one was looked at as its runs came in). Of searches and other resampled trials the smallest p before"
-        " adjustment is that of one resample."
-        " Judged is the largest set"
-        " of runs that is complete, of searches that of the widest rates, and of"
-        " times those of runs alone on their machine; the full tests show the others."
+        f" asked of {tests} tests, those without runs and earlier looks too; about one of forty such tables that are"
+        " looked at once has a wrong answer to it, and at most three of forty to any of the three, as far as the tests"
+        " are exact (this one was looked at as its runs came in). Of searches and other resampled trials the smallest p"
+        " before adjustment is that of one resample. Judged is the largest set of runs that is complete (later seeds in"
+        " (e) and (f) alone), of searches that of the widest rates, and of times those of runs alone on their machine;"
+        " the full tests show the others."
     )
 
 

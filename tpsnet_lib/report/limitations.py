@@ -155,7 +155,7 @@ def _of_openings(best: Sequence[Final]) -> str:
     store, early = Store(committed_folder()), openings.before_the_rule()
     opened = [store.load(line["record"]).group_id for line in openings.all_openings(store)]
     ours = [final.trained_on for final in best if all(record.id in early for record in final.counted)]
-    among = f", that of our network {' and '.join(ours)} among them," if ours else ""
+    among = f", those of our network {' and '.join(ours)} among them," if ours else ""
     return (
         f"The test set was opened for {len(opened)} runs of {len(set(opened))} recipes (not counting weights"
         " scored again and the run of chapter 4), some of which were replaced when their test result was known:"
