@@ -7,6 +7,7 @@
 A check is given to a `tasks.Task`. Whatever it is asked about, also nonsense, it returns a sentence and raises nothing
 that a student would see."""
 
+import dataclasses
 import difflib
 import math
 import re
@@ -86,7 +87,7 @@ def names(right: Collection[str] | Callable[[], Collection[str]], known: Collect
             wrong_one = min(set(known) - target or known)  # an example that gives nothing away
             example = f"or a list of names such as [{wrong_one!r}]" if len(target) > 1 else f"such as {wrong_one!r}"
             return Slip(f"Give a name in quotes, {example}, not {quoted(answer)}.")
-        chosen = {each if each in known else lower.get(each.strip().lower(), each) for each in chosen}
+        chosen = {each if each in known else lower.get(" ".join(each.lower().split()), each) for each in chosen}
         if unknown := sorted(chosen - set(known)):
             word = unknown[0].lower()
             joined = [each for each in lower if each in word]
@@ -115,6 +116,9 @@ def ranges(needed: Collection[str], then: Check, example: str) -> Check:
             return Slip(f"The name of a variable stands in quotes, such as {example}.")
         if not isinstance(answer, dict):
             return Slip(f"Give the variables with their ranges, such as {example}, not {quoted(answer)}.")
+        for name, part in answer.items():
+            if isinstance(part, dict) and part.keys() >= set(needed):
+                return Slip(f"Leave out {name!r}: give the variables that stand in it.")
         for name in [name for name in needed if name not in answer]:
             near = difflib.get_close_matches(name, answer.keys() - needed, 1)
             missing = f"`{name}` is missing: give the variables with their ranges, such as {example}."
@@ -146,8 +150,9 @@ def raised(error: Exception) -> str:
         return Slip(f"Your answer has a fault: {message}{'' if message.endswith(('?', '.')) else '.'}")
     if isinstance(error, NameError) and error.name:
         local = _names_where_it_failed(error)
-        if hasattr(local.get("self"), error.name):
-            way_out = f"write `self.{error.name}`."
+        owners = [each for each in local if each == "self" or dataclasses.is_dataclass(local[each])]
+        if owner := next((each for each in owners if hasattr(local[each], error.name)), ""):
+            way_out = f"write `{owner}.{error.name}`."
         else:
             way_out = way_out_of(error.name, {**notebook_names(), **local})
         return Slip(f"`{error.name}` is not defined: {way_out}")
@@ -162,8 +167,10 @@ def raised(error: Exception) -> str:
         return sentence
     if not error.name:  # torch names none where a module has no such part
         return Slip(sentence)
-    near = difflib.get_close_matches(error.name, dir(error.obj), 1, cutoff=0.75)
-    return Slip(f"There is no `{error.name}`: did you mean `{near[0]}`?") if near else sentence
+    near = difflib.get_close_matches(error.name, dir(error.obj), 2, cutoff=0.75)
+    likeness = [difflib.SequenceMatcher(None, each, error.name).ratio() for each in near]
+    meant = " or ".join(f"`{each}`" for each, alike in zip(near, likeness, strict=True) if alike == max(likeness))
+    return Slip(f"There is no `{error.name}`: did you mean {meant}?") if near else sentence
 
 
 def way_out_of(name: str, known: Mapping[str, Any]) -> str:

@@ -17,8 +17,6 @@ from tpsnet_lib.profiles import check_parameters
 from tpsnet_lib.progress import running_shell
 from tpsnet_lib.tasks import keys_without_quotes, names_given, without_value, words_of_answers
 
-PARAMETERS = "profile"  # the first parameter of every chapter
-
 
 def explain_errors() -> None:
     """From now on, say below each cell that fails what was likely meant, by `explain`; once a kernel."""
@@ -39,7 +37,7 @@ def _said_of(error: BaseException, cell: str) -> str:
     if isinstance(error, SyntaxError):
         return unreadable(error, cell)
     if isinstance(error, NameError):
-        return undefined(error.name or "")
+        return undefined(error.name or "", cell)
     if isinstance(error, TypeError) and re.search("unsupported operand .*'(tuple|list)'", str(error)):
         return "A tuple or list is not calculated with as a whole: take one of its values, such as `x[0]`."
     if isinstance(error, IndexError):
@@ -69,12 +67,18 @@ def unreadable(error: SyntaxError, cell: str) -> str:
         return "Count the brackets: each that opens needs one that closes it."
     if "incomplete input" in error.msg:
         return "The cell ends too early: a bracket that closes is missing, or the lines below one that ends with `:`."
-    return ""
+    if "unterminated" in error.msg:
+        return "A text begins and ends with the same quote, on one line."
+    if "invalid character" in error.msg or "invalid decimal literal" in error.msg:
+        return "A product is written with `*`, a power with `**`; a number has no spaces or letters in it."
+    return "Python cannot read the line above the mark `^`: is an operator, comma, colon or quote missing there?"
 
 
-def undefined(name: str) -> str:
-    """What a name that is not defined may stand for."""
+def undefined(name: str, cell: str) -> str:
+    """What a name that is not defined may stand for, in a cell."""
     shell: Any = running_shell()
+    if _sets_parameters(cell):
+        return f"`{name}` is not defined: a text stands in quotes."
     if name in keys_without_quotes():
         return f'`{name}` is not defined: a key of a dict stands in quotes, as in `{{"{name}": ...}}`.'
     if said := without_value().get(name):
@@ -111,9 +115,13 @@ def _given_by_cells(notebook: Path) -> dict[str, str]:
     return given
 
 
+def _sets_parameters(cell: str) -> bool:
+    return re.search(r"^profile *=", cell, re.MULTILINE) is not None  # the first parameter of every chapter
+
+
 def _parameters_out_of_range(cell: str) -> str:
     """What is wrong with the parameters that a cell sets, which are checked again as the next cell opens the data."""
-    if not re.search(rf"^{PARAMETERS} *=", cell, re.MULTILINE):
+    if not _sets_parameters(cell):
         return ""
     shell: Any = running_shell()
     try:

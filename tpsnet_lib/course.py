@@ -78,7 +78,7 @@ STYLE = (
     " .jp-RenderedSVG :is(svg, img) {max-width: 100% !important; height: auto !important}"
     " .jp-RenderedHTMLCommon.jp-OutputArea-output :is(td, th) {max-width: 15em}"
     " .jp-RenderedHTMLCommon.jp-OutputArea-output thead th {max-width: 7em}"
-    " .jp-RenderedHTMLCommon.jp-OutputArea-output tbody th {white-space: nowrap}"
+    " .jp-RenderedHTMLCommon.jp-OutputArea-output tbody th {white-space: nowrap; max-width: none}"
     " .jupyter-widgets-disconnected::before {display: none}</style>"
 )
 

@@ -12,6 +12,7 @@ from tpsnet_lib.plain_yaml import read_yaml
 
 LEAST = {  # of the numbers that 1 is not the least of
     **dict.fromkeys(("epochs", "live_epochs"), 0.001),  # as a config's: a run may end inside an epoch
+    "draws": 100,  # of fewer repetitions a spread says little
     "live_draws": 4,  # what does not differ between trials has no effect to show
     "habit_size": 2,  # images: one half chooses the epoch, the other scores it
 }
@@ -98,7 +99,8 @@ def refusal(name: str, value: Any, examples: Sequence[Any]) -> str:
     """What to give in place of a parameter's value, in words; empty if it is of the type of the last example, and its
     numbers are at least 1 (or as in `LEAST`), or at least what an example has (0 where that means something)."""
     if not _is_like(value, examples[-1]):
-        return f"give a value such as {'[a, b]' if examples[-1] == [] else brief(examples[-1])}"
+        example = examples[len(examples) // 2]  # of `quick`, as the notebook has it
+        return f"give a value such as {'[a, b]' if example == [] else brief(example)}"
     least = min([LEAST.get(name, 1), *(number for example in examples for number in _numbers(example))])
     if not all(number >= least for number in _numbers(value)):
         return f"give {'numbers' if isinstance(value, list) else 'a number'} of at least {least:g}"

@@ -149,11 +149,7 @@ def without_value() -> dict[str, Slip]:
         handed |= {part.id for call in checks for part in call.args if isinstance(part, ast.Name)}
         others += [] if checks else [statement]
     given = names_given(ast.unparse(ast.Module(others, [])))
-    known = notebook_names().keys() - handed
-    near = {
-        name: difflib.get_close_matches(name, given, 1) or difflib.get_close_matches(name, known, 1, cutoff=0.75)
-        for name in handed - given
-    }
+    near = {name: difflib.get_close_matches(name, given, 1) for name in handed - given}
     return {
         name: Slip(f"This cell gives no value to `{name}`{f': is it `{meant[0]}`, misspelt?' if meant else '.'}")
         for name, meant in near.items()

@@ -28,7 +28,7 @@ NETWORK_HINTS = {
     "The first layer has stride 1 (the map keeps its side), each other one stride 2.": "layers.0.0.projection",
     "Hand skip and blocks on: `make_layer(inputs, outputs, blocks, stride, skip)`.": "skip=False|32), 1)",
     "`self.layers.append(make_layer(inputs, outputs, blocks, stride, skip))`; the first inputs are `stem`.": "layers.",
-    "The mean over the last map is `.mean((2, 3))`; the head comes after it.": "must match|be multiplied|shape [2",
+    "The mean over the map is `.mean((2, 3))`; the head comes after.": "must match|be multiplied|shape [2|to linear",
     "`forward` begins with `self.stem(x)`, which makes the first channels of the 3 colours.": "but got 3",
 }
 LARGE = 300_000  # parameters; networks of fewer are called small

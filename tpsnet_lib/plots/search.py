@@ -45,6 +45,8 @@ from tpsnet_lib.stats import Estimate
 
 Array = NDArray[np.float64]
 
+FEWEST_FOR_A_BAND = 10  # trials; the bands of fewer cover the panel
+
 
 def short_label(variable: str) -> str:
     """A variable without its unit, as a title or a tick names it."""
@@ -276,11 +278,12 @@ def two_budgets(trials: Sequence[Trial], table: pd.DataFrame, correlations: Mapp
     `table`: a row a draw, the column `long` and one for each panel (0 to 1); `correlations` name the panels; `trials`
     are both."""
     fig, axes = figure(1, len(correlations), height=3.2, sharey=True, squeeze=False)
-    percent = 100 * table
+    percent, has_band = 100 * table, len(table) >= FEWEST_FOR_A_BAND
     for ax, (name, correlation) in zip(axes[0], correlations.items(), strict=True):
         points: Any = {"s": 20, "alpha": 0.7, "linewidths": 0}
         line: Any = {"color": MUTED, "linewidth": 1}
-        sns.regplot(percent, x=name, y="long", color=BLUE, scatter_kws=points, line_kws=line, ax=ax)
+        band = 95 if has_band else None
+        sns.regplot(percent, x=name, y="long", color=BLUE, ci=band, scatter_kws=points, line_kws=line, ax=ax)
         chosen = percent.loc[percent[name].idxmax()]
         ax.plot(chosen[name], chosen["long"], "o", color=VERMILION, markersize=7, label="best short trial")
         ax.set_title(f"{name}:\nrank correlation {correlation:.2}", fontsize=9.5)
@@ -290,7 +293,7 @@ def two_budgets(trials: Sequence[Trial], table: pd.DataFrame, correlations: Mapp
     ranks = ", ".join(f"{name} {each:.2 value}" for name, each in correlations.items())
     caption = (
         f"How alike short and long trials rank the draws: {ranks}. The same {len(table)} draws at two budgets; lines:"
-        " linear regressions with 95% bands."
+        f" linear regressions{' with 95% bands' * has_band}."
     )
     alt = (
         "Accuracy after a short run against accuracy after a long one, a panel a schedule, with the rank correlations."

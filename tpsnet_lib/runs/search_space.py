@@ -27,7 +27,7 @@ _ANALYSED = {*_SHAPE, "dropout", "block_dropout", "optimizer", "lr", "batch_size
 _EACH = ("blocks", "kernels", "skip_kernels")  # what may be drawn for each layer
 _WHOLE = {"layers", "width", *_EACH, *(name for name, spec in _FIELDS.items() if type(spec.default) is int)}
 # What the shape is computed from.
-_LIMITS = {"layers": (1, 5), "blocks": (1, 1024), "width": (1, 1024), "factor": (0.1, 64)}
+_LIMITS = {"layers": (1, 5), "blocks": (1, 128), "width": (1, 1024), "factor": (0.1, 64)}
 _DEFAULTS = {"layers": 3, "width": 16, "factor": 2, "blocks": 1}  # where a space does not give them
 MAX_TRIES = 1000  # draws for one member under the budget before the space is called empty
 MAX_SHARE = 20  # draws a member that are made in the mean, at most
