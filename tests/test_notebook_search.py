@@ -10,6 +10,7 @@ from typing import Any
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from swapping import COMMITTED, HIGH, LOW, recorded, swapped
 
@@ -96,6 +97,21 @@ def test_a_tied_pair_neither_keeps_its_order_nor_breaks_it() -> None:
     exec(counting, names)
     assert names["same"] == [True, True], "the first two are tied in the first search"
     assert names["order"].n == 2
+
+
+def test_draws_of_another_seed_are_held_against_longer_runs_of_their_own() -> None:
+    said: list[str] = []
+    draws = search.recorded_trials("search_classroom_long", COMMITTED)[:4]
+    others = search.recorded_trials("search_sgd_rate", COMMITTED)
+    (cell,) = tagged("order")
+    names: dict[str, Any] = {"np": np, "pd": pd, "search": search, "stats": stats, "live": draws, "epochs": 2.0}
+    names |= {"trials_of": lambda *given: others, "train_draws": lambda epochs: draws, "more": "more epochs"}
+    names |= {"finding": lambda text, *given: said.append(text), "compare": lambda *given: None, "order_guess": None}
+    exec(cell.source, names | {"display": lambda shown: None})
+    assert said == [
+        "Pairs that keep their order: **6 of 6**, 100% (61 to 100). Chance: 50%. Ties are left out; the true"
+        " interval is wider: pairs share draws."
+    ]
 
 
 # Its findings --------------------------------------------------------------------------------------------------------
