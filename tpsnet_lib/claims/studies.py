@@ -57,9 +57,11 @@ def at_matched_parameters(layers: int) -> Answers:
             answer = better(*evidence.groups((control, f"{name}/N={layers}")))
             three, other = evidence.groups((control, f"{name}_macs/{label}"))
             at_macs = better(three, other).estimate
-            reverse = at_macs.has_interval and at_macs.value * answer.estimate.value < 0
-            remark = f"at equal MACs {at_macs:points}, {three.cost_beside(other)}".replace(" points", "")
-            yield replace(answer, remark=remark * reverse)
+            remark = ""
+            if at_macs.has_interval and at_macs.value * answer.estimate.value < 0:
+                share = three.parameters / other.parameters
+                remark = f"at equal MACs, {share:.2g} times the parameters: {at_macs:points}"
+            yield replace(answer, remark=remark.replace(" points", ""))
 
     return answers
 
