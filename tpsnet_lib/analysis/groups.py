@@ -78,7 +78,10 @@ class Group:
         multiplications, how many times its parameters the other one has; else empty."""
         macs, parameters = self.macs / other.macs, self.parameters / other.parameters
         ratios = {"arithmetic": macs, "parameters": parameters}
-        if more := [f"{ratio:.2g} times the {what}" for what, ratio in ratios.items() if ratio > NEAR]:
+        more = [f"{ratio:.2g} times the {what}" for what, ratio in ratios.items() if ratio > NEAR]
+        if len(more) == 2 and f"{macs:.2g}" == f"{parameters:.2g}":
+            more = [f"{macs:.2g} times the arithmetic and parameters"]
+        if more:
             return f"{'at' if macs > NEAR else 'with'} {', '.join(more)}"
         fewer = macs > 1 / NEAR and parameters < 1 / NEAR
         return f"where the other has {1 / parameters:.2g} times the parameters" if fewer else ""

@@ -55,13 +55,10 @@ def at_matched_parameters(layers: int) -> Answers:
         for control, name in ((CONTROL, "study_layers"), (SMALL, "effects_layers")):
             label = f"N={layers}, MACs" if control == CONTROL else f"N={layers}"
             answer = better(*evidence.groups((control, f"{name}/N={layers}")))
-            three, other = evidence.groups((control, f"{name}_macs/{label}"))
-            at_macs = better(three, other).estimate
-            remark = ""
-            if at_macs.has_interval and at_macs.value * answer.estimate.value < 0:
-                share = three.parameters / other.parameters
-                remark = f"at equal MACs, {share:.2g} times the parameters: {at_macs:points}"
-            yield replace(answer, remark=remark.replace(" points", ""))
+            at_macs = better(*evidence.groups((control, f"{name}_macs/{label}"))).estimate
+            is_reverse = at_macs.has_interval and at_macs.value * answer.estimate.value < 0
+            remark = f"at equal MACs {at_macs:points}".replace(" points", "") if is_reverse else ""
+            yield replace(answer, remark=remark)
 
     return answers
 
