@@ -95,7 +95,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
     ],
     "ranking that was cut off": [
         rf"agrees with the last one at a rank correlation of {RATIO}",
-        rf"agrees with the last at {RATIO}",
+        rf"agrees with that at the end at {RATIO}",
         rf"matched, {RATIO} with it cut",
     ],
     "ranking with a schedule of its own": [
