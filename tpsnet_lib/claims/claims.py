@@ -13,7 +13,6 @@ from tpsnet_lib.claims.studies import (
     CONTROL_LONG,
     SMALL,
     Answers,
-    at_matched_parameters,
     cost_of_depth,
     deep_and_narrow,
     differences,
@@ -24,6 +23,7 @@ from tpsnet_lib.claims.studies import (
     odd_blocks,
     reproduction,
     shallow_and_wide,
+    three_layers_against,
     wider_at_three_blocks,
 )
 
@@ -83,7 +83,7 @@ TESTS = [
         "b",
         "three layers beat two of equal size",
         "Three residual layers beat two, at matched parameters",
-        at_matched_parameters(2),
+        three_layers_against(2),
         headline=True,
     ),
     Test(
@@ -98,7 +98,7 @@ TESTS = [
         "b",
         "three layers beat four of equal size",
         "Three residual layers beat four, at matched parameters",
-        at_matched_parameters(4),
+        three_layers_against(4),
         headline=True,
     ),
     Test(

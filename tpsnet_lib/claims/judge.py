@@ -34,7 +34,7 @@ class Row:
     verdict: str = stats.PENDING  # after Holm's adjustment over the table, as p
     p: float = 1.0
     p_is_of: str = ""  # the verdict that p belongs to (`stats.Adjusted`)
-    before: Mapping[str, str] = field(default_factory=dict)  # the verdicts on what was judged in its place
+    verdicts_before: Mapping[str, str] = field(default_factory=dict)  # on what was judged in its place, by name
 
     @property
     def name(self) -> str:
@@ -90,7 +90,7 @@ class Row:
         groups = self.answer.groups
         costs = ", ".join(filter(None, (_unequal_costs(groups), _largest_rate(groups))))
         said = "runs overfit by less than a point" if self.answer.too_short else self.answer.remark
-        looks = ", ".join(f"{name} ({verdict})" for name, verdict in self.before.items())
+        looks = ", ".join(f"{name} ({verdict})" for name, verdict in self.verdicts_before.items())
         return "; ".join(filter(None, (costs, said, looks and f"judged before: {looks}")))
 
     @property
@@ -160,7 +160,7 @@ class Row:
             f"{which.capitalize()}: {each.in_words()}. Not used for the verdict: {budget(each.groups)}."
             for which, each in self.others
         ]
-        before = [f"{name}: {x:points}, {self.before.get(name)}" for name, x in self.answer.before.items()]
+        before = [f"{name}: {x:points}, {self.verdicts_before.get(name)}" for name, x in self.answer.before.items()]
         looks = [f"Judged before, each a test of this table: {'; '.join(before)}."] * bool(before)
         return (*self.answer.notes, *looks, *said, *_run_notes(self.answer.groups)) if self.n else ()
 
@@ -199,7 +199,7 @@ def judged_by(holm: Callable[[Table], Mapping[str, stats.Adjusted]], rows: Seque
             verdict=verdicts[row.name],
             p=adjusted[row.name].p,
             p_is_of=adjusted[row.name].p_is_of,
-            before={name: verdicts[f"{row.name}, {name}"] for name in row.answer.before},
+            verdicts_before={name: verdicts[f"{row.name}, {name}"] for name in row.answer.before},
         )
         for row in rows
     ]
@@ -221,6 +221,11 @@ def holm_of_verdicts(table: Table) -> dict[str, stats.Adjusted]:
     }
 
 
+def earlier_looks(rows: Sequence[Row]) -> int:
+    """How many comparisons were judged before in the place of these tests, and count in their table."""
+    return sum(len(row.answer.before) for row in rows)
+
+
 def describe_table(rows: Sequence[Row]) -> str:
     """How many tests were made, and how many have which verdict: tests are counted, and not claims."""
     counts = Counter(row.verdict for row in rows)
@@ -228,7 +233,7 @@ def describe_table(rows: Sequence[Row]) -> str:
     claims = len({row.claim for row in rows})
     waiting = sum(row.n > 0 and not row.answer.complete for row in rows)
     part = f" ({waiting} of those not settled wait for the rest of their runs)" if waiting else ""
-    looks = sum(len(row.answer.before) for row in rows)
+    looks = earlier_looks(rows)
     adjusted = f"adjusted together{f', with {looks} earlier looks,' * bool(looks)} by Holm's method"
     return f"Of {len(rows)} tests of {claims} claims, {adjusted}, {', '.join(words)}{part}."
 

@@ -48,7 +48,7 @@ def differences(*budgets: tuple[str, str]) -> Answers:
     return answers
 
 
-def at_matched_parameters(layers: int) -> Answers:
+def three_layers_against(layers: int) -> Answers:
     """That three layers beat so many at equal parameters; beside it their lead at equal MACs, if there is none."""
 
     def answers(evidence: Evidence) -> Iterator[Answer]:

@@ -168,14 +168,15 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
     )
     summary = "<summary>The tests in full, the original's words, grounds and records</summary>"
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
-    tests = len(rows) + sum(len(row.answer.before) for row in rows)
-    rule = elements.inline_markdown(_how_a_verdict_is_made(tests))
+    rule = elements.inline_markdown(_how_a_verdict_is_made(rows))
     made = f"<summary>How a verdict is made</summary><p>{rule}</p>"
     return f'<p>{about}</p>{table}<details class="folded">{made}</details>{details}'
 
 
-def _how_a_verdict_is_made(tests: int) -> str:
-    """The rule of the verdicts in a table of so many tests, earlier looks among them, in Markdown."""
+def _how_a_verdict_is_made(rows: Sequence[judge.Row]) -> str:
+    """The rule of the verdicts in a table of some tests, in Markdown."""
+    tests = len(rows) + judge.earlier_looks(rows)
+    again = " and ".join(f"({claim})" for claim in dict.fromkeys(row.claim for row in rows if row.answer.before))
     return (
         "Each difference is asked three questions, and each answer needs a p of its own of at most"
         f" {stats.ALPHA:g} after adjustment. Above 0? The test *holds*. Below the smallest effect? It *does not hold*:"
@@ -186,9 +187,9 @@ def _how_a_verdict_is_made(tests: int) -> str:
         f" asked of {tests} tests, those without runs and earlier looks too; about one of forty such tables that are"
         " looked at once has a wrong answer to it, and at most three of forty to any of the three, as far as the tests"
         " are exact (this one was looked at as its runs came in). Of searches and other resampled trials the smallest p"
-        " before adjustment is that of one resample. Judged is the largest set of runs that is complete (later seeds in"
-        " (e) and (f) alone), of searches that of the widest rates, and of times those of runs alone on their machine;"
-        " the full tests show the others."
+        " before adjustment is that of one resample. Judged is the largest set of runs that is complete"
+        f"{f' (later seeds in {again} alone)' * bool(again)}, of searches that of the widest rates, and of times those"
+        " of runs alone on their machine; the full tests show the others."
     )
 
 
