@@ -13,8 +13,9 @@ from torchvision.transforms.v2 import functional as reference
 
 from tpsnet_lib.config import TrainConfig
 from tpsnet_lib.data import augment as ours
-from tpsnet_lib.data import trivial_augment
+from tpsnet_lib.data import random_draws, trivial_augment
 from tpsnet_lib.data.datasets import MEAN
+from tpsnet_lib.data.random_draws import Draw
 from tpsnet_lib.data.warp import rotate
 
 PLAIN = TrainConfig(crop=0, flip="none", rotation=0.0)
@@ -49,18 +50,18 @@ def test_a_draw_is_the_published_hash_of_seed_epoch_image_and_number(seed: int, 
     key = splitmix((splitmix((seed + golden) % 2**64) + epoch) % 2**64)
     word = splitmix((splitmix((key + draw * golden) % 2**64) + index * golden) % 2**64)
     expected = (word >> 40) / 2**24
-    assert ours.uniform(seed, epoch, torch.tensor([index]), draw).item() == expected
+    assert random_draws.uniform(seed, epoch, torch.tensor([index]), draw).item() == expected
 
 
 def test_draws_of_earlier_versions_stay_as_they_were():
-    drawn = (ours.uniform(0, 0, torch.arange(3), 0) * 2**24).to(torch.int64).tolist()
+    drawn = (random_draws.uniform(0, 0, torch.arange(3), 0) * 2**24).to(torch.int64).tolist()
     assert drawn == [1660839, 2942985, 7939244]
-    assert ours.permutation(1, 2, 50_000)[:5].tolist() == [31931, 9415, 43062, 14737, 40303]
+    assert random_draws.permutation(1, 2, 50_000)[:5].tolist() == [31931, 9415, 43062, 14737, 40303]
 
 
 @pytest.mark.parametrize(("seed", "epoch", "draw"), [(0, 0, 0), (1, 0, 3), (0, 299, 7), (2**31 - 1, 5, 13)])
 def test_draws_are_uniform(seed: int, epoch: int, draw: int):
-    drawn = ours.uniform(seed, epoch, torch.arange(50_000), draw)
+    drawn = random_draws.uniform(seed, epoch, torch.arange(50_000), draw)
     assert drawn.dtype == torch.float32
     assert 0 <= drawn.min() < drawn.max() < 1
     assert abs(drawn.mean() - 1 / 2) < 0.006  # 4.6 standard errors
@@ -73,18 +74,20 @@ def test_draws_are_uniform(seed: int, epoch: int, draw: int):
 def test_draws_of_other_seeds_epochs_and_numbers_are_unrelated():
     indices = torch.arange(20_000)
     keys = [(seed, epoch, draw) for seed in (0, 1, 2) for epoch in (0, 1, 2) for draw in (0, 1, 2)]
-    related = torch.corrcoef(torch.stack([ours.uniform(seed, epoch, indices, draw) for seed, epoch, draw in keys]))
+    related = torch.corrcoef(
+        torch.stack([random_draws.uniform(seed, epoch, indices, draw) for seed, epoch, draw in keys])
+    )
     assert (related - torch.eye(len(keys))).abs().max() < 0.035  # 5 standard errors
 
 
 def test_an_epochs_order_holds_every_image_once_and_is_new_each_epoch():
-    orders = [ours.permutation(seed, epoch, 1000) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    orders = [random_draws.permutation(seed, epoch, 1000) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
     for order in orders:
         assert torch.equal(order.sort().values, torch.arange(1000))
         assert (order == torch.arange(1000)).sum() < 10
     assert (orders[0] == orders[1]).sum() < 10
     assert (orders[0] == orders[2]).sum() < 10
-    assert torch.equal(orders[0], ours.permutation(0, 0, 1000))
+    assert torch.equal(orders[0], random_draws.permutation(0, 0, 1000))
 
 
 @settings(deadline=None, max_examples=20)
@@ -197,7 +200,7 @@ def test_the_standard_strengths_are_the_authors():
 def test_standard_strengths_are_drawn_where_the_recipe_asks_for_them():
     images, indices = pictures(200), torch.arange(200)
     op, level, sign = (
-        ours.uniform(0, 0, indices, draw) for draw in (ours.TRIVIAL_OP, ours.TRIVIAL_LEVEL, ours.TRIVIAL_SIGN)
+        random_draws.uniform(0, 0, indices, draw) for draw in (Draw.TRIVIAL_OP, Draw.TRIVIAL_LEVEL, Draw.TRIVIAL_SIGN)
     )
     drawn = (op * 14).long(), (level * 31).long(), sign < 0.5
     results = ours.augment(images, indices, replace(PLAIN, trivial=True, trivial_space="standard"), 0, 0)
@@ -262,7 +265,7 @@ def test_alternating_flips_mirror_every_image_every_other_epoch():
 
 
 def test_rotation_stays_within_the_recipes_degrees():
-    drawn = ours.uniform(0, 0, torch.arange(300), ours.ROTATION)
+    drawn = random_draws.uniform(0, 0, torch.arange(300), Draw.ROTATION)
     images = pictures(300)
     results = ours.augment(images, torch.arange(300), replace(PLAIN, rotation=5.0), 0, 0)
     assert torch.equal(results, rotate(images, drawn * 10 - 5))
@@ -330,7 +333,9 @@ def test_without_mixing_images_and_targets_are_given_back_as_they_are():
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 2.5])
 def test_mixing_fractions_are_beta_distributed(alpha: float):
-    first, second = (ours.uniform(0, 0, torch.arange(40_000), draw) for draw in (ours.MIX_RADIUS, ours.MIX_ANGLE))
+    first, second = (
+        random_draws.uniform(0, 0, torch.arange(40_000), draw) for draw in (Draw.MIX_RADIUS, Draw.MIX_ANGLE)
+    )
     drawn = ours._beta(torch.full((40_000,), alpha), first, second).double().numpy()
     expected = np.random.default_rng(0).beta(alpha, alpha, 40_000)
     assert 0 <= drawn.min() <= drawn.max() <= 1

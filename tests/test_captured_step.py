@@ -138,13 +138,13 @@ def test_what_cannot_be_captured_runs_on_as_if_nothing_had_been_tried(
     assert torch.equal(steps[-1]["head.weight"], expected[-1]["head.weight"])
 
     graphs = install(monkeypatch)
-    add = TrainState.add
+    add = TrainState.add_figures
 
     def asks(state: TrainState, loss: torch.Tensor, *figures: torch.Tensor) -> None:
         loss.item()
         add(state, loss, *figures)
 
-    monkeypatch.setattr(TrainState, "add", asks)
+    monkeypatch.setattr(TrainState, "add_figures", asks)
     state, steps = run(config, "captured")
     reason = "RuntimeError: aten._local_scalar_dense.default: operation not permitted when stream is capturing"
     assert (capsys.readouterr().err, state.execution) == (said.format(reason), "eager")

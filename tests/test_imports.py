@@ -29,6 +29,7 @@ data/own
 data/datasets
 data/warp
 data/trivial_augment
+data/random_draws
 data/augment
 data/batches
 data/reference_labels

@@ -49,8 +49,8 @@ def test_the_epoch_is_that_of_the_lowest_loss_and_not_of_the_highest_accuracy() 
         record(RunConfig(seed=1), 0.5, 0.6, 0.7),
         record(RunConfig(seed=2), 0.71, 0.69, 0.70, losses=(0.9, 0.5, 0.6)),
     ]
-    found = mistakes.runs_by_lowest_loss(Shelf(*runs))
-    excess, others = [more for _, more, _ in found], sum(other for _, _, other in found)
+    found = mistakes.choices_by_lowest_loss(Shelf(*runs))
+    excess, others = [each.excess for each in found], sum(each.is_another for each in found)
     assert excess == pytest.approx([0.02, 0, -0.01])
     assert others == 2
     sentence = mistakes.best_epoch(Shelf(*runs))

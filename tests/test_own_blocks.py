@@ -1,8 +1,10 @@
 """A block of one's own: counted as it is, trained as the family's are, and never taken for one of them."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 import torch.nn.functional as F
 from conftest import QUIET, tiny
 from torch import Tensor, nn
@@ -94,6 +96,25 @@ def test_a_copy_trains_to_the_accuracy_of_the_family_and_has_a_record_of_its_own
     assert own.group_id != ours.group_id
     for key in ("train_loss", "validation_accuracy"):
         assert own.metrics[key] == pytest.approx(ours.metrics[key], abs=0.02)
+
+
+class Quiet(Copy):
+    """A block that begins as the identity."""
+
+    def initialise(self) -> None:
+        nn.init.zeros_(self.norm2.weight)
+        nn.init.zeros_(self.conv2.weight)
+
+
+def test_a_block_begins_as_the_familys_do_or_as_it_says_itself() -> None:
+    for block, begins in ((Copy, False), (Quiet, True)):
+        torch.manual_seed(0)
+        config = replace(MEMBERS["classroom"], block=register_block(block))
+        network = build(config)
+        assert any(part.conv2.weight.any() for layer in network.layers for part in layer) != begins
+        torch.manual_seed(0)
+        family = build(MEMBERS["classroom"])
+        assert torch.equal(network.layers[0][0].conv1.weight, family.layers[0][0].conv1.weight)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def fit(config: RunConfig, **changes: object) -> TrainState:
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("card") or name == "stacked"])
 def test_a_recipe_for_the_card_lowers_the_loss(name: str) -> None:
-    recipe = replace(RECIPES[name].shortened(3), batch_size=20, lr=0.1, precision="fp32")
+    recipe = replace(RECIPES[name].with_epochs(3), batch_size=20, lr=0.1, precision="fp32")
     config = replace(tiny(data__train_size=200, data__validation_size=20), train=recipe)
     history = fit(config).history
     assert history[-1]["train_loss"] < history[0]["train_loss"]

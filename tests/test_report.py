@@ -320,7 +320,7 @@ def test_the_mistakes_lead_to_a_section_of_a_notebook() -> None:
 def test_the_runs_that_another_epoch_would_speak_for_are_listed() -> None:
     store = Store(committed_folder())
     listed = BeautifulSoup(landing._earlier_epochs(store, {}), "html.parser")
-    assert len(listed("a")) == sum(other for _, _, other in mistakes.runs_by_lowest_loss(store)) > 10
+    assert len(listed("a")) == sum(each.is_another for each in mistakes.choices_by_lowest_loss(store)) > 10
     assert landing._earlier_epochs(Store(), {}) == ""
 
 

@@ -193,9 +193,9 @@ def test_what_does_not_get_there_is_said_not_to(
 
 def test_a_shortened_recipe_keeps_its_parts_in_proportion() -> None:
     recipe = RECIPES["two_cores"]
-    half = recipe.shortened(recipe.epochs / 2)
+    half = recipe.with_epochs(recipe.epochs / 2)
     assert (half.epochs, half.small_epochs) == (recipe.epochs / 2, recipe.small_epochs / 2)
-    assert recipe.shortened(recipe.epochs) == recipe
+    assert recipe.with_epochs(recipe.epochs) == recipe
 
 
 def test_the_old_word_for_the_target_still_works_and_names_the_new_one(
@@ -226,14 +226,14 @@ def test_a_card_is_measured_by_recipe_alone_and_several_at_a_time(images: ImageS
 def test_what_a_card_cannot_do_is_left_out_of_its_measurement_with_a_line(
     images: ImageSet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    add = TrainState.add
+    add = TrainState.add_figures
 
     def add_with_room(state: TrainState, *figures: torch.Tensor) -> None:
         if state.config.seed == 1 or state.config.train.copies == 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         add(state, *figures)
 
-    monkeypatch.setattr(TrainState, "add", add_with_room)
+    monkeypatch.setattr(TrainState, "add_figures", add_with_room)
     runs = {"small": RunConfig(TINY, BATCHES_OF_16), "twice": RunConfig(TINY, replace(BATCHES_OF_16, copies=2))}
     result = card.measure(runs, images, torch.device("cpu"), seconds=0.2, together=2)
     assert result["speed"] == result["recipes"]["small"]["1"]["flops"] > 0

@@ -227,7 +227,7 @@ def test_the_average_follows_the_tensors_that_the_network_keeps() -> None:
     average, values = Ema(model, 0.5), model.state_dict()
     kept = {name: value.clone() for name, value in values.items()}
     model.load_state_dict({name: value + 2 for name, value in kept.items()})
-    average.advance()
+    average.set_share()
     average.update()
     weight = 1 - 2 / 11
     for name, value in average.average.items():

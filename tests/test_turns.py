@@ -123,7 +123,7 @@ def test_a_run_that_finds_no_memory_beside_others_has_it_alone(
 ) -> None:
     install(monkeypatch)
     experiment, store = search(tmp_path)
-    add, most = TrainState.add, 0
+    add, most = TrainState.add_figures, 0
 
     def add_where_there_is_room(state: TrainState, *figures: torch.Tensor) -> None:
         nonlocal most
@@ -132,7 +132,7 @@ def test_a_run_that_finds_no_memory_beside_others_has_it_alone(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
         add(state, *figures)
 
-    monkeypatch.setattr(TrainState, "add", add_where_there_is_room)
+    monkeypatch.setattr(TrainState, "add_figures", add_where_there_is_room)
     records = run_all(pending([experiment], store), quiet(store, progress="lines", workers=3))
     assert most == 3
     assert [record.failed for record in records] == [""] * 4
@@ -144,7 +144,7 @@ def test_a_run_that_finds_no_memory_beside_others_has_it_alone(
 def test_what_is_wrong_with_one_run_ends_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch)
     experiment, store = search(tmp_path)
-    add = TrainState.add
+    add = TrainState.add_figures
 
     def add_or_fail(state: TrainState, *figures: torch.Tensor) -> None:
         if state.config.train.lr == 0.02:
@@ -153,7 +153,7 @@ def test_what_is_wrong_with_one_run_ends_no_other(tmp_path: Path, monkeypatch: p
             raise torch.OutOfMemoryError("CUDA out of memory.")
         add(state, *figures)
 
-    monkeypatch.setattr(TrainState, "add", add_or_fail)
+    monkeypatch.setattr(TrainState, "add_figures", add_or_fail)
     with pytest.raises(TpsnetError, match=r"1 runs could not .*lr=0.02.*: RuntimeError: cuDNN error: CUDNN_STATUS"):
         run_all(pending([experiment], store), quiet(store, workers=3))
     came_to = {run.config.train.lr: record for run, record in collect(experiment, store) if record is not None}
@@ -169,7 +169,7 @@ def test_a_device_that_answers_no_more_ends_the_search_and_the_command_goes_on(
 ) -> None:
     install(monkeypatch)
     experiment, store = search(tmp_path)
-    add, steps = TrainState.add, 0
+    add, steps = TrainState.add_figures, 0
 
     def lost(*_: object) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -182,10 +182,10 @@ def test_a_device_that_answers_no_more_ends_the_search_and_the_command_goes_on(
             lost()
         add(state, *figures)
 
-    monkeypatch.setattr(TrainState, "add", add_or_break)
+    monkeypatch.setattr(TrainState, "add_figures", add_or_break)
     with pytest.raises(RuntimeError, match="illegal memory access"):
         run_all(pending([experiment], store), quiet(store, workers=3))
-    monkeypatch.setattr(TrainState, "add", add)
+    monkeypatch.setattr(TrainState, "add_figures", add)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
     run_all(pending([experiment], store), quiet(store, workers=3))
     assert_same(weights(experiment, store), alone)

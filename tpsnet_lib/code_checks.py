@@ -43,7 +43,7 @@ def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = N
         if not by:
             return _with_input(inputs[0], _difference(value, target))
         calls = len(inputs)
-        if isinstance(value, list) and len(value) == calls and np.shape(target)[:1] == (calls,) and _arequoted(inputs):
+        if isinstance(value, list) and len(value) == calls and np.shape(target)[:1] == (calls,) and _are_short(inputs):
             return next(filter(None, map(_with_input, inputs, map(_difference, value, target))), "")
         return _difference(value, target)
 
@@ -52,10 +52,10 @@ def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = N
 
 def _with_input(given: str, fault: str) -> str:
     """What is wrong with a result, after the input if that is short."""
-    return type(fault)(f"For the input {given}: {fault}") if fault and given and _arequoted([given]) else fault
+    return type(fault)(f"For the input {given}: {fault}") if fault and given and _are_short([given]) else fault
 
 
-def _arequoted(inputs: Sequence[str]) -> bool:
+def _are_short(inputs: Sequence[str]) -> bool:
     return all(len(given) <= 80 for given in inputs)
 
 

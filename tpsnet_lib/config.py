@@ -35,7 +35,7 @@ class ModelConfig(Checked):
     dropout: float = option(0.0, 0, 0.9)  # before the classifier
     block_dropout: float = option(0.0, 0, 0.9)  # between the two convolutions of a block
     drop_path: float = option(0.0, 0, 0.9)  # stochastic depth: block k of n is dropped at k/n of this
-    squeeze: int = option(0, 0, 64)  # squeeze-and-excitation with 1/squeeze of the channels between; 0: none
+    squeeze: int = option(0, 0, 64)  # squeeze-and-excitation: the ratio by which it reduces channels; 0: none
     stem_kind: str = option("conv", choices=("conv", "whiten"))  # whiten: fixed 2x2 kernels, to 24 channels
     downsample: str = option("stride", choices=("stride", "pool"))  # pool: a conv + max-pool 2 opens every layer
     activation: str = option("relu", choices=("relu", "gelu"))
@@ -135,8 +135,8 @@ class TrainConfig(Checked):
     weight_decay: float = option(5e-4, 0, 1)
     decay_norms: bool = option(True)  # False: no weight decay on norms and biases
     norm_lr_scale: float = option(1.0, 0, 1000)  # learning rate of norms and biases, relative to lr
-    schedule: str = option("cosine", choices=("cosine", "onecycle", "linear", "constant"))
-    warmup_epochs: float = option(0.0, 0, 1000)  # linear from 0; onecycle: the rise, 0 stands for 30% of the schedule
+    schedule: str = option("cosine", choices=("cosine", "onecycle", "linear", "constant"))  # onecycle: linear
+    warmup_epochs: float = option(0.0, 0, 1000)  # linear; of onecycle, 0 stands for 30% of the schedule
     label_smoothing: float = option(0.0, 0, 0.9)
     clip_norm: float = option(0.0, 0, 1e6)  # largest gradient norm; 0: no clipping
     ema_decay: float = option(0.0, 0, 0.99999)  # exponential moving average of the weights, used at the end; 0: none
@@ -162,7 +162,7 @@ class TrainConfig(Checked):
     teacher: tuple[str, ...] = option(())  # records whose networks' averaged logits are learned from (distillation)
     teacher_share: float = option(0.5, 0, 1)  # the share of a target that is the teacher's; the rest is the label's
 
-    def shortened(self, epochs: float) -> Self:
+    def with_epochs(self, epochs: float) -> Self:
         """The recipe at another length, annealed to its end: each of `EPOCH_SPANS` keeps its share of the run."""
         spans = {name: round(getattr(self, name) * epochs / self.epochs, 6) for name in EPOCH_SPANS}
         return replace(self, epochs=epochs, schedule_epochs=0.0, **spans)
@@ -251,9 +251,9 @@ class RunConfig:
         """The same run from another seed."""
         return replace(self, seed=seed)
 
-    def shortened(self, epochs: float) -> Self:
+    def with_epochs(self, epochs: float) -> Self:
         """The same run at another length, annealed to its end."""
-        return replace(self, train=self.train.shortened(epochs))
+        return replace(self, train=self.train.with_epochs(epochs))
 
     def _resolved_dict(self) -> dict[str, Any]:
         if self.train.precision == "auto":

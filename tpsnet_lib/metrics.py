@@ -61,7 +61,8 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
     if len(confidences) != len(hits) or not np.isfinite(confidences).all():
         raise ValueError("each image needs its confidence, as a number, and whether it is right")
     values, which, counts = np.unique(confidences, return_inverse=True, return_counts=True)
-    gaps = np.repeat(values - np.bincount(which, hits) / counts, counts)  # an image each, by rising confidence
+    accuracies = np.bincount(which, hits) / counts  # of the images of each confidence
+    gaps = np.repeat(values - accuracies, counts)  # an image each, by rising confidence
     total = sum(abs(part.sum()) for part in np.array_split(gaps, bins))
     return float(total) / len(gaps) if len(gaps) else math.nan
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tpsnet_lib.config import PARAMETER_BUDGET, ModelConfig
 from tpsnet_lib.model_cost import check_budget
-from tpsnet_lib.own_blocks import find_block
+from tpsnet_lib.own_blocks import find_block, initialise_own
 from tpsnet_lib.pointwise import exchange_pointwise
 from tpsnet_lib.whitening import Whitening
 
@@ -18,7 +18,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 class Block(nn.Module):
     """The basic block of He et al. 2015 (arXiv 1512.03385): ReLU(x + F(x)), where F is conv-BN-ReLU-conv-BN.
 
-    It maps [B, inputs, H, W] to [B, C_i, H / stride, W / stride]; `drop_path` is its rate of stochastic depth."""
+    A config may ask for another activation. It maps [B, inputs, H, W] to [B, C_i, H / stride, W / stride]; `drop_path`
+    is its rate of stochastic depth."""
 
     norm_first = False
 
@@ -57,7 +58,9 @@ class PreactBlock(Block):
         active = self.activation(self.norm1(x))
         out = self.activation(self.norm2(self.conv1(active)))
         out = self.branch(self.conv2(self.dropout(out)))
-        return out + self.projection(active if self.projects else x) if self.residual else out
+        if self.residual:
+            out = out + self.projection(active if self.projects else x)
+        return out
 
 
 class ResNet(nn.Module):
@@ -73,7 +76,7 @@ class ResNet(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(widths[-1], config.classes)
         initialise(self, config.init)
-        exchange_pointwise(self)
+        exchange_pointwise(self)  # strided 1x1 convolutions, which oneDNN gets wrong
 
     def forward(self, images: Tensor) -> Tensor:
         logits = self.head(self.dropout(self.features(images)))
@@ -109,17 +112,19 @@ def make_stem(config: ModelConfig) -> nn.Sequential:
 
 def make_layer(config: ModelConfig, layer: int, inputs: int) -> nn.Sequential:
     """B_i blocks. The first one's stride halves the maps, but in layer 0; or a max-pool before it does."""
-    block, channels = PreactBlock if config.block == "preact" else Block, config.channels[layer]
-    stride, modules = 2 if config.downsample == "stride" and layer > 0 else 1, nn.Sequential()
+    modules, channels = nn.Sequential(), config.channels[layer]
+    block = PreactBlock if config.block == "preact" else Block
+    stride = 2 if config.downsample == "stride" and layer > 0 else 1
     if config.downsample == "pool":
         opening = convolution(inputs, channels, config.kernel(layer)), nn.MaxPool2d(2)
         modules.extend((*opening, *norm_activation(config, channels)))
         inputs = channels
-    for number in range(sum(config.blocks[:layer]), sum(config.blocks[: layer + 1])):
+    before = sum(config.blocks[:layer])  # blocks of the layers before this one
+    for number in range(before + 1, before + config.blocks[layer] + 1):
         if config.own_block:
             modules.append(find_block(config.block)(inputs, channels, stride))
         else:
-            drop_path = config.drop_path * (number + 1) / sum(config.blocks)  # grows from block to block
+            drop_path = config.drop_path * number / sum(config.blocks)  # grows from block to block
             modules.append(block(config, layer, inputs, stride, drop_path))
         inputs, stride = channels, 1
     return modules
@@ -153,16 +158,18 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, branch: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return branch
-        kept = torch.rand(len(branch), 1, 1, 1, device=branch.device) >= self.rate
-        return branch * (kept.to(branch.dtype) / (1 - self.rate))  # scaled up, so that the mean stays
+            return x
+        kept = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.rate
+        return x * (kept.to(x.dtype) / (1 - self.rate))  # scaled up, so that the mean stays
 
 
 @torch.no_grad()
 def initialise(network: nn.Module, init: str) -> None:
-    """`kaiming` (arXiv 1502.01852), or `dirac`: the first channels pass their input on, the rest are torch's own."""
+    """`kaiming` (arXiv 1502.01852), or `dirac`: the first channels pass their input on, the rest are torch's own.
+
+    Then a block of one's own that has a method `initialise` sets its weights itself."""
     for conv in (module for module in network.modules() if isinstance(module, nn.Conv2d)):
         if init == "kaiming":
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
@@ -170,3 +177,4 @@ def initialise(network: nn.Module, init: str) -> None:
             nn.init.dirac_(conv.weight[: conv.in_channels])
         if conv.bias is not None:
             nn.init.zeros_(conv.bias)
+    initialise_own(network)

@@ -16,8 +16,8 @@ def optimizer(model: nn.Module, recipe: TrainConfig, captured: bool = False) -> 
     """The recipe's optimizer over two groups: weights, and norms with biases (tensors of one dimension or none).
 
     Each group carries `scale`, its learning rate relative to the recipe's. A norm trained at k times the rate has its
-    decay divided by k, so that `weight_decay` means the same shrinkage a step in both groups. `Muon` has a group of
-    its own for the kernels, the first one, which it does not decay.
+    decay divided by k, so that `weight_decay` means the same shrinkage a step in both groups (of SGD and AdamW).
+    `Muon` has a group of its own for the kernels, the first one, which it does not decay.
 
     `captured`: its steps will be recorded as a CUDA graph and replayed, so its learning rates are tensors."""
     built = _optimizer(model, recipe, captured)
@@ -132,13 +132,13 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     return wide if matrix.shape[-2] <= matrix.shape[-1] else wide.mT
 
 
-def load_state(optim: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+def load_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     """Take the state of an optimizer of the same recipe, which may have been executed in another way."""
     groups = [
         {**group, **{name: now[name] for name in ("lr", "capturable", "fused") if name in now}}
-        for group, now in zip(saved["param_groups"], optim.param_groups, strict=True)
+        for group, now in zip(saved["param_groups"], optimizer.param_groups, strict=True)
     ]
-    optim.load_state_dict({**saved, "param_groups": groups})
+    optimizer.load_state_dict({**saved, "param_groups": groups})
 
 
 def schedule(recipe: TrainConfig, steps_per_epoch: int, steps: int) -> Callable[[int], float]:
@@ -156,7 +156,7 @@ def schedule(recipe: TrainConfig, steps_per_epoch: int, steps: int) -> Callable[
         done = min(1.0, (step - warmup) / max(1.0, span - warmup))
         if recipe.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * done))
-        return 1.0 if recipe.schedule == "constant" else 1.0 - done  # linear, or onecycle after its rise
+        return 1.0 if recipe.schedule == "constant" else 1.0 - done  # linear and onecycle
 
     return factor
 
@@ -172,14 +172,18 @@ class Ema:
         self.share: float | Tensor = 0.0  # of the newest weights in the next average
         newest = model.state_dict()
         self.average = {name: value.detach().clone() for name, value in newest.items()}
-        floats = [name for name, value in newest.items() if value.is_floating_point()]
-        counts = [name for name, value in newest.items() if not value.is_floating_point()]
-        self.averages, self.weights = ([tensors[name] for name in floats] for tensors in (self.average, newest))
-        self.average_counts, self.counts = ([tensors[name] for name in counts] for tensors in (self.average, newest))
-        if captured:  # updates are recorded as part of a CUDA graph and replayed: the share is a tensor that is filled
-            self.share = torch.zeros((), device=self.averages[0].device)
 
-    def advance(self) -> None:
+        # The same tensors as lists: weights and running statistics, and the batch norms' counts of steps, only copied.
+        averaged = [name for name, value in newest.items() if value.is_floating_point()]
+        counts = [name for name in newest if name not in averaged]
+        self.average_weights = [self.average[name] for name in averaged]
+        self.newest_weights = [newest[name] for name in averaged]
+        self.average_counts = [self.average[name] for name in counts]
+        self.newest_counts = [newest[name] for name in counts]
+        if captured:  # updates are recorded as part of a CUDA graph and replayed: the share is a tensor that is filled
+            self.share = torch.zeros((), device=self.average_weights[0].device)
+
+    def set_share(self) -> None:
         """Set the share of the newest weights in the next average."""
         self.updates += 1
         share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
@@ -190,15 +194,15 @@ class Ema:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the average a step towards the newest weights; `advance` comes before."""
+        """Move the average a step towards the newest weights; `set_share` comes before."""
         if isinstance(self.share, Tensor):  # a GPU interpolates lists by one number, but not by one tensor, at once
-            moves = torch._foreach_sub(self.weights, self.averages)
+            moves = torch._foreach_sub(self.newest_weights, self.average_weights)
             torch._foreach_mul_(moves, self.share)
-            torch._foreach_add_(self.averages, moves)
+            torch._foreach_add_(self.average_weights, moves)
         else:
-            torch._foreach_lerp_(self.averages, self.weights, self.share)
-        if self.counts:
-            torch._foreach_copy_(self.average_counts, self.counts)
+            torch._foreach_lerp_(self.average_weights, self.newest_weights, self.share)
+        if self.newest_counts:
+            torch._foreach_copy_(self.average_counts, self.newest_counts)
 
     def state(self) -> dict[str, Tensor | int]:
         """The average, tensors in the shapes of the network's, and its number of updates, for a checkpoint."""
@@ -211,17 +215,17 @@ class Ema:
             value.copy_(torch.as_tensor(state[f"average.{name}"]))
 
 
-def advance(optim: torch.optim.Optimizer, ema: Ema | None, rate: float) -> None:
+def set_rate_and_share(optimizer: torch.optim.Optimizer, ema: Ema | None, rate: float) -> None:
     """Set what changes from step to step: each group's learning rate, and the newest weights' share in the average.
 
     A rate that is a tensor stays the same tensor."""
-    for group in optim.param_groups:
+    for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate * group["scale"])
         else:
             group["lr"] = rate * group["scale"]
     if ema is not None:
-        ema.advance()
+        ema.set_share()
 
 
 @contextlib.contextmanager

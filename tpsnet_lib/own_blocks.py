@@ -5,7 +5,9 @@ class MyBlock(nn.Module):
     def forward(self, x): ...        # [B, inputs, H, W] to [B, outputs, H / stride, W / stride]
 
 config = ModelConfig(blocks=(2, 2, 2), channels=(16, 32, 64), block=register_block(MyBlock))
-"""
+
+Its convolutions begin as all others of a network do (`config.init`), whatever `__init__` gave them: so blocks are
+compared, and not first weights. A block that is to begin otherwise has a method `initialise(self)`, called then."""
 
 import hashlib
 import inspect
@@ -57,6 +59,13 @@ def find_block(name: str) -> type[nn.Module]:
     if name not in _blocks:
         raise ConfigError(f"model.block is {name}: run the code that registers it first (own_blocks.register_block)")
     return _blocks[name]
+
+
+def initialise_own(network: nn.Module) -> None:
+    """Call the `initialise` of each registered block in a network that has one."""
+    for block in network.modules():
+        if type(block) in _blocks.values() and callable(initialise := getattr(block, "initialise", None)):
+            initialise()
 
 
 @lru_cache

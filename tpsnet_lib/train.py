@@ -43,10 +43,10 @@ class TrainOptions:
 def fit(
     config: RunConfig, fit_set: ImageSet, validation: ImageSet, options: TrainOptions = TrainOptions()
 ) -> TrainState:
-    """Train to the end: the state after the last step of `training_steps`, which see for the errors raised.
+    """Train to the end: the state after the last step of `training_steps`. It raises the same errors.
 
     The network is in evaluation mode, with the averaged weights if the recipe averages them."""
-    *_, state = training_steps(config, fit_set, validation, options)
+    *_, state = training_steps(config, fit_set, validation, options)  # the last of them
     return state
 
 
@@ -67,9 +67,9 @@ def training_steps(
     fit_set, validation = fit_set.to(device), None if validation is None else validation.to(device)
     model = initial_model(config, fit_set, device)
     if device.type == "cpu" and options.execution != "plain":
-        optimize(model, recipe.precision)
+        optimize(model, recipe.precision)  # swaps layers for faster ones of the same weights
     execution = resolve_execution(options.execution, device, run_steps(recipe, len(fit_set)))
-    captured = execution.startswith("captured")
+    captured = execution in ("captured", "captured-compiled")
     optimizer = optim.optimizer(model, recipe, captured)
     ema = optim.Ema(model, recipe.ema_decay, captured) if recipe.ema_decay else None
     asam = Asam(model, recipe.asam) if recipe.asam else None
@@ -88,12 +88,12 @@ def training_steps(
             logits = model(inputs).float()
         return F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing), logits.detach()
 
-    forward_loss = ForwardLoss(loss_and_logits, model, execution.endswith("compiled"))
+    forward_loss = ForwardLoss(loss_and_logits, model, compiles=execution in ("compiled", "captured-compiled"))
 
     def step(batch: Batch, phase: Phase) -> None:
         # The batch: augmented images become inputs [B, 3, H, W], labels become targets [B, classes].
         inputs, targets = normalise(batch.images), one_hot.index_select(0, batch.labels)
-        if phase.mixed:
+        if phase.may_mix:
             inputs, targets = mix(inputs, targets, batch.indices, recipe, seed, batch.epoch)
         if teacher is not None:
             targets = teacher.targets(inputs, targets)
@@ -113,10 +113,10 @@ def training_steps(
         optimizer.step()
         if ema is not None:
             ema.update()
-        state.add(loss.detach(), logits, batch.labels)
+        state.add_figures(loss.detach(), logits, batch.labels)
 
     take_step = CapturedStep(step, device) if captured else step
-    products = bf16_products(device, recipe.precision)
+    emulation = bf16_products(device, recipe.precision)  # of bf16, on a CPU without instructions for it
     training_batches = batches(
         fit_set, recipe, seed, state.step, state.steps, epoch_ahead=device.type != "cpu" or captured
     )
@@ -132,9 +132,9 @@ def training_steps(
             if phase.stem_frozen:
                 model.stem.requires_grad_(False)
             lr = recipe.lr * lr_factor(batch.step)
-            optim.advance(optimizer, ema, lr)
+            optim.set_rate_and_share(optimizer, ema, lr)
             torch.manual_seed(seed * 1_000_003 + batch.step)  # dropout draws the same numbers after a resume
-            with products:
+            with emulation:
                 take_step(batch, phase)
 
             # Bookkeeping: figures of the epoch, validation at its end, a checkpoint where one is due.
@@ -146,11 +146,13 @@ def training_steps(
             if state.epoch_ended and validation is not None:
                 with optim.averaged(model, ema):
                     logits = metrics.predict(model, validation.images, precision=recipe.precision)
-                bar.stage(state.end_epoch(logits, validation.labels.cpu(), lr))
-                on_epoch(state.history[-1])
+                row = state.end_epoch(logits, validation.labels.cpu(), lr)
+                bar.stage(state.in_words(row))
+                on_epoch(row)
                 state.start_clock()
             # A device that replays steps does them while others are sent, so the clock of such a run goes on.
-            pause = contextlib.nullcontext() if captured else state.clock_stopped()
+            replays = state.execution in ("captured", "captured-compiled")
+            pause = contextlib.nullcontext() if replays else state.clock_stopped()
             with pause:
                 yield state
             checkpoints.save_or_stop(state)

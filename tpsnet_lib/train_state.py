@@ -65,8 +65,10 @@ class TrainState:
         """Images trained on in each second so far, copies included."""
         return self.step * self.shown / max(self.seconds, 1e-9)
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a step, of logits [B, classes] and labels [B], to its epoch's figures, without waiting for the device."""
+    def add_figures(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a step, of logits [B, classes] and labels [B], to its epoch's figures, without waiting for the device.
+
+        A GPU may replay it, which runs none of its Python: so all of it is in tensors, and steps are counted apart."""
         self.loss_sum += loss
         self.correct += (logits.argmax(1) == labels).sum()
         self.finite *= torch.isfinite(loss)
@@ -86,8 +88,8 @@ class TrainState:
                 f"{', or look into your block' if self.config.model.own_block else ''}"
             )
 
-    def end_epoch(self, logits: Tensor, labels: Tensor, lr: float) -> str:
-        """Add the epoch's row to the history; returns the row in a few words.
+    def end_epoch(self, logits: Tensor, labels: Tensor, lr: float) -> dict[str, float]:
+        """Add the epoch's row to the history, and return it.
 
         `logits` float [N, classes] and `labels` int64 [N], on the CPU, are those of the validation images, `lr` is the
         learning rate of the last step. Raises `TrainingError` as `require_finite` does."""
@@ -110,6 +112,10 @@ class TrainState:
         self.history.append(row)
         self.loss_sum.zero_()
         self.correct.zero_()
+        return row
+
+    def in_words(self, row: dict[str, float]) -> str:
+        """A row of the history, for a line of progress."""
         scored = "validation" if self.config.data.fit_on == "split" else "images fitted too"
         return (
             f"epoch {row['epoch']:.4g}/{self.steps / self.epoch_steps:.4g}, loss {row['train_loss']:.3f},"

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tpsnet_lib.data.augment import uniform
+from tpsnet_lib.data.random_draws import uniform
 
 _FOG, _FOG_LIGHT = 5, 225.0  # patches of fog along a side, and how light it is, of 255
 

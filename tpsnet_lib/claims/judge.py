@@ -16,8 +16,10 @@ from tpsnet_lib.claims.evidence import Answer, Evidence
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.runs.experiments import Experiment, load_experiment
 from tpsnet_lib.runs.records import Record, Store
-from tpsnet_lib.runs.study import RATES, RATES_BEYOND
+from tpsnet_lib.runs.study import RATES
 from tpsnet_lib.stats import Estimate
+
+RATES_BEYOND = "study_rates_beyond"  # a larger learning rate, for a network whose best of `RATES` was the largest
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ def judged_by(holm: Callable[[Table], Mapping[str, stats.Adjusted]], rows: Seque
     ]
 
 
-def holm_of_verdicts(table: Table) -> dict[str, stats.Adjusted]:
+def holm_by_the_earlier_rule(table: Table) -> dict[str, stats.Adjusted]:
     """The verdicts by the rule that was in force when the first data were seen: each comparison has the verdict of its
     own interval, and one p-value, of all that this verdict says; these are adjusted over the table."""
     alone, p = {name: stats.verdict(*comparison) for name, comparison in table.items()}, []

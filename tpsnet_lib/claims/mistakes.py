@@ -17,32 +17,39 @@ LONG_RUN = 30  # epochs: the shortest run that says something of the original's 
 LEAST_PAIRS = 10  # networks, below which a rank correlation is not stated
 
 
-def runs_by_lowest_loss(store: Store) -> list[tuple[Record, float, bool]]:
+class Choice(NamedTuple):
+    """The epoch of a run that the original's rule reports: the one of the lowest loss on the images that judge it."""
+
+    record: Record
+    excess: float  # its validation accuracy minus the last epoch's
+    is_another: bool  # than the last epoch
+
+
+def choices_by_lowest_loss(store: Store) -> list[Choice]:
     """The original's rule, applied to every CIFAR-10 record with held-out images and more than one epoch.
 
-    Where the store has the committed records, they alone count: a network that a reader trains changes no sentence.
-    The rule reports the accuracy of the epoch that has the lowest loss on the very images that judge it. With each
-    record come that accuracy minus the last epoch's, and whether the rule reports another epoch than the last."""
-    runs = []
+    Where the store has the committed records, they alone count: a network that a reader trains changes no sentence."""
+    choices = []
     committed = committed_folder()
-    for record in (Store(committed) if committed in store.folders else store).all():
+    counted = Store(committed) if committed in store.folders else store
+    for record in counted.all():
         if not record.failed and record.stamp.startswith("CIFAR-10") and record.validation_accuracy is not None:
             rows = record.history()
             chosen = min(rows, key=lambda row: row["validation_loss"])
             if len(rows) > 1:
                 excess = chosen["validation_accuracy"] - rows[-1]["validation_accuracy"]
-                runs.append((record, excess, chosen is not rows[-1]))
-    return runs
+                choices.append(Choice(record, excess, chosen is not rows[-1]))
+    return choices
 
 
 def best_epoch(store: Store) -> str:
     """How much more a run would claim if the images that judge it had chosen its epoch by the lowest loss."""
-    runs = runs_by_lowest_loss(store)
-    if len(runs) < 2:
+    choices = choices_by_lowest_loss(store)
+    if len(choices) < 2:
         return ""
-    excess, added = [more for _, more, _ in runs], [more for _, more, other in runs if other]
+    excess, added = [each.excess for each in choices], [each.excess for each in choices if each.is_another]
     curve = original_results.CURVE
-    long = [more for record, more, _ in runs if record.config.train.epochs >= LONG_RUN]
+    long = [each.excess for each in choices if each.record.config.train.epochs >= LONG_RUN]
     there = f" (on average {stats.mean(long, 'runs'):points.2 value})" if long else ""
     return (
         f"In {len(added):,} of our {len(excess):,} runs another epoch than the last has the lowest validation loss."

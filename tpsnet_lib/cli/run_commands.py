@@ -113,7 +113,7 @@ def _bench_results(options: Options) -> Iterator[tuple[dict[str, Any], Callable[
         yield airbench.bench_airbench(script, device, options.repeats, options.data, given), airbench.table
     elif options.what == "time":
         config = given or airbench.OURS
-        config = config.shortened(options.epochs) if options.epochs else config
+        config = config.with_epochs(options.epochs) if options.epochs else config
         limits, timing = (options.target, options.minutes), throughput.Timing()
         yield time_to_accuracy.bench_time(config, *limits, options.data, device, timing), time_to_accuracy.table
     elif options.what == "augment":

@@ -1,6 +1,6 @@
-"""Augmentation of whole batches on the device they live on; every draw is a hash, so batch size changes none.
+"""Augmentation of whole batches on the device they live on: `augment` for uint8 images, `mix` for inputs and targets.
 
-A step, such as `crop`, takes what was drawn, so that each can be compared with torchvision's."""
+An operation, such as `crop`, takes what was drawn for it, so that each can be compared with torchvision's."""
 
 import math
 from functools import lru_cache
@@ -11,71 +11,9 @@ from torch.nn import functional as F
 
 from tpsnet_lib.config import IMAGE_SIZE, TrainConfig
 from tpsnet_lib.data.datasets import MEAN
+from tpsnet_lib.data.random_draws import Draw, uniform, uniforms
 from tpsnet_lib.data.trivial_augment import LEVELS, OPS, trivial
 from tpsnet_lib.data.warp import rotate
-
-# Which of an image's random numbers each step takes. A new step takes a new number, so old runs stay as they are.
-CROP_Y, CROP_X, ROTATION, FLIP, CUTOUT_Y, CUTOUT_X, TRIVIAL_OP, TRIVIAL_LEVEL, TRIVIAL_SIGN = STEPS = range(9)
-MIX_KIND, MIX_RADIUS, MIX_ANGLE, MIX_Y, MIX_X = range(9, 14)
-ORDER = 14
-ERASE_CHOSEN, ERASE_AREA, ERASE_RATIO, ERASE_Y, ERASE_X = range(15, 20)
-MIX_CHOSEN = 20
-
-
-_GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # splitmix64's constants
-_WORD = (1 << 64) - 1
-
-
-def _signed(word: int) -> int:
-    """A 64-bit word as the int64 with the same bits."""
-    return word - (1 << 64) if word >> 63 else word
-
-
-def _mix(words: Tensor) -> Tensor:
-    """splitmix64's finaliser (Steele et al. 2014) on int64, whose products wrap and whose right shifts need a mask."""
-    words = (words ^ ((words >> 30) & ((1 << 34) - 1))) * _signed(_FIRST)
-    words = (words ^ ((words >> 27) & ((1 << 37) - 1))) * _signed(_SECOND)
-    return words ^ ((words >> 31) & ((1 << 33) - 1))
-
-
-def _hash(seed: int, epoch: int | Tensor, indices: Tensor, draws: tuple[int, ...]) -> Tensor:
-    """64 random bits an index and draw, as int64 [draws, B]."""
-    keys = (_keys_of_epoch if isinstance(epoch, int) else _keys)(seed, epoch, draws, indices.device)
-    return _mix(keys + indices * _signed(_GOLDEN))
-
-
-def _keys(seed: int, epoch: int | Tensor, draws: tuple[int, ...], device: torch.device) -> Tensor:
-    first, steps = _constants(seed, draws, device)
-    return _mix(_mix(first + epoch) + steps)
-
-
-_keys_of_epoch = lru_cache(maxsize=16)(_keys)  # the same for every batch of an epoch
-
-
-@lru_cache(maxsize=16)  # kept: making a tensor from Python numbers makes a GPU wait
-def _constants(seed: int, draws: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """What a seed begins with, int64 [], and the step of each draw, int64 [draws, 1]."""
-    key = _mix(torch.tensor(_signed((seed + _GOLDEN) & _WORD)))
-    steps = torch.tensor([_signed(draw * _GOLDEN & _WORD) for draw in draws]).unsqueeze(1)
-    return key.to(device), steps.to(device)
-
-
-def uniform(seed: int, epoch: int | Tensor, indices: Tensor, draw: int) -> Tensor:
-    """A random number for each image: a hash of (seed, epoch, index, draw), so neither batch nor device matters.
-
-    `indices` is int64 [B]; the result float32 [B] in [0, 1), of 24 bits."""
-    return _uniforms(seed, epoch, indices, draw)[0]
-
-
-def _uniforms(seed: int, epoch: int | Tensor, indices: Tensor, *draws: int) -> Tensor:
-    bits = (_hash(seed, epoch, indices, draws) >> 40) & ((1 << 24) - 1)
-    return bits.to(torch.float32) * 2.0**-24
-
-
-def permutation(seed: int, epoch: int | Tensor, n: int, device: torch.device | str = "cpu") -> Tensor:
-    """The order of an epoch: positions 0 to n - 1 sorted by their hash, int64 [n]."""
-    positions = torch.arange(n, device=device)
-    return _hash(seed, epoch, positions, (ORDER,))[0].argsort(stable=True)
 
 
 def crop(images: Tensor, top: Tensor, left: Tensor, padding: int, mode: str = "zero") -> Tensor:
@@ -151,9 +89,9 @@ def _box(y: Tensor, x: Tensor, side: Tensor, size: int) -> Tensor:
 def _rectangle(top: Tensor, left: Tensor, height: Tensor, width: Tensor, size: int) -> Tensor:
     """The pixels of a rectangle that are in an image of `size`: bool [B,1,size,size]."""
     places = torch.arange(size, device=top.device)
-    below, behind = ((places - start.unsqueeze(1)) for start in (top, left))
-    rows = (below >= 0) & (below < height.unsqueeze(1))
-    columns = (behind >= 0) & (behind < width.unsqueeze(1))
+    from_top, from_left = (places - start.unsqueeze(1) for start in (top, left))
+    rows = (from_top >= 0) & (from_top < height.unsqueeze(1))
+    columns = (from_left >= 0) & (from_left < width.unsqueeze(1))
     return (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
 
 
@@ -161,25 +99,25 @@ def augment(images: Tensor, indices: Tensor, recipe: TrainConfig, seed: int, epo
     """The images as an epoch shows them: crop, rotation, flip, TrivialAugment, cutout and erasing, as the recipe asks.
 
     `images` is uint8 [B,3,32,32], `indices` int64 [B] their positions in the data set; the result has the same form."""
-    draws = _uniforms(seed, epoch, indices, *STEPS)
+    draws = uniforms(seed, epoch, indices, *range(Draw.TRIVIAL_SIGN + 1))  # by operation, [draws, B]
     if recipe.crop:
-        top, left = (draws[CROP_Y : CROP_X + 1] * (2 * recipe.crop + 1)).to(torch.int64)
+        top, left = (draws[Draw.CROP_Y : Draw.CROP_X + 1] * (2 * recipe.crop + 1)).to(torch.int64)
         images = crop(images, top, left, recipe.crop, recipe.crop_padding)
     if recipe.rotation:
-        images = rotate(images, (2 * draws[ROTATION] - 1) * recipe.rotation)
+        images = rotate(images, (2 * draws[Draw.ROTATION] - 1) * recipe.rotation)
     if recipe.flip == "random":
-        images = flip(images, draws[FLIP] < 0.5)
+        images = flip(images, draws[Draw.FLIP] < 0.5)
     elif recipe.flip == "alternate":  # every other epoch, the first drawn by chance (Jordan 2024, arXiv 2404.00498)
-        images = flip(images, (uniform(seed, 0, indices, FLIP) < 0.5) ^ (epoch % 2 == 1))
+        images = flip(images, (uniform(seed, 0, indices, Draw.FLIP) < 0.5) ^ (epoch % 2 == 1))
     if recipe.trivial:
-        op = (draws[TRIVIAL_OP] * len(OPS)).to(torch.int64)
-        level = (draws[TRIVIAL_LEVEL] * LEVELS).to(torch.int64)
-        images = trivial(images, op, level, draws[TRIVIAL_SIGN] < 0.5, recipe.trivial_space)
+        op = (draws[Draw.TRIVIAL_OP] * len(OPS)).to(torch.int64)
+        level = (draws[Draw.TRIVIAL_LEVEL] * LEVELS).to(torch.int64)
+        images = trivial(images, op, level, draws[Draw.TRIVIAL_SIGN] < 0.5, recipe.trivial_space)
     if recipe.cutout:
-        y, x = (draws[CUTOUT_Y : CUTOUT_X + 1] * IMAGE_SIZE).to(torch.int64)
+        y, x = (draws[Draw.CUTOUT_Y : Draw.CUTOUT_X + 1] * IMAGE_SIZE).to(torch.int64)
         images = cutout(images, y, x, recipe.cutout)
     if recipe.erasing:
-        chosen, *place = _uniforms(seed, epoch, indices, *range(ERASE_CHOSEN, ERASE_X + 1))
+        chosen, *place = uniforms(seed, epoch, indices, *range(Draw.ERASE_CHOSEN, Draw.ERASE_X + 1))
         images = erase(images, chosen < recipe.erasing, *place)
     return images
 
@@ -191,13 +129,13 @@ def mix(
 
     mixup (Zhang 2018) blends all pixels by lambda, CutMix (Yun 2019) replaces a box of 1 - lambda of them; lambda is
     Beta(alpha, alpha); with both set, one of the two is drawn. Each image draws for itself; with `mix_per` batch, the
-    first one draws for all, as in torchvision's recipes. `images` is float [B,3,32,32], `targets` float [B,10].
+    first one draws for all, as in torchvision's recipes. `images` is float [B,3,32,32], `targets` is float [B,classes].
     Nothing here waits for the device; `epoch` may be int64 [] on it."""
     if not recipe.mixup and not recipe.cutmix:
         return images, targets
-    draws = MIX_KIND, MIX_RADIUS, MIX_ANGLE, MIX_Y, MIX_X, MIX_CHOSEN
     indices = indices[:1] if recipe.mix_per == "batch" else indices  # the first one draws for all
-    kind, radius, angle, y, x, chosen = _uniforms(seed, epoch, indices, *draws)
+    numbers = *range(Draw.MIX_KIND, Draw.MIX_X + 1), Draw.MIX_CHOSEN
+    kind, radius, angle, y, x, chosen = uniforms(seed, epoch, indices, *numbers)
 
     # CutMix or mixup, and lambda. (`torch.where` would copy its two numbers to a GPU.)
     cuts = kind < 0.5 if recipe.mixup and recipe.cutmix else torch.full_like(kind, bool(recipe.cutmix)).bool()
@@ -227,8 +165,8 @@ def shrink(images: Tensor, size: int) -> Tensor:
     return small.contiguous(memory_format=torch.channels_last)
 
 
-def _beta(alpha: Tensor, radius: Tensor, angle: Tensor) -> Tensor:
+def _beta(alpha: Tensor, radius_draw: Tensor, angle_draw: Tensor) -> Tensor:
     """Beta(alpha, alpha) from two uniforms, exactly: Student's t by the polar method (Bailey 1994), put into (0, 1)."""
-    squared = torch.expm1(-radius.log() / alpha).clamp(max=1e30)
-    t = squared.sqrt() * (2 * math.pi * angle).cos()
+    squared = torch.expm1(-radius_draw.log() / alpha).clamp(max=1e30)
+    t = squared.sqrt() * (2 * math.pi * angle_draw).cos()
     return 0.5 + 0.5 * t / (1 + t * t).sqrt()

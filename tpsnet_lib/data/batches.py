@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from tpsnet_lib.config import TrainConfig
-from tpsnet_lib.data.augment import augment, permutation
+from tpsnet_lib.data.augment import augment
 from tpsnet_lib.data.datasets import ImageSet
+from tpsnet_lib.data.random_draws import permutation
 
 AUGMENTED_TOGETHER = 8192  # images, on a GPU
 COPY = 2**20  # more than any data set has images: the draws of copy c are those of index + c * COPY
@@ -34,7 +35,7 @@ class Batch:
 class Phase(NamedTuple):
     """What a step does or leaves out; it changes a few times in a run."""
 
-    mixed: bool  # images and targets are mixed
+    may_mix: bool  # images and targets are mixed, if the recipe mixes any
     small: bool  # images are shrunk
     stem_frozen: bool
 
@@ -42,9 +43,9 @@ class Phase(NamedTuple):
     def at(cls, step: int, recipe: TrainConfig, epoch_steps: int, steps: int) -> Self:
         """The phase of a step, counted from 0, of a run of `steps` steps."""
         return cls(
-            mixed=step < steps - recipe.mix_off_epochs * epoch_steps,
+            may_mix=step < steps - recipe.mix_off_epochs * epoch_steps,
             small=step < recipe.small_epochs * epoch_steps,
-            stem_frozen=0 < recipe.stem_epochs * epoch_steps <= step,
+            stem_frozen=recipe.stem_epochs > 0 and step >= recipe.stem_epochs * epoch_steps,
         )
 
 

@@ -1,7 +1,8 @@
 """What stands after the chapters: references, the openings of the test set in order, and what is still to be run."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from typing import Any
 
 from markupsafe import Markup
 
@@ -35,7 +36,7 @@ def _references() -> str:
 
 def _openings(store: Store, names: Mapping[str, str]) -> str:
     """Every opening of the test set, oldest first; those before the rule of declaration say so."""
-    lines = openings.all_openings(store)
+    early, lines = openings.before_the_rule(), openings.all_openings(store)
     rows = [
         {
             "opened": line["opened"][:16].replace("T", " "),
@@ -43,14 +44,13 @@ def _openings(store: Store, names: Mapping[str, str]) -> str:
             "test accuracy": _accuracy(line["record"], store),
             "recipe": names.get(line["record"]),
             "declared by": line.get("experiment") or "nothing: exploratory",
-            "rule": "declared in a commit" if line.get("declaration") else "before the rule",
+            "rule": _rule(line, early),
         }
         for line in lines
     ]
     heads = ["opened", "record", "test accuracy", "recipe", "declared by", "rule"]
-    logged = openings.all_openings(Store(committed_folder()))
-    early = openings.before_the_rule()
-    count = sum(line["record"] in early for line in logged)
+    committed = openings.all_openings(Store(committed_folder()))
+    count = sum(line["record"] in early for line in committed)
     called: dict[str, str] = {}  # what was opened under another name, by its name of today, in the order of opening
     for line in lines:
         if line.get("experiment") in NEW_WORDS["name"] and (today := names.get(line["record"])):
@@ -58,7 +58,7 @@ def _openings(store: Store, names: Mapping[str, str]) -> str:
     names_then = ", ".join(f"<em>{new}</em> was called <em>{old}</em>" for new, old in called.items())
     about = (
         "<p>A run is declared final in a commit before it trains, and the test set opens for it once."
-        f" {count} of the {len(logged)} openings in the committed log are older than this rule:"
+        f" {count} of the {len(committed)} openings in the committed log are older than this rule:"
         f" {what_the_first_lacked()}. Replaced once they had been opened were {replaced()} ({names_then}). The table"
         " lists the openings of the records that this page stands on."
         " Chapter 4 opens the test set once more, for a network that is trained where the page is made: its record and"
@@ -72,6 +72,13 @@ def _openings(store: Store, names: Mapping[str, str]) -> str:
     )
 
 
+def _rule(line: Mapping[str, Any], early: Container[str]) -> str:
+    """How an opening stands to the rule that a final run is declared in a commit."""
+    if line.get("declaration"):
+        return "declared in a commit"
+    return "before the rule" if line["record"] in early else "exploratory"
+
+
 def _accuracy(run_id: str, store: Store) -> str | None:
     record = store.find(run_id)
     opened = None if record is None else find_test(record, store)
@@ -80,8 +87,8 @@ def _accuracy(run_id: str, store: Store) -> str | None:
 
 def _scored_again(store: Store) -> str:
     """What the shipped weights scored later, where that was kept: they were published in half precision."""
-    scores = []
-    for line in openings.scored_again():
+    scores, early = [], openings.before_the_rule()
+    for line in (line for line in openings.scored_again() if line["record"] in early):
         opened = find_test(store.load(line["record"]), store)
         if opened is not None:
             then = f"{opened.metrics['correct']:,} when it was opened"

@@ -236,20 +236,21 @@ def _mistakes(store: Store, names: Mapping[str, str]) -> str:
 
 def _earlier_epochs(store: Store, names: Mapping[str, str]) -> str:
     """The runs of the first mistake, folded, each with the points that its epoch of the lowest loss would add."""
-    runs = mistakes.runs_by_lowest_loss(store)
-    earlier = sorted((run for run in runs if run[2]), key=lambda run: -run[1])
+    choices = mistakes.choices_by_lowest_loss(store)
+    earlier = sorted((each for each in choices if each.is_another), key=lambda each: -each.excess)
     if not earlier:
         return ""
-    points = [f"{100 * excess:+.2f}".replace("-", "−") for _, excess, _ in earlier]
-    searched = sum(names.get(run.id, "").startswith("search") for run, _, _ in earlier)
+    points = [f"{100 * each.excess:+.2f}".replace("-", "−") for each in earlier]
+    searched = sum(names.get(each.record.id, "").startswith("search") for each in earlier)
     trials = "all" if searched == len(earlier) else f"{searched:,} of them"
-    listed = ", ".join(f"{elements.record_link(run[0].id)} {more}" for run, more in zip(earlier, points, strict=True))
+    links = [elements.record_link(each.record.id) for each in earlier]
+    listed = ", ".join(f"{link} {more}" for link, more in zip(links, points, strict=True))
     return (
         '<details class="folded sources"><summary>The runs of the first mistake</summary>'
         f"<p>These {len(earlier):,} runs would report another epoch than the last, with so many points more"
         f" ({trials} are trials of random searches): {listed}. The"
-        f" {len(runs) - len(earlier):,} others (every run that kept validation images out and has more than one epoch)"
-        " would report the last epoch, and add 0.</p></details>"
+        f" {len(choices) - len(earlier):,} others (every run that kept validation images out and has more than one"
+        " epoch) would report the last epoch, and add 0.</p></details>"
     )
 
 

@@ -198,7 +198,7 @@ def earlier_rules(store: Store, rows: Sequence[judge.Row]) -> dict[str, list[jud
         ),
         "Three questions of each test (above 0? below the smallest effect? above minus that?) are adjusted over the"
         " table, each for itself, in place of one p of what its own interval said": judge.judged_by(
-            judge.holm_of_verdicts, rows
+            judge.holm_by_the_earlier_rule, rows
         ),
     }
 

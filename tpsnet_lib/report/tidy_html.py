@@ -191,4 +191,4 @@ def _make_cards(table: Tag, body: Sequence[Sequence[Tag]]) -> None:
 
 
 def _add_class(tag: Tag, name: str) -> None:
-    tag["class"] = " ".join([*(tag.get("class") or ()), name])
+    tag["class"] = " ".join([*filter(None, tag.get_attribute_list("class")), name])

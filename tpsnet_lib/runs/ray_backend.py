@@ -56,7 +56,7 @@ class RayOptions(RunOptions):
     def runs(self, config: RunConfig) -> list[RunConfig]:
         """The runs of a job, the last one its own: under ASHA for 1, 3, 9 ... epochs, each annealed to its length."""
         shorter = [float(ETA**rung) for rung in range(RUNGS) if self.asha and ETA**rung < config.train.epochs]
-        return [*map(config.shortened, shorter), config]
+        return [*map(config.with_epochs, shorter), config]
 
 
 def run_all(jobs: Sequence[Job], options: RayOptions) -> list[Record]:

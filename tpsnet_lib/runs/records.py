@@ -146,8 +146,8 @@ def in_percent(record: Record) -> str:
 class Store:
     """Folders of records read as one; the first takes new records, the others are only read."""
 
-    def __init__(self, *folders: Path) -> None:
-        self.folders = folders
+    def __init__(self, *folders: str | Path) -> None:
+        self.folders = tuple(map(Path, folders))
 
     @property
     def writable(self) -> Path:
