@@ -16,6 +16,7 @@ import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 from matplotlib import pyplot
+from torch import nn
 
 from tpsnet_lib import answer_checks, cell_errors, code_checks, course, stats, tasks
 from tpsnet_lib.errors import ConfigError, DataError, TpsnetError
@@ -447,7 +448,7 @@ def test_any_answer_gets_one_line(kind: str, lines: list[str]) -> None:
     ]
     for line, start in zip(lines[5:], ["**Not yet.**", *empty], strict=True):
         assert line.startswith(start)
-        assert "\n" not in line
+        assert "\n" not in line.partition("The hints were:")[0]
     assert len(lines) == 6 + len(NONSENSE)
 
 
@@ -455,7 +456,9 @@ def test_hints_come_in_steps(lines: list[str]) -> None:
     task = course.task("size", answer_checks.number(10), ["first hint", "second hint"])
     for answer in (1, "about one", 2, [3], 3):
         task.check(answer)
-    assert ["first hint" in lines[0], "second hint" in lines[2], "first hint second hint" in lines[4]] == [True] * 3
+    assert ["first hint" in lines[0], "second hint" in lines[2], "- first hint\n- second hint" in lines[4]] == [
+        True
+    ] * 3
     assert "too small" in lines[0]
     assert not any("hint" in line for line in (lines[1], lines[3])), "an answer of another form costs no hint"
 
@@ -467,7 +470,26 @@ def test_a_hint_that_fits_comes_again_before_one_that_does_not(lines: list[str])
     assert [line.split("*Hint")[1].split("*")[0] for line in lines[:3]] == [
         " 1 of 2: lower it", " 1 of 2: lower it", " 2 of 2: raise it"
     ]  # fmt: skip
-    assert "lower it raise it" in lines[3], "all have been given"
+    assert "- lower it\n- raise it" in lines[3], "all have been given"
+
+
+def test_a_hint_that_fits_nothing_is_on_the_task_as_a_whole(lines: list[str]) -> None:
+    task = course.task("sign", answer_checks.number(10), {"lower it": "large"})
+    task.check(5)
+    assert "*Hint 1 of 1, on the task as a whole: lower it*" in lines[0]
+
+
+def test_hints_can_be_asked_for(lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "01.py").write_text("# %% sign\nanswer = 10\n# %% other\nanswer = 11\n")
+    monkeypatch.setattr(tasks.solutions, "folder", tmp_path)
+    task = course.task("sign", answer_checks.number(10), ["one", "two"])
+    monkeypatch.setattr(tasks, "notebook_names", lambda: {"sign_task": task})
+    task.check(None)
+    assert "`sign_task.hint()` gives a hint." in lines[0]
+    for part in ("*Hint 1 of 2: one*", "*Hint 2 of 2: two*", "answer = 10", "- one\n- two"):
+        task.hint()
+        assert part in lines[-1] or part == "- one\n- two"
+    assert "11" not in lines[-1]
 
 
 def test_steps_are_counted_where_somebody_waits(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -497,7 +519,8 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
     assert lines[1] == lines[0], "the same answer once more costs no hint"
     task.check(lambda values: -values)
     assert "only hint" in lines[2]
-    assert "[01.py](" in lines[2]
+    assert "return 2 * values" in lines[2]
+    assert "x = 1" not in lines[2]
 
 
 @pytest.mark.parametrize(
@@ -523,6 +546,14 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         ),
         (answer_checks.number(45_619), (45, 619), "A comma makes two numbers of one: write `45619` or `45.619`."),
         (answer_checks.number(1.22), (1, 22), "write `1.22`."),
+        (answer_checks.number(1.221), 1.2, "1.2 is near, but not within 1.0% of it: give another digit."),
+        (answer_checks.ranges(["blocks"], str, "{}"), {"blocks": {"ints": [1, 8]}}, "`blocks`: 'ints' is not known"),
+        (
+            code_checks.function(doubled, torch.ones(3)),
+            lambda values: torch.relu(nn.ReLU(values)),
+            "`nn.ReLU(...)` makes a module, which computes when it is called: write `nn.ReLU()(x)`.",
+        ),
+        (code_checks.function(doubled, torch.ones(3)), lambda values: np.poly1d([1, 2]), "returns a function: call it"),
         (answer_checks.number(18_874_368), (18, 874, 368), "write `18874368`."),
         (answer_checks.number(45_600, example="20000"), 456, "456 is too small."),
         (answer_checks.number(83.9, example="80.0"), 0.839, "Give it in percent, such as 80.0."),
@@ -561,6 +592,11 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
             code_checks.function(doubled, torch.ones(3)),
             lambda values: [2, 2, 2],
             "a list; expected is a tensor",
+        ),
+        (
+            code_checks.function(torch.tensor([274.0, 0.05787]), 1),
+            lambda _: torch.tensor([274.0, 0.0579]),
+            "**Right.**",
         ),
         (code_checks.function(doubled, torch.ones(3)), lambda values: values.flaten(), "did you mean `flatten`?"),
         (code_checks.function(doubled, torch.ones(3)), lambda values: valuse, "did you mean `values`?"),  # noqa: F821

@@ -84,6 +84,7 @@ analysis/search
 analysis/importance
 analysis/recipe_glossary
 analysis/training
+analysis/tutor
 analysis/dataset
 analysis/errors
 analysis/corruptions

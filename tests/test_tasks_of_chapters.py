@@ -88,8 +88,8 @@ def test_every_task_takes_any_answer(number: str, said: list[str], monkeypatch: 
             (line,) = said
             said.clear()
             assert line.startswith(("**Not yet.**", tasks.NOT_ANSWERED)), (name, answer)
-            assert "\n" not in line
-            assert len(line) < 600
+            assert "\n" not in line.partition("The hints were:")[0]
+            assert len(line.partition("The hints were:")[0]) < 600
             assert "Traceback" not in line
 
 
@@ -240,7 +240,7 @@ def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(
     step.check(without("optimizer.zero_grad()"))
     assert "The third loss is wrong: were the gradients of the step before not cleared," in said.pop()
     step.check(without("optimizer.step()"))
-    assert "The second loss is wrong: the weights were not moved" in said.pop()
+    assert "The second loss is wrong: either the weights were not moved" in said.pop()
     step.check(without("logits = network(inputs)", "logits = network(inputs).softmax(1)"))
     assert "The first loss is wrong: it is the mean cross-entropy of the logits, without a softmax" in said.pop()
     step.check(without("logits = network(inputs)", "logits = network(inputs).detach()"))
@@ -304,6 +304,9 @@ def test_a_wrong_network_of_chapter_02_is_told_what_is_wrong_with_it(
     assert told in reply("02", "network", "Network", line, instead, before)
 
 
+STEP = "step(network, optimizer, inputs, labels)"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "instead", "told"),
@@ -313,11 +316,27 @@ def test_a_wrong_network_of_chapter_02_is_told_what_is_wrong_with_it(
         (
             'group["lr"] = recipe.lr * rate(epoch * steps + k)',
             "pass",
-            "the rate of its number, in every group",
+            "The rate stays the same",
         ),
-        ("recipe.lr * rate(epoch * steps + k)", "rate(epoch * steps + k)", "at the rate `recipe.lr * rate(number)`"),
-        ("augment(images.images[batch], which, recipe, config.seed, epoch)", "images.images[batch]", "augmented"),
-        ("recipe, config.seed, epoch)", "recipe, config.seed, 0)", "Is the augmentation that of the epoch, and"),
+        ("recipe.lr * rate(epoch * steps + k)", "rate(epoch * steps + k)", "a step's rate `recipe.lr * rate(number)`"),
+        ("rate(epoch * steps + k)", "rate(k)", "counted from 0 anew in each epoch"),
+        ("augment(images.images[batch], which, recipe, config.seed, epoch)", "images.images[batch]", "not augmented"),
+        ("recipe, config.seed, epoch)", "recipe, config.seed, 0)", "the augmentation of the first"),
+        ("order, losses =", "network.eval()\n        order, losses =", "is in evaluation mode"),
+        ("images.labels[batch]", "images.labels[:size]", "The labels are of other images"),
+        ("order.split(size)", "torch.arange(len(images)).split(size)", "not in the new order"),
+        (
+            "losses.append(step(network, optimizer, inputs, labels))",
+            "losses = [step(network, optimizer, inputs, labels)]",
+            "the last step's alone",
+        ),
+        ("range(int(recipe.epochs))", "range(int(recipe.epochs) - 1)", "no fewer and no more"),
+        ("range(int(recipe.epochs))", "range(int(recipe.epochs) + 1)", "no fewer and no more"),
+        (
+            "step(network, optimizer, inputs, labels)",
+            "torch.nn.functional.cross_entropy(network(inputs), labels)",
+            "append what `step` returns, which",
+        ),
         ("order.split(size)[:steps]", "order.split(size)", "each whole batch"),
         ("losses.append(step(", "print(step(", "`losses` holds nothing"),
         ("normalise(shown)", "shown", "hand the result of `normalise`"),
@@ -354,13 +373,17 @@ LAST = "return F.relu(self.projection(x) + out if self.skip else out)"
     ("line", "instead", "told"),
     [
         ("x", "x", "Right"),
-        ("out = self.norm2(self.conv2(out))", "out = self.conv2(out)", "Begin with"),
-        ("out = self.norm2(self.conv2(out))", "out = self.norm1(self.conv2(out))", "Begin with"),
-        ("F.relu(self.norm1(self.conv1(x)))", "self.norm1(F.relu(self.conv1(x)))", "Begin with"),
+        ("out = self.norm2(self.conv2(out))", "out = self.conv2(out)", "`self.norm2` is left out"),
+        ("out = self.norm2(self.conv2(out))", "out = self.norm1(self.conv2(out))", "`self.norm1` is used twice"),
+        (
+            "F.relu(self.norm1(self.conv1(x)))",
+            "self.norm1(F.relu(self.conv1(x)))",
+            "norm and the ReLU are exchanged",
+        ),
         (LAST, "return F.relu(out)", "self.projection"),
         ("self.projection(x) + out", "x + out", "self.projection"),
         (LAST, "return F.relu(self.projection(x) + out)", "self.projection"),
-        (LAST, "return self.projection(x) + out if self.skip else out", "Let `F.relu` come last"),
+        (LAST, "return self.projection(x) + out if self.skip else out", "The last ReLU is left out"),
         (
             "out = F.relu(self.norm1(self.conv1(x)))",
             "x = out = F.relu(self.norm1(self.conv1(x)))",

@@ -59,6 +59,8 @@ def number(
             return ""
         if 1 < target <= 100 and abs(100 * value - target) <= within * abs(target):
             return Slip(f"Give it in percent, such as {example}.")
+        if abs(value - target) <= min(3 * within, 0.03) * abs(target):
+            return Slip(f"{value:,.10g} is near, but not within {within:.1%} of it: give another digit.")
         return f"{value:,.10g} is too {'large' if value > target else 'small'}."
 
     return wrong
@@ -129,6 +131,8 @@ def ranges(needed: Collection[str], then: Check, example: str) -> Check:
                 return Slip(f"`{name}`: give a list of {way_out}.")
             if isinstance(dimension, dict) and (kind := next(iter(dimension))) in (int, float):
                 return Slip(f"`{name}`: `{kind.__name__}` stands in quotes, such as {{'int': [1, 9]}}.")
+            if isinstance(dimension, dict) and len(dimension) == 1 and kind not in ("int", "uniform", "log"):
+                return Slip(f"`{name}`: {kind!r} is not known: a range of whole numbers is {{'int': [1, 9]}}.")
             for values in dimension.values() if isinstance(dimension, dict) else ():
                 if isinstance(values, list | tuple) and len(values) == 2 and _falls(*values):
                     return Slip(f"`{name}`: the low end {values[0]} is above the high end {values[1]}.")
@@ -144,7 +148,6 @@ def _falls(low: Any, high: Any) -> bool:
 def raised(error: Exception) -> str:
     """What an answer raises, in one sentence: a slip if a name or attribute is unknown or this project refuses it."""
     message = re.sub(r"\s+", " ", str(error)).strip() or "no message"
-    message = message if len(message) <= 160 else f"{message[:157]}..."
     if isinstance(error, TpsnetError):
         message = message.removeprefix("space of yours: ")  # as notebook 03 calls it
         return Slip(f"Your answer has a fault: {message}{'' if message.endswith(('?', '.')) else '.'}")
@@ -162,6 +165,9 @@ def raised(error: Exception) -> str:
         return Slip("A tensor of booleans or whole numbers has no mean: write `.float().mean()`.")
     if "unexpected keyword argument 'axis'" in message or "unexpected keyword argument 'out'" in message:
         return Slip("NumPy's functions do not suit a tensor: use its own, as `x.float().mean()`.")
+    if made := _module_taken_for_a_result(message):
+        return Slip(f"`nn.{made}(...)` makes a module, which computes when it is called: write `nn.{made}()(x)`.")
+    message = message if len(message) <= 160 else f"{message[:157]}..."
     sentence = f"Your answer raises {type(error).__name__} (`{message.replace('`', chr(39))}`)."
     if not isinstance(error, AttributeError):
         return sentence
@@ -171,6 +177,12 @@ def raised(error: Exception) -> str:
     likeness = [difflib.SequenceMatcher(None, each, error.name).ratio() for each in near]
     meant = " or ".join(f"`{each}`" for each, alike in zip(near, likeness, strict=True) if alike == max(likeness))
     return Slip(f"There is no `{error.name}`: did you mean {meant}?") if near else sentence
+
+
+def _module_taken_for_a_result(message: str) -> str:
+    """The activation that an error says was met in the place of a tensor, as by `self.conv2(nn.ReLU(x))`, or empty."""
+    met = re.findall(r"(?:got \(|'|not )([A-Z]\w+)\b", message)
+    return next((name for name in met if name in nn.modules.activation.__all__), "")
 
 
 def way_out_of(name: str, known: Mapping[str, Any]) -> str:

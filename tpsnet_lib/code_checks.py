@@ -18,11 +18,17 @@ STILL_RAISES = (
 )
 
 
-def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = None) -> Check:
+def function(
+    expected: Any,
+    *arguments: Any,
+    by: Callable[[Any], Any] | None = None,
+    mistakes: Mapping[str, Callable[..., Any]] | None = None,
+) -> Check:
     """Answers that are a function (or a class) with the right result for some arguments, which a wrong one is told.
 
     `expected` is that result, or a function that gives it for the same arguments; close tensors are equal. `by` takes
-    the answer in place of the arguments, and returns what is held against the expected result."""
+    the answer in place of the arguments, and returns what is held against the expected result. `mistakes`: what is said
+    -> a function with that mistake: an answer that gives the same is told of it."""
 
     def wrong(answer: Any) -> str:
         inputs: list[str] = []  # of each call of the answer
@@ -40,6 +46,10 @@ def function(expected: Any, *arguments: Any, by: Callable[[Any], Any] | None = N
             says_all = isinstance(fault, Slip) or fault == STILL_RAISES or not inputs
             return fault if says_all else _with_input(inputs[-1], fault)
         target = expected(*arguments) if callable(expected) else expected
+        if mistakes and _difference(value, target):
+            for mistake, mistaken in mistakes.items():
+                if not _difference(value, by(mistaken) if by else mistaken(*copy.deepcopy(arguments))):
+                    return Slip(mistake)
         if not by:
             return _with_input(inputs[0], _difference(value, target))
         calls = len(inputs)
@@ -74,11 +84,16 @@ def _called(answer: Any, call: Callable[[], Any]) -> tuple[Any, str]:
     return value, ""
 
 
-def module(inputs: Tensor, cases: Mapping[str, tuple[Sequence[Any], nn.Module]]) -> Check:
+def module(
+    inputs: Tensor,
+    cases: Mapping[str, tuple[Sequence[Any], nn.Module]],
+    mistakes: Mapping[str, Callable[[Any, Tensor], Tensor]] | None = None,
+) -> Check:
     """Answers that make a module, as a class or a function does, which computes what the right one computes.
 
     `cases`: what is asked -> the arguments that the answer gets, and the right module for them, in evaluation mode;
-    the answer's module gets its weights, and both get `inputs` [B, ...]."""
+    the answer's module gets its weights, and both get `inputs` [B, ...]. `mistakes`: what is said -> what the right
+    module and the inputs give with that mistake: an answer that gives the same is told of it."""
     cases = {case: (arguments, _with_unlike_norms(right)) for case, (arguments, right) in cases.items()}
 
     def problem(answer: Any, arguments: Sequence[Any], right: nn.Module) -> str:
@@ -89,7 +104,8 @@ def module(inputs: Tensor, cases: Mapping[str, tuple[Sequence[Any], nn.Module]])
         with torch.no_grad():
             outputs, fault = _called(part, lambda: part.eval()(inputs.clone()))
             if fault := fault or _difference(outputs, right(inputs)):
-                return fault
+                alike = (say for say, give in (mistakes or {}).items() if not _difference(outputs, give(right, inputs)))
+                return Slip(said) if (said := next(alike, "")) else fault
         try:  # as behind another block, whose output its ReLU needs for the gradient
             part.train()(inputs.clone().requires_grad_().relu()).sum().backward()
         except RuntimeError as error:
@@ -148,6 +164,8 @@ def _other_parts(part: Any, right: nn.Module) -> str:
 
 def _difference(value: Any, target: Any) -> str:
     """How a result differs from the right one, in one sentence; empty: it does not."""
+    if any(map(callable, value if isinstance(value, list) else [value])):
+        return Slip("Your function returns a function: call it, with its argument in brackets.")
     if isinstance(value, tuple) and hasattr(value, "indices"):  # what .min(1) and .max(1) of a tensor return
         return Slip("Your function returns values and their positions: take `.indices` of them, or `.values`.")
     if isinstance(target, Tensor) and target.dim() and isinstance(value, list | tuple):
@@ -159,7 +177,8 @@ def _difference(value: Any, target: Any) -> str:
         return "" if value == target else f"Your function returns {quoted(value)}, which is not the expected result."
     if result.shape != wanted.shape:
         return f"Your function returns {_returned(result, wanted)}; expected {_expected(list(wanted.shape))}."
-    differ = ~torch.isclose(result.double(), wanted.double(), rtol=1e-4, atol=1e-5)
+    largest = wanted.abs().max().item() if wanted.numel() else 0.0  # whose rounding shows in values near 0 too
+    differ = ~torch.isclose(result.double(), wanted.double(), rtol=1e-4, atol=max(1e-5, 1e-6 * largest))
     if not differ.any():
         return ""
     first = tuple(differ.nonzero()[0].tolist())

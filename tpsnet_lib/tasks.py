@@ -14,7 +14,6 @@ itself: there the cells below go on with the `solution` that the task was given,
 import ast
 import difflib
 import linecache
-import os
 import re
 import symtable
 import warnings
@@ -102,17 +101,26 @@ class Task:
             notice = "" if solutions.hidden else f" No worked solution of it was found in {solutions.folder}."
         if problem == NOT_ANSWERED:
             problem += " Put your answer into the cell above this line and run it again."
+            name = next((name for name, value in notebook_names().items() if value is self), "")
+            problem += f" `{name}.hint()` gives a hint." if name and self.hints else ""
         if problem.startswith(NOT_ANSWERED):
             finding(f"{problem}{notice}")
         else:
             enough = isinstance(problem, Slip) or problem in self.faults.keys() - self.faults_named
             self.faults_named.add(problem)
             hint = "" if enough else self._hint(answer, problem)
-            finding(f"**Not yet.** {problem} {hint}".rstrip() + notice)
+            if hint == self._all_hints():  # a list comes last
+                finding(f"**Not yet.** {problem}{notice} {hint}")
+            else:
+                finding(f"**Not yet.** {problem} {hint}".rstrip() + notice)
         return answer if solution is None else solution
 
+    def hint(self) -> None:
+        """Show the next hint, without an answer; after the last one the worked solution."""
+        finding(self._hint(("asked", len(self.given)), ""))
+
     def _hint(self, answer: Any, problem: str) -> str:
-        """A hint that was not shown yet; the last one again for the same answer."""
+        """A hint that was not shown yet; the last one again for the same answer, and in the end the worked solution."""
         hints = self.hints if isinstance(self.hints, Mapping) else dict.fromkeys(self.hints, "")
         if (content := _content(answer)) != self.last_wrong:
             left = [hint for hint in hints if hint not in self.given]
@@ -123,11 +131,17 @@ class Task:
             self.given += [self.last_hint] if self.last_hint in left else []
         self.last_wrong = content
         if self.last_hint:
-            return f"*Hint {self.given.index(self.last_hint) + 1} of {len(hints)}: {self.last_hint}*"
-        shown = [] if solutions.hidden else _solution_files()
-        worked = next((path for path in shown if f"# %% {self.name}\n" in path.read_text("utf-8")), None)
-        place = f" The worked solution is in [{worked.name}]({os.path.relpath(worked)})." if worked else ""
-        return f"*Hints: {' '.join(hints)}*{place}"
+            parts = hints[self.last_hint]
+            about = "" if not problem or not parts or _fits(parts, problem) else ", on the task as a whole"
+            return f"*Hint {self.given.index(self.last_hint) + 1} of {len(hints)}{about}: {self.last_hint}*"
+        return self._all_hints()
+
+    def _all_hints(self) -> str:
+        """The hints as a list, and the worked solution folded away below it."""
+        listed = "".join(f"\n- {hint}" for hint in self.hints)
+        worked = "" if solutions.hidden else worked_sections().get(self.name, "").strip()
+        code = f"\n\n<details><summary>Worked solution</summary>\n\n```python\n{worked}\n```\n\n</details>"
+        return f"The hints were:\n{listed}{code if worked else ''}"
 
     def _problem(self, answer: Any) -> str:
         try:

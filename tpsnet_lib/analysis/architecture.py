@@ -14,23 +14,6 @@ from tpsnet_lib.runs.experiments import collect, experiment_names
 from tpsnet_lib.runs.records import Store
 from tpsnet_lib.stats import Estimate
 
-BLOCK_HINTS = {  # of the tasks of notebook 02: a hint -> a part of what is wrong that it helps with
-    "Begin with `out = F.relu(self.norm1(self.conv1(x)))`; `x` is for the sum.": "Given",
-    "Let `F.relu` come last, after the sum: values below 0 become 0.": "run from -",
-    "If `self.skip`, add `self.projection(x)`; only then the ReLU.": "skip=True|must match",
-}
-LAYER_HINTS = {
-    "`nn.Sequential(*blocks)` takes a list of blocks.": "no nn.Module|not a Module",
-    "The third argument of a block is its stride: write `skip=skip`.": "conv2d()|0.projection|skip=False",
-    "Only the first has the stride; others are of outputs, outputs.": "`1.|`2.|parts",
-}
-NETWORK_HINTS = {
-    "The first layer has stride 1 (the map keeps its side), each other one stride 2.": "layers.0.0.projection",
-    "Hand skip and blocks on: `make_layer(inputs, outputs, blocks, stride, skip)`.": "skip=False|32), 1)",
-    "`self.layers.append(make_layer(inputs, outputs, blocks, stride, skip))`; the first inputs are `stem`.": "layers.",
-    "The mean over the map is `.mean((2, 3))`; the head comes after.": "must match|be multiplied|shape [2|to linear",
-    "`forward` begins with `self.stem(x)`, which makes the first channels of the 3 colours.": "but got 3",
-}
 LARGE = 300_000  # parameters; networks of fewer are called small
 LONG = 4_000  # steps; runs of fewer are called short
 

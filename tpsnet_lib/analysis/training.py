@@ -27,40 +27,6 @@ def start(config: RunConfig) -> tuple[ResNet, torch.optim.Optimizer]:
     return network, optim.optimizer(network, config.train)
 
 
-STEP_FAULTS = {  # the likely fault -> the error, or which loss differs, of three training steps on one batch
-    "F.cross_entropy takes the logits first, then the labels.": "'Long'",
-    "The forward pass must be recorded for the gradient: leave out torch.no_grad() and .detach().": "not require grad",
-    "It returns no number: end with return loss.item().": "-1 instead",
-    "The first loss is wrong: it is the mean cross-entropy of the logits, without a softmax before it, taken in"
-    " training mode and before the update.": "Value 1",
-    "The second loss is wrong: the weights were not moved as the first gradients say. Are all there, in this order:"
-    " clear, backward, step?": "Value 2",
-    "The third loss is wrong: were the gradients of the step before not cleared, the optimizer or its rate"
-    " replaced, or the loss rounded?": "Value 3",
-}
-STEP_HINTS = (
-    "The four parts in their order: forward, loss, backward (clear, then compute), update.",
-    "The calls: network(inputs), F.cross_entropy, optimizer.zero_grad(), loss.backward(), optimizer.step().",
-)
-
-
-LOOP_FAULTS = {  # as `STEP_FAULTS`, of a training loop: the first of three epochs' mean losses that differs
-    "It must `yield network, losses` once an epoch, below the loop over the batches.": "the shape|unpack|NoneType",
-    "The network takes numbers, not bytes: hand the result of `normalise` to `step`.": "Byte",
-    "`augment` takes the images, their indices, the recipe, the seed and the epoch.": "augment()",
-    "`step` takes the network, the optimizer, the inputs and the labels.": "train_step()",
-    "`losses` holds nothing after an epoch: append what `step` returns.": "nan instead",
-    "The mean loss of the first epoch is wrong: is each whole batch augmented, normalised and taken once, at the rate"
-    " `recipe.lr * rate(number)` of its step, counted from 0?": "Value 1",
-    "The mean loss of a later epoch is wrong: has each step the rate of its number, in every group of the"
-    " optimizer? Is the augmentation that of the epoch, and the network still in training mode?": "Value 2|Value 3",
-}
-LOOP_HINTS = (
-    "`for k, batch in enumerate(order.split(size)[:steps]):` gives the places of the images.",
-    "`augment(images.images[batch], images.indices[batch], recipe, config.seed, epoch)`, then `normalise`.",
-    "Before a step: `group['lr'] = recipe.lr * rate(epoch * steps + k)`.",
-)
-
 ABLATIONS = {"card_broad": "ablation_broad", "two_cores": "ablation"}  # a final recipe: what tries its ingredients
 EQUAL_SIZE = 0.03  # the most that networks called equal differ in parameters, as a fraction
 

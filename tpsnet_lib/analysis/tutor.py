@@ -1,0 +1,191 @@
+"""Help with the tasks that are code, of notebooks 02 and 04: hints, and likely mistakes.
+
+A mistake is code too: `*_MISTAKES` and `EXTRA` hold a sentence -> what computes the same wrong result, so that an
+answer with just this mistake gets just this sentence. `*_FAULTS` know one by a part of what is wrong."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tpsnet_lib import optim
+from tpsnet_lib.analysis.training import start
+from tpsnet_lib.config import RunConfig
+from tpsnet_lib.data.augment import augment
+from tpsnet_lib.data.datasets import ImageSet, normalise
+from tpsnet_lib.data.random_draws import permutation
+
+BLOCK = {  # a hint -> a part of what is wrong that it helps with
+    "Begin with `out = F.relu(self.norm1(self.conv1(x)))`; `x` is for the sum.": "Given",
+    "Let `F.relu` come last, after the sum: values below 0 become 0.": "run from -",
+    "If `self.skip`, add `self.projection(x)`; only then the ReLU.": "skip=True|must match",
+}
+LAYER = {
+    "`nn.Sequential(*blocks)` takes a list of blocks.": "no nn.Module|not a Module",
+    "The third argument of a block is its stride: write `skip=skip`.": "conv2d()|0.projection|skip=False",
+    "Only the first has the stride; others are of outputs, outputs.": "`1.|`2.|parts",
+}
+NETWORK = {
+    "The first layer has stride 1 (the map keeps its side), each other one stride 2.": "layers.0.0.projection",
+    "Hand skip and blocks on: `make_layer(inputs, outputs, blocks, stride, skip)`.": "skip=False|32), 1)",
+    "`self.layers.append(make_layer(inputs, outputs, blocks, stride, skip))`; the first inputs are `stem`.": (
+        "layers.|cannot assign"
+    ),
+    "The mean over the map is `.mean((2, 3))`; the head comes after.": "must match|be multiplied|shape [2|to linear",
+    "`forward` begins with `self.stem(x)`, which makes the first channels of the 3 colours.": "but got 3",
+}
+
+
+def _block(
+    block: Any,
+    x: Tensor,
+    first: Callable[[Any, Tensor], Tensor] = lambda block, y: F.relu(block.norm1(y)),
+    second: Callable[[Any, Tensor], Tensor] = lambda block, y: block.norm2(y),
+    end: Callable[[Tensor, Tensor], Tensor] = lambda out, skip: F.relu(out + skip),
+) -> Tensor:
+    """A residual block, a part of which may be a mistaken one; it has the layers of `model.Block`."""
+    skip = block.projection(x) if block.residual else torch.zeros(())
+    return end(second(block, block.conv2(first(block, block.conv1(x)))), skip)
+
+
+BLOCK_MISTAKES: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "The batch norms are left out: `self.norm1` follows `self.conv1`, and `self.norm2` follows `self.conv2`.": (
+        lambda block, x: _block(block, x, lambda _, y: F.relu(y), lambda _, y: y)
+    ),
+    "`self.norm1` is left out: it follows `self.conv1`.": lambda block, x: _block(block, x, lambda _, y: F.relu(y)),
+    "`self.norm2` is left out: it follows `self.conv2`.": lambda block, x: _block(block, x, second=lambda _, y: y),
+    "`self.norm1` is used twice: the second convolution has `self.norm2`.": (
+        lambda block, x: _block(block, x, second=lambda block, y: block.norm1(y))
+    ),
+    "In the first half the norm and the ReLU are exchanged: the norm comes first, of the convolution.": (
+        lambda block, x: _block(block, x, lambda block, y: block.norm1(F.relu(y)))
+    ),
+    "The ReLU of the first half is left out: it follows `self.norm1`.": (
+        lambda block, x: _block(block, x, lambda block, y: block.norm1(y))
+    ),
+    "The last ReLU is left out: it follows the sum.": (
+        lambda block, x: _block(block, x, end=lambda out, skip: out + skip)
+    ),
+    "The last ReLU comes too early: first the sum, then the ReLU of it.": (
+        lambda block, x: _block(block, x, end=lambda out, skip: F.relu(out) + skip)
+    ),
+    "There is one ReLU too many: none between `self.norm2` and the sum.": (
+        lambda block, x: _block(block, x, end=lambda out, skip: F.relu(F.relu(out) + skip))
+    ),
+}
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda logits: logits.softmax(1),
+    "log-softmax": lambda logits: logits.log_softmax(1),
+    "ReLU": F.relu,
+    "sigmoid": torch.sigmoid,
+}
+
+
+def _then(function: Callable[[Tensor], Tensor], network: nn.Module, images: Tensor) -> Tensor:
+    return function(network(images))
+
+
+EXTRA: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    f"Nothing comes after the head: hand out the logits as they are, without a {name}.": (partial(_then, function))
+    for name, function in _FUNCTIONS.items()
+}
+STEP_FAULTS = {  # a likely fault -> the error, or which loss differs, of three training steps on one batch
+    "F.cross_entropy takes the logits first, then the labels.": "'Long'",
+    "The forward pass must be recorded for the gradient: leave out torch.no_grad() and .detach().": "not require grad",
+    "It returns no number: end with return loss.item().": "-1 instead",
+    "The first loss is wrong: it is the mean cross-entropy of the logits, without a softmax before it, taken in"
+    " training mode and before the update.": "Value 1",
+    "The second loss is wrong: either the weights were not moved as the first gradients say (are the three called once"
+    " each, in this order: clear, backward, step, of the optimizer that is given?), or the network was left in"
+    " evaluation mode.": "Value 2",
+    "The third loss is wrong: were the gradients of the step before not cleared, the optimizer or its rate"
+    " replaced, or the loss rounded?": "Value 3",
+}
+STEP_HINTS = (
+    "The four parts in their order: forward, loss, backward (clear, then compute), update.",
+    "The calls: network(inputs), F.cross_entropy, optimizer.zero_grad(), loss.backward(), optimizer.step().",
+)
+LOOP_FAULTS = {  # as `STEP_FAULTS`, of a training loop: the first of three epochs' mean losses that differs
+    "It must go over the epochs of the run, `range(int(recipe.epochs))`: no fewer and no more.": "shape [2]|shape [4]",
+    "It must `yield network, losses` once an epoch, below the loop over the batches.": "the shape|unpack|NoneType",
+    "The network takes numbers, not bytes: hand the result of `normalise` to `step`.": "Byte",
+    "`augment` takes the images, their indices, the recipe, the seed and the epoch.": "augment()",
+    "`step` takes the network, the optimizer, the inputs and the labels.": "train_step()",
+    "`losses` holds nothing after an epoch: append what `step` returns.": "nan instead",
+    "`losses` takes numbers: append what `step` returns, which also moves the weights.": "call numpy()",
+    "The mean loss of the first epoch is wrong: is each whole batch, in the new order, augmented, normalised, taken"
+    " once with its own labels, and its loss kept? Is a step's rate `recipe.lr * rate(number)`, from 0 on?": "Value 1",
+    "The mean loss of a later epoch is wrong: has each step the rate of its number, in every group of the"
+    " optimizer? Is the augmentation that of the epoch, and the network still in training mode?": "Value 2|Value 3",
+}
+LOOP_HINTS = (
+    "`for k, batch in enumerate(order.split(size)[:steps]):` gives the places of the images.",
+    "`augment(images.images[batch], images.indices[batch], recipe, config.seed, epoch)`, then `normalise`.",
+    "Before a step: `group['lr'] = recipe.lr * rate(epoch * steps + k)`.",
+)
+_EVALUATION, _ORDER, _LABELS, _LAST, _RAW, _RATE, _NUMBER, _EPOCH = (
+    "The network is in evaluation mode: it trains in training mode, as `training.start` gives it.",
+    "The batches are not in the new order: take the places of the images from `order`.",
+    "The labels are of other images than the inputs: `images.labels[batch]`.",
+    "`losses` holds the last step's alone: begin an empty list once an epoch, and append.",
+    "The images are not augmented: `augment` comes before `normalise`.",
+    "The rate stays the same: set `group['lr']` before each step.",
+    "The rate is counted from 0 anew in each epoch: the number of a step is `epoch * steps + k`.",
+    "Each epoch has the augmentation of the first: hand `epoch` to `augment`.",
+)
+
+
+def three_losses(run: RunConfig, batch: ImageSet) -> Callable[[Callable[..., Any]], list[float]]:
+    """What takes a training step and gives its losses, three times on one batch, from a run's first weights on; -1 for
+    what is no number."""
+
+    def losses_of(step: Callable[..., Any]) -> list[float]:
+        given = *start(run), normalise(batch.images), batch.labels
+        losses = [step(*given) for _ in range(3)]
+        return [loss if isinstance(loss, float | int) else -1 for loss in losses]
+
+    return losses_of
+
+
+def means(run: RunConfig, images: ImageSet) -> Callable[[Callable[..., Any]], list[float]]:
+    """What takes a training loop, which yields the network and the losses of its steps, and gives each epoch's mean."""
+    return lambda loop: [float(np.mean(losses)) for _, losses in loop(run, images)]
+
+
+def _mistaken_loop(mistake: str) -> Callable[[RunConfig, ImageSet], Iterator[tuple[nn.Module, list[float]]]]:
+    """The training loop of notebook 04 with one mistake in it."""
+
+    def epochs_of(config: RunConfig, images: ImageSet) -> Iterator[tuple[nn.Module, list[float]]]:
+        recipe, size = config.train, config.train.batch_size
+        steps, (network, optimizer) = len(images) // size, start(config)
+        rate = optim.schedule(recipe, steps, round(recipe.epochs * steps))
+        network.train(mistake != _EVALUATION)
+        for epoch in range(int(recipe.epochs)):
+            losses: list[float] = []
+            order = permutation(config.seed, epoch, len(images))
+            order = torch.arange(len(images)) if mistake == _ORDER else order
+            for k, batch in enumerate(order.split(size)[:steps]):
+                shown, where = images.images[batch], images.indices[batch]
+                if mistake != _RAW:
+                    shown = augment(shown, where, recipe, config.seed, 0 if mistake == _EPOCH else epoch)
+                number = k if mistake == _NUMBER else epoch * steps + k
+                for group in optimizer.param_groups if mistake != _RATE else ():
+                    group["lr"] = recipe.lr * rate(number)
+                labels = images.labels[:size] if mistake == _LABELS else images.labels[batch]
+                loss = F.cross_entropy(network(normalise(shown)), labels)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses = [*losses, loss.item()] if mistake != _LAST else [loss.item()]
+            yield network, losses
+
+    return epochs_of
+
+
+LOOP_MISTAKES: Mapping[str, Callable[..., Any]] = {
+    mistake: _mistaken_loop(mistake) for mistake in (_EVALUATION, _ORDER, _LABELS, _LAST, _RAW, _RATE, _NUMBER, _EPOCH)
+}
