@@ -84,7 +84,7 @@ def test_a_name_that_is_not_defined_is_explained(lines: list[str], capsys: pytes
         "`pixel_st` is not defined: did you mean `pixel_std`?",
         "`std` is not defined: did you mean `STD`?",
         "`holds` is not defined: was a cell above not run (a folded one too), or is a line missing that gives it a"
-        " value? (A text stands in quotes.)",
+        " value? (If a text is meant, it stands in quotes.)",
         "`log` is not defined: write `np.log`, after `import numpy as np`.",
         "`perm` is not defined: write `math.perm`, after `import math`.",
         "`relu` is not defined: write `F.relu`, after `import torch.nn.functional as F`.",

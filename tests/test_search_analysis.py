@@ -204,7 +204,7 @@ def test_a_space_is_found_by_name_or_written_out_and_a_fault_is_one_line() -> No
     for wrong, named in {
         "clasroom": "did you mean classroom",
         "variables: {lr: [": "not YAML",
-        "": "is None",
+        "": "is empty",
         "variables: {}": "no variables",
         "variables: {speed: [1]}": "speed",
         "variables: {lr: []}": "lr",

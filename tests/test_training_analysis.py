@@ -73,7 +73,7 @@ def test_a_row_names_its_ingredient_and_what_stands_in_its_place() -> None:
 
 def test_an_ingredient_that_makes_the_network_larger_says_so() -> None:
     rows = {row.label: row for row in declared_rows()}
-    assert rows["strided convolutions, not early pooling"].size.endswith(" (with 54% more parameters)")
+    assert rows["strided convolutions, not early pooling"].size.endswith(" (and 54% more parameters)")
     assert rows["ReLU, not GELU"].at_what_size == ""
 
 

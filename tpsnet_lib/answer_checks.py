@@ -202,7 +202,7 @@ def way_out_of(name: str, known: Mapping[str, Any]) -> str:
     if near:
         return f"did you mean `{near[0]}`?"
     where = "was a cell above not run (a folded one too), or is a line missing that gives it a value?"
-    return f"{where} (A text stands in quotes.)"
+    return f"{where} (If a text is meant, it stands in quotes.)"
 
 
 def _names_where_it_failed(error: Exception) -> Mapping[str, Any]:

@@ -118,7 +118,7 @@ class TrainState:
         """A row of the history, for a line of progress."""
         scored = "validation" if self.config.data.fit_on == "split" else "images fitted too"
         return (
-            f"epoch {row['epoch']:.4g}/{self.steps / self.epoch_steps:.4g}, loss {row['train_loss']:.3f},"
+            f"epoch {row['epoch']:.4g}/{self.steps / self.epoch_steps:.4g} done, loss {row['train_loss']:.3f},"
             f" {scored} {100 * row['validation_accuracy']:.2f}%"
         )
 

@@ -12,6 +12,7 @@ from tpsnet_lib.config import MEMBERS, PARAMETER_BUDGET, ModelConfig
 from tpsnet_lib.errors import DataError, brief
 from tpsnet_lib.files import project_root, read_text
 from tpsnet_lib.model_cost import count_macs, count_parameters
+from tpsnet_lib.progress import duration
 
 _COLUMNS = (
     *("model", "member", "parameters", "macs", "accuracy", "n", "n_of", "readings"),
@@ -124,8 +125,9 @@ def _which_timed(final: Final) -> str:
 
 
 def beside_published(finals: Iterable[Final]) -> list[dict[str, Any]]:
-    """The rows of own results and those of `published`, in one list."""
-    return [*map(final_row, finals), *published()]
+    """The rows of own results and those of `published`, in one list, each with its minutes in words as its `time`."""
+    rows = [*map(final_row, finals), *published()]
+    return [{**row, "time": None if row["minutes"] is None else duration(60 * row["minutes"])} for row in rows]
 
 
 def frontier(rows: Sequence[Mapping[str, Any]], cost_name: str) -> list[Mapping[str, Any]]:

@@ -1,6 +1,6 @@
 """The trials of a random search: their records, their table, and whether a value is among the best of its variable."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tpsnet_lib.config import CLASSES, ModelConfig, TrainConfig
 from tpsnet_lib.errors import ConfigError, brief, way_to
 from tpsnet_lib.plain_yaml import plain_yaml
 from tpsnet_lib.profiles import LEAST
+from tpsnet_lib.progress import Progress
 from tpsnet_lib.runs.experiments import Run, collect, load_experiment
 from tpsnet_lib.runs.local_backend import WorkerSettings, work
 from tpsnet_lib.runs.records import Record, Store
@@ -115,6 +116,8 @@ def read_space(space: str | Mapping[str, Any], spaces: Mapping[str, Space], name
         tree = plain_yaml(space) if isinstance(space, str) else space
     except ValueError as error:
         raise ConfigError(f"space {name}: not YAML ({error})") from None
+    if not tree:
+        raise ConfigError(f"space {name} is empty: give a name of report/spaces.yaml, variables, or YAML text")
     if tree == OWN:
         raise ConfigError(f"there is no space {OWN} yet: run the cell in which it is written, and mend what it refuses")
     if isinstance(tree, str):
@@ -140,8 +143,15 @@ def train_in_process(runs: Sequence[Run], store: Store, root: str | Path | None 
             " space with more values"
         )
     threads, settings = torch.get_num_threads(), WorkerSettings(store, root, threads=1)
+
+    def trained(bar: Progress) -> Iterator[tuple[Run, Record]]:
+        for run in runs:
+            yield run, store.load(work(run.config, False, settings))
+            bar.advance()
+
     try:
-        return completed_trials((run, store.load(work(run.config, False, settings))) for run in runs)
+        with Progress(len(runs), "draws") as bar:
+            return completed_trials(trained(bar))
     finally:
         torch.set_num_threads(threads)
 

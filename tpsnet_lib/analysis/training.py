@@ -71,7 +71,7 @@ class AblationRow:
     def at_what_size(self) -> str:
         """How much larger the ingredient makes the network, in words; empty where the sizes are about equal."""
         share = f"{abs(self.larger):.0%} {'more' if self.larger > 0 else 'fewer'}"
-        return f" (with {share} parameters)" if abs(self.larger) > EQUAL_SIZE else ""
+        return f" (and {share} parameters)" if abs(self.larger) > EQUAL_SIZE else ""
 
     @property
     def title(self) -> str:

@@ -4,6 +4,7 @@ A mistake is code too: `*_MISTAKES` and `EXTRA` hold a sentence -> what computes
 answer with just this mistake gets just this sentence. `*_FAULTS` know one by a part of what is wrong."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -139,21 +140,23 @@ _EVALUATION, _ORDER, _LABELS, _LAST, _RAW, _RATE, _NUMBER, _EPOCH = (
 )
 
 
-def three_losses(run: RunConfig, batch: ImageSet) -> Callable[[Callable[..., Any]], list[float]]:
-    """What takes a training step and gives its losses, three times on one batch, from a run's first weights on; -1 for
-    what is no number."""
+@dataclass(frozen=True)
+class Trial:
+    """What a training step or loop of a student is tried on: a run each, and images."""
 
-    def losses_of(step: Callable[..., Any]) -> list[float]:
-        given = *start(run), normalise(batch.images), batch.labels
+    step_run: RunConfig
+    loop_run: RunConfig
+    images: ImageSet
+
+    def three_losses(self, step: Callable[..., Any]) -> list[float]:
+        """The losses of three steps, all on the images, from the run's first weights on; -1 for what is no number."""
+        given = *start(self.step_run), normalise(self.images.images), self.images.labels
         losses = [step(*given) for _ in range(3)]
         return [loss if isinstance(loss, float | int) else -1 for loss in losses]
 
-    return losses_of
-
-
-def means(run: RunConfig, images: ImageSet) -> Callable[[Callable[..., Any]], list[float]]:
-    """What takes a training loop, which yields the network and the losses of its steps, and gives each epoch's mean."""
-    return lambda loop: [float(np.mean(losses)) for _, losses in loop(run, images)]
+    def mean_losses(self, loop: Callable[..., Any]) -> list[float]:
+        """The mean loss of each epoch of a loop, which yields the network and the losses of the epoch's steps."""
+        return [float(np.mean(losses)) for _, losses in loop(self.loop_run, self.images)]
 
 
 def _mistaken_loop(mistake: str) -> Callable[[RunConfig, ImageSet], Iterator[tuple[nn.Module, list[float]]]]:

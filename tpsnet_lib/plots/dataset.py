@@ -112,8 +112,9 @@ def means_and_components(
 
     return describe(
         draw(WIDTH, 1),
-        caption="A mean shows a ground, a sky or a dark centre, and little else. Above: the mean image of each class."
-        " Below: principal components of the thumbnails, with the share of the variance that each explains.",
+        caption="Of photographs, a mean shows a ground, a sky or a dark centre, and little else. Above: the mean image"
+        " of each class. Below: principal components of the thumbnails, with the share of the variance that each"
+        " explains.",
         alt=f"Ten blurred colour fields, one a class, above {len(explained)} patterns that go from smooth to fine.",
         provenance=f"{data_set(stamp)}, the images that are fitted.",
         phone=lambda: draw(PHONE, 2),

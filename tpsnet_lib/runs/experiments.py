@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.config_fields import Checked, from_mapping, option
 from tpsnet_lib.config_parsing import merged, parse
-from tpsnet_lib.errors import ConfigError, brief
+from tpsnet_lib.errors import ConfigError, brief, way_to
 from tpsnet_lib.files import project_root
 from tpsnet_lib.model_cost import check_budget
 from tpsnet_lib.old_words import current_word
@@ -116,7 +116,7 @@ def load_experiment(name: str | Path) -> Experiment:
     elif not (path := experiments_folder() / f"{name}.yaml").is_file():
         path = path.with_stem(current_word("name", path.stem, experiment_names()))
     if not path.is_file():
-        raise ConfigError(f"no experiment {name}: known are {', '.join(experiment_names()) or 'none'}")
+        raise ConfigError(f"no experiment {name}: {way_to(str(name), experiment_names())}")
     return _load(path, *(file.stat().st_mtime_ns for file in (path, spaces_file()) if file.is_file()))
 
 
