@@ -215,7 +215,9 @@ def test_what_is_not_opened_has_no_accuracy_and_a_shared_machine_is_named() -> N
     assert (shut["accuracy"], shut["n"], shut["hardware"]) == (None, None, "a machine, beside other runs")
     assert (ours["accuracy"], ours["n"], ours["hardware"]) == (0.9, 10_000, "a machine")
     assert ours["estimate"] == stats.proportion(9000, 10_000)
-    assert others == [{**row, "time": None} for row in peers.published()]  # whose minutes are not known
+    assert [{**row, "time": None} for row in others] == [{**row, "time": None} for row in peers.published()]
+    assert {row["time"] for row in others if row["minutes"] is None} == {None}
+    assert next(row["time"] for row in others if row["model"] == "airbench94 (Muon)") == "3 s"
 
 
 def test_the_seeds_of_a_recipe_are_one_row_with_their_interval() -> None:
