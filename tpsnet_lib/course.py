@@ -211,7 +211,7 @@ class Prediction:
         return "" if self.value is None else f"Kept: {self.said(self.value)}"
 
 
-RESTART = "To predict, restart the kernel and run cell by cell."
+RESTART = "To predict, restart the kernel, and run this cell before the next one."
 NOT_KEPT = "No prediction was kept: run cell by cell, and keep one before you run the next cell."
 NOT_CHOSEN = "Not chosen yet. A click counts while no cell runs."
 SHOWN = f"The result is already shown. {RESTART}"
@@ -245,7 +245,7 @@ def predict(
     from IPython.display import display
 
     prediction = _asked.setdefault((question, *options, low, high), Prediction(question, unit))
-    kept = prediction.value
+    kept, behind = prediction.value, unit
     if options:
         knob: Any = ipywidgets.ToggleButtons(options=list(options), value=kept, style={"button_width": "auto"})
     elif low is not None and high is not None:
@@ -254,6 +254,7 @@ def predict(
         step = 1 if whole else 10.0 ** math.floor(math.log10((high - low) / 100))  # so that round numbers can be kept
         middle, wide = (low + high) // 2 if whole else (low + high) / 2, ipywidgets.Layout(width="32em")
         knob = slider(value=middle if kept is None else kept, min=low, max=high, step=step, layout=wide)
+        behind = f"{unit} ({low:g} to {high:g})".strip()
     else:
         knob = ipywidgets.Text(value=kept or "", placeholder="your prediction")
     begin = SHOWN if prediction.result is not None else NOT_CHOSEN
@@ -273,7 +274,7 @@ def predict(
     knob.observe(keep, "value")
     title = ipywidgets.HTML(f"<b>Predict first.</b> {escape(question)}")
     below = ipywidgets.HBox([line] if options else [button, line])  # a click on an option keeps it
-    display(ipywidgets.VBox([title, ipywidgets.HBox([knob, ipywidgets.Label(unit)]), below]))
+    display(ipywidgets.VBox([title, ipywidgets.HBox([knob, ipywidgets.Label(behind)]), below]))
     return prediction
 
 
