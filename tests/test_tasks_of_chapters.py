@@ -225,7 +225,7 @@ def without(line: str, instead: str = "pass") -> Any:
     """The worked training step with one of its lines changed."""
     source = tasks.worked_sections()["training step"]
     assert source.count(line) == 1
-    room: dict[str, Any] = {}
+    room: dict[str, Any] = {"torch": torch}
     exec(source.replace(line, instead), room)
     return room["train_step"]
 
@@ -237,12 +237,23 @@ def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(
     room, asked = tasks_of("04")
     monkeypatch.setattr(tasks, "notebook_names", lambda: room)
     step = asked["training step"]
-    step.check(without("optimizer.zero_grad()"))
-    assert "The third loss is wrong: were the gradients of the step before not cleared," in said.pop()
-    step.check(without("optimizer.step()"))
-    assert "The second loss is wrong: either the weights were not moved" in said.pop()
-    step.check(without("logits = network(inputs)", "logits = network(inputs).softmax(1)"))
-    assert "The first loss is wrong: it is the mean cross-entropy of the logits, without a softmax" in said.pop()
+    for line, instead, told in (
+        ("optimizer.zero_grad()", "pass", "The gradients add up from step to step"),
+        ("optimizer.step()", "pass", "The weights do not move"),
+        ("loss.backward()", "pass", "The weights do not move"),
+        ("optimizer.step()", "optimizer.zero_grad(); optimizer.step()", "The weights do not move"),
+        ("optimizer.step()", "optimizer.step(); optimizer.step()", "The weights move twice"),
+        ("logits = network(inputs)", "logits = network(inputs).softmax(1)", "A softmax comes before the loss"),
+        ("logits = network(inputs)", "network.eval(); logits = network(inputs)", "The network is in evaluation mode"),
+        ("optimizer.step()", "optimizer.step(); network.eval()", "The network is left in evaluation mode"),
+        (
+            "optimizer.step()",
+            "torch.optim.SGD(network.parameters(), lr=1.0).step()",
+            "The second loss is wrong: the weights were not moved as the first gradients say",
+        ),
+    ):
+        step.check(without(line, instead))
+        assert told in said.pop()
     step.check(without("logits = network(inputs)", "logits = network(inputs).detach()"))
     assert "leave out torch.no_grad() and .detach()" in said.pop()
     for wrong in ("return loss", "pass"):  # a tensor with a gradient, and a forgotten return

@@ -91,7 +91,7 @@ def _then(function: Callable[[Tensor], Tensor], network: nn.Module, images: Tens
 
 
 EXTRA: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
-    f"Nothing comes after the head: hand out the logits as they are, without a {name}.": (partial(_then, function))
+    f"Nothing comes after the head: hand out the logits as they are, without a {name}.": partial(_then, function)
     for name, function in _FUNCTIONS.items()
 }
 STEP_FAULTS = {  # a likely fault -> the error, or which loss differs, of three training steps on one batch
@@ -100,11 +100,40 @@ STEP_FAULTS = {  # a likely fault -> the error, or which loss differs, of three 
     "It returns no number: end with return loss.item().": "-1 instead",
     "The first loss is wrong: it is the mean cross-entropy of the logits, without a softmax before it, taken in"
     " training mode and before the update.": "Value 1",
-    "The second loss is wrong: either the weights were not moved as the first gradients say (are the three called once"
-    " each, in this order: clear, backward, step, of the optimizer that is given?), or the network was left in"
-    " evaluation mode.": "Value 2",
-    "The third loss is wrong: were the gradients of the step before not cleared, the optimizer or its rate"
-    " replaced, or the loss rounded?": "Value 3",
+    "The second loss is wrong: the weights were not moved as the first gradients say. Are the three called once each,"
+    " in this order: clear, backward, step, of the optimizer that is given?": "Value 2",
+    "The third loss is wrong: was the optimizer or its rate replaced, or the loss rounded?": "Value 3",
+}
+_STILL, _NOT_CLEARED, _TWICE, _EVAL_BEFORE, _EVAL_AFTER, _SOFTMAX = (
+    "The weights do not move: `optimizer.step()` comes after `loss.backward()`, and nothing is cleared between them.",
+    "The gradients add up from step to step: clear them by `optimizer.zero_grad()` before `loss.backward()`.",
+    "The weights move twice: call `optimizer.step()` once.",
+    "The network is in evaluation mode: it trains in training mode, as it is given.",
+    "The network is left in evaluation mode, so that the next step does not train as the first: leave out the call.",
+    "A softmax comes before the loss: F.cross_entropy takes the logits as they are.",
+)
+
+
+def _mistaken_step(mistake: str) -> Callable[..., float]:
+    """The training step of notebook 04 with one mistake in it."""
+
+    def train_step(network: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor) -> float:
+        network.train(mistake != _EVAL_BEFORE and (network.training or mistake != _EVAL_AFTER))
+        logits = network(inputs)
+        loss = F.cross_entropy(logits.softmax(1) if mistake == _SOFTMAX else logits, labels)
+        if mistake != _NOT_CLEARED:
+            optimizer.zero_grad()
+        loss.backward()
+        for _ in range({_STILL: 0, _TWICE: 2}.get(mistake, 1)):
+            optimizer.step()
+        network.train(mistake != _EVAL_AFTER)
+        return loss.item()
+
+    return train_step
+
+
+STEP_MISTAKES: Mapping[str, Callable[..., Any]] = {
+    mistake: _mistaken_step(mistake) for mistake in (_STILL, _NOT_CLEARED, _TWICE, _EVAL_BEFORE, _EVAL_AFTER, _SOFTMAX)
 }
 STEP_HINTS = (
     "The four parts in their order: forward, loss, backward (clear, then compute), update.",
