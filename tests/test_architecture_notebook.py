@@ -69,6 +69,7 @@ TWICE = RIGHT.replace("(self.norm2", "(F.relu(self.norm2").replace(" + ", ") + "
         (RIGHT.replace("self.norm1(self.conv1(x))", "self.conv1(x)"), "`self.norm1` is left out: it follows"),
         (RIGHT.replace("F.relu(self.norm1(self.conv1(x)))", "self.norm1(self.conv1(x))"), "The ReLU of the first half"),
         (RIGHT.replace("F.relu(self.norm1(", "nn.ReLU(self.norm1("), "write `nn.ReLU()(x)`"),
+        (RIGHT.replace("return F.relu(", "return nn.ReLU("), "write `nn.ReLU()(x)`"),
         ("return self.conv1(x)[:, :3]", "*Hint 1 of 3, on the task as a whole: Begin with"),
         ("return self.conv1(x)[:, :3]", "shape"),
         ("return self.conv9(x)", "conv9"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import math
 import re
@@ -112,6 +113,13 @@ def test_a_name_that_a_cell_of_the_chapter_gives_is_no_typing_error(
     fails("anwser = 3\nanswer = task_4.check(answer)", {"task_4": course.task("size", course.number(3))})
     fails("anwser = 3\nanswer = task_4.check(answer)", {"task_2": 1})
     assert lines[2:] == ["This cell gives no value to `answer`: is it `anwser`, misspelt?", lines[0]]
+
+
+@pytest.mark.parametrize("given", ["", "x, size", "torch.ones(2)"])
+def test_a_function_that_is_called_in_the_line_of_the_check_is_to_be_handed_over(lines: list[str], given: str) -> None:
+    known = {"area": math.sqrt, "area_task": course.task("area", course.number(3)), "torch": torch}
+    fails(f"area = area_task.check(area({given}))", known)
+    assert lines[-1] == "Hand over `area` itself, without the brackets behind it: the check calls it."
 
 
 def test_a_key_of_a_dict_without_quotes_is_told_to_stand_in_them(lines: list[str]) -> None:
@@ -479,6 +487,15 @@ def test_a_hint_that_fits_nothing_is_on_the_task_as_a_whole(lines: list[str]) ->
     assert "*Hint 1 of 1, on the task as a whole: lower it*" in lines[0]
 
 
+def test_a_power_that_is_none_is_told(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    task = course.task("area", answer_checks.number(9), ["one"])
+    monkeypatch.setattr(tasks, "_running_cell", lambda: ast.parse("answer = 3^2\nanswer = task.check(answer)"))
+    task.check(3 ^ 2)
+    assert "In Python `^` is no power: write `**`, as in `3**2`." in lines[0]
+    task.check(9)
+    assert "Right" in lines[1]
+
+
 def test_hints_can_be_asked_for(lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "01.py").write_text("# %% sign\nanswer = 10\n# %% other\nanswer = 11\n")
     monkeypatch.setattr(tasks.solutions, "folder", tmp_path)
@@ -546,7 +563,15 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         ),
         (answer_checks.number(45_619), (45, 619), "A comma makes two numbers of one: write `45619` or `45.619`."),
         (answer_checks.number(1.22), (1, 22), "write `1.22`."),
-        (answer_checks.number(1.221), 1.2, "1.2 is near, but not within 1.0% of it: give another digit."),
+        (answer_checks.number(1.221), 1.2, "1.2 is rounded too much: give another digit."),
+        (answer_checks.number(83.78, 0.008), 81.8, "81.8 is too small."),
+        (code_checks.function(doubled, torch.ones(3)), nn.ReLU, "Your function returns a module: `nn.ReLU(...)` makes"),
+        (code_checks.function(2.0, 1.0), lambda x: x ^ 2, "In Python `^` is no power: write `**`"),
+        (
+            code_checks.function(2.0, 1.0),
+            lambda x: 1 + math(x),
+            "A module of functions, as `F` or `np`, cannot be called",
+        ),
         (answer_checks.ranges(["blocks"], str, "{}"), {"blocks": {"ints": [1, 8]}}, "`blocks`: 'ints' is not known"),
         (
             code_checks.function(doubled, torch.ones(3)),

@@ -301,6 +301,12 @@ def reply(said: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str
         ("blocks, stride, skip", "3, stride, skip", "Hand skip and blocks on"),
         ("blocks, stride, skip", "blocks, stride", "Hand skip and blocks on"),
         ("self.layers(self.stem(x))", "self.layers(x)", "begins with `self.stem(x)`"),
+        ("self.layers = nn.Sequential()", "self.layers = []", "`self.layers` is a plain list"),
+        (
+            "self.head(self.layers(self.stem(x)).mean((2, 3)))",
+            "F.softmax(self.head(self.layers(self.stem(x)).mean((2, 3))), 1)",
+            "without a softmax",
+        ),
         (
             "self.head(self.layers(self.stem(x)).mean((2, 3)))",
             "self.layers(self.stem(x)).mean((2, 3))",
@@ -356,6 +362,8 @@ STEP = "step(network, optimizer, inputs, labels)"
         ("        yield network, losses", "        return network, losses", "It must `yield network, losses`"),
         ("        yield network, losses", "            yield network, losses", "It must `yield network, losses`"),
         ("        yield network, losses", "        yield 3", "It must `yield network, losses`"),
+        ("        yield network, losses", "        yield losses, network", "It yields the other way round"),
+        (STEP, "torch.nn.functional.cross_entropy(network(inputs), labels).item()", "The network does not learn"),
     ],
 )
 def test_a_wrong_loop_of_chapter_04_is_told_what_is_wrong_with_it(

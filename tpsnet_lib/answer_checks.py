@@ -26,6 +26,8 @@ from tpsnet_lib.progress import running_shell
 
 NOT_ANSWERED = "**Not answered yet.**"
 
+NO_POWER = "In Python `^` is no power: write `**`, as in `3**2`."
+
 Check = Callable[[Any], str]  # what is wrong with an answer, in one sentence; empty: it is right
 
 
@@ -59,8 +61,8 @@ def number(
             return ""
         if 1 < target <= 100 and abs(100 * value - target) <= within * abs(target):
             return Slip(f"Give it in percent, such as {example}.")
-        if abs(value - target) <= min(3 * within, 0.03) * abs(target):
-            return Slip(f"{value:,.10g} is near, but not within {within:.1%} of it: give another digit.")
+        if within and not whole and round(target, len(f"{value:.10g}".partition(".")[2])) == value:
+            return Slip(f"{value:,.10g} is rounded too much: give another digit.")
         return f"{value:,.10g} is too {'large' if value > target else 'small'}."
 
     return wrong
@@ -161,6 +163,10 @@ def raised(error: Exception) -> str:
         return Slip(f"`{error.name}` is not defined: {way_out}")
     if "only one element tensors can be converted" in message:  # math.cos(tensor)
         return Slip("A function of `math` takes one number, not a tensor: write torch's of that name, as `torch.cos`.")
+    if "unsupported operand type(s) for ^" in message:
+        return Slip(NO_POWER)
+    if message == "'module' object is not callable":
+        return Slip("A module of functions, as `F` or `np`, cannot be called: call a function of it, as `F.relu(x)`.")
     if "infer output dtype" in message:
         return Slip("A tensor of booleans or whole numbers has no mean: write `.float().mean()`.")
     if "unexpected keyword argument 'axis'" in message or "unexpected keyword argument 'out'" in message:

@@ -36,12 +36,12 @@ def explain(result: Any) -> None:
 def _said_of(error: BaseException, cell: str) -> str:
     if isinstance(error, SyntaxError):
         return unreadable(error, cell)
+    if isinstance(error, Exception) and (called := re.search(r"\.check\(\s*(\w+)\(", cell)):
+        return f"Hand over `{called[1]}` itself, without the brackets behind it: the check calls it."
     if isinstance(error, NameError):
         return undefined(error.name or "", cell)
     if isinstance(error, TypeError) and re.search("unsupported operand .*'(tuple|list)'", str(error)):
         return "A tuple or list is not calculated with as a whole: take one of its values, such as `x[0]`."
-    if isinstance(error, TypeError) and "missing" in str(error) and (call := re.search(r"\.check\((\w+)\(", cell)):
-        return f"Hand over `{call[1]}` itself, without the brackets behind it: the check calls it."
     if isinstance(error, IndexError):
         return "An index is too large: counting begins with 0, so that the last of three has index 2."
     if isinstance(error, Exception):

@@ -152,6 +152,10 @@ def _other_parts(part: Any, right: nn.Module) -> str:
     shapes, wanted = ({name: list(value.shape) for name, value in m.state_dict().items()} for m in (part, right))
     for name in [*wanted, *shapes]:
         if name not in shapes:
+            first = name.partition(".")[0]
+            if isinstance(getattr(part, first, None), list | tuple):
+                way_out = f"write `self.{first} = nn.ModuleList(...)`, or append to an nn.Sequential"
+                return Slip(f"`self.{first}` is a plain list, whose layers belong to no network: {way_out}.")
             return f"It has no `{name}`; expected is one of the shape {wanted[name]}."
         if name not in wanted:
             return f"It has `{name}`, of the shape {shapes[name]}, which should not be there."
@@ -164,6 +168,9 @@ def _other_parts(part: Any, right: nn.Module) -> str:
 
 def _difference(value: Any, target: Any) -> str:
     """How a result differs from the right one, in one sentence; empty: it does not."""
+    if isinstance(value, nn.Module):
+        made = type(value).__name__
+        return Slip(f"Your function returns a module: `nn.{made}(...)` makes one; write `nn.{made}()(x)` to compute.")
     if any(map(callable, value if isinstance(value, list) else [value])):
         return Slip("Your function returns a function: call it, with its argument in brackets.")
     if isinstance(value, tuple) and hasattr(value, "indices"):  # what .min(1) and .max(1) of a tensor return

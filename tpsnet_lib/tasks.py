@@ -23,7 +23,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from tpsnet_lib.answer_checks import NOT_ANSWERED, Check, Slip, notebook_names, raised
+from tpsnet_lib.answer_checks import NO_POWER, NOT_ANSWERED, Check, Slip, notebook_names, raised
 from tpsnet_lib.errors import TpsnetError, brief
 from tpsnet_lib.files import project_root
 from tpsnet_lib.plots.style import finding
@@ -88,6 +88,10 @@ class Task:
         if not blank and (problem or answer is self.stand_in):  # the value may be that of an earlier cell
             stale = (said for name, said in without_value().items() if notebook_names().get(name) is answer)
             problem = next(stale, problem)
+            if isinstance(answer, int | float) and any(
+                isinstance(part, ast.BitXor) for part in ast.walk(_running_cell())
+            ):
+                problem = Slip(NO_POWER)
         self.passed = not problem
         if self.passed:
             finding("**Right.**")

@@ -26,7 +26,7 @@ BLOCK = {  # a hint -> a part of what is wrong that it helps with
     "If `self.skip`, add `self.projection(x)`; only then the ReLU.": "skip=True|must match",
 }
 LAYER = {
-    "`nn.Sequential(*blocks)` takes a list of blocks.": "no nn.Module|not a Module",
+    "Of a list `parts` of blocks, `nn.Sequential(*parts)` makes the layer.": "no nn.Module|not a Module",
     "The third argument of a block is its stride: write `skip=skip`.": "conv2d()|0.projection|skip=False",
     "Only the first has the stride; others are of outputs, outputs.": "`1.|`2.|parts",
 }
@@ -65,6 +65,12 @@ BLOCK_MISTAKES: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "In the first half the norm and the ReLU are exchanged: the norm comes first, of the convolution.": (
         lambda block, x: _block(block, x, lambda block, y: block.norm1(F.relu(y)))
     ),
+    "In the second half stands a ReLU before the norm: its norm is of the convolution.": (
+        lambda block, x: _block(block, x, second=lambda block, y: block.norm2(F.relu(y)))
+    ),
+    "In both halves a ReLU stands before the norm: a norm is of the convolution.": (
+        lambda block, x: _block(block, x, lambda b, y: b.norm1(F.relu(y)), lambda b, y: b.norm2(F.relu(y)))
+    ),
     "The ReLU of the first half is left out: it follows `self.norm1`.": (
         lambda block, x: _block(block, x, lambda block, y: block.norm1(y))
     ),
@@ -91,7 +97,7 @@ def _then(function: Callable[[Tensor], Tensor], network: nn.Module, images: Tens
 
 
 EXTRA: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
-    f"Nothing comes after the head: hand out the logits as they are, without a {name}.": partial(_then, function)
+    f"Nothing comes after the head: hand out what it gives as it is, without a {name}.": partial(_then, function)
     for name, function in _FUNCTIONS.items()
 }
 STEP_FAULTS = {  # a likely fault -> the error, or which loss differs, of three training steps on one batch
@@ -142,6 +148,7 @@ STEP_HINTS = (
 LOOP_FAULTS = {  # as `STEP_FAULTS`, of a training loop: the first of three epochs' mean losses that differs
     "It must go over the epochs of the run, `range(int(recipe.epochs))`: no fewer and no more.": "shape [2]|shape [4]",
     "It must `yield network, losses` once an epoch, below the loop over the batches.": "the shape|unpack|NoneType",
+    "It yields the other way round: first the network, then the losses.": "for /: 'ResNet'",
     "The network takes numbers, not bytes: hand the result of `normalise` to `step`.": "Byte",
     "`augment` takes the images, their indices, the recipe, the seed and the epoch.": "augment()",
     "`step` takes the network, the optimizer, the inputs and the labels.": "train_step()",
@@ -157,7 +164,8 @@ LOOP_HINTS = (
     "`augment(images.images[batch], images.indices[batch], recipe, config.seed, epoch)`, then `normalise`.",
     "Before a step: `group['lr'] = recipe.lr * rate(epoch * steps + k)`.",
 )
-_EVALUATION, _ORDER, _LABELS, _LAST, _RAW, _RATE, _NUMBER, _EPOCH = (
+_NO_STEP, _EVALUATION, _ORDER, _LABELS, _LAST, _RAW, _RATE, _NUMBER, _EPOCH = (
+    "The network does not learn: call `step`, which moves the weights and returns the loss.",
     "The network is in evaluation mode: it trains in training mode, as `training.start` gives it.",
     "The batches are not in the new order: take the places of the images from `order`.",
     "The labels are of other images than the inputs: `images.labels[batch]`.",
@@ -211,7 +219,8 @@ def _mistaken_loop(mistake: str) -> Callable[[RunConfig, ImageSet], Iterator[tup
                 loss = F.cross_entropy(network(normalise(shown)), labels)
                 optimizer.zero_grad()
                 loss.backward()
-                optimizer.step()
+                if mistake != _NO_STEP:
+                    optimizer.step()
                 losses = [*losses, loss.item()] if mistake != _LAST else [loss.item()]
             yield network, losses
 
@@ -219,5 +228,6 @@ def _mistaken_loop(mistake: str) -> Callable[[RunConfig, ImageSet], Iterator[tup
 
 
 LOOP_MISTAKES: Mapping[str, Callable[..., Any]] = {
-    mistake: _mistaken_loop(mistake) for mistake in (_EVALUATION, _ORDER, _LABELS, _LAST, _RAW, _RATE, _NUMBER, _EPOCH)
+    mistake: _mistaken_loop(mistake)
+    for mistake in (_NO_STEP, _EVALUATION, _ORDER, _LABELS, _LAST, _RAW, _RATE, _NUMBER, _EPOCH)
 }
