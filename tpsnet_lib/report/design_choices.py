@@ -101,7 +101,7 @@ def shapes(store: Store) -> str:
             both = [groups[level] for pair in pairs for level in pair]
             leads = [lead(groups[better], groups[worse], small_networks(store)) for better, worse in pairs]
             (size, length), rates = largest_run(both), {group.config.train.lr for group in both}
-            runs = f"{size:,} parameters, {length:,} steps{', one rate' if len(rates) == 1 else ''}"
+            runs = f"at most {size:,} parameters, {length:,} steps{', one rate' if len(rates) == 1 else ''}"
             if any(judge.at_the_border(group.config) for group in both):
                 runs += ", in part the largest rate tried"
             counts = " and ".join(", ".join(level.removeprefix("B=") for level, _ in pairs).rsplit(", ", 1))
