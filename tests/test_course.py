@@ -122,6 +122,15 @@ def test_a_function_that_is_called_in_the_line_of_the_check_is_to_be_handed_over
     assert lines[-1] == "Hand over `area` itself, without the brackets behind it: the check calls it."
 
 
+def test_a_name_of_the_object_itself_is_written_behind_it(lines: list[str]) -> None:
+    block = "class Block:\n    def __init__(self):\n        self.conv1 = 1\n        print(conv1)\n\n\nBlock()"
+    fails(block, {"conv": 2})
+    fails("len()")
+    fails("Block = type('Block', (), {'__init__': lambda self, inputs: None})\nBlock()")
+    assert lines[0] == "`conv1` is not defined: write `self.conv1`."
+    assert lines[-1].startswith("Brackets call a function or class: leave them out")
+
+
 def test_a_key_of_a_dict_without_quotes_is_told_to_stand_in_them(lines: list[str]) -> None:
     fails("mine = {layers: [3], 'blocks': {'int': [1, 8]}}", {"player": 1})
     fails("widths = {each: 1 for each in layers}", {"player": 1})
@@ -565,6 +574,14 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         (answer_checks.number(1.22), (1, 22), "write `1.22`."),
         (answer_checks.number(1.221), 1.2, "1.2 is rounded too much: give another digit."),
         (answer_checks.number(83.78, 0.008), 81.8, "81.8 is too small."),
+        (answer_checks.number(1.221), 1, "1 is too small."),
+        (answer_checks.number(1.221), 1.0, "1 is too small."),
+        (
+            code_checks.function(doubled, torch.ones(3)),
+            nn.ReLU(),
+            "Give the function (or class) itself, without brackets",
+        ),
+        (code_checks.function(2.0, 1.0), lambda x: torch.ones(1) ^ x, "In Python `^` is no power"),
         (code_checks.function(doubled, torch.ones(3)), nn.ReLU, "Your function returns a module: `nn.ReLU(...)` makes"),
         (code_checks.function(2.0, 1.0), lambda x: x ^ 2, "In Python `^` is no power: write `**`"),
         (

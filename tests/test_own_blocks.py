@@ -169,6 +169,12 @@ class Raising(Depthwise):
         raise ValueError("I do not know")
 
 
+class Listing(Copy):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__(inputs, outputs, stride)
+        self.more = [nn.Conv2d(outputs, outputs, 1)]
+
+
 class Bare(nn.Module):
     pass
 
@@ -181,6 +187,7 @@ class Needy(nn.Module):
 @pytest.mark.parametrize(
     ("block", "message"),
     [
+        (Listing, "self.more is a plain list, whose layers are not trained: write nn.ModuleList"),
         (Narrow, r"expected is \[1, 8, 4, 4\]"),
         (Silent, "Silent is no block: its forward returns None"),
         (Two, "Two is no block: its forward returns a tuple, expected is one tensor"),

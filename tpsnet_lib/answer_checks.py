@@ -61,7 +61,8 @@ def number(
             return ""
         if 1 < target <= 100 and abs(100 * value - target) <= within * abs(target):
             return Slip(f"Give it in percent, such as {example}.")
-        if within and not whole and round(target, len(f"{value:.10g}".partition(".")[2])) == value:
+        digits = len(f"{value:.10g}".partition(".")[2])  # behind the point
+        if digits and within and not whole and round(target, digits) == value:
             return Slip(f"{value:,.10g} is rounded too much: give another digit.")
         return f"{value:,.10g} is too {'large' if value > target else 'small'}."
 
@@ -154,16 +155,15 @@ def raised(error: Exception) -> str:
         message = message.removeprefix("space of yours: ")  # as notebook 03 calls it
         return Slip(f"Your answer has a fault: {message}{'' if message.endswith(('?', '.')) else '.'}")
     if isinstance(error, NameError) and error.name:
-        local = _names_where_it_failed(error)
-        owners = [each for each in local if each == "self" or dataclasses.is_dataclass(local[each])]
-        if owner := next((each for each in owners if hasattr(local[each], error.name)), ""):
-            way_out = f"write `{owner}.{error.name}`."
-        else:
-            way_out = way_out_of(error.name, {**notebook_names(), **local})
-        return Slip(f"`{error.name}` is not defined: {way_out}")
-    if "only one element tensors can be converted" in message:  # math.cos(tensor)
-        return Slip("A function of `math` takes one number, not a tensor: write torch's of that name, as `torch.cos`.")
-    if "unsupported operand type(s) for ^" in message:
+        owned = with_its_owner(error)
+        way_out = way_out_of(error.name, {**notebook_names(), **_names_where_it_failed(error)})
+        return Slip(f"`{error.name}` is not defined: {f'write `{owned}`.' if owned else way_out}")
+    if "only one element tensors can be converted" in message:  # math.cos(tensor), float(tensor), torch.tensor(list)
+        return Slip(
+            "A tensor of several values is taken for one number: a function of `math` has one of torch's, as"
+            " `torch.cos`; for `float(x)` write `x.float()`, and for a list of tensors `torch.stack(x)`."
+        )
+    if "unsupported operand type(s) for ^" in message or "bitwise_xor" in message:
         return Slip(NO_POWER)
     if message == "'module' object is not callable":
         return Slip("A module of functions, as `F` or `np`, cannot be called: call a function of it, as `F.relu(x)`.")
@@ -209,6 +209,13 @@ def way_out_of(name: str, known: Mapping[str, Any]) -> str:
         return f"did you mean `{near[0]}`?"
     where = "was a cell above not run (a folded one too), or is a line missing that gives it a value?"
     return f"{where} (If a text is meant, it stands in quotes.)"
+
+
+def with_its_owner(error: NameError) -> str:
+    """The unknown name behind what has it where the error was raised, as `self.norm1`; empty where nothing has."""
+    local = _names_where_it_failed(error)
+    owners = [each for each in local if each == "self" or dataclasses.is_dataclass(local[each])]
+    return next((f"{each}.{error.name}" for each in owners if hasattr(local[each], error.name or "")), "")
 
 
 def _names_where_it_failed(error: Exception) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tpsnet_lib.answer_checks import Slip, raised, way_out_of
+from tpsnet_lib.answer_checks import Slip, raised, way_out_of, with_its_owner
 from tpsnet_lib.errors import ConfigError
 from tpsnet_lib.files import project_root, read_json
 from tpsnet_lib.plots.style import finding
@@ -39,7 +39,10 @@ def _said_of(error: BaseException, cell: str) -> str:
     if isinstance(error, Exception) and (called := re.search(r"\.check\(\s*(\w+)\(", cell)):
         return f"Hand over `{called[1]}` itself, without the brackets behind it: the check calls it."
     if isinstance(error, NameError):
-        return undefined(error.name or "", cell)
+        owned = with_its_owner(error)
+        return f"`{error.name}` is not defined: write `{owned}`." if owned else undefined(error.name or "", cell)
+    if isinstance(error, TypeError) and "required positional argument" in str(error):
+        return "Brackets call a function or class: leave them out to hand over itself, or give what is missing in them."
     if isinstance(error, TypeError) and re.search("unsupported operand .*'(tuple|list)'", str(error)):
         return "A tuple or list is not calculated with as a whole: take one of its values, such as `x[0]`."
     if isinstance(error, IndexError):
@@ -59,6 +62,8 @@ def unreadable(error: SyntaxError, cell: str) -> str:
     line = lines[error.lineno - 1] if error.lineno and error.lineno <= len(lines) else ""
     left, _, right = (part.strip() for part in line.partition("#")[0].partition("="))
     is_answer = left.isidentifier() and not keyword.iskeyword(left)
+    if _sets_parameters(cell) and is_answer and re.fullmatch(r"[0-9a-f]{4,}", right):
+        return "An id stands in quotes."
     if is_answer and not right:
         return "Nothing stands right of `=`: write your answer there."
     if is_answer and re.fullmatch(r"[^\W\d]*[ ~]*[\d.,]+ ?[^\W\d]*%?( [^\W\d]+)*", right):

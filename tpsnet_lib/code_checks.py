@@ -31,6 +31,8 @@ def function(
     -> a function with that mistake: an answer that gives the same is told of it."""
 
     def wrong(answer: Any) -> str:
+        if isinstance(answer, nn.Module):
+            return Slip(_itself(answer))
         inputs: list[str] = []  # of each call of the answer
 
         def noted(*given: Any) -> Any:
@@ -69,10 +71,14 @@ def _are_short(inputs: Sequence[str]) -> bool:
     return all(len(given) <= 80 for given in inputs)
 
 
+def _itself(answer: Any) -> str:
+    return f"Give the function (or class) itself, without brackets or quotes, not {quoted(answer)}."
+
+
 def _called(answer: Any, call: Callable[[], Any]) -> tuple[Any, str]:
     """What the call of an answer returns, and in one sentence why it cannot be called or returns nothing, or empty."""
     if not callable(answer):
-        return None, Slip(f"Give the function (or class) itself, without brackets or quotes, not {quoted(answer)}.")
+        return None, Slip(_itself(answer))
     try:
         value = call()
     except NotImplementedError as error:
@@ -115,6 +121,8 @@ def module(
         return ""
 
     def wrong(answer: Any) -> str:
+        if isinstance(answer, nn.Module):
+            return Slip(_itself(answer))
         for case, (arguments, right) in cases.items():
             try:
                 fault = problem(answer, arguments, right)
@@ -154,7 +162,7 @@ def _other_parts(part: Any, right: nn.Module) -> str:
         if name not in shapes:
             first = name.partition(".")[0]
             if isinstance(getattr(part, first, None), list | tuple):
-                way_out = f"write `self.{first} = nn.ModuleList(...)`, or append to an nn.Sequential"
+                way_out = "make it an `nn.Sequential()`, and append to that"
                 return Slip(f"`self.{first}` is a plain list, whose layers belong to no network: {way_out}.")
             return f"It has no `{name}`; expected is one of the shape {wanted[name]}."
         if name not in wanted:

@@ -11,6 +11,7 @@ compared, and not first weights. A block that is to begin otherwise has a method
 
 import hashlib
 import inspect
+from collections.abc import Iterable
 from functools import lru_cache
 
 import torch
@@ -68,6 +69,10 @@ def initialise_own(network: nn.Module) -> None:
             initialise()
 
 
+def _has_modules(values: Iterable[object]) -> bool:
+    return any(isinstance(value, nn.Module) for value in values)
+
+
 @lru_cache
 def cost_of_block(name: str, inputs: int, outputs: int, stride: int, side: int) -> tuple[int, int]:
     """Parameters, and MACs of one image whose maps have `side` pixels before the block, counted on the block itself.
@@ -80,6 +85,13 @@ def cost_of_block(name: str, inputs: int, outputs: int, stride: int, side: int) 
     try:
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             block = kind(inputs, outputs, stride).eval()
+            listed = [
+                name for name, value in vars(block).items() if isinstance(value, list | tuple) and _has_modules(value)
+            ]
+            if listed:
+                raise TypeError(
+                    f"self.{listed[0]} is a plain list, whose layers are not trained: write nn.ModuleList(...)"
+                )
             result = block(torch.empty(given))
             fault, expected = "", [1, outputs, -(-side // stride), -(-side // stride)]
             if result is None:

@@ -111,8 +111,10 @@ STEP_FAULTS = {  # a likely fault -> the error, or which loss differs, of three 
     "The third loss is wrong: was the optimizer or its rate replaced, or the loss rounded?": "Value 3",
 }
 _STILL, _NOT_CLEARED, _TWICE, _EVAL_BEFORE, _EVAL_AFTER, _SOFTMAX = (
-    "The weights do not move: `optimizer.step()` comes after `loss.backward()`, and nothing is cleared between them.",
-    "The gradients add up from step to step: clear them by `optimizer.zero_grad()` before `loss.backward()`.",
+    "The weights do not move: `optimizer.step()` comes after `loss.backward()`, and nothing is cleared between them."
+    " Have the calls their brackets, and does `return` come last?",
+    "The gradients add up from step to step: clear them by `optimizer.zero_grad()`, with its brackets, before"
+    " `loss.backward()`.",
     "The weights move twice: call `optimizer.step()` once.",
     "The network is in evaluation mode: it trains in training mode, as it is given.",
     "The network is left in evaluation mode, so that the next step does not train as the first: leave out the call.",
@@ -152,7 +154,8 @@ LOOP_FAULTS = {  # as `STEP_FAULTS`, of a training loop: the first of three epoc
     "The network takes numbers, not bytes: hand the result of `normalise` to `step`.": "Byte",
     "`augment` takes the images, their indices, the recipe, the seed and the epoch.": "augment()",
     "`step` takes the network, the optimizer, the inputs and the labels.": "train_step()",
-    "`losses` holds nothing after an epoch: append what `step` returns.": "nan instead",
+    "`losses` holds nothing when it is handed out: append what `step` returns, and `yield` below the loop over the"
+    " batches.": "nan instead",
     "`losses` takes numbers: append what `step` returns, which also moves the weights.": "call numpy()",
     "The mean loss of the first epoch is wrong: is each whole batch, in the new order, augmented, normalised, taken"
     " once with its own labels, and its loss kept? Is a step's rate `recipe.lr * rate(number)`, from 0 on?": "Value 1",
