@@ -150,12 +150,12 @@ def test_a_recipe_that_was_tried_after_the_test_is_named_in_chapter_4() -> None:
     tried = [pair for name in ("two_cores_choices", "two_cores_harder") for pair in collect(name, store)]
     after = {run.label for run, record in tried if record and record.provenance["started"] > first}
     chapter = (project_root() / "notebooks" / "04_final_training.ipynb").read_text("utf-8")
-    assert after == set(re.findall(r"\*([^*]+)\* was tried after the test result", chapter))
+    assert after == set(re.findall(r"\*([^*]+)\* when that of `two_cores` was", chapter))
     after_narrow = [
         record for _, record in tried if record and record.provenance["started"] > opened["two_cores_narrow"]
     ]
     assert 0 < len(after_narrow) < len(tried)
-    assert "some after the test result of `two_cores_narrow`" in chapter
+    assert "Some variants were trained when the test result of `two_cores_narrow` was known" in chapter
 
 
 def test_a_limitation_says_what_a_new_rule_changed() -> None:
