@@ -15,7 +15,6 @@ LEAST = {  # of the numbers that 1 is not the least of
     "draws": 100,  # of fewer repetitions a spread says little
     "live_draws": 4,  # what does not differ between trials has no effect to show
     "habit_size": 2,  # images: one half chooses the epoch, the other scores it
-    "game_macs": 500_000,  # those of the smallest networks
 }
 CHOICES = {"precision": ("auto", "fp32", "bf16")}  # of parameters that are words
 
@@ -100,7 +99,7 @@ def check_parameters(given: Mapping[str, Any]) -> None:
 def refusal(name: str, value: Any, examples: Sequence[Any]) -> str:
     """What to give in place of a parameter's value, in words; empty if it is of the type of the last example, and its
     numbers are at least 1 (or as in `LEAST`), or at least what an example has (0 where that means something)."""
-    if name in CHOICES and value not in CHOICES[name]:
+    if isinstance(value, str) and value not in CHOICES.get(name, (value,)):
         return f"choose one of {', '.join(CHOICES[name])}"
     if not _is_like(value, examples[-1]):
         example = examples[len(examples) // 2]  # of `quick`, as the notebook has it

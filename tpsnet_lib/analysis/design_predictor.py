@@ -93,7 +93,7 @@ def shrink(config: ModelConfig, macs: int) -> ModelConfig:
         if count_macs(smaller) <= macs:
             return smaller
     raise ConfigError(
-        f"{list(config.blocks)} blocks do not fit into {macs:,} MACs: take smaller numbers for model.blocks"
+        f"{list(config.blocks)} blocks do not fit into {macs:,} MACs: take smaller model.blocks, or more MACs"
     )
 
 
