@@ -122,6 +122,12 @@ def test_a_function_that_is_called_in_the_line_of_the_check_is_to_be_handed_over
     assert lines[-1] == "Hand over `area` itself, without the brackets behind it: the check calls it."
 
 
+def test_an_id_among_the_parameters_stands_in_quotes(lines: list[str]) -> None:
+    for record in ("3fa9c21b7d10", "12ab"):
+        fails(f'profile = "quick"\nrecord = {record}')
+    assert lines == ["An id stands in quotes."] * 2
+
+
 def test_a_name_of_the_object_itself_is_written_behind_it(lines: list[str]) -> None:
     block = "class Block:\n    def __init__(self):\n        self.conv1 = 1\n        print(conv1)\n\n\nBlock()"
     fails(block, {"conv": 2})
