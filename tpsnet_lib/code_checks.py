@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsnet_lib.answer_checks import NOT_ANSWERED, Check, Slip, quoted, raised
+from tpsnet_lib.own_blocks import list_of_layers
 
 STILL_RAISES = (
     f"{NOT_ANSWERED} `raise NotImplementedError` is still in the cell above this line: put your lines in its place, or"
@@ -160,10 +161,9 @@ def _other_parts(part: Any, right: nn.Module) -> str:
     shapes, wanted = ({name: list(value.shape) for name, value in m.state_dict().items()} for m in (part, right))
     for name in [*wanted, *shapes]:
         if name not in shapes:
-            first = name.partition(".")[0]
-            if isinstance(getattr(part, first, None), list | tuple):
+            if listed := list_of_layers(part):
                 way_out = "make it an `nn.Sequential()`, and append to that"
-                return Slip(f"`self.{first}` is a plain list, whose layers belong to no network: {way_out}.")
+                return Slip(f"`self.{listed}` is a plain list, whose layers belong to no network: {way_out}.")
             return f"It has no `{name}`; expected is one of the shape {wanted[name]}."
         if name not in wanted:
             return f"It has `{name}`, of the shape {shapes[name]}, which should not be there."

@@ -11,7 +11,6 @@ compared, and not first weights. A block that is to begin otherwise has a method
 
 import hashlib
 import inspect
-from collections.abc import Iterable
 from functools import lru_cache
 
 import torch
@@ -69,8 +68,10 @@ def initialise_own(network: nn.Module) -> None:
             initialise()
 
 
-def _has_modules(values: Iterable[object]) -> bool:
-    return any(isinstance(value, nn.Module) for value in values)
+def list_of_layers(module: nn.Module) -> str:
+    """The name of an attribute that keeps layers in a plain list, where the module does not know them; empty: none."""
+    lists = {name: value for name, value in vars(module).items() if isinstance(value, list | tuple)}
+    return next((name for name, parts in lists.items() if any(isinstance(part, nn.Module) for part in parts)), "")
 
 
 @lru_cache
@@ -85,16 +86,11 @@ def cost_of_block(name: str, inputs: int, outputs: int, stride: int, side: int) 
     try:
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             block = kind(inputs, outputs, stride).eval()
-            listed = [
-                name for name, value in vars(block).items() if isinstance(value, list | tuple) and _has_modules(value)
-            ]
-            if listed:
-                raise TypeError(
-                    f"self.{listed[0]} is a plain list, whose layers are not trained: write nn.ModuleList(...)"
-                )
             result = block(torch.empty(given))
             fault, expected = "", [1, outputs, -(-side // stride), -(-side // stride)]
-            if result is None:
+            if listed := list_of_layers(block):
+                fault = f"self.{listed} is a plain list, whose layers are not trained: write nn.ModuleList(...)"
+            elif result is None:
                 fault = "its forward returns None (is a `return` missing?)"
             elif not isinstance(result, torch.Tensor):
                 fault = f"its forward returns a {type(result).__name__}, expected is one tensor"

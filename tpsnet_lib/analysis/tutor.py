@@ -84,7 +84,7 @@ BLOCK_MISTAKES: dict[str, Callable[[Any, Tensor], Tensor]] = {
         lambda block, x: _block(block, x, end=lambda out, skip: F.relu(F.relu(out) + skip))
     ),
 }
-_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+_AFTER_THE_HEAD: dict[str, Callable[[Tensor], Tensor]] = {
     "softmax": lambda logits: logits.softmax(1),
     "log-softmax": lambda logits: logits.log_softmax(1),
     "ReLU": F.relu,
@@ -98,7 +98,7 @@ def _then(function: Callable[[Tensor], Tensor], network: nn.Module, images: Tens
 
 EXTRA: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     f"Nothing comes after the head: hand out what it gives as it is, without a {name}.": partial(_then, function)
-    for name, function in _FUNCTIONS.items()
+    for name, function in _AFTER_THE_HEAD.items()
 }
 STEP_FAULTS = {  # a likely fault -> the error, or which loss differs, of three training steps on one batch
     "F.cross_entropy takes the logits first, then the labels.": "'Long'",
