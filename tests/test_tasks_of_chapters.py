@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import functools
 import math
 import re
 import symtable
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,9 @@ def tasks_of(number: str) -> tuple[dict[str, Any], dict[str, tasks.Task]]:
         if "lab" in room:
             room["lab"].show = lambda figure: None
     return room, {value.name: value for value in room.values() if isinstance(value, tasks.Task)}
+
+
+once_tasks_of = functools.cache(tasks_of)  # for tests that change neither
 
 
 @pytest.fixture
@@ -275,13 +280,14 @@ def reply(said: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str
     """What a task says of its worked solution with one part changed; it builds on those of `before`, by their names."""
 
     def ask(number: str, task: str, name: str, line: str, instead: str, before: Mapping[str, str]) -> str:
-        room, asked = tasks_of(number)
+        made, asked = once_tasks_of(number)
+        room = dict(made)
         monkeypatch.setattr(tasks, "notebook_names", lambda: room)
         room |= {each: tasks._worked(earlier) for each, earlier in before.items()}
         source = tasks.worked_sections()[task]
         assert line in source or line == "pass"
         exec(source.replace(line, instead), room)
-        asked[task].check(room[name])
+        replace(asked[task]).check(room[name])  # as its first answer
         return said.pop().partition("Until it is right")[0]
 
     return ask

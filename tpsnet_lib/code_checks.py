@@ -1,6 +1,7 @@
 """What is wrong with code, in one helpful line: checks of answers that are a function, a class or a module."""
 
 import copy
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
@@ -31,6 +32,14 @@ def function(
     the answer in place of the arguments, and returns what is held against the expected result. `mistakes`: what is said
     -> a function with that mistake: an answer that gives the same is told of it."""
 
+    @functools.cache
+    def given_by(function: Callable[..., Any]) -> Any:
+        return by(function) if by else function(*copy.deepcopy(arguments))
+
+    @functools.cache
+    def target() -> Any:
+        return expected(*copy.deepcopy(arguments)) if callable(expected) else expected
+
     def wrong(answer: Any) -> str:
         if isinstance(answer, nn.Module):
             return Slip(_itself(answer))
@@ -48,17 +57,16 @@ def function(
         if fault:
             says_all = isinstance(fault, Slip) or fault == STILL_RAISES or not inputs
             return fault if says_all else _with_input(inputs[-1], fault)
-        target = expected(*arguments) if callable(expected) else expected
-        if mistakes and _difference(value, target):
-            for mistake, mistaken in mistakes.items():
-                if not _difference(value, by(mistaken) if by else mistaken(*copy.deepcopy(arguments))):
+        if fault := _difference(value, target()):
+            for mistake, mistaken in (mistakes or {}).items():
+                if not _difference(value, given_by(mistaken)):
                     return Slip(mistake)
         if not by:
-            return _with_input(inputs[0], _difference(value, target))
+            return _with_input(inputs[0], fault)
         calls = len(inputs)
-        if isinstance(value, list) and len(value) == calls and np.shape(target)[:1] == (calls,) and _are_short(inputs):
-            return next(filter(None, map(_with_input, inputs, map(_difference, value, target))), "")
-        return _difference(value, target)
+        if isinstance(value, list) and (len(value),) == np.shape(target())[:1] == (calls,) and _are_short(inputs):
+            return next(filter(None, map(_with_input, inputs, map(_difference, value, target()))), "")
+        return fault
 
     return wrong
 
