@@ -1,7 +1,7 @@
 """Experiments on Ray Tune: the jobs of `local_backend`, into the same store, here or on a cluster; ASHA if asked for.
 
-The store is the truth and Tune keeps no state of its own: a search whose driver was killed is started again, and runs
-what has no record yet. Importing this module imports Ray; `ConfigError` where it is not installed."""
+The store is the truth and Tune keeps no state: a search whose driver was killed is started again, and runs what has no
+record yet. Importing this module raises `ConfigError` where Ray is not installed."""
 
 import contextlib
 import os
@@ -27,22 +27,18 @@ from tpsnet_lib.runs.records import Record
 from tpsnet_lib.runs.search_results import SearchResults
 from tpsnet_lib.whole_files import temporary
 
-SETTINGS = {  # no reports home, no logs beside ours, no tables in the terminal; signals are answered here
-    **dict.fromkeys(("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_AIR_NEW_OUTPUT"), "0"),
-    **dict.fromkeys(("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "TUNE_DISABLE_SIGINT_HANDLER"), "1"),
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-}
-os.environ.update({**SETTINGS, **os.environ})
+# no reports home, no logs beside ours, no tables in the terminal; signals are answered here
+OFF = "RAY_USAGE_STATS_ENABLED RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO RAY_AIR_NEW_OUTPUT TUNE_PRINT_ALL_TRIAL_ERRORS"
+ON = "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS TUNE_DISABLE_SIGINT_HANDLER"
+os.environ.update({**dict.fromkeys(OFF.split(), "0"), **dict.fromkeys(ON.split(), "1"), **os.environ})
 try:
     import ray
     from ray import tune
 except ImportError:
     raise ConfigError('--backend ray needs Ray: pip install "ray[tune]"') from None
 
-ETA = 3  # ASHA: each rung trains three times as long, and about one trial in three reaches it
-RUNGS = 20  # at most
-RETRIES = 2  # of a trial whose worker or node is lost
-STARTS = 5  # attempts at Ray itself: on a busy machine its parts miss its own time limits
+ETA, RUNGS = 3, 20  # ASHA: each rung trains three times as long, and about one trial in three reaches it
+RETRIES, STARTS = 2, 5  # of a trial whose worker or node is lost; of Ray, whose parts are late on a busy machine
 
 
 @dataclass(frozen=True)
@@ -60,24 +56,19 @@ class RayOptions(RunOptions):
 
 
 def run_all(jobs: Sequence[Job], options: RayOptions) -> list[Record]:
-    """Run jobs as `local_backend.run_all` does, on Ray Tune; returns their records.
+    """Run jobs as `local_backend.run_all` does, on Ray Tune; returns their records. A lost worker's trial is retried.
 
-    A trial whose worker or node is lost is tried again; one whose training cannot go on is recorded as failed. With
-    `asha` a job is trained for 1, 3, 9 ... epochs, each a run of its own, and stops where it is not among the best
-    third (Li et al. 2020, arXiv 1810.05934): the record of its last run is returned, and the job stays pending.
-
-    Raises as `local_backend.run_all`; `ConfigError` if no cluster answers or it has too few GPUs."""
+    With `asha` a job is trained for 1, 3, 9 ... epochs, each a run of its own, and stops where it is not among the best
+    third (Li et al. 2020, arXiv 1810.05934): the record of its last run is returned, and the job stays pending. Raises
+    as `local_backend.run_all`; `ConfigError` if no cluster answers or it has too few GPUs."""
     for dataset in {run.config.data.dataset for _, run in jobs}:
         fingerprint(dataset, options.root)  # missing data is one error here, not one a trial
     if not jobs:
         return []
     folder = options.store.writable.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    with (
-        connected(options.address, options.workers or 1),
-        options.results(jobs) as results,
-        temporary(folder / "ray") as work_folder,
-    ):
+    ray_here = connected(options.address, options.workers or 1)
+    with ray_here, options.results(jobs) as results, temporary(folder / "ray") as work_folder:
         stop = work_folder / "stop"  # on this file every worker leaves its checkpoint, and Tune ends
 
         def request_stop(*_: object) -> None:
@@ -114,20 +105,17 @@ def connected(address: str | None, workers: int) -> Iterator[None]:
         except Exception as error:  # Ray has no narrower one for a node that does not start in its 30 seconds
             ray.shutdown()
             if not attempts_left or "timed out" not in str(error):
-                way_out = "is this machine busy? Use --backend local"
-                raise TpsnetError(f"Ray did not start ({brief(error)}): {way_out}") from None
+                raise TpsnetError(f"Ray did not start ({brief(error)}): busy? Use --backend local") from None
     with context:
         yield
 
 
 class RayTrial(tune.Trainable):
-    """A job of a search: its runs one after another, one a step, so that a scheduler may end it between them.
-
-    A class, not a function: a step runs in its process's main thread, where training answers a signal."""
+    """A job of a search: its runs, one a step, so that a scheduler may end it between them. A class, not a function:
+    a step runs in its process's main thread, where training answers a signal."""
 
     def setup(self, config: dict[str, Any], jobs: Sequence[Any], settings: WorkerSettings, stop: Path) -> None:  # type: ignore[override]
-        """`config["job"]`: the number of a job (minutes, whether weights are kept, runs). A thread answers the stop
-        file with SIGTERM, as training knows it."""
+        """Of jobs (minutes, weights kept, runs) the one of number `config["job"]`; the stop file gives SIGTERM."""
         self.jobs, self.settings, self.stop_file = jobs, settings, stop
 
         def watch() -> None:
@@ -184,8 +172,7 @@ class _Ends(tune.Callback):
         elif run_id and (record := options.store.find(run_id)):
             self.results.add(job, record)
         elif run_id:
-            shared = "a cluster's nodes must share this folder"
-            self.results.give_up(job, f"its record is not in {options.store.writable}: {shared}")
+            self.results.give_up(job, f"no record in {options.store.writable}, which a cluster's nodes must share")
 
 
 def _tuner(jobs: Sequence[Job], ends: _Ends, stop: Path, options: RayOptions) -> tune.Tuner:
@@ -199,16 +186,15 @@ def _tuner(jobs: Sequence[Job], ends: _Ends, stop: Path, options: RayOptions) ->
     run_config.failure_config = tune.FailureConfig(max_failures=RETRIES)
     run_config.checkpoint_config = tune.CheckpointConfig(checkpoint_at_end=False)
     trial = tune.with_resources(trial, {"cpu": 1, "gpu": _gpus(options)})
-    variables = {"job": tune.grid_search(list(range(len(jobs))))}
-    return tune.Tuner(trial, param_space=variables, tune_config=tune_config, run_config=run_config)
+    numbers = tune.grid_search(list(range(len(jobs))))
+    return tune.Tuner(trial, param_space={"job": numbers}, tune_config=tune_config, run_config=run_config)
 
 
 def _gpus(options: RayOptions) -> float:
     """The share of the GPUs that a trial takes."""
     available = ray.cluster_resources().get("GPU", 0.0)
-    if options.gpus_per_run is None:
-        is_local = options.address is None and resolve_device(options.training.device).type == "cuda"
-        return available / (options.workers or 1) if is_local else 0.0
-    if options.gpus_per_run > available:
-        raise ConfigError(f"--gpus-per-run is {options.gpus_per_run:g}: Ray has {available:g} GPUs")
-    return options.gpus_per_run
+    is_local = options.address is None and resolve_device(options.training.device).type == "cuda"
+    share = options.gpus_per_run if options.gpus_per_run is not None else is_local * available / (options.workers or 1)
+    if share > available:
+        raise ConfigError(f"--gpus-per-run is {share:g}: Ray has {available:g} GPUs")
+    return share

@@ -20,8 +20,7 @@ SERVER = {"init_timeout": 10.0, "finish_timeout": 30.0, "finish_timeout_raises":
 class Mirror(contextlib.AbstractContextManager["Mirror"]):
     """Sends runs to W&B (`online`), or keeps them in `report/local/wandb` for `wandb sync` (`offline`); or `off`.
 
-    Nothing here raises or asks for a login: what goes wrong is one line on standard error, after which `online` goes on
-    as `offline`, and `offline` as `off`. A run's id is its record's."""
+    Nothing raises or asks for a login: a failing `online` is told in a line and goes on as `offline`, then `off`."""
 
     def __init__(self, mode: str = "off") -> None:
         self.mode, self.folder = mode, project_root() / "report" / "local" / "wandb"
@@ -52,8 +51,7 @@ class Mirror(contextlib.AbstractContextManager["Mirror"]):
                 self.wandb: Any = importlib.import_module("wandb")  # here, as the import takes a second
                 return action()
             except Exception as error:  # whatever it is, training goes on
-                failed, self.run = self.mode, None
-                self.mode = "offline" if failed == "online" else "off"
+                failed, self.mode, self.run = self.mode, "offline" if self.mode == "online" else "off", None
                 warn(f"--wandb {failed}: {brief(error)}: going on as {self.mode}; runs and logs are in {self.folder}")
             with contextlib.suppress(Exception):
                 self.wandb.teardown(exit_code=1)  # W&B lets go of the run's id
