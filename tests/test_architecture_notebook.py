@@ -53,6 +53,9 @@ BLANK = "raise NotImplementedError  # your lines, the last one a return"
 NO_SKIP = "return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))"
 ALWAYS = "return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))) + self.projection(x))"
 RIGHT = ALWAYS.replace("self.projection(x)", "(self.projection(x) if self.skip else 0)")
+F_OF_X = "self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))"
+AFTER = f"return F.relu({F_OF_X[:-1]} + (self.projection(x) if self.skip else 0)))"
+PLAIN = f"return F.relu({F_OF_X} + self.projection(x)) if self.skip else {F_OF_X}"
 TWICE = RIGHT.replace("(self.norm2", "(F.relu(self.norm2").replace(" + ", ") + ")
 
 
@@ -60,11 +63,14 @@ TWICE = RIGHT.replace("(self.norm2", "(F.relu(self.norm2").replace(" + ", ") + "
     ("answer", "line"),
     [
         (RIGHT, "**Right.**"),
-        (NO_SKIP, "With `skip=True`: The shape is right"),
+        (NO_SKIP, "With `skip=True`: Nothing is added: the sum with `self.projection(x)` is left out."),
+        (AFTER, "With `skip=True`: `self.norm2` comes after the sum"),
+        (RIGHT.replace("norm1", "norm").replace("norm2", "norm1").replace("norm(", "norm2("), "are exchanged: each"),
+        (PLAIN, "With `skip=False (nothing is added)`: The last ReLU is left out: it comes last, with a skip"),
         (ALWAYS, "With `skip=False (nothing is added)`: "),
         (ALWAYS, "*Hint 1 of 3: If `self.skip`, add `self.projection(x)`; only then the ReLU.*"),
         (TWICE, "With `skip=True`: There is one ReLU too many: none between `self.norm2` and the sum."),
-        (RIGHT.replace("F.relu(self.norm2", "(self.norm2"), "The last ReLU is left out: it follows the sum."),
+        (RIGHT.replace("F.relu(self.norm2", "(self.norm2"), "The last ReLU is left out: it comes last"),
         (NO_SKIP + " + (self.projection(x) if self.skip else 0)", "The last ReLU comes too early: first the sum"),
         (RIGHT.replace("self.norm1(self.conv1(x))", "self.conv1(x)"), "`self.norm1` is left out: it follows"),
         (RIGHT.replace("F.relu(self.norm1(self.conv1(x)))", "self.norm1(self.conv1(x))"), "The ReLU of the first half"),
@@ -92,7 +98,11 @@ LAYER += " *[ResidualBlock(outputs, outputs{}) for _ in range(blocks - 1)])"
         (LAYER.format("skip", ", 1, skip"), "**Right.**"),
         (LAYER.format("skip", ""), "With `skip=False`: The shape is right"),
         (LAYER.format("True", ", 1, skip"), "With `skip=False`: It has `0.projection"),
-        ("nn.Sequential()", "Your nn.Sequential has 0 parts; expected are 3 blocks"),
+        (LAYER.format("skip", ", 1, skip").replace("stride, ", "skip=", 1), "returns the shape [2, 32, 32, 32]"),
+        (LAYER.format("skip", ", 1, skip").replace("stride, ", "skip=", 1), "Only the first has the stride"),
+        (LAYER.format("skip", ", skip"), "an argument is missing before it"),
+        ("nn.Sequential(ResidualBlock)", "`ResidualBlock` is the class: make a part of it, `ResidualBlock(...)`"),
+        ("nn.Sequential()", "Your nn.Sequential has 0 parts; expected: 3 blocks"),
         ("ResidualBlock(inputs, outputs, stride, skip)", "expected is an nn.Sequential of 3 blocks"),
         ("nn.Sequential(nn.ReLU(), nn.ReLU(), nn.ReLU())", "It has no `0.conv1.weight`"),
     ],

@@ -471,7 +471,7 @@ def test_any_answer_gets_one_line(kind: str, lines: list[str]) -> None:
     ]
     for line, start in zip(lines[5:], ["**Not yet.**", *empty], strict=True):
         assert line.startswith(start)
-        assert "\n" not in line.partition("The hints were:")[0]
+        assert "\n" not in line.partition("\n\n<details>")[0]
     assert len(lines) == 6 + len(NONSENSE)
 
 
@@ -659,6 +659,17 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
             "write `.float().mean()`",
         ),
         (code_checks.function(doubled, torch.ones(3)), np.mean, "NumPy's functions do not"),
+        (code_checks.function(doubled, torch.ones(3)), np.var, "NumPy's functions do not"),
+        (
+            code_checks.function(doubled, torch.ones(3)),
+            lambda values: not values,
+            "for each value of a tensor write `~x`",
+        ),
+        (
+            code_checks.function(1, *[torch.ones(3, 3)] * 2),
+            torch.dot,
+            "For the input tensors of shape [3, 3] and [3, 3]: Your",
+        ),
     ],
 )
 def test_a_wrong_answer_is_told_what_is_wrong(

@@ -175,6 +175,18 @@ class Listing(Copy):
         self.more = [nn.Conv2d(outputs, outputs, 1)]
 
 
+class Misspelt(Copy):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.nrom1(self.conv1(x)))
+
+
+class Unborn(nn.Module):
+    """It forgets to make a module of itself."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1)
+
+
 class Bare(nn.Module):
     pass
 
@@ -193,6 +205,9 @@ class Needy(nn.Module):
         (Two, "Two is no block: its forward returns a tuple, expected is one tensor"),
         (Raising, r"Raising\(4, 8, 2\) for maps of \[1, 4, 8, 8\] it raises ValueError: I do not know"),
         (Needy, r"Needy is no block: it is built as Needy\(inputs, outputs, stride\), and its __init__ has other"),
+        (Misspelt, r"no attribute 'nrom1' .* did you mean norm1\?"),
+        (Unborn, r"begin `__init__` with `super\(\).__init__\(\)`"),
+        (len, r"^len is no block"),
         (Bare, r"Bare is no block: give it __init__\(self, inputs, outputs, stride\) and forward"),
         (nn.Conv2d, "no block"),
         (Copy(4, 4, 1), "without brackets"),
@@ -224,6 +239,16 @@ def test_a_block_that_does_not_fit_its_network_is_one_line() -> None:
     ) as caught:
         build(config)
     assert "\n" not in str(caught.value)
+
+
+def test_a_fault_in_the_first_weights_of_a_block_is_one_line() -> None:
+    class Begins(Copy):
+        def initialise(self) -> None:
+            self.norm3.weight.zero_()
+
+    config = ModelConfig((1, 1, 1), (8, 8, 8), stem=8, block=register_block(Begins))
+    with pytest.raises(ConfigError, match=r"Begins\.initialise raises AttributeError: .*norm3"):
+        build(config)
 
 
 def test_a_network_of_own_blocks_over_the_budget_is_told_what_would_be_smaller() -> None:

@@ -108,6 +108,8 @@ def test_a_space_in_which_nothing_fits_is_said_to_be_empty() -> None:
         sample(parse_space("narrow", {"variables": {"blocks": [1]}, "budget": {"macs": 15}}), 0, 1)
     with pytest.raises(ConfigError, match=r"no draw of 1000 can be built: model\.pool is 16"):
         sample(parse_space("even", {"variables": {"pool": [16]}}), 0, 1)
+    with pytest.raises(ConfigError, match=r"layers stands under `variables:`"):
+        parse_space("bare", {"layers": [2], "blocks": [1]})
     with pytest.raises(ConfigError, match=r"budget\.mac is not a field: did you mean macs"):
         parse_space("bad", {"variables": {"width": [8]}, "budget": {"mac": 15}})
 
@@ -117,7 +119,11 @@ def test_a_space_in_which_nothing_fits_is_said_to_be_empty() -> None:
     [
         ({"depth": [1]}, "space bad: depth is not a variable"),
         ({"width": {"gauss": [0, 1]}}, "space bad: width is"),
-        ({"width": {"int": [9, 2]}}, "space bad: width is"),
+        ({"width": {"int": [9, 2]}}, "space bad: width is .* the low end 9 is above the high end 2"),
+        ({"block": {"int": [1, 2]}}, "space bad: block is .* did you mean blocks"),
+        ({"optimizer": "sgd"}, r"space bad: optimizer is 'sgd': write \[sgd\]"),
+        ({"width": {"int": ["1", "9"]}}, "give numbers, without quotes"),
+        ({"N": [3]}, "did you mean layers"),
         ({"width": []}, "space bad: width is"),
         ({"width": {"log": [0, 1]}}, "space bad: width is"),
         ({"width": {"int": [1, 1e9]}}, "space bad: width is"),

@@ -169,7 +169,17 @@ def raised(error: Exception) -> str:
         return Slip("A module of functions, as `F` or `np`, cannot be called: call a function of it, as `F.relu(x)`.")
     if "infer output dtype" in message:
         return Slip("A tensor of booleans or whole numbers has no mean: write `.float().mean()`.")
-    if "unexpected keyword argument 'axis'" in message or "unexpected keyword argument 'out'" in message:
+    if a_class := re.match(r"(?:[\w.]*\.)?([A-Z]\w+)(?<!Tensor) is not a Module subclass", message):
+        return Slip(f"`{a_class[1]}` is the class: make a part of it, `{a_class[1]}(...)` with its arguments.")
+    if "conv2d() received an invalid combination" in message and "(bool" in message:
+        return Slip(
+            "A convolution has a stride of True or False: an argument is missing before it, or write `skip=skip`."
+        )
+    if "Boolean value of Tensor with more than one value" in message:
+        return Slip(
+            "`not`, `and`, `or` and `if` take one value: for each value of a tensor write `~x`, `x & y`, `x | y`."
+        )
+    if re.search(r"unexpected keyword argument '(axis|out)'|\b(axis|out)=NoneType", message):
         return Slip("NumPy's functions do not suit a tensor: use its own, as `x.float().mean()`.")
     if made := _module_taken_for_a_result(message):
         return Slip(f"`nn.{made}(...)` makes a module, which computes when it is called: write `nn.{made}()(x)`.")

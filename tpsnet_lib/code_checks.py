@@ -46,7 +46,7 @@ def function(
         inputs: list[str] = []  # of each call of the answer
 
         def noted(*given: Any) -> Any:
-            inputs.append(", ".join(map(_compact, given)))
+            inputs.append(_together(given))
             return answer(*given)
 
         given = copy.deepcopy(arguments)  # an answer may change what it gets
@@ -162,10 +162,11 @@ def _other_parts(part: Any, right: nn.Module) -> str:
     if not isinstance(part, nn.Module):
         return f"Your answer makes {quoted(part)}, which is no nn.Module."
     if isinstance(right, nn.Sequential):
+        blocks = f"{len(right)} block{'s' * (len(right) != 1)}"
         if not isinstance(part, nn.Sequential):
-            return f"Your answer makes a {type(part).__name__}; expected is an nn.Sequential of {len(right)} blocks."
+            return f"Your answer makes a {type(part).__name__}; expected is an nn.Sequential of {blocks}."
         if len(part) != len(right):
-            return f"Your nn.Sequential has {len(part)} part{'s' * (len(part) != 1)}; expected are {len(right)} blocks."
+            return f"Your nn.Sequential has {len(part)} part{'s' * (len(part) != 1)}; expected: {blocks}."
     shapes, wanted = ({name: list(value.shape) for name, value in m.state_dict().items()} for m in (part, right))
     for name in [*wanted, *shapes]:
         if name not in shapes:
@@ -229,6 +230,13 @@ def _expected(shape: list[int]) -> str:
     if len(shape) > 1:
         return f"is {shape}"
     return f"are {shape[0]} numbers" if shape else "is one number"
+
+
+def _together(arguments: Sequence[Any]) -> str:
+    """The arguments of a call in few letters."""
+    if len(arguments) > 1 and all(isinstance(each, Tensor) and each.numel() > 8 for each in arguments):
+        return f"tensors of shape {' and '.join(str(list(each.shape)) for each in arguments)}"
+    return ", ".join(map(_compact, arguments))
 
 
 def _compact(value: Any) -> str:

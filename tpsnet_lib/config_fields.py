@@ -58,6 +58,13 @@ SYNONYMS = {  # what people call a field, and its name in one place or another
     "channels": ("width",),
     "stem": ("width",),
     "width": ("channels",),
+    **dict.fromkeys(("skip", "skips", "plain"), ("residual",)),
+    "N": ("layers", "blocks"),
+    "B": ("blocks",),  # as notebook 02 calls them
+    **dict.fromkeys(("w", "C"), ("width", "channels")),
+    "F": ("kernels",),
+    "K": ("skip_kernels",),
+    "P": ("pool",),
 }
 
 

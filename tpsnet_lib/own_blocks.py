@@ -9,8 +9,10 @@ config = ModelConfig(blocks=(2, 2, 2), channels=(16, 32, 64), block=register_blo
 Its convolutions begin as all others of a network do (`config.init`), whatever `__init__` gave them: so blocks are
 compared, and not first weights. A block that is to begin otherwise has a method `initialise(self)`, called then."""
 
+import difflib
 import hashlib
 import inspect
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -28,7 +30,8 @@ def register_block(block: type[nn.Module]) -> str:
     So a class that is changed is another block, with records of its own. Raises `ConfigError` for a class that cannot
     be built as `block(inputs, outputs, stride)`, or that returns maps of another shape."""
     if not isinstance(block, type) or not issubclass(block, nn.Module):
-        raise ConfigError(f"{brief(block)} is no block: give a class derived from torch.nn.Module, without brackets")
+        given = getattr(block, "__name__", brief(block))
+        raise ConfigError(f"{given} is no block: give a class derived from torch.nn.Module, without brackets")
     classes = block.__mro__[: block.__mro__.index(nn.Module)]
     methods = [method for kind in classes for method in vars(kind).values() if inspect.isfunction(method)]
     if not methods:
@@ -65,13 +68,30 @@ def initialise_own(network: nn.Module) -> None:
     """Call the `initialise` of each registered block in a network that has one."""
     for block in network.modules():
         if type(block) in _blocks.values() and callable(initialise := getattr(block, "initialise", None)):
-            initialise()
+            try:
+                initialise()
+            except Exception as error:  # whatever a student's method raises is one line
+                fault = f"{type(error).__name__}: {brief(error)}"
+                raise ConfigError(f"{type(block).__name__}.initialise raises {fault}") from error
 
 
 def list_of_layers(module: nn.Module) -> str:
     """The name of an attribute that keeps layers in a plain list, where the module does not know them; empty: none."""
     lists = {name: value for name, value in vars(module).items() if isinstance(value, list | tuple)}
     return next((name for name, parts in lists.items() if any(isinstance(part, nn.Module) for part in parts)), "")
+
+
+def _what_it_raises(build: Callable[[], nn.Module], given: list[int], error: Exception) -> str:
+    """An error of a block in words, met again by real maps: torch's meta device names no layers and shapes."""
+    try:
+        build().eval()(torch.zeros(given))
+    except Exception as again:
+        error = again
+    if "before Module.__init__() call" in str(error):
+        return "an error: begin `__init__` with `super().__init__()`"
+    near = isinstance(error, AttributeError) and difflib.get_close_matches(error.name or "", dir(error.obj), 1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    return f"{type(error).__name__}: {brief(error)} (channels of the small version){meant}"
 
 
 @lru_cache
@@ -97,7 +117,7 @@ def cost_of_block(name: str, inputs: int, outputs: int, stride: int, side: int) 
             elif list(result.shape) != expected:
                 fault = f"it maps {given} to {list(result.shape)}, expected is {expected}"
     except Exception as error:  # whatever a student's class raises is one line
-        fault = f"{called} it raises {type(error).__name__}: {brief(error)} (channels of the small version)"
+        fault = f"{called} it raises {_what_it_raises(lambda: kind(inputs, outputs, stride), given, error)}"
     if fault:
         raise ConfigError(f"{kind.__name__} is no block: {fault}")
     return sum(parameter.numel() for parameter in block.parameters()), counter.get_total_flops() // 2

@@ -40,7 +40,7 @@ class Solutions:
 solutions = Solutions()
 
 
-@dataclass
+@dataclass(repr=False)
 class Task:
     """An exercise: what is wrong with an answer (a check, as `number`, `names`, `ranges`, `function` and `module` make
     one), hints of which each new wrong answer gets another, and a solution that stands in for the answer where no
@@ -62,6 +62,9 @@ class Task:
     faults_named: set[str] = field(default_factory=set, init=False, repr=False)
     stand_in: Any = field(default=None, init=False, repr=False)
     returned: tuple[Any, ...] = field(default=(), init=False, repr=False)  # by the last check, in a tuple of one
+
+    def __repr__(self) -> str:
+        return f"<task {self.name!r}: .check(answer), .hint()>"
 
     def outcome(self) -> Any:
         """What the cells below go on with: what the last check returned, or a solution if none has ended, as where the
@@ -141,11 +144,13 @@ class Task:
         return self._all_hints()
 
     def _all_hints(self) -> str:
-        """The hints as a list, and the worked solution folded away below it."""
-        listed = "".join(f"\n- {hint}" for hint in self.hints)
-        worked = "" if solutions.hidden else worked_sections().get(self.name, "").strip()
-        code = f"\n\n<details><summary>Worked solution</summary>\n\n```python\n{worked}\n```\n\n</details>"
-        return f"The hints were:\n{listed}{code if worked else ''}"
+        """The hints, and the worked solution, each folded away."""
+        folded = {"All hints": "\n".join(f"- {hint}" for hint in self.hints)} if self.hints else {}
+        if not solutions.hidden and (worked := worked_sections().get(self.name, "").strip()):
+            folded["Worked solution"] = f"```python\n{worked}\n```"
+        return "".join(
+            f"\n\n<details><summary>{head}</summary>\n\n{text}\n\n</details>" for head, text in folded.items()
+        )
 
     def _problem(self, answer: Any) -> str:
         try:

@@ -12,7 +12,7 @@ from typing import Any
 from tpsnet_lib.config import IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig, RunConfig, TrainConfig
 from tpsnet_lib.config_fields import checked, refuse_unknown, way_to_field
 from tpsnet_lib.config_parsing import merged, parse
-from tpsnet_lib.errors import QUOTED, ConfigError, brief
+from tpsnet_lib.errors import QUOTED, ConfigError, brief, way_to
 from tpsnet_lib.files import project_root
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.plain_yaml import read_yaml
@@ -21,6 +21,7 @@ from tpsnet_lib.runs.record_files import NUMBER
 _SHAPE = ("layers", "blocks", "width", "factor", "kernels", "skip_kernels", "pool")
 _MODEL = {spec.name for spec in fields(ModelConfig)} - {"blocks", "channels", "stem"}
 _TRAIN = {spec.name for spec in fields(TrainConfig)}
+_CAN_BE_DRAWN = [*_SHAPE, *sorted((_MODEL | _TRAIN) - {*_SHAPE})]
 _FIELDS = {spec.name: spec for kind in (TrainConfig, ModelConfig) for spec in fields(kind)}
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # YAML takes it as a text if it has no point, or no sign
 _ANALYSED = {*_SHAPE, "dropout", "block_dropout", "optimizer", "lr", "batch_size"} - {"factor"}  # by `drawn_values`
@@ -84,6 +85,8 @@ def parse_space(name: str, tree: Mapping[str, Any]) -> Space:
     """A mapping as a space; a variable or dimension that is not known is a `ConfigError` that names it."""
     if not isinstance(tree, Mapping):
         raise ConfigError(f"space {name} is {brief(tree)}: give variables, and a budget if you like")
+    if variable := next((key for key in tree if key in _CAN_BE_DRAWN), ""):
+        raise ConfigError(f"space {name}: {variable} stands under `variables:`, as all that is drawn")
     refuse_unknown(f"space {name}", tree, ("about", "variables", "each", "budget"))
     variables, budget, each = tree.get("variables", {}), tree.get("budget", {}), tree.get("each", ())
     for part, value in (("variables", variables), ("budget", budget)):
@@ -95,13 +98,15 @@ def parse_space(name: str, tree: Mapping[str, Any]) -> Space:
         raise ConfigError(f"space {name}: each is {brief(each)}: give a list of {', '.join(_EACH)}")
     variables = {variable: _with_numbers(dimension) for variable, dimension in variables.items()}
     for variable, dimension in variables.items():
-        if variable not in {*_SHAPE, *_MODEL, *_TRAIN}:
-            known = way_to_field(str(variable), [*_SHAPE, *sorted((_MODEL | _TRAIN) - {*_SHAPE})])
+        if variable not in _CAN_BE_DRAWN:
+            known = way_to_field(str(variable), _CAN_BE_DRAWN)
             raise ConfigError(f"space {name}: {str(variable)[:QUOTED]} is not a variable that can be drawn: {known}")
         if fault := _fault(variable, dimension):
             raise ConfigError(f"space {name}: {variable} is {brief(dimension)}: {fault}")
         for value in _values(dimension):  # one that no config takes would never be drawn, without a word
             if spec := _FIELDS.get(variable):
+                if type(spec.default) is str and NUMBER.allows(value):
+                    raise ConfigError(f"space {name}: {variable} is {brief(dimension)}: {way_to(variable, _SHAPE)}")
                 checked(f"space {name}: {variable}", value, spec.default, spec.metadata)
     refuse_unknown(f"space {name}: budget", budget, ("parameters", "macs"))
     parameters, macs = budget.get("parameters", PARAMETER_BUDGET), budget.get("macs", 0)
@@ -138,12 +143,15 @@ def _fault(variable: str, dimension: Any) -> str:
     if isinstance(dimension, Mapping) and len(dimension) == 1:
         ((kind, values),) = dimension.items()
     if kind not in ("", "int", "uniform", "log") or not isinstance(values, (list, tuple)) or not values:
-        return "give choices, or {int|uniform|log: [low, high]}"
+        way_out = f"write [{dimension}]" if isinstance(dimension, (str, int, float)) else "give choices"
+        return f"{way_out}, or {{int|uniform|log: [low, high]}}"
 
     # The values: numbers where something is computed from them, in order, in the variable's limits, of the kind.
     if (kind or limited) and not all(map(NUMBER.allows, values)):
-        return "give numbers"
-    if kind and not (len(values) == 2 and values[0] <= values[1]):
+        return f"give numbers{', without quotes' * any(isinstance(value, str) for value in values)}"
+    if kind and len(values) == 2 and values[0] > values[1]:
+        return f"the low end {values[0]} is above the high end {values[1]}"
+    if kind and len(values) != 2:
         return f"give {{{kind}: [low, high]}}"
     if limited and not all(low <= value <= high for value in values):
         return f"give numbers from {low} to {high}"
