@@ -200,7 +200,7 @@ def test_the_notebook_trains_a_network_where_there_is_none_and_says_so(tmp_path,
     leave_images(monkeypatch, torch.arange(300))
     names, findings, _ = notebook(store=str(tmp_path / "store"))
     assert names.tested.trained_now
-    assert "trained now, because no final record could be used" in findings
+    assert "trained now: no final record is in use" in findings
     assert findings.count("Not answered yet") == 3
     assert set(names.networks) == {names.plots.OURS}
 

@@ -460,7 +460,7 @@ def test_a_wrong_block_of_chapter_02_is_told_what_is_wrong_with_it(
     ("blocks", "told"),
     [
         ("[first, *(ResidualBlock(outputs, outputs, 1, skip) for _ in range(blocks - 1))]", "Right"),
-        ("[first, ResidualBlock(outputs, outputs, 1, skip)]", "2 parts; expected are 3 blocks"),  # whatever is asked
+        ("[first, ResidualBlock(outputs, outputs, 1, skip)]", "2 parts; expected: 3 blocks"),  # whatever is asked
         ("[first, *(ResidualBlock(outputs, outputs, 1, skip) for _ in range(blocks))]", "1 of 3: Only the first has"),
         ("[first, *[ResidualBlock(outputs, outputs, 1, skip)] * (blocks - 1)]", "share weights: make a new one"),
         ("[ResidualBlock(inputs, outputs, stride, skip) for _ in range(blocks)]", "1 of 3: Only the first has"),

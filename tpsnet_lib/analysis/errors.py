@@ -58,15 +58,16 @@ class NetworkUnderTest:
     @property
     def description(self) -> str:
         """Which network this is and what may rest on its results, in Markdown."""
-        origin = "trained now, because no final record could be used" if self.trained_now else "read from the store"
+        origin = "trained now: no final record is in use" if self.trained_now else "read from the store"
         early = ", before declarations had to be committed" if self.record.id in before_the_rule() else ""
         declared = (
             f"declared final{early}" if not self.exploratory else "exploratory: no choice may rest on its test results"
         )
         size = f"{self.record.metrics['parameters']:,} parameters, {self.record.metrics['macs'] / 1e6:.0f} million"
+        epochs = self.record.metrics["epochs"]
         return (
             f"The network under test is record `{self.record.id}` ({origin}; {declared}): {size} multiply-accumulates"
-            f" an image, {self.record.metrics['epochs']:g} epochs."
+            f" an image, {epochs:g} epoch{'s' * (epochs != 1)}."
         )
 
 

@@ -248,8 +248,10 @@ def _block(ax: Any, config: ModelConfig, layer: int, stride: int, title: str, pr
     if basic:
         _arrow(ax, (plus + 0.07, middle), (plus + 0.2 * pitch + 0.07, middle))
         _box(ax, plus + 0.2 * pitch + 0.07, middle, active, MUTED, box)
-    result = "x + F(x)" if config.residual else "F(x)"
-    ax.text((left + plus) / 2, 0.09, f"{result}: F is the chain of boxes", ha="center", fontsize=8.5, color=MUTED)
+    result = ("projection(x) + F(x)" if projects else "x + F(x)") if config.residual else "F(x)"
+    ends = " to ".join(step.partition("\n")[0] for step in (steps[0], steps[-1]))
+    note = f"{result}: F is the chain from {ends}"
+    ax.text((left + plus) / 2, 0.15, note, ha="center", va="top", fontsize=8.5, color=MUTED)
 
 
 def _box(ax: Any, x: float, middle: float, text: str, colour: str, width: float) -> None:

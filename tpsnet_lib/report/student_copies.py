@@ -12,7 +12,7 @@ from tpsnet_lib.profiles import load_profile
 from tpsnet_lib.report import run_notebooks
 from tpsnet_lib.whole_files import write_whole
 
-HIDE = "course.hide_solutions()"
+HIDE = "course.hide_solutions()  # nothing to do here: worked solutions stay hidden in this copy"
 
 
 def student_copy(notebook: Any) -> Any:
@@ -38,7 +38,9 @@ def student_copy(notebook: Any) -> Any:
             cell.metadata["tags"] = [*tags, "raises-exception"]  # Run All goes on after an answer that fails
             ((answer, task),) = re.findall(r"(\w+) = (\w+)\.check\(", cell.source)
             name = re.sub(r"[^a-z0-9]+", "-", tasks[task].lower()).strip("-")
-            graded = f"{answer} = {task}.outcome()  # the worked one where it is a function and the cell above failed\n"
+            is_code = re.search(r"^(def|class) ", cell.source, re.MULTILINE)
+            comment = "  # the worked one if yours failed, for the cells below" if is_code else ""
+            graded = f"{answer} = {task}.outcome(){comment}\n"
             graded += f'assert {task}.passed, "the task {tasks[task]!r} is not solved yet"'
             cells.append(_locked(graded, f"{name}-graded", points=1))
     copy.cells = cells

@@ -116,7 +116,7 @@ def load_experiment(name: str | Path) -> Experiment:
     elif not (path := experiments_folder() / f"{name}.yaml").is_file():
         path = path.with_stem(current_word("name", path.stem, experiment_names()))
     if not path.is_file():
-        raise ConfigError(f"no experiment {name}: {way_to(str(name), experiment_names())}")
+        raise ConfigError(f"no experiment {name or 'without a name'}: {way_to(str(name), experiment_names())}")
     return _load(path, *(file.stat().st_mtime_ns for file in (path, spaces_file()) if file.is_file()))
 
 

@@ -179,7 +179,11 @@ class Store:
         record = self.find(run_id)
         if record is None:
             near = difflib.get_close_matches(run_id, [record.id for record in self.all()], 1)
-            way_out = f"did you mean {near[0]}?" if near else "`tpsnet records list` lists them"
+            is_id = re.fullmatch(r"[0-9a-f]+", run_id)
+            listed = (
+                "`tpsnet records list` lists them" if is_id else "an id has 12 of 0-9 and a-f (`tpsnet records list`)"
+            )
+            way_out = f"did you mean {near[0]}?" if near else listed
             raise RecordError(f"no record {run_id} in {' or '.join(map(str, self.folders))}: {way_out}")
         return record
 
