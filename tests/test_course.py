@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from IPython.core.interactiveshell import InteractiveShell
 from matplotlib import pyplot
 from torch import nn
 
 from tpsnet_lib import answer_checks, cell_errors, code_checks, course, stats, tasks
+from tpsnet_lib.config import TrainConfig
 from tpsnet_lib.errors import ConfigError, DataError, TpsnetError
 from tpsnet_lib.files import project_root
 from tpsnet_lib.plots import style
@@ -423,6 +425,14 @@ def test_a_slider_can_keep_round_numbers(high: float, monkeypatch: pytest.Monkey
     assert high / step <= 1000
 
 
+def test_knobs_of_one_value_show_a_figure_without_sliders(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(course, "has_front_end", lambda: True)
+    monkeypatch.setattr(style, "show", shown.append)
+    course.explore(lambda draws: f"of {draws}", draws=[2])
+    assert shown == ["of 2"]
+
+
 # Tasks
 
 
@@ -661,6 +671,19 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         (code_checks.function(doubled, torch.ones(3)), np.mean, "NumPy's functions do not"),
         (code_checks.function(doubled, torch.ones(3)), np.var, "NumPy's functions do not"),
         (
+            code_checks.function(1, *[torch.ones(3)] * 2),
+            nn.CrossEntropyLoss,
+            "`nn.CrossEntropyLoss(...)` makes a module",
+        ),
+        (code_checks.function(1, torch.ones(3)), lambda values: F.ReLU(values + 1), "did you mean `relu`?"),
+        (code_checks.function(1, torch.ones(3)), lambda values: F**2, "A letter of the formula is a module here"),
+        (
+            code_checks.function(1, 3),
+            lambda _: "86.4%",
+            "Your function returns a text (`'86.4%'`); expected is a number.",
+        ),
+        (code_checks.function(np.ones(2), by=lambda f: [f(1), f(2)]), lambda _: "86.4%", "returns a text"),
+        (
             code_checks.function(doubled, torch.ones(3)),
             lambda values: not values,
             "for each value of a tensor write `~x`",
@@ -708,6 +731,10 @@ def test_a_name_of_an_answer_without_quotes_is_told_to_stand_in_them(
     known = {"In": ["", "answer = random\nchoice.check(answer)"], "choice": choice}
     monkeypatch.setattr(tasks, "notebook_names", lambda: known)
     assert tasks.words_of_answers() == {"random", "flip", "cutout"}
+    fails("answer = cutout\nchoice.check(answer)", {"choice": choice, "recipe": TrainConfig()})
+    assert lines.pop() == (
+        "`cutout` is not defined: a name stands in quotes, and several names in a list, each in quotes."
+    )
     known["In"][-1] = "answer = random"
     assert tasks.words_of_answers() == set()
 

@@ -94,6 +94,16 @@ def test_parallel_views_have_round_ticks_colour_the_best_fifth_and_spread_choice
     check(figure, f"The best fifth of {N} trials")
 
 
+def test_few_trials_cross_whole_ticks_where_their_values_lie() -> None:
+    few = trials([0.4, 0.3, 0.2, 0.1], model__stem=[4, 5, 6, 8])
+    figure = parallel_coordinates.parallel(few, {"one": ["width"]})
+    (ax,) = figure.axes
+    assert [text.get_text() for text in ax.texts][:5] == ["4", "5", "6", "7", "8"]
+    (best,) = [lines_of(path)[0] for path in ax.patches if to_hex(path.get_edgecolor()) != "#a3aab3"][:1]
+    assert abs(best[0]) <= 0.02, "the line of the width 4"
+    check(figure, "The best of 4 trials (in colour) reaches 40.0%, with a learning rate of 0.05.")
+
+
 def test_a_failed_trial_is_dashed(crowd: list[Trial]) -> None:
     from test_search_analysis import record
 
@@ -148,6 +158,7 @@ def test_rates_of_sgd_have_a_panel_of_their_own_unless_all_trials_are_of_sgd(cro
     of_sgd = [trial for trial in crowd if trial.values["optimizer"] == "sgd"]
     assert [x for x, _ in labels(plots.good_values(crowd, ["lr"], {}, of_sgd))][1:] == ["learning rate, SGD alone"]
     assert len(labels(plots.good_values(of_sgd, ["lr"], {}, of_sgd))) == 1
+    assert len(labels(plots.good_values(crowd, ["lr"], {}, of_sgd[:1]))) == 1, "one trial has no range of rates"
 
 
 def test_every_optimizer_that_can_be_drawn_is_drawn() -> None:

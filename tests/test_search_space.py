@@ -157,8 +157,8 @@ def test_a_name_that_is_like_none_gets_a_short_list_of_those_that_are_known() ->
         ({"depth": [1, 2]}, "did you mean blocks"),
         ({"channels": [8]}, "did you mean width"),
         ({"width": [2.5, 4]}, "mine: width is .*: give whole numbers"),
-        ({"width": {"uniform": [2, 8]}}, "mine: width is .*: give whole numbers: choices, or {int"),
-        ({"batch_size": {"log": [25, 100]}}, "mine: batch_size is .*: give whole numbers: choices, or {int"),
+        ({"width": {"uniform": [2, 8]}}, "mine: width is .*: give whole numbers: choices, or {'int'"),
+        ({"batch_size": {"log": [25, 100]}}, "mine: batch_size is .*: give whole numbers: choices, or {'int'"),
     ],
 )
 def test_a_value_that_no_config_takes_is_not_dropped_without_a_word(variables: dict[str, Any], said: str) -> None:

@@ -12,6 +12,7 @@ import difflib
 import math
 import re
 import sys
+import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real
 from types import ModuleType
@@ -175,13 +176,18 @@ def raised(error: Exception) -> str:
         return Slip(
             "A convolution has a stride of True or False: an argument is missing before it, or write `skip=skip`."
         )
+    if made := _made_of_a_tensor(error):
+        return Slip(f"`nn.{made}(...)` makes a module, which computes when it is called: write `nn.{made}()(...)`.")
     if "Boolean value of Tensor with more than one value" in message:
         return Slip(
             "`not`, `and`, `or` and `if` take one value: for each value of a tensor write `~x`, `x & y`, `x | y`."
         )
     if re.search(r"unexpected keyword argument '(axis|out)'|\b(axis|out)=NoneType", message):
         return Slip("NumPy's functions do not suit a tensor: use its own, as `x.float().mean()`.")
-    if made := _module_taken_for_a_result(message):
+    if re.search(r"unsupported operand .*'module'", message):
+        return Slip("A letter of the formula is a module here, as `F` is torch.nn.functional: write its number.")
+    of_module = isinstance(error, AttributeError) and isinstance(error.obj, ModuleType)
+    if not of_module and (made := _module_taken_for_a_result(message)):
         return Slip(f"`nn.{made}(...)` makes a module, which computes when it is called: write `nn.{made}()(x)`.")
     message = message if len(message) <= 160 else f"{message[:157]}..."
     sentence = f"Your answer raises {type(error).__name__} (`{message.replace('`', chr(39))}`)."
@@ -189,10 +195,21 @@ def raised(error: Exception) -> str:
         return sentence
     if not error.name:  # torch names none where a module has no such part
         return Slip(sentence)
-    near = difflib.get_close_matches(error.name, dir(error.obj), 2, cutoff=0.75)
+    near = [each for each in dir(error.obj) if each.lower() == error.name.lower()]
+    near = near or difflib.get_close_matches(error.name, dir(error.obj), 2, cutoff=0.75)
     likeness = [difflib.SequenceMatcher(None, each, error.name).ratio() for each in near]
     meant = " or ".join(f"`{each}`" for each, alike in zip(near, likeness, strict=True) if alike == max(likeness))
     return Slip(f"There is no `{error.name}`: did you mean {meant}?") if near else sentence
+
+
+def _made_of_a_tensor(error: Exception) -> str:
+    """The standard module that was made with a tensor for an option, as by `nn.CrossEntropyLoss(x, y)`, or empty."""
+    makers = [
+        frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "__init__"
+    ]
+    made = [given for given in makers if type(given.get("self")).__module__.startswith("torch.nn.")]
+    with_tensors = [given for given in made if any(isinstance(value, torch.Tensor) for value in given.values())]
+    return type(with_tensors[0]["self"]).__name__ if with_tensors else ""
 
 
 def _module_taken_for_a_result(message: str) -> str:

@@ -39,7 +39,7 @@ def _said_of(error: BaseException, cell: str) -> str:
     if isinstance(error, Exception) and (called := re.search(r"\.check\(\s*(\w+)\(", cell)):
         return f"Hand over `{called[1]}` itself, without the brackets behind it: the check calls it."
     if isinstance(error, NameError):
-        owned = with_its_owner(error)
+        owned = with_its_owner(error) if error.name not in words_of_answers() else ""
         return f"`{error.name}` is not defined: write `{owned}`." if owned else undefined(error.name or "", cell)
     if isinstance(error, TypeError) and "required positional argument" in str(error):
         return "Brackets call a function or class: leave them out to hand over itself, or give what is missing in them."

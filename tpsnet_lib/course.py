@@ -292,11 +292,12 @@ def compare(prediction: Prediction | None, result: Any) -> None:
 
 
 def explore(draw: Callable[..., Figure], begin: Mapping[str, Any] | None = None, /, **knobs: Sequence[Any]) -> None:
-    """Show a figure that a slider for each knob changes; where nobody is there, the one of the knobs' first values.
+    """Show a figure that a slider for each knob changes; where nobody is there, or there is nothing to choose, the one
+    of the knobs' first values.
 
     `draw` takes one value of each knob by its name and returns a described figure; a knob lists its values. A slider
     begins at its first value, or where `begin` says, so that it need not begin at the result."""
-    if not has_front_end():
+    if not has_front_end() or all(len(values) == 1 for values in knobs.values()):
         style.show(draw(**{name: values[0] for name, values in knobs.items()}))
         return
     import ipywidgets

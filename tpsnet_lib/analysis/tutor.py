@@ -36,7 +36,9 @@ NETWORK = {
     "`self.layers.append(make_layer(inputs, outputs, blocks, stride, skip))`; the first inputs are `stem`.": (
         "layers.|cannot assign"
     ),
-    "The mean over the map is `.mean((2, 3))`; the head comes after.": "must match|be multiplied|shape [2|to linear",
+    "The mean over the map is `.mean((2, 3))`; the head comes after.": (
+        "mean()|must match|be multiplied|shape [2|to linear"
+    ),
     "`forward` begins with `self.stem(x)`, which makes the first channels of the 3 colours.": "but got 3",
 }
 
@@ -176,7 +178,8 @@ LOOP_FAULTS = {  # as `STEP_FAULTS`, of a training loop: the first of three epoc
     ),
     "`losses` is a list: write `losses.append(...)`.": "'float' object is not iterable",
     "The rate of a group is `group['lr']`, an entry of a dict.": "'dict' object has no attribute",
-    "The labels are those of the batch: `images.labels[batch]`.": "to match target batch_size",
+    "Inputs and labels are not of the same images: `images.images[batch]`, `images.indices[batch]` and"
+    " `images.labels[batch]` are.": "to match target batch_size",
     "The mean loss of the first epoch is wrong: is each whole batch, in the new order, augmented, normalised, taken"
     " once with its own labels, and its loss kept? Is a step's rate `recipe.lr * rate(number)`, from 0 on?": "Value 1",
     "The mean loss of a later epoch is wrong: has each step the rate of its number, in every group of the"
@@ -232,7 +235,7 @@ class Trial:
         for given in loop(self.loop_run, self.images):
             if not isinstance(given, tuple | list) or len(given) != 2:
                 raise TypeError("what it yields is no pair")
-            means.append(float(np.mean(given[1])))
+            means.append(float(np.mean(np.asarray(given[1]))))
         return means
 
     def right_losses(self) -> list[float]:

@@ -43,11 +43,12 @@ def parallel(trials: Sequence[Trial], views: Mapping[str, Sequence[str]]) -> Fig
     rates = best["lr"].quantile(ends)
     reached = _span(f"{best['accuracy'].min():.1f}%", f"{best['accuracy'].max():.1f}%")
     drawn = _span(f"{rates.iloc[0]:.2g}", f"{rates.iloc[1]:.2g}")
-    caption = (
-        f"The best fifth of {len(table)} trials (in colour, brighter is better) reaches"
-        f" {reached}; {whose} of them have learning rates of {drawn}. The rest is"
-        " grey. Lines are spread out within a choice."
+    many = (
+        f"The best fifth of {len(table)} trials (in colour, brighter is better) reaches {reached}; {whose} of them have"
+        f" learning rates of {drawn}."
     )
+    one = f"The best of {len(table)} trials (in colour) reaches {reached}, with a learning rate of {drawn}."
+    caption = f"{many if len(best) > 1 else one} The rest is grey. Lines are spread out within a choice."
     alt = "Parallel coordinates: lines from the drawn variables to the accuracy, the best fifth in colour."
     records = {trial.label: [trial.record] for trial in trials}
     return describe(draw(WIDTH), caption=caption, alt=alt, records=records, unit="trials", phone=lambda: draw(PHONE))
@@ -96,9 +97,10 @@ def _scale(name: str, values: "pd.Series[Any]") -> tuple[Array, list[tuple[float
         return _choices(values, unique)
     log = name in LOGARITHMIC
     low, high = float(values.min()), float(values.max())
-    marks = round_numbers(low, high, log)
     whole = values.dtype.kind == "i"
-    spread = np.random.default_rng(0).uniform(-0.25, 0.25, len(values)) if whole else 0.0
+    marks = round_numbers(low, high, log, whole=whole)
+    width = min(0.25, 0.02 * (high - low)) if whole else 0.0  # less than to a tick that it may be taken for
+    spread = np.random.default_rng(0).uniform(-width, width, len(values))
     norm = (LogNorm if log else Normalize)(low, high)
     middle = 0.0 if high > low else 0.5  # of the axis of a variable that does not vary
     ticks = list(zip((np.asarray(norm(marks)) + middle).tolist(), [f"{mark:g}" for mark in marks], strict=True))
@@ -127,13 +129,13 @@ def _choices(values: "pd.Series[Any]", unique: Sequence[Any]) -> tuple[Array, li
     return places / scale, [(index / scale, name) for index, name in enumerate(names)]
 
 
-def round_numbers(low: float, high: float, log: bool, wide: float = 300) -> list[float]:
+def round_numbers(low: float, high: float, log: bool, wide: float = 300, whole: bool = False) -> list[float]:
     """Numbers that a person would choose for the ticks of an axis: powers of 10, with 3 times these between them unless
-    the highest is so many times the lowest (`wide`); or steps of 1, 2 and 5."""
+    the highest is so many times the lowest (`wide`); or steps of 1, 2, 4 and 5, perhaps of whole numbers alone."""
     if log:
         decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
         marks = [factor * 10.0**decade for decade in decades for factor in ((1, 3) if high < wide * low else (1,))]
     else:
-        marks = list(MaxNLocator(5, steps=[1, 2, 4, 5, 10]).tick_values(low, high))
+        marks = list(MaxNLocator(5, steps=[1, 2, 4, 5, 10], integer=whole).tick_values(low, high))
     ends = (low / 1.1, high * 1.1) if log else (low - 0.02 * (high - low), high + 0.02 * (high - low))
     return [mark for mark in marks if ends[0] <= mark <= ends[1]]

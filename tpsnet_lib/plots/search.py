@@ -8,7 +8,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from tpsnet_lib.analysis.importance import NOISE, Importance
@@ -170,7 +169,7 @@ def good_values(
     strips with their medians) and the range of the winners' values shaded, where `ranges` has one.
 
     `of_sgd`: trials of SGD alone, whose learning rates get a panel of their own."""
-    if [trial.label for trial in of_sgd] == [trial.label for trial in trials]:
+    if len(of_sgd) < 2 or [trial.label for trial in of_sgd] == [trial.label for trial in trials]:
         of_sgd = ()  # no other panel
     rows = -(-(len(names) + bool(of_sgd)) // 3)
     fig, axes = figure(rows, 3, height=2.3 * rows, sharey=True, squeeze=False)
@@ -222,14 +221,12 @@ def _values_panel(ax: Axes, table: pd.DataFrame, name: str, winners: Estimate | 
     x = np.log10(table[name]) if log else table[name].astype(float)
     line: Any = {"color": VERMILION, "linewidth": 1.6}
     _points(ax, x, table["accuracy"], jitter=0.15 if whole else 0.0)
-    if whole and not log:
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(table) >= SMOOTHED:
         sns.regplot(x=x, y=table["accuracy"], lowess=True, scatter=False, line_kws=line, ax=ax)
     if winners:
         ends = np.array([winners.low, winners.high])
         ax.axvspan(*(np.log10(ends) if log else ends), **_SHADE)
-    marks = round_numbers(table[name].min(), table[name].max(), log, wide=30)  # in a narrow panel
+    marks = round_numbers(table[name].min(), table[name].max(), log, wide=30, whole=whole)  # in a narrow panel
     ax.set_xticks(np.log10(marks) if log else marks, [f"{mark:g}" for mark in marks])
 
 
@@ -288,7 +285,7 @@ def two_budgets(trials: Sequence[Trial], table: pd.DataFrame, correlations: Mapp
         ax.plot(chosen[name], chosen["long"], "o", color=VERMILION, markersize=7, label="best short trial")
         ax.set_title(f"{name}:\nrank correlation {correlation:.2}", fontsize=9.5)
         ax.set(xlabel="accuracy of the short trial (%)", ylabel="accuracy of the long trial (%)")
-        ax.legend(loc="lower right", fontsize=8)
+        ax.legend(loc="best", fontsize=8)
     axes[0, -1].set_ylabel("" if len(correlations) > 1 else "accuracy of the long trial (%)")
     ranks = ", ".join(f"{name} {each:.2 value}" for name, each in correlations.items())
     caption = (

@@ -144,7 +144,7 @@ def _fault(variable: str, dimension: Any) -> str:
         ((kind, values),) = dimension.items()
     if kind not in ("", "int", "uniform", "log") or not isinstance(values, (list, tuple)) or not values:
         way_out = f"write [{dimension}]" if isinstance(dimension, (str, int, float)) else "give choices"
-        return f"{way_out}, or {{int|uniform|log: [low, high]}}"
+        return f"{way_out}, or a range as {{'int': [low, high]}} ('uniform', 'log')"
 
     # The values: numbers where something is computed from them, in order, in the variable's limits, of the kind.
     if (kind or limited) and not all(map(NUMBER.allows, values)):
@@ -152,11 +152,11 @@ def _fault(variable: str, dimension: Any) -> str:
     if kind and len(values) == 2 and values[0] > values[1]:
         return f"the low end {values[0]} is above the high end {values[1]}"
     if kind and len(values) != 2:
-        return f"give {{{kind}: [low, high]}}"
+        return f"give {{'{kind}': [low, high]}}"
     if limited and not all(low <= value <= high for value in values):
         return f"give numbers from {low} to {high}"
     if variable in _WHOLE and kind in ("uniform", "log"):
-        return "give whole numbers: choices, or {int: [low, high]}"
+        return "give whole numbers: choices, or {'int': [low, high]}"
     if (kind == "int" or variable in ("layers", "width")) and not all(isinstance(value, int) for value in values):
         return "give whole numbers"
     return "give numbers above 0" if kind == "log" and values[0] <= 0 else ""
