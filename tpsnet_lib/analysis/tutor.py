@@ -31,8 +31,13 @@ LAYER = {
     "Only the first has the stride; others are of outputs, outputs.": "`1.|`2.|parts|returns the shape",
 }
 NETWORK = {
-    "The first layer has stride 1 (the map keeps its side), each other one stride 2.": "layers.0.0.projection",
-    "Hand skip and blocks on: `make_layer(inputs, outputs, blocks, stride, skip)`.": "skip=False|32), 1)",
+    "The first layer has stride 1 (the map keeps its side), each other one stride 2.": (
+        "layers.0.0.projection|32), 1)`: The shape is right"
+    ),
+    "Append a layer for each number of `channels`, in a loop: there may be two or three.": "IndexError",
+    "Hand skip and blocks on: `make_layer(inputs, outputs, blocks, stride, skip)`.": (
+        "skip=False|32), 1)`: It has|It has no `layers.0.1|It has no `layers.0.2"
+    ),
     "`self.layers.append(make_layer(inputs, outputs, blocks, stride, skip))`; the first inputs are `stem`.": (
         "layers.|cannot assign"
     ),
