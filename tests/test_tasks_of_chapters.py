@@ -277,6 +277,8 @@ def test_wrong_answers_to_chapter_04_are_told_what_is_wrong_with_them(
         assert "**Not yet.** It returns no number: end with return loss.item()." in said.pop()
     step.check(without("return loss.item()", "raise NotImplementedError"))
     assert said.pop().startswith(tasks.NOT_ANSWERED)
+    asked["cosine schedule"].check(room["rate"])
+    assert "A function that takes one number is given a tensor of several." in said.pop()
     asked["cosine schedule"].check(lambda share: (1 + math.cos(math.pi * share)) / 2)
     assert "a function of `math` has one of torch's" in said.pop()
     step.check(without("loss = F.cross_entropy(logits, labels)", "loss = F.cross_entropy(labels, logits)"))

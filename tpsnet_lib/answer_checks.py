@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -178,6 +179,8 @@ def raised(error: Exception) -> str:
         )
     if made := _made_of_a_tensor(error):
         return Slip(f"`nn.{made}(...)` makes a module, which computes when it is called: write `nn.{made}()(...)`.")
+    if "Boolean value of Tensor with more than one value" in message and _is_of_a_library(error):
+        return Slip("A function that takes one number is given a tensor of several.")
     if "Boolean value of Tensor with more than one value" in message:
         return Slip(
             "`not`, `and`, `or` and `if` take one value: for each value of a tensor write `~x`, `x & y`, `x | y`."
@@ -210,6 +213,12 @@ def _made_of_a_tensor(error: Exception) -> str:
     made = [given for given in makers if type(given.get("self")).__module__.startswith("torch.nn.")]
     with_tensors = [given for given in made if any(isinstance(value, torch.Tensor) for value in given.values())]
     return type(with_tensors[0]["self"]).__name__ if with_tensors else ""
+
+
+def _is_of_a_library(error: Exception) -> bool:
+    """Whether an error was raised in this project's or another's code, and not in a cell."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return any(folder in Path(frame.f_code.co_filename).parts for folder in ("site-packages", "tpsnet_lib"))
 
 
 def _module_taken_for_a_result(message: str) -> str:

@@ -128,13 +128,13 @@ def ablation(rows: Sequence[AblationRow], recipe: str) -> Figure:
     run, size = whole.group.config.train, whole.group.config.data.train_size
     counts = "; ".join(f"{effect}: {effects.count(effect)}" for effect in order)
     rate = next((row.group.config.train.lr for row in parts if row.rate == "largest"), None)
-    tried = sum(bool(row.rate) for row in parts)
-    rates = f" ({tried} are of SGD's rates)" if tried else ""
+    tried, helping = sum(bool(row.rate) for row in parts), effects.count("the ingredient helps")
+    rates = f" ({tried} of them put SGD at one rate or another in the place of its optimizer)" if tried else ""
     end = f" SGD is better at {rate:g}, the largest." if rate else ""
     return describe(
         fig,
         caption=f"In small, short runs ({run.epochs:g} epochs of {size:,} images, {len(whole.group.records)} seeds)"
-        f" {effects.count('the ingredient helps')} of {len(parts)} changes{rates} show that the ingredient helps. Bars"
+        f" {len(parts)} changes were tried{rates}; {helping} show that the ingredient helps. Bars"
         f" are 95% intervals with the spread of all rows; the band is one point.{end}",
         alt=f"Points of accuracy that each of {len(parts)} changes of {recipe} brings, with intervals. {counts}.",
         records={row.title: row.group.records for row in rows},
