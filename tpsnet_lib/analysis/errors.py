@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tpsnet_lib import metrics, stats
 from tpsnet_lib.analysis.final_runs import best_by_validation, finals, rank_records, role
+from tpsnet_lib.analysis.training import SMALLEST_GAIN
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.datasets import ImageSet, load_test
 from tpsnet_lib.device import native_precision, resolve_device
@@ -174,19 +175,19 @@ def baseline(record: Record, store: Store) -> tuple[Record, ResNet] | None:
 
 
 def chance(gain: Estimate) -> str:
-    """What the interval of a difference says of chance, and of the point that matters in notebook 05, in words."""
+    """What the interval of a difference says of chance, and of what matters of finished networks, in words."""
     if not gain.has_interval:
         return "not measured against chance"
     if gain.low <= 0 <= gain.high:
         return "no more than chance can bring (its interval includes 0)"
-    small = max(abs(gain.low), abs(gain.high)) < stats.SMALLEST_EFFECT
+    small = max(abs(gain.low), abs(gain.high)) < SMALLEST_GAIN
     side = "above" if gain.low > 0 else "below"
-    return f"more than chance (its interval lies {side} 0)" + ", but less than the point that matters here" * small
+    return f"more than chance (its interval lies {side} 0)" + ", but less than would matter" * small
 
 
 def helps(gain: Estimate) -> str:
     """Whether a difference of accuracies is a gain that matters, and what chance has to do with it, in a sentence."""
-    verdict = stats.verdict(gain, stats.SMALLEST_EFFECT)
+    verdict = stats.verdict(gain, SMALLEST_GAIN)
     return f'Verdict on "it helps": **{verdict}**, on {gain.n:,} {gain.of}; the gain is {chance(gain)}.'
 
 

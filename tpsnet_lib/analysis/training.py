@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
 from typing import Any
 
@@ -15,6 +15,7 @@ from tpsnet_lib.analysis.groups import Group, Pairs, by_machine, groups_by_label
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.model import ResNet, build
 from tpsnet_lib.model_cost import count_parameters
+from tpsnet_lib.runs.experiments import load_experiment
 from tpsnet_lib.stats import Estimate
 
 SMALLEST_GAIN = 0.001  # of test accuracy over a published network that would matter: a tenth of a point
@@ -29,6 +30,14 @@ def start(config: RunConfig) -> tuple[ResNet, torch.optim.Optimizer]:
 
 ABLATIONS = {"card_broad": "ablation_broad", "two_cores": "ablation"}  # a final recipe: what tries its ingredients
 EQUAL_SIZE = 0.03  # the most that networks called equal differ in parameters, as a fraction
+
+
+def scaled(recipe: str, run: RunConfig) -> str:
+    """The settings of a final recipe that its ablation scales to shorter runs, in words, such as `lr 0.1 (0.2)`."""
+    whole = load_experiment(recipe).runs[0].config.train
+    names = [spec.name for spec in fields(whole) if spec.name != "epochs"]
+    pairs = [(name, getattr(run.train, name), getattr(whole, name)) for name in names]
+    return ", ".join(f"{name.replace('_', ' ')} {here:g} ({there:g})" for name, here, there in pairs if here != there)
 
 
 @dataclass(frozen=True)

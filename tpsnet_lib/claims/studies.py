@@ -105,7 +105,8 @@ def wider_at_three_blocks(evidence: Evidence) -> Iterator[Answer]:
     """That the wide network of three blocks beats the narrow one; a first look, with fewer seeds, is a test too."""
     first_look = better(*evidence.groups(("study_width/B=3, wide", "study_blocks/B=3")))
     before = {f"{first_look.estimate.n} seeds a side": first_look.estimate}
-    yield replace(better(*evidence.groups((WIDE_AGAIN, f"{AGAIN}/B=3"))), before=before)
+    later = evidence.groups(("study_width_again/B=3, wide", "study_blocks_again/B=3"))
+    yield replace(better(*evidence.groups((WIDE_AGAIN, f"{AGAIN}/B=3"))), before=before, remark=_alone(later))
     yield first_look
     yield better(*evidence.groups(("effects_depth/B=3", "effects_blocks/B=3")))
 
@@ -119,9 +120,18 @@ def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
     first_look = better(*evidence.groups(("study_blocks/B=3", DEEP))).estimate
     before = {"1 against 5": one_block}
     both = before | {f"{first_look.n} seeds a side": first_look}
+    later = _alone(evidence.groups(("study_blocks_again/B=3", "study_blocks_again/B=5")))
     for experiment, earlier in ((AGAIN, both), ("study_blocks", before)):
-        yield replace(_three_blocks_against_five(evidence, experiment, CONTROL, 6), before=earlier)
+        answer = _three_blocks_against_five(evidence, experiment, CONTROL, 6)
+        remark = "; ".join(filter(None, (later * (experiment == AGAIN), answer.remark)))
+        yield replace(answer, before=earlier, remark=remark)
     yield _three_blocks_against_five(evidence, "effects_blocks", SMALL, 5)
+
+
+def _alone(later: Sequence[Group]) -> str:
+    """What the seeds say alone that were declared after a first look."""
+    estimate = better(*later).estimate
+    return f"the later seeds alone {estimate:points}" if estimate.has_interval else ""
 
 
 def _three_blocks_against_five(evidence: Evidence, experiment: str, one_block: str, most: int) -> Answer:

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis.training import AblationRow
+from tpsnet_lib.analysis.training import AblationRow, scaled
 from tpsnet_lib.plots.style import BLUE, GREEN, INK, ORANGE, PALETTE, VERDICTS, VERMILION, describe, figure, set_space
 from tpsnet_lib.runs.records import Record
 
@@ -135,7 +135,8 @@ def ablation(rows: Sequence[AblationRow], recipe: str) -> Figure:
         fig,
         caption=f"In small, short runs ({run.epochs:g} epochs of {size:,} images, {len(whole.group.records)} seeds)"
         f" {len(parts)} changes were tried{rates}; {helping} show that the ingredient helps. Bars"
-        f" are 95% intervals with the spread of all rows; the band is one point.{end}",
+        f" are 95% intervals with the spread of all rows; the band is one point.{end} Scaled to these runs, in"
+        f" parentheses as in {recipe}: {scaled(recipe, whole.group.config)}.",
         alt=f"Points of accuracy that each of {len(parts)} changes of {recipe} brings, with intervals. {counts}.",
         records={row.title: row.group.records for row in rows},
     )

@@ -127,7 +127,7 @@ def ingredients(changes: Mapping[str, Sequence[AblationRow]]) -> str:
         return ""
     return (
         f'<p class="beside"><a href="#{RECIPE_IN_WORDS}">Ingredients</a> that bring most in'
-        f' <a href="#{INGREDIENTS}">small networks and short runs</a>, at the rate of the whole recipe'
+        f' <a href="#{INGREDIENTS}">small networks and short runs</a>, of recipes scaled to them'
         " (what harms there may pay in longer ones):"
         f" {' '.join(filter(None, said))}</p>"
     )
@@ -146,10 +146,12 @@ def _ingredients(recipe: str, changes: Sequence[AblationRow]) -> str:
     largest, longest = largest_run([changes[0].group])  # the whole recipe's
     largest_first = sorted(brought.items(), key=lambda item: -item[1].brings.value)
     parts = [f"{escape(name)} {_brought(row)}" for name, row in largest_first]
+    widths = [row.brings.high - row.brings.low for row in changes[1:] if row.brings.has_interval]
+    none = f"none is shown to help (intervals: ±{50 * max(widths, default=0):.1f})"
     harms = "".join(f"; {escape(name)} {_brought(row)}" for name, row in harmful.items())
     whole = changes[0].group.estimate
     size = f"{largest:,} parameters, {longest:,} steps" + (f", {whole.value:.0%} right" if whole.n else "")
-    return f"<em>{escape(recipe)}</em> ({size}): {', '.join(parts) or 'none is shown to help'}{harms}."
+    return f"<em>{escape(recipe)}</em> ({size}): {', '.join(parts) or none}{harms}."
 
 
 def _brought(row: AblationRow) -> str:

@@ -203,5 +203,5 @@ def _runs_of(row: Mapping[str, Any]) -> str:
     """How many runs an accuracy is the mean of: one, where the number is that of the test images, and of how many
     readings on these it is the best."""
     if row.get("n_of") == "images":
-        return f"best of {row['readings']:g}" if row.get("readings") else "1 run"
+        return f"best of {row['readings']:g} readings" if row.get("readings") else "1 run"
     return f"{row['n']:,.0f} {row['n_of']}" if row.get("n") else "not given"

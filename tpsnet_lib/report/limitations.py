@@ -1,5 +1,6 @@
 """What the figures of the page do not say, from the records."""
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -255,7 +256,7 @@ def _of_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Ro
     return (
         f"{late} verdicts (†) stand only by rules or runs that were chosen after data had been seen."
         '<details class="folded"><summary>The rules and those before them, and the runs</summary>'
-        f"{each}{_of_runs(by_late_runs(rows))}{_of_small_runs(Store(committed_folder()))}</details>"
+        f"{each}{_of_runs(by_late_runs(rows))}{_of_looks(rows)}{_of_small_runs(Store(committed_folder()))}</details>"
     )
 
 
@@ -284,9 +285,27 @@ def _of_runs(rows: Sequence[judge.Row]) -> str:
     runs = [f"of <em>{name}</em> {what}" for name, what in RUNS_CHOSEN_LATE.items() if name in used]
     tests = ", ".join(elements.test_link(row, f"({row.claim}) {row.short}") for row in rows)
     return (
-        f"<p>When the first runs had been seen, these were declared: {'; '.join(runs)}. All are counted, so that the p"
-        f" of the tests that rest on them may be too small: {tests}.</p>"
+        f"<p>When the first runs had been seen, these were declared: {'; '.join(runs)}. All these runs count, so that"
+        f" the p of the tests that rest on them may be too small: {tests}.</p>"
     )
+
+
+LOOKS = (  # that no test of the table counts
+    "at (j) in the study's own times",
+    "at both dropouts in the first 120 draws",
+    "at 0.01 in the first search",
+)
+
+
+def _of_looks(rows: Sequence[judge.Row]) -> str:
+    """What `LOOKS` would change in the table of claims if each test that was looked at counted in it twice."""
+    count = len(LOOKS) + 1  # two are of dropout
+    none = stats.Estimate(math.nan, math.nan, math.nan, 0, "looks")
+    more = {f"look {number}": (none, stats.SMALLEST_EFFECT) for number in range(count)}
+    then = judge.judged_by(lambda table: stats.holm({**table, **more}), rows)
+    lost = [elements.test_link(a, a.short) for a, b in zip(rows, then, strict=True) if a.settled and not b.settled]
+    changed = f"not settled would be: {', '.join(lost)}" if lost else "all verdicts stand"
+    return f"<p>Looks {', '.join(LOOKS)} are no tests of the table. With these {count} {changed}.</p>"
 
 
 def _of_rule(sentence: str, rows: Sequence[judge.Row], earlier: Sequence[judge.Row]) -> str:
