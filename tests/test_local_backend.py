@@ -145,6 +145,18 @@ def test_sigterm_leaves_a_checkpoint_and_one_line(tmp_path: Path) -> None:
     assert len(list(store.writable.glob(".work/*/checkpoint"))) == 1
 
 
+@pytest.mark.slow
+def test_sigterm_ends_a_search_of_which_a_worker_waits_for_nothing(tmp_path: Path) -> None:
+    path, store = tmp_path / "e.yaml", Store(tmp_path / "store")
+    declare(path, runs=[{"train.lr": 0.02}, {"train.epochs": 5000}])
+    search = start(path, store, "--workers", "2")
+    until(lambda: len(store.all()) == 1 and bool(list(store.writable.glob(".work/*/epochs"))), "a run that is done")
+    search.terminate()
+    said = search.communicate(timeout=PATIENCE)[1].decode()
+    assert said.splitlines() == ["tpsnet: stopped with 1 of 2 runs done; the same command goes on"]
+    assert len(list(store.writable.glob(".work/*/checkpoint"))) == 1
+
+
 def test_what_does_not_fit_in_the_time_is_passed_over_and_what_is_longer_than_all_of_it_is_done_in_pieces() -> None:
     def place(left: float, minutes: float | None = 10) -> WorkerSettings:
         return WorkerSettings(Store(), ends=time.time() + 60 * left, minutes=minutes)

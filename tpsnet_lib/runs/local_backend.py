@@ -149,8 +149,11 @@ class _LocalPool:
                     self._sort_out()
                 except KeyboardInterrupt:
                     processes.shutdown(wait=False, cancel_futures=True)
-                    for process in set(multiprocessing.active_children()) - others:
-                        process.terminate()  # each leaves its checkpoint
+                    while workers := set(multiprocessing.active_children()) - others:
+                        for process in workers:
+                            process.terminate()  # as `_end_with_parent`: first a run, then the worker
+                        for process in workers:
+                            process.join(2)  # seconds
                     raise
 
     def run_round_robin(self, device: torch.device) -> None:
