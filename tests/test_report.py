@@ -252,7 +252,7 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
     changes = design_choices.ablations([recipe(tiny_record, [0.9], "ours")], Store())
     sentence = text(design_choices.ingredients(changes))
     assert sentence.startswith(
-        "Ingredients that bring most in small networks and short runs, at the rate of the whole recipe (what harms"
+        "Ingredients that bring most in small networks and short runs, of recipes scaled to them (what harms"
         " there may pay in longer ones): ours ("
     )
     assert sentence.endswith(

@@ -104,7 +104,14 @@ def by_tag(notebook: str, store: Store, **more: Any) -> dict[str, list[str]]:
     The cells tagged `setup` run before them; nothing is drawn, and `more` stands for what other cells leave."""
     (path,) = (project_root() / "notebooks").glob(f"{notebook}_*.ipynb")
     found: dict[str, list[str]] = {}
-    room: dict[str, Any] = {"profile": "quick", "dataset": "shapes10", "data": "", "store": "", "live_images": 1}
+    room: dict[str, Any] = {
+        "profile": "quick",
+        "dataset": "shapes10",
+        "data": "",
+        "store": "",
+        "live_images": 1,
+        "recompute": False,
+    }
     room |= dict.fromkeys(re.findall(r"\w+_guess", path.read_text("utf-8")))  # nobody has predicted anything
     for cell in nbformat.read(path, as_version=4).cells:
         tags = cell.metadata.get("tags", [])
