@@ -82,6 +82,7 @@ class Answer:
     form: str = "points"  # points, distance, ratio, or a format of Estimate
     measure: str = ""  # what the estimate is, in a word, where it is no difference of means
     remark: str = ""  # what the first page adds to its size
+    later: str = ""  # what the seeds say alone that were declared after a first look
     before: Mapping[str, Estimate] = field(default_factory=dict)  # what was judged in its place, each a test too
     too_short: bool = False  # that no network of these runs overfits, where the claim is about that
     scope: str = ""  # what these runs add to the sentence of the test, such as the rates that were drawn

@@ -84,11 +84,12 @@ class Row:
         groups = self.answer.groups
         shallow = groups and all(set(config.model.blocks) == {1} for each in groups for config in each.configs)
         one_block = "one block a layer" if shallow and "one block" not in self.short else ""
-        return ", ".join(filter(None, (one_block, self.remark_but_depth)))
+        said = ", ".join(filter(None, (one_block, self.remark_but_depth)))
+        return "; ".join(filter(None, (said, self.answer.later)))
 
     @property
     def remark_but_depth(self) -> str:
-        """The remark where it is said already which networks have one block a layer."""
+        """The remark where it is said already which networks have one block a layer, in short."""
         groups = self.answer.groups
         costs = ", ".join(filter(None, (_unequal_costs(groups), _largest_rate(groups))))
         said = "runs overfit by less than a point" if self.answer.too_short else self.answer.remark

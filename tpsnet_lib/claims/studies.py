@@ -106,7 +106,7 @@ def wider_at_three_blocks(evidence: Evidence) -> Iterator[Answer]:
     first_look = better(*evidence.groups(("study_width/B=3, wide", "study_blocks/B=3")))
     before = {f"{first_look.estimate.n} seeds a side": first_look.estimate}
     later = evidence.groups(("study_width_again/B=3, wide", "study_blocks_again/B=3"))
-    yield replace(better(*evidence.groups((WIDE_AGAIN, f"{AGAIN}/B=3"))), before=before, remark=_alone(later))
+    yield replace(better(*evidence.groups((WIDE_AGAIN, f"{AGAIN}/B=3"))), before=before, later=_alone(later))
     yield first_look
     yield better(*evidence.groups(("effects_depth/B=3", "effects_blocks/B=3")))
 
@@ -123,8 +123,7 @@ def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
     later = _alone(evidence.groups(("study_blocks_again/B=3", "study_blocks_again/B=5")))
     for experiment, earlier in ((AGAIN, both), ("study_blocks", before)):
         answer = _three_blocks_against_five(evidence, experiment, CONTROL, 6)
-        remark = "; ".join(filter(None, (later * (experiment == AGAIN), answer.remark)))
-        yield replace(answer, before=earlier, remark=remark)
+        yield replace(answer, before=earlier, later=later * (experiment == AGAIN))
     yield _three_blocks_against_five(evidence, "effects_blocks", SMALL, 5)
 
 
