@@ -243,6 +243,14 @@ def test_a_budget_of_one_seed_a_network_displaces_no_smaller_one_that_is_settled
     assert judge.largest_answer([single, several]) is several
 
 
+def test_what_later_seeds_say_alone_stands_in_the_full_table_only() -> None:
+    later = {r.name: r for r in judge.judge_claims(Store(committed_folder())) if "later seeds alone" in r.remark}
+    assert set(later) == {"shallow, short run", "width at three blocks"}, "the tests that were looked at before"
+    for row in later.values():
+        assert row.n == 8
+        assert "later seeds alone" not in row.remark_but_depth
+
+
 def test_odd_against_even_sees_the_jump_beyond_the_trend(tmp_path: Path) -> None:
     def blocks(label: str, config: RunConfig) -> float:
         depth = 1 if label[0] == "N" else int(label[2:])
