@@ -166,7 +166,11 @@ def test_the_spread_of_small_short_runs_is_not_that_of_the_study(chapter: Chapte
     room["finding"] = lambda text, *_, **__: said.append(text)
     chapter("seeds")
     table = next(each for each in said if each.startswith("| runs"))
-    spreads = {row.split(" | ")[0].strip("| "): float(row.split(" | ")[1]) for row in table.splitlines()[2:]}
+    spreads = {
+        row.split(" | ")[0].strip("| "): float(row.split(" | ")[1])
+        for row in table.splitlines()[2:]
+        if row.startswith("|")
+    }
     assert list(spreads) == ["of the study", "small, short"]
     assert spreads["small, short"] > 2 * spreads["of the study"]
 

@@ -35,7 +35,7 @@ EQUAL_SIZE = 0.03  # the most that networks called equal differ in parameters, a
 def scaled(recipe: str, run: RunConfig) -> str:
     """The settings of a final recipe that its ablation scales to shorter runs, in words, such as `lr 0.1 (0.2)`."""
     whole = load_experiment(recipe).runs[0].config.train
-    names = [spec.name for spec in fields(whole) if spec.name != "epochs"]
+    names = [spec.name for spec in fields(whole) if type(spec.default) in (int, float) and spec.name != "epochs"]
     pairs = [(name, getattr(run.train, name), getattr(whole, name)) for name in names]
     return ", ".join(f"{name.replace('_', ' ')} {here:g} ({there:g})" for name, here, there in pairs if here != there)
 

@@ -195,7 +195,9 @@ def answer_table(recipes: Sequence[Final]) -> str:
         for row in sorted(rows[:6], key=lambda row: -row["accuracy"])
     ]
     return elements.table(
-        table, list(table[0]), "Test accuracy: ours, the original, the best three checked at their source."
+        table,
+        list(table[0]),
+        "Test accuracy: ours, the original, the best three checked at their source (best of: readings of the images).",
     )
 
 
@@ -203,5 +205,5 @@ def _runs_of(row: Mapping[str, Any]) -> str:
     """How many runs an accuracy is the mean of: one, where the number is that of the test images, and of how many
     readings on these it is the best."""
     if row.get("n_of") == "images":
-        return f"best of {row['readings']:g} readings" if row.get("readings") else "1 run"
+        return f"best of {row['readings']:g}" if row.get("readings") else "1 run"
     return f"{row['n']:,.0f} {row['n_of']}" if row.get("n") else "not given"
