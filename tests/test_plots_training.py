@@ -97,7 +97,7 @@ def test_the_ablation_says_where_another_optimizer_is_best_at_the_largest_rate_t
         pairs = [(Run(f"{c.train.optimizer} {c.train.lr}", c, {}), record(c, score)) for c, score in runs]
         return style.description(plots.ablation(training.ablation(pairs), "two_cores")).caption
 
-    assert caption({0.2: 0.5, 0.4: 0.6}).endswith("SGD is better at 0.4, the largest.")
+    assert caption({0.2: 0.5, 0.4: 0.6}).count("SGD is better at 0.4, the largest.") == 1
     assert "the largest of" not in caption({0.2: 0.6, 0.4: 0.5})
     assert "the largest of" not in caption({0.2: 0.6})
 
