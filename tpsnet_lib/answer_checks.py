@@ -150,6 +150,31 @@ def _falls(low: Any, high: Any) -> bool:
     return isinstance(low, Real) and isinstance(high, Real) and low > high
 
 
+MEANT = {  # a part of an error's message -> what is to be written
+    "only one element tensors can be converted": Slip(  # math.cos(tensor), float(tensor), torch.tensor(list)
+        "A tensor of several values is taken for one number: a function of `math` has one of torch's, as"
+        " `torch.cos`; for `float(x)` write `x.float()`, and for a list of tensors `torch.stack(x)`."
+    ),
+    r"unsupported operand type\(s\) for \^|bitwise_xor": Slip(NO_POWER),
+    "^'module' object is not callable$": Slip(
+        "A module of functions, as `F` or `np`, cannot be called: call a function of it, as `F.relu(x)`."
+    ),
+    "unsupported operand .*'module'": Slip(
+        "A letter of the formula is a module here, as `F` is torch.nn.functional: write its number."
+    ),
+    "infer output dtype": Slip("A tensor of booleans or whole numbers has no mean: write `.float().mean()`."),
+    r"conv2d\(\) received an invalid combination.*\(bool": Slip(
+        "A convolution has a stride of True or False: an argument is missing before it, or write `skip=skip`."
+    ),
+    "Boolean value of Tensor with more than one value": Slip(
+        "`not`, `and`, `or` and `if` take one value: for each value of a tensor write `~x`, `x & y`, `x | y`."
+    ),
+    r"unexpected keyword argument '(axis|out)'|\b(axis|out)=NoneType": Slip(
+        "NumPy's functions do not suit a tensor: use its own, as `x.float().mean()`."
+    ),
+}
+
+
 def raised(error: Exception) -> str:
     """What an answer raises, in one sentence: a slip if a name or attribute is unknown or this project refuses it."""
     message = re.sub(r"\s+", " ", str(error)).strip() or "no message"
@@ -160,35 +185,14 @@ def raised(error: Exception) -> str:
         owned = with_its_owner(error)
         way_out = way_out_of(error.name, {**notebook_names(), **_names_where_it_failed(error)})
         return Slip(f"`{error.name}` is not defined: {f'write `{owned}`.' if owned else way_out}")
-    if "only one element tensors can be converted" in message:  # math.cos(tensor), float(tensor), torch.tensor(list)
-        return Slip(
-            "A tensor of several values is taken for one number: a function of `math` has one of torch's, as"
-            " `torch.cos`; for `float(x)` write `x.float()`, and for a list of tensors `torch.stack(x)`."
-        )
-    if "unsupported operand type(s) for ^" in message or "bitwise_xor" in message:
-        return Slip(NO_POWER)
-    if message == "'module' object is not callable":
-        return Slip("A module of functions, as `F` or `np`, cannot be called: call a function of it, as `F.relu(x)`.")
-    if "infer output dtype" in message:
-        return Slip("A tensor of booleans or whole numbers has no mean: write `.float().mean()`.")
     if a_class := re.match(r"(?:[\w.]*\.)?([A-Z]\w+)(?<!Tensor) is not a Module subclass", message):
         return Slip(f"`{a_class[1]}` is the class: make a part of it, `{a_class[1]}(...)` with its arguments.")
-    if "conv2d() received an invalid combination" in message and "(bool" in message:
-        return Slip(
-            "A convolution has a stride of True or False: an argument is missing before it, or write `skip=skip`."
-        )
     if made := _made_of_a_tensor(error):
         return Slip(f"`nn.{made}(...)` makes a module, which computes when it is called: write `nn.{made}()(...)`.")
-    if "Boolean value of Tensor with more than one value" in message and _is_of_a_library(error):
+    if "Boolean value of Tensor" in message and _is_of_a_library(error):
         return Slip("A function that takes one number is given a tensor of several.")
-    if "Boolean value of Tensor with more than one value" in message:
-        return Slip(
-            "`not`, `and`, `or` and `if` take one value: for each value of a tensor write `~x`, `x & y`, `x | y`."
-        )
-    if re.search(r"unexpected keyword argument '(axis|out)'|\b(axis|out)=NoneType", message):
-        return Slip("NumPy's functions do not suit a tensor: use its own, as `x.float().mean()`.")
-    if re.search(r"unsupported operand .*'module'", message):
-        return Slip("A letter of the formula is a module here, as `F` is torch.nn.functional: write its number.")
+    if said := next((said for part, said in MEANT.items() if re.search(part, message)), None):
+        return said
     of_module = isinstance(error, AttributeError) and isinstance(error.obj, ModuleType)
     if not of_module and (made := _module_taken_for_a_result(message)):
         return Slip(f"`nn.{made}(...)` makes a module, which computes when it is called: write `nn.{made}()(x)`.")

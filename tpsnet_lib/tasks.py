@@ -58,10 +58,10 @@ class Task:
     given: list[str] = field(default_factory=list, init=False)  # hints, in the order in which they were first given
     last_hint: str = field(default="", init=False)  # empty once there is none left
     passed: bool = field(default=False, init=False)
-    last_wrong: Any = field(default=None, init=False, repr=False)
-    faults_named: set[str] = field(default_factory=set, init=False, repr=False)
-    stand_in: Any = field(default=None, init=False, repr=False)
-    returned: tuple[Any, ...] = field(default=(), init=False, repr=False)  # by the last check, in a tuple of one
+    last_wrong: Any = field(default=None, init=False)
+    faults_named: set[str] = field(default_factory=set, init=False)
+    stand_in: Any = field(default=None, init=False)
+    returned: tuple[Any, ...] = field(default=(), init=False)  # by the last check, in a tuple of one
 
     def __repr__(self) -> str:
         return f"<task {self.name!r}: .check(answer), .hint()>"

@@ -28,9 +28,9 @@ from tpsnet_lib.runs.search_results import SearchResults
 from tpsnet_lib.whole_files import temporary
 
 # no reports home, no logs beside ours, no tables in the terminal; signals are answered here
-OFF = "RAY_USAGE_STATS_ENABLED RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO RAY_AIR_NEW_OUTPUT TUNE_PRINT_ALL_TRIAL_ERRORS"
-ON = "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS TUNE_DISABLE_SIGINT_HANDLER"
-os.environ.update({**dict.fromkeys(OFF.split(), "0"), **dict.fromkeys(ON.split(), "1"), **os.environ})
+SET_TO_0 = "RAY_USAGE_STATS_ENABLED RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO RAY_AIR_NEW_OUTPUT TUNE_PRINT_ALL_TRIAL_ERRORS"
+SET_TO_1 = "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS TUNE_DISABLE_SIGINT_HANDLER"
+os.environ.update({**dict.fromkeys(SET_TO_0.split(), "0"), **dict.fromkeys(SET_TO_1.split(), "1"), **os.environ})
 try:
     import ray
     from ray import tune
