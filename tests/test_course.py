@@ -634,6 +634,8 @@ def test_a_name_that_does_not_exist_costs_no_hint_and_the_last_line_leads_to_the
         (code_checks.function([1, 4], by=squares), lambda x: [x], "returns a row of 1 (the shape [1]); expected is"),
         (code_checks.function([1, 4], by=squares), lambda x: [1][x - 1], "For the input 2: Your answer raises Index"),
         (code_checks.function([1, 4], by=squares), lambda x: x * x, "Right"),
+        (code_checks.function(["crop", "flip"], 3), lambda _: ["crop", "flip"], "Right"),
+        (code_checks.function(["crop", "flip"], 3), lambda _: ["crop"], "is not the expected result"),
         (code_checks.function([1], by=lambda f: [f("x" * 9, "y" * 99)]), lambda x, y: 2, "Your function returns 2;"),
         (
             code_checks.function(doubled, torch.ones(3)),

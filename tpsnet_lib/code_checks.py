@@ -198,11 +198,11 @@ def _difference(value: Any, target: Any) -> str:
     try:
         result, wanted = torch.as_tensor(value), torch.as_tensor(target)
     except (TypeError, ValueError, RuntimeError):
-        said = f"Your function returns {quoted(value)}, which is not the expected result."
-        if isinstance(target, Real | Sequence | np.ndarray | Tensor) and not isinstance(target, str):
-            texts = isinstance(value[0] if isinstance(value, list) and value else value, str)
-            return Slip(f"Your function returns a text ({quoted(value)}); expected is a number.") if texts else said
-        return "" if value == target else said
+        are_numbers = isinstance(target, Real | np.ndarray | Tensor)
+        if are_numbers and isinstance(value[0] if isinstance(value, list) and value else value, str):
+            return Slip(f"Your function returns a text ({quoted(value)}); expected is a number.")
+        is_right = not are_numbers and value == target
+        return "" if is_right else f"Your function returns {quoted(value)}, which is not the expected result."
     if result.shape != wanted.shape:
         return f"Your function returns {_returned(result, wanted)}; expected {_expected(list(wanted.shape))}."
     largest = wanted.abs().max().item() if wanted.numel() else 0.0  # whose rounding shows in values near 0 too
