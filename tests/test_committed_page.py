@@ -298,6 +298,15 @@ def test_a_figure_with_other_words_is_seen_and_so_is_one_that_is_missing() -> No
     assert compare(few, few.replace('<figcaption><b class="label">Figure 2. ', "<figcaption><b>", 1))[0]
 
 
+def test_a_figure_with_a_time_of_this_machine_says_so_and_other_times_are_no_fault(store: Store) -> None:
+    """Another machine, or the same one an hour later, has other times, and so an axis with other ticks."""
+    figure = next(part for part in PAGE("figure") if "Larger points are deeper" in part.get_text())
+    few = "</figure>".join(HTML.split("</figure>")[:4]) + f"</figure>{figure}"
+    slower = re.sub(r"%3E(\d)%3C/text", r"%3E7\1%3C/text", str(figure))
+    assert slower != str(figure)
+    assert compare(few, few.replace(str(figure), slower))[0] == []
+
+
 def leader(store: Store) -> Final:
     return leading(opened_recipes(store))[0]
 

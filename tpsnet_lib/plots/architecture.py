@@ -199,7 +199,7 @@ def costs(groups: Sequence[Group], milliseconds: Sequence[float]) -> Figure:
     middle = np.median([group.parameters for group in groups])
     near = [a for a, group in zip(accuracy, groups, strict=True) if abs(group.parameters / middle - 1) < 0.05]
     text = f"The {len(near)} networks of about {middle / 1e3:.0f},000 parameters reach"
-    text += f" {min(near):.0f} to {max(near):.0f}%. Larger points are deeper."
+    text += f" {min(near):.0f} to {max(near):.0f}%. Larger points are deeper. The latency is measured now."
     alt = f"Accuracy of {len(groups)} networks over parameters, MACs and latency."
     return describe(fig, caption=text, alt=alt, records=by_name((group.label, group.records) for group in groups))
 
