@@ -114,8 +114,12 @@ def odd(*places):
     return within_machines(places, weights, accuracy)
 
 
-def gain(scale, *places):
+def gain(*places, scale=float):
     return within_machines(places, (1, -1, -1, 1), lambda rows: [scale(value) for value in accuracy(rows)])
+
+
+def gain_in_logits(*places):
+    return gain(*places, scale=lambda p: math.log(p / (1 - p)))
 
 
 def overfitting(*places):
@@ -212,10 +216,15 @@ CONTROL, LONG = "study_control/B=1", "study_long/B=1, 48 epochs"
 SMALL, SMALL_LONG = "effects_layers/N=3", "effects_blocks_long/B=1"
 DEEP, SMALL_DEEP = "study_blocks/B=5", "effects_blocks/B=5"
 DEEP_LONG, SMALL_DEEP_LONG = "study_long/B=5, 48 epochs", "effects_blocks_long/B=5"
+THREE_LONG, SMALL_THREE_LONG = "study_long/B=3, 48 epochs", "effects_blocks_long/B=3"
+SMALL_THREE = "effects_blocks/B=3"
 FIRST_LOOK = ("study_blocks/B=3", DEEP)
 WIDE_FIRST_LOOK = ("study_width/B=3, wide", "study_blocks/B=3")
 WIDE_AGAIN = ("study_width+study_width_again/B=3, wide", "study_blocks+study_blocks_again/B=3")
 AGAIN = ("study_blocks+study_blocks_again/B=3", "study_blocks+study_blocks_again/B=5")
+GAIN = (DEEP_LONG, AGAIN[1], THREE_LONG, AGAIN[0])
+SMALL_GAIN = (SMALL_DEEP_LONG, SMALL_DEEP, SMALL_THREE_LONG, SMALL_THREE)
+GAIN_BEFORE = (DEEP_LONG, DEEP, LONG, CONTROL)
 TIMED = ("epoch_times/B=5", "epoch_times/B=1")
 
 
@@ -243,25 +252,18 @@ TESTS = {  # (what is computed, the places of each budget, the smallest effect, 
         [("study_dropout/B=1, block dropout 0.2", CONTROL), ("effects_dropout/Db=0.2", SMALL)],
     ),
     "block dropout, longer run": (difference, [("study_dropout_long/B=1, block dropout 0.2, 48 epochs", LONG)]),
-    "shallow, short run": (difference, [AGAIN, FIRST_LOOK, ("effects_blocks/B=3", SMALL_DEEP)]),
-    "deep, longer run": (difference, [(DEEP_LONG, LONG), (SMALL_DEEP_LONG, SMALL_LONG)]),
-    "gain in points": (
-        lambda *places: gain(float, *places),
-        [(DEEP_LONG, DEEP, LONG, CONTROL), (SMALL_DEEP_LONG, SMALL_DEEP, SMALL_LONG, SMALL)],
-    ),
-    "gain in logits": (
-        lambda *places: gain(lambda p: math.log(p / (1 - p)), *places),
-        [(DEEP_LONG, DEEP, LONG, CONTROL), (SMALL_DEEP_LONG, SMALL_DEEP, SMALL_LONG, SMALL)],
-        0.05,
-    ),
+    "shallow, short run": (difference, [AGAIN, FIRST_LOOK, (SMALL_THREE, SMALL_DEEP)]),
+    "deep, longer run": (difference, [(DEEP_LONG, THREE_LONG), (SMALL_DEEP_LONG, SMALL_THREE_LONG)]),
+    "gain in points": (gain, [GAIN, SMALL_GAIN]),
+    "gain in logits": (gain_in_logits, [GAIN, SMALL_GAIN], 0.05),
     "width at one block": (difference, [("study_width/B=1, wide", CONTROL), ("effects_width/w=12", SMALL)]),
     "width at three blocks": (
         difference,
-        [WIDE_AGAIN, WIDE_FIRST_LOOK, ("effects_depth/B=3", "effects_blocks/B=3")],
+        [WIDE_AGAIN, WIDE_FIRST_LOOK, ("effects_depth/B=3", SMALL_THREE)],
     ),
     "overfitting": (
         overfitting,
-        [(DEEP_LONG, LONG), (DEEP, CONTROL), (SMALL_DEEP_LONG, SMALL_LONG)],
+        [(DEEP_LONG, THREE_LONG), AGAIN[::-1], (SMALL_DEEP_LONG, SMALL_THREE_LONG)],
         0.0,
         POINT,
     ),
@@ -274,11 +276,26 @@ TESTS = {  # (what is computed, the places of each budget, the smallest effect, 
         0.0,
         POINT,
     ),
+    "equal size, three layers": (
+        furthest,
+        [(CONTROL, *study("study_blocks", 2, 6)), (SMALL, *study("effects_blocks", 2, 5))],
+        0.0,
+        POINT,
+    ),
     "cost": (
         epoch_time,
         [TIMED, (DEEP_LONG, LONG), (DEEP, CONTROL), ("effects_depth/B=2", "effects_width/w=12")],
         TENTH,
     ),
+}
+BEFORE = {  # what was judged in the place of a test, and counts: (computed, places, smallest effect, bound, instead)
+    "one block": (difference, (CONTROL, DEEP), POINT, None, AGAIN),
+    "first look": (difference, FIRST_LOOK, POINT, None, AGAIN),
+    "first look, wide": (difference, WIDE_FIRST_LOOK, POINT, None, WIDE_AGAIN),
+    "one block, longer": (difference, (DEEP_LONG, LONG), POINT, None, (DEEP_LONG, THREE_LONG)),
+    "one block, gain": (gain, GAIN_BEFORE, POINT, None, GAIN),
+    "one block, gain in logits": (gain_in_logits, GAIN_BEFORE, 0.05, None, GAIN),
+    "one block, overfitting": (overfitting, (DEEP_LONG, LONG), 0.0, POINT, (DEEP_LONG, THREE_LONG)),
 }
 UNTRIED = ("reproduction", "odd in the search", "shallow, run cut off")  # on a GPU: without a record yet
 
@@ -302,6 +319,12 @@ def p_values(estimate, smallest):
     return tuple(min(1.0, 2 * p) for p in (one_sided(estimate, 0), below, one_sided(estimate, -smallest)))
 
 
+def below_bound(estimate, bound):
+    """How far an estimate is below a bound; itself where there is none."""
+    value, low, high, n, freedom = estimate
+    return estimate if bound is None else (bound - value, bound - high, bound - low, n, freedom)
+
+
 OF_THE_SEARCH = ("dropout in the search", "block dropout in the search", "optimizer")
 
 
@@ -315,9 +338,7 @@ def table():
         some = [places for places in budgets if compute(*places)[3]]
         unfinished |= set() if whole else {name}
         estimate = compute(*[*whole, *some, budgets[-1]][0])
-        value, low, high, n, freedom = estimate
-        turned = estimate if bound is None else (bound - value, bound - high, bound - low, n, freedom)
-        judged[name] = estimate, turned, smallest
+        judged[name] = estimate, below_bound(estimate, bound), smallest
     for name in ("dropout", "block_dropout"):
         estimate = more_than_median("search_classroom", name)
         judged[f"{name.replace('_', ' ')} in the search"] = estimate, estimate, POINT
@@ -326,10 +347,10 @@ def table():
     estimate, moved = near("search_sgd_rate" if _complete("search_sgd_rate") else "search_classroom")
     turned = estimate if moved is None else moved
     judged["learning rate"] = estimate, turned, POINT if moved is None else 0.0
-    judged["one block"] = difference(CONTROL, DEEP), difference(CONTROL, DEEP), POINT  # what was judged before counts
-    for name, second, first in (("first look", AGAIN, FIRST_LOOK), ("first look, wide", WIDE_AGAIN, WIDE_FIRST_LOOK)):
-        if all(runs(place)[1] for place in second):
-            judged[name] = difference(*first), difference(*first), POINT
+    for name, (compute, places, smallest, bound, instead) in BEFORE.items():
+        if all(runs(place)[1] for place in instead):
+            estimate = compute(*places)
+            judged[name] = estimate, below_bound(estimate, bound), smallest
     raw = np.array([p_values(turned, smallest) for _, turned, smallest in judged.values()])
     rows = {}
     for name, (above, below, other) in zip(judged, np.transpose([_holm(p) for p in raw.T]), strict=True):
@@ -340,7 +361,7 @@ def table():
         if name in unfinished and judged[name][0][3]:
             said = said[0], "not settled"  # a look at a part of the declared runs settles nothing
         rows[name] = judged[name][0][:4], float(said[0]), said[1]
-    return {name: row for name, row in rows.items() if name not in ("one block", "first look", "first look, wide")}
+    return {name: row for name, row in rows.items() if name not in BEFORE}
 
 
 def _holm(p):

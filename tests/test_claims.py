@@ -15,11 +15,11 @@ from bs4 import BeautifulSoup
 
 from tpsnet_lib import stats
 from tpsnet_lib.analysis.groups import Group, by_machine, hardware_and_threads
-from tpsnet_lib.claims import claims, judge
+from tpsnet_lib.claims import claims, judge, studies
 from tpsnet_lib.claims.evidence import Answer, Evidence, at_least, at_most, better, cost_ratio
 from tpsnet_lib.claims.judge import Row
 from tpsnet_lib.config import RunConfig
-from tpsnet_lib.report import elements
+from tpsnet_lib.report import elements, limitations
 from tpsnet_lib.runs.experiments import Experiment, Run, load_experiment
 from tpsnet_lib.runs.publish import write_trials
 from tpsnet_lib.runs.records import Record, Store, committed_folder
@@ -244,11 +244,24 @@ def test_a_budget_of_one_seed_a_network_displaces_no_smaller_one_that_is_settled
 
 
 def test_what_later_seeds_say_alone_stands_in_the_full_table_only() -> None:
-    later = {r.name: r for r in judge.judge_claims(Store(committed_folder())) if "later seeds alone" in r.remark}
-    assert set(later) == {"shallow, short run", "width at three blocks"}, "the tests that were looked at before"
+    later = {row.name: row for row in judge.judge_claims(Store(committed_folder())) if row.answer.later}
+    assert set(later) == {"shallow, short run", "width at three blocks"}, "the tests that a second look gave more seeds"
     for row in later.values():
         assert row.n == 8
-        assert "later seeds alone" not in row.remark_but_depth
+        assert row.answer.later.startswith("the later seeds alone +")
+        assert "later seeds" not in row.remark  # which the first screen shows too
+
+
+def test_pairs_of_depths_that_were_judged_before_count_in_the_table_and_mark_the_verdict_as_late() -> None:
+    rows = judge.judge_claims(Store(committed_folder()))
+    looked = {row.name: set(row.answer.before) for row in rows if row.answer.before}
+    of_depth = ("shallow, short run", "deep, longer run", "gain in points", "gain in logits", "overfitting")
+    assert all(studies.ONE_BLOCK in looked[name] for name in of_depth)
+    assert judge.earlier_looks(rows) == sum(map(len, looked.values())) == 7
+    late = {row.name for row in limitations.by_late_runs(rows)}
+    assert late >= {row.name for row in rows if row.name in of_depth and row.settled}
+    fifth = next(row for row in rows if row.name == "overfitting")
+    assert f"{studies.ONE_BLOCK}: +0.9" in " ".join(fifth.notes), "the look as it is shown, not as it is judged"
 
 
 def test_odd_against_even_sees_the_jump_beyond_the_trend(tmp_path: Path) -> None:
@@ -269,7 +282,7 @@ def test_a_gain_can_hold_in_points_and_not_in_logits(tmp_path: Path) -> None:
         {
             "effects_layers": by_label(**levels),
             "effects_blocks": by_label(**levels),
-            "effects_blocks_long": by_label(B1=0.95, B3=0.9, B5=0.65),
+            "effects_blocks_long": by_label(B1=0.9, B3=0.95, B5=0.65),
         },
     )
     rows = {each.name: each for each in judge.judge_claims(store)}
@@ -426,10 +439,7 @@ def test_equal_macs_with_unequal_parameters_are_said_of_either_side() -> None:
     rows = {row.name: row for row in judge.judge_claims(Store(committed_folder()))}
     groups = rows["three layers against four, MACs"].answer.groups
     times = groups[1].parameters / groups[0].parameters
-    assert (
-        rows["three layers against four, MACs"].remark
-        == f"one block a layer, where the other has {times:.2g} times the parameters"
-    )
+    assert rows["three layers against four, MACs"].remark == f"where the other has {times:.2g} times the parameters"
     assert judge._unequal_costs(groups[::-1]) == f"with {times:.2g} times the parameters"
     assert judge._unequal_costs([groups[0], groups[0]]) == ""
 
@@ -443,9 +453,9 @@ def test_other_runs_are_named_by_size_and_by_length() -> None:
 
 def test_a_rate_is_at_the_border_until_a_larger_one_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = Evidence(Store(committed_folder())).groups(("study_width/B=1, wide", claims.CONTROL))
-    assert judge._largest_rate(groups) == ""
+    assert judge._rates(groups) == "rates 0.7 and 0.3"
     monkeypatch.setattr(judge, "RATES_BEYOND", judge.RATES)  # as before that one
-    assert judge._largest_rate(groups) == "its rate the largest tried"
-    assert judge._largest_rate(groups[::-1]) == "the other rate the largest tried"
+    assert judge._rates(groups) == "rates 0.7 (largest tried) and 0.3"
+    assert judge._rates(groups[1:] * 2) == "", "0.3 and 0.3"
     others = Evidence(Store()).groups(("study_dropout/B=1, dropout 0.2", claims.CONTROL))
-    assert judge._largest_rate(others) == "", "no rate was tried with dropout"
+    assert judge._rates(others) == "", "one rate, and none was tried with dropout"

@@ -176,7 +176,7 @@ def before() -> Findings:
 
 TWO_BUDGETS = {("ranking", 0)}
 TWO_SEEDS = {("curse", 0)}
-OF_SGD = {("groups", 2), ("rate", 0)}  # of the search for SGD's rate
+OF_SGD = {("groups", 2), ("groups", 3), ("rate", 0)}  # of the search for SGD's rate
 OF_A_CROWD = {("second-half", 0)}  # of the accuracies in whatever order
 OF_MEDIANS = {("groups", 0)}  # of hundreds of trials, which two of them need not move
 

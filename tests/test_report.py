@@ -222,7 +222,7 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
             size="+3.0 points" if name == "b, longer" else "+2.0 points",
             answer=SimpleNamespace(interval="+1.0 to +4.0"),
             test=SimpleNamespace(headline=name != "b, longer"),
-            remark_but_depth={"a": "at 2 times the MACs", "c, d": "overfit by less than a point"}.get(name, ""),
+            remark={"a": "at 2 times the MACs", "c, d": "overfit by less than a point"}.get(name, ""),
             elsewhere="−1.0 points in 30" if name == "b" else "",
             verdict=verdict,
             settled=verdict != stats.NOT_SETTLED,

@@ -20,7 +20,7 @@ OWN_DATA = r"own:[\w-]+:\d+:[0-9a-f]{8}"  # a folder's name, its number of class
 
 @dataclass(frozen=True)
 class ModelConfig(Checked):
-    """A member of the residual family: N layers of B_i blocks of C_i channels, kernels F_i and K_i, average pool P."""
+    """A member of the residual family: N layers of B_i blocks of C_i channels, kernels F_i and K_i, pool P."""
 
     section = "model"
 
@@ -30,7 +30,7 @@ class ModelConfig(Checked):
     skip_kernels: tuple[int, ...] = option((1,), 1, 9, odd=True)  # K_i of the projection skips; one stands for all
     pool: int = option(8, 1, 32)  # P, side of the pool over the last feature map; then the mean of what is left
     stem: int = option(16, 1, 1024)  # output channels of the first convolution
-    block: str = option("basic", choices=("basic", "preact"), or_like=OWN_BLOCK)  # He 2015, He 2016, one's own
+    block: str = option("basic", choices=("basic", "preact"), or_like=OWN_BLOCK)  # He 2015 or 2016, or your own
     residual: bool = option(True)  # False: the plain network of the same layers, no skips
     dropout: float = option(0.0, 0, 0.9)  # before the classifier
     block_dropout: float = option(0.0, 0, 0.9)  # between the two convolutions of a block
@@ -126,7 +126,7 @@ class TrainConfig(Checked):
     section = "train"
 
     epochs: float = option(300.0, 0.001, 10_000)  # may be a fraction: the run ends inside an epoch
-    schedule_epochs: float = option(0.0, 0, 10_000)  # length of the schedule; 0: the run's own (matched annealing)
+    schedule_epochs: float = option(0.0, 0, 10_000)  # length of the schedule; 0: the run's own, which ends annealed
     batch_size: int = option(128, 1, 8192)
     optimizer: str = option("sgd", choices=("sgd", "adam", "adamax", "adamw", "muon"))
     lr: float = option(0.01, 0.0, 100)
@@ -135,7 +135,9 @@ class TrainConfig(Checked):
     weight_decay: float = option(5e-4, 0, 1)
     decay_norms: bool = option(True)  # False: no weight decay on norms and biases
     norm_lr_scale: float = option(1.0, 0, 1000)  # learning rate of norms and biases, relative to lr
-    schedule: str = option("cosine", choices=("cosine", "onecycle", "linear", "constant"))  # onecycle: linear
+    schedule: str = option(
+        "cosine", choices=("cosine", "onecycle", "linear", "constant")
+    )  # onecycle: linear up and down
     warmup_epochs: float = option(0.0, 0, 1000)  # linear; of onecycle, 0 stands for 30% of the schedule
     label_smoothing: float = option(0.0, 0, 0.9)
     clip_norm: float = option(0.0, 0, 1e6)  # largest gradient norm; 0: no clipping
@@ -152,10 +154,10 @@ class TrainConfig(Checked):
     copies: int = option(1, 1, 64)  # times each image of a step is shown in it, with draws of its own
     mixup: float = option(0.0, 0, 10)  # alpha of the Beta distribution; 0: none
     cutmix: float = option(0.0, 0, 10)  # alpha; with mixup also set, one of the two is drawn
-    mix_per: str = option("image", choices=("image", "batch"))  # what draws mixup or CutMix, and its fraction
+    mix_per: str = option("image", choices=("image", "batch"))  # what gets a draw of its own
     mix_probability: float = option(1.0, 0, 1)  # the share of the images, or of the batches, that are mixed
     mix_off_epochs: float = option(0.0, 0, 10_000)  # mixing is off for this many epochs at the end
-    stem_epochs: float = option(0.0, 0, 10_000)  # the stem (whitened: its bias) trains so long; 0: to the end
+    stem_epochs: float = option(0.0, 0, 10_000)  # the stem (whitened: its bias) trains for so many; 0: all
     small_epochs: float = option(0.0, 0, 10_000)  # this many epochs at the start see smaller images
     small_size: int = option(24, 8, 32)  # their side, in pixels
     asam: float = option(0.0, 0, 100)  # rho of adaptive sharpness-aware minimisation, at twice the cost; 0: none
@@ -180,7 +182,7 @@ class DataConfig(Checked):
     dataset: str = option("cifar10", choices=("cifar10", "shapes10", "cifar100", "fashion_mnist"), or_like=OWN_DATA)
     train_size: int = option(0, 0, 50_000)  # fit on the first so many of the split, equal classes; 0: all
     validation_size: int = option(0, 0, 50_000)  # validate on so many; 0: all
-    fit_on: str = option("split", choices=("split", "all"))  # all: validation images too, for a frozen recipe
+    fit_on: str = option("split", choices=("split", "all"))  # all: validation images too, once all is chosen
 
     @property
     def classes(self) -> int:

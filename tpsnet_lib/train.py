@@ -43,7 +43,7 @@ class TrainOptions:
 def fit(
     config: RunConfig, fit_set: ImageSet, validation: ImageSet, options: TrainOptions = TrainOptions()
 ) -> TrainState:
-    """Train to the end: the state after the last step of `training_steps`. It raises the same errors.
+    """Train to the end: the state after the last step of `training_steps`, which says what is raised.
 
     The network is in evaluation mode, with the averaged weights if the recipe averages them."""
     *_, state = training_steps(config, fit_set, validation, options)  # the last of them

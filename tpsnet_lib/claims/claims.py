@@ -241,9 +241,16 @@ TESTS = [
     Test(
         "equal size",
         "i",
-        "networks of equal size are alike",
-        "Networks of equal parameters and different depth are all within a point of one another",
+        "networks of equal size, of two to four layers, are alike",
+        "Networks of equal parameters, of two to four layers and different depth, are all within a point",
         equal_size,
+    ),
+    Test(
+        "equal size, three layers",
+        "i",
+        "networks of equal size and three layers are alike",
+        "So are networks of equal parameters and three layers, as all of the original's are",
+        functools.partial(equal_size, three_layers=True),
     ),
     Test(
         "cost",

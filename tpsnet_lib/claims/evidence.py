@@ -83,7 +83,7 @@ class Answer:
     measure: str = ""  # what the estimate is, in a word, where it is no difference of means
     remark: str = ""  # what the first page adds to its size
     later: str = ""  # what the seeds say alone that were declared after a first look
-    before: Mapping[str, Estimate] = field(default_factory=dict)  # what was judged in its place, each a test too
+    before: "Mapping[str, Answer]" = field(default_factory=dict)  # what was judged in its place, each a test too
     too_short: bool = False  # that no network of these runs overfits, where the claim is about that
     scope: str = ""  # what these runs add to the sentence of the test, such as the rates that were drawn
     notes: tuple[str, ...] = ()

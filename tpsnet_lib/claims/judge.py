@@ -82,16 +82,7 @@ class Row:
     def remark(self) -> str:
         """What else is to be known beside the size, or empty."""
         groups = self.answer.groups
-        shallow = groups and all(set(config.model.blocks) == {1} for each in groups for config in each.configs)
-        one_block = "one block a layer" if shallow and "one block" not in self.short else ""
-        said = ", ".join(filter(None, (one_block, self.remark_but_depth)))
-        return "; ".join(filter(None, (said, self.answer.later)))
-
-    @property
-    def remark_but_depth(self) -> str:
-        """The remark where it is said already which networks have one block a layer, in short."""
-        groups = self.answer.groups
-        costs = ", ".join(filter(None, (_unequal_costs(groups), _largest_rate(groups))))
+        costs = ", ".join(filter(None, (_unequal_costs(groups), _rates(groups))))
         said = "runs overfit by less than a point" if self.answer.too_short else self.answer.remark
         looks = ", ".join(f"{name} ({verdict})" for name, verdict in self.verdicts_before.items())
         return "; ".join(filter(None, (costs, said, looks and f"judged before: {looks}")))
@@ -163,8 +154,9 @@ class Row:
             f"{which.capitalize()}: {each.in_words()}. Not used for the verdict: {budget(each.groups)}."
             for which, each in self.others
         ]
-        before = [f"{name}: {x:points}, {self.verdicts_before.get(name)}" for name, x in self.answer.before.items()]
-        looks = [f"Judged before, each a test of this table: {'; '.join(before)}."] * bool(before)
+        before = self.answer.before.items()
+        said_before = [f"{name}: {each.in_words()}, {self.verdicts_before.get(name)}" for name, each in before]
+        looks = [f"Judged before, each a test of this table: {'; '.join(said_before)}."] * bool(before)
         return (*self.answer.notes, *looks, *said, *_run_notes(self.answer.groups)) if self.n else ()
 
 
@@ -192,7 +184,8 @@ def judged_by(holm: Callable[[Table], Mapping[str, stats.Adjusted]], rows: Seque
     What was judged before in the place of a test counts in it as a comparison of its own."""
     table = {row.name: (row.answer.judged, row.answer.smallest_effect) for row in rows}
     for row in rows:
-        table |= {f"{row.name}, {name}": (x, row.answer.smallest_effect) for name, x in row.answer.before.items()}
+        before = row.answer.before.items()
+        table |= {f"{row.name}, {name}": (each.judged, each.smallest_effect) for name, each in before}
     adjusted = holm(table)
     verdicts = {name: each.verdict for name, each in adjusted.items()}
     verdicts |= {row.name: stats.NOT_SETTLED for row in rows if row.n and not row.answer.complete}
@@ -293,13 +286,14 @@ def _unequal_costs(groups: Sequence[Group]) -> str:
     return groups[0].cost_beside(groups[1]) if known else ""
 
 
-def _largest_rate(groups: Sequence[Group]) -> str:
-    """Which of two networks were trained at the largest rate that was tried for them, so that a larger one might be
-    better; empty: neither."""
-    at_the_end = [at_the_border(group.config) for group in groups if group.experiment.startswith("study_")]
-    if len(at_the_end) != 2 or not any(at_the_end):
+def _rates(groups: Sequence[Group]) -> str:
+    """The learning rates of two networks of the study where they differ, and which is the largest that was tried for
+    its network, so that a larger one might be better; empty: neither."""
+    configs = [group.config for group in groups if group.experiment.startswith("study_")]
+    rates = [f"{config.train.lr:g}{' (largest tried)' * at_the_border(config)}" for config in configs]
+    if len(rates) != 2 or (rates[0] == rates[1] and not at_the_border(configs[0])):
         return ""
-    return f"{'both rates' if all(at_the_end) else 'its rate' if at_the_end[0] else 'the other rate'} the largest tried"
+    return f"rates {' and '.join(rates)}"
 
 
 def at_the_border(config: RunConfig) -> bool:

@@ -57,7 +57,9 @@ def optimizers(evidence: Evidence) -> Iterator[Answer]:
         if answer.estimate.n:
             end = ", best near the end" if _best_at_the_end(sgd) else ""
             others = f", others at {_rates(adam)}" if _rates(adam) != _rates(sgd) else ""
-            answer = replace(answer, scope=f", SGD at rates of {_rates(sgd)}{end}{others}")
+            upper = [trial for trial in sgd if trial.values["lr"] >= 10 * SGD_SEARCHES[name]]
+            note = f"Of SGD's upper decade alone: {medians(upper, adam, ()).in_words()}."
+            answer = replace(answer, scope=f", SGD at rates of {_rates(sgd)}{end}{others}", notes=(note,))
         yield answer
 
 

@@ -33,9 +33,12 @@ Answers = Callable[[Evidence], Iterator[Answer]]
 CONTROL, CONTROL_LONG = "study_control/B=1", "study_long/B=1, 48 epochs"  # one block in each of three layers
 SMALL, SMALL_LONG = "effects_layers/N=3", "effects_blocks_long/B=1"  # the same at 77,000 parameters
 DEEP, DEEP_LONG = "study_blocks/B=5", "study_long/B=5, 48 epochs"
+THREE_LONG = "study_long/B=3, 48 epochs"
 AGAIN = "study_blocks+study_blocks_again"  # with three more seeds of three and five blocks: a second look
 WIDE_AGAIN = "study_width+study_width_again/B=3, wide"  # and of the wide network of three blocks
 SMALL_DEEP, SMALL_DEEP_LONG = "effects_blocks/B=5", "effects_blocks_long/B=5"
+SMALL_THREE, SMALL_THREE_LONG = "effects_blocks/B=3", "effects_blocks_long/B=3"
+ONE_BLOCK = "1 against 5"  # the pair of depths that was judged before that of three and five blocks
 
 
 def differences(*budgets: tuple[str, str]) -> Answers:
@@ -104,7 +107,7 @@ def _odd_minus_even(first: int, last: int) -> list[float]:
 def wider_at_three_blocks(evidence: Evidence) -> Iterator[Answer]:
     """That the wide network of three blocks beats the narrow one; a first look, with fewer seeds, is a test too."""
     first_look = better(*evidence.groups(("study_width/B=3, wide", "study_blocks/B=3")))
-    before = {f"{first_look.estimate.n} seeds a side": first_look.estimate}
+    before = {f"{first_look.estimate.n} seeds a side": first_look}
     later = evidence.groups(("study_width_again/B=3, wide", "study_blocks_again/B=3"))
     yield replace(better(*evidence.groups((WIDE_AGAIN, f"{AGAIN}/B=3"))), before=before, later=_alone(later))
     yield first_look
@@ -116,10 +119,9 @@ def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
 
     Judged at first, and so each a test of its own: one block against five, then these with fewer seeds."""
     yield better(*evidence.groups(("table1_matched/model=model1", "table1_matched/model=tpsnet")))
-    one_block = better(*evidence.groups((CONTROL, DEEP))).estimate
-    first_look = better(*evidence.groups(("study_blocks/B=3", DEEP))).estimate
-    before = {"1 against 5": one_block}
-    both = before | {f"{first_look.n} seeds a side": first_look}
+    first_look = better(*evidence.groups(("study_blocks/B=3", DEEP)))
+    before = {ONE_BLOCK: better(*evidence.groups((CONTROL, DEEP)))}
+    both = before | {f"{first_look.estimate.n} seeds a side": first_look}
     later = _alone(evidence.groups(("study_blocks_again/B=3", "study_blocks_again/B=5")))
     for experiment, earlier in ((AGAIN, both), ("study_blocks", before)):
         answer = _three_blocks_against_five(evidence, experiment, CONTROL, 6)
@@ -151,55 +153,75 @@ def _depths(experiment: str, largest: int) -> list[str]:
 
 
 def gain_of_depth(evidence: Evidence, logits: bool) -> Iterator[Answer]:
-    """The rise of the deep network's accuracy from the short run to the longer one, minus that of the shallow one."""
-    for places in ((DEEP_LONG, DEEP, CONTROL_LONG, CONTROL), (SMALL_DEEP_LONG, SMALL_DEEP, SMALL_LONG, SMALL)):
-        groups, weights = evidence.groups(places), (1, -1, -1, 1)
-        if logits:
-            estimate = contrast_within_machines(groups, weights, lambda group: logit(group.accuracies))
-            note = f"The smallest effect that matters is {LOGIT} in logits: a point of accuracy at 70%."
-            answer = replace(greater(estimate, groups, LOGIT), form=".2", notes=(note,))
-        else:
-            answer = greater(contrast_within_machines(groups, weights), groups)
-        yield replace(answer, remark=_blocks(groups[0], groups[2]))
+    """The rise of the deep network's accuracy from the short run to the longer one, minus that of the shallow one.
+
+    Of five blocks against three, as `shallow_and_wide`; that of one block was judged before."""
+    one_block = _gain(evidence.groups((DEEP_LONG, DEEP, CONTROL_LONG, CONTROL)), logits)
+    answer = _gain(evidence.groups((DEEP_LONG, f"{AGAIN}/B=5", THREE_LONG, f"{AGAIN}/B=3")), logits)
+    yield replace(answer, before={ONE_BLOCK: one_block})
+    yield _gain(evidence.groups((SMALL_DEEP_LONG, SMALL_DEEP, SMALL_THREE_LONG, SMALL_THREE)), logits)
+
+
+def _gain(groups: Sequence[Group], logits: bool) -> Answer:
+    """The gain of the first network from its short run, the second group, minus that of the third from the fourth."""
+    weights = (1, -1, -1, 1)
+    if logits:
+        estimate = contrast_within_machines(groups, weights, lambda group: logit(group.accuracies))
+        note = f"The smallest effect that matters is {LOGIT} in logits: a point of accuracy at 70%."
+        answer = replace(greater(estimate, groups, LOGIT), form=".2", notes=(note,))
+    else:
+        answer = greater(contrast_within_machines(groups, weights), groups)
+    return replace(answer, remark=_blocks(groups[0], groups[2]))
 
 
 def deep_and_narrow(evidence: Evidence) -> Iterator[Answer]:
-    """That the deep network is more accurate than the shallow one after a longer run."""
-    for places in (
-        ("reproduction/reproduction", "reproduction_models/model=model1"),
-        (DEEP_LONG, CONTROL_LONG),
-        (SMALL_DEEP_LONG, SMALL_LONG),
+    """That the deep network is more accurate than the shallow one after a longer run (pairs as in `gain_of_depth`)."""
+    one_block = better(*evidence.groups((DEEP_LONG, CONTROL_LONG)))
+    for places, before in (
+        (("reproduction/reproduction", "reproduction_models/model=model1"), {}),
+        ((DEEP_LONG, THREE_LONG), {ONE_BLOCK: one_block}),
+        ((SMALL_DEEP_LONG, SMALL_THREE_LONG), {}),
     ):
         deep, wide = evidence.groups(places)
-        yield replace(better(deep, wide), remark=_blocks(deep, wide))
+        yield replace(better(deep, wide), remark=_blocks(deep, wide), before=before)
 
 
-def _blocks(deep: Group, wide: Group) -> str:
+def _blocks(first: Group, second: Group) -> str:
     """How many blocks a layer two networks have; empty if one is not declared."""
-    if not (deep.configs and wide.configs):
+    if not (first.configs and second.configs):
         return ""
-    return f"{deep.config.model.blocks[0]} blocks against {wide.config.model.blocks[0]}"
+    return f"{first.config.model.blocks[0]} blocks against {second.config.model.blocks[0]}"
 
 
 def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
-    """That the deep network overfits at most a point more than the shallow one (`overfitting`)."""
+    """That the deep network overfits at most a point more than the shallow one (`overfitting`), pairs as above."""
     note = "Overfitting is the accuracy on augmented training images minus that on validation images."
+    one_block = _more_overfitting(evidence.groups((DEEP_LONG, CONTROL_LONG)))
+    three_blocks = _more_overfitting(evidence.groups((THREE_LONG, CONTROL_LONG)))
     for places in (
         ("table1_matched/model=tpsnet", "table1_matched/model=model1"),
-        (DEEP_LONG, CONTROL_LONG),
-        (DEEP, CONTROL),
-        (SMALL_DEEP_LONG, SMALL_LONG),
+        (DEEP_LONG, THREE_LONG),
+        (f"{AGAIN}/B=5", f"{AGAIN}/B=3"),
+        (SMALL_DEEP_LONG, SMALL_THREE_LONG),
     ):
         groups = evidence.groups(places)
-        ahead = contrast_within_machines(groups, (1, -1), overfitting)
+        remark = _blocks(*groups)
+        if (is_long := places[0] == DEEP_LONG) and three_blocks.estimate.has_interval:
+            remark += f"; 3 against 1: {three_blocks.in_words()}"
         gaps = ", ".join(f"{group.label} {stats.mean(overfitting(group)):points value}" for group in groups)
         notes = (f"{note} By network: {gaps}. Below 0, a network is better on new images than on its augmented own.",)
-        answer = at_most(ahead, groups, stats.SMALLEST_EFFECT)
-        yield replace(answer, notes=notes, too_short=too_short_to_overfit(groups), remark=_blocks(*groups))
+        before = {ONE_BLOCK: one_block} if is_long else {}
+        answer = replace(_more_overfitting(groups), notes=notes, remark=remark, before=before)
+        yield replace(answer, too_short=too_short_to_overfit(groups))
 
 
-def equal_size(evidence: Evidence) -> Iterator[Answer]:
-    """That the two networks of equal size whose means are furthest apart are at most a point apart."""
+def _more_overfitting(groups: Sequence[Group]) -> Answer:
+    return at_most(contrast_within_machines(groups, (1, -1), overfitting), groups, stats.SMALLEST_EFFECT)
+
+
+def equal_size(evidence: Evidence, three_layers: bool = False) -> Iterator[Answer]:
+    """That the two networks of equal size whose means are furthest apart are at most a point apart; `three_layers`: of
+    those that have three, as all of the original's do."""
     five = ("model1", "model2", "tpsnet", "deep17", "deep23")
     for places in (
         ["reproduction/reproduction", "reproduction_models/model=model1", "reproduction_models/model=model2"],
@@ -207,7 +229,8 @@ def equal_size(evidence: Evidence) -> Iterator[Answer]:
         [CONTROL, *_depths("study_blocks", 6), "study_layers/N=2", "study_layers/N=4"],
         [SMALL, *_depths("effects_blocks", 5), "effects_layers/N=2", "effects_layers/N=4"],
     ):
-        groups = by_machine([evidence.group(place) for place in places])[0]
+        kept = [place for place in places if not (three_layers and place.endswith(("/N=2", "/N=4")))]
+        groups = by_machine([evidence.group(place) for place in kept])[0]
         done = [group for group in groups if group.configs and not group.missing]
         done = done if len(done) > 1 else groups
         best, worst = (choose(done, key=lambda group: group.estimate.value) for choose in (max, min))
@@ -216,20 +239,14 @@ def equal_size(evidence: Evidence) -> Iterator[Answer]:
         )
         apart = stats.furthest_apart([group.accuracies for group in done])
         answer = at_most(apart, groups, stats.SMALLEST_EFFECT)
-        yield replace(
-            answer, form="distance", measure="furthest apart", notes=(note,), remark=_by_layers(best, worst, done)
-        )
+        remark = _shapes(best, worst) if done[0].records else ""
+        yield replace(answer, form="distance", measure="furthest apart", notes=(note,), remark=remark)
 
 
-def _by_layers(best: Group, worst: Group, groups: Sequence[Group]) -> str:
-    """How many layers two networks have, and how far those of three are apart, as the original's all are; empty where
-    all have three."""
-    three = [group.accuracies for group in groups if len(group.config.model.blocks) == 3]
-    if len(three) < 2 or len(three) == len(groups):
-        return ""
-    layers, others = (len(group.config.model.blocks) for group in (best, worst))
-    apart = f"{stats.furthest_apart(three):points}".replace("+", "")
-    return f"{layers} layers against {others}; of 3 layers, as all of the original's, {apart} apart"
+def _shapes(first: Group, second: Group) -> str:
+    """By what the shapes of two networks differ: the number of layers, else that of blocks in each."""
+    layers, others = (len(group.config.model.blocks) for group in (first, second))
+    return f"{layers} layers against {others}" if layers != others else _blocks(first, second)
 
 
 def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:

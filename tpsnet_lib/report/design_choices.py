@@ -76,7 +76,7 @@ def design_choices(
 
 def _claim_and_note(row: judge.Row, late: AbstractSet[str]) -> Markup:
     """A settled test, and under it what must be known beside it; that it has one block a layer is said above."""
-    beside = elements.under_points("; ".join(filter(None, (row.remark_but_depth, row.elsewhere))))
+    beside = elements.under_points("; ".join(filter(None, (row.remark, row.elsewhere))))
     return elements.with_note(elements.test_link(row, row.short) + ("†" if row.name in late else ""), beside)
 
 
@@ -128,7 +128,7 @@ def ingredients(changes: Mapping[str, Sequence[AblationRow]]) -> str:
     return (
         f'<p class="beside"><a href="#{RECIPE_IN_WORDS}">Ingredients</a> that bring most in'
         f' <a href="#{INGREDIENTS}">small networks and short runs</a>, of recipes scaled to them'
-        " (what harms there may pay in longer ones):"
+        " (no rate tuned anew but SGD's; what harms there may pay in longer ones):"
         f" {' '.join(filter(None, said))}</p>"
     )
 
@@ -147,7 +147,7 @@ def _ingredients(recipe: str, changes: Sequence[AblationRow]) -> str:
     largest_first = sorted(brought.items(), key=lambda item: -item[1].brings.value)
     parts = [f"{escape(name)} {_brought(row)}" for name, row in largest_first]
     widths = [row.brings.high - row.brings.low for row in changes[1:] if row.brings.has_interval]
-    none = f"none is shown to help (intervals: ±{50 * max(widths, default=0):.1f})"
+    none = f"none is shown to help after adjustment (±{50 * max(widths, default=0):.1f} before)"
     harms = "".join(f"; {escape(name)} {_brought(row)}" for name, row in harmful.items())
     whole = changes[0].group.estimate
     size = f"{largest:,} parameters, {longest:,} steps" + (f", {whole.value:.0%} right" if whole.n else "")

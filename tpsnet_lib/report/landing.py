@@ -159,7 +159,8 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
         if row.n
     ]
     caption = (
-        "What the tests say. Parameters are those of the larger network, of searches of the largest. In unsettled rows"
+        "What the tests say, of networks with one block a layer where nothing else is said. Parameters are those of the"
+        " larger network, of searches of the largest. In unsettled rows"
         " p belongs to the verdict that came closest, in brackets."
     )
     caption += " †: settled only by rules or runs chosen after the first data." if late else ""
@@ -176,7 +177,7 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
 def _how_a_verdict_is_made(rows: Sequence[judge.Row]) -> str:
     """The rule of the verdicts in a table of some tests, in Markdown."""
     tests = len(rows) + judge.earlier_looks(rows)
-    again = " and ".join(f"({claim})" for claim in dict.fromkeys(row.claim for row in rows if row.answer.before))
+    again = " and ".join(f"({claim})" for claim in dict.fromkeys(row.claim for row in rows if row.answer.later))
     return (
         "Each difference is asked three questions, and each answer needs a p of its own of at most"
         f" {stats.ALPHA:g} after adjustment. Above 0? The test *holds*. Below the smallest effect? It *does not hold*:"
@@ -188,14 +189,14 @@ def _how_a_verdict_is_made(rows: Sequence[judge.Row]) -> str:
         " looked at once has a wrong answer to it, and at most three of forty to any of the three, as far as the tests"
         " are exact (this one was looked at as its runs came in). Of searches and other resampled trials the smallest p"
         " before adjustment is that of one resample. Judged is the largest set of runs that is complete"
-        f"{f' (later seeds in {again} alone)' * bool(again)}, of searches that of the widest rates, and of times those"
-        " of runs alone on their machine; the full tests show the others."
+        f"{f' (only {again} take in later seeds)' * bool(again)}, of searches that of the widest rates, and of times"
+        " those of runs alone on their machine; the full tests show the others."
     )
 
 
 def _tested(row: judge.Row) -> Markup:
     """The sentence of a test in a few words, and under it what must be known beside it and what other budgets say."""
-    said = [part for part in (row.remark, *row.beside) if part]
+    said = [part for part in (row.remark, row.answer.later, *row.beside) if part]
     beside = elements.under_points("; ".join(said))
     return elements.with_note(Markup("({}) {}").format(row.claim, row.short), beside)
 
@@ -203,7 +204,7 @@ def _tested(row: judge.Row) -> Markup:
 def _p_value(row: judge.Row) -> str:
     """The p-value of a test, and what it is of where nothing is settled."""
     p = f"{row.p:.2g}" if row.p >= 0.001 else "< 0.001"
-    return p if row.verdict == row.p_is_of else f"{p} ({row.p_is_of})"
+    return p if row.verdict == row.p_is_of or row.p == 1 else f"{p} ({row.p_is_of})"
 
 
 MISTAKES = {  # what the original did, and what our records say of it
@@ -213,7 +214,8 @@ MISTAKES = {  # what the original did, and what our records say of it
     ),
     "A ranking that was never annealed.": (
         "Its trials of 30 epochs ran on a schedule made for 300, and were ranked where it was cut off; its published"
-        " script, which need not be the one behind its Table 1, scores with dropout on (chapter 4 tries it).",
+        " script, which need not be the one behind its Table 1, scores with dropout on (chapter 4 tries what that"
+        " changes).",
         mistakes.unannealed_ranking,
     ),
     "A single seed.": ("It compared networks by one run each.", mistakes.single_seed),

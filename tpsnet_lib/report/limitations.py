@@ -178,14 +178,14 @@ def _took_turns(record: Record) -> bool:
 
 
 def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
-    rates = load_experiment(RATES)
-    measured = [row for row in rows if row.n]
+    rates = load_experiment(RATES).runs
+    measured = [row for row in rows if row.n and row.answer.form != "ratio"]  # a rate changes no time
     tuned, drawn = sum(row.tuned for row in measured), sum(row.drawn for row in measured)
     return [
-        f"In {tuned} of the {len(measured)} tests with runs each network had its own tuned learning rate (the best of"
-        f" {len({run.config.train.lr for run in rates.runs})}, one run of {rates.runs[0].config.train.epochs:g} epochs"
-        f" each); in {drawn}, of searches, it was drawn; in {len(measured) - tuned - drawn} it was that of another"
-        " network: with dropout, or at equal MACs.",
+        f"In {tuned} of the {len(measured)} tests of accuracy with runs each network had its own tuned learning rate"
+        f" (the best of {len({run.config.train.lr for run in rates})}, one run of {rates[0].config.train.epochs:g}"
+        f" epochs each); in {drawn}, of searches, it was drawn; in {len(measured) - tuned - drawn} it was that of"
+        " another network: with dropout, or at equal MACs.",
         "Intervals of claims are over seeds or draws: all runs are scored on one set of validation images, which chose"
         " the rates too.",
     ]
@@ -213,6 +213,8 @@ RUNS_CHOSEN_LATE = {  # what of an experiment was declared when its first runs, 
     "search_sgd_rate": "the range of the rates",
     RATES: f"the rate of {LATE_RATE:g}, when 0.3 was the best of four for three networks (a still larger one, of"
     " <em>study_rates_beyond</em>, did worse for the wide network, the only one that was tried at it)",
+    "study_long": "three blocks as the shallow side, when that of one block had been judged (which counts among the"
+    " tests)",
     "epoch_times": "all runs, when the times of the study's own had not settled their test",
     "study_blocks_again": "all runs, when five seeds a side had not settled their test, and three blocks as the shallow"
     " side, when that of one block had failed (both count among the tests)",
@@ -225,6 +227,8 @@ FIRST_SEEDS = {"effects_layers": {0, 1, 2}, "effects_width": {0, 1, 2}}  # decla
 
 def _chosen_late(group: Group) -> str:
     """The experiment of `RUNS_CHOSEN_LATE` that runs which count in a group are of, or owe their rate to; or empty."""
+    if group.experiment == "study_long":  # declared as a whole beforehand
+        return group.experiment if group.label.startswith("B=3") else ""
     seeds = {record.config.seed for record in group.records}
     if group.experiment in RUNS_CHOSEN_LATE and not seeds <= FIRST_SEEDS.get(group.experiment, set()):
         return group.experiment
@@ -285,8 +289,8 @@ def _of_runs(rows: Sequence[judge.Row]) -> str:
     runs = [f"of <em>{name}</em> {what}" for name, what in RUNS_CHOSEN_LATE.items() if name in used]
     tests = ", ".join(elements.test_link(row, f"({row.claim}) {row.short}") for row in rows)
     return (
-        f"<p>When the first runs had been seen, these were declared: {'; '.join(runs)}. All these runs count, so that"
-        f" the p of the tests that rest on them may be too small: {tests}.</p>"
+        f"<p>When the first runs had been seen, these were declared or chosen: {'; '.join(runs)}. All these runs count,"
+        f" so that the p of the tests that rest on them may be too small: {tests}.</p>"
     )
 
 
