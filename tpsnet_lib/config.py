@@ -135,9 +135,7 @@ class TrainConfig(Checked):
     weight_decay: float = option(5e-4, 0, 1)
     decay_norms: bool = option(True)  # False: no weight decay on norms and biases
     norm_lr_scale: float = option(1.0, 0, 1000)  # learning rate of norms and biases, relative to lr
-    schedule: str = option(
-        "cosine", choices=("cosine", "onecycle", "linear", "constant")
-    )  # onecycle: linear up and down
+    schedule: str = option("cosine", choices=("cosine", "onecycle", "linear", "constant"))  # onecycle: up, then down
     warmup_epochs: float = option(0.0, 0, 1000)  # linear; of onecycle, 0 stands for 30% of the schedule
     label_smoothing: float = option(0.0, 0, 0.9)
     clip_norm: float = option(0.0, 0, 1e6)  # largest gradient norm; 0: no clipping
