@@ -256,12 +256,12 @@ def test_pairs_of_depths_that_were_judged_before_count_in_the_table_and_mark_the
     rows = judge.judge_claims(Store(committed_folder()))
     looked = {row.name: set(row.answer.before) for row in rows if row.answer.before}
     of_depth = ("shallow, short run", "deep, longer run", "gain in points", "gain in logits", "overfitting")
-    assert all(studies.ONE_BLOCK in looked[name] for name in of_depth)
+    assert all({studies.ONE_BLOCK, studies.FIVE_BLOCKS} & looked[name] for name in of_depth)
     assert judge.earlier_looks(rows) == sum(map(len, looked.values())) == 7
     late = {row.name for row in limitations.by_late_runs(rows)}
     assert late >= {row.name for row in rows if row.name in of_depth and row.settled}
-    fifth = next(row for row in rows if row.name == "overfitting")
-    assert f"{studies.ONE_BLOCK}: +0.9" in " ".join(fifth.notes), "the look as it is shown, not as it is judged"
+    notes = next(row.notes for row in rows if row.name == "overfitting")
+    assert f"{studies.FIVE_BLOCKS}: +0.9" in " ".join(notes), "the look as it is shown, not as it is judged"
 
 
 def test_odd_against_even_sees_the_jump_beyond_the_trend(tmp_path: Path) -> None:

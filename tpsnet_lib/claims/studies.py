@@ -38,7 +38,7 @@ AGAIN = "study_blocks+study_blocks_again"  # with three more seeds of three and 
 WIDE_AGAIN = "study_width+study_width_again/B=3, wide"  # and of the wide network of three blocks
 SMALL_DEEP, SMALL_DEEP_LONG = "effects_blocks/B=5", "effects_blocks_long/B=5"
 SMALL_THREE, SMALL_THREE_LONG = "effects_blocks/B=3", "effects_blocks_long/B=3"
-ONE_BLOCK = "1 against 5"  # the pair of depths that was judged before that of three and five blocks
+ONE_BLOCK, FIVE_BLOCKS = "1 against 5", "5 against 1"  # judged before the pair of three and five, by the first side
 
 
 def differences(*budgets: tuple[str, str]) -> Answers:
@@ -158,7 +158,7 @@ def gain_of_depth(evidence: Evidence, logits: bool) -> Iterator[Answer]:
     Of five blocks against three, as `shallow_and_wide`; that of one block was judged before."""
     one_block = _gain(evidence.groups((DEEP_LONG, DEEP, CONTROL_LONG, CONTROL)), logits)
     answer = _gain(evidence.groups((DEEP_LONG, f"{AGAIN}/B=5", THREE_LONG, f"{AGAIN}/B=3")), logits)
-    yield replace(answer, before={ONE_BLOCK: one_block})
+    yield replace(answer, before={FIVE_BLOCKS: one_block})
     yield _gain(evidence.groups((SMALL_DEEP_LONG, SMALL_DEEP, SMALL_THREE_LONG, SMALL_THREE)), logits)
 
 
@@ -179,7 +179,7 @@ def deep_and_narrow(evidence: Evidence) -> Iterator[Answer]:
     one_block = better(*evidence.groups((DEEP_LONG, CONTROL_LONG)))
     for places, before in (
         (("reproduction/reproduction", "reproduction_models/model=model1"), {}),
-        ((DEEP_LONG, THREE_LONG), {ONE_BLOCK: one_block}),
+        ((DEEP_LONG, THREE_LONG), {FIVE_BLOCKS: one_block}),
         ((SMALL_DEEP_LONG, SMALL_THREE_LONG), {}),
     ):
         deep, wide = evidence.groups(places)
@@ -210,7 +210,7 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
             remark += f"; 3 against 1: {three_blocks.in_words()}"
         gaps = ", ".join(f"{group.label} {stats.mean(overfitting(group)):points value}" for group in groups)
         notes = (f"{note} By network: {gaps}. Below 0, a network is better on new images than on its augmented own.",)
-        before = {ONE_BLOCK: one_block} if is_long else {}
+        before = {FIVE_BLOCKS: one_block} if is_long else {}
         answer = replace(_more_overfitting(groups), notes=notes, remark=remark, before=before)
         yield replace(answer, too_short=too_short_to_overfit(groups))
 
