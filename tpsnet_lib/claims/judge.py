@@ -85,7 +85,7 @@ class Row:
         costs = ", ".join(filter(None, (_unequal_costs(groups), _rates(groups))))
         said = "runs overfit by less than a point" if self.answer.too_short else self.answer.remark
         looks = ", ".join(f"{name} ({verdict})" for name, verdict in self.verdicts_before.items())
-        return "; ".join(filter(None, (costs, said, looks and f"judged before: {looks}")))
+        return "; ".join(filter(None, (costs, said, looks and f"before: {looks}")))
 
     @property
     def budget(self) -> str:
@@ -145,7 +145,10 @@ class Row:
         declared = done + sum(group.missing for group in self.answer.groups)
         waiting = self.n > 0 and not self.answer.complete
         part = [f"{done} of {declared} declared runs; judged when all are done"] * waiting
-        return (*part, *(f"{which}: {each.size}{each.scope}" for which, each in self._other_views))
+        views = dict[str, list[str]]()
+        for which, each in self._other_views:
+            views.setdefault(which, []).append(f"{each.size}{each.scope}")
+        return (*part, *(f"{which}: {', '.join(said)}" for which, said in views.items()))
 
     @property
     def notes(self) -> tuple[str, ...]:

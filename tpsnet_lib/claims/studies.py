@@ -132,7 +132,7 @@ def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
 def _alone(later: Sequence[Group]) -> str:
     """What the seeds say alone that were declared after a first look."""
     estimate = better(*later).estimate
-    return f"the later seeds alone {estimate:points}" if estimate.has_interval else ""
+    return f"later seeds alone {estimate:points}" if estimate.has_interval else ""
 
 
 def _three_blocks_against_five(evidence: Evidence, experiment: str, one_block: str, most: int) -> Answer:

@@ -197,8 +197,7 @@ def answer_table(recipes: Sequence[Final]) -> str:
     return elements.table(
         table,
         list(table[0]),
-        "Test accuracy: ours, the original, the best three checked at their source (best of: readings of the images, in"
-        " all runs).",
+        "Test accuracy: ours, the original, the best three checked at their source (best of: readings of the images).",
     )
 
 

@@ -159,8 +159,8 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
         if row.n
     ]
     caption = (
-        "What the tests say, of networks with one block a layer where nothing else is said. Parameters are those of the"
-        " larger network, of searches of the largest. In unsettled rows"
+        "Networks have one block a layer where nothing else is said. Parameters are those of the larger network, of"
+        " searches of the largest. In unsettled rows"
         " p belongs to the verdict that came closest, in brackets."
     )
     caption += " †: settled only by rules or runs chosen after the first data." if late else ""
@@ -214,8 +214,8 @@ MISTAKES = {  # what the original did, and what our records say of it
     ),
     "A ranking that was never annealed.": (
         "Its trials of 30 epochs ran on a schedule made for 300, and were ranked where it was cut off; its published"
-        " script, which need not be the one behind its Table 1, scores with dropout on (chapter 4 tries what that"
-        " changes).",
+        " script, which need not be the one behind its Table 1, scores with dropout on (tried in chapter"
+        " 4).",
         mistakes.unannealed_ranking,
     ),
     "A single seed.": ("It compared networks by one run each.", mistakes.single_seed),

@@ -182,7 +182,7 @@ def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
     measured = [row for row in rows if row.n and row.answer.form != "ratio"]  # a rate changes no time
     tuned, drawn = sum(row.tuned for row in measured), sum(row.drawn for row in measured)
     return [
-        f"In {tuned} of the {len(measured)} tests of accuracy with runs each network had its own tuned learning rate"
+        f"In {tuned} of {len(measured)} tests of accuracy each network had its own tuned learning rate"
         f" (the best of {len({run.config.train.lr for run in rates})}, one run of {rates[0].config.train.epochs:g}"
         f" epochs each); in {drawn}, of searches, it was drawn; in {len(measured) - tuned - drawn} it was that of"
         " another network: with dropout, or at equal MACs.",
