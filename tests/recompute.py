@@ -222,7 +222,8 @@ FIRST_LOOK = ("study_blocks/B=3", DEEP)
 WIDE_FIRST_LOOK = ("study_width/B=3, wide", "study_blocks/B=3")
 WIDE_AGAIN = ("study_width+study_width_again/B=3, wide", "study_blocks+study_blocks_again/B=3")
 AGAIN = ("study_blocks+study_blocks_again/B=3", "study_blocks+study_blocks_again/B=5")
-GAIN = (DEEP_LONG, AGAIN[1], THREE_LONG, AGAIN[0])
+LATER = ("study_long+study_long_again/B=5, 48 epochs", "study_long+study_long_again/B=3, 48 epochs")
+GAIN, GAIN_AGAIN = ((deep, AGAIN[1], three, AGAIN[0]) for deep, three in ((DEEP_LONG, THREE_LONG), LATER))
 SMALL_GAIN = (SMALL_DEEP_LONG, SMALL_DEEP, SMALL_THREE_LONG, SMALL_THREE)
 GAIN_BEFORE = (DEEP_LONG, DEEP, LONG, CONTROL)
 TIMED = ("epoch_times/B=5", "epoch_times/B=1")
@@ -253,9 +254,9 @@ TESTS = {  # (what is computed, the places of each budget, the smallest effect, 
     ),
     "block dropout, longer run": (difference, [("study_dropout_long/B=1, block dropout 0.2, 48 epochs", LONG)]),
     "shallow, short run": (difference, [AGAIN, FIRST_LOOK, (SMALL_THREE, SMALL_DEEP)]),
-    "deep, longer run": (difference, [(DEEP_LONG, THREE_LONG), (SMALL_DEEP_LONG, SMALL_THREE_LONG)]),
-    "gain in points": (gain, [GAIN, SMALL_GAIN]),
-    "gain in logits": (gain_in_logits, [GAIN, SMALL_GAIN], 0.05),
+    "deep, longer run": (difference, [LATER, (DEEP_LONG, THREE_LONG), (SMALL_DEEP_LONG, SMALL_THREE_LONG)]),
+    "gain in points": (gain, [GAIN_AGAIN, GAIN, SMALL_GAIN]),
+    "gain in logits": (gain_in_logits, [GAIN_AGAIN, GAIN, SMALL_GAIN], 0.05),
     "width at one block": (difference, [("study_width/B=1, wide", CONTROL), ("effects_width/w=12", SMALL)]),
     "width at three blocks": (
         difference,
@@ -263,7 +264,7 @@ TESTS = {  # (what is computed, the places of each budget, the smallest effect, 
     ),
     "overfitting": (
         overfitting,
-        [(DEEP_LONG, THREE_LONG), AGAIN[::-1], (SMALL_DEEP_LONG, SMALL_THREE_LONG)],
+        [LATER, (DEEP_LONG, THREE_LONG), AGAIN[::-1], (SMALL_DEEP_LONG, SMALL_THREE_LONG)],
         0.0,
         POINT,
     ),
@@ -296,6 +297,10 @@ BEFORE = {  # what was judged in the place of a test, and counts: (computed, pla
     "one block, gain": (gain, GAIN_BEFORE, POINT, None, GAIN),
     "one block, gain in logits": (gain_in_logits, GAIN_BEFORE, 0.05, None, GAIN),
     "one block, overfitting": (overfitting, (DEEP_LONG, LONG), 0.0, POINT, (DEEP_LONG, THREE_LONG)),
+    "first look, longer": (difference, (DEEP_LONG, THREE_LONG), POINT, None, LATER),
+    "first look, gain": (gain, GAIN, POINT, None, LATER),
+    "first look, gain in logits": (gain_in_logits, GAIN, 0.05, None, LATER),
+    "first look, overfitting": (overfitting, (DEEP_LONG, THREE_LONG), 0.0, POINT, LATER),
 }
 UNTRIED = ("reproduction", "odd in the search", "shallow, run cut off")  # on a GPU: without a record yet
 

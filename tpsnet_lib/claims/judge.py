@@ -250,8 +250,9 @@ def _other_runs(answers: Sequence[Answer], chosen: Answer) -> tuple[tuple[str, A
     if not chosen.estimate.n:
         return ()
     at = answers.index(chosen)
-    larger = [(LARGER, each) for each in answers[:at] if each.estimate.has_interval]
-    others = [each for each in answers[at + 1 :] if each.complete and not _runs(each) <= _runs(chosen)]
+    more = [each for each in answers if not _runs(each) <= _runs(chosen)]
+    larger = [(LARGER, each) for each in more if each in answers[:at] and each.estimate.has_interval]
+    others = [each for each in more if each in answers[at + 1 :] and each.complete]
     return (*larger, *((_kind_of_runs(each, chosen), each) for each in others))
 
 

@@ -34,6 +34,8 @@ CONTROL, CONTROL_LONG = "study_control/B=1", "study_long/B=1, 48 epochs"  # one 
 SMALL, SMALL_LONG = "effects_layers/N=3", "effects_blocks_long/B=1"  # the same at 77,000 parameters
 DEEP, DEEP_LONG = "study_blocks/B=5", "study_long/B=5, 48 epochs"
 THREE_LONG = "study_long/B=3, 48 epochs"
+LONG_AGAIN = "study_long+study_long_again"  # with two more seeds of three and five blocks: a second look
+DEEP_LONG_AGAIN, THREE_LONG_AGAIN = f"{LONG_AGAIN}/B=5, 48 epochs", f"{LONG_AGAIN}/B=3, 48 epochs"
 AGAIN = "study_blocks+study_blocks_again"  # with three more seeds of three and five blocks: a second look
 WIDE_AGAIN = "study_width+study_width_again/B=3, wide"  # and of the wide network of three blocks
 SMALL_DEEP, SMALL_DEEP_LONG = "effects_blocks/B=5", "effects_blocks_long/B=5"
@@ -156,10 +158,24 @@ def gain_of_depth(evidence: Evidence, logits: bool) -> Iterator[Answer]:
     """The rise of the deep network's accuracy from the short run to the longer one, minus that of the shallow one.
 
     Of five blocks against three, as `shallow_and_wide`; that of one block was judged before."""
-    one_block = _gain(evidence.groups((DEEP_LONG, DEEP, CONTROL_LONG, CONTROL)), logits)
-    answer = _gain(evidence.groups((DEEP_LONG, f"{AGAIN}/B=5", THREE_LONG, f"{AGAIN}/B=3")), logits)
-    yield replace(answer, before={FIVE_BLOCKS: one_block})
-    yield _gain(evidence.groups((SMALL_DEEP_LONG, SMALL_DEEP, SMALL_THREE_LONG, SMALL_THREE)), logits)
+    deep, three = f"{AGAIN}/B=5", f"{AGAIN}/B=3"
+    one_block, first, second, small = (
+        _gain(evidence.groups(places), logits)
+        for places in (
+            (DEEP_LONG, DEEP, CONTROL_LONG, CONTROL),
+            (DEEP_LONG, deep, THREE_LONG, three),
+            (DEEP_LONG_AGAIN, deep, THREE_LONG_AGAIN, three),
+            (SMALL_DEEP_LONG, SMALL_DEEP, SMALL_THREE_LONG, SMALL_THREE),
+        )
+    )
+    yield from (*_two_looks(first, second, one_block), small)
+
+
+def _two_looks(first: Answer, second: Answer, one_block: Answer) -> tuple[Answer, Answer]:
+    """The answers of long runs, those with later seeds first, each with what was judged in its place before."""
+    before = {FIVE_BLOCKS: one_block}
+    both = before | {f"{first.estimate.n} seeds a side": first}
+    return replace(second, before=both), replace(first, before=before)
 
 
 def _gain(groups: Sequence[Group], logits: bool) -> Answer:
@@ -176,14 +192,20 @@ def _gain(groups: Sequence[Group], logits: bool) -> Answer:
 
 def deep_and_narrow(evidence: Evidence) -> Iterator[Answer]:
     """That the deep network is more accurate than the shallow one after a longer run (pairs as in `gain_of_depth`)."""
-    one_block = better(*evidence.groups((DEEP_LONG, CONTROL_LONG)))
-    for places, before in (
-        (("reproduction/reproduction", "reproduction_models/model=model1"), {}),
-        ((DEEP_LONG, THREE_LONG), {FIVE_BLOCKS: one_block}),
-        ((SMALL_DEEP_LONG, SMALL_THREE_LONG), {}),
-    ):
-        deep, wide = evidence.groups(places)
-        yield replace(better(deep, wide), remark=_blocks(deep, wide), before=before)
+    original, one_block, first, second, small = (
+        replace(better(deep, wide), remark=_blocks(deep, wide))
+        for deep, wide in map(
+            evidence.groups,
+            (
+                ("reproduction/reproduction", "reproduction_models/model=model1"),
+                (DEEP_LONG, CONTROL_LONG),
+                (DEEP_LONG, THREE_LONG),
+                (DEEP_LONG_AGAIN, THREE_LONG_AGAIN),
+                (SMALL_DEEP_LONG, SMALL_THREE_LONG),
+            ),
+        )
+    )
+    yield from (original, *_two_looks(first, second, one_block), small)
 
 
 def _blocks(first: Group, second: Group) -> str:
@@ -195,28 +217,31 @@ def _blocks(first: Group, second: Group) -> str:
 
 def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
     """That the deep network overfits at most a point more than the shallow one (`overfitting`), pairs as above."""
-    note = "Overfitting is the accuracy on augmented training images minus that on validation images."
-    one_block = _more_overfitting(evidence.groups((DEEP_LONG, CONTROL_LONG)))
-    three_blocks = _more_overfitting(evidence.groups((THREE_LONG, CONTROL_LONG)))
-    for places in (
-        ("table1_matched/model=tpsnet", "table1_matched/model=model1"),
-        (DEEP_LONG, THREE_LONG),
-        (f"{AGAIN}/B=5", f"{AGAIN}/B=3"),
-        (SMALL_DEEP_LONG, SMALL_THREE_LONG),
-    ):
-        groups = evidence.groups(places)
-        remark = _blocks(*groups)
-        if (is_long := places[0] == DEEP_LONG) and three_blocks.estimate.has_interval:
-            remark += f"; 3 against 1: {three_blocks.in_words()}"
-        gaps = ", ".join(f"{group.label} {stats.mean(overfitting(group)):points value}" for group in groups)
-        notes = (f"{note} By network: {gaps}. Below 0, a network is better on new images than on its augmented own.",)
-        before = {FIVE_BLOCKS: one_block} if is_long else {}
-        answer = replace(_more_overfitting(groups), notes=notes, remark=remark, before=before)
-        yield replace(answer, too_short=too_short_to_overfit(groups))
+    original, less_deep, one_block, first, second, shorter, small = (
+        _more_overfitting(evidence.groups(places))
+        for places in (
+            ("table1_matched/model=tpsnet", "table1_matched/model=model1"),
+            (THREE_LONG, CONTROL_LONG),
+            (DEEP_LONG, CONTROL_LONG),
+            (DEEP_LONG, THREE_LONG),
+            (DEEP_LONG_AGAIN, THREE_LONG_AGAIN),
+            (f"{AGAIN}/B=5", f"{AGAIN}/B=3"),
+            (SMALL_DEEP_LONG, SMALL_THREE_LONG),
+        )
+    )
+    three_blocks = f"; 3 against 1: {less_deep.in_words()}" * less_deep.estimate.has_interval
+    first, second = (replace(answer, remark=f"{answer.remark}{three_blocks}") for answer in (first, second))
+    yield from (original, *_two_looks(first, second, one_block), shorter, small)
 
 
 def _more_overfitting(groups: Sequence[Group]) -> Answer:
-    return at_most(contrast_within_machines(groups, (1, -1), overfitting), groups, stats.SMALLEST_EFFECT)
+    answer = at_most(contrast_within_machines(groups, (1, -1), overfitting), groups, stats.SMALLEST_EFFECT)
+    gaps = ", ".join(f"{group.label} {stats.mean(overfitting(group)):points value}" for group in groups)
+    notes = (
+        "Overfitting is the accuracy on augmented training images minus that on validation images. By network:"
+        f" {gaps}. Below 0, a network is better on new images than on its augmented own.",
+    )
+    return replace(answer, notes=notes, too_short=too_short_to_overfit(groups), remark=_blocks(*groups))
 
 
 def equal_size(evidence: Evidence, three_layers: bool = False) -> Iterator[Answer]:

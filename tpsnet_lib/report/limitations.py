@@ -218,6 +218,7 @@ RUNS_CHOSEN_LATE = {  # what of an experiment was declared when its first runs, 
     "epoch_times": "all runs, when the times of the study's own had not settled their test",
     "study_blocks_again": "all runs, when five seeds a side had not settled their test, and three blocks as the shallow"
     " side, when that of one block had failed (both count among the tests)",
+    "study_long_again": "all runs, when three seeds a side had not settled their tests (which count among the tests)",
     "study_width_again": "all runs, when five seeds a side had not settled their test (which counts among the tests)",
 }
 
