@@ -250,10 +250,14 @@ def _other_runs(answers: Sequence[Answer], chosen: Answer) -> tuple[tuple[str, A
     if not chosen.estimate.n:
         return ()
     at = answers.index(chosen)
-    more = [each for each in answers if not _runs(each) <= _runs(chosen)]
-    larger = [(LARGER, each) for each in more if each in answers[:at] and each.estimate.has_interval]
-    others = [each for each in more if each in answers[at + 1 :] and each.complete]
+    larger = [(LARGER, each) for each in answers[:at] if each.estimate.has_interval and _has_more(each, chosen)]
+    others = [each for each in answers[at + 1 :] if each.complete and _has_more(each, chosen)]
     return (*larger, *((_kind_of_runs(each, chosen), each) for each in others))
+
+
+def _has_more(answer: Answer, chosen: Answer) -> bool:
+    """Whether an answer has runs that the chosen one lacks."""
+    return not _runs(answer) <= _runs(chosen)
 
 
 def _runs(answer: Answer) -> set[str]:
