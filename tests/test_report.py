@@ -254,8 +254,8 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
     changes = design_choices.ablations([recipe(tiny_record, [0.9], "ours")], Store())
     sentence = text(design_choices.ingredients(changes))
     assert sentence.startswith(
-        "Ingredients that bring most in small networks and short runs, of recipes scaled to them (no rate tuned"
-        " anew but SGD's; what harms there may pay in longer ones): ours ("
+        "Ingredients that bring most in small networks and short runs, of recipes scaled to them (rates tuned"
+        " for SGD alone; harms may pay in longer runs): ours ("
     )
     assert sentence.endswith(
         " steps): Muon +5.0 (+4.0 to +6.0) (SGD at the largest rate tried); cutout −5.0 (−6.0 to −4.0)."

@@ -128,7 +128,7 @@ def ingredients(changes: Mapping[str, Sequence[AblationRow]]) -> str:
     return (
         f'<p class="beside"><a href="#{RECIPE_IN_WORDS}">Ingredients</a> that bring most in'
         f' <a href="#{INGREDIENTS}">small networks and short runs</a>, of recipes scaled to them'
-        " (no rate tuned anew but SGD's; what harms there may pay in longer ones):"
+        " (rates tuned for SGD alone; harms may pay in longer runs):"
         f" {' '.join(filter(None, said))}</p>"
     )
 
