@@ -285,7 +285,7 @@ TESTS = {  # (what is computed, the places of each budget, the smallest effect, 
     ),
     "cost": (
         epoch_time,
-        [TIMED, (DEEP_LONG, LONG), (DEEP, CONTROL), ("effects_depth/B=2", "effects_width/w=12")],
+        [TIMED, (DEEP_LONG, LONG), ("effects_depth/B=2", "effects_width/w=12")],
         TENTH,
     ),
 }

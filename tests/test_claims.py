@@ -248,7 +248,7 @@ def test_what_later_seeds_say_alone_stands_in_the_full_table_only() -> None:
     assert set(later) == {"shallow, short run", "width at three blocks"}, "the tests that a second look gave more seeds"
     for row in later.values():
         assert row.n == 8
-        assert row.answer.later.startswith("later seeds alone +")
+        assert row.answer.later.startswith("Later seeds alone: +")
         assert "later seeds" not in row.remark  # which the first screen shows too
 
 

@@ -44,6 +44,8 @@ def test_an_estimate_is_written_as_percent_points_or_a_plain_number() -> None:
     assert f"{gain:points}, {gain.basis}" == "+3.1 points (+0.4 to +5.8), n = 3 seeds, t interval"
     assert f"{Estimate(-0.031, -0.058, 0.004, 3):points.2}" == "−3.10 points (−5.80 to +0.40)"
     assert f"{Estimate(-0.0001, -0.01, 0.01, 3):points value}" == "+0.0 points"
+    assert f"{Estimate(0.007, -0.0002, 0.01, 3):points interval}" == "−0.0 to +1.0", "it has 0 inside"
+    assert f"{Estimate(0.007, -0.0, 0.01, 3):points interval}" == "+0.0 to +1.0"
     assert f"{Estimate(0.81234, 0.62, 0.91, 9)}" == "0.81 (0.62 to 0.91)"
     assert f"{Estimate(-0.81234, -0.91, -0.62, 9):.3 value}" == "−0.812"
     with pytest.raises(ValueError, match="percent"):

@@ -83,8 +83,11 @@ class Row:
         """What else is to be known beside the size, or empty."""
         groups = self.answer.groups
         costs = ", ".join(filter(None, (_unequal_costs(groups), _rates(groups))))
-        said = "runs overfit by less than a point" if self.answer.too_short else self.answer.remark
-        looks = ", ".join(f"{name} ({verdict})" for name, verdict in self.verdicts_before.items())
+        said = "where runs overfit by under a point" if self.answer.too_short else self.answer.remark
+        verdicts = self.verdicts_before
+        looks = ", ".join(
+            f"{name} {each.size} ({verdicts[name]})" for name, each in self.answer.before.items() if verdicts
+        )
         return "; ".join(filter(None, (costs, said, looks and f"before: {looks}")))
 
     @property
@@ -160,7 +163,8 @@ class Row:
         before = self.answer.before.items()
         said_before = [f"{name}: {each.in_words()}, {self.verdicts_before.get(name)}" for name, each in before]
         looks = [f"Judged before, each a test of this table: {'; '.join(said_before)}."] * bool(before)
-        return (*self.answer.notes, *looks, *said, *_run_notes(self.answer.groups)) if self.n else ()
+        later = [f"{self.answer.later}."] * bool(self.answer.later)
+        return (*self.answer.notes, *looks, *later, *said, *_run_notes(self.answer.groups)) if self.n else ()
 
 
 LARGER, OTHER = "larger runs, not all done", "other runs"

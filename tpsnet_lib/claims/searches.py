@@ -58,8 +58,8 @@ def optimizers(evidence: Evidence) -> Iterator[Answer]:
             end = ", best near the end" if _best_at_the_end(sgd) else ""
             others = f", others at {_rates(adam)}" if _rates(adam) != _rates(sgd) else ""
             upper = [trial for trial in sgd if trial.values["lr"] >= 10 * SGD_SEARCHES[name]]
-            note = f"Of SGD's upper decade alone: {medians(upper, adam, ()).in_words()}."
-            answer = replace(answer, scope=f", SGD at rates of {_rates(sgd)}{end}{others}", notes=(note,))
+            remark = f"SGD at {_rates(sgd)}{others}; SGD's upper decade {medians(upper, adam, ()).estimate:points}"
+            answer = replace(answer, scope=f", SGD at rates of {_rates(sgd)}{end}{others}", remark=remark)
         yield answer
 
 
@@ -102,5 +102,6 @@ def _near_rate(trials: Sequence[Trial], groups: Sequence[Group], x: float) -> An
         f"Of rates from {10 ** min(rates):.2g} to {10 ** max(rates):.2g}, 95% of winners have {winners}{outside}.",
         f"{quarter} Chapter 3 measures how often this test holds without any effect of the rate.",
     )
-    scope = f", of rates of {_rates(trials)}"
-    return Answer(test.nearest, *test.judged, tuple(groups), measure="nearest minus random", scope=scope, notes=notes)
+    scope, remark = f", of rates of {_rates(trials)}", f"p is of the winners' rates, {winners}" if outside else ""
+    answer = Answer(test.nearest, *test.judged, tuple(groups), measure="nearest minus random", notes=notes)
+    return replace(answer, remark=remark, scope=scope)

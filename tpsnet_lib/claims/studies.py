@@ -134,7 +134,7 @@ def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
 def _alone(later: Sequence[Group]) -> str:
     """What the seeds say alone that were declared after a first look."""
     estimate = better(*later).estimate
-    return f"later seeds alone {estimate:points}" if estimate.has_interval else ""
+    return f"Later seeds alone: {estimate:points}" if estimate.has_interval else ""
 
 
 def _three_blocks_against_five(evidence: Evidence, experiment: str, one_block: str, most: int) -> Answer:
@@ -145,9 +145,11 @@ def _three_blocks_against_five(evidence: Evidence, experiment: str, one_block: s
     if not done:
         return answer
     best = max(done, key=lambda group: group.estimate.value).config.model.blocks[0]
-    means = ", ".join(f"{group.estimate:% value}" for group in done)
+    means = ", ".join(f"{group.estimate:% value} ({group.estimate.n})" for group in done)
     remark = f"of 1 to {len(done)} blocks {best} lead (untested)"
-    return replace(answer, remark=remark, notes=(*answer.notes, f"Means of these: {means}."))
+    return replace(
+        answer, remark=remark, notes=(*answer.notes, f"Means of 1 to {len(done)} blocks, with their seeds: {means}.")
+    )
 
 
 def _depths(experiment: str, largest: int) -> list[str]:
@@ -229,7 +231,7 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
             (SMALL_DEEP_LONG, SMALL_THREE_LONG),
         )
     )
-    three_blocks = f"; 3 against 1: {less_deep.in_words()}" * less_deep.estimate.has_interval
+    three_blocks = f"; 3 against 1 (untested): {less_deep.in_words()}" * less_deep.estimate.has_interval
     first, second = (replace(answer, remark=f"{answer.remark}{three_blocks}") for answer in (first, second))
     yield from (original, *_two_looks(first, second, one_block), shorter, small)
 
@@ -264,14 +266,21 @@ def equal_size(evidence: Evidence, three_layers: bool = False) -> Iterator[Answe
         )
         apart = stats.furthest_apart([group.accuracies for group in done])
         answer = at_most(apart, groups, stats.SMALLEST_EFFECT)
-        remark = _shapes(best, worst) if done[0].records else ""
+        remark = _shapes(best, worst, done) if done[0].records else ""
         yield replace(answer, form="distance", measure="furthest apart", notes=(note,), remark=remark)
 
 
-def _shapes(first: Group, second: Group) -> str:
-    """By what the shapes of two networks differ: the number of layers, else that of blocks in each."""
+def _shapes(first: Group, second: Group, groups: Sequence[Group]) -> str:
+    """By what the shapes of two networks differ: the number of layers, which is three in all of the original's; else
+    that of blocks, which is three or more there."""
     layers, others = (len(group.config.model.blocks) for group in (first, second))
-    return f"{layers} layers against {others}" if layers != others else _blocks(first, second)
+    if layers != others:
+        return f"{layers} layers against {others}; the original's have 3"
+    deep = [group.accuracies for group in groups if group.config.model.blocks[0] >= 3]
+    apart = f"; of 3 and more, as the original's, {stats.furthest_apart(deep):points}".replace("+", "") * (
+        len(deep) > 1
+    )
+    return f"{_blocks(first, second)}{apart}"
 
 
 def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
@@ -284,7 +293,7 @@ def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
         ("table1_matched/model=tpsnet", "table1_matched/model=model1"),
         ("epoch_times/B=5", "epoch_times/B=1"),  # alone on their machine, unlike those of the study
         (DEEP_LONG, CONTROL_LONG),
-        (DEEP, CONTROL),
+        (DEEP_LONG, THREE_LONG),
         ("effects_depth/B=2", "effects_width/w=12"),
     ):
         groups = by_machine([evidence.group(place) for place in places], hardware_and_threads)[0]
@@ -292,10 +301,10 @@ def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
         uneven = f"A run's slowest epoch took up to {slowest:.1f} times its fastest."
         alone = ", alone on their machine" * places[0].startswith("epoch_times")
         precisions = {config.train.precision for group in groups for config in group.configs}
-        how = f"in {' and '.join(sorted(precisions))}{alone}"
+        how = f"{_blocks(*groups)}, in {' and '.join(sorted(precisions))}{alone}"
         answer = greater(cost_ratio(*groups), groups, TENTH)
         deep, wide = ([record.span for record in group.records] for group in groups)
         if deep and wide and (max(deep)[1] <= min(wide)[0] or max(wide)[1] <= min(deep)[0]):
             uneven += " All runs of one network came before those of the other."
-        machine = "".join(f", {record.hardware}" for record in groups[0].records[:1])
-        yield replace(answer, form="ratio", remark=f"{how}{machine}", scope=f" {how}", notes=(f"{note} {uneven}",))
+        machine = "".join(f" {record.hardware}." for record in groups[0].records[:1])
+        yield replace(answer, form="ratio", remark=how, scope=f", {how}", notes=(f"{note} {uneven}{machine}",))

@@ -41,7 +41,7 @@ def design_choices(
         if was_tried
         else ", and no variant of it was trained"
     )
-    unsettled = {row.claim: elements.test_link(row, TOPICS[row.claim]) for row in measured if not row.settled}
+    unsettled = {row.claim: elements.test_link(row, _topic(row, measured)) for row in measured if not row.settled}
     settled, by_late = sum(row.settled for row in measured), sum(row.name in late for row in measured)
     still_open = f", {len(measured) - settled} open ({', '.join(unsettled.values())})" if unsettled else ""
     waiting = f", {len(rows) - len(measured)} not run" if len(rows) > len(measured) else ""
@@ -72,6 +72,12 @@ def design_choices(
         for row in shown
     ]
     return [said] + ([elements.table(lines, list(lines[0]))] if lines else [])
+
+
+def _topic(row: judge.Row, rows: Sequence[judge.Row]) -> str:
+    """What an unsettled test is about: the topic of its claim, or its own name where it alone of several is open."""
+    settled = [each.settled for each in rows if each.claim == row.claim]
+    return row.name if any(settled) and settled.count(False) == 1 else TOPICS[row.claim]
 
 
 def _claim_and_note(row: judge.Row, late: AbstractSet[str]) -> Markup:

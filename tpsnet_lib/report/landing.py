@@ -12,7 +12,6 @@ from tpsnet_lib import __version__, stats
 from tpsnet_lib.analysis import recipe_glossary
 from tpsnet_lib.analysis.final_runs import Final, leading, recipes_opened_before
 from tpsnet_lib.claims import judge, mistakes
-from tpsnet_lib.claims.claims import TOPICS
 from tpsnet_lib.data.datasets import image_counts
 from tpsnet_lib.model_cost import layer_costs
 from tpsnet_lib.plots import network_drawing, training
@@ -142,9 +141,8 @@ def _why_described(final: Final, recipes: Sequence[Final]) -> str:
 def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[str, str]) -> str:
     """A line a test, its verdict first; the original's words, grounds and records are folded."""
     smallest = f"{100 * stats.SMALLEST_EFFECT:.0f} point, unless the test names another"
-    waiting = ", ".join(dict.fromkeys(f"({row.claim}) {TOPICS[row.claim]}" for row in rows if not row.n))
     about = (
-        f"{judge.describe_table(rows)}{f' Pending are tests of {waiting}.' if waiting else ''} The smallest effect that"
+        f"{judge.describe_table(rows)} The smallest effect that"
         f" matters is {smallest}. Intervals are not adjusted; p and verdict are."
     )
     lines = [
@@ -196,7 +194,7 @@ def _how_a_verdict_is_made(rows: Sequence[judge.Row]) -> str:
 
 def _tested(row: judge.Row) -> Markup:
     """The sentence of a test in a few words, and under it what must be known beside it and what other budgets say."""
-    said = [part for part in (row.remark, row.answer.later, *row.beside) if part]
+    said = [part for part in (row.remark, *row.beside) if part]
     beside = elements.under_points("; ".join(said))
     return elements.with_note(Markup("({}) {}").format(row.claim, row.short), beside)
 

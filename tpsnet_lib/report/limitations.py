@@ -217,7 +217,7 @@ RUNS_CHOSEN_LATE = {  # what of an experiment was declared when its first runs, 
     " tests)",
     "epoch_times": "all runs, when the times of the study's own had not settled their test",
     "study_blocks_again": "all runs, when five seeds a side had not settled their test, and three blocks as the shallow"
-    " side, when that of one block had failed (both count among the tests)",
+    " side (the original's have three or more), when that of one block had failed (both count among the tests)",
     "study_long_again": "all runs, when three seeds a side had not settled their tests (which count among the tests)",
     "study_width_again": "all runs, when five seeds a side had not settled their test (which counts among the tests)",
 }
@@ -286,8 +286,7 @@ def _of_runs(rows: Sequence[judge.Row]) -> str:
     """Which runs were declared late, and the tests that rest on them."""
     if not rows:
         return ""
-    used = {_chosen_late(group) for row in rows for group in row.answer.groups}
-    runs = [f"of <em>{name}</em> {what}" for name, what in RUNS_CHOSEN_LATE.items() if name in used]
+    runs = [f"of <em>{name}</em> {what}" for name, what in RUNS_CHOSEN_LATE.items()]
     tests = ", ".join(elements.test_link(row, f"({row.claim}) {row.short}") for row in rows)
     return (
         f"<p>When the first runs had been seen, these were declared or chosen: {'; '.join(runs)}. All these runs count,"
