@@ -204,7 +204,7 @@ TESTS = [
     Test(
         "width at one block",
         "f",
-        "wider (larger) is better at one block",
+        "wider is better at one block",
         "Wider is better at one block a layer",
         differences(("study_width/B=1, wide", CONTROL), ("effects_width/w=12", SMALL)),
         headline=True,
@@ -212,7 +212,7 @@ TESTS = [
     Test(
         "width at three blocks",
         "f",
-        "wider (larger) is better at three blocks",
+        "wider is better at three blocks",
         "Wider is better at three blocks a layer",
         wider_at_three_blocks,
         headline=True,

@@ -55,8 +55,8 @@ def best_epoch(store: Store) -> str:
         f"In {len(added):,} of our {len(excess):,} runs another epoch than the last has the lowest validation loss."
         f" By that epoch a run would claim **{stats.mean(excess, 'runs'):points.3}** more, on average over all,"
         f" {stats.mean(added, 'runs'):points.2 value} over these, and {100 * max(excess):.1f} at most. The habit is"
-        f" wrong, and cost little here; but only {len(long):,} of the runs have {LONG_RUN} epochs or more{there}: this"
-        " says little of a choice among 300. The original's last"
+        f" wrong, and cost little here; only {len(long):,} runs have {LONG_RUN} epochs or more{there}: this says"
+        " little of 300. The original's last"
         f" epoch has {100 * curve[300]:.2f}%, {100 * (curve[300] - curve[276]):.2f} points more than the one that it"
         " chose."
     )

@@ -42,7 +42,7 @@ def more_dropout(evidence: Evidence, variable: str) -> Iterator[Answer]:
     rates = [trial.values[variable] for trial in evidence.trials("search_classroom")]
     border = float(np.median(rates)) if rates else 0.0
     answer = chosen_and_others(evidence, "search_classroom", lambda draw: draw[variable] > border)
-    yield replace(answer, remark=f"more than the median, {border:.2g}" if rates else "")
+    yield replace(answer, remark=f"above the median, {border:.2g}" if rates else "")
 
 
 def optimizers(evidence: Evidence) -> Iterator[Answer]:

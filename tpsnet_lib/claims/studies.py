@@ -231,7 +231,7 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
             (SMALL_DEEP_LONG, SMALL_THREE_LONG),
         )
     )
-    three_blocks = f"; 3 against 1 (untested): {less_deep.in_words()}" * less_deep.estimate.has_interval
+    three_blocks = f"; 3 against 1 (untested): {less_deep.size}" * less_deep.estimate.has_interval
     first, second = (replace(answer, remark=f"{answer.remark}{three_blocks}") for answer in (first, second))
     yield from (original, *_two_looks(first, second, one_block), shorter, small)
 
@@ -301,10 +301,10 @@ def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
         uneven = f"A run's slowest epoch took up to {slowest:.1f} times its fastest."
         alone = ", alone on their machine" * places[0].startswith("epoch_times")
         precisions = {config.train.precision for group in groups for config in group.configs}
-        how = f"{_blocks(*groups)}, in {' and '.join(sorted(precisions))}{alone}"
+        how = f"{' and '.join(sorted(precisions))}, {_blocks(*groups)}{alone}"
         answer = greater(cost_ratio(*groups), groups, TENTH)
         deep, wide = ([record.span for record in group.records] for group in groups)
         if deep and wide and (max(deep)[1] <= min(wide)[0] or max(wide)[1] <= min(deep)[0]):
             uneven += " All runs of one network came before those of the other."
         machine = "".join(f" {record.hardware}." for record in groups[0].records[:1])
-        yield replace(answer, form="ratio", remark=how, scope=f", {how}", notes=(f"{note} {uneven}{machine}",))
+        yield replace(answer, form="ratio", remark=how, scope=f" ({how})", notes=(f"{note} {uneven}{machine}",))

@@ -80,10 +80,7 @@ def _of_the_last_epoch(best: Sequence[Final], recipes: Sequence[Final]) -> list[
         f"{final.trained_on} {training.against_published(final, {**original, 'accuracy': last}, recipes):points.2}"
         for final in best
     )
-    said = (
-        f"From the original's last epoch ({100 * last:.2f}%; {100 * original['accuracy']:.2f}% is that of an epoch that"
-        f" the test images chose) the differences are: {differences}."
-    )
+    said = f"From the original's last epoch ({100 * last:.2f}%) the differences are: {differences}."
     return [said] if best else []
 
 
