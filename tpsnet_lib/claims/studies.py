@@ -276,11 +276,11 @@ def _shapes(first: Group, second: Group, groups: Sequence[Group]) -> str:
     layers, others = (len(group.config.model.blocks) for group in (first, second))
     if layers != others:
         return f"{layers} layers against {others}; the original's have 3"
-    deep = [group.accuracies for group in groups if group.config.model.blocks[0] >= 3]
-    apart = f"; of 3 and more, as the original's, {stats.furthest_apart(deep):points}".replace("+", "") * (
-        len(deep) > 1
-    )
-    return f"{_blocks(first, second)}{apart}"
+    deep = [group.accuracies for group in groups if min(group.config.model.blocks) >= 3]
+    if len(deep) < 2:
+        return _blocks(first, second)
+    apart = f"{stats.furthest_apart(deep):points}".replace("+", "")
+    return f"{_blocks(first, second)}; of 3 and more, as the original's, {apart}"
 
 
 def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
