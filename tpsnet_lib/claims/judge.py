@@ -86,7 +86,7 @@ class Row:
         said = "where runs overfit by under a point" if self.answer.too_short else self.answer.remark
         verdicts = self.verdicts_before
         looks = ", ".join(
-            f"{name} {each.size} ({verdicts[name]})" for name, each in self.answer.before.items() if verdicts
+            f"{name} ({each.size}, {verdicts[name]})" for name, each in self.answer.before.items() if verdicts
         )
         return "; ".join(filter(None, (costs, said, looks and f"before: {looks}")))
 
