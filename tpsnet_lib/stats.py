@@ -81,6 +81,7 @@ class Estimate:
         if self.n == 0:
             return "no runs" if "seed" in self.of else f"no {self.of}"
         value = "undefined" if math.isnan(self.value) else _signed(scale * self.value, form) + unit
+        # An end that rounds to 0 from below keeps its minus: the interval has 0 inside. Adding 0 takes it from -0.0.
         ends = " to ".join(_signed(scale * end + 0.0, form.replace("z", "")) for end in (self.low, self.high))
         interval = ends if self.has_interval else f"no interval, n = {self.n:,}"
         return {"value": value, "interval": interval, "": f"{value} ({interval})"}[part]

@@ -3,7 +3,7 @@
 A place such as `study_layers/N=2` names the runs of one label of an experiment."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -108,12 +108,18 @@ def _odd_minus_even(first: int, last: int) -> list[float]:
 
 def wider_at_three_blocks(evidence: Evidence) -> Iterator[Answer]:
     """That the wide network of three blocks beats the narrow one; a first look, with fewer seeds, is a test too."""
-    first_look = better(*evidence.groups(("study_width/B=3, wide", "study_blocks/B=3")))
-    before = {f"{first_look.estimate.n} seeds a side": first_look}
-    later = evidence.groups(("study_width_again/B=3, wide", "study_blocks_again/B=3"))
-    yield replace(better(*evidence.groups((WIDE_AGAIN, f"{AGAIN}/B=3"))), before=before, later=_alone(later))
-    yield first_look
+    first = better(*evidence.groups(("study_width/B=3, wide", "study_blocks/B=3")))
+    second = better(*evidence.groups((WIDE_AGAIN, f"{AGAIN}/B=3")))
+    later = _alone(evidence.groups(("study_width_again/B=3, wide", "study_blocks_again/B=3")))
+    yield from _two_looks(first, replace(second, later=later))
     yield better(*evidence.groups(("effects_depth/B=3", "effects_blocks/B=3")))
+
+
+def _two_looks(first: Answer, second: Answer, before: Mapping[str, Answer] = {}) -> tuple[Answer, Answer]:
+    """The answers of two looks, that with more seeds first, each with what was judged in its place before: the second
+    after the first, both after `before`."""
+    earlier = {**before, f"{first.estimate.n} seeds a side": first}
+    return replace(second, before=earlier), replace(first, before=before)
 
 
 def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
@@ -121,13 +127,10 @@ def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
 
     Judged at first, and so each a test of its own: one block against five, then these with fewer seeds."""
     yield better(*evidence.groups(("table1_matched/model=model1", "table1_matched/model=tpsnet")))
-    first_look = better(*evidence.groups(("study_blocks/B=3", DEEP)))
-    before = {ONE_BLOCK: better(*evidence.groups((CONTROL, DEEP)))}
-    both = before | {f"{first_look.estimate.n} seeds a side": first_look}
+    first, second = (_three_blocks_against_five(evidence, name, CONTROL, 6) for name in ("study_blocks", AGAIN))
     later = _alone(evidence.groups(("study_blocks_again/B=3", "study_blocks_again/B=5")))
-    for experiment, earlier in ((AGAIN, both), ("study_blocks", before)):
-        answer = _three_blocks_against_five(evidence, experiment, CONTROL, 6)
-        yield replace(answer, before=earlier, later=later * (experiment == AGAIN))
+    one_block = better(*evidence.groups((CONTROL, DEEP)))
+    yield from _two_looks(first, replace(second, later=later), {ONE_BLOCK: one_block})
     yield _three_blocks_against_five(evidence, "effects_blocks", SMALL, 5)
 
 
@@ -160,24 +163,15 @@ def gain_of_depth(evidence: Evidence, logits: bool) -> Iterator[Answer]:
     """The rise of the deep network's accuracy from the short run to the longer one, minus that of the shallow one.
 
     Of five blocks against three, as `shallow_and_wide`; that of one block was judged before."""
+
+    def gain(*places: str) -> Answer:
+        return _gain(evidence.groups(places), logits)
+
     deep, three = f"{AGAIN}/B=5", f"{AGAIN}/B=3"
-    one_block, first, second, small = (
-        _gain(evidence.groups(places), logits)
-        for places in (
-            (DEEP_LONG, DEEP, CONTROL_LONG, CONTROL),
-            (DEEP_LONG, deep, THREE_LONG, three),
-            (DEEP_LONG_AGAIN, deep, THREE_LONG_AGAIN, three),
-            (SMALL_DEEP_LONG, SMALL_DEEP, SMALL_THREE_LONG, SMALL_THREE),
-        )
-    )
-    yield from (*_two_looks(first, second, one_block), small)
-
-
-def _two_looks(first: Answer, second: Answer, one_block: Answer) -> tuple[Answer, Answer]:
-    """The answers of long runs, those with later seeds first, each with what was judged in its place before."""
-    before = {FIVE_BLOCKS: one_block}
-    both = before | {f"{first.estimate.n} seeds a side": first}
-    return replace(second, before=both), replace(first, before=before)
+    first = gain(DEEP_LONG, deep, THREE_LONG, three)
+    second = gain(DEEP_LONG_AGAIN, deep, THREE_LONG_AGAIN, three)
+    yield from _two_looks(first, second, {FIVE_BLOCKS: gain(DEEP_LONG, DEEP, CONTROL_LONG, CONTROL)})
+    yield gain(SMALL_DEEP_LONG, SMALL_DEEP, SMALL_THREE_LONG, SMALL_THREE)
 
 
 def _gain(groups: Sequence[Group], logits: bool) -> Answer:
@@ -194,20 +188,15 @@ def _gain(groups: Sequence[Group], logits: bool) -> Answer:
 
 def deep_and_narrow(evidence: Evidence) -> Iterator[Answer]:
     """That the deep network is more accurate than the shallow one after a longer run (pairs as in `gain_of_depth`)."""
-    original, one_block, first, second, small = (
-        replace(better(deep, wide), remark=_blocks(deep, wide))
-        for deep, wide in map(
-            evidence.groups,
-            (
-                ("reproduction/reproduction", "reproduction_models/model=model1"),
-                (DEEP_LONG, CONTROL_LONG),
-                (DEEP_LONG, THREE_LONG),
-                (DEEP_LONG_AGAIN, THREE_LONG_AGAIN),
-                (SMALL_DEEP_LONG, SMALL_THREE_LONG),
-            ),
-        )
-    )
-    yield from (original, *_two_looks(first, second, one_block), small)
+
+    def lead(*places: str) -> Answer:
+        deep, wide = evidence.groups(places)
+        return replace(better(deep, wide), remark=_blocks(deep, wide))
+
+    yield lead("reproduction/reproduction", "reproduction_models/model=model1")
+    first, second = lead(DEEP_LONG, THREE_LONG), lead(DEEP_LONG_AGAIN, THREE_LONG_AGAIN)
+    yield from _two_looks(first, second, {FIVE_BLOCKS: lead(DEEP_LONG, CONTROL_LONG)})
+    yield lead(SMALL_DEEP_LONG, SMALL_THREE_LONG)
 
 
 def _blocks(first: Group, second: Group) -> str:
@@ -219,21 +208,20 @@ def _blocks(first: Group, second: Group) -> str:
 
 def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
     """That the deep network overfits at most a point more than the shallow one (`overfitting`), pairs as above."""
-    original, less_deep, one_block, first, second, shorter, small = (
-        _more_overfitting(evidence.groups(places))
-        for places in (
-            ("table1_matched/model=tpsnet", "table1_matched/model=model1"),
-            (THREE_LONG, CONTROL_LONG),
-            (DEEP_LONG, CONTROL_LONG),
-            (DEEP_LONG, THREE_LONG),
-            (DEEP_LONG_AGAIN, THREE_LONG_AGAIN),
-            (f"{AGAIN}/B=5", f"{AGAIN}/B=3"),
-            (SMALL_DEEP_LONG, SMALL_THREE_LONG),
-        )
+
+    def more(*places: str) -> Answer:
+        return _more_overfitting(evidence.groups(places))
+
+    yield more("table1_matched/model=tpsnet", "table1_matched/model=model1")
+    three_blocks = more(THREE_LONG, CONTROL_LONG)
+    untested = f"; 3 against 1 (untested): {three_blocks.size}" * three_blocks.estimate.has_interval
+    first, second = (
+        replace(answer, remark=f"{answer.remark}{untested}")
+        for answer in (more(DEEP_LONG, THREE_LONG), more(DEEP_LONG_AGAIN, THREE_LONG_AGAIN))
     )
-    three_blocks = f"; 3 against 1 (untested): {less_deep.size}" * less_deep.estimate.has_interval
-    first, second = (replace(answer, remark=f"{answer.remark}{three_blocks}") for answer in (first, second))
-    yield from (original, *_two_looks(first, second, one_block), shorter, small)
+    yield from _two_looks(first, second, {FIVE_BLOCKS: more(DEEP_LONG, CONTROL_LONG)})
+    yield more(f"{AGAIN}/B=5", f"{AGAIN}/B=3")
+    yield more(SMALL_DEEP_LONG, SMALL_THREE_LONG)
 
 
 def _more_overfitting(groups: Sequence[Group]) -> Answer:

@@ -223,10 +223,13 @@ RUNS_CHOSEN_LATE = {  # what of an experiment was declared when its first runs, 
 FIRST_SEEDS = {"effects_layers": {0, 1, 2}, "effects_width": {0, 1, 2}}  # declared before a run had been seen
 
 
+LATE_LABELS = {"study_long": "B=3, 48 epochs"}  # of an experiment that was declared whole, what was judged late
+
+
 def _chosen_late(group: Group) -> str:
     """The experiment of `RUNS_CHOSEN_LATE` that runs which count in a group are of, or owe their rate to; or empty."""
-    if group.experiment == "study_long":  # declared as a whole beforehand
-        return group.experiment if group.label.startswith("B=3") else ""
+    if group.label != LATE_LABELS.get(group.experiment, group.label):
+        return ""
     seeds = {record.config.seed for record in group.records}
     if group.experiment in RUNS_CHOSEN_LATE and not seeds <= FIRST_SEEDS.get(group.experiment, set()):
         return group.experiment
