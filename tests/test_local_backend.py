@@ -157,6 +157,16 @@ def test_sigterm_ends_a_search_of_which_a_worker_waits_for_nothing(tmp_path: Pat
     assert len(list(store.writable.glob(".work/*/checkpoint"))) == 1
 
 
+def test_a_stop_counts_a_run_that_has_a_record_which_nobody_has_collected_yet(tmp_path: Path) -> None:
+    experiment, store = declare(tmp_path / "e.yaml", **rates(2)), Store(tmp_path / "store")
+    jobs = pending([experiment], store)
+    results = quiet(store).results(jobs)
+    local_backend.work(jobs[0].run.config, False, quiet(store).worker(1))
+    assert results.records == []
+    with pytest.raises(Interrupted, match="stopped with 1 of 2 runs done"):
+        results.__exit__(KeyboardInterrupt, None, None)
+
+
 def test_what_does_not_fit_in_the_time_is_passed_over_and_what_is_longer_than_all_of_it_is_done_in_pieces() -> None:
     def place(left: float, minutes: float | None = 10) -> WorkerSettings:
         return WorkerSettings(Store(), ends=time.time() + 60 * left, minutes=minutes)

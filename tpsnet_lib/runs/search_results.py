@@ -9,7 +9,7 @@ from typing import Self
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.errors import Interrupted, TpsnetError
 from tpsnet_lib.progress import Progress
-from tpsnet_lib.runs.experiments import Job
+from tpsnet_lib.runs.experiments import Job, find_record
 from tpsnet_lib.runs.records import Record, Store, in_percent
 
 OnRecord = Callable[[Job, Record], None]
@@ -41,8 +41,8 @@ class SearchResults:
         """Raise what befell the search in one line: a stop on request, or the runs that could not be finished."""
         self.bar.__exit__()
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            done = f"{len(self.records)} of {len(self.jobs)} runs done"
-            raise Interrupted(f"stopped with {done}; the same command goes on") from None
+            done = sum(find_record(job.run, self.store) is not None for job in self.jobs)  # also what just ended
+            raise Interrupted(f"stopped with {done} of {len(self.jobs)} runs done; the same command goes on") from None
         if kind is None and self.unfinished:
             raise Unfinished(f"{len(self.unfinished)} runs could not be finished: {'; '.join(self.unfinished)}")
 
