@@ -7,11 +7,11 @@ import os
 import runpy
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from searching import PATIENCE, until
 
 from tpsnet_lib import chapter_copies, course, progress
 from tpsnet_lib.cli import kernel_start, main, setup_venv
@@ -147,11 +147,8 @@ def test_a_request_to_end_reaches_what_was_started(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(project_root())}) as parent:
-        until = time.monotonic() + 30
-        while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
-            assert time.monotonic() < until, "it was not started"
-            time.sleep(0.05)
+        until(lambda: (tmp_path / "pid").is_file() and bool((tmp_path / "pid").read_text()), "its start")
         parent.terminate()
-        parent.wait(30)
+        parent.wait(PATIENCE)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
