@@ -109,7 +109,7 @@ def test_published_models_are_sorted_and_coloured_by_verdict(tiny_record):
     points = [container.lines[0].get_xydata()[0].tolist() for container in ax.containers]
     assert points == [[pytest.approx(50), 2], [pytest.approx(2), 0], [pytest.approx(10), 1]]
     assert ax.get_xscale() == "log"
-    assert "better than 1 of 2 published models" in carried(fig, tiny_record)
+    assert "better than 1 of 2 models published by 2018" in carried(fig, tiny_record)
 
 
 def test_people_and_network_stand_side_by_side_with_their_counts(tiny_record):

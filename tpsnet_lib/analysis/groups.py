@@ -19,7 +19,6 @@ Pairs = Iterable[tuple[Run, Record | None]]  # as `experiments.collect` gives th
 
 
 NEAR = 1.25  # costs are called unequal beyond this ratio
-ALIKE = 0.05  # ratios that differ by less, as a fraction, are said in one
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Group:
         macs, parameters = self.macs / other.macs, self.parameters / other.parameters
         ratios = {"arithmetic": macs, "parameters": parameters}
         more = [f"{ratio:.2g} times the {what}" for what, ratio in ratios.items() if ratio > NEAR]
-        if len(more) == 2 and abs(macs / parameters - 1) < ALIKE:
+        if len(more) == 2 and f"{macs:.2g}" == f"{parameters:.2g}":
             more = [f"{macs:.2g} times the arithmetic and parameters"]
         if more:
             return f"{'at' if macs > NEAR else 'with'} {', '.join(more)}"

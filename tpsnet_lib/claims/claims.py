@@ -255,8 +255,8 @@ TESTS = [
     Test(
         "cost",
         "j",
-        "width costs less time than depth",
-        "Parameters cost less training time as width than as depth",
+        "one wide block costs less time than five narrow ones",
+        "Parameters cost less training time as width (one block a layer) than as depth (five)",
         cost_of_depth,
     ),
 ]

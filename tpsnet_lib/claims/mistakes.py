@@ -110,7 +110,7 @@ def unannealed_ranking(store: Store) -> str:
         f" them, cut off with {left:.0%} of the rate left, agrees with the last one at a rank correlation of"
         f" **{stats.rank_correlation(cut, final):}**; that of trials of {short_epochs:g} epochs on a schedule of"
         f" their own agrees at **{stats.rank_correlation(annealed, final):}**. The difference is {ahead:.3}."
-        f" Their choices lose {' and '.join(lost)} points."
+        f" Their single choices lose {' and '.join(lost)} points, which settles nothing."
     )
 
 

@@ -263,7 +263,7 @@ def _shapes(first: Group, second: Group, groups: Sequence[Group]) -> str:
     that of blocks, which is three or more there."""
     layers, others = (len(group.config.model.blocks) for group in (first, second))
     if layers != others:
-        return f"{layers} layers against {others}; the original's have 3"
+        return f"{layers} layers against {others}: wider than the claim, whose networks have 3"
     deep = [group.accuracies for group in groups if min(group.config.model.blocks) >= 3]
     if len(deep) < 2:
         return _blocks(first, second)
@@ -281,7 +281,7 @@ def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
         ("table1_matched/model=tpsnet", "table1_matched/model=model1"),
         ("epoch_times/B=5", "epoch_times/B=1"),  # alone on their machine, unlike those of the study
         (DEEP_LONG, CONTROL_LONG),
-        (DEEP_LONG, THREE_LONG),
+        (f"{AGAIN}/B=5", f"{AGAIN}/B=3"),
         ("effects_depth/B=2", "effects_width/w=12"),
     ):
         groups = by_machine([evidence.group(place) for place in places], hardware_and_threads)[0]

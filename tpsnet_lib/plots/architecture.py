@@ -119,9 +119,8 @@ def residual_against_plain(losses: Losses, recorded: Sequence[Group]) -> Figure:
         axes[1].get_legend().remove()  # that of the other panel serves both
     losses_text = "; ".join(f"B = {blocks}, {kind}: {np.mean(values):.2f}" for (blocks, kind), values in losses.items())
     trained = sorted({blocks for blocks, _ in losses})
-    gains = {b: np.mean(losses[b, "plain"]) - np.mean(losses[b, "residual"]) for b in trained}
-    most = max(gains, key=lambda b: abs(gains[b]), default=0)
-    text = f"Skips change the mean training loss most at B = {most}. " if most else ""
+    lower = [f"{b}" for b in trained if np.mean(losses[b, "residual"]) < np.mean(losses[b, "plain"])]
+    text = f"With skips the mean training loss is lower at B = {', '.join(lower)}. " if lower else ""
     text += "Rings are runs, points their means. Left: runs trained here; right: recorded ones, with 95% t intervals."
     alt = f"Loss and accuracy over depth. Loss: {losses_text}."
     return describe(fig, caption=text, alt=alt, records=by_name((group.label, group.records) for group in recorded))

@@ -144,7 +144,7 @@ def published_models(table: pd.DataFrame, record: Record) -> Figure:
     worse = int((rows.verdict == HOLDS).sum())
     return describe(
         fig,
-        caption=f"This network is better than {worse} of {len(rows) - 1} published models on the same"
+        caption=f"This network is better than {worse} of {len(rows) - 1} models published by 2018, on the same"
         f" {rows.accuracy[0].n:,} images (95% Wilson intervals; colour: the verdict of a paired test, after Holm).",
         alt="Errors of published models and of this network on the same test images, sorted.",
         records=[record],

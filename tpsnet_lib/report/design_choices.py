@@ -1,5 +1,6 @@
 """What the first screen of the report says of the design choices: claims, shapes, and ingredients of the recipes."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from html import escape
@@ -42,8 +43,9 @@ def design_choices(
         else ", and no variant of it was trained"
     )
     unsettled = {row.claim: elements.test_link(row, _topic(row, measured)) for row in measured if not row.settled}
-    settled, by_late = sum(row.settled for row in measured), sum(row.name in late for row in measured)
-    still_open = f", {len(measured) - settled} open ({', '.join(unsettled.values())})" if unsettled else ""
+    verdicts, by_late = _counted(measured), sum(row.name in late for row in measured)
+    opened = sum(not row.settled for row in measured)
+    still_open = f", {opened} open ({'; '.join(unsettled.values())})" if unsettled else ""
     waiting = f", {len(rows) - len(measured)} not run" if len(rows) > len(measured) else ""
     shown = [
         row
@@ -52,16 +54,16 @@ def design_choices(
         if row.test.headline and row.verdict == verdict and row.largest_run[1] >= LONG
     ]
     marked = ", †" if any(row.name in late for row in shown) else ""
-    only_late = f" ({by_late} only by {LATE_CHOICES}{marked})" if by_late else ""
+    only_late = f" ({by_late} of these only by {LATE_CHOICES}{marked})" if by_late else ""
+    long_runs = [row for row in measured if row.settled and row.largest_run[1] >= LONG]
     said = (
         f"<b>Which design choices make it so?</b> Not isolated: {name} differs from TPSNet in recipe, shape and"
         f" arithmetic ({times:.1f} times the MACs){variants}. We tested"
         f' <a href="#claims">the original\'s claims</a> on smaller networks (at most {max(sizes):,} parameters) and'
         f" shorter runs (at most {max(lengths):,} steps; {name} took {steps(best.run):,}); they may not carry over."
-        f" Of {len(rows)} tests {settled} are settled{only_late}{still_open}{waiting}. Of the"
-        f" {sum(row.settled and row.largest_run[1] >= LONG for row in measured)} settled in {LONG:,} steps or more (one"
-        f" block a layer where nothing else is said), {len(shown)} that we picked (<em>does not hold</em>: no gain of a"
-        " point):"
+        f" Of {len(rows)} tests {verdicts}{only_late}{still_open}{waiting}. Of the {len(long_runs)} settled in {LONG:,}"
+        f" steps or more (one block a layer unless said), {_counted(long_runs)}; {len(shown)} that we picked"
+        " (<em>holds</em>: above 0, <em>does not hold</em>: below a point):"
     )
     lines = [
         {
@@ -72,6 +74,17 @@ def design_choices(
         for row in shown
     ]
     return [said] + ([elements.table(lines, list(lines[0]))] if lines else [])
+
+
+def _counted(rows: Sequence[judge.Row]) -> str:
+    """How many of some tests have which verdict, of those that settle them."""
+    counts = Counter(row.verdict for row in rows if row.settled)
+    settling = (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE)
+    return ", ".join(
+        f"{counts[verdict]} {stats.PLURALS[verdict] if counts[verdict] > 1 else verdict}"
+        for verdict in settling
+        if counts[verdict]
+    )
 
 
 def _topic(row: judge.Row, rows: Sequence[judge.Row]) -> str:
@@ -153,7 +166,7 @@ def _ingredients(recipe: str, changes: Sequence[AblationRow]) -> str:
     largest_first = sorted(brought.items(), key=lambda item: -item[1].brings.value)
     parts = [f"{escape(name)} {_brought(row)}" for name, row in largest_first]
     widths = [row.brings.high - row.brings.low for row in changes[1:] if row.brings.has_interval]
-    none = f"none is shown to help after adjustment (±{50 * max(widths, default=0):.1f} before)"
+    none = f"none is shown to help (intervals of ±{50 * max(widths, default=0):.1f} before adjustment)"
     harms = "".join(f"; {escape(name)} {_brought(row)}" for name, row in harmful.items())
     whole = changes[0].group.estimate
     size = f"{largest:,} parameters, {longest:,} steps" + (f", {whole.value:.0%} right" if whole.n else "")

@@ -80,10 +80,14 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
     above = [row for row in theirs if row["accuracy"] > best.accuracy().value]
     read = [row["accuracy"] for row in above if row["checked"] != "no"]
     highest = f" (at most {100 * max(read):.2f}% where we checked)" if read else ""
+    beside = "".join(
+        f", {sum(row['accuracy'] > other.accuracy().value for row in theirs)} more than <em>{escape(other.name)}</em>"
+        for other in others
+    )
     networks = f'<a href="#{PUBLISHED}">published networks</a>'
     answers.append(
         f"Of {len(theirs)} other {networks} under {PARAMETER_BUDGET / 1e6:g} million, {len(above)} report more than"
-        f" <em>{escape(best.name)}</em>{highest}."
+        f" <em>{escape(best.name)}</em>{highest}{beside}."
     )
     return answers
 

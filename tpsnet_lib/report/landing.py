@@ -151,19 +151,19 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
             "tested": _tested(row),
             "difference (points)": elements.test_link(row, elements.under_points(row.answer.in_words())),
             "adjusted p": _p_value(row) if row.answer.complete else None,
-            "parameters; steps": "; ".join(f"{count:,}" for count in row.largest_run),
+            "parameters; steps; n": "; ".join(f"{count:,}" for count in (*row.largest_run, row.n)),
         }
         for row in rows
         if row.n
     ]
     caption = (
-        "Networks have one block a layer where nothing else is said. Parameters are those of the larger network, of"
+        "Networks have one block a layer unless said. Parameters are those of the larger network, of"
         " searches of the largest. In unsettled rows"
         " p belongs to the verdict that came closest, in brackets."
     )
     caption += " †: settled only by rules or runs chosen after the first data." if late else ""
     table = elements.table(
-        lines, ["verdict", "tested", "difference (points)", "adjusted p", "parameters; steps"], caption
+        lines, ["verdict", "tested", "difference (points)", "adjusted p", "parameters; steps; n"], caption
     )
     summary = "<summary>The tests in full, the original's words, grounds and records</summary>"
     details = f'<details class="folded">{summary}{elements.claims(rows, names)}</details>'
