@@ -36,6 +36,7 @@ DEEP, DEEP_LONG = "study_blocks/B=5", "study_long/B=5, 48 epochs"
 THREE_LONG = "study_long/B=3, 48 epochs"
 LONG_AGAIN = "study_long+study_long_again"  # with two more seeds of three and five blocks: a second look
 DEEP_LONG_AGAIN, THREE_LONG_AGAIN = f"{LONG_AGAIN}/B=5, 48 epochs", f"{LONG_AGAIN}/B=3, 48 epochs"
+DEEP_LONG_LATER, THREE_LONG_LATER = "study_long_again/B=5, 48 epochs", "study_long_again/B=3, 48 epochs"
 AGAIN = "study_blocks+study_blocks_again"  # with three more seeds of three and five blocks: a second look
 WIDE_AGAIN = "study_width+study_width_again/B=3, wide"  # and of the wide network of three blocks
 SMALL_DEEP, SMALL_DEEP_LONG = "effects_blocks/B=5", "effects_blocks_long/B=5"
@@ -110,16 +111,19 @@ def wider_at_three_blocks(evidence: Evidence) -> Iterator[Answer]:
     """That the wide network of three blocks beats the narrow one; a first look, with fewer seeds, is a test too."""
     first = better(*evidence.groups(("study_width/B=3, wide", "study_blocks/B=3")))
     second = better(*evidence.groups((WIDE_AGAIN, f"{AGAIN}/B=3")))
-    later = _alone(evidence.groups(("study_width_again/B=3, wide", "study_blocks_again/B=3")))
-    yield from _two_looks(first, replace(second, later=later))
+    later = better(*evidence.groups(("study_width_again/B=3, wide", "study_blocks_again/B=3")))
+    yield from _two_looks(first, second, later)
     yield better(*evidence.groups(("effects_depth/B=3", "effects_blocks/B=3")))
 
 
-def _two_looks(first: Answer, second: Answer, before: Mapping[str, Answer] = {}) -> tuple[Answer, Answer]:
+def _two_looks(
+    first: Answer, second: Answer, later: Answer, before: Mapping[str, Answer] = {}
+) -> tuple[Answer, Answer]:
     """The answers of two looks, that with more seeds first, each with what was judged in its place before: the second
-    after the first, both after `before`."""
+    after the first, both after `before`; and with what the `later` seeds say alone."""
     earlier = {**before, f"{first.estimate.n} seeds a side": first}
-    return replace(second, before=earlier), replace(first, before=before)
+    alone = f"Later seeds alone: {later.in_words()}" if later.estimate.has_interval else ""
+    return replace(second, before=earlier, later=alone), replace(first, before=before)
 
 
 def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
@@ -128,16 +132,10 @@ def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
     Judged at first, and so each a test of its own: one block against five, then these with fewer seeds."""
     yield better(*evidence.groups(("table1_matched/model=model1", "table1_matched/model=tpsnet")))
     first, second = (_three_blocks_against_five(evidence, name, CONTROL, 6) for name in ("study_blocks", AGAIN))
-    later = _alone(evidence.groups(("study_blocks_again/B=3", "study_blocks_again/B=5")))
+    later = better(*evidence.groups(("study_blocks_again/B=3", "study_blocks_again/B=5")))
     one_block = better(*evidence.groups((CONTROL, DEEP)))
-    yield from _two_looks(first, replace(second, later=later), {ONE_BLOCK: one_block})
+    yield from _two_looks(first, second, later, {ONE_BLOCK: one_block})
     yield _three_blocks_against_five(evidence, "effects_blocks", SMALL, 5)
-
-
-def _alone(later: Sequence[Group]) -> str:
-    """What the seeds say alone that were declared after a first look."""
-    estimate = better(*later).estimate
-    return f"Later seeds alone: {estimate:points}" if estimate.has_interval else ""
 
 
 def _three_blocks_against_five(evidence: Evidence, experiment: str, one_block: str, most: int) -> Answer:
@@ -170,7 +168,8 @@ def gain_of_depth(evidence: Evidence, logits: bool) -> Iterator[Answer]:
     deep, three = f"{AGAIN}/B=5", f"{AGAIN}/B=3"
     first = gain(DEEP_LONG, deep, THREE_LONG, three)
     second = gain(DEEP_LONG_AGAIN, deep, THREE_LONG_AGAIN, three)
-    yield from _two_looks(first, second, {FIVE_BLOCKS: gain(DEEP_LONG, DEEP, CONTROL_LONG, CONTROL)})
+    later = gain(DEEP_LONG_LATER, deep, THREE_LONG_LATER, three)
+    yield from _two_looks(first, second, later, {FIVE_BLOCKS: gain(DEEP_LONG, DEEP, CONTROL_LONG, CONTROL)})
     yield gain(SMALL_DEEP_LONG, SMALL_DEEP, SMALL_THREE_LONG, SMALL_THREE)
 
 
@@ -195,7 +194,8 @@ def deep_and_narrow(evidence: Evidence) -> Iterator[Answer]:
 
     yield lead("reproduction/reproduction", "reproduction_models/model=model1")
     first, second = lead(DEEP_LONG, THREE_LONG), lead(DEEP_LONG_AGAIN, THREE_LONG_AGAIN)
-    yield from _two_looks(first, second, {FIVE_BLOCKS: lead(DEEP_LONG, CONTROL_LONG)})
+    later = lead(DEEP_LONG_LATER, THREE_LONG_LATER)
+    yield from _two_looks(first, second, later, {FIVE_BLOCKS: lead(DEEP_LONG, CONTROL_LONG)})
     yield lead(SMALL_DEEP_LONG, SMALL_THREE_LONG)
 
 
@@ -219,7 +219,8 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
         replace(answer, remark=f"{answer.remark}{untested}")
         for answer in (more(DEEP_LONG, THREE_LONG), more(DEEP_LONG_AGAIN, THREE_LONG_AGAIN))
     )
-    yield from _two_looks(first, second, {FIVE_BLOCKS: more(DEEP_LONG, CONTROL_LONG)})
+    later = more(DEEP_LONG_LATER, THREE_LONG_LATER)
+    yield from _two_looks(first, second, later, {FIVE_BLOCKS: more(DEEP_LONG, CONTROL_LONG)})
     yield more(f"{AGAIN}/B=5", f"{AGAIN}/B=3")
     yield more(SMALL_DEEP_LONG, SMALL_THREE_LONG)
 
