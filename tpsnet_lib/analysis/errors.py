@@ -188,7 +188,8 @@ def chance(gain: Estimate) -> str:
 def helps(gain: Estimate) -> str:
     """Whether a difference of accuracies is a gain that matters, and what chance has to do with it, in a sentence."""
     verdict = stats.verdict(gain, SMALLEST_GAIN)
-    return f'Verdict on "it helps": **{verdict}**, on {gain.n:,} {gain.of}; the gain is {chance(gain)}.'
+    and_chance = "" if verdict == stats.HOLDS else f"; the gain is {chance(gain)}"
+    return f'Verdict on "it helps": **{verdict}**, on {gain.n:,} {gain.of}{and_chance}.'
 
 
 def least_sure_bin(before: pd.DataFrame, after: pd.DataFrame) -> str:
@@ -217,9 +218,9 @@ def surest(risk: Callable[[float], float], n: int) -> str:
     apart = stats.proportion_difference(missed_few, few, missed - missed_few, half - few)
     better = "better than" if apart.high < 0 else "worse than" if apart.low > 0 else "not shown to differ from"
     return (
-        f"The error is then **{risk(0.9):.1%}** on the surest 90% of the images and {missed / half:.1%} on the surest"
-        f" half. Of the surest {few:,} it misses {missed_few} ({missed_few / few:.1%}): they are {better} the rest of"
-        f" that half ({apart:points value}, {apart:points interval}; one cut of many)."
+        f"The error is then **{risk(0.9):.1%}** on the surest 90% of the images, {missed / half:.1%} on the surest"
+        f" half and {missed_few / few:.1%} on the surest {few:,} ({better} the rest of that half:"
+        f" {apart:points value}, {apart:points interval}; one cut of many)."
     )
 
 

@@ -104,13 +104,11 @@ def unannealed_ranking(store: Store) -> str:
         return ""
     cut, annealed, final, short_epochs, long_epochs, left = trials
     ahead = stats.rank_correlation_difference(annealed, cut, final, "networks")
-    lost = [f"{100 * (max(final) - final[int(np.argmax(short))]):.1f}" for short in (cut, annealed)]
     return (
         f"Of {len(final)} random networks trained for {long_epochs:g} epochs, the ranking after {short_epochs:g} of"
         f" them, cut off with {left:.0%} of the rate left, agrees with the last one at a rank correlation of"
         f" **{stats.rank_correlation(cut, final):}**; that of trials of {short_epochs:g} epochs on a schedule of"
         f" their own agrees at **{stats.rank_correlation(annealed, final):}**. The difference is {ahead:.3}."
-        f" Their single choices lose {' and '.join(lost)} points, which settles nothing."
     )
 
 

@@ -129,7 +129,7 @@ def ablation(rows: Sequence[AblationRow], recipe: str) -> Figure:
     counts = "; ".join(f"{effect}: {effects.count(effect)}" for effect in order)
     rate = next((row.group.config.train.lr for row in parts if row.rate == "largest"), None)
     tried, helping = sum(bool(row.rate) for row in parts), effects.count("the ingredient helps")
-    rates = f" ({tried} of them put SGD at one rate or another in the place of its optimizer)" if tried else ""
+    rates = f" ({tried} with SGD in its optimizer's place)" if tried else ""
     end = f" SGD is better at {rate:g}, the largest." if rate else ""
     return describe(
         fig,

@@ -166,7 +166,7 @@ def _ingredients(recipe: str, changes: Sequence[AblationRow]) -> str:
     largest_first = sorted(brought.items(), key=lambda item: -item[1].brings.value)
     parts = [f"{escape(name)} {_brought(row)}" for name, row in largest_first]
     widths = [row.brings.high - row.brings.low for row in changes[1:] if row.brings.has_interval]
-    none = f"none is shown to help (intervals of ±{50 * max(widths, default=0):.1f} before adjustment)"
+    none = f"none is shown to help (intervals up to ±{50 * max(widths, default=0):.1f})"
     harms = "".join(f"; {escape(name)} {_brought(row)}" for name, row in harmful.items())
     whole = changes[0].group.estimate
     size = f"{largest:,} parameters, {longest:,} steps" + (f", {whole.value:.0%} right" if whole.n else "")

@@ -212,8 +212,7 @@ MISTAKES = {  # what the original did, and what our records say of it
     ),
     "A ranking that was never annealed.": (
         "Its trials of 30 epochs ran on a schedule made for 300, and were ranked where it was cut off; its published"
-        " script, which need not be the one behind its Table 1, scores with dropout on (tried in chapter"
-        " 4).",
+        " script scores with dropout on (chapter 4).",
         mistakes.unannealed_ranking,
     ),
     "A single seed.": ("It compared networks by one run each.", mistakes.single_seed),
