@@ -132,7 +132,7 @@ def test_an_architecture_over_the_budget_is_refused_with_its_count() -> None:
         build(config)
     assert str(caught.value) == (
         "this network has 5,015,450 parameters, 15,450 over the budget of 5,000,000:"
-        " take smaller model.blocks, model.channels or model.kernels"
+        " take fewer blocks or channels, or smaller kernels"
     )
     with pytest.raises(ConfigError, match="78,042 parameters, 42 over the budget of 78,000"):
         build(MEMBERS["classroom"], budget=78_000)
@@ -335,3 +335,8 @@ def test_the_model_knows_nothing_of_how_it_is_made_fast() -> None:
         imported = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
         imported += [str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
         assert not [module for module in imported if "fast_cpu" in module or "numba" in module]
+
+
+def test_the_cost_of_what_is_no_config_is_refused_in_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"Linear.* is no config of a network: give one, such as MEMBERS"):
+        count_macs(nn.Linear(1, 1))  # type: ignore[arg-type]

@@ -52,6 +52,8 @@ def number(
             return Slip(f"Give one number: your tensor has {answer.numel():,}.")
         if isinstance(answer, tuple) and len(answer) > 1 and all(type(part) is int and part >= 0 for part in answer):
             return Slip(_comma(answer, whole or within == 0))
+        if callable(answer) or isinstance(answer, ModuleType):
+            return Slip(f"Give a number, such as {example}, not {_kind(answer)}: call it, or write its value.")
         if isinstance(answer, bool) or not (isinstance(answer, Real) or one_tensor):
             return Slip(f"Give a number without quotes or brackets, such as {example}, not {quoted(answer)}.")
         value, target = float(answer), float(right() if callable(right) else right)
@@ -71,12 +73,21 @@ def number(
     return wrong
 
 
+def _kind(answer: Any) -> str:
+    """What is handed over in the place of a number, in words."""
+    if isinstance(answer, nn.Module):
+        return f"a {type(answer).__name__}, which computes when it is called"
+    return "a module of functions" if isinstance(answer, ModuleType) else "a function"
+
+
 def _comma(parts: Sequence[int], whole: bool) -> str:
     """What a number with a comma in it was to be: `45,619` is two numbers."""
     thousands = all(part == 0 or 100 <= part < 1000 for part in parts[1:])
     meant = [f"{parts[0]}{''.join(f'{part:03}' for part in parts[1:])}"] if thousands else []
     if len(parts) == 2 and not whole:
         meant.append(f"{parts[0]}.{parts[1]}")
+    if not meant and not thousands:
+        return f"Give one number: a comma makes {len(parts)} of it."
     way_out = f"write {' or '.join(f'`{each}`' for each in meant)}" if meant else "write it without commas"
     return f"A comma makes {'two' if len(parts) == 2 else 'several'} numbers of one: {way_out}."
 
@@ -161,6 +172,9 @@ MEANT = {  # a part of an error's message -> what is to be written
     ),
     "unsupported operand .*'module'": Slip(
         "A letter of the formula is a module here, as `F` is torch.nn.functional: write its number."
+    ),
+    r"Subtraction.*bool tensor|Negative.*bool tensor": Slip(
+        "Booleans are not subtracted: the opposite of a tensor of them is `~x`, as numbers they are `x.float()`."
     ),
     "infer output dtype": Slip("A tensor of booleans or whole numbers has no mean: write `.float().mean()`."),
     r"conv2d\(\) received an invalid combination.*\(bool": Slip(

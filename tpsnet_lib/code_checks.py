@@ -191,7 +191,8 @@ def _difference(value: Any, target: Any) -> str:
     if any(map(callable, value if isinstance(value, list) else [value])):
         return Slip("Your function returns a function: call it, with its argument in brackets.")
     if isinstance(value, tuple) and hasattr(value, "indices"):  # what .min(1) and .max(1) of a tensor return
-        return Slip("Your function returns values and their positions: take `.indices` of them, or `.values`.")
+        part = "values" if isinstance(target, Tensor) and target.is_floating_point() else "indices"
+        return Slip(f"Your function returns values and their positions: take `.{part}` of them.")
     if isinstance(target, Tensor) and target.dim() and isinstance(value, list | tuple):
         numbers = f"{len(target)} numbers" if target.dim() == 1 else f"the shape {list(target.shape)}"
         return Slip(f"Your function returns a {type(value).__name__}; expected is a tensor of {numbers}.")
@@ -205,6 +206,8 @@ def _difference(value: Any, target: Any) -> str:
         return "" if is_right else f"Your function returns {quoted(value)}, which is not the expected result."
     if result.shape != wanted.shape:
         return f"Your function returns {_returned(result, wanted)}; expected {_expected(list(wanted.shape))}."
+    if wanted.dim() and wanted.dtype == torch.int64 and result.is_floating_point():
+        return Slip("Your function returns numbers with a point; expected are whole ones, int64: leave out `.float()`.")
     largest = wanted.abs().max().item() if wanted.numel() else 0.0  # whose rounding shows in values near 0 too
     differ = ~torch.isclose(result.double(), wanted.double(), rtol=1e-4, atol=max(1e-5, 1e-6 * largest))
     if not differ.any():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tpsnet_lib.config_fields import Checked, checked, option
-from tpsnet_lib.errors import ConfigError
+from tpsnet_lib.errors import ConfigError, brief
 from tpsnet_lib.plain_yaml import read_yaml
 
 PARAMETER_BUDGET = 5_000_000
@@ -54,7 +54,8 @@ class ModelConfig(Checked):
             raise ConfigError(f"model.blocks has {layers} layers: give 1 to 5")
         if len(self.channels) != layers:
             raise ConfigError(
-                f"model.channels has {len(self.channels)} values, model.blocks has {layers}: give both one a layer"
+                f"model.blocks is {brief(list(self.blocks))}, model.channels is {brief(list(self.channels))}: give two"
+                " lists of one length, with a value a layer"
             )
         for name in ("kernels", "skip_kernels"):
             values = getattr(self, name)

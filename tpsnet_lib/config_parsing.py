@@ -36,7 +36,8 @@ def _parse_section(name: str, tree: Any) -> Any:
     if isinstance(tree, str):
         tree = {key: tree}
     if not isinstance(tree, Mapping):
-        raise ConfigError(f"{name} is {brief(tree)}: give fields, such as {{{fields(kind)[0].name}: ...}}, or a name")
+        example = f'{{"{fields(kind)[0].name}": ...}}'  # both YAML and Python
+        raise ConfigError(f"{name} is {brief(tree)}: give fields, such as {example}, or a name")
     _refuse_other_keys(name, tree, fields(kind)[0].name)
     values = dict(tree)
     base = kind()
@@ -58,7 +59,8 @@ def _refuse_other_keys(name: str, tree: Mapping[Any, Any], example: str) -> None
     for key in tree:
         if not isinstance(key, str):
             raise ConfigError(
-                f"{name} has the key {brief(key)}: in Python a field's name stands in quotes: {example!r}"
+                f"{name} has the key {brief(key)}, a value and no name: in Python a field's name stands in quotes, as"
+                f" {example!r}"
             )
 
 

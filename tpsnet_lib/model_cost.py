@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tpsnet_lib.config import IMAGE_SIZE, PARAMETER_BUDGET, ModelConfig, RunConfig
-from tpsnet_lib.errors import ConfigError
+from tpsnet_lib.errors import ConfigError, brief
 
 FLOPS_PER_MAC = 6  # a multiplication and an addition, once forward and twice backward (to the inputs, to the weights)
 
@@ -25,7 +25,9 @@ def layer_costs(config: ModelConfig) -> list[LayerRow]:
 
     Parameters are the tensors that inference needs: a batch norm is two numbers a channel, for its running mean and
     variance fold into its scale and shift, and a frozen kernel counts. MACs are the multiplications of convolutions
-    and linear layers in the forward pass of one image."""
+    and linear layers in the forward pass of one image. Raises `ConfigError` for what is no config, as a module."""
+    if not isinstance(config, ModelConfig):
+        raise ConfigError(f"{brief(config)} is no config of a network: give one, such as MEMBERS['tpsnet']")
     rows = [_stem_row(config)]
     for layer, inputs in enumerate((config.stem, *config.channels[:-1])):
         rows.append(_layer_row(config, layer, inputs, side=rows[-1].shape[1]))
@@ -109,12 +111,10 @@ def check_budget(config: ModelConfig, budget: int = PARAMETER_BUDGET) -> None:
     """Raise `ConfigError` with the count if a config's network is over a budget of parameters; nothing is built."""
     count = count_parameters(config)
     if count > budget:
-        smaller = (
-            " or model.channels, or a block with fewer" if config.own_block else ", model.channels or model.kernels"
-        )
+        smaller = "a block with fewer parameters" if config.own_block else "smaller kernels"
         raise ConfigError(
             f"this network has {count:,} parameters, {count - budget:,} over the budget of {budget:,}:"
-            f" take smaller model.blocks{smaller}"
+            f" take fewer blocks or channels, or {smaller}"
         )
 
 

@@ -1,12 +1,13 @@
 """Help with the tasks that are code, of notebooks 02 and 04: hints, and likely mistakes.
 
-A mistake is code too: `*_MISTAKES` and `EXTRA` hold a sentence -> what computes the same wrong result, so that an
+A mistake is code too: `*_MISTAKES` and `FORWARD` hold a sentence -> what computes the same wrong result, so that an
 answer with just this mistake gets just this sentence. `*_FAULTS` know one by a part of what is wrong."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -112,9 +113,23 @@ def _then(function: Callable[[Tensor], Tensor], network: nn.Module, images: Tens
     return function(network(images))
 
 
-EXTRA: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+def _in_whole_maps(network: Any, images: Tensor) -> Tensor:
+    """The logits of a network whose layers keep the side of the map."""
+    network = copy.deepcopy(network)
+    for part in network.layers.modules():
+        if getattr(part, "stride", None) == (2, 2):
+            part.stride = (1, 1)
+    return cast(Tensor, network(images))
+
+
+FORWARD: dict[str, Callable[[Any, Tensor], Tensor]] = {
     f"Nothing comes after the head: hand out what it gives as it is, without a {name}.": partial(_then, function)
     for name, function in _AFTER_THE_HEAD.items()
+} | {
+    "Each layer after the first has stride 2, so that its map has half the side; yours have stride 1.": _in_whole_maps,
+    "The head takes the mean over the map, `.mean((2, 3))`, not the largest value.": (
+        lambda network, images: network.head(network.feature_maps(images).amax((2, 3)))
+    ),
 }
 STEP_FAULTS = {  # a likely fault -> the error, or which loss differs, of three training steps on one batch
     "F.cross_entropy takes the logits first, then the labels.": "'Long'",
@@ -183,6 +198,7 @@ LOOP_FAULTS = {  # as `STEP_FAULTS`, of a training loop: the first of three epoc
     ),
     "`losses` is a list: write `losses.append(...)`.": "'float' object is not iterable",
     "The rate of a group is `group['lr']`, an entry of a dict.": "'dict' object has no attribute",
+    "The groups of an optimizer are `optimizer.param_groups`.": "SGD' object is not",
     "Inputs and labels are not of the same images: `images.images[batch]`, `images.indices[batch]` and"
     " `images.labels[batch]` are.": "to match target batch_size",
     "The mean loss of the first epoch is wrong: is each whole batch, in the new order, augmented, normalised, taken"
@@ -195,13 +211,14 @@ LOOP_HINTS = (
     "`augment(images.images[batch], images.indices[batch], recipe, config.seed, epoch)`, then `normalise`.",
     "Before a step: `group['lr'] = recipe.lr * rate(epoch * steps + k)`.",
 )
-_NO_STEP, _EVALUATION, _ORDER, _LABELS, _LAST, _REST = (
+_NO_STEP, _EVALUATION, _ORDER, _LABELS, _LAST, _REST, _SIZE = (
     "The network does not learn: call `step`, which moves the weights and returns the loss.",
     "The network is in evaluation mode: it trains in training mode, as `training.start` gives it.",
     "The batches are not in the new order: take the places of the images from `order`.",
     "The labels are of other images than the inputs: `images.labels[batch]`.",
     "`losses` holds the last step's alone: begin an empty list once an epoch, and append.",
     "The last batch is not whole: go over `order.split(size)[:steps]`.",
+    "A batch has `size` images, and an epoch `steps` batches: `order.split(size)[:steps]`.",
 )
 _RAW, _NORMALISED, _EPOCH, _SEED, _PLACES = (
     "The images are not augmented: `augment` comes before `normalise`.",
@@ -210,11 +227,12 @@ _RAW, _NORMALISED, _EPOCH, _SEED, _PLACES = (
     "The augmentation is that of another seed: hand `config.seed` to `augment`.",
     "`augment` takes the images' indices, `images.indices[batch]`: `batch` is their places in `images`.",
 )
-_RATE, _PEAK, _NUMBER, _BY_EPOCH, _LATE, _TIMES = (
+_RATE, _PEAK, _NUMBER, _BY_EPOCH, _NEXT, _LATE, _TIMES = (
     "The rate stays the same: set `group['lr']` before each step.",
     "The schedule gives a part of the peak: a step's rate is `recipe.lr * rate(number)`.",
     "The rate is counted from 0 anew in each epoch: the number of a step is `epoch * steps + k`.",
     "The rate changes once an epoch: it goes by the number of the step, `epoch * steps + k`.",
+    "The steps are counted from 1: the number of a step is `epoch * steps + k`, from 0 on.",
     "The rate is set after the step, and so comes a step late: set it before.",
     "The rate of each step multiplies that of the step before: write `=`, not `*=`.",
 )
@@ -264,9 +282,10 @@ def _loop(mistake: str = "") -> Callable[[RunConfig, ImageSet], Iterator[tuple[n
             losses: list[float] = []
             order = permutation(config.seed, epoch, len(images))
             order = torch.arange(len(images)) if mistake == _ORDER else order
-            for k, batch in enumerate(order.split(size)[: None if mistake == _REST else steps]):
+            parts = order.split(steps if mistake == _SIZE else size)
+            for k, batch in enumerate(parts[: None if mistake == _REST else steps]):
                 inputs = _inputs(mistake, config, images, batch, epoch)
-                number = {_NUMBER: k, _BY_EPOCH: epoch}.get(mistake, epoch * steps + k)
+                number = {_NUMBER: k, _BY_EPOCH: epoch, _NEXT: epoch * steps + k + 1}.get(mistake, epoch * steps + k)
                 factor = rate(number) * (1.0 if mistake == _PEAK else recipe.lr)
                 if mistake not in (_RATE, _LATE):
                     _set_rate(optimizer, factor, multiply=mistake == _TIMES)
@@ -298,6 +317,6 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float, multiply: bool = Fa
         group["lr"] = rate * group["lr"] if multiply else rate
 
 
-_OF_BATCHES = (_NO_STEP, _EVALUATION, _ORDER, _LABELS, _LAST, _REST, _RAW, _NORMALISED, _EPOCH, _SEED, _PLACES)
-_OF_RATES = (_RATE, _PEAK, _NUMBER, _BY_EPOCH, _LATE, _TIMES)
+_OF_BATCHES = (_NO_STEP, _EVALUATION, _ORDER, _LABELS, _LAST, _REST, _SIZE, _RAW, _NORMALISED, _EPOCH, _SEED, _PLACES)
+_OF_RATES = (_RATE, _PEAK, _NUMBER, _BY_EPOCH, _NEXT, _LATE, _TIMES)
 LOOP_MISTAKES: Mapping[str, Callable[..., Any]] = {mistake: _loop(mistake) for mistake in (*_OF_BATCHES, *_OF_RATES)}

@@ -41,7 +41,7 @@ def accuracy_against_parameters(rows: Rows, width: float = WIDTH) -> Figure:
     original = [row for row in measured if row["model"] == "TPSNet"]
     others = [row for row in measured if row not in ours and row not in original]
     read, unread = ([row for row in others if (row.get("checked") == "no") == hollow] for hollow in (False, True))
-    dots: Any = {"color": BLUE, "markersize": 5, "zorder": 2}
+    dots: Any = {"color": BLUE, "markersize": 5, "zorder": 5}  # above ours, which are larger
     axes.step(*_places(edge), where="post", color=SKY, zorder=1, label="best for its size")
     axes.plot(*_places(read), "o", **dots, label="published")
     axes.plot(*_places(unread), "o", **dots, markerfacecolor="white", label="published, known at second hand")
