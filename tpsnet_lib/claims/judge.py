@@ -231,14 +231,19 @@ def earlier_looks(rows: Sequence[Row]) -> int:
 
 def describe_table(rows: Sequence[Row]) -> str:
     """How many tests were made, and how many have which verdict: tests are counted, and not claims."""
-    counts = Counter(row.verdict for row in rows)
-    words = [f"{counts[one]} {many if counts[one] > 1 else one}" for one, many in stats.PLURALS.items() if counts[one]]
     claims = len({row.claim for row in rows})
     waiting = sum(row.n > 0 and not row.answer.complete for row in rows)
     part = f" ({waiting} of those not settled wait for the rest of their runs)" if waiting else ""
     looks = earlier_looks(rows)
     adjusted = f"adjusted together{f', with {looks} earlier looks,' * bool(looks)} by Holm's method"
-    return f"Of {len(rows)} tests of {claims} claims, {adjusted}, {', '.join(words)}{part}."
+    return f"Of {len(rows)} tests of {claims} claims, {adjusted}, {count_verdicts(rows)}{part}."
+
+
+def count_verdicts(rows: Sequence[Row]) -> str:
+    """How many of some tests have which verdict, in words."""
+    counts = Counter(row.verdict for row in rows)
+    words = [f"{counts[one]} {many if counts[one] > 1 else one}" for one, many in stats.PLURALS.items() if counts[one]]
+    return ", ".join(words)
 
 
 def largest_answer(answers: Sequence[Answer]) -> Answer:

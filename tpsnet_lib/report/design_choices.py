@@ -1,6 +1,5 @@
 """What the first screen of the report says of the design choices: claims, shapes, and ingredients of the recipes."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from html import escape
@@ -43,9 +42,9 @@ def design_choices(
         else ", and no variant of it was trained"
     )
     unsettled = {row.claim: elements.test_link(row, _topic(row, measured)) for row in measured if not row.settled}
-    verdicts, by_late = _counted(measured), sum(row.name in late for row in measured)
-    opened = sum(not row.settled for row in measured)
-    still_open = f", {opened} open ({'; '.join(unsettled.values())})" if unsettled else ""
+    settled = [row for row in measured if row.settled]
+    by_late = sum(row.name in late for row in measured)
+    still_open = f", {len(measured) - len(settled)} open ({'; '.join(unsettled.values())})" if unsettled else ""
     waiting = f", {len(rows) - len(measured)} not run" if len(rows) > len(measured) else ""
     shown = [
         row
@@ -55,15 +54,15 @@ def design_choices(
     ]
     marked = ", †" if any(row.name in late for row in shown) else ""
     only_late = f" ({by_late} of these only by {LATE_CHOICES}{marked})" if by_late else ""
-    long_runs = [row for row in measured if row.settled and row.largest_run[1] >= LONG]
+    long_runs = [row for row in settled if row.largest_run[1] >= LONG]
     said = (
         f"<b>Which design choices make it so?</b> Not isolated: {name} differs from TPSNet in recipe, shape and"
         f" arithmetic ({times:.1f} times the MACs){variants}. We tested"
         f' <a href="#claims">the original\'s claims</a> on smaller networks (at most {max(sizes):,} parameters) and'
         f" shorter runs (at most {max(lengths):,} steps; {name} took {steps(best.run):,}); they may not carry over."
-        f" Of {len(rows)} tests {verdicts}{only_late}{still_open}{waiting}. Of the {len(long_runs)} settled in {LONG:,}"
-        f" steps or more (one block a layer unless said), {_counted(long_runs)}; {len(shown)} that we picked"
-        " (<em>holds</em>: above 0, <em>does not hold</em>: below a point):"
+        f" Of {len(rows)} tests {judge.count_verdicts(settled)}{only_late}{still_open}{waiting}. Of the"
+        f" {len(long_runs)} settled in {LONG:,} steps or more (one block a layer unless said),"
+        f" {judge.count_verdicts(long_runs)}; {len(shown)} that we picked (<em>holds</em>: above 0, <em>does not hold</em>: below a point):"
     )
     lines = [
         {
@@ -74,17 +73,6 @@ def design_choices(
         for row in shown
     ]
     return [said] + ([elements.table(lines, list(lines[0]))] if lines else [])
-
-
-def _counted(rows: Sequence[judge.Row]) -> str:
-    """How many of some tests have which verdict, of those that settle them."""
-    counts = Counter(row.verdict for row in rows if row.settled)
-    settling = (stats.HOLDS, stats.DOES_NOT_HOLD, stats.NO_DIFFERENCE)
-    return ", ".join(
-        f"{counts[verdict]} {stats.PLURALS[verdict] if counts[verdict] > 1 else verdict}"
-        for verdict in settling
-        if counts[verdict]
-    )
 
 
 def _topic(row: judge.Row, rows: Sequence[judge.Row]) -> str:
