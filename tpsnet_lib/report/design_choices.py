@@ -62,7 +62,8 @@ def design_choices(
         f" shorter runs (at most {max(lengths):,} steps; {name} took {steps(best.run):,}); they may not carry over."
         f" Of {len(rows)} tests {judge.count_verdicts(settled)}{only_late}{still_open}{waiting}. Of the"
         f" {len(long_runs)} settled in {LONG:,} steps or more (one block a layer unless said),"
-        f" {judge.count_verdicts(long_runs)}; {len(shown)} that we picked (<em>holds</em>: above 0, <em>does not hold</em>: below a point):"
+        f" {judge.count_verdicts(long_runs)}; {len(shown)} that we picked"
+        " (<em>holds</em>: above 0, <em>does not hold</em>: below a point):"
     )
     lines = [
         {
