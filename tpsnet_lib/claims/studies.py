@@ -122,7 +122,7 @@ def _two_looks(
     """The answers of two looks, that with more seeds first, each with what was judged in its place before: the second
     after the first, both after `before`; and with what the `later` seeds say alone."""
     earlier = {**before, f"{first.estimate.n} seeds a side": first}
-    alone = f"Later seeds alone: {later.in_words()}" if later.estimate.has_interval else ""
+    alone = f"Later seeds alone: {later.in_words()}" if later.estimate.n > 1 else ""
     return replace(second, before=earlier, later=alone), replace(first, before=before)
 
 
