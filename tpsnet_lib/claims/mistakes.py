@@ -48,7 +48,6 @@ def best_epoch(store: Store) -> str:
     if len(choices) < 2:
         return ""
     excess, added = [each.excess for each in choices], [each.excess for each in choices if each.is_another]
-    curve = original_results.CURVE
     long = [each.excess for each in choices if each.record.config.train.epochs >= LONG_RUN]
     there = f" (on average {stats.mean(long, 'runs'):points.2 value})" if long else ""
     return (
@@ -56,9 +55,7 @@ def best_epoch(store: Store) -> str:
         f" By that epoch a run would claim **{stats.mean(excess, 'runs'):points.3}** more, on average over all,"
         f" {stats.mean(added, 'runs'):points.2 value} over these, and {100 * max(excess):.1f} at most. The habit is"
         f" wrong, and cost little here; only {len(long):,} runs have {LONG_RUN} epochs or more{there}: this says"
-        " little of 300. The original's last"
-        f" epoch has {100 * curve[300]:.2f}%, {100 * (curve[300] - curve[276]):.2f} points more than the one that it"
-        " chose."
+        " little of 300."
     )
 
 
