@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis import original_results, peers, search
+from tpsnet_lib.analysis import peers, search
 from tpsnet_lib.analysis.final_runs import finals
 from tpsnet_lib.analysis.training import SMALLEST_GAIN, pairs_apart, seed_groups
 from tpsnet_lib.runs.records import Record, Store, committed_folder
