@@ -252,7 +252,7 @@ def test_a_fault_in_the_first_weights_of_a_block_is_one_line() -> None:
 
 
 def test_a_network_of_own_blocks_over_the_budget_is_told_what_would_be_smaller() -> None:
-    with pytest.raises(ConfigError, match=r"smaller model.blocks or model.channels, or a block with fewer$"):
+    with pytest.raises(ConfigError, match=r"take fewer blocks or channels, or a block with fewer parameters$"):
         build(ModelConfig((1, 1, 1), (8, 8, 8), stem=8, block=register_block(Depthwise)), budget=10)
 
 

@@ -70,7 +70,7 @@ def test_swapping_two_records_changes_the_answer(tiny_record: Record) -> None:
     swapped = first_screen.answer([recipe(other, [0.94]), recipe(tiny_record, [0.95])])
     assert first != swapped
     assert "<strong>95.00%</strong></a> of the 10,000 test images correctly: one run" in first
-    assert "The original project, TPSNet, reports 94.84%; the difference is +0.16 points" in first
+    assert "The original, TPSNet, reports 94.84%; the difference is +0.16 points" in first
     assert "No committed record has been opened" in first_screen.answer([])
 
 

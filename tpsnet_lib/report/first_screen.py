@@ -68,7 +68,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
         f"{_introduced(best, recipes, ' parameters')} classifies"
         f" {_linked(best, f'<strong>{best.accuracy():% value}</strong>')} of"
         f" the {best.opened[0][1].metrics['n']:,} test images correctly: {_mean_of(best)}.",
-        f"The original project, TPSNet, reports {100 * original['accuracy']:.2f}%;"
+        f"The original, TPSNet, reports {100 * original['accuracy']:.2f}%;"
         f" the difference is {_difference(best, original, recipes)}{_why_not_settled(best, original, recipes)}.",
     ]
     answers += [
@@ -79,7 +79,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
     theirs = peers.others_in_budget()
     above = [row for row in theirs if row["accuracy"] > best.accuracy().value]
     read = [row["accuracy"] for row in above if row["checked"] != "no"]
-    highest = f" (at most {100 * max(read):.2f}% where we checked)" if read else ""
+    highest = f" (at most {100 * max(read):.2f}% where checked)" if read else ""
     beside = "".join(
         f", {sum(row['accuracy'] > other.accuracy().value for row in theirs)} more than <em>{escape(other.name)}</em>"
         for other in others
