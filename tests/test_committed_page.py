@@ -80,7 +80,7 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         r"\btwo_cores against [^:]*: [^:]* That it is better: ([\w ]+?) ?\.",
     ],
     "accuracy of the original": [
-        r"original project, TPSNet, reports ([\d.]+%)",
+        r"original, TPSNet, reports ([\d.]+%)",
         r"\bTPSNet 4\.96 M ([\d.]+%)",
         r"The original reports ([\d.]+%) on",
         r"against ([\d.]+%) of one run",
