@@ -53,7 +53,7 @@ def design_choices(
         if row.test.headline and row.verdict == verdict and row.largest_run[1] >= LONG
     ]
     marked = ", †" if any(row.name in late for row in shown) else ""
-    only_late = f" ({by_late} of these only by {LATE_CHOICES}{marked})" if by_late else ""
+    only_late = f" ({by_late} of these {len(settled)} only by {LATE_CHOICES}{marked})" if by_late else ""
     long_runs = [row for row in settled if row.largest_run[1] >= LONG]
     said = (
         f"<b>Which design choices make it so?</b> Not isolated: {name} differs from TPSNet in recipe, shape and"

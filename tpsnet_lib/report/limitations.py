@@ -290,7 +290,7 @@ def _of_runs(rows: Sequence[judge.Row]) -> str:
     tests = ", ".join(elements.test_link(row, f"({row.claim}) {row.short}") for row in rows)
     return (
         f"<p>When the first runs had been seen, these were declared or chosen: {'; '.join(runs)}. All these runs count,"
-        f" so that the p of the tests that rest on them may be too small: {tests}.</p>"
+        f" so that the p of the settled tests that rest on them may be too small: {tests}.</p>"
     )
 
 
