@@ -212,24 +212,17 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
     def more(*places: str) -> Answer:
         return _more_overfitting(evidence.groups(places))
 
+    def five_against(deep: str, three: str) -> Answer:
+        answer, against_one = more(deep, three), more(three, CONTROL_LONG)
+        untested = f"; 3 against 1 (untested): {against_one.size}" * against_one.estimate.has_interval
+        return replace(answer, remark=f"{answer.remark}{untested}")
+
     yield more("table1_matched/model=tpsnet", "table1_matched/model=model1")
-    first, second = (
-        replace(answer, remark=f"{answer.remark}{_untested(more(three, CONTROL_LONG))}")
-        for answer, three in (
-            (more(DEEP_LONG, THREE_LONG), THREE_LONG),
-            (more(DEEP_LONG_AGAIN, THREE_LONG_AGAIN), THREE_LONG_AGAIN),
-        )
-    )
+    first, second = five_against(DEEP_LONG, THREE_LONG), five_against(DEEP_LONG_AGAIN, THREE_LONG_AGAIN)
     later = more(DEEP_LONG_LATER, THREE_LONG_LATER)
     yield from _two_looks(first, second, later, {FIVE_BLOCKS: more(DEEP_LONG, CONTROL_LONG)})
     yield more(f"{AGAIN}/B=5", f"{AGAIN}/B=3")
     yield more(SMALL_DEEP_LONG, SMALL_THREE_LONG)
-
-
-def _untested(three_against_one: Answer) -> str:
-    """What three blocks overfit more than one, beside the test of five and three."""
-    size = three_against_one.size
-    return f"; 3 against 1 (untested): {size}" if three_against_one.estimate.has_interval else ""
 
 
 def _more_overfitting(groups: Sequence[Group]) -> Answer:
