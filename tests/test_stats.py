@@ -43,7 +43,7 @@ def test_an_estimate_is_written_as_percent_points_or_a_plain_number() -> None:
     gain = Estimate(0.031, 0.004, 0.058, 3)
     assert f"{gain:points}, {gain.basis}" == "+3.1 points (+0.4 to +5.8), n = 3 seeds, t interval"
     assert f"{Estimate(-0.031, -0.058, 0.004, 3):points.2}" == "−3.10 points (−5.80 to +0.40)"
-    assert f"{Estimate(-0.0001, -0.01, 0.01, 3):points value}" == "+0.0 points"
+    assert f"{Estimate(-0.0001, -0.01, 0.01, 3):points value}" == "0.0 points"
     assert f"{Estimate(0.007, -0.0002, 0.01, 3):points interval}" == "−0.0 to +1.0", "it has 0 inside"
     assert f"{Estimate(0.007, -0.0, 0.01, 3):points interval}" == "+0.0 to +1.0"
     assert f"{Estimate(0.81234, 0.62, 0.91, 9)}" == "0.81 (0.62 to 0.91)"
@@ -55,6 +55,9 @@ def test_an_estimate_is_written_as_percent_points_or_a_plain_number() -> None:
 def test_what_has_no_interval_says_so() -> None:
     one = stats.mean([0.9])
     assert f"{one:%}, {one.basis}" == "90.00% (no interval, n = 1), n = 1 seed, no interval"
+    assert f"{stats.mean([0.9, 0.9]):%}" == "90.00% (no interval: equal values, n = 2)"
+    assert f"{stats.welch_difference([0.9, 0.9], [0.8, 0.7]):points interval}" == "no interval: equal values, n = 2"
+    assert f"{stats.bootstrap([0.9, 0.8], np.mean):%}" == "85.00% (no interval, n = 2)", "too few to resample"
     assert f"{stats.mean([]):%}" == "no runs"
     assert f"{stats.proportion(0, 0):%}" == "no images"
     assert stats.paired_difference([0.9], [0.8]).basis == "n = 1 pair of seeds, no interval"

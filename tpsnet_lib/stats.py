@@ -80,10 +80,13 @@ class Estimate:
         form = form if digits is None else re.sub(r"\d", digits, form)
         if self.n == 0:
             return "no runs" if "seed" in self.of else f"no {self.of}"
-        value = "undefined" if math.isnan(self.value) else _signed(scale * self.value, form) + unit
+        number = _signed(scale * self.value, form)
+        number = number.lstrip("+") if number.strip("+0.") == "" else number  # what rounds to 0 has no sign
+        value = "undefined" if math.isnan(self.value) else number + unit
         # An end that rounds to 0 from below keeps its minus: the interval has 0 inside. Adding 0 takes it from -0.0.
         ends = " to ".join(_signed(scale * end + 0.0, form.replace("z", "")) for end in (self.low, self.high))
-        interval = ends if self.has_interval else f"no interval, n = {self.n:,}"
+        equal = self.n > 1 and not math.isnan(self.value) and "bootstrap" not in self.method
+        interval = ends if self.has_interval else f"no interval{': equal values' * equal}, n = {self.n:,}"
         return {"value": value, "interval": interval, "": f"{value} ({interval})"}[part]
 
     def minus(self, bound: float) -> Self:

@@ -3,7 +3,7 @@
 A place such as `study_layers/N=2` names the runs of one label of an experiment."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,16 +32,25 @@ Answers = Callable[[Evidence], Iterator[Answer]]
 
 CONTROL, CONTROL_LONG = "study_control/B=1", "study_long/B=1, 48 epochs"  # one block in each of three layers
 SMALL, SMALL_LONG = "effects_layers/N=3", "effects_blocks_long/B=1"  # the same at 77,000 parameters
-DEEP, DEEP_LONG = "study_blocks/B=5", "study_long/B=5, 48 epochs"
-THREE_LONG = "study_long/B=3, 48 epochs"
-LONG_AGAIN = "study_long+study_long_again"  # with two more seeds of three and five blocks: a second look
-DEEP_LONG_AGAIN, THREE_LONG_AGAIN = f"{LONG_AGAIN}/B=5, 48 epochs", f"{LONG_AGAIN}/B=3, 48 epochs"
-DEEP_LONG_LATER, THREE_LONG_LATER = "study_long_again/B=5, 48 epochs", "study_long_again/B=3, 48 epochs"
-AGAIN = "study_blocks+study_blocks_again"  # with three more seeds of three and five blocks: a second look
-WIDE_AGAIN = "study_width+study_width_again/B=3, wide"  # and of the wide network of three blocks
+ONE_BLOCK, FIVE_BLOCKS = "1 against 5", "5 against 1"  # judged before the pair of three and five, by the first side
+
+
+def by_look(study: str) -> tuple[str, str, str]:
+    """Where a study's runs are: those of the first look; with the seeds that a second look added; these alone."""
+    return study, f"{study}+{study}_again", f"{study}_again"
+
+
+SHORT, ALL_SHORT, LATER_SHORT = by_look("study_blocks")  # three more seeds of three and five blocks
+LONG, ALL_LONG, LATER_LONG = by_look("study_long")  # two more seeds of these for 48 epochs
+WIDE, ALL_WIDE, LATER_WIDE = by_look("study_width")  # three more seeds of the wide network of three blocks
 SMALL_DEEP, SMALL_DEEP_LONG = "effects_blocks/B=5", "effects_blocks_long/B=5"
 SMALL_THREE, SMALL_THREE_LONG = "effects_blocks/B=3", "effects_blocks_long/B=3"
-ONE_BLOCK, FIVE_BLOCKS = "1 against 5", "5 against 1"  # judged before the pair of three and five, by the first side
+
+
+def five_and_three(study: str) -> tuple[str, str]:
+    """The places of five and of three blocks a layer in a study of depth."""
+    epochs = ", 48 epochs" if study in (LONG, ALL_LONG, LATER_LONG) else ""
+    return f"{study}/B=5{epochs}", f"{study}/B=3{epochs}"
 
 
 def differences(*budgets: tuple[str, str]) -> Answers:
@@ -109,18 +118,17 @@ def _odd_minus_even(first: int, last: int) -> list[float]:
 
 def wider_at_three_blocks(evidence: Evidence) -> Iterator[Answer]:
     """That the wide network of three blocks beats the narrow one; a first look, with fewer seeds, is a test too."""
-    first = better(*evidence.groups(("study_width/B=3, wide", "study_blocks/B=3")))
-    second = better(*evidence.groups((WIDE_AGAIN, f"{AGAIN}/B=3")))
-    later = better(*evidence.groups(("study_width_again/B=3, wide", "study_blocks_again/B=3")))
-    yield from _two_looks(first, second, later)
+    pairs = ((WIDE, SHORT), (ALL_WIDE, ALL_SHORT), (LATER_WIDE, LATER_SHORT))
+    looks = (better(*evidence.groups((f"{wide}/B=3, wide", f"{narrow}/B=3"))) for wide, narrow in pairs)
+    yield from _two_looks(looks)
     yield better(*evidence.groups(("effects_depth/B=3", "effects_blocks/B=3")))
 
 
-def _two_looks(
-    first: Answer, second: Answer, later: Answer, before: Mapping[str, Answer] = {}
-) -> tuple[Answer, Answer]:
+def _two_looks(looks: Iterable[Answer], before: Mapping[str, Answer] = {}) -> tuple[Answer, Answer]:
     """The answers of two looks, that with more seeds first, each with what was judged in its place before: the second
-    after the first, both after `before`; and with what the `later` seeds say alone."""
+    after the first, both after `before`; and with what the later seeds say alone. `looks` are in the order of
+    `by_look`."""
+    first, second, later = looks
     earlier = {**before, f"{first.estimate.n} seeds a side": first}
     alone = f"Later seeds alone: {later.in_words()}" if later.estimate.n > 1 else ""
     return replace(second, before=earlier, later=alone), replace(first, before=before)
@@ -131,10 +139,10 @@ def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
 
     Judged at first, and so each a test of its own: one block against five, then these with fewer seeds."""
     yield better(*evidence.groups(("table1_matched/model=model1", "table1_matched/model=tpsnet")))
-    first, second = (_three_blocks_against_five(evidence, name, CONTROL, 6) for name in ("study_blocks", AGAIN))
-    later = better(*evidence.groups(("study_blocks_again/B=3", "study_blocks_again/B=5")))
-    one_block = better(*evidence.groups((CONTROL, DEEP)))
-    yield from _two_looks(first, second, later, {ONE_BLOCK: one_block})
+    first, second = (_three_blocks_against_five(evidence, name, CONTROL, 6) for name in (SHORT, ALL_SHORT))
+    later = better(*evidence.groups(five_and_three(LATER_SHORT)[::-1]))
+    one_block = better(*evidence.groups((CONTROL, f"{SHORT}/B=5")))
+    yield from _two_looks((first, second, later), {ONE_BLOCK: one_block})
     yield _three_blocks_against_five(evidence, "effects_blocks", SMALL, 5)
 
 
@@ -162,14 +170,17 @@ def gain_of_depth(evidence: Evidence, logits: bool) -> Iterator[Answer]:
 
     Of five blocks against three, as `shallow_and_wide`; that of one block was judged before."""
 
-    def gain(*places: str) -> Answer:
-        return _gain(evidence.groups(places), logits)
+    def gain(deep_long: str, deep: str, shallow_long: str, shallow: str) -> Answer:
+        return _gain(evidence.groups((deep_long, deep, shallow_long, shallow)), logits)
 
-    deep, three = f"{AGAIN}/B=5", f"{AGAIN}/B=3"
-    first = gain(DEEP_LONG, deep, THREE_LONG, three)
-    second = gain(DEEP_LONG_AGAIN, deep, THREE_LONG_AGAIN, three)
-    later = gain(DEEP_LONG_LATER, deep, THREE_LONG_LATER, three)
-    yield from _two_looks(first, second, later, {FIVE_BLOCKS: gain(DEEP_LONG, DEEP, CONTROL_LONG, CONTROL)})
+    def of_five_and_three(long: str, short: str) -> Answer:
+        (deep_long, shallow_long), (deep, shallow) = five_and_three(long), five_and_three(short)
+        return gain(deep_long, deep, shallow_long, shallow)
+
+    # The short runs had all their seeds before the first long one was judged.
+    looks = (of_five_and_three(*pair) for pair in ((LONG, ALL_SHORT), (ALL_LONG, ALL_SHORT), (LATER_LONG, LATER_SHORT)))
+    before = gain(five_and_three(LONG)[0], f"{SHORT}/B=5", CONTROL_LONG, CONTROL)
+    yield from _two_looks(looks, {FIVE_BLOCKS: before})
     yield gain(SMALL_DEEP_LONG, SMALL_DEEP, SMALL_THREE_LONG, SMALL_THREE)
 
 
@@ -193,9 +204,8 @@ def deep_and_narrow(evidence: Evidence) -> Iterator[Answer]:
         return replace(better(deep, wide), remark=_blocks(deep, wide))
 
     yield lead("reproduction/reproduction", "reproduction_models/model=model1")
-    first, second = lead(DEEP_LONG, THREE_LONG), lead(DEEP_LONG_AGAIN, THREE_LONG_AGAIN)
-    later = lead(DEEP_LONG_LATER, THREE_LONG_LATER)
-    yield from _two_looks(first, second, later, {FIVE_BLOCKS: lead(DEEP_LONG, CONTROL_LONG)})
+    looks = (lead(*five_and_three(study)) for study in (LONG, ALL_LONG, LATER_LONG))
+    yield from _two_looks(looks, {FIVE_BLOCKS: lead(five_and_three(LONG)[0], CONTROL_LONG)})
     yield lead(SMALL_DEEP_LONG, SMALL_THREE_LONG)
 
 
@@ -218,10 +228,10 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
         return replace(answer, remark=f"{answer.remark}{untested}")
 
     yield more("table1_matched/model=tpsnet", "table1_matched/model=model1")
-    first, second = five_against(DEEP_LONG, THREE_LONG), five_against(DEEP_LONG_AGAIN, THREE_LONG_AGAIN)
-    later = more(DEEP_LONG_LATER, THREE_LONG_LATER)
-    yield from _two_looks(first, second, later, {FIVE_BLOCKS: more(DEEP_LONG, CONTROL_LONG)})
-    yield more(f"{AGAIN}/B=5", f"{AGAIN}/B=3")
+    first, second = (five_against(*five_and_three(study)) for study in (LONG, ALL_LONG))
+    later = more(*five_and_three(LATER_LONG))
+    yield from _two_looks((first, second, later), {FIVE_BLOCKS: more(five_and_three(LONG)[0], CONTROL_LONG)})
+    yield more(*five_and_three(ALL_SHORT))
     yield more(SMALL_DEEP_LONG, SMALL_THREE_LONG)
 
 
@@ -281,16 +291,18 @@ def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
     for places in (
         ("table1_matched/model=tpsnet", "table1_matched/model=model1"),
         ("epoch_times/B=5", "epoch_times/B=1"),  # alone on their machine, unlike those of the study
-        (DEEP_LONG, CONTROL_LONG),
-        (f"{AGAIN}/B=5", f"{AGAIN}/B=3"),
+        (five_and_three(ALL_LONG)[0], CONTROL_LONG),
+        five_and_three(ALL_LONG),
+        five_and_three(ALL_SHORT),
         ("effects_depth/B=2", "effects_width/w=12"),
     ):
         groups = by_machine([evidence.group(place) for place in places], hardware_and_threads)[0]
         slowest = max((uneven_epochs(record) for group in groups for record in group.records), default=1.0)
         uneven = f"A run's slowest epoch took up to {slowest:.1f} times its fastest."
-        alone = ", alone on their machine" * places[0].startswith("epoch_times")
-        precisions = {config.train.precision for group in groups for config in group.configs}
-        how = f"{' and '.join(sorted(precisions))}, {_blocks(*groups)}{alone}"
+        recipes = [config.train for group in groups for config in group.configs]
+        epochs = max((train.epochs for train in recipes), default=0)
+        length = "alone on their machine" if places[0].startswith("epoch_times") else f"{epochs:g} epochs"
+        how = f"{' and '.join(sorted({train.precision for train in recipes}))}, {_blocks(*groups)}, {length}"
         answer = greater(cost_ratio(*groups), groups, TENTH)
         deep, wide = ([record.span for record in group.records] for group in groups)
         if deep and wide and (max(deep)[1] <= min(wide)[0] or max(wide)[1] <= min(deep)[0]):
