@@ -127,7 +127,11 @@ TESTS = [
         "d",
         "dropout 0.2 at the classifier helps",
         "Dropout of 0.2 before the classifier raises the accuracy",
-        gain_of_dropout(("study_dropout/B=1, dropout 0.2", CONTROL), ("effects_dropout/D=0.2", SMALL)),
+        searches.after_random_trials(
+            "random networks with more",
+            functools.partial(searches.more_dropout, variable="dropout"),
+            gain_of_dropout(("study_dropout/B=1, dropout 0.2", CONTROL), ("effects_dropout/D=0.2", SMALL)),
+        ),
     ),
     Test(
         "dropout, longer run",
@@ -141,7 +145,11 @@ TESTS = [
         "d",
         "dropout 0.2 in the blocks helps",
         "Dropout of 0.2 inside the blocks raises the accuracy",
-        gain_of_dropout(("study_dropout/B=1, block dropout 0.2", CONTROL), ("effects_dropout/Db=0.2", SMALL)),
+        searches.after_random_trials(
+            "random networks with more",
+            functools.partial(searches.more_dropout, variable="block_dropout"),
+            gain_of_dropout(("study_dropout/B=1, block dropout 0.2", CONTROL), ("effects_dropout/Db=0.2", SMALL)),
+        ),
     ),
     Test(
         "block dropout, longer run",
@@ -150,20 +158,6 @@ TESTS = [
         "Dropout of 0.2 inside the blocks raises the accuracy of a run four times as long",
         gain_of_dropout(("study_dropout_long/B=1, block dropout 0.2, 48 epochs", CONTROL_LONG)),
         headline=True,
-    ),
-    Test(
-        "dropout in the search",
-        "d",
-        "random networks with more dropout at the classifier are better",
-        "Random networks with more than the median dropout before the classifier beat the others",
-        functools.partial(searches.more_dropout, variable="dropout"),
-    ),
-    Test(
-        "block dropout in the search",
-        "d",
-        "random networks with more dropout in the blocks are better",
-        "Random networks with more than the median dropout inside the blocks beat the others",
-        functools.partial(searches.more_dropout, variable="block_dropout"),
     ),
     Test(
         "shallow, short run",
@@ -220,16 +214,16 @@ TESTS = [
     Test(
         "optimizer",
         "g",
-        "the median SGD trial beats that of the Adam family",
-        "Random trials with SGD beat those with the Adam family",
-        searches.optimizers,
+        "SGD beats the Adam family",
+        "SGD beats the Adam family",
+        searches.after_random_trials("random trials", searches.optimizers, searches.sgd_against_adam),
     ),
     Test(
         "learning rate",
         "g",
         "0.01 is among the best rates for SGD",
-        "0.01 is among the best rates for SGD: trials near it beat random ones, and winners have it",
-        searches.rate_of_the_original,
+        "0.01 is among the best rates for SGD",
+        searches.after_random_trials("random trials", searches.rate_of_the_original, searches.rate_against_the_tuned),
     ),
     Test(
         "overfitting",

@@ -19,7 +19,8 @@ from tpsnet_lib.runs.records import Record, Store
 from tpsnet_lib.runs.study import RATES
 from tpsnet_lib.stats import Estimate
 
-RATES_BEYOND = "study_rates_beyond"  # a larger learning rate, for a network whose best of `RATES` was the largest
+# Further rates that were tried: a larger one, for a network whose best of `RATES` was the largest, and those of Adam.
+RATES_BEYOND, RATES_OF_ADAM = "study_rates_beyond", "study_adam_rates"
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,7 @@ class Row:
     @property
     def tuned(self) -> bool:
         """Whether the learning rate was tuned for each network; with dropout, or at equal MACs, it was not."""
-        tuned = {run.config.model for run in load_experiment(RATES).runs}
-        return all(each.configs and each.config.model in tuned for each in self.answer.groups)
+        return all(each.configs and each.config.train.lr in _rates_tried(each.config) for each in self.answer.groups)
 
     @property
     def drawn(self) -> bool:
@@ -314,10 +314,16 @@ def _rates(groups: Sequence[Group]) -> str:
 
 
 def at_the_border(config: RunConfig) -> bool:
-    """Whether a run has the largest rate that was tried for its network; False where none was."""
-    runs = [run.config for name in (RATES, RATES_BEYOND) for run in load_experiment(name).runs]
-    tried = [run.train.lr for run in runs if run.model == config.model]
+    """Whether a run has the largest rate that was tried for its network and optimizer; False where none was."""
+    tried = _rates_tried(config)
     return bool(tried) and config.train.lr >= max(tried)
+
+
+def _rates_tried(config: RunConfig) -> set[float]:
+    """The rates that were tried for the network and optimizer of a run, to choose one."""
+    runs = [run.config for name in (RATES, RATES_BEYOND, RATES_OF_ADAM) for run in load_experiment(name).runs]
+    same = [run for run in runs if (run.model, run.train.optimizer) == (config.model, config.train.optimizer)]
+    return {run.train.lr for run in same}
 
 
 def _pending(answers: Sequence[Answer], chosen: Answer, evidence: Evidence) -> str:

@@ -1,4 +1,4 @@
-"""The tests of the claims that the trials of random searches answer."""
+"""What the trials of random searches say of the claims, and the runs of the study that ask the same at its size."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +11,8 @@ from tpsnet_lib import stats
 from tpsnet_lib.analysis import search
 from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.analysis.search import Trial
-from tpsnet_lib.claims.evidence import Answer, Evidence, greater
+from tpsnet_lib.claims.evidence import Answer, Evidence, at_least, better, greater
+from tpsnet_lib.claims.studies import CONTROL, Answers
 
 FEW = 10  # trials in a group; the median of fewer is not bootstrapped
 SGD_SEARCHES = {"search_sgd_rate": 0.01, "search_classroom": 0.001}  # with SGD; two decades of rates begin there
@@ -45,8 +46,35 @@ def more_dropout(evidence: Evidence, variable: str) -> Iterator[Answer]:
     yield replace(answer, remark=f"above the median, {border:.2g}" if rates else "")
 
 
+def after_random_trials(look: str, trials: Answers, study: Answers) -> Answers:
+    """The answers of a study, whose test was of the random trials of a search before; these come after them.
+
+    Trials are smaller and shorter than a verdict is asked at; theirs counts in the table as a test, named `look`."""
+
+    def answers(evidence: Evidence) -> Iterator[Answer]:
+        random = list(trials(evidence))
+        first, *smaller = study(evidence)
+        yield from (replace(first, before={look: random[0]}), *random, *smaller)
+
+    return answers
+
+
+def sgd_against_adam(evidence: Evidence) -> Iterator[Answer]:
+    """That the network of the study is more accurate with SGD than with the best of the Adam family, each at the best
+    of five rates."""
+    scope = ", the best of Adam, AdamW and Adamax, on one network, each at the best of five rates"
+    yield replace(better(*evidence.groups((CONTROL, "study_adam/B=1, Adam family"))), scope=scope)
+
+
+def rate_against_the_tuned(evidence: Evidence) -> Iterator[Answer]:
+    """That at a rate of 0.01 the network of the study is at most a point behind that at the best of five rates."""
+    groups = evidence.groups(("study_sgd_rate/B=1, rate 0.01", CONTROL))
+    answer = at_least(groups[0].lead_over(groups[1]), groups, -stats.SMALLEST_EFFECT)
+    yield replace(answer, scope=", on one network: at most a point behind the best of five, from 0.02 to 0.7")
+
+
 def optimizers(evidence: Evidence) -> Iterator[Answer]:
-    """SGD against the Adam family, each at two decades of learning rates that hold its best.
+    """Random trials with SGD against the Adam family, each at two decades of learning rates that hold its best.
 
     `search_classroom` draws 0.001 to 0.1 for all, and SGD is best near the end of that: once `search_sgd_rate` is done,
     SGD's rates are 0.01 to 1."""
@@ -59,7 +87,9 @@ def optimizers(evidence: Evidence) -> Iterator[Answer]:
             others = f", others at {_rates(adam)}" if _rates(adam) != _rates(sgd) else ""
             upper = [trial for trial in sgd if trial.values["lr"] >= 10 * SGD_SEARCHES[name]]
             remark = f"SGD at {_rates(sgd)}{others}; SGD's upper decade {medians(upper, adam, ()).estimate:points}"
-            answer = replace(answer, scope=f", SGD at rates of {_rates(sgd)}{end}{others}", remark=remark)
+            answer = replace(
+                answer, scope=f", in random trials, SGD at rates of {_rates(sgd)}{end}{others}", remark=remark
+            )
         yield answer
 
 
@@ -102,6 +132,7 @@ def _near_rate(trials: Sequence[Trial], groups: Sequence[Group], x: float) -> An
         f"Of rates from {10 ** min(rates):.2g} to {10 ** max(rates):.2g}, 95% of winners have {winners}{outside}.",
         f"{quarter} Chapter 3 measures how often this test holds without any effect of the rate.",
     )
-    scope, remark = f", of rates of {_rates(trials)}", f"p is of the winners' rates, {winners}" if outside else ""
+    asked = "trials near it beat random ones, and winners have it"
+    scope, remark = f", of {_rates(trials)}: {asked}", f"p is of the winners' rates, {winners}" if outside else ""
     answer = Answer(test.nearest, *test.judged, tuple(groups), measure="nearest minus random", notes=notes)
     return replace(answer, remark=remark, scope=scope)

@@ -181,8 +181,9 @@ def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
     return [
         f"In {tuned} of {len(measured)} tests of accuracy each network had its own tuned learning rate"
         f" (the best of {len({run.config.train.lr for run in rates})}, one run of {rates[0].config.train.epochs:g}"
-        f" epochs each); in {drawn}, of searches, it was drawn; in {len(measured) - tuned - drawn} it was that of"
-        " another network: with dropout, or at equal MACs.",
+        f" epochs each); {f'in {drawn}, of searches, it was drawn; ' * bool(drawn)}in"
+        f" {len(measured) - tuned - drawn} it was that of another network (with dropout, or at equal MACs) or is what"
+        " the test asks about.",
         "Intervals of claims are over seeds or draws: all runs are scored on one set of validation images, which chose"
         " the rates too.",
     ]
@@ -216,6 +217,9 @@ RUNS_CHOSEN_LATE = {  # what of an experiment was declared when its first runs, 
     "study_blocks_again": "all runs, when five seeds a side had not settled their test, and three blocks as the shallow"
     " side (the original's have three or more), when that of one block had failed (both count among the tests)",
     "study_long_again": "all runs, when three seeds a side had not settled their tests (which count among the tests)",
+    "study_sgd_rate": "all runs, when random trials had been judged (which count among the tests)",
+    "study_adam": "all runs, and the five rates of three optimizers that they were chosen from"
+    " (<em>study_adam_rates</em>), when random trials had been judged (which count among the tests)",
     "study_width_again": "all runs, when five seeds a side had not settled their test (which counts among the tests)",
 }
 
