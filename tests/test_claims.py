@@ -372,6 +372,28 @@ def test_sgd_is_judged_where_its_best_rates_are_once_they_are_searched(tmp_path:
     assert whole["learning rate"].notes[0].startswith("Of rates from 0.0011 to 0.99,")
 
 
+@pytest.mark.parametrize(("behind", "verdict"), [(0.0, HOLDS), (0.03, DOES_NOT_HOLD)])
+def test_random_trials_are_an_earlier_look_once_the_study_has_asked(
+    behind: float, verdict: str, tmp_path: Path
+) -> None:
+    def trial(label: str, config: RunConfig) -> float:
+        return 0.8 - 0.1 * abs(float(np.log10(config.train.lr / 0.01))) + 0.001 * noise(config)
+
+    random = row("learning rate", store_of(tmp_path / "random", {"search_classroom": trial}))
+    assert (random.n > 5, random.verdicts_before) == (True, {})
+    levels = {"B=1": 0.88, "B=1, rate 0.01": 0.88 - behind}
+
+    def run(label: str, config: RunConfig) -> float:
+        return levels[label] + 0.001 * noise(config)
+
+    all_runs = {"search_classroom": trial, "study_control": run, "study_sgd_rate": run}
+    found = row("learning rate", store_of(tmp_path / "both", all_runs))
+    assert (found.verdict, found.n) == (verdict, 5)
+    assert found.estimate.value == pytest.approx(-behind, abs=0.002)
+    assert found.verdicts_before == {"random trials": random.verdict}
+    assert "before: random trials (" in found.remark
+
+
 @pytest.mark.parametrize(("best", "verdict"), [(0.01, HOLDS), (0.1, DOES_NOT_HOLD), (None, NOT_SETTLED)])
 def test_a_rate_is_among_the_best_only_if_trials_near_it_beat_others(
     best: float | None, verdict: str, tmp_path: Path

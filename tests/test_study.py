@@ -8,7 +8,7 @@ import pytest
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.model_cost import count_macs, count_parameters
 from tpsnet_lib.runs import study
-from tpsnet_lib.runs.experiments import Experiment, experiments_folder, load_experiment
+from tpsnet_lib.runs.experiments import Experiment, collect, experiments_folder, load_experiment
 from tpsnet_lib.runs.publish import write_trials
 from tpsnet_lib.runs.records import Record, Store, default_store
 
@@ -89,3 +89,12 @@ def test_a_declared_experiment_has_the_rates_that_the_records_choose(name: str) 
         assert run.config.train.lr == best[architectures[run.label]].config.train.lr
     (path,) = experiments_folder().glob(f"{name}.yaml")
     assert path.read_text("utf-8") == study.study_experiments(default_store())[name]
+
+
+def test_adam_has_the_optimizer_and_the_rate_that_were_best_when_they_were_tried() -> None:
+    tried = [record for _, record in collect("study_adam_rates", default_store()) if record and not record.failed]
+    best = max(tried, key=lambda record: record.metrics["validation_accuracy"]).config
+    for run in load_experiment("study_adam").runs:
+        assert (run.config.train.optimizer, run.config.train.lr) == (best.train.optimizer, best.train.lr)
+        assert (run.config.model, run.config.train.epochs) == (best.model, 4 * best.train.epochs)
+        assert run.config.seed != best.seed

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import comb  # type: ignore[import-untyped]
 
 from tpsnet_lib import stats
+from tpsnet_lib.analysis.groups import groups_by_label
 from tpsnet_lib.config import CLASSES, ModelConfig, TrainConfig
 from tpsnet_lib.errors import ConfigError, brief, way_to
 from tpsnet_lib.plain_yaml import plain_yaml
@@ -248,6 +249,20 @@ def among_the_best(values: ArrayLike, accuracy: ArrayLike, x: float, repeats: in
     can fail: `rate_of_holds_without_effect` says how often it *holds* where the variable has no effect."""
     nearest = nearest_against_random(values, accuracy, x, repeats=repeats)
     return AmongTheBest(x, nearest, winners_range(values, accuracy, repeats=repeats))
+
+
+def beside_tuned_sgd(experiment: str, store: Store) -> tuple[str, dict[str, list[Record]], list[Estimate]]:
+    """How much more accurate the network of the study is in the runs of an experiment than with SGD at the best of its
+    five rates: a sentence, the records by label, and the difference."""
+    names = ("study_control", experiment)
+    tuned, other = (group for name in names for group in groups_by_label(collect(name, store), name).values())
+    first, train = tuned.config, other.config.train
+    lead, name = other.lead_over(tuned), {"sgd": "SGD", "adamw": "AdamW"}.get(train.optimizer, train.optimizer.title())
+    text = (
+        f"In {first.train.epochs:g} epochs of all images, a network of {tuned.parameters:,} parameters has, with"
+        f" {name} at a rate of {train.lr:g} in place of SGD at {first.train.lr:g}, the best of five: **{lead:points}**."
+    )
+    return text, {group.label: list(group.records) for group in (tuned, other)}, [lead]
 
 
 def rate_of_holds_without_effect(values: ArrayLike, accuracy: ArrayLike, x: float, simulations: int = 400) -> Estimate:

@@ -54,7 +54,8 @@ def after_random_trials(look: str, trials: Answers, study: Answers) -> Answers:
     def answers(evidence: Evidence) -> Iterator[Answer]:
         random = list(trials(evidence))
         first, *smaller = study(evidence)
-        yield from (replace(first, before={look: random[0]}), *random, *smaller)
+        judged = next((each for each in random if each.complete), random[0])
+        yield from (replace(first, before={look: judged}), *random, *smaller)
 
     return answers
 

@@ -31,7 +31,7 @@ TENTH = math.log(1.1)  # the smallest effect of interest for a ratio of times
 Answers = Callable[[Evidence], Iterator[Answer]]
 
 CONTROL, CONTROL_LONG = "study_control/B=1", "study_long/B=1, 48 epochs"  # one block in each of three layers
-SMALL, SMALL_LONG = "effects_layers/N=3", "effects_blocks_long/B=1"  # the same at 77,000 parameters
+SMALL = "effects_layers/N=3"  # the same at 77,000 parameters
 ONE_BLOCK, FIVE_BLOCKS = "1 against 5", "5 against 1"  # judged before the pair of three and five, by the first side
 
 
