@@ -105,8 +105,8 @@ plots/training
 plots/errors
 plots/answer
 claims/evidence
-claims/searches
 claims/studies
+claims/searches
 claims/claims
 claims/judge
 claims/mistakes

@@ -222,7 +222,8 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
             claim=name,
             short=f"{name} is so",
             size="+3.0 points" if name == "b, longer" else "+2.0 points",
-            answer=SimpleNamespace(interval="+1.0 to +4.0"),
+            answer=SimpleNamespace(interval="+1.0 to +4.0", groups=[SimpleNamespace(config=tiny_record.config)]),
+            turns=name == "a",
             test=SimpleNamespace(headline=name != "b, longer"),
             remark={"a": "at 2 times the MACs", "c, d": "overfit by less than a point"}.get(name, ""),
             elsewhere="−1.0 points in 30" if name == "b" else "",
@@ -235,12 +236,14 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
     ]
     shown = design_choices.design_choices(measured, {"a"}, recipe(tiny_record, [0.9], "ours"), True)
     claims, table = (BeautifulSoup(each, "html.parser") for each in shown)
+    batch = tiny_record.config.train.batch_size
     assert claims.get_text("") == (
         "Which design choices make it so? Not isolated: ours differs from TPSNet in recipe, shape and arithmetic (0.0"
         " times the MACs), and its ingredients were tried only small. We tested the original's claims on smaller"
-        " networks (at most 1 parameters) and shorter runs (at most 9,600 steps; ours took"
-        f" {architecture.steps(tiny_record.config):,}); they may not carry over. Of 6 tests 3 hold, 2 do not"
-        " hold (1 of these 5 only by late choices, †), 1 open (depth and the length of a run). Of the 4 settled in"
+        f" networks (at most 1 parameters) and shorter runs (at most 9,600 steps of {batch} images; ours took"
+        f" {architecture.steps(tiny_record.config):,} of {batch}); they may not carry over. Of 6 tests 3 hold, 2 do not"
+        " hold (1 of these 5 only by late choices, †; of 1 other runs say the opposite), 1 open (depth and the length"
+        " of a run). Of the 4 settled in"
         " 4,000 steps or more (one block a layer unless said), 2 hold, 2 do not hold; 3 that we picked (holds: above 0,"
         " does not hold: below a point):"
     )
@@ -280,7 +283,7 @@ def test_the_first_screen_says_what_skips_and_kernels_bring_only_where_both_side
     sides: Any = {"skips": (variables["skips"], skips), "F": (variables["F"], [group("F=3", 3), group("F=1", 0)])}
     monkeypatch.setattr(design_choices, "design_variables", lambda store: sides)
     said = text(design_choices.shapes(Store()))
-    assert "skips at 1, 3 and 5 blocks a layer 0.0 (no interval: equal values, n = 3), 0.0" in said
+    assert "skips at 1, 3 and 5 blocks a layer 0.0 (no interval: equal values in a group, n = 3), 0.0" in said
     assert "8 steps, one rate)" in said
     assert "kernels" not in said
     skips.pop()

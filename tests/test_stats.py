@@ -55,8 +55,10 @@ def test_an_estimate_is_written_as_percent_points_or_a_plain_number() -> None:
 def test_what_has_no_interval_says_so() -> None:
     one = stats.mean([0.9])
     assert f"{one:%}, {one.basis}" == "90.00% (no interval, n = 1), n = 1 seed, no interval"
-    assert f"{stats.mean([0.9, 0.9]):%}" == "90.00% (no interval: equal values, n = 2)"
-    assert f"{stats.welch_difference([0.9, 0.9], [0.8, 0.7]):points interval}" == "no interval: equal values, n = 2"
+    assert f"{stats.mean([0.9, 0.9]):%}" == "90.00% (no interval: equal values in a group, n = 2)"
+    assert (
+        f"{stats.welch_difference([0.9, 0.9], [0.8, 0.7]):.2 interval}" == "no interval: equal values in a group, n = 2"
+    )
     assert f"{stats.bootstrap([0.9, 0.8], np.mean):%}" == "85.00% (no interval, n = 2)", "too few to resample"
     assert f"{stats.mean([]):%}" == "no runs"
     assert f"{stats.proportion(0, 0):%}" == "no images"

@@ -86,7 +86,7 @@ class Estimate:
         # An end that rounds to 0 from below keeps its minus: the interval has 0 inside. Adding 0 takes it from -0.0.
         ends = " to ".join(_signed(scale * end + 0.0, form.replace("z", "")) for end in (self.low, self.high))
         equal = self.n > 1 and not math.isnan(self.value) and "bootstrap" not in self.method
-        interval = ends if self.has_interval else f"no interval{': equal values' * equal}, n = {self.n:,}"
+        interval = ends if self.has_interval else f"no interval{': equal values in a group' * equal}, n = {self.n:,}"
         return {"value": value, "interval": interval, "": f"{value} ({interval})"}[part]
 
     def minus(self, bound: float) -> Self:

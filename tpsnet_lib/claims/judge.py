@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tpsnet_lib import stats
+from tpsnet_lib.analysis import recipe_glossary
 from tpsnet_lib.analysis.architecture import budget, largest_run
 from tpsnet_lib.analysis.groups import NEAR, Group
 from tpsnet_lib.claims.claims import CLAIMS, TESTS, Test
@@ -123,6 +124,13 @@ class Row:
         return self.verdict not in (stats.NOT_SETTLED, stats.PENDING)
 
     @property
+    def turns(self) -> bool:
+        """Whether other runs, such as another pair of networks, say the opposite, now or in an earlier look."""
+        opposite = {stats.HOLDS: stats.DOES_NOT_HOLD, stats.DOES_NOT_HOLD: stats.HOLDS}.get(self.verdict)
+        alone = [stats.verdict(each.judged, each.smallest_effect) for _, each in self.others]
+        return opposite in (*alone, *self.verdicts_before.values())
+
+    @property
     def elsewhere(self) -> str:
         """What larger runs say that are not all done, and smaller ones of the other sign, or empty."""
         said = []
@@ -150,14 +158,15 @@ class Row:
         part = [f"{done} of {declared} declared runs; judged when all are done"] * waiting
         views = dict[str, list[str]]()
         for which, each in self._other_views:
-            views.setdefault(which, []).append(f"{each.size}{each.scope}")
+            views.setdefault(which, []).append(f"{each.in_words()}{each.scope}")
         return (*part, *(f"{which}: {', '.join(said)}" for which, said in views.items()))
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the estimate is, what other budgets say, and which runs it leaves out."""
         said = [
-            f"{which.capitalize()}: {each.in_words()}. Not used for the verdict: {budget(each.groups)}."
+            f"{which.capitalize()}: {each.in_words()}. Not used for the verdict: {budget(each.groups)}"
+            f"{_other_recipe(each.groups, self.answer.groups)}."
             for which, each in self.others
         ]
         before = self.answer.before.items()
@@ -262,6 +271,17 @@ def _other_runs(answers: Sequence[Answer], chosen: Answer) -> tuple[tuple[str, A
     larger = [(LARGER, each) for each in answers[:at] if each.estimate.has_interval and _has_more(each, chosen)]
     others = [each for each in answers[at + 1 :] if each.complete and _has_more(each, chosen)]
     return (*larger, *((_kind_of_runs(each, chosen), each) for each in others))
+
+
+def _other_recipe(groups: Sequence[Group], beside: Sequence[Group]) -> str:
+    """The ingredients that the recipe of some runs has and that of others lacks, or the reverse; empty if none."""
+    configs = [group.config for group in (groups[0], beside[0]) if group.configs]
+    if len(configs) < 2:
+        return ""
+    words = [
+        word.name for word in recipe_glossary.WORDS if len({bool(word.setting(config)) for config in configs}) == 2
+    ]
+    return f"; the recipe differs in {', '.join(words)}" if words else ""
 
 
 def _has_more(answer: Answer, chosen: Answer) -> bool:

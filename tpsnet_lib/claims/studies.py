@@ -124,12 +124,14 @@ def wider_at_three_blocks(evidence: Evidence) -> Iterator[Answer]:
     yield better(*evidence.groups(("effects_depth/B=3", "effects_blocks/B=3")))
 
 
-def _two_looks(looks: Iterable[Answer], before: Mapping[str, Answer] = {}) -> tuple[Answer, Answer]:
+def _two_looks(
+    looks: Iterable[Answer], before: Mapping[str, Answer] = {}, seeds: str = "seeds"
+) -> tuple[Answer, Answer]:
     """The answers of two looks, that with more seeds first, each with what was judged in its place before: the second
     after the first, both after `before`; and with what the later seeds say alone. `looks` are in the order of
     `by_look`."""
     first, second, later = looks
-    earlier = {**before, f"{first.estimate.n} seeds a side": first}
+    earlier = {**before, f"{first.estimate.n} {seeds} a side": first}
     alone = f"Later seeds alone: {later.in_words()}" if later.estimate.n > 1 else ""
     return replace(second, before=earlier, later=alone), replace(first, before=before)
 
@@ -180,7 +182,7 @@ def gain_of_depth(evidence: Evidence, logits: bool) -> Iterator[Answer]:
     # The short runs had all their seeds before the first long one was judged.
     looks = (of_five_and_three(*pair) for pair in ((LONG, ALL_SHORT), (ALL_LONG, ALL_SHORT), (LATER_LONG, LATER_SHORT)))
     before = gain(five_and_three(LONG)[0], f"{SHORT}/B=5", CONTROL_LONG, CONTROL)
-    yield from _two_looks(looks, {FIVE_BLOCKS: before})
+    yield from _two_looks(looks, {FIVE_BLOCKS: before}, "long seeds")
     yield gain(SMALL_DEEP_LONG, SMALL_DEEP, SMALL_THREE_LONG, SMALL_THREE)
 
 
@@ -189,7 +191,12 @@ def _gain(groups: Sequence[Group], logits: bool) -> Answer:
     weights = (1, -1, -1, 1)
     if logits:
         estimate = contrast_within_machines(groups, weights, lambda group: logit(group.accuracies))
-        note = f"The smallest effect that matters is {LOGIT} in logits: a point of accuracy at 70%."
+        accuracies = [accuracy for group in groups for accuracy in group.accuracies]
+        point = max((stats.SMALLEST_EFFECT / (p * (1 - p)) for p in accuracies), default=math.nan)
+        note = (
+            f"The smallest effect that matters is {LOGIT} in logits: a point of accuracy at 70%. At the highest"
+            f" accuracy of these runs a point is {point:.2f}."
+        )
         answer = replace(greater(estimate, groups, LOGIT), form=".2", notes=(note,))
     else:
         answer = greater(contrast_within_machines(groups, weights), groups)
@@ -206,7 +213,13 @@ def deep_and_narrow(evidence: Evidence) -> Iterator[Answer]:
     yield lead("reproduction/reproduction", "reproduction_models/model=model1")
     looks = (lead(*five_and_three(study)) for study in (LONG, ALL_LONG, LATER_LONG))
     yield from _two_looks(looks, {FIVE_BLOCKS: lead(five_and_three(LONG)[0], CONTROL_LONG)})
+    yield _untested(lead(five_and_three(ALL_LONG)[0], CONTROL_LONG))
     yield lead(SMALL_DEEP_LONG, SMALL_THREE_LONG)
+
+
+def _untested(answer: Answer) -> Answer:
+    """Another pair of networks of the same experiments, which is shown beside that of the test."""
+    return replace(answer, scope=f" ({answer.remark}, untested)" * bool(answer.remark))
 
 
 def _blocks(first: Group, second: Group) -> str:
@@ -222,15 +235,10 @@ def more_overfitting(evidence: Evidence) -> Iterator[Answer]:
     def more(*places: str) -> Answer:
         return _more_overfitting(evidence.groups(places))
 
-    def five_against(deep: str, three: str) -> Answer:
-        answer, against_one = more(deep, three), more(three, CONTROL_LONG)
-        untested = f"; 3 against 1 (untested): {against_one.size}" * against_one.estimate.has_interval
-        return replace(answer, remark=f"{answer.remark}{untested}")
-
     yield more("table1_matched/model=tpsnet", "table1_matched/model=model1")
-    first, second = (five_against(*five_and_three(study)) for study in (LONG, ALL_LONG))
-    later = more(*five_and_three(LATER_LONG))
-    yield from _two_looks((first, second, later), {FIVE_BLOCKS: more(five_and_three(LONG)[0], CONTROL_LONG)})
+    looks = (more(*five_and_three(study)) for study in (LONG, ALL_LONG, LATER_LONG))
+    yield from _two_looks(looks, {FIVE_BLOCKS: more(five_and_three(LONG)[0], CONTROL_LONG)})
+    yield from (_untested(more(place, CONTROL_LONG)) for place in five_and_three(ALL_LONG))
     yield more(*five_and_three(ALL_SHORT))
     yield more(SMALL_DEEP_LONG, SMALL_THREE_LONG)
 
@@ -284,28 +292,40 @@ def _shapes(first: Group, second: Group, groups: Sequence[Group]) -> str:
 
 def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
     """That an epoch of the deep network takes longer than one of the wide network (`cost_ratio`)."""
-    note = (
-        "The ratio is an epoch of the deep network to one of the wide, each run's fastest, on one kind of machine; the"
-        f" smallest that matters is {math.exp(TENTH):.1f}."
-    )
-    for places in (
-        ("table1_matched/model=tpsnet", "table1_matched/model=model1"),
-        ("epoch_times/B=5", "epoch_times/B=1"),  # alone on their machine, unlike those of the study
-        (five_and_three(ALL_LONG)[0], CONTROL_LONG),
-        five_and_three(ALL_LONG),
-        five_and_three(ALL_SHORT),
-        ("effects_depth/B=2", "effects_width/w=12"),
-    ):
-        groups = by_machine([evidence.group(place) for place in places], hardware_and_threads)[0]
-        slowest = max((uneven_epochs(record) for group in groups for record in group.records), default=1.0)
-        uneven = f"A run's slowest epoch took up to {slowest:.1f} times its fastest."
-        recipes = [config.train for group in groups for config in group.configs]
-        epochs = max((train.epochs for train in recipes), default=0)
-        length = "alone on their machine" if places[0].startswith("epoch_times") else f"{epochs:g} epochs"
-        how = f"{' and '.join(sorted({train.precision for train in recipes}))}, {_blocks(*groups)}, {length}"
-        answer = greater(cost_ratio(*groups), groups, TENTH)
-        deep, wide = ([record.span for record in group.records] for group in groups)
-        if deep and wide and (max(deep)[1] <= min(wide)[0] or max(wide)[1] <= min(deep)[0]):
-            uneven += " All runs of one network came before those of the other."
-        machine = "".join(f" {record.hardware}." for record in groups[0].records[:1])
-        yield replace(answer, form="ratio", remark=how, scope=f" ({how})", notes=(f"{note} {uneven}{machine}",))
+    costs = [
+        _cost(by_machine([evidence.group(place) for place in places], hardware_and_threads)[0])
+        for places in (
+            ("table1_matched/model=tpsnet", "table1_matched/model=model1"),
+            (f"{ALONE}/B=5", f"{ALONE}/B=1"),
+            (five_and_three(ALL_LONG)[0], CONTROL_LONG),
+            five_and_three(ALL_LONG),
+            five_and_three(ALL_SHORT),
+            ("effects_depth/B=2", "effects_width/w=12"),
+        )
+    ]
+    for answer, slowest in costs:
+        beside = max(other for each, other in costs if each is not answer)
+        note = (
+            "The ratio is an epoch of the deep network to one of the wide, each run's fastest, on one kind of machine;"
+            f" the smallest that matters is {math.exp(TENTH):.1f}. A run's slowest epoch took up to {slowest:.1f} times"
+            f" its fastest (of the other runs up to {beside:.1f})."
+        )
+        yield replace(answer, notes=(" ".join([note, *answer.notes]),))
+
+
+ALONE = "epoch_times"  # its runs were alone on their machine, unlike those of the study
+
+
+def _cost(groups: Sequence[Group]) -> tuple[Answer, float]:
+    """The cost of the first network beside the second's, and how many times its fastest a run's slowest epoch took."""
+    recipes = [config.train for group in groups for config in group.configs]
+    epochs = max((train.epochs for train in recipes), default=0)
+    length = "alone on their machine" if groups[0].experiment == ALONE else f"{epochs:g} epochs"
+    how = f"{' and '.join(sorted({train.precision for train in recipes}))}, {_blocks(*groups)}, {length}"
+    deep, wide = ([record.span for record in group.records] for group in groups)
+    apart = deep and wide and (max(deep)[1] <= min(wide)[0] or max(wide)[1] <= min(deep)[0])
+    notes = ["All runs of one network came before those of the other."] if apart else []
+    notes += [f"{record.hardware}." for record in groups[0].records[:1]]
+    slowest = max((uneven_epochs(record) for group in groups for record in group.records), default=1.0)
+    answer = greater(cost_ratio(*groups), groups, TENTH)
+    return replace(answer, form="ratio", remark=how, scope=f" ({how})", notes=tuple(notes)), slowest

@@ -85,10 +85,10 @@ def budget(fits: pd.DataFrame, drawn: pd.DataFrame, members: Mapping[str, tuple[
     sns.move_legend(sides[0], "upper right", title=None, fontsize=8)
     before, after = (drawn[drawn["draws"] == each] for each in colour)
     caption = (
-        f"The budget leaves no network that is deep and wide: the mean width falls from {before['width'].mean():.1f} to"
-        f" {after['width'].mean():.1f} channels, the mean depth from {before['blocks'].mean():.1f} to"
-        f" {after['blocks'].mean():.1f} blocks a layer. The map: which pairs fit. The histograms: shares of"
-        f" {len(before):,} draws before the budget and {len(after):,} after it."
+        f"The budget leaves no network that is deep and wide: from {len(before):,} draws before it to {len(after):,}"
+        f" after it the mean width falls from {before['width'].mean():.1f} to {after['width'].mean():.1f} channels, the"
+        f" mean depth from {before['blocks'].mean():.1f} to {after['blocks'].mean():.1f} blocks a layer. The map: which"
+        " pairs fit. The histograms: shares of draws."
     )
     alt = (
         "A map of blocks against width; the pairs that fit narrow as networks get deeper, with five published networks"

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from html import escape
 
+import numpy as np
 from markupsafe import Markup
 
 from tpsnet_lib import stats
@@ -31,8 +32,9 @@ def design_choices(
     measured = [row for row in rows if row.n]
     if not measured:
         return []
-    sizes, lengths = zip(*(row.largest_run for row in measured), strict=True)
-    name = f"<em>{escape(best.name)}</em>"
+    most_parameters = max(row.largest_run[0] for row in measured)
+    longest = max(measured, key=lambda row: row.largest_run[1])
+    batch, name = longest.answer.groups[0].config.train.batch_size, f"<em>{escape(best.name)}</em>"
     times = count_macs(best.run.model) / count_macs(MEMBERS["tpsnet"])
     variants = (
         '; its variants are in <a href="#nb04">chapter 4</a>'
@@ -53,14 +55,17 @@ def design_choices(
         if row.test.headline and row.verdict == verdict and row.largest_run[1] >= LONG
     ]
     marked = ", †" if any(row.name in late for row in shown) else ""
-    only_late = f" ({by_late} of these {len(settled)} only by {LATE_CHOICES}{marked})" if by_late else ""
+    doubts = [f"{by_late} of these {len(settled)} only by {LATE_CHOICES}{marked}"] if by_late else []
+    doubts += [f"of {turn} other runs say the opposite"] if (turn := sum(row.turns for row in settled)) else []
+    doubtful = f" ({'; '.join(doubts)})" if doubts else ""
     long_runs = [row for row in settled if row.largest_run[1] >= LONG]
     said = (
         f"<b>Which design choices make it so?</b> Not isolated: {name} differs from TPSNet in recipe, shape and"
         f" arithmetic ({times:.1f} times the MACs){variants}. We tested"
-        f' <a href="#claims">the original\'s claims</a> on smaller networks (at most {max(sizes):,} parameters) and'
-        f" shorter runs (at most {max(lengths):,} steps; {name} took {steps(best.run):,}); they may not carry over."
-        f" Of {len(rows)} tests {judge.count_verdicts(settled)}{only_late}{still_open}{waiting}. Of the"
+        f' <a href="#claims">the original\'s claims</a> on smaller networks (at most {most_parameters:,} parameters)'
+        f" and shorter runs (at most {longest.largest_run[1]:,} steps of {batch} images; {name} took"
+        f" {steps(best.run):,} of {best.run.train.batch_size}); they may not carry over."
+        f" Of {len(rows)} tests {judge.count_verdicts(settled)}{doubtful}{still_open}{waiting}. Of the"
         f" {len(long_runs)} settled in {LONG:,} steps or more (one block a layer unless said),"
         f" {judge.count_verdicts(long_runs)}; {len(shown)} that we picked"
         " (<em>holds</em>: above 0, <em>does not hold</em>: below a point):"
@@ -155,7 +160,8 @@ def _ingredients(recipe: str, changes: Sequence[AblationRow]) -> str:
     largest_first = sorted(brought.items(), key=lambda item: -item[1].brings.value)
     parts = [f"{escape(name)} {_brought(row)}" for name, row in largest_first]
     widths = [row.brings.high - row.brings.low for row in changes[1:] if row.brings.has_interval]
-    none = f"none is shown to help (intervals up to ±{50 * max(widths, default=0):.1f})"
+    up_to = "up to " * bool(np.ptp(widths) > stats.EQUAL) if widths else ""
+    none = f"none is shown to help (intervals {up_to}±{50 * max(widths, default=0):.1f}, verdicts adjusted)"
     harms = "".join(f"; {escape(name)} {_brought(row)}" for name, row in harmful.items())
     whole = changes[0].group.estimate
     size = f"{largest:,} parameters, {longest:,} steps" + (f", {whole.value:.0%} right" if whole.n else "")

@@ -79,7 +79,7 @@ def sentences(recipes: Sequence[Final]) -> list[str]:
     theirs = peers.others_in_budget()
     above = [row for row in theirs if row["accuracy"] > best.accuracy().value]
     read = [row["accuracy"] for row in above if row["checked"] != "no"]
-    highest = f" (at most {100 * max(read):.2f}% where checked)" if read else ""
+    highest = f" ({len(read)} checked, at most {100 * max(read):.2f}%)" if read else ""
     beside = "".join(
         f", {sum(row['accuracy'] > other.accuracy().value for row in theirs)} more than <em>{escape(other.name)}</em>"
         for other in others

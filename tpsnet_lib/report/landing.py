@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from tpsnet_lib import __version__, stats
 from tpsnet_lib.analysis import recipe_glossary
+from tpsnet_lib.analysis.architecture import LONG
 from tpsnet_lib.analysis.final_runs import Final, leading, recipes_opened_before
 from tpsnet_lib.claims import judge, mistakes
 from tpsnet_lib.data.datasets import image_counts
@@ -157,7 +158,8 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
         if row.n
     ]
     caption = (
-        "Networks have one block a layer unless said. Parameters are those of the larger network, of"
+        f"Networks have one block a layer unless said. Runs of {LONG:,} steps or more have the original's recipe but"
+        " for the rate; smaller, shorter ones have others. Parameters are those of the larger network, of"
         " searches of the largest. In unsettled rows"
         " p belongs to the verdict that came closest, in brackets."
     )
