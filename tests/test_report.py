@@ -242,7 +242,7 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         " times the MACs), and its ingredients were tried only small. We tested the original's claims on smaller"
         f" networks (at most 1 parameters) and shorter runs (at most 9,600 steps of {batch} images; ours took"
         f" {architecture.steps(tiny_record.config):,} of {batch}); they may not carry over. Of 6 tests 3 hold, 2 do not"
-        " hold (1 of these 5 only by late choices, †; of 1 other runs say the opposite), 1 open (depth and the length"
+        " hold (1 of these 5 only by late choices, †; 1 turn round in other runs), 1 open (depth and the length"
         " of a run). Of the 4 settled in"
         " 4,000 steps or more (one block a layer unless said), 2 hold, 2 do not hold; 3 that we picked (holds: above 0,"
         " does not hold: below a point):"

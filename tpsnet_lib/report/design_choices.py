@@ -56,7 +56,7 @@ def design_choices(
     ]
     marked = ", †" if any(row.name in late for row in shown) else ""
     doubts = [f"{by_late} of these {len(settled)} only by {LATE_CHOICES}{marked}"] if by_late else []
-    doubts += [f"of {turn} other runs say the opposite"] if (turn := sum(row.turns for row in settled)) else []
+    doubts += [f"{turn} turn round in other runs"] if (turn := sum(row.turns for row in settled)) else []
     doubtful = f" ({'; '.join(doubts)})" if doubts else ""
     long_runs = [row for row in settled if row.largest_run[1] >= LONG]
     said = (
