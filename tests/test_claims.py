@@ -14,6 +14,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from tpsnet_lib import stats
+from tpsnet_lib.analysis import search
 from tpsnet_lib.analysis.groups import Group, by_machine, hardware_and_threads
 from tpsnet_lib.claims import claims, judge, studies
 from tpsnet_lib.claims.evidence import Answer, Evidence, at_least, at_most, better, cost_ratio
@@ -392,6 +393,19 @@ def test_random_trials_are_an_earlier_look_once_the_study_has_asked(
     assert found.estimate.value == pytest.approx(-behind, abs=0.002)
     assert found.verdicts_before == {"random trials": random.verdict}
     assert "before: random trials (" in found.remark
+
+
+def test_chapter_3_says_of_sgd_in_the_study_what_the_claims_say() -> None:
+    store = Store(committed_folder())
+    rows = {each.name: each for each in judge.judge_claims(store)}
+    for name, experiment, sign, said in (
+        ("optimizer", "study_adam", -1, "Adam at a rate of 0.003 in place of SGD at 0.3"),
+        ("learning rate", "study_sgd_rate", 1, "SGD at a rate of 0.01 in place of SGD at 0.3"),
+    ):
+        text, records, (lead,) = search.beside_tuned_sgd(experiment, store)
+        assert lead.value == pytest.approx(sign * rows[name].estimate.value)
+        assert sum(map(len, records.values())) == len(rows[name].records)
+        assert said in text
 
 
 @pytest.mark.parametrize(("best", "verdict"), [(0.01, HOLDS), (0.1, DOES_NOT_HOLD), (None, NOT_SETTLED)])
