@@ -399,8 +399,8 @@ def test_chapter_3_says_of_sgd_in_the_study_what_the_claims_say() -> None:
     store = Store(committed_folder())
     rows = {each.name: each for each in judge.judge_claims(store)}
     for name, experiment, sign, said in (
-        ("optimizer", "study_adam", -1, "Adam at a rate of 0.003 in place of SGD at 0.3"),
-        ("learning rate", "study_sgd_rate", 1, "SGD at a rate of 0.01 in place of SGD at 0.3"),
+        ("optimizer", "study_adam", -1, "Adam at 0.003 minus SGD at 0.3, the best of five"),
+        ("learning rate", "study_sgd_rate", 1, "SGD at 0.01 minus SGD at 0.3, the best of five"),
     ):
         text, records, (lead,) = search.beside_tuned_sgd(experiment, store)
         assert lead.value == pytest.approx(sign * rows[name].estimate.value)

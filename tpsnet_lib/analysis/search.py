@@ -259,8 +259,8 @@ def beside_tuned_sgd(experiment: str, store: Store) -> tuple[str, dict[str, list
     first, train = tuned.config, other.config.train
     lead, name = other.lead_over(tuned), {"sgd": "SGD", "adamw": "AdamW"}.get(train.optimizer, train.optimizer.title())
     text = (
-        f"In {first.train.epochs:g} epochs of all images, a network of {tuned.parameters:,} parameters has, with"
-        f" {name} at a rate of {train.lr:g} in place of SGD at {first.train.lr:g}, the best of five: **{lead:points}**."
+        f"Larger and longer ({tuned.parameters:,} parameters, {first.train.epochs:g} epochs of all images): {name} at"
+        f" {train.lr:g} minus SGD at {first.train.lr:g}, the best of five rates: **{lead:points}**."
     )
     return text, {group.label: list(group.records) for group in (tuned, other)}, [lead]
 

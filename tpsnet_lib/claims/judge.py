@@ -141,12 +141,14 @@ class Row:
 
     @property
     def _other_views(self) -> list[tuple[str, Answer]]:
-        """Those of the other budgets that a reader must see: larger ones, smaller ones of the other sign, and times,
-        which depend on the machine and the precision."""
+        """Those of the other budgets that a reader must see: larger ones, those of the other sign, and times of the same
+        size, which depend on the machine and the precision."""
         return [
             (which, each)
             for which, each in self.others
-            if which == LARGER or each.form == "ratio" or each.estimate.value * self.estimate.value < 0
+            if which == LARGER
+            or (each.form, which) == ("ratio", OTHER)
+            or each.estimate.value * self.estimate.value < 0
         ]
 
     @property
