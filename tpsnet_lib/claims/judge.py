@@ -141,8 +141,8 @@ class Row:
 
     @property
     def _other_views(self) -> list[tuple[str, Answer]]:
-        """Those of the other budgets that a reader must see: larger ones, those of the other sign, and times of networks
-        of the same size, which depend on the machine and the precision."""
+        """Those of the other budgets that a reader must see: larger ones, those of the other sign, and times of equally
+        large networks, which depend on the machine and the precision."""
         return [
             (which, each)
             for which, each in self.others
