@@ -116,7 +116,7 @@ class Row:
     @property
     def drawn(self) -> bool:
         """Whether the runs are trials of a search, which draws their learning rates."""
-        return any(group.experiment.startswith("search_") for group in self.answer.groups)
+        return _drawn(self.answer)
 
     @property
     def settled(self) -> bool:
@@ -142,13 +142,17 @@ class Row:
     @property
     def _other_views(self) -> list[tuple[str, Answer]]:
         """Those of the other budgets that a reader must see: larger ones, those of the other sign, and times of equally
-        large networks, which depend on the machine and the precision."""
+        large networks, which depend on the machine and the precision. Beside runs of the study a search is an earlier
+        look, and no view."""
         return [
             (which, each)
             for which, each in self.others
-            if which == LARGER
-            or (each.form, which) == ("ratio", OTHER)
-            or each.estimate.value * self.estimate.value < 0
+            if (
+                which == LARGER
+                or (each.form, which) == ("ratio", OTHER)
+                or each.estimate.value * self.estimate.value < 0
+            )
+            and _drawn(each) == self.drawn
         ]
 
     @property
@@ -273,6 +277,11 @@ def _other_runs(answers: Sequence[Answer], chosen: Answer) -> tuple[tuple[str, A
     larger = [(LARGER, each) for each in answers[:at] if each.estimate.has_interval and _has_more(each, chosen)]
     others = [each for each in answers[at + 1 :] if each.complete and _has_more(each, chosen)]
     return (*larger, *((_kind_of_runs(each, chosen), each) for each in others))
+
+
+def _drawn(answer: Answer) -> bool:
+    """Whether the runs of an answer are trials of a search."""
+    return any(group.experiment.startswith("search_") for group in answer.groups)
 
 
 def _other_recipe(groups: Sequence[Group], beside: Sequence[Group]) -> str:
