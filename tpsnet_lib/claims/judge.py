@@ -147,12 +147,12 @@ class Row:
         return [
             (which, each)
             for which, each in self.others
-            if (
+            if _drawn(each) == self.drawn
+            and (
                 which == LARGER
                 or (each.form, which) == ("ratio", OTHER)
                 or each.estimate.value * self.estimate.value < 0
             )
-            and _drawn(each) == self.drawn
         ]
 
     @property
@@ -289,6 +289,8 @@ def _other_recipe(groups: Sequence[Group], beside: Sequence[Group]) -> str:
     configs = [group.config for group in (groups[0], beside[0]) if group.configs]
     if len(configs) < 2:
         return ""
+    if groups[0].experiment.startswith("search_"):
+        return "; the recipe is drawn"
     words = [
         word.name for word in recipe_glossary.WORDS if len({bool(word.setting(config)) for config in configs}) == 2
     ]
