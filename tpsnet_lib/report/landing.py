@@ -159,7 +159,7 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
     ]
     caption = (
         f"Networks have one block a layer unless said. Runs of {LONG:,} steps or more have the original's recipe but"
-        " for the rate and what they vary; smaller, shorter ones have others. Parameters are those of the larger"
+        " for the rate and what they vary; smaller, shorter ones have another. Parameters are those of the larger"
         " network. In unsettled rows p belongs to the verdict that came closest, in brackets."
     )
     caption += " †: settled only by rules or runs chosen after the first data." if late else ""

@@ -182,8 +182,8 @@ def _of_claims(rows: Sequence[judge.Row]) -> list[str]:
         f"In {tuned} of {len(measured)} tests of accuracy each network had its own tuned learning rate"
         f" (the best of {len({run.config.train.lr for run in rates})} or more, one run of"
         f" {rates[0].config.train.epochs:g} epochs each); {f'in {drawn}, of searches, it was drawn; ' * bool(drawn)}in"
-        f" {len(measured) - tuned - drawn} it was that of another network (with dropout, or at equal MACs) or is what"
-        " the test asks about.",
+        f" {len(measured) - tuned - drawn} it was another network's (with dropout, or at equal MACs) or is what the"
+        " test asks.",
         "Intervals of claims are over seeds or draws: all runs are scored on one set of validation images, which chose"
         " the rates too.",
     ]
