@@ -53,8 +53,8 @@ def best_epoch(store: Store) -> str:
     return (
         f"In {len(added):,} of our {len(excess):,} runs another epoch than the last has the lowest validation loss."
         f" By that epoch a run would claim **{stats.mean(excess, 'runs'):points.3}** more, on average over all,"
-        f" {stats.mean(added, 'runs'):points.2 value} over these, and {100 * max(excess):.1f} at most. The habit is"
-        f" wrong, and cost little here; only {len(long):,} runs have {LONG_RUN} epochs or more{there}: this says"
+        f" {stats.mean(added, 'runs'):points.2 value} over these, and {100 * max(excess):.1f} at most. It"
+        f" cost little here; only {len(long):,} runs have {LONG_RUN} epochs or more{there}: this says"
         " little of 300."
     )
 
