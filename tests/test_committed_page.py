@@ -125,12 +125,16 @@ QUANTITIES = {  # what a number claims to be: the places that say it, in the REA
         rf"\bw: w=23 over w=16 [\w ]+ {POINTS}",
     ],
     "SGD against the Adam family": [
-        rf"Random trials with SGD beat those with the Adam family, SGD at rates of 0\.01 [^(]*? {POINTS}",
+        rf"random trials: medians {POINTS}",
         rf"SGD \(0\.01–1\) minus Adam family: {POINTS}",
     ],
     "0.01 among the best rates": [
-        rf"0\.01 is among the best rates for SGD: [^(]*? {POINTS}",
+        rf"random trials: nearest minus random {POINTS}",
         rf"Nearest minus random: {POINTS}",
+    ],
+    "SGD at 0.01 in the study": [
+        rf"0\.01 is among the best rates for SGD, [^(]*? {POINTS}",
+        rf"SGD at 0\.01 minus SGD at 0\.3, the best of five rates: {POINTS}",
     ],
     "trials of the search": [
         r"(\d+) trials have a record",

@@ -242,14 +242,14 @@ def test_the_first_screen_names_what_holds_what_does_not_and_what_helps(
         " times the MACs), and its ingredients were tried only small. We tested the original's claims on smaller"
         f" networks (at most 1 parameters) and shorter runs (at most 9,600 steps of {batch} images; ours took"
         f" {architecture.steps(tiny_record.config):,} of {batch}); they may not carry over. Of 6 tests 3 hold, 2 do not"
-        " hold (1 of these 5 only by late choices, †; 1 turn round in other runs), 1 open (depth and the length"
+        " hold (1 of these 5 only by late choices, †; 1 turn round in other runs, ‡), 1 open (depth and the length"
         " of a run). Of the 4 settled in"
         " 4,000 steps or more (one block a layer unless said), 2 hold, 2 do not hold; 3 that we picked (holds: above 0,"
         " does not hold: below a point):"
     )
     lines = [[cell.get_text("|") for cell in row.select("td")] for row in table.select("tbody tr")]
     assert lines == [
-        ["a is so|†|at 2 times the MACs", "+2.0|+1.0 to +4.0", "holds"],
+        ["a is so|†‡|at 2 times the MACs", "+2.0|+1.0 to +4.0", "holds"],
         ["c, d is so|overfit by less than a point", "+2.0|+1.0 to +4.0", "holds"],
         ["b is so|−1.0 in 30", "+2.0|+1.0 to +4.0", "does not hold"],
     ]

@@ -214,7 +214,7 @@ TESTS = [
     Test(
         "optimizer",
         "g",
-        "SGD beats the Adam family",
+        "SGD beats the best of the Adam family",
         "SGD beats the Adam family",
         searches.after_random_trials("random trials", searches.optimizers, searches.sgd_against_adam),
     ),

@@ -125,10 +125,12 @@ class Row:
 
     @property
     def turns(self) -> bool:
-        """Whether other runs, such as another pair of networks, say the opposite, now or in an earlier look."""
-        opposite = {stats.HOLDS: stats.DOES_NOT_HOLD, stats.DOES_NOT_HOLD: stats.HOLDS}.get(self.verdict)
-        alone = [stats.verdict(each.judged, each.smallest_effect) for _, each in self.others]
-        return opposite in (*alone, *self.verdicts_before.values())
+        """Whether the interval of other runs, such as another pair of networks, or of an earlier look says the
+        opposite: it lies above 0 where the test does not hold, or below the smallest effect where it holds."""
+        others = [each for _, each in self.others] + list(self.answer.before.values())
+        if self.verdict == stats.HOLDS:
+            return any(each.judged.high < each.smallest_effect for each in others)
+        return self.verdict == stats.DOES_NOT_HOLD and any(each.judged.low > 0 for each in others)
 
     @property
     def elsewhere(self) -> str:
@@ -142,15 +144,14 @@ class Row:
     @property
     def _other_views(self) -> list[tuple[str, Answer]]:
         """Those of the other budgets that a reader must see: larger ones, those of the other sign, and times of equally
-        large networks, which depend on the machine and the precision. Beside runs of the study a search is an earlier
-        look, and no view."""
+        large networks that do not agree. Beside runs of the study a search is an earlier look, and no view."""
         return [
             (which, each)
             for which, each in self.others
             if _drawn(each) == self.drawn
             and (
                 which == LARGER
-                or (each.form, which) == ("ratio", OTHER)
+                or (which == OTHER and each.form == "ratio" and each.estimate.low <= 0)
                 or each.estimate.value * self.estimate.value < 0
             )
         ]
@@ -171,7 +172,7 @@ class Row:
     def notes(self) -> tuple[str, ...]:
         """What the estimate is, what other budgets say, and which runs it leaves out."""
         said = [
-            f"{which.capitalize()}: {each.in_words()}. Not used for the verdict: {budget(each.groups)}"
+            f"{which.capitalize()}: {each.in_words()}{each.scope}. Not used for the verdict: {budget(each.groups)}"
             f"{_other_recipe(each.groups, self.answer.groups)}."
             for which, each in self.others
         ]

@@ -14,6 +14,7 @@ from tpsnet_lib.analysis.search import Trial
 from tpsnet_lib.claims.evidence import Answer, Evidence, at_least, better, greater
 from tpsnet_lib.claims.studies import CONTROL, Answers
 
+NAMES = {"adam": "Adam", "adamw": "AdamW", "adamax": "Adamax"}
 FEW = 10  # trials in a group; the median of fewer is not bootstrapped
 SGD_SEARCHES = {"search_sgd_rate": 0.01, "search_classroom": 0.001}  # with SGD; two decades of rates begin there
 
@@ -61,10 +62,16 @@ def after_random_trials(look: str, trials: Answers, study: Answers) -> Answers:
 
 
 def sgd_against_adam(evidence: Evidence) -> Iterator[Answer]:
-    """That the network of the study is more accurate with SGD than with the best of the Adam family, each at the best
-    of five rates."""
-    scope = ", the best of Adam, AdamW and Adamax, on one network, each at the best of five rates"
-    yield replace(better(*evidence.groups((CONTROL, "study_adam/B=1, Adam family"))), scope=scope)
+    """That the network of the study is more accurate with SGD, at the best of five rates, than with the best of the
+    Adam family at as many each; a remark names those that were best at the largest."""
+    answer = better(*evidence.groups((CONTROL, "study_adam/B=1, Adam family")))
+    runs = evidence.group("study_adam_rates").records
+    largest = max((run.config.train.lr for run in runs), default=0.0)
+    best = {run.config.train.optimizer: run for run in sorted(runs, key=lambda run: run.metrics["validation_accuracy"])}
+    at_the_end = [NAMES[name] for name, run in sorted(best.items()) if run.config.train.lr == largest]
+    remark = f"{' and '.join(at_the_end)} best at the largest rate tried" if at_the_end else ""
+    scope = ", the best of Adam, AdamW and Adamax at five rates each, on one network"
+    yield replace(answer, scope=scope, remark=remark)
 
 
 def rate_against_the_tuned(evidence: Evidence) -> Iterator[Answer]:

@@ -144,6 +144,9 @@ def shallow_and_wide(evidence: Evidence) -> Iterator[Answer]:
     first, second = (_three_blocks_against_five(evidence, name, CONTROL, 6) for name in (SHORT, ALL_SHORT))
     later = better(*evidence.groups(five_and_three(LATER_SHORT)[::-1]))
     one_block = better(*evidence.groups((CONTROL, f"{SHORT}/B=5")))
+    all_seeds = better(*evidence.groups((CONTROL, f"{ALL_SHORT}/B=5")))
+    note = f"One block against five, all seeds (untested): {all_seeds.in_words()}."
+    second = replace(second, notes=(*second.notes, note))
     yield from _two_looks((first, second, later), {ONE_BLOCK: one_block})
     yield _three_blocks_against_five(evidence, "effects_blocks", SMALL, 5)
 
@@ -298,6 +301,7 @@ def cost_of_depth(evidence: Evidence) -> Iterator[Answer]:
             ("table1_matched/model=tpsnet", "table1_matched/model=model1"),
             (f"{ALONE}/B=5", f"{ALONE}/B=1"),
             (five_and_three(ALL_LONG)[0], CONTROL_LONG),
+            (f"{ALL_SHORT}/B=5", CONTROL),
             five_and_three(ALL_LONG),
             five_and_three(ALL_SHORT),
             ("effects_depth/B=2", "effects_width/w=12"),

@@ -56,7 +56,7 @@ def design_choices(
     ]
     marked = ", †" if any(row.name in late for row in shown) else ""
     doubts = [f"{by_late} of these {len(settled)} only by {LATE_CHOICES}{marked}"] if by_late else []
-    doubts += [f"{turn} turn round in other runs"] if (turn := sum(row.turns for row in settled)) else []
+    doubts += [f"{turn} turn round in other runs, ‡"] if (turn := sum(row.turns for row in settled)) else []
     doubtful = f" ({'; '.join(doubts)})" if doubts else ""
     long_runs = [row for row in settled if row.largest_run[1] >= LONG]
     said = (
@@ -90,7 +90,7 @@ def _topic(row: judge.Row, rows: Sequence[judge.Row]) -> str:
 def _claim_and_note(row: judge.Row, late: AbstractSet[str]) -> Markup:
     """A settled test, and under it what must be known beside it; that it has one block a layer is said above."""
     beside = elements.under_points("; ".join(filter(None, (row.remark, row.elsewhere))))
-    return elements.with_note(elements.test_link(row, row.short) + ("†" if row.name in late else ""), beside)
+    return elements.with_note(elements.test_link(row, row.short) + "†" * (row.name in late) + "‡" * row.turns, beside)
 
 
 def _points(row: judge.Row) -> Markup:

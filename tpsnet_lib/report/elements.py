@@ -98,8 +98,7 @@ _MARKDOWN = {
 
 WORDS = (
     "n counts a side; Welch: a t interval of two sides whose spreads may differ; Tukey: of the largest of several"
-    " differences; bootstrap: of runs drawn again; permutation: of labels exchanged at random; correlation of pairs:"
-    " of the two sides' accuracies, seed by seed."
+    " differences; bootstrap: of runs drawn again; permutation: of labels exchanged at random."
 )
 
 

@@ -148,7 +148,7 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
     )
     lines = [
         {
-            "verdict": elements.verdict(row.verdict) + ("†" if row.name in late else ""),
+            "verdict": elements.verdict(row.verdict) + "†" * (row.name in late) + "‡" * row.turns,
             "tested": _tested(row),
             "difference (points)": elements.test_link(row, elements.under_points(row.answer.in_words())),
             "adjusted p": _p_value(row) if row.answer.complete else None,
@@ -159,10 +159,11 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
     ]
     caption = (
         f"Networks have one block a layer unless said. Runs of {LONG:,} steps or more have the original's recipe but"
-        " for the rate and what they vary; smaller, shorter ones have another. Parameters are those of the larger"
-        " network. In unsettled rows p belongs to the verdict that came closest, in brackets."
+        " for rate, warm-up, bf16 and what they vary; smaller, shorter ones have another. Parameters are those of the"
+        " larger network. In unsettled rows p belongs to the verdict that came closest, in brackets."
     )
     caption += " †: settled only by rules or runs chosen after the first data." if late else ""
+    caption += " ‡: other runs, in the full tests, say the opposite." if any(row.turns for row in rows) else ""
     table = elements.table(
         lines, ["verdict", "tested", "difference (points)", "adjusted p", "parameters; steps; n"], caption
     )

@@ -213,7 +213,8 @@ RUNS_CHOSEN_LATE = {  # what of an experiment was declared when its first runs, 
     " <em>study_rates_beyond</em>, did worse for the wide network, the only one that was tried at it)",
     "study_long": "three blocks as the shallow side, when that of one block had been judged (which counts among the"
     " tests)",
-    "epoch_times": "all runs, when the times of the study's own had not settled their test",
+    "epoch_times": "all runs, when the times of the study's own (12 epochs) had not settled their test; one block"
+    " stayed the wide side, where other tests took three",
     "study_blocks_again": "all runs, when five seeds a side had not settled their test, and three blocks as the shallow"
     " side (the original's have three or more), when that of one block had failed (both count among the tests)",
     "study_long_again": "all runs, when three seeds a side had not settled their tests (which count among the tests)",
@@ -302,6 +303,7 @@ LOOKS = {  # that no test of the table counts, and at how many tests each was
     "at (j) in the study's own times": 1,
     "at both dropouts in the first 120 draws": 2,
     "at 0.01 in the first search": 1,
+    "at SGD beside the Adam family in it and in its first 120 draws": 2,
 }
 
 
