@@ -159,11 +159,11 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
     ]
     caption = (
         f"Networks have one block a layer unless said. Runs of {LONG:,} steps or more have the original's recipe but"
-        " for rate, warm-up, bf16 and what they vary; smaller, shorter ones have another. Parameters are those of the"
+        " for rate, warm-up, bf16 and what they vary; others another. Parameters are those of the"
         " larger network. In unsettled rows p belongs to the verdict that came closest, in brackets."
     )
     caption += " †: settled only by rules or runs chosen after the first data." if late else ""
-    caption += " ‡: other runs, in the full tests, say the opposite." if any(row.turns for row in rows) else ""
+    caption += " ‡: other runs say the opposite." if any(row.turns for row in rows) else ""
     table = elements.table(
         lines, ["verdict", "tested", "difference (points)", "adjusted p", "parameters; steps; n"], caption
     )
