@@ -17,11 +17,8 @@ from tpsnet_lib.claims.evidence import Answer, Evidence
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.runs.experiments import Experiment, load_experiment
 from tpsnet_lib.runs.records import Record, Store
-from tpsnet_lib.runs.study import RATES
+from tpsnet_lib.runs.study import RATES, RATES_BEYOND, RATES_OF_ADAM
 from tpsnet_lib.stats import Estimate
-
-# Further rates that were tried: a larger one, for a network whose best of `RATES` was the largest, and those of Adam.
-RATES_BEYOND, RATES_OF_ADAM = "study_rates_beyond", "study_adam_rates"
 
 
 @dataclass(frozen=True)
@@ -355,7 +352,7 @@ def at_the_border(config: RunConfig) -> bool:
 
 def _rates_tried(config: RunConfig) -> set[float]:
     """The rates that were tried for the network and optimizer of a run, to choose one."""
-    runs = [run.config for name in (RATES, RATES_BEYOND, RATES_OF_ADAM) for run in load_experiment(name).runs]
+    runs = [run.config for name in (RATES, RATES_BEYOND, *RATES_OF_ADAM) for run in load_experiment(name).runs]
     same = [run for run in runs if (run.model, run.train.optimizer) == (config.model, config.train.optimizer)]
     return {run.train.lr for run in same}
 

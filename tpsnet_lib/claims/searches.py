@@ -13,6 +13,7 @@ from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.analysis.search import Trial
 from tpsnet_lib.claims.evidence import Answer, Evidence, at_least, better, greater
 from tpsnet_lib.claims.studies import CONTROL, Answers
+from tpsnet_lib.runs.study import RATES_OF_ADAM
 
 NAMES = {"adam": "Adam", "adamw": "AdamW", "adamax": "Adamax"}
 FEW = 10  # trials in a group; the median of fewer is not bootstrapped
@@ -63,14 +64,16 @@ def after_random_trials(look: str, trials: Answers, study: Answers) -> Answers:
 
 def sgd_against_adam(evidence: Evidence) -> Iterator[Answer]:
     """That the network of the study is more accurate with SGD, at the best of five rates, than with the best of the
-    Adam family at as many each; a remark names those that were best at the largest."""
+    Adam family at five or more each; a remark names those that were best at their largest."""
     answer = better(*evidence.groups((CONTROL, "study_adam/B=1, Adam family")))
-    runs = evidence.group("study_adam_rates").records
-    largest = max((run.config.train.lr for run in runs), default=0.0)
-    best = {run.config.train.optimizer: run for run in sorted(runs, key=lambda run: run.metrics["validation_accuracy"])}
-    at_the_end = [NAMES[name] for name, run in sorted(best.items()) if run.config.train.lr == largest]
+    runs = [run for name in RATES_OF_ADAM for run in evidence.group(name).records]
+    by_accuracy = sorted(runs, key=lambda run: run.metrics.get("validation_accuracy", 0.0))
+    best = {run.config.train.optimizer: run.config.train.lr for run in by_accuracy}
+    tried = {name: [run.config.train.lr for run in runs if run.config.train.optimizer == name] for name in best}
+    at_the_end = [NAMES[name] for name, rate in sorted(best.items()) if rate == max(tried[name])]
     remark = f"{' and '.join(at_the_end)} best at the largest rate tried" if at_the_end else ""
-    scope = ", the best of Adam, AdamW and Adamax at five rates each, on one network"
+    rates = "five rates each" if len(set(map(len, tried.values()))) < 2 else "five rates or more each"
+    scope = f", the best of Adam, AdamW and Adamax at {rates}, on one network"
     yield replace(answer, scope=scope, remark=remark)
 
 

@@ -219,8 +219,9 @@ RUNS_CHOSEN_LATE = {  # what of an experiment was declared when its first runs, 
     " side (the original's have three or more), when that of one block had failed (both count among the tests)",
     "study_long_again": "all runs, when three seeds a side had not settled their tests (which count among the tests)",
     "study_sgd_rate": "all runs, when random trials had been judged (which count among the tests)",
-    "study_adam": "all runs, and the five rates of three optimizers that they were chosen from"
-    " (<em>study_adam_rates</em>), when random trials had been judged (which count among the tests)",
+    "study_adam": "all runs, and the rates of three optimizers that they were chosen from (<em>study_adam_rates</em>),"
+    " when random trials had been judged (which count among the tests); larger rates, tried when its verdict was known"
+    " (<em>study_adam_rates_beyond</em>), were no better",
     "study_width_again": "all runs, when five seeds a side had not settled their test (which counts among the tests)",
 }
 

@@ -17,6 +17,8 @@ from tpsnet_lib.runs.records import Record, Store, default_store
 from tpsnet_lib.whole_files import write_whole
 
 RATES = "study_rates"
+RATES_BEYOND = "study_rates_beyond"  # a larger one, for a network whose best of `RATES` was the largest
+RATES_OF_ADAM = ("study_adam_rates", "study_adam_rates_beyond")
 BASE = "{{train: {{recipe: original, epochs: {epochs}, warmup_epochs: {warmup}, precision: bf16}}}}"
 
 
