@@ -86,12 +86,14 @@ def _accuracy(run_id: str, store: Store) -> str | None:
 
 
 def _scored_again(store: Store) -> str:
-    """What the shipped weights scored later, where that was kept: they were published in half precision."""
+    """What weights scored later, where that was kept: they were published in half precision."""
     scores, early = [], openings.before_the_rule()
     for line in (line for line in openings.scored_again() if line["record"] in early):
         opened = find_test(store.load(line["record"]), store)
         if opened is not None:
             then = f"{opened.metrics['correct']:,} when it was opened"
+            if not store.load(line["record"]).has_weights:
+                then += "; no longer shipped"
             when = line["opened"][:16].replace("T", " ")
             scores.append(
                 f"{elements.record_link(line['record'])} {line['correct']:,} of {line['n']:,} on {when} ({then})"
@@ -99,7 +101,7 @@ def _scored_again(store: Store) -> str:
     if not scores:
         return ""
     return (
-        "<p>The first weights were scored in bf16 before they were rounded for publication. As they ship, in fp32, they"
+        "<p>The first weights were scored in bf16 before they were rounded for publication. As rounded, in fp32, they"
         f" classify correctly: {'; '.join(scores)}. Since then weights are rounded before they are scored.</p>"
     )
 

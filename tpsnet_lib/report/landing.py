@@ -123,8 +123,8 @@ def _why_described(final: Final, recipes: Sequence[Final]) -> str:
     runs = "one run" if len(final.held_out) == 1 else f"{len(final.held_out)} runs"
     others = "the only one of them" if alike == 1 else f"one of {alike}"
     why = (
-        f"On validation images it reaches {final.validation:% value} ({runs}), the highest of the {len(judged)} final"
-        f" recipes that held some out; it is {others} {final.trained_on}."
+        f"On validation images it reaches {final.validation:% value} ({runs}), the highest of the {len(judged)}"
+        f" recorded final recipes that held some out; it is {others} {final.trained_on}."
         if final.held_out
         else "Validation cannot judge it; it comes first for the arithmetic of its training alone (MACs of an image,"
         " times epochs)."
@@ -132,7 +132,8 @@ def _why_described(final: Final, recipes: Sequence[Final]) -> str:
     if not final.was_tuned:
         earlier = recipes_opened_before(final)
         known = f'<a href="#limitations">the test results of {earlier} earlier recipes were known</a>'
-        why += f" No run was made to tune it{f', but {known}' if earlier else ''}."
+        checks = "short checks that every recipe trains, <em>prove</em>, chose nothing"
+        why += f" No run was made to tune it ({checks}){f', but {known}' if earlier else ''}."
     return f" {why}"
 
 

@@ -166,7 +166,10 @@ def _of_openings(best: Sequence[Final]) -> str:
 def _of_minutes(best: Sequence[Final]) -> list[str]:
     """That the records of runs which took turns on a card have other seconds than the time that is quoted."""
     turns = [f"<em>{escape(final.name)}</em>" for final in best if any(map(_took_turns, final.counted))]
-    said = "is from start to finish: the <code>seconds</code> in the records of runs that took turns on a card are less"
+    said = (
+        "is from start to finish: the <code>seconds</code> in the records of runs that took turns on a card are less;"
+        " other times are these seconds"
+    )
     return [f"The time of {' and '.join(turns)} {said}."] if turns else []
 
 
