@@ -159,9 +159,9 @@ def _claims(rows: Sequence[judge.Row], late: AbstractSet[str], names: Mapping[st
         if row.n
     ]
     caption = (
-        f"Networks have one block a layer unless said. Runs of {LONG:,} steps or more have the original's recipe but"
-        " for rate, warm-up, bf16 and what they vary; others another. Parameters are those of the larger network, n of"
-        " the smaller side. In unsettled rows p belongs to the verdict that came closest, in brackets."
+        f"Networks have one block a layer unless said. Runs of {LONG:,} steps or more have the original's recipe"
+        " except rate, warm-up, bf16 and what they vary; others another. Parameters are the larger network's, n the"
+        " smaller side's. In unsettled rows p belongs to the verdict that came closest, in brackets."
     )
     caption += " †: settled only by rules or runs chosen after the first data." if late else ""
     caption += " ‡: other runs say the opposite." if any(row.turns for row in rows) else ""
