@@ -66,6 +66,7 @@ STUDY = {  # at 310,000 parameters: labels of the experiments `study_*`
         _variable(THREE_BLOCKS, {"w=9": "B=3", "w=12": "B=3, wide"}, ("w=12", "w=9")),
         _variable("F", {"F=1": "F=1", "F=3": "B=1", "F=5": "F=5"}, ("F=3", "F=1"), ("F=3", "F=5")),
         _variable("K", {"K=1": "B=1", "K=3": "K=3"}, ("K=3", "K=1")),
+        _variable("P", {"P=3": "P=3", "P=5": "P=5", "P=8": "B=1"}, ("P=8", "P=5"), ("P=8", "P=3")),
         _variable("skips", _same(*_PAIRED), *_SKIPS),
     )
 }
