@@ -1,6 +1,5 @@
 """A verdict follows from its records: it changes when they change, and it says what it cannot settle."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from tpsnet_lib.errors import ConfigError
 from tpsnet_lib.files import project_root
 from tpsnet_lib.model_cost import count_macs
 from tpsnet_lib.runs.experiments import load_experiment
-from tpsnet_lib.runs.publish import write_trials
 from tpsnet_lib.runs.records import Record, Store, committed_folder
 
 PROVENANCE = {"fingerprint": {"stamp": "shapes10"}, "hardware": "a machine"}
@@ -44,51 +42,22 @@ def test_seeds_are_never_paired_in_a_lead() -> None:
     assert better.lead_over(group("b", {})).n == 0
 
 
-def test_each_design_variable_has_the_small_runs_until_the_study_has_all_runs_of_a_pair() -> None:
-    found = architecture.design_variables(Store(project_root() / "report" / "records"))
+def test_each_level_of_each_design_variable_has_its_runs_of_the_study() -> None:
+    found = architecture.design_variables(Store(committed_folder()))
     assert list(found) == ["N", "B", "w", "F", "K", "P", "skips", architecture.EQUAL_MACS, architecture.THREE_BLOCKS]
     for variable, groups in found.values():
         assert [group.label for group in groups] == list(variable.labels)
         assert {level for pair in variable.pairs for level in pair} <= set(variable.labels)
-        assert all(len(group.records) >= 2 for group in groups)
+        assert all(len(group.records) >= 5 for group in groups)
+        assert all(group.experiment.startswith("study_") for group in groups)
+        assert len({group.config.train.epochs for group in groups}) == 1
     kernels = {group.label: group.config.model.kernels for group in found["F"][1]}
     assert kernels == {"F=1": (1,), "F=3": (3,), "F=5": (5,)}
+    assert [group.config.model.pool for group in found["P"][1]] == [3, 5, 8]
     skips, recorded = found["skips"]
     assert [group.config.model.residual for group in recorded] == [True, False] * len(skips.pairs)
     pending = architecture.design_variables(Store())
     assert all(not group.records for _, groups in pending.values() for group in groups)
-
-
-def test_the_study_takes_the_place_of_the_small_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [f"  - {{label: N={n}, model: {{blocks: {[1] * n}, channels: {[8] * n}, pool: 1}}}}" for n in (2, 4)]
-    lines.append("  - {label: B=1, model: {blocks: [1, 1, 1], channels: [8, 8, 8], pool: 1}}")
-    for name in (*architecture.SMALL_EXPERIMENTS, "effects_layers_macs"):
-        shutil.copy(project_root() / "report" / "experiments" / f"{name}.yaml", tmp_path)
-    head = "base: {train: {epochs: 12.0, precision: fp32}}\nseeds: [1, 2]\nruns:\n"
-    (tmp_path / "study_layers.yaml").write_text(head + "\n".join(lines))
-    wide = [
-        line.replace(f"N={n}", f'"N={n}, MACs"').replace("[8", "[16") for n, line in zip((2, 4), lines, strict=False)
-    ]
-    (tmp_path / "study_layers_macs.yaml").write_text(head + "\n".join(wide))
-    monkeypatch.setattr("tpsnet_lib.runs.experiments.experiments_folder", lambda: tmp_path)
-    runs = [run for name in ("study_layers", "study_layers_macs") for run in load_experiment(name).runs]
-    records = [
-        Record(Path(), run.config, {"validation_accuracy": 0.8 if "MACs" in run.label else 0.9}, PROVENANCE, ())
-        for run in runs
-    ]
-    write_trials(tmp_path / "all.trials.jsonl", records)
-    found = architecture.design_variables(Store(tmp_path))
-    assert {group.label: group.estimate.value for group in found["N"][1]} == {"N=2": 0.9, "N=3": 0.9, "N=4": 0.9}
-    at_equal_macs = {group.label: group.estimate.value for group in found[architecture.EQUAL_MACS][1]}
-    assert at_equal_macs == {"N=2": 0.8, "N=3": 0.9, "N=4": 0.8}
-    assert found["w"][0] is architecture.SMALL["w"], "the study has no run of the wide network"
-    assert "in small runs" in architecture.budget(found["N"][1]).kind, "too small a network is no study"
-
-
-def test_each_group_knows_its_experiment() -> None:
-    found = architecture.design_variables(Store(committed_folder()))
-    of = {group.experiment.partition("_")[0] for _, groups in found.values() for group in groups}
-    assert of == {"effects", "study"}
 
 
 def test_the_number_of_layers_is_compared_at_equal_macs_too() -> None:

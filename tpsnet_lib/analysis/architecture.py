@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from tpsnet_lib import stats
 from tpsnet_lib.analysis.groups import Group, groups_by_label, on_shared_machines
 from tpsnet_lib.config import RunConfig
 from tpsnet_lib.data.batches import run_steps
@@ -12,7 +11,6 @@ from tpsnet_lib.data.datasets import image_counts
 from tpsnet_lib.model_cost import count_parameters
 from tpsnet_lib.runs.experiments import collect, experiment_names
 from tpsnet_lib.runs.records import Store
-from tpsnet_lib.stats import Estimate
 
 LARGE = 300_000  # parameters; networks of fewer are called small
 LONG = 4_000  # steps; runs of fewer are called short
@@ -31,9 +29,7 @@ class DesignVariable:
 
 
 _LAYERS = (("N=3", "N=2"), ("N=3", "N=4"))
-_DEPTHS = (("B=1", "B=3"), ("B=3", "B=5"))
 _SKIPS = tuple((f"B={blocks}", f"B={blocks}, plain") for blocks in (1, 3, 5))
-_PAIRED = tuple(level for pair in _SKIPS for level in pair)
 EQUAL_MACS, THREE_BLOCKS = "N at equal MACs", "w at three blocks"  # of which no panel is drawn
 _NAMES = {
     "N": "residual layers",
@@ -56,39 +52,18 @@ def _same(*levels: str) -> dict[str, str]:
     return {level: level for level in levels}
 
 
-STUDY = {  # at 310,000 parameters: labels of the experiments `study_*`
+VARIABLES = {  # at 310,000 parameters: labels of the experiments `study_*`
     variable.symbol: variable
     for variable in (
         _variable("N", {"N=2": "N=2", "N=3": "B=1", "N=4": "N=4"}, *_LAYERS),
-        _variable(EQUAL_MACS, {"N=2": "N=2, MACs", "N=3": "B=1", "N=4": "N=4, MACs"}, *_LAYERS),
-        _variable("B", _same("B=1", "B=2", "B=3", "B=4", "B=5", "B=6"), *_DEPTHS),
+        _variable("B", _same("B=1", "B=2", "B=3", "B=4", "B=5", "B=6"), ("B=1", "B=3"), ("B=3", "B=5")),
         _variable("w", {"w=16": "B=1", "w=23": "B=1, wide"}, ("w=23", "w=16")),
-        _variable(THREE_BLOCKS, {"w=9": "B=3", "w=12": "B=3, wide"}, ("w=12", "w=9")),
         _variable("F", {"F=1": "F=1", "F=3": "B=1", "F=5": "F=5"}, ("F=3", "F=1"), ("F=3", "F=5")),
         _variable("K", {"K=1": "B=1", "K=3": "K=3"}, ("K=3", "K=1")),
         _variable("P", {"P=3": "P=3", "P=5": "P=5", "P=8": "B=1"}, ("P=8", "P=5"), ("P=8", "P=3")),
-        _variable("skips", _same(*_PAIRED), *_SKIPS),
-    )
-}
-_CONTROL = "N=3"  # one block a layer: the network of this label has the most seeds
-_SMALL_SKIPS = {
-    "B=1": _CONTROL,
-    "B=1, plain": "plain B=1",
-    "B=3": "B=3",
-    "B=3, plain": "plain B=3",
-    "B=5": "B=5",
-    "B=5, plain": "plain B=5",
-}
-SMALL = {  # at 77,000 parameters: labels of the experiments `effects_*`
-    variable.symbol: variable
-    for variable in (
-        _variable("N", _same("N=2", "N=3", "N=4"), *_LAYERS),
-        _variable("B", _same("B=1", "B=2", "B=3", "B=4", "B=5") | {"B=1": _CONTROL}, *_DEPTHS),
-        _variable("w", _same("w=4", "w=8", "w=12"), ("w=8", "w=4"), ("w=12", "w=8")),
-        _variable("F", {"F=1": "F=1", "F=3": _CONTROL, "F=5": "F=5"}, ("F=3", "F=1"), ("F=3", "F=5")),
-        _variable("K", {"K=1": _CONTROL, "K=3": "K=3"}, ("K=3", "K=1")),
-        _variable("P", {"P=3": "P=3", "P=5": "P=5", "P=8": _CONTROL}, ("P=8", "P=5"), ("P=8", "P=3")),
-        _variable("skips", _SMALL_SKIPS, *_SKIPS),
+        _variable("skips", _same(*(level for pair in _SKIPS for level in pair)), *_SKIPS),
+        _variable(EQUAL_MACS, {"N=2": "N=2, MACs", "N=3": "B=1", "N=4": "N=4, MACs"}, *_LAYERS),
+        _variable(THREE_BLOCKS, {"w=9": "B=3", "w=12": "B=3, wide"}, ("w=12", "w=9")),
     )
 }
 SMALL_EXPERIMENTS = tuple(
@@ -97,38 +72,16 @@ SMALL_EXPERIMENTS = tuple(
 
 
 def design_variables(store: Store) -> dict[str, tuple[DesignVariable, list[Group]]]:
-    """Each design variable with one group of runs for each of its levels, by symbol.
+    """Each design variable with one group of runs of the study for each of its levels, by symbol.
 
-    The runs are those of the study at 310,000 parameters for a variable of which all runs of a pair are done there,
-    with the levels of such pairs; else those of the small, short runs, if they have the variable."""
+    Where all levels have runs on the same kinds of machine, those alone are taken."""
     names = [name for name in experiment_names() if name.startswith("study_") and not name.startswith("study_rates")]
-    study = [name for name in names if not name.endswith("_again")]  # a second look is for the table of claims
-    studied, small = _by_label(study, store), _by_label(SMALL_EXPERIMENTS, store)
-    declared = {symbol: (variable, small) for symbol, variable in SMALL.items()}
-    at_equal_macs = small | _by_label(["effects_layers_macs"], store)  # its N=2 and N=4 take the others' place
-    declared[EQUAL_MACS] = replace(SMALL["N"], symbol=EQUAL_MACS), at_equal_macs
-    variables = {symbol: (variable, _levels(variable, groups)) for symbol, (variable, groups) in declared.items()}
-    done = {symbol: _done(variable, studied) for symbol, variable in STUDY.items()}
-    return variables | {symbol: (each, _levels(each, studied)) for symbol, each in done.items() if each is not None}
-
-
-def _done(variable: DesignVariable, groups: Mapping[str, Group]) -> DesignVariable | None:
-    """A variable with those of its pairs of which all runs are done, and without the levels of others; None without
-    such a pair."""
-    whole = {level for level, label in variable.labels.items() if label in groups and not groups[label].missing}
-    pairs = tuple(pair for pair in variable.pairs if whole.issuperset(pair))
-    kept = whole - {level for pair in variable.pairs for level in pair} | {level for pair in pairs for level in pair}
-    labels = {level: label for level, label in variable.labels.items() if level in kept}
-    return replace(variable, labels=labels, pairs=pairs) if pairs else None
-
-
-def lead(better: Group, worse: Group, small: Iterable[Group]) -> Estimate:
-    """By how much some runs are more accurate: those of the study by their own spread (Welch), small, short ones by
-    that of all `small_networks` with skips, pooled, since three seeds say little of their own."""
-    if better.experiment.startswith("study_"):
-        return better.lead_over(worse)
-    sd, freedom = stats.pooled_sd([group.accuracies for group in small if group.config.model.residual])
-    return stats.pooled_difference(better.accuracies, worse.accuracies, sd, freedom)
+    groups = _by_label([name for name in names if not name.endswith("_again")], store)  # these are for the claims
+    levels = {
+        symbol: [replace(groups[label], label=level) for level, label in variable.labels.items()]
+        for symbol, variable in VARIABLES.items()
+    }
+    return {symbol: (VARIABLES[symbol], on_shared_machines(found)) for symbol, found in levels.items()}
 
 
 def small_networks(store: Store) -> list[Group]:
@@ -144,15 +97,6 @@ def _by_label(experiments: Iterable[str], store: Store) -> dict[str, Group]:
     for name in sorted(experiments):
         found |= groups_by_label(collect(name, store), name)
     return found
-
-
-def _levels(variable: DesignVariable, groups: Mapping[str, Group]) -> list[Group]:
-    """The groups of a variable's levels, under the levels' names; empty if the runs of one level are not declared.
-
-    Where all levels have runs on the same kinds of machine, those alone are taken."""
-    if any(label not in groups for label in variable.labels.values()):
-        return []
-    return on_shared_machines([replace(groups[label], label=level) for level, label in variable.labels.items()])
 
 
 class Budget(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis.architecture import LONG, design_variables, largest_run, lead, small_networks, steps
+from tpsnet_lib.analysis.architecture import LONG, design_variables, largest_run, steps
 from tpsnet_lib.analysis.final_runs import Final, leading
 from tpsnet_lib.analysis.training import ABLATIONS, AblationRow, ablation
 from tpsnet_lib.claims import judge
@@ -112,9 +112,9 @@ def shapes(store: Store) -> str:
         groups = {group.label: group for group in variables[symbol][1] if group.records}
         if pairs := [pair for pair in compared if groups.keys() >= set(pair)]:
             both = [groups[level] for pair in pairs for level in pair]
-            leads = [lead(groups[better], groups[worse], small_networks(store)) for better, worse in pairs]
-            (size, length), rates = largest_run(both), {group.config.train.lr for group in both}
-            runs = f"at most {size:,} parameters, {length:,} steps{', one rate' if len(rates) == 1 else ''}"
+            leads = [groups[better].lead_over(groups[worse]) for better, worse in pairs]
+            size, length = largest_run(both)
+            runs = f"at most {size:,} parameters, {length:,} steps"
             if any(judge.at_the_border(group.config) for group in both):
                 runs += ", in part the largest rate tried"
             counts = " and ".join(", ".join(level.removeprefix("B=") for level, _ in pairs).rsplit(", ", 1))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from tpsnet_lib import stats
-from tpsnet_lib.analysis import architecture, original_results, peers, training
+from tpsnet_lib.analysis import original_results, peers, training
 from tpsnet_lib.analysis.final_runs import Final, finals, leading
 from tpsnet_lib.analysis.groups import Group
 from tpsnet_lib.claims import judge
@@ -270,24 +270,7 @@ def _of_rules(rows: Sequence[judge.Row], earlier: Mapping[str, Sequence[judge.Ro
     return (
         f"{late} verdicts (†) stand only by rules or runs that were chosen after data had been seen."
         '<details class="folded"><summary>The rules and those before them, and the runs</summary>'
-        f"{each}{_of_runs(by_late_runs(rows))}{_of_looks(rows)}{_of_small_runs(Store(committed_folder()))}</details>"
-    )
-
-
-def _of_small_runs(store: Store) -> str:
-    """What the one spread of the small, short runs, which was chosen late too, changes in the table of chapter 2."""
-    small, by_own, by_pooled = architecture.small_networks(store), {}, {}
-    for variable, found in architecture.design_variables(store).values():
-        groups = {group.label: group for group in found}
-        for better, worse in variable.pairs if variable.symbol != "skips" else ():
-            name, sides = f"{variable.symbol}: {better} over {worse}", (groups[better], groups[worse])
-            by_own[name] = Group.lead_over(*sides), stats.SMALLEST_EFFECT
-            by_pooled[name] = architecture.lead(*sides, small), stats.SMALLEST_EFFECT
-    own, pooled = stats.holm(by_own), stats.holm(by_pooled)
-    changed = [f"{name} ({own[name].verdict})" for name in own if own[name].verdict != pooled[name].verdict]
-    return (
-        "<p>Small, short runs are compared with one spread for all in chapter 2, in place of each pair's own, by which"
-        f" other verdicts stood there for: {', '.join(changed) or 'none'}.</p>"
+        f"{each}{_of_runs(by_late_runs(rows))}{_of_looks(rows)}</details>"
     )
 
 
