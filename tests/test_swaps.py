@@ -135,9 +135,9 @@ def effects_as_they_are() -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
     [
-        (("effects_kernels", "F=1"), ("effects_kernels", "F=5"), {"variables", "summary", "seeds", "game"}),
+        (("study_kernels", "F=1"), ("study_kernels", "F=5"), {"variables", "summary", "seeds"}),
         (("study_plain", "B=5, plain"), ("study_blocks", "B=5"), {"skips", "seeds", "variables", "summary"}),
-        (("effects_layers", "N=3"), ("effects_blocks", "B=5"), {"seeds", "variables", "summary", "game"}),
+        (("effects_layers", "N=3"), ("effects_blocks", "B=5"), {"seeds", "game"}),
     ],
 )
 def test_the_findings_on_a_design_variable_turn_with_its_runs_and_with_no_others(
