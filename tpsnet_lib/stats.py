@@ -234,7 +234,8 @@ def furthest_apart(groups: Sequence[ArrayLike]) -> Estimate:
     """The largest difference among the means of several groups, with Tukey's simultaneous interval (Tukey 1949), which
     takes all groups to have one spread; n is the smallest group's."""
     numbers = [_numbers(group) for group in groups]
-    n, freedom, of = min(map(len, numbers)), sum(map(len, numbers)) - len(numbers), "seeds a network"
+    n, freedom = min(map(len, numbers)), sum(map(len, numbers)) - len(numbers)
+    of = _of("seeds a network", numbers)
     means = [x.mean() if len(x) else math.nan for x in numbers]
     best, worst = int(np.argmax(means)), int(np.argmin(means))
     if n < 2 or not _vary(np.concatenate([x - x.mean() for x in numbers])):

@@ -80,8 +80,8 @@ def _of_the_last_epoch(best: Sequence[Final], recipes: Sequence[Final]) -> list[
         f"{final.trained_on} {training.against_published(final, {**original, 'accuracy': last}, recipes):points.2}"
         for final in best
     )
-    said = f"From the original's last epoch ({100 * last:.2f}%) the differences are: {differences}."
-    return [said] if best else []
+    curve = f"({100 * last:.2f}%, in its results/train_data.csv)"
+    return [f"From the original's last epoch {curve} the differences are: {differences}."] if best else []
 
 
 def _of_intervals(best: Sequence[Final], recipes: Sequence[Final]) -> str:
