@@ -123,7 +123,7 @@ def shapes(store: Store) -> str:
     if not said:
         return ""
     each = "; ".join(f"{'; '.join(effects)} ({runs})" for runs, effects in said.items())
-    return f'Not claimed there, but measured in <a href="#nb02">chapter 2</a>, among others: {each}.'
+    return f'Of what else <a href="#nb02">chapter 2</a> measured: {each}.'
 
 
 def ablations(recipes: Sequence[Final], store: Store) -> dict[str, list[AblationRow]]:
