@@ -13,7 +13,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from tpsnet_lib.analysis.architecture import VARIABLES, Group
+from tpsnet_lib.analysis.architecture import DESIGN_VARIABLES, Group
 from tpsnet_lib.cli.main import main
 from tpsnet_lib.config import MEMBERS, ModelConfig, RunConfig
 from tpsnet_lib.errors import ConfigError
@@ -110,7 +110,7 @@ def test_residual_against_plain_has_a_ring_a_run_and_a_point_a_mean() -> None:
 def test_the_design_variables_are_six_panels_with_their_levels() -> None:
     variables = {
         symbol: (variable, [group(level, 0.5, 0.52, 0.51) for level in variable.labels])
-        for symbol, variable in VARIABLES.items()
+        for symbol, variable in DESIGN_VARIABLES.items()
         if len(symbol) == 1
     }
     drawn = plots.design_variables(variables)

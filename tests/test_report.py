@@ -279,7 +279,7 @@ def test_the_first_screen_says_what_skips_and_kernels_bring_only_where_both_side
         return Group(label, (tiny(),), tuple(records))
 
     skips = [group(f"B={blocks}{plain}", 3) for blocks in (1, 3, 5) for plain in ("", ", plain")]
-    variables = architecture.VARIABLES
+    variables = architecture.DESIGN_VARIABLES
     sides: Any = {"skips": (variables["skips"], skips), "F": (variables["F"], [group("F=3", 3), group("F=1", 0)])}
     monkeypatch.setattr(design_choices, "design_variables", lambda store: sides)
     said = text(design_choices.shapes(Store()))

@@ -52,7 +52,7 @@ def _same(*levels: str) -> dict[str, str]:
     return {level: level for level in levels}
 
 
-VARIABLES = {  # at 310,000 parameters: labels of the experiments `study_*`
+DESIGN_VARIABLES = {  # at 310,000 parameters: labels of the experiments `study_*`
     variable.symbol: variable
     for variable in (
         _variable("N", {"N=2": "N=2", "N=3": "B=1", "N=4": "N=4"}, *_LAYERS),
@@ -76,12 +76,12 @@ def design_variables(store: Store) -> dict[str, tuple[DesignVariable, list[Group
 
     Where all levels have runs on the same kinds of machine, those alone are taken."""
     names = [name for name in experiment_names() if name.startswith("study_") and not name.startswith("study_rates")]
-    groups = _by_label([name for name in names if not name.endswith("_again")], store)  # these are for the claims
-    levels = {
-        symbol: [replace(groups[label], label=level) for level, label in variable.labels.items()]
-        for symbol, variable in VARIABLES.items()
-    }
-    return {symbol: (VARIABLES[symbol], on_shared_machines(found)) for symbol, found in levels.items()}
+    first_seeds = [name for name in names if not name.endswith("_again")]  # later seeds are for the table of claims
+    groups, found = _by_label(first_seeds, store), {}
+    for symbol, variable in DESIGN_VARIABLES.items():
+        levels = [replace(groups[label], label=level) for level, label in variable.labels.items()]
+        found[symbol] = variable, on_shared_machines(levels)
+    return found
 
 
 def small_networks(store: Store) -> list[Group]:
